@@ -1,0 +1,1 @@
+"""Records, artifacts, the catalogue and the delta format: what the API and the workers share."""

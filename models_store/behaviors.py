@@ -1,0 +1,181 @@
+"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from models_store.errors import FieldError, InvalidRequest
+from models_store.items import ChatItem, Item, Prompt, PromptItem, text_of
+
+MIN_TEXTS = 16
+"""Different texts a side below which a probe says nothing."""
+MAX_TEXTS = 10_000
+"""Texts of both sides together."""
+MAX_PROMPTS = 2_000
+MAX_PRESERVED = 2_000
+_WHITESPACE = re.compile(r"\s+")
+
+
+class Behavior(BaseModel):
+    """What to change; frozen and checked by `checked`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    undesired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
+    desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
+    prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
+    chat: bool = False
+    """Plain prompts go through the chat template, where the base model has one."""
+    scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Names of the scorers of generated text, the first one leads; empty: by default."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
+    """Length of the generations that are scored."""
+
+
+class BehaviorRef(BaseModel):
+    """Which behaviour an edit was made for, down to the bytes of its texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str | None
+    """`beh_…` of an uploaded one, else null."""
+    name: str
+    version: int | None
+    sha256: str
+    counts: dict[str, int]
+
+
+class TextLine(BaseModel):
+    """One line of an edit's `texts.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["undesired", "desired", "prompt", "preserve"]
+    item: Item | Prompt
+
+
+def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
+    """The behaviour without repeated texts and prompts.
+
+    Raises:
+        InvalidRequest: a side is empty or too small, the two are the same, a text is on both
+            sides, or there are more texts than allowed; each problem names its field.
+    """
+    undesired, desired = _distinct(behavior.undesired), _distinct(behavior.desired)
+    problems: list[FieldError] = []
+    for side, texts in (("undesired", undesired), ("desired", desired)):
+        if len(texts) < MIN_TEXTS:
+            given = len(getattr(behavior, side))
+            problems.append(
+                FieldError(
+                    f"{pointer}/{side}",
+                    "too_few_texts",
+                    f"{len(texts)} different texts ({given} given); at least {MIN_TEXTS} are "
+                    "needed, and 200 or more work well",
+                )
+            )
+    total = len(behavior.undesired) + len(behavior.desired)
+    if total > MAX_TEXTS:
+        problems.append(
+            FieldError(
+                f"{pointer}/undesired",
+                "too_many_texts",
+                f"{total} texts on both sides together; at most {MAX_TEXTS} are allowed",
+            )
+        )
+    problems += _overlap(undesired, desired, pointer)
+    for side, texts in (("undesired", behavior.undesired), ("desired", behavior.desired)):
+        problems += [
+            FieldError(
+                f"{pointer}/{side}/{index}/messages",
+                "last_message_not_assistant",
+                "the last message must be the assistant's: it is what shows the behaviour",
+            )
+            for index, item in enumerate(texts)
+            if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
+        ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+    prompts = {_key(prompt.text): prompt for prompt in reversed(behavior.prompts)}
+    return behavior.model_copy(
+        update={
+            "undesired": tuple(undesired.values()),
+            "desired": tuple(desired.values()),
+            "prompts": tuple(reversed(prompts.values())),
+        }
+    )
+
+
+def _overlap(
+    undesired: dict[str, Item], desired: dict[str, Item], pointer: str
+) -> Iterable[FieldError]:
+    common = undesired.keys() & desired.keys()
+    if common and common == undesired.keys() == desired.keys():
+        yield FieldError(f"{pointer}/desired", "identical_sets", "the two sets hold the same texts")
+    elif common:
+        example = text_of(undesired[min(common)])[:60]
+        yield FieldError(
+            f"{pointer}/desired",
+            "text_on_both_sides",
+            f"{len(common)} texts are both undesired and desired, such as {example!r}",
+        )
+
+
+def _key(text: str) -> str:
+    return _WHITESPACE.sub(" ", text).strip().casefold()
+
+
+def _distinct(items: Sequence[Item]) -> dict[str, Item]:
+    """The first of each text, compared without regard to case and white space.
+
+    Two answers that read the same count as two where their prompts differ.
+    """
+    found: dict[str, Item] = {}
+    for item in items:
+        whole = item.model_dump_json(exclude={"pair_id"})
+        found.setdefault(_key(whole), item)
+    return found
+
+
+def sha256_of(behavior: Behavior) -> str:
+    """Digest of all that an edit takes from a behaviour, `sha256:…`."""
+    canonical = json.dumps(behavior.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def reference(behavior: Behavior, id: str | None = None, version: int | None = None) -> BehaviorRef:
+    return BehaviorRef(
+        id=id,
+        name=behavior.name,
+        version=version,
+        sha256=sha256_of(behavior),
+        counts={
+            "undesired": len(behavior.undesired),
+            "desired": len(behavior.desired),
+            "prompts": len(behavior.prompts),
+        },
+    )
+
+
+_lines = TypeAdapter(TextLine)
+
+
+def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
+    """`texts.jsonl`: every text of an edit, one JSON object a line."""
+    roles: list[tuple[Literal["undesired", "desired", "prompt", "preserve"], Item | Prompt]] = [
+        *(("undesired", item) for item in behavior.undesired),
+        *(("desired", item) for item in behavior.desired),
+        *(("prompt", prompt) for prompt in behavior.prompts),
+        *(("preserve", item) for item in preserve),
+    ]
+    return b"".join(
+        _lines.dump_json(TextLine(role=role, item=item)) + b"\n" for role, item in roles
+    )

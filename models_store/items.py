@@ -1,0 +1,75 @@
+"""Texts that show a behaviour, in the three forms that a request may give them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_TEXT_CHARACTERS = 20_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+PairId = Annotated[str, Field(min_length=1, max_length=100)] | None
+
+
+class Message(_Part):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class TextItem(_Part):
+    """A plain text, all of which counts."""
+
+    text: Text
+    pair_id: PairId = None
+
+
+class CompletionItem(_Part):
+    """A user's prompt and an answer to it; only the answer counts."""
+
+    prompt: Text
+    completion: Text
+    pair_id: PairId = None
+
+
+class ChatItem(_Part):
+    """A conversation that ends with the assistant, whose last message counts."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
+    pair_id: PairId = None
+
+
+def _from_string(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+Item = Annotated[TextItem | CompletionItem | ChatItem, BeforeValidator(_from_string)]
+"""`pair_id` joins items, such as two answers to one prompt, that must share a split."""
+
+
+class Prompt(_Part):
+    """An eliciting prompt: what the edited model is asked to go on with."""
+
+    text: Text
+    template: Annotated[str, Field(max_length=100)] | None = None
+    """The pattern it was made from: prompts of one template share a split."""
+    split: Literal["validate", "test"] | None = None
+
+
+PromptItem = Annotated[Prompt, BeforeValidator(_from_string)]
+
+
+def text_of(item: Item) -> str:
+    """What counts of an item, as plain text: for scorers, checks and de-duplication."""
+    match item:
+        case TextItem():
+            return item.text
+        case CompletionItem():
+            return item.completion
+        case ChatItem():
+            return item.messages[-1].content

@@ -1,0 +1,82 @@
+"""Settings of the editing methods, as a request gives them, with their defaults.
+
+The methods themselves are in `workers.surgery.methods`; a method is added by a class here and a
+file there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Method(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSurgery(_Method):
+    """The paper's method (arXiv 2407.08770) with the paper's settings as defaults.
+
+    The probe's direction is added to the gate rows that point most away from it:
+    `row += alpha · direction`.
+    """
+
+    type: Literal["model_surgery"] = "model_surgery"
+    alpha: Finite | None = None
+    """Factor of the raw direction; the paper's 1 when neither factor is given."""
+    relative_alpha: Finite | None = None
+    """`alpha · ‖direction‖ / mean norm of all gate rows`: comparable between models."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.0465
+    """Share of all gate rows that are edited."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 9
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+    """Texts are cut at this many tokens."""
+
+    @model_validator(mode="after")
+    def _one_factor(self) -> ModelSurgery:
+        if self.alpha is not None and self.relative_alpha is not None:
+            raise ValueError("give alpha or relative_alpha, not both")
+        return self
+
+
+class Bias(_Method):
+    """Difference of means of the residual stream, written into `down_proj` of a few layers.
+
+    Scaled so that the KL divergence to the base model on neutral text is `limits.max_kl`, unless
+    `scale` says otherwise.
+    """
+
+    type: Literal["bias"] = "bias"
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)] | None = None
+    """Layers to write into; by default three, at about a half, three fifths and two thirds."""
+    scale: Finite | None = None
+    """Multiple of the difference of means; by default found from `limits.max_kl`."""
+    ridge: Annotated[float, Field(gt=0, le=100)] = 0.01
+    """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+
+    @model_validator(mode="after")
+    def _different_layers(self) -> Bias:
+        if self.layers is not None and (
+            not self.layers or len(set(self.layers)) != len(self.layers)
+        ):
+            raise ValueError("layers must be a non-empty list without repeats")
+        return self
+
+
+Method = Annotated[ModelSurgery | Bias, Field(discriminator="type")]
+
+
+class Limits(BaseModel):
+    """How much harm an edit may do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_kl: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.1
+    """Mean KL(base ‖ edited) on neutral text, in nats a token."""

@@ -1,0 +1,50 @@
+"""Behaviours that come with Scalpel, and the neutral texts that damage is measured on.
+
+A preset is a folder: `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`; one
+that only turns another around has `inverse_of` in place of the two text files.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from models_store.behaviors import Behavior, checked
+from models_store.items import CompletionItem, TextItem
+
+_FOLDER = Path(__file__).parent
+
+
+def preset_names() -> tuple[str, ...]:
+    return tuple(sorted(path.parent.name for path in _FOLDER.glob("*/behavior.json")))
+
+
+@cache
+def load_preset(name: str) -> Behavior:
+    """The preset of that name; `KeyError` when there is none."""
+    if name not in preset_names():
+        raise KeyError(name)
+    head = json.loads((_FOLDER / name / "behavior.json").read_text(encoding="utf-8"))
+    source, sides = head.pop("inverse_of", None), ("undesired", "desired")
+    texts = [_lines(source or name, side) for side in (reversed(sides) if source else sides)]
+    return checked(
+        Behavior.model_validate(
+            {**head, **dict(zip(sides, texts, strict=True)), "prompts": _lines(name, "prompts")}
+        )
+    )
+
+
+@cache
+def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
+    """Plain texts, and questions with answers, that no edit is meant to change."""
+    return (
+        tuple(TextItem.model_validate(line) for line in _lines("_neutral", "plain")),
+        tuple(CompletionItem.model_validate(line) for line in _lines("_neutral", "chat")),
+    )
+
+
+def _lines(name: str, part: str) -> list[dict[str, Any]]:
+    text = (_FOLDER / name / f"{part}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,106 @@
+"""Settings of every process, read from the environment (`SCALPEL_…`)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """The user's data directory (XDG), where the store and the embedded Redis live by default."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "scalpel"
+
+
+def default_cache_dir() -> Path:
+    """The user's cache directory (XDG), where converted base models lie; it may be deleted."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "scalpel"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; `scalpel config` prints the values in force."""
+
+    model_config = SettingsConfigDict(env_prefix="SCALPEL_", frozen=True, extra="ignore")
+
+    data: Path = Field(default_factory=default_data_dir)
+    """Folder of this machine: default store, embedded Redis, lock, logs."""
+    cache: Path = Field(default_factory=default_cache_dir)
+    """Folder for base models as this machine holds them; made again on demand."""
+    store_url: str = ""
+    """`file:///…` or `s3://bucket/prefix`; empty: the folder `store` under `data`."""
+    s3_endpoint: str | None = None
+    """Endpoint of an S3-compatible server; credentials come from the usual `AWS_…` variables."""
+    redis_url: str = ""
+    """`redis://…` or `unix://…`; empty: the embedded server that `scalpel up` starts."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    auth: Literal["keys", "none"] = "none"
+    """`none` is allowed on a loopback address only."""
+    base_models: Path | None = None
+    """TOML file of base models that are put into the catalogue at start."""
+    default_base_model: bool = True
+    """Catalogue `smollm2-135m-instruct` at start when its weights package is installed."""
+    device: str = "cpu"
+    """A torch device (`cpu`, `cuda`, `cuda:1`), or `auto` to spread a model over all GPUs."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: the dtype that the base model is stored in."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads a worker may use; 0: as many as there are cores."""
+    fsync: bool = False
+    """Flush every record to disk before it is acknowledged (survives power loss)."""
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    internal_token: str = ""
+    """Shared by the API and the generators; `scalpel up` makes one."""
+    generator_host: str = "127.0.0.1"
+    generator_port: int = Field(default=0, ge=0, le=65535)
+    generator_models: tuple[str, ...] = ()
+    """Base models that a generator loads at start instead of at the first request."""
+    pool: str = "cpu"
+    """The pool (RQ queue) that this editor serves."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    """How long an attempt may be silent before it counts as lost."""
+    ring_seconds: float = Field(default=10.0, gt=0)
+    """How long a ring may stay unanswered before the bell is rung again."""
+    max_deaths: int = Field(default=3, ge=1)
+    """Attempts after which an edit whose process keeps dying fails as `worker_lost`."""
+    max_attempts: int = Field(default=10, ge=1)
+    edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
+    drain_seconds: float = Field(default=10.0, gt=0)
+
+    @field_validator("data", "cache", "base_models")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Settings:
+        if self.auth == "none" and not _is_loopback(self.host):
+            raise ValueError(
+                f"SCALPEL_AUTH=none is allowed on a loopback address only, not on {self.host}: "
+                "set SCALPEL_AUTH=keys or SCALPEL_HOST=127.0.0.1"
+            )
+        return self
+
+    @property
+    def store(self) -> str:
+        """The URL of the store in force."""
+        return self.store_url or f"file://{self.data / 'store'}"
+
+    @property
+    def embedded_redis_dir(self) -> Path:
+        return self.data / "redis"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,268 @@
+"""Work in the store: how it is put in, claimed, ended, canceled, deleted and read.
+
+Every step is one conditional create, so that a crash between two of them leaves something that
+the next reader can finish, and no two parties can both believe that they decided.
+
+```
+{kind}s/{tenant}/{bucket}/{id}/request.json
+                              /texts.jsonl
+                              /attempts/{n}/claim.json, end.json, artifacts…
+                              /result.json
+                              /deleted.json
+open/{tenant}/{id}
+```
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from models_store import ids
+from models_store.errors import Conflict, NotFound
+from models_store.objects import ObjectMissing, ObjectStore
+from models_store.records import (
+    AttemptEnd,
+    Claim,
+    Deleted,
+    ErrorInfo,
+    Kind,
+    Marker,
+    Result,
+    Status,
+    WorkRequest,
+    outcome_of,
+)
+
+FOLDERS: dict[Kind, str] = {"edit": "edits", "export": "exports", "base_model": "base_models"}
+SHARED_TENANT = "_"
+"""Owner of what depends on base models alone."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work as its records tell it at one moment."""
+
+    request: WorkRequest
+    claims: tuple[Claim, ...]
+    """In order of attempts, none after the one that the result names."""
+    ends: tuple[AttemptEnd | None, ...]
+    """One a claim; None while the attempt goes on."""
+    result: Result | None
+
+    @property
+    def id(self) -> str:
+        return self.request.id
+
+    @cached_property
+    def status(self) -> Status:
+        if self.result is not None:
+            return self.result.status
+        return "running" if self.claims else "queued"
+
+    @property
+    def attempt(self) -> int:
+        return len(self.claims)
+
+    @property
+    def running(self) -> Claim | None:
+        """The attempt that is going on, if any."""
+        if self.result is None and self.claims and self.ends[-1] is None:
+            return self.claims[-1]
+        return None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the records of one piece of work lie."""
+
+    kind: Kind
+    tenant: str
+    id: str
+
+    @property
+    def folder(self) -> str:
+        return f"{FOLDERS[self.kind]}/{self.tenant}/{ids.bucket_of(self.id)}/{self.id}"
+
+    @property
+    def marker(self) -> str:
+        return f"open/{self.tenant}/{self.id}"
+
+    @property
+    def texts(self) -> str:
+        return f"{self.folder}/texts.jsonl"
+
+    def attempt(self, number: int) -> str:
+        return f"{self.folder}/attempts/{number}"
+
+
+class WorkStore:
+    """The records of all work, of every kind and tenant."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self.objects = objects
+
+    def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
+        """Write down a piece of work; once this returns it will be done, or told why not.
+
+        Putting in the same id again finishes what a crash cut short, and changes nothing else.
+        """
+        place = Place(request.kind, request.tenant, request.id)
+        self.objects.create_record(place.marker, Marker(kind=request.kind))
+        if texts is not None:
+            self.objects.create(place.texts, texts)
+        self.objects.create_record(f"{place.folder}/request.json", request)
+        return self.read(request.kind, request.tenant, request.id)
+
+    def read(self, kind: Kind, tenant: str, id: str) -> Work:
+        """Fold the records of one piece of work.
+
+        Raises:
+            NotFound: there is no such work in this tenant, or it was deleted.
+            CorruptArtifact: a record cannot be read.
+        """
+        place = Place(kind, tenant, id)
+        folder = place.folder
+        names = {info.path.removeprefix(f"{folder}/") for info in self.objects.files(folder)}
+        if "request.json" not in names or "deleted.json" in names:
+            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+        request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
+        if request is None:
+            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+        result = None
+        if "result.json" in names:
+            result = self.objects.read_record(f"{folder}/result.json", Result)
+        claims: list[Claim] = []
+        ends: list[AttemptEnd | None] = []
+        while result is None or len(claims) < result.attempt:
+            number = len(claims) + 1
+            if f"attempts/{number}/claim.json" not in names:
+                break
+            claim = self.objects.read_record(f"{place.attempt(number)}/claim.json", Claim)
+            if claim is None:
+                break
+            claims.append(claim)
+            ends.append(
+                self.objects.read_record(f"{place.attempt(number)}/end.json", AttemptEnd)
+                if f"attempts/{number}/end.json" in names
+                else None
+            )
+        return Work(request, tuple(claims), tuple(ends), result)
+
+    def result_of(self, place: Place) -> Result | None:
+        return self.objects.read_record(f"{place.folder}/result.json", Result)
+
+    def claim(self, place: Place, worker: str) -> Claim | None:
+        """Begin the next attempt, if one is due; None when it is not, or another was faster."""
+        work = self.read(place.kind, place.tenant, place.id)
+        if work.result is not None or work.running is not None:
+            return None
+        if work.ends and work.ends[-1] is not None and outcome_of(work.ends[-1]) is not None:
+            return None
+        claim = Claim(
+            attempt=work.attempt + 1, worker=worker, host=socket.gethostname(), pid=os.getpid()
+        )
+        path = f"{place.attempt(claim.attempt)}/claim.json"
+        return claim if self.objects.create_record(path, claim) else None
+
+    def end_attempt(self, place: Place, end: AttemptEnd) -> bool:
+        """Seal an attempt; False when it was sealed already, and nothing may be published."""
+        return self.objects.create_record(f"{place.attempt(end.attempt)}/end.json", end)
+
+    def finish(self, place: Place, result: Result) -> Result:
+        """Decide how the work ended; the answer is what was decided, perhaps by another."""
+        path = f"{place.folder}/result.json"
+        decided: Result | None = result
+        if not self.objects.create_record(path, result):
+            decided = self.objects.read_record(path, Result)
+        self.objects.delete(place.marker)
+        return decided if decided is not None else result
+
+    def publish(self, place: Place, end: AttemptEnd) -> bool:
+        """End an attempt and, where that ends the work, the work: True when both are ours."""
+        if not self.end_attempt(place, end):
+            return False
+        result = outcome_of(end)
+        return result is None or self.finish(place, result).writer == result.writer
+
+    def settle(self, work: Work) -> Result | None:
+        """Complete the result of work whose last attempt ended for good, after a crash."""
+        if work.result is not None:
+            return work.result
+        last = work.ends[-1] if work.ends else None
+        result = outcome_of(last) if last is not None else None
+        request = work.request
+        return result and self.finish(Place(request.kind, request.tenant, request.id), result)
+
+    def cancel(self, kind: Kind, tenant: str, id: str) -> Work:
+        """End the work as canceled; canceling twice is fine.
+
+        Raises:
+            Conflict: `edit_already_finished`, it ended otherwise.
+        """
+        work = self.read(kind, tenant, id)
+        result = self.settle(work) or self.finish(
+            Place(kind, tenant, id), Result(status="canceled", attempt=work.attempt)
+        )
+        if result.status != "canceled":
+            raise Conflict(
+                f"{id} is already {result.status} and cannot be canceled",
+                code=f"{kind}_already_finished",
+            )
+        return self.read(kind, tenant, id)
+
+    def fail(self, place: Place, attempt: int, error: ErrorInfo) -> Result:
+        return self.finish(place, Result(status="failed", attempt=attempt, error=error))
+
+    def delete(self, kind: Kind, tenant: str, id: str) -> None:
+        """Forget the work: a tombstone first, then all but the request goes."""
+        work = self.read(kind, tenant, id)
+        place = Place(kind, tenant, id)
+        if work.result is None:
+            self.finish(place, Result(status="canceled", attempt=work.attempt))
+        self.objects.create_record(f"{place.folder}/deleted.json", Deleted())
+        self.erase(place)
+
+    def erase(self, place: Place) -> None:
+        """Remove texts and attempts of deleted work; the tombstone and what it needs stay."""
+        keep = {f"{place.folder}/{name}.json" for name in ("request", "result", "deleted")}
+        for info in self.objects.files(place.folder):
+            if info.path not in keep:
+                self.objects.delete(info.path)
+
+    def open_work(self) -> Iterator[Place]:
+        """Everything that has no result yet, as the markers tell; a marker may be stale."""
+        for tenant in self.objects.children("open"):
+            for id in self.objects.children(f"open/{tenant}"):
+                marker = self.objects.read_record(f"open/{tenant}/{id}", Marker)
+                if marker is not None:
+                    yield Place(marker.kind, tenant, id)
+
+    def list_ids(
+        self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
+    ) -> Iterator[str]:
+        """Ids of one kind by time of creation, bucket by bucket; `after` need not exist."""
+        root = f"{FOLDERS[kind]}/{tenant}"
+        limit = ids.bucket_of(after) if after is not None else None
+        buckets: Sequence[str] = self.objects.children(root)
+        for bucket in reversed(buckets) if descending else buckets:
+            if limit is not None and (bucket > limit if descending else bucket < limit):
+                continue
+            found = self.objects.children(f"{root}/{bucket}")
+            for id in reversed(found) if descending else found:
+                if after is None or (id < after if descending else id > after):
+                    yield id
+
+    def read_artifact(self, path: str) -> bytes:
+        """The bytes of an artifact.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        try:
+            return self.objects.read(path)
+        except ObjectMissing:
+            raise NotFound(f"the artifact {path} is gone") from None
