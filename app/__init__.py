@@ -1,0 +1,1 @@
+"""HTTP front end, keeper and command line; torch is never imported here."""
