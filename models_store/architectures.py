@@ -1,0 +1,214 @@
+"""Where the matrices of a Llama-like model lie: one row a family, and no `if` anywhere else.
+
+Deltas name matrices by logical names (`mlp.gate_proj`), which mean the same in every family; this
+table maps them to the parameter that holds them and to the rows they take up in it. Names are
+those of transformers' modules as loaded, where the experts of a sparse layer are one 3-D tensor,
+`[expert, out, in]`, whatever the files on disk look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from models_store.errors import InvalidRequest
+
+GATE = "mlp.gate_proj"
+UP = "mlp.up_proj"
+DOWN = "mlp.down_proj"
+OUTPUT = "self_attn.o_proj"
+SHARED_GATE = "mlp.shared_expert.gate_proj"
+SHARED_UP = "mlp.shared_expert.up_proj"
+SHARED_DOWN = "mlp.shared_expert.down_proj"
+
+Part = Literal["all", "first_half", "second_half"]
+
+
+class MatrixKey(NamedTuple):
+    """The name of one logical matrix. `expert` is None but for a routed expert."""
+
+    layer: int
+    module: str
+    expert: int | None = None
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        """Sort key: by layer, then module, then expert."""
+        return (self.layer, self.module, -1 if self.expert is None else self.expert)
+
+
+@dataclass(frozen=True)
+class MatrixSlot:
+    """Where a logical matrix lies."""
+
+    tensor: str
+    """Parameter name with `{layer}` in it."""
+    part: Part = "all"
+    """The rows of the parameter that are this matrix; fused ones hold the gate first."""
+    per_expert: bool = False
+    """The parameter is `[expert, out, in]`, and a key names its expert."""
+
+
+def _linear(module: str, part: Part = "all") -> MatrixSlot:
+    return MatrixSlot(f"model.layers.{{layer}}.{module}.weight", part)
+
+
+def _experts(tensor: str, part: Part = "all") -> MatrixSlot:
+    return MatrixSlot(f"model.layers.{{layer}}.mlp.experts.{tensor}", part, per_expert=True)
+
+
+_ATTENTION = {OUTPUT: _linear(OUTPUT)}
+_PLAIN = {**_ATTENTION, GATE: _linear(GATE), UP: _linear(UP), DOWN: _linear(DOWN)}
+_FUSED = {
+    **_ATTENTION,
+    GATE: _linear("mlp.gate_up_proj", "first_half"),
+    UP: _linear("mlp.gate_up_proj", "second_half"),
+    DOWN: _linear(DOWN),
+}
+_ROUTED = {
+    **_ATTENTION,
+    GATE: _experts("gate_up_proj", "first_half"),
+    UP: _experts("gate_up_proj", "second_half"),
+    DOWN: _experts("down_proj"),
+}
+_ROUTED_AND_SHARED = {
+    **_ROUTED,
+    **{name: _linear(name) for name in (SHARED_GATE, SHARED_UP, SHARED_DOWN)},
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the models of one `model_type` have in common."""
+
+    name: str
+    dense: Mapping[str, MatrixSlot]
+    """Slots of a layer with one MLP."""
+    sparse: Mapping[str, MatrixSlot] | None = None
+    """Slots of a layer with routed experts, for families that have such layers."""
+    experts_field: str = ""
+    """Name of the configuration's number of experts."""
+
+
+_DENSE = Family("dense", _PLAIN)
+
+ARCHITECTURES: Mapping[str, Family] = {
+    "llama": _DENSE,
+    "mistral": _DENSE,
+    "qwen2": _DENSE,
+    "qwen3": _DENSE,
+    "gemma": _DENSE,
+    "gemma2": _DENSE,
+    "gemma3_text": _DENSE,
+    "olmo": _DENSE,
+    "olmo2": _DENSE,
+    "olmo3": _DENSE,
+    "smollm3": _DENSE,
+    "phi3": Family("fused", _FUSED),
+    "mixtral": Family("sparse", _PLAIN, _ROUTED, "num_local_experts"),
+    "olmoe": Family("sparse", _PLAIN, _ROUTED, "num_experts"),
+    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, "num_experts"),
+    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, "num_experts"),
+}
+"""By the `model_type` of a configuration. Routers are in no slot, so no edit can reach them."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The table's row for one model: which matrices it has, layer by layer."""
+
+    model_type: str
+    experts: tuple[int, ...]
+    """Routed experts of each layer; 0 for a layer with one MLP."""
+
+    @property
+    def layers(self) -> int:
+        return len(self.experts)
+
+    def slots(self, layer: int) -> Mapping[str, MatrixSlot]:
+        """Logical module name to slot, for one layer."""
+        family = ARCHITECTURES[self.model_type]
+        if self.experts[layer] and family.sparse is not None:
+            return family.sparse
+        return family.dense
+
+    def slot(self, key: MatrixKey) -> MatrixSlot:
+        """Where `key` lies.
+
+        Raises:
+            InvalidRequest: the model has no such matrix.
+        """
+        slot = self.slots(key.layer).get(key.module) if 0 <= key.layer < self.layers else None
+        if slot is None or not self._has_expert(slot, key):
+            raise InvalidRequest(
+                f"a {self.model_type} model with {self.layers} layers has no matrix "
+                f"{key.module} at layer {key.layer}, expert {key.expert}"
+            )
+        return slot
+
+    def tensor(self, key: MatrixKey) -> str:
+        """Name of the parameter that holds `key`."""
+        return self.slot(key).tensor.format(layer=key.layer)
+
+    def matrices(self, *modules: str) -> Iterator[MatrixKey]:
+        """All matrices of the named modules that the model has, in the order of `MatrixKey`."""
+        for layer in range(self.layers):
+            slots = self.slots(layer)
+            for module in sorted(modules):
+                if module not in slots:
+                    continue
+                if slots[module].per_expert:
+                    for expert in range(self.experts[layer]):
+                        yield MatrixKey(layer, module, expert)
+                else:
+                    yield MatrixKey(layer, module)
+
+    def gates(self) -> Iterator[MatrixKey]:
+        """Every gate of the model: of dense layers, of each expert and of the shared one."""
+        return self.matrices(GATE, SHARED_GATE)
+
+    def _has_expert(self, slot: MatrixSlot, key: MatrixKey) -> bool:
+        if not slot.per_expert:
+            return key.expert is None
+        return key.expert is not None and 0 <= key.expert < self.experts[key.layer]
+
+
+def architecture_for(config: Mapping[str, Any]) -> Architecture:
+    """The matrices of the model that a Hugging Face `config.json` describes.
+
+    Raises:
+        InvalidRequest: the `model_type` is not one of the table's, or the number of layers or
+            experts is missing.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        raise InvalidRequest(
+            f"models of type {model_type!r} are not supported; "
+            f"supported types: {', '.join(sorted(ARCHITECTURES))}",
+            code="unsupported_architecture",
+        )
+    family = ARCHITECTURES[model_type]
+    layers = _count(config, "num_hidden_layers", least=1)
+    if family.sparse is None:
+        return Architecture(model_type, (0,) * layers)
+    experts = _count(config, family.experts_field, least=0)
+    step = config.get("decoder_sparse_step") or 1
+    dense = set(config.get("mlp_only_layers") or ())
+    return Architecture(
+        model_type,
+        tuple(
+            experts if layer not in dense and (layer + 1) % step == 0 else 0
+            for layer in range(layers)
+        ),
+    )
+
+
+def _count(config: Mapping[str, Any], field: str, *, least: int) -> int:
+    value = config.get(field)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidRequest(
+            f"the model's config.json has {field} = {value!r}; expected a whole number of at "
+            f"least {least}"
+        )
+    return value

@@ -1,0 +1,1 @@
+"""A base model in memory: load it, apply and undo edits, read it out, decode with it."""

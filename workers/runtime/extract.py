@@ -1,0 +1,131 @@
+"""Read hidden states out of a base model, each text once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.runtime.loading import BaseModel
+from workers.runtime.tokens import BATCH_TOKENS, Batch, Encoded, batches
+
+Progress = Callable[[float], None]
+"""Told the share of the texts that is done, in (0, 1]; may raise to stop the work."""
+
+EXTRACTOR_VERSION = 1
+"""Part of the key of cached features: raise it when the numbers change."""
+
+
+def features(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Mean over the tokens that count of the last hidden state, after the final norm.
+
+    The head is never run. Pooling is in fp32 whatever the model's dtype.
+
+    Returns:
+        fp32 `[texts, hidden]` on the CPU, in the order of the texts.
+    """
+    pooled = torch.empty(len(texts), base.hidden_size)
+    for batch, states in last_hidden_states(
+        base, texts, batch_tokens=batch_tokens, progress=progress
+    ):
+        weights = batch.scored.to(states.device, torch.float32)
+        weights /= weights.sum(dim=1, keepdim=True)
+        mean = torch.bmm(weights[:, None], states.float())[:, 0]
+        pooled[list(batch.index)] = mean.cpu()
+    return pooled
+
+
+@torch.no_grad()
+def last_hidden_states(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Batch, Tensor]]:
+    """The last hidden states batch by batch, `[rows, length, hidden]` in the model's dtype.
+
+    Positions that are not `real` hold nothing of meaning.
+    """
+    total = sum(len(text) for text in texts)
+    done = 0
+    for batch in batches(texts, tokens=batch_tokens, pad_id=base.pad_id):
+        yield batch, _forward(base, batch.ids)
+        done += int(batch.real.sum())
+        if progress is not None:
+            progress(done / total)
+
+
+@torch.no_grad()
+def visit_layers(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    layers: Sequence[int],
+    visit: Callable[[Batch, int, Tensor, Tensor], None],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
+) -> None:
+    """Run the texts and hand over what passes through some layers, keeping nothing.
+
+    Args:
+        visit: called as `visit(batch, layer, inputs, residual)` for each batch and layer:
+            `inputs` are those of `down_proj`, `[rows, length, intermediate]`, and `residual` is
+            the residual stream after the layer, `[rows, length, hidden]`, in the model's dtype.
+    """
+    total = sum(len(text) for text in texts)
+    done = 0
+    inputs: dict[int, Tensor] = {}
+    residual: dict[int, Tensor] = {}
+    with _captured(base, layers, inputs, residual):
+        for batch in batches(texts, tokens=batch_tokens, pad_id=base.pad_id):
+            _forward(base, batch.ids)
+            for layer in layers:
+                visit(batch, layer, inputs.pop(layer), residual.pop(layer))
+            done += int(batch.real.sum())
+            if progress is not None:
+                progress(done / total)
+
+
+def _forward(base: BaseModel, ids: Tensor) -> Tensor:
+    states: Tensor = base.decoder(input_ids=ids.to(base.device), use_cache=False).last_hidden_state
+    return states
+
+
+@contextmanager
+def _captured(
+    base: BaseModel,
+    layers: Sequence[int],
+    inputs: dict[int, Tensor],
+    residual: dict[int, Tensor],
+) -> Iterator[None]:
+    """Within the block each forward pass leaves its tensors of `layers` in the two dicts."""
+    hooks = []
+    for layer in layers:
+        block = base.blocks[layer]
+
+        def keep_inputs(module: nn.Module, args: tuple[Any, ...], layer: int = layer) -> None:
+            inputs[layer] = args[0]
+
+        def keep_residual(
+            module: nn.Module, args: tuple[Any, ...], output: Any, layer: int = layer
+        ) -> None:
+            residual[layer] = output[0] if isinstance(output, tuple) else output
+
+        down = block.get_submodule("mlp.down_proj")
+        hooks.append(down.register_forward_pre_hook(keep_inputs))
+        hooks.append(block.register_forward_hook(keep_residual))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,205 @@
+"""What an edit does to the probabilities of given texts, teacher-forced.
+
+The model's body runs once over a text, and only the last hidden states that predict a token that
+counts are kept (a few megabytes for thousands of positions). The head, whose outputs would fill
+gigabytes, runs over a few hundred positions at a time. A base model that many edits are compared
+to is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from workers.runtime.apply import WeightEditor
+from workers.runtime.extract import Progress, last_hidden_states
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import BATCH_TOKENS, Encoded
+from workers.surgery.terms import Mixture
+
+CHUNK_LOGITS = 16 * 2**20
+"""Logits held at once, a model: 64 MiB in fp32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The last hidden states of a model at all positions that predict a token that counts.
+
+    The first token of a text is predicted by nothing, so it never counts.
+    """
+
+    states: Tensor
+    """`[positions, hidden]` in the model's dtype, on its device."""
+    targets: Tensor
+    """int64 `[positions]`: the token that comes next."""
+    owners: Tensor
+    """int64 `[positions]`: index of the text."""
+    texts: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 `[texts]`: positions of each text."""
+        counts: np.ndarray = torch.bincount(self.owners, minlength=self.texts).cpu().numpy()
+        return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence:
+    """A model with edits against the base, text by text; means are over a text's positions.
+
+    A text with no position has 0 everywhere.
+    """
+
+    kl: np.ndarray
+    """float64 `[texts]`: KL(base ‖ edited) in nats a position, full vocabulary, temperature 1."""
+    base_nll: np.ndarray
+    """float64 `[texts]`: negative log-likelihood under the base, nats a position."""
+    edited_nll: np.ndarray
+    positions: np.ndarray
+    """int64 `[texts]`."""
+
+    @property
+    def mean_kl(self) -> float:
+        """Over all positions of all texts."""
+        return self._mean(self.kl)
+
+    @property
+    def nll_rise(self) -> float:
+        """Rise of the negative log-likelihood, nats a position."""
+        return self._mean(self.edited_nll) - self._mean(self.base_nll)
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """Perplexity of the edited model over the base's."""
+        return float(np.exp(self.nll_rise))
+
+    def _mean(self, values: np.ndarray) -> float:
+        return float(np.average(values, weights=self.positions))
+
+
+def read(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    mixture: Mixture = (),
+    *,
+    side: SidePath | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
+) -> Reading:
+    """Run the model with `mixture` over the texts.
+
+    Raises:
+        InvalidRequest: no text has a position that counts, or an edit does not fit the model.
+    """
+    states: list[Tensor] = []
+    targets: list[Tensor] = []
+    owners: list[Tensor] = []
+    with edited(base, mixture, side):
+        for batch, hidden in last_hidden_states(
+            base, texts, batch_tokens=batch_tokens, progress=progress
+        ):
+            predicting = batch.scored[:, 1:].to(hidden.device)
+            states.append(hidden[:, :-1][predicting])
+            targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
+            owner = torch.tensor(batch.index, device=hidden.device)[:, None]
+            owners.append(owner.expand_as(predicting)[predicting])
+    if not sum(len(part) for part in targets):
+        raise InvalidRequest("no text has a token after its first one that counts")
+    return Reading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
+
+
+@contextmanager
+def edited(base: BaseModel, mixture: Mixture, side: SidePath | None = None) -> Iterator[None]:
+    """Within the block every row of every batch runs with `mixture`.
+
+    Beside the weights where that is possible, since this is how edits are served; in them for
+    edits of routed experts. The weights must be the base's.
+
+    Raises:
+        InvalidRequest: an edit does not fit the model.
+    """
+    if any(term.expert is not None for terms, _ in mixture for term in terms):
+        with WeightEditor(base).applied(mixture):
+            yield
+    else:
+        with (side or SidePath(base)).rows([mixture]):
+            yield
+
+
+@torch.no_grad()
+def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence:
+    """Compare a model with edits to the base, both read over the same texts.
+
+    Args:
+        reference: of the base itself.
+        reading: of the base with edits.
+    """
+    kl = torch.zeros(reference.texts, dtype=torch.float64)
+    base_nll, edited_nll = kl.clone(), kl.clone()
+    for part in _chunks(base, reference):
+        owners, targets = reference.owners[part].cpu(), reference.targets[part, None]
+        before = _log_probabilities(base, reference.states[part])
+        base_nll.index_add_(0, owners, -before.gather(1, targets)[:, 0].double().cpu())
+        after = _log_probabilities(base, reading.states[part])
+        edited_nll.index_add_(0, owners, -after.gather(1, targets)[:, 0].double().cpu())
+        # In place: before becomes p, after becomes log p - log q.
+        after.neg_().add_(before)
+        kl.index_add_(0, owners, (before.exp_() * after).sum(dim=1).double().cpu())
+    counts = reference.counts
+    divisor = counts.clip(min=1)
+    return Divergence(
+        kl=kl.numpy() / divisor,
+        base_nll=base_nll.numpy() / divisor,
+        edited_nll=edited_nll.numpy() / divisor,
+        positions=counts,
+    )
+
+
+@torch.no_grad()
+def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
+    """Nats a position of each text, float64 `[texts]`; 0 for a text with no position."""
+    sums = torch.zeros(reading.texts, dtype=torch.float64)
+    for part in _chunks(base, reading):
+        log_probabilities = _log_probabilities(base, reading.states[part])
+        own = log_probabilities.gather(1, reading.targets[part, None])[:, 0]
+        sums.index_add_(0, reading.owners[part].cpu(), -own.double().cpu())
+    means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
+    return means
+
+
+def divergence(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    mixture: Mixture,
+    *,
+    reference: Reading | None = None,
+    side: SidePath | None = None,
+    progress: Progress | None = None,
+) -> Divergence:
+    """`mixture` against the base on the texts; give `reference` when it has been read before.
+
+    Raises:
+        InvalidRequest: see `read`.
+    """
+    reference = reference or read(base, texts)
+    return compare(base, reference, read(base, texts, mixture, side=side, progress=progress))
+
+
+def _chunks(base: BaseModel, reading: Reading) -> Iterator[slice]:
+    size = max(1, CHUNK_LOGITS // base.vocabulary)
+    for start in range(0, len(reading.targets), size):
+        yield slice(start, start + size)
+
+
+def _log_probabilities(base: BaseModel, states: Tensor) -> Tensor:
+    """fp32 (or the model's wider dtype) `[positions, vocabulary]`."""
+    logits = base.logits(states)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return torch.log_softmax(logits.to(wide), dim=-1)

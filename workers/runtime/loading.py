@@ -1,0 +1,198 @@
+"""Load a base model from a local Hugging Face folder, without copying its weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from models_store.architectures import ARCHITECTURES, Architecture, MatrixKey, architecture_for
+from models_store.errors import BaseModelUnavailable, InvalidRequest
+from workers.runtime.base_models import fingerprint as fingerprint_of
+
+_DTYPES = {
+    "auto": "auto",
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A base model, ready to run; its weights are changed by `apply.WeightEditor` only."""
+
+    model: Any
+    """The `…ForCausalLM`, in evaluation mode, without gradients."""
+    tokenizer: Any
+    architecture: Architecture
+    fingerprint: str
+    folder: Path
+    device: torch.device
+    """Where inputs go."""
+    dtype: torch.dtype
+
+    @property
+    def layers(self) -> int:
+        return self.architecture.layers
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits; the tokenizer may know fewer tokens."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """Everything but the head: token ids to last hidden states (after the final norm)."""
+        decoder: nn.Module = self.model.model
+        return decoder
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The decoder layers; the output of each is the residual stream after it."""
+        blocks: Sequence[nn.Module] = self.model.model.layers
+        return blocks
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a generation: the tokenizer's and those of the generation settings."""
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    @property
+    def pad_id(self) -> int:
+        """Token that fills up batches; it is masked, so any would do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else min(self.stop_ids, default=0)
+
+    def matrix(self, key: MatrixKey) -> Tensor:
+        """The weight of a logical matrix as a view, `[out, in]`: writing to it edits the model.
+
+        Raises:
+            InvalidRequest: the model has no such matrix.
+        """
+        slot = self.architecture.slot(key)
+        weight: Tensor = self.model.get_parameter(self.architecture.tensor(key)).data
+        if key.expert is not None:
+            weight = weight[key.expert]
+        half = len(weight) // 2
+        return {"all": weight, "first_half": weight[:half], "second_half": weight[half:]}[slot.part]
+
+    def linear(self, key: MatrixKey) -> tuple[nn.Module, int]:
+        """The module that multiplies by a logical matrix, and the matrix' first row in it.
+
+        Raises:
+            InvalidRequest: there is none, as for a routed expert.
+        """
+        if key.expert is not None:
+            raise InvalidRequest(
+                "edits of routed experts can only be applied to the weights, not beside them"
+            )
+        slot = self.architecture.slot(key)
+        module = self.model.get_submodule(self.architecture.tensor(key).removesuffix(".weight"))
+        return module, module.out_features // 2 if slot.part == "second_half" else 0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits in the model's dtype of last hidden states `[..., hidden]`, capped as it does."""
+        logits: Tensor = self.model.lm_head(hidden)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def load_base(folder: Path, *, device: str, dtype: str, threads: int = 0) -> BaseModel:
+    """Load the model in `folder`; on the CPU its weights stay memory-mapped.
+
+    Writing to such weights copies the pages written, in this process only: the file never changes.
+    Code that comes with a model is never run, and only safetensors are read.
+
+    Args:
+        folder: `config.json`, tokenizer files and `*.safetensors`.
+        device: a torch device, or `auto` to spread the model over all accelerators.
+        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` or `float64`.
+        threads: CPU threads for all of torch in this process; 0 leaves the number as it is.
+
+    Raises:
+        InvalidRequest: the architecture or the dtype is not supported.
+        BaseModelUnavailable: files are missing or broken, or weights are missing in them.
+    """
+    if dtype not in _DTYPES:
+        raise InvalidRequest(f"unknown dtype {dtype!r}; expected one of {', '.join(_DTYPES)}")
+    if threads:
+        torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        architecture = architecture_for(config.to_dict())
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=_DTYPES[dtype],
+            device_map=_device_map(device),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        raise BaseModelUnavailable(f"cannot load the base model in {folder}: {error}") from error
+    # transformers fills what a file lacks with random numbers and goes on.
+    absent = sorted(notes["missing_keys"]) + sorted(map(str, notes["mismatched_keys"]))
+    if absent:
+        raise BaseModelUnavailable(
+            f"the files in {folder} lack {len(absent)} weights of the model or have them in "
+            f"another shape, {absent[0]} among them"
+        )
+    model.eval().requires_grad_(False)
+    return BaseModel(
+        model=model,
+        tokenizer=tokenizer,
+        architecture=architecture,
+        fingerprint=fingerprint_of(folder),
+        folder=folder,
+        device=model.get_input_embeddings().weight.device,
+        dtype=model.dtype,
+    )
+
+
+def preload(model_type: str) -> None:
+    """Import what loading a model of this type will need, a second or more of Python modules.
+
+    A process that forks calls this before: its children then start with the imports done. It
+    touches neither files of the model nor a device.
+
+    Raises:
+        InvalidRequest: the type is not supported.
+    """
+    if model_type not in ARCHITECTURES:
+        raise InvalidRequest(f"models of type {model_type!r} are not supported")
+    configuration: str = CONFIG_MAPPING[model_type].__module__
+    importlib.import_module(configuration.replace("configuration_", "modeling_"))
+
+
+def _device_map(device: str) -> str | dict[str, str] | None:
+    """None keeps CPU weights memory-mapped; `auto` is accelerate's own word."""
+    if device in ("cpu", "auto"):
+        return None if device == "cpu" else "auto"
+    return {"": device}

@@ -1,0 +1,84 @@
+"""From logits to the next token, row by row, each with settings and a random stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one row samples."""
+
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_k: int = 0
+    """Only the k likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability; 1: all."""
+
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+class RandomStream:
+    """One row's random numbers: the same on every device, whatever else is in the batch."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed % 2**63)
+
+    def draw(self) -> float:
+        """The next number, uniform in [0, 1)."""
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+
+def sample(
+    logits: Tensor, params: Sequence[SamplingParams], streams: Sequence[RandomStream]
+) -> Tensor:
+    """One token a row.
+
+    A row that samples takes exactly one number from its stream; a greedy row takes none.
+
+    Args:
+        logits: `[rows, vocabulary]`, any float dtype.
+        params: one a row.
+        streams: one a row.
+
+    Returns:
+        int64 `[rows]` on the device of the logits.
+    """
+    tokens = torch.empty(len(params), dtype=torch.int64, device=logits.device)
+    for settings in dict.fromkeys(params):
+        members = [row for row, own in enumerate(params) if own == settings]
+        index = torch.tensor(members, device=logits.device)
+        chosen = logits[index].float()
+        if settings.temperature == 0:
+            tokens[index] = chosen.argmax(dim=-1)
+        else:
+            draws = torch.tensor([streams[row].draw() for row in members], dtype=torch.float32)
+            tokens[index] = _pick(chosen, settings, draws.to(logits.device))
+    return tokens
+
+
+def _pick(logits: Tensor, settings: SamplingParams, draws: Tensor) -> Tensor:
+    """Invert the distribution function at `draws`: `[rows, vocabulary]`, `[rows]` to `[rows]`."""
+    order: Tensor | None = None
+    if 0 < settings.top_k < logits.shape[-1]:
+        logits, order = logits.topk(settings.top_k, dim=-1)
+    elif settings.top_p < 1:
+        logits, order = logits.sort(dim=-1, descending=True)
+    probabilities = torch.softmax(logits / settings.temperature, dim=-1)
+    if settings.top_p < 1:
+        before = probabilities.cumsum(dim=-1) - probabilities
+        probabilities = probabilities.masked_fill(before >= settings.top_p, 0.0)
+    reached = probabilities.cumsum(dim=-1)
+    # `right`: a token of probability 0 spans no number, so no draw may land on it.
+    place = torch.searchsorted(reached, (draws * reached[:, -1])[:, None], right=True)
+    last = (probabilities > 0).to(torch.int8) * torch.arange(
+        1, probabilities.shape[-1] + 1, device=logits.device
+    )
+    place = torch.minimum(place, last.argmax(dim=-1, keepdim=True))
+    return place[:, 0] if order is None else order.gather(-1, place)[:, 0]

@@ -1,0 +1,201 @@
+"""Texts to token ids, with a mask of what counts, and batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from models_store.items import ChatItem, CompletionItem, Item, TextItem
+from workers.runtime.loading import BaseModel
+
+MAX_PROMPT_TOKENS = 512
+"""A prompt before a completion keeps its last so many tokens."""
+BATCH_TOKENS = 2048
+"""Padded tokens of one batch; larger ones are not faster on a CPU, and memory grows with them."""
+
+Conversation = Sequence[tuple[str, str]]
+"""Role and content of each message."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One text as the model reads it."""
+
+    ids: tuple[int, ...]
+    scored: tuple[bool, ...]
+    """What counts, token by token: all of a plain text, the completion of a pair."""
+    prompt_length: int
+    """Tokens before the first one that counts."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Texts of similar length, filled up on the right.
+
+    Attention is causal, so no real token sees what it is filled up with: no mask is needed, and
+    without one attention is faster.
+    """
+
+    index: tuple[int, ...]
+    """Where each row stood among the texts that were batched."""
+    ids: Tensor
+    """int64 `[rows, length]`."""
+    real: Tensor
+    """bool `[rows, length]`."""
+    scored: Tensor
+    """bool `[rows, length]`; a subset of `real`."""
+
+
+def encode(
+    base: BaseModel,
+    items: Iterable[Item | str],
+    *,
+    max_tokens: int,
+    chat: bool,
+    end_of_turn: bool = False,
+) -> list[Encoded]:
+    """Encode texts for reading (features, gradients, likelihoods).
+
+    A pair or a conversation counts with its completion only. A plain text counts as a whole and
+    never passes through the template.
+
+    Args:
+        max_tokens: a plain text, or a completion, is cut after so many tokens.
+        chat: pairs pass through the chat template, where the model has one; conversations always
+            do. Otherwise a pair is its prompt and completion, one after the other.
+        end_of_turn: completions of conversations end with the token that ends the turn, so that
+            likelihoods cover stopping as well.
+
+    Raises:
+        InvalidRequest: a text has no tokens, or a conversation meets a model without a template.
+    """
+    return [
+        _encode_one(base, item, max_tokens=max_tokens, chat=chat, end_of_turn=end_of_turn)
+        for item in items
+    ]
+
+
+def encode_prompt(base: BaseModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
+    """Encode what a model is asked to go on with.
+
+    Args:
+        chat: a string becomes a user's message, where the model has a template; a conversation
+            always passes through the template.
+
+    Raises:
+        InvalidRequest: there are no tokens, or a conversation meets a model without a template.
+    """
+    if isinstance(prompt, str):
+        if not (chat and base.has_chat_template):
+            return _require(_ids(base, prompt), prompt)
+        prompt = [("user", prompt)]
+    return _require(_ids(base, _render(base, prompt), special=False), str(prompt))
+
+
+def batches(
+    texts: Sequence[Encoded], *, tokens: int = BATCH_TOKENS, pad_id: int = 0
+) -> Iterator[Batch]:
+    """Group texts by length into batches of at most `tokens` padded tokens, longest first.
+
+    The longest come first so that too large a batch fails at once and not after minutes.
+    """
+    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+    start = 0
+    while start < len(order):
+        length = len(texts[order[start]])
+        rows = order[start : start + max(1, tokens // length)]
+        start += len(rows)
+        yield _pad([texts[i] for i in rows], tuple(rows), length, pad_id)
+
+
+def _encode_one(
+    base: BaseModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
+) -> Encoded:
+    match item:
+        case str() | TextItem():
+            return _plain(base, item if isinstance(item, str) else item.text, max_tokens)
+        case CompletionItem() if not (chat and base.has_chat_template):
+            return _pair(base, item.prompt, item.completion, max_tokens, special=True)
+        case CompletionItem():
+            conversation, answer = [("user", item.prompt)], item.completion
+        case ChatItem(messages=(only,)):
+            return _plain(base, only.content, max_tokens)
+        case ChatItem():
+            conversation = [(message.role, message.content) for message in item.messages[:-1]]
+            answer = item.messages[-1].content
+    prompt = _render(base, conversation)
+    ending = [int(base.tokenizer.eos_token_id)] if end_of_turn else []
+    return _pair(base, prompt, answer, max_tokens, special=False, ending=ending)
+
+
+def _plain(base: BaseModel, text: str, max_tokens: int) -> Encoded:
+    ids = tuple(_require(_ids(base, text), text)[:max_tokens])
+    return Encoded(ids, (True,) * len(ids), 0)
+
+
+def _pair(
+    base: BaseModel,
+    prompt: str,
+    completion: str,
+    max_tokens: int,
+    *,
+    special: bool,
+    ending: Sequence[int] = (),
+) -> Encoded:
+    """Encode prompt and completion as one string: the border may lie inside a token.
+
+    What counts begins with the first token that the completion has changed.
+    """
+    alone = _ids(base, prompt, special=special)
+    whole = _require(_ids(base, prompt + completion, special=special), completion)
+    border = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), None)
+    if border is None:
+        border = min(len(alone), len(whole) - 1)
+    before = whole[:border][-MAX_PROMPT_TOKENS:]
+    counted = [*whole[border:], *ending][:max_tokens]
+    scored = (False,) * len(before) + (True,) * len(counted)
+    return Encoded((*before, *counted), scored, len(before))
+
+
+def _ids(base: BaseModel, text: str, *, special: bool = True) -> list[int]:
+    ids: list[int] = base.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    return ids
+
+
+def _render(base: BaseModel, conversation: Conversation) -> str:
+    """The conversation in the model's template, up to where the assistant is to speak."""
+    if not base.has_chat_template:
+        raise InvalidRequest("the base model has no chat template, so it cannot take messages")
+    messages = [{"role": role, "content": content} for role, content in conversation]
+    try:
+        text: str = base.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise InvalidRequest(f"the chat template refuses the conversation: {error}") from error
+    return text
+
+
+def _require(ids: list[int], text: str) -> list[int]:
+    if not ids:
+        raise InvalidRequest(f"the text {text[:50]!r} has no tokens")
+    return ids
+
+
+def _pad(texts: Sequence[Encoded], index: tuple[int, ...], length: int, pad_id: int) -> Batch:
+    ids = torch.full((len(texts), length), pad_id)
+    real = torch.zeros(len(texts), length, dtype=torch.bool)
+    scored = torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text.ids)
+        real[row, : len(text)] = True
+        scored[row, : len(text)] = torch.tensor(text.scored)
+    return Batch(index, ids, real, scored)

@@ -1,0 +1,1 @@
+"""The mathematics of an edit, on tensors alone: no files, no queue, no HTTP."""
