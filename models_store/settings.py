@@ -59,8 +59,6 @@ class Settings(BaseSettings):
     """Shared by the API and the generators; `scalpel up` makes one."""
     generator_host: str = "127.0.0.1"
     generator_port: int = Field(default=0, ge=0, le=65535)
-    generator_models: tuple[str, ...] = ()
-    """Base models that a generator loads at start instead of at the first request."""
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
     lease_seconds: float = Field(default=15.0, gt=0)
@@ -80,7 +78,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Settings:
-        if self.auth == "none" and not _is_loopback(self.host):
+        if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"SCALPEL_AUTH=none is allowed on a loopback address only, not on {self.host}: "
                 "set SCALPEL_AUTH=keys or SCALPEL_HOST=127.0.0.1"
@@ -97,7 +95,8 @@ class Settings(BaseSettings):
         return self.data / "redis"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside this machine can connect to that address."""
     if host == "localhost":
         return True
     try:

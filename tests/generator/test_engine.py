@@ -1,0 +1,186 @@
+"""The engine on a pico model: different variants at the same time, each as if it were alone."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.errors import Unavailable
+from models_store.generation import Finished, GenerationError, TextPiece
+from workers.generator.engine import Choice, Engine, Job, Line
+from workers.generator.text import TextStream
+from workers.runtime.apply import WeightEditor
+from workers.runtime.decode import Request
+from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.sampling import SamplingParams
+from workers.surgery.terms import Mixture, Term, make_term
+
+MARGIN = 1e-3
+
+
+@pytest.fixture(scope="module")
+def base(pico_folder: Path) -> BaseModel:
+    return load_base(pico_folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(most_rows=8, most_waiting=16)
+    yield engine
+    engine.close()
+
+
+def random_edit(base: BaseModel, seed: int) -> list[Term]:
+    generator = torch.Generator().manual_seed(seed)
+    terms = []
+    for key in (MatrixKey(0, GATE), MatrixKey(1, DOWN)):
+        out_features, in_features = base.matrix(key).shape
+        terms.append(
+            make_term(
+                key,
+                torch.randn(in_features, generator=generator),
+                torch.randperm(out_features, generator=generator)[: out_features // 2],
+                0.2 * torch.randn(out_features // 2, generator=generator),
+            )
+        )
+    return terms
+
+
+def choice(base: BaseModel, index: int, mixture: Mixture = (), length: int = 12) -> Choice:
+    prompt = base.tokenizer("the food is", add_special_tokens=False)["input_ids"]
+    request = Request(prompt, length, mixture, stop_ids=frozenset())
+    return Choice(index, request, TextStream(base.tokenizer.backend_tokenizer))
+
+
+def collect(lines: queue.Queue[Line], choices: int) -> dict[int, tuple[str, Finished]]:
+    texts = dict.fromkeys(range(choices), "")
+    ends: dict[int, Finished] = {}
+    while len(ends) < choices:
+        line = lines.get(timeout=60)
+        assert not isinstance(line, GenerationError), line
+        if isinstance(line, TextPiece):
+            texts[line.index] += line.text
+        else:
+            ends[line.index] = line
+    return {index: (texts[index], ends[index]) for index in ends}
+
+
+def greedy_of_merged(pico_folder: Path, mixture: Mixture, length: int) -> tuple[list[int], float]:
+    """Tokens of the fp64 model with the edit in its weights, and the smallest margin met."""
+    base = load_base(pico_folder, device="cpu", dtype="float64")
+    WeightEditor(base).apply_(mixture)
+    ids = base.tokenizer("the food is", add_special_tokens=False)["input_ids"]
+    made, margin = [], float("inf")
+    for _ in range(length):
+        logits = base.model(torch.tensor([ids + made])).logits[0, -1]
+        top = logits.topk(2)
+        margin = min(margin, float(top.values[0] - top.values[1]))
+        made.append(int(top.indices[0]))
+    return made, margin
+
+
+def test_variants_in_flight_together_each_speak_as_their_merged_model(
+    base: BaseModel, engine: Engine, pico_folder: Path
+) -> None:
+    first, second = random_edit(base, 1), random_edit(base, 2)
+    mixtures: list[Mixture] = [
+        (),
+        [(first, 1.0)],
+        [(first, -0.6)],
+        [(second, 0.7), (first, 2.0)],
+    ]
+    lines: queue.Queue[Line] = queue.Queue()
+
+    engine.submit(
+        Job(base, [choice(base, i, mixture) for i, mixture in enumerate(mixtures)], lines.put)
+    )
+    answers = collect(lines, len(mixtures))
+
+    compared = 0
+    for index, mixture in enumerate(mixtures):
+        expected, margin = greedy_of_merged(pico_folder, mixture, 12)
+        if margin > MARGIN:
+            compared += 1
+            text = base.tokenizer.decode(expected, skip_special_tokens=True)
+            # Half a character at the end is never shown.
+            assert answers[index][0] == text.rstrip("\ufffd")
+    assert compared >= 3
+    assert len({text for text, _ in answers.values()}) == len(mixtures)
+
+
+def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
+    base: BaseModel, engine: Engine
+) -> None:
+    long, short = queue.Queue[Line](), queue.Queue[Line]()
+    engine.submit(Job(base, [choice(base, 0, length=400)], long.put))
+    long.get(timeout=60)
+
+    engine.submit(Job(base, [choice(base, 0, length=4)], short.put))
+    collect(short, 1)
+
+    assert engine.busy == 1
+
+
+def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> None:
+    lines: queue.Queue[Line] = queue.Queue()
+    job = Job(base, [choice(base, 0, length=480)], lines.put)
+    engine.submit(job)
+    lines.get(timeout=60)
+
+    engine.cancel(job)
+    after: queue.Queue[Line] = queue.Queue()
+    engine.submit(Job(base, [choice(base, 0, length=8)], after.put))
+    collect(after, 1)
+
+    assert engine.busy == 0
+    assert not any(isinstance(line, Finished) for line in list(lines.queue))
+
+
+def test_more_than_may_wait_is_refused_at_once(base: BaseModel, engine: Engine) -> None:
+    with pytest.raises(Unavailable, match="waiting"):
+        engine.submit(Job(base, [choice(base, i) for i in range(17)], lambda line: None))
+
+
+def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
+    bad, good = queue.Queue[Line](), queue.Queue[Line]()
+    misfit = make_term(MatrixKey(9, GATE), torch.ones(32), torch.tensor([0]), torch.ones(1))
+    engine.submit(Job(base, [choice(base, 0, [([misfit], 1.0)])], bad.put))
+    failed = bad.get(timeout=60)
+    engine.submit(Job(base, [choice(base, 0)], good.put))
+
+    assert isinstance(failed, GenerationError)
+    assert failed.code == "invalid_request"
+    assert collect(good, 1)
+
+
+def test_a_closing_engine_tells_those_it_leaves(base: BaseModel) -> None:
+    engine = Engine()
+    lines: queue.Queue[Line] = queue.Queue()
+    engine.submit(Job(base, [choice(base, 0, length=500)], lines.put))
+    lines.get(timeout=60)
+
+    engine.close()
+
+    assert isinstance(list(lines.queue)[-1], GenerationError)
+    with pytest.raises(Unavailable, match="shutting down"):
+        engine.submit(Job(base, [choice(base, 0)], lines.put))
+
+
+def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
+    base: BaseModel, engine: Engine
+) -> None:
+    def sampled(index: int, seed: int) -> Choice:
+        made = choice(base, index, length=10)
+        made.request = Request(made.request.prompt, 10, (), SamplingParams(1.0), seed, frozenset())
+        return made
+
+    alone, together = queue.Queue[Line](), queue.Queue[Line]()
+    engine.submit(Job(base, [sampled(0, 5)], alone.put))
+    engine.submit(Job(base, [sampled(0, 3), sampled(1, 5), sampled(2, 4)], together.put))
+
+    assert collect(alone, 1)[0][0] == collect(together, 3)[1][0]

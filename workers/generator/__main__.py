@@ -1,0 +1,94 @@
+"""`python -m workers.generator`: serve the variants of base models until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from models_store.errors import ScalpelError
+from models_store.live import Heartbeat, connect
+from models_store.objects import open_store
+from models_store.redis_keys import GENERATORS
+from models_store.settings import Settings, is_loopback
+from workers.generator.engine import Engine
+from workers.generator.server import create_server
+from workers.generator.shelf import Shelf
+
+_log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """On a signal, what is streaming may go on for a while; then it is told that it ends."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def _drain(self) -> None:
+        limit = time.monotonic() + self._drain_seconds
+        while self._engine.busy and time.monotonic() < limit:
+            time.sleep(0.05)
+        self._engine.close()
+
+
+def main() -> int:
+    settings = Settings()
+    if not settings.internal_token and not is_loopback(settings.generator_host):
+        print(
+            "scalpel: set SCALPEL_INTERNAL_TOKEN, the same for the API and the generators: "
+            f"without it a generator may listen on a loopback address only, not on "
+            f"{settings.generator_host}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        shelf = Shelf(settings, open_store(settings))
+        redis = connect(settings)
+    except ScalpelError as error:
+        print(f"scalpel: {error.message}", file=sys.stderr)
+        return 1
+    engine = Engine()
+    with socket.create_server((settings.generator_host, settings.generator_port)) as listener:
+        port = listener.getsockname()[1]
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        heartbeat = Heartbeat(
+            redis,
+            f"{GENERATORS}{name}",
+            lambda: {
+                "name": name,
+                "url": f"http://{settings.generator_host}:{port}",
+                "base_models": list(shelf.base_models),
+                "busy": engine.busy,
+                "pid": os.getpid(),
+            },
+        )
+        config = uvicorn.Config(
+            create_server(shelf, engine, settings.internal_token),
+            log_config=None,
+            timeout_graceful_shutdown=int(settings.drain_seconds) + 2,
+        )
+        server = _Server(config, engine, settings.drain_seconds)
+        _log.info("generator ready", name=name, port=port)
+        # uvicorn raises the signal again after a clean shutdown, which is no failure.
+        with heartbeat, contextlib.suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            server.run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

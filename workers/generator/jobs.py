@@ -1,0 +1,84 @@
+"""From a request as the API sends it to rows for the engine."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from models_store.errors import InvalidRequest
+from models_store.generation import GenerationPrompt, GenerationRequest
+from workers.generator.engine import Choice, Job, Sink
+from workers.generator.shelf import Shelf
+from workers.generator.text import TextStream
+from workers.runtime.decode import Request
+from workers.runtime.loading import BaseModel
+from workers.runtime.sampling import SamplingParams
+from workers.runtime.tokens import encode_prompt
+
+_SEED_STRIDE = 1_000_003
+
+
+def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
+    """Load what the request needs and encode its prompts; slow the first time, so not for a loop.
+
+    Raises:
+        InvalidRequest: a prompt has no tokens, is too long (`context_length_exceeded`), has token
+            ids that the model does not know or names no variant, or there is no chat template.
+        BaseModelUnavailable, NotFound, CorruptArtifact: as `Shelf` says.
+    """
+    base = shelf.base(request.base_model, request.base_fingerprint, request.source)
+    mixtures = [shelf.mixture(variant) for variant in request.variants]
+    sampling = request.sampling
+    params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+    choices = []
+    for place, prompt in enumerate(request.prompts):
+        if prompt.variant >= len(mixtures):
+            raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
+        ids = _encode(base, prompt)
+        room = _room(base, ids, request.sampling.max_tokens)
+        for copy in range(request.n):
+            index = place * request.n + copy
+            row = Request(
+                prompt=ids,
+                max_new_tokens=room,
+                mixture=mixtures[prompt.variant],
+                params=params,
+                # Strengths of one prompt are compared on the same random numbers.
+                seed=seed + _SEED_STRIDE * copy,
+            )
+            text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
+            choices.append(Choice(index, row, text))
+    return Job(base, choices, sink)
+
+
+def _encode(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
+    if prompt.messages is not None:
+        conversation = [(message.role, message.content) for message in prompt.messages]
+        return encode_prompt(base, conversation, chat=True)
+    if prompt.text is not None:
+        return encode_prompt(base, prompt.text, chat=False)
+    return _known(base, prompt.tokens or ())
+
+
+def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
+    if not tokens:
+        raise InvalidRequest("the prompt is empty")
+    unknown = next((token for token in tokens if not 0 <= token < base.vocabulary), None)
+    if unknown is not None:
+        raise InvalidRequest(
+            f"the prompt has token id {unknown}, but the model knows 0 to {base.vocabulary - 1}"
+        )
+    return list(tokens)
+
+
+def _room(base: BaseModel, ids: Sequence[int], wanted: int | None) -> int:
+    """Tokens to generate: what was asked for, or what the context has left."""
+    context = base.context_length
+    if len(ids) + (wanted or 1) > context:
+        raise InvalidRequest(
+            f"the model's context is {context} tokens; the prompt has {len(ids)} and "
+            f"{wanted or 1} more were asked for",
+            code="context_length_exceeded",
+        )
+    return wanted if wanted is not None else context - len(ids)

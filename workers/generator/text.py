@@ -1,0 +1,51 @@
+"""Tokens of one choice to text as it may be shown: whole characters, no part of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+
+class TextStream:
+    """Turns the tokens of one choice into pieces of text.
+
+    A stop string may begin in one token and end in another, so text that could be the beginning
+    of one is held back until it is clear that it is not.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        """`tokenizer` is a `tokenizers.Tokenizer`; empty stop strings are ignored."""
+        self._tokenizer = tokenizer
+        self._stop = tuple(text for text in stop if text)
+        self._decoder = DecodeStream(skip_special_tokens=True)
+        self._held = ""
+        self.stopped = False
+        """A stop string was met: nothing more will come."""
+
+    def push(self, token: int) -> str:
+        """The text that this token makes certain, perhaps none."""
+        if self.stopped:
+            return ""
+        self._held += self._decoder.step(self._tokenizer, token) or ""
+        found = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)], ""
+            return shown
+        keep = max((_overlap(self._held, text) for text in self._stop), default=0)
+        border = len(self._held) - keep
+        shown, self._held = self._held[:border], self._held[border:]
+        return shown
+
+    def flush(self) -> str:
+        """What was held back, when no more tokens come."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
