@@ -238,7 +238,7 @@ def connect(url: str, key: str) -> Client:
     return Client(url or _DEFAULT_URL, key or None)
 
 
-def show(client: Client, edit_id: str) -> dict[str, Any]:
+def show(client: Client, edit_id: str, console: Console = console) -> dict[str, Any]:
     """Draw stage and progress until the edit is final, and return it."""
     columns = (TextColumn("{task.description:<22}"), BarColumn(40), TimeElapsedColumn())
     last: dict[str, Any] = {}
