@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from models_store.errors import FieldError, InvalidRequest
+from models_store.errors import CorruptArtifact, FieldError, InvalidRequest
 from models_store.items import ChatItem, Item, Prompt, PromptItem, text_of
 
 MIN_TEXTS = 16
@@ -53,13 +53,19 @@ class BehaviorRef(BaseModel):
     counts: dict[str, int]
 
 
+Role = Literal["undesired", "desired", "prompt", "preserve"]
+
+
 class TextLine(BaseModel):
-    """One line of an edit's `texts.jsonl`."""
+    """One text of an edit's `texts.jsonl`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["undesired", "desired", "prompt", "preserve"]
+    role: Role
     item: Item | Prompt
+
+
+_line = TypeAdapter(TextLine)
 
 
 def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
@@ -92,14 +98,14 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             )
         )
     problems += _overlap(undesired, desired, pointer)
-    for side, texts in (("undesired", behavior.undesired), ("desired", behavior.desired)):
+    for side, items in (("undesired", behavior.undesired), ("desired", behavior.desired)):
         problems += [
             FieldError(
                 f"{pointer}/{side}/{index}/messages",
                 "last_message_not_assistant",
                 "the last message must be the assistant's: it is what shows the behaviour",
             )
-            for index, item in enumerate(texts)
+            for index, item in enumerate(items)
             if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
         ]
     if problems:
@@ -165,17 +171,39 @@ def reference(behavior: Behavior, id: str | None = None, version: int | None = N
     )
 
 
-_lines = TypeAdapter(TextLine)
-
-
 def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
-    """`texts.jsonl`: every text of an edit, one JSON object a line."""
-    roles: list[tuple[Literal["undesired", "desired", "prompt", "preserve"], Item | Prompt]] = [
+    """A behaviour as JSON lines: a head with all but the texts, then one text a line."""
+    roles: list[tuple[Role, Item | Prompt]] = [
         *(("undesired", item) for item in behavior.undesired),
         *(("desired", item) for item in behavior.desired),
         *(("prompt", prompt) for prompt in behavior.prompts),
         *(("preserve", item) for item in preserve),
     ]
-    return b"".join(
-        _lines.dump_json(TextLine(role=role, item=item)) + b"\n" for role, item in roles
-    )
+    head = behavior.model_dump_json(exclude={"undesired", "desired", "prompts"})
+    lines = [_line.dump_json(TextLine(role=role, item=item)) for role, item in roles]
+    return b"".join(line + b"\n" for line in (head.encode(), *lines))
+
+
+def from_lines(data: bytes) -> tuple[Behavior, tuple[Item, ...]]:
+    """What `to_lines` wrote: the behaviour, and the items to preserve.
+
+    Raises:
+        CorruptArtifact: the bytes are not such lines.
+    """
+    head, *lines = data.split(b"\n")[:-1] or [b""]
+    texts: dict[Role, list[Item | Prompt]] = {role: [] for role in get_args(Role)}
+    try:
+        for line in lines:
+            read = _line.validate_json(line)
+            texts[read.role].append(read.item)
+        behavior = Behavior.model_validate(
+            {
+                **json.loads(head),
+                "undesired": texts["undesired"],
+                "desired": texts["desired"],
+                "prompts": texts["prompt"],
+            }
+        )
+    except ValueError as error:
+        raise CorruptArtifact(f"the texts of a behaviour cannot be read: {error}") from error
+    return behavior, tuple(item for item in texts["preserve"] if not isinstance(item, Prompt))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 MAX_TEXT_CHARACTERS = 20_000
 
@@ -48,8 +48,26 @@ def _from_string(value: Any) -> Any:
     return {"text": value} if isinstance(value, str) else value
 
 
-Item = Annotated[TextItem | CompletionItem | ChatItem, BeforeValidator(_from_string)]
-"""`pair_id` joins items, such as two answers to one prompt, that must share a split."""
+def _form_of(value: Any) -> str:
+    """Which of its forms an item is meant to have, so that a mistake is named in that one alone."""
+    names = value if isinstance(value, dict) else getattr(value, "__dict__", ())
+    if "messages" in names:
+        return "ChatItem"
+    return "CompletionItem" if "completion" in names or "prompt" in names else "TextItem"
+
+
+Item = Annotated[
+    Annotated[
+        TextItem,
+        BeforeValidator(_from_string, json_schema_input_type=Text | TextItem),
+        Tag("TextItem"),
+    ]
+    | Annotated[CompletionItem, Tag("CompletionItem")]
+    | Annotated[ChatItem, Tag("ChatItem")],
+    Discriminator(_form_of),
+]
+"""A string is a plain text. `pair_id` joins items, such as two answers to one prompt, that must
+share a split."""
 
 
 class Prompt(_Part):
@@ -61,7 +79,7 @@ class Prompt(_Part):
     split: Literal["validate", "test"] | None = None
 
 
-PromptItem = Annotated[Prompt, BeforeValidator(_from_string)]
+PromptItem = Annotated[Prompt, BeforeValidator(_from_string, json_schema_input_type=Text | Prompt)]
 
 
 def text_of(item: Item) -> str:
