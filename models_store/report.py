@@ -1,0 +1,342 @@
+"""The receipt of an edit, `report.json`: what it does, what it costs, and how to repeat it.
+
+Effects and damage are measured on texts and prompts that took no part in fitting or tuning. An
+interval is the range that holds 95 % of bootstrap resamples; where it is of a difference, the
+difference is edited minus base, so that an edit that works has negative ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from models_store.behaviors import BehaviorRef
+from models_store.scorers import ScorerInfo
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(_Part):
+    """A measured value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Contrast(_Part):
+    """One figure for the base and the edited model; prompts are paired."""
+
+    base: float
+    edited: float
+    difference: Interval
+
+
+class Effect(_Part):
+    """How much of the undesired a scorer finds in text generated from the test prompts."""
+
+    scorer: str
+    rate: Contrast
+    """Share of generations whose score reaches the scorer's threshold."""
+    score: Contrast
+    """Mean score, in [0, 1]."""
+
+    @property
+    def improved(self) -> bool:
+        """The rate's interval lies wholly on the desired side of zero."""
+        return self.rate.difference.high < 0
+
+    @property
+    def worsened(self) -> bool:
+        return self.rate.difference.low > 0
+
+
+class ScorerCard(_Part):
+    """A scorer as it was used here."""
+
+    info: ScorerInfo
+    reversed: bool
+    """This behaviour's undesired side is the scorer's other side; scores are 1 - score."""
+    auc: float | None
+    """Area under the ROC curve on held-out texts; None where a side has none."""
+    heldout_texts: int
+    headline: bool
+    """Whether the AUC is good enough (0.75) to draw conclusions from."""
+    agreement: float | None
+    """Share of generated texts on which it and the leading scorer say the same."""
+
+
+class TextQuality(_Part):
+    """What generated text looks like, whatever it says."""
+
+    distinct2: float
+    """Different pairs of neighbouring words over all pairs, in all generations together."""
+    loops: float
+    """Share of generations that repeat a run of words over and over."""
+    mean_tokens: float
+    ended: float
+    """Share of generations that the model ended by itself within the limit."""
+
+
+class Damage(_Part):
+    """What else changed."""
+
+    kl: float
+    """The larger of the two below: mean KL(base ‖ edited) in nats a token, full vocabulary."""
+    kl_plain: Interval | None
+    kl_chat: Interval | None
+    """Answers of conversations; None for a model without a chat template."""
+    neutral_texts: int
+    neutral_positions: int
+    perplexity_ratio: Interval
+    """Perplexity of neutral text under the edited model over that under the base."""
+    domain: Interval | None
+    """Rise of the negative log-likelihood of held-out desired texts, nats a token."""
+    fluency: Interval
+    """Negative log-likelihood under the base of edited generations, minus that of its own."""
+    base: TextQuality
+    edited: TextQuality
+    distinct2_ratio: float
+
+
+class Control(_Part):
+    """A rival edit of the same size that should do less, if the edit does what it says."""
+
+    kind: Literal["random_direction", "random_region"]
+    draw: int
+    scale: float
+    """Factor on the rival's coefficients that brought its KL nearest to the edit's."""
+    kl: float
+    target_kl: float
+    """Of the edit itself, on the same calibration texts."""
+    matched: bool
+    """Whether the two differ by 10 % at most."""
+    evaluations: int
+    effects: tuple[Effect, ...]
+
+
+class ProbeReport(_Part):
+    """The linear classifier on hidden states that a method used."""
+
+    train_accuracy: float
+    heldout_accuracy: float
+    heldout_auc: float | None
+    train_rows: int
+    heldout_rows: int
+    direction_norm: float
+
+
+class Separability(_Part):
+    """How well the two sides of held-out texts are told apart without a language model."""
+
+    words_auc: float | None
+    """Bag of words, trained on the fit texts."""
+    length_auc: float | None
+    """Length in words alone."""
+    note: str | None
+
+
+class SplitCounts(_Part):
+    """How many texts and prompts went where."""
+
+    fit_undesired: int
+    fit_desired: int
+    scorer_undesired: int
+    scorer_desired: int
+    heldout_undesired: int
+    heldout_desired: int
+    validate_prompts: int
+    test_prompts: int
+    prompts_made: bool
+    """The behaviour came without prompts: the first words of held-out texts were used."""
+    prompts_dropped: int
+    """Prompts that share 13 words in a row with a text."""
+    near_duplicates: int
+    """Texts that went along with one they nearly repeat."""
+    clusters_broken: bool
+    """Nearly all texts repeat each other, so near-duplicates are on both sides of the split."""
+
+
+class TermReport(_Part):
+    """One rank-one term of the delta."""
+
+    layer: int
+    module: str
+    expert: int | None
+    rows: int
+    norm: float
+    """Frobenius norm of the change at strength 1."""
+
+
+class MethodReport(_Part):
+    type: str
+    settings: dict[str, JsonValue]
+    """As the request gave them, with defaults."""
+    alpha: float | None
+    relative_alpha: float | None
+    details: dict[str, JsonValue]
+    """What the method tells of its fit."""
+    terms: tuple[TermReport, ...]
+
+
+class Sample(_Part):
+    """What the two models made of one test prompt, with the same random numbers."""
+
+    prompt: str
+    base: str
+    edited: str
+
+
+class Cost(_Part):
+    stages: dict[str, float]
+    """Seconds by stage."""
+    total_seconds: float
+    load_seconds: float | None
+    """From the start of the process to the model ready for its first batch."""
+    peak_memory_bytes: int
+    device_memory_bytes: int | None
+    threads: int
+    device: str
+    dtype: str
+
+
+class Provenance(_Part):
+    edit_id: str
+    created_at: int
+    base_model: str
+    base_fingerprint: str
+    on_top_of: str | None
+    behavior: BehaviorRef
+    seed: int
+    seeds: dict[str, int]
+    """The seeds that were drawn from it, by what they are for."""
+    terms_sha256: str
+    delta_bytes: int
+    versions: dict[str, str]
+    decoding: dict[str, JsonValue]
+    """How the scored texts were generated."""
+    request: dict[str, JsonValue]
+    """The body that repeats the edit, but for texts given in place: those are in `behavior`."""
+
+
+class Verdict(_Part):
+    """The receipt in one sentence."""
+
+    sentence: str
+    distinguishable: bool
+    """Every scorer's interval excludes zero on the desired side."""
+    within_limits: bool
+    underpowered: bool
+    smallest_visible: float | None
+    """The smallest change of the leading rate that this many prompts could have shown."""
+
+
+class Report(_Part):
+    """All that is known about an edit when it is done."""
+
+    schema_version: Literal[1] = 1
+    verdict: Verdict
+    provenance: Provenance
+    method: MethodReport
+    limits: dict[str, float]
+    splits: SplitCounts
+    separability: Separability
+    probe: ProbeReport | None
+    scorers: tuple[ScorerCard, ...]
+    effects: tuple[Effect, ...]
+    """By scorer; the first leads."""
+    damage: Damage
+    controls: tuple[Control, ...]
+    samples: tuple[Sample, ...]
+    """Drawn at random by the seed, not picked."""
+    cost: Cost
+
+    @property
+    def leading(self) -> Effect:
+        return self.effects[0]
+
+
+class PointEffect(_Part):
+    scorer: str
+    base: float
+    edited: float
+    low: float
+    high: float
+
+
+class PointDamage(_Part):
+    kl: float
+    perplexity_ratio: float | None
+    domain: float | None
+    fluency: float | None
+    distinct2_ratio: float | None
+
+
+class Point(_Part):
+    """One evaluated candidate, as the API shows it."""
+
+    index: int
+    method: str
+    relative_alpha: float | None
+    effect: PointEffect
+    damage: PointDamage
+    selected: bool
+
+
+class ReportSummary(_Part):
+    """The receipt in one line, as the API shows it with the edit."""
+
+    verdict: str
+    scorer: str
+    base: float
+    edited: float
+    low: float
+    high: float
+    kl: float
+    perplexity_ratio: float
+    seconds: float
+
+
+def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
+    """The edit itself as a point."""
+    rate, damage = report.leading.rate, report.damage
+    return Point(
+        index=index,
+        method=report.method.type,
+        relative_alpha=report.method.relative_alpha,
+        effect=PointEffect(
+            scorer=report.leading.scorer,
+            base=rate.base,
+            edited=rate.edited,
+            low=rate.difference.low,
+            high=rate.difference.high,
+        ),
+        damage=PointDamage(
+            kl=damage.kl,
+            perplexity_ratio=damage.perplexity_ratio.value,
+            domain=None if damage.domain is None else damage.domain.value,
+            fluency=damage.fluency.value,
+            distinct2_ratio=damage.distinct2_ratio,
+        ),
+        selected=selected,
+    )
+
+
+def summary_of(report: Report) -> ReportSummary:
+    rate = report.leading.rate
+    return ReportSummary(
+        verdict=report.verdict.sentence,
+        scorer=report.leading.scorer,
+        base=rate.base,
+        edited=rate.edited,
+        low=rate.difference.low,
+        high=rate.difference.high,
+        kl=report.damage.kl,
+        perplexity_ratio=report.damage.perplexity_ratio.value,
+        seconds=report.cost.total_seconds,
+    )

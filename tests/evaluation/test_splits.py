@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models_store.behaviors import Behavior
+from models_store.errors import InvalidRequest
+from models_store.items import Item, text_of
+from tests.evaluation.texts import behavior, sentences
+from workers.evaluation.splits import Splits, split_behavior
+
+
+def _texts(items: tuple[Item, ...]) -> list[str]:
+    return [text_of(item) for item in items]
+
+
+def _parts(splits: Splits) -> list[set[str]]:
+    sides = (splits.fit, splits.scorer, splits.heldout)
+    return [{*_texts(part.undesired), *_texts(part.desired)} for part in sides]
+
+
+def test_every_text_is_in_exactly_one_part_and_shares_are_kept() -> None:
+    splits = split_behavior(behavior(100), seed=0)
+    fit, scorer, heldout = _parts(splits)
+    assert len(fit) + len(scorer) + len(heldout) == 200
+    assert fit | scorer | heldout == {*sentences("cruel", 100), *sentences("kind", 100)}
+    counts = splits.counts()
+    assert abs(counts.fit_undesired - 60) <= 2
+    assert abs(counts.scorer_desired - 25) <= 2
+    assert abs(counts.heldout_undesired - 15) <= 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_a_pair_is_never_divided(seed: int) -> None:
+    undesired = [{"text": t, "pair_id": f"p{i}"} for i, t in enumerate(sentences("cruel", 30))]
+    desired = [{"text": t, "pair_id": f"p{i}"} for i, t in enumerate(sentences("kind", 30))]
+    splits = split_behavior(behavior(undesired=undesired, desired=desired), seed)
+    for part in (splits.fit, splits.scorer, splits.heldout):
+        assert {item.pair_id for item in part.undesired} == {item.pair_id for item in part.desired}
+
+
+def test_near_duplicates_share_a_part() -> None:
+    base = sentences("cruel", 30)
+    twins = [text + " indeed" for text in base]
+    splits = split_behavior(behavior(undesired=base + twins), seed=3)
+    for part in _parts(splits):
+        assert all(text + " indeed" in part for text in base if text in part)
+    assert splits.near_duplicates == 30
+    assert not splits.clusters_broken
+
+
+def test_texts_that_all_repeat_each_other_are_split_and_marked() -> None:
+    frame = "the {} at our local station has been doing a lovely job since monday"
+    texts = [frame.format(f"person{i}") for i in range(40)]
+    splits = split_behavior(behavior(desired=texts), seed=0)
+    assert splits.clusters_broken
+    assert len(splits.heldout.desired) >= 3
+
+
+def test_a_pair_id_on_every_text_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="pair_id"):
+        split_behavior(
+            behavior(
+                undesired=[{"text": t, "pair_id": "x"} for t in sentences("cruel", 40)],
+                desired=[{"text": t, "pair_id": "x"} for t in sentences("kind", 40)],
+            ),
+            seed=0,
+        )
+
+
+def test_the_smallest_behaviour_allowed_can_be_split() -> None:
+    counts = split_behavior(behavior(16), seed=0).counts()
+    assert counts.heldout_undesired >= 1
+    assert counts.heldout_desired >= 1
+    assert counts.scorer_undesired >= 2
+
+
+def test_a_seed_gives_the_same_split_and_another_seed_another() -> None:
+    first, again, other = (split_behavior(behavior(), seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.fit != other.fit
+
+
+def test_texts_keep_their_order_within_a_part() -> None:
+    made = behavior()
+    order = _texts(made.undesired)
+    places = [order.index(text) for text in _texts(split_behavior(made, 0).fit.undesired)]
+    assert places == sorted(places)
+
+
+def test_prompts_go_where_they_say_and_the_others_by_template() -> None:
+    prompts = [
+        {"text": f"prompt {t} {i}", "template": f"t{t}"} for t in range(20) for i in range(5)
+    ]
+    prompts.append({"text": "for validation", "split": "validate"})
+    prompts.append({"text": "for testing", "split": "test"})
+    splits = split_behavior(behavior(prompts=prompts), seed=5)
+    validate, test = {p.template for p in splits.validate}, {p.template for p in splits.test}
+    assert not (validate & test) - {None}
+    assert "for validation" in [p.text for p in splits.validate]
+    assert "for testing" in [p.text for p in splits.test]
+    assert 25 <= len(splits.validate) <= 34
+    assert len(splits.validate) + len(splits.test) == 102
+
+
+def test_a_prompt_that_repeats_a_text_is_dropped_and_counted() -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    made = behavior(
+        undesired=[*sentences("cruel", 40), long],
+        prompts=[f"Well, {long}, and", *(f"prompt number {i}" for i in range(9))],
+    )
+    splits = split_behavior(made, seed=0)
+    assert splits.prompts_dropped == 1
+    assert len(splits.validate) + len(splits.test) == 9
+
+
+def test_missing_prompts_are_made_from_heldout_texts_and_marked() -> None:
+    splits = split_behavior(behavior(), seed=0)
+    heldout = [*_texts(splits.heldout.undesired), *_texts(splits.heldout.desired)]
+    assert splits.prompts_made
+    assert splits.test
+    for prompt in (*splits.validate, *splits.test):
+        assert any(text.startswith(prompt.text) and text != prompt.text for text in heldout)
+
+
+def test_made_prompts_of_answers_are_what_they_answer() -> None:
+    def answers(side: str) -> list[dict[str, str]]:
+        return [
+            {"prompt": f"Question {side} {i}?", "completion": text}
+            for i, text in enumerate(sentences(side, 30))
+        ]
+
+    made = Behavior.model_validate(
+        {"name": "x", "undesired": answers("cruel"), "desired": answers("kind")}
+    )
+    splits = split_behavior(made, seed=0)
+    assert all(prompt.text.startswith("Question") for prompt in splits.test)
+
+
+def test_prompts_for_validation_only_are_refused() -> None:
+    prompts = [{"text": f"prompt {i}", "split": "validate"} for i in range(5)]
+    with pytest.raises(InvalidRequest, match="left to test") as caught:
+        split_behavior(behavior(prompts=prompts), seed=0)
+    assert caught.value.errors[0].pointer == "/behavior/prompts"

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models_store.report import Interval
+from workers.evaluation.damage import exponential
+from workers.evaluation.effect import contrast
+from workers.evaluation.statistics import Bootstrap, smallest_visible
+
+BOOTSTRAP = Bootstrap(seed=0)
+
+
+def test_an_interval_is_that_of_a_plain_bootstrap_loop() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=80)
+    draws = [values[rng.integers(0, 80, 80)].mean() for _ in range(10_000)]
+    found = BOOTSTRAP.mean(values)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(low, abs=0.015)
+    assert found.high == pytest.approx(high, abs=0.015)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    held = 0
+    for trial in range(200):
+        found = Bootstrap(trial, resamples=500).mean(rng.normal(0.3, 1.0, size=60))
+        held += found.low <= 0.3 <= found.high
+    assert 178 <= held <= 199
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = np.linspace(0, 1, 30) ** 2
+    assert BOOTSTRAP.mean(values) == Bootstrap(seed=0).mean(values)
+    assert BOOTSTRAP.mean(values) != Bootstrap(seed=1).mean(values)
+
+
+def test_resampling_in_pieces_changes_nothing_but_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(50, dtype=np.float64)[:, None]
+    whole = BOOTSTRAP.sums(values)
+    monkeypatch.setattr("workers.evaluation.statistics._CELLS_AT_ONCE", 700)
+    np.testing.assert_array_equal(np.sort(whole, axis=0), np.sort(BOOTSTRAP.sums(values), axis=0))
+
+
+def test_a_ratio_weighs_long_texts_more() -> None:
+    found = BOOTSTRAP.ratio(np.array([10.0, 0.0, 0.0]), np.array([10.0, 5.0, 5.0]))
+    assert found.value == 0.5
+    assert found.low == 0.0
+    assert found.high == 1.0
+
+
+def test_no_change_has_an_interval_of_no_width() -> None:
+    same = np.full((20, 2), 0.7)
+    found = contrast(same, same, BOOTSTRAP)
+    assert found.difference == Interval(value=0.0, low=0.0, high=0.0)
+
+
+def test_samples_of_a_prompt_are_averaged_and_prompts_are_paired() -> None:
+    rng = np.random.default_rng(3)
+    base = rng.random((50, 2))
+    found = contrast(base, base - 0.1, BOOTSTRAP)
+    # However much prompts differ, each fell by the same, so nothing is uncertain.
+    assert found.difference.high - found.difference.low < 1e-12
+    assert found.difference.value == pytest.approx(-0.1)
+    assert found.base == pytest.approx(base.mean())
+
+
+def test_repeating_every_sample_does_not_make_an_interval_narrower() -> None:
+    rng = np.random.default_rng(4)
+    base, edited = rng.random((40, 1)), rng.random((40, 1))
+    once = contrast(base, edited, BOOTSTRAP).difference
+    thrice = contrast(base.repeat(3, axis=1), edited.repeat(3, axis=1), BOOTSTRAP).difference
+    assert thrice.low == pytest.approx(once.low)
+    assert thrice.high == pytest.approx(once.high)
+
+
+def test_a_change_as_large_as_the_smallest_visible_one_is_mostly_seen() -> None:
+    rng = np.random.default_rng(5)
+    visible = smallest_visible(np.tile([-0.5, 0.5], 25))
+    seen = sum(
+        Bootstrap(trial, resamples=500).mean(rng.normal(-visible, 0.5, size=50)).high < 0
+        for trial in range(200)
+    )
+    assert 140 <= seen <= 185
+
+
+def test_equal_differences_make_one_unit_the_smallest_visible_change() -> None:
+    assert smallest_visible(np.zeros(25)) == 0.04
+    assert smallest_visible(np.zeros(1)) == 1.0
+
+
+def test_nats_become_a_ratio_of_perplexities() -> None:
+    found = exponential(Interval(value=0.0, low=-1.0, high=np.log(2)))
+    assert (found.value, found.high) == (1.0, pytest.approx(2.0))

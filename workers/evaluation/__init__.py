@@ -1,0 +1,1 @@
+"""What an edit does and what it costs, measured on texts and prompts that it was not fitted on."""

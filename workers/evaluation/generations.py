@@ -1,0 +1,117 @@
+"""Generate from the test prompts with one variant of the model, an arm of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from workers.evaluation.seeds import derive
+from workers.runtime.decode import BATCH_ROWS, Generated, generate
+from workers.runtime.likelihood import edited
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import Encoded
+from workers.surgery.terms import Mixture
+
+Progress = Callable[[float], None]
+"""Told the share that is done, in [0, 1]; may raise to stop the work."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the scored texts are made, the same for every arm."""
+
+    max_new_tokens: int
+    seed: int
+    samples: int = 2
+    """Continuations of each prompt."""
+    temperature: float = 0.8
+    top_k: int = 40
+
+    def row_seed(self, prompt: int, sample: int) -> int:
+        """Seed of one continuation's random stream: no arm and no batch mate changes it."""
+        return derive(self.seed, f"sample/{prompt}/{sample}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Continuations of every prompt by one model."""
+
+    prompts: Sequence[Sequence[int]]
+    made: Sequence[Sequence[Generated]]
+    """By prompt, then sample."""
+    texts: Sequence[Sequence[str]]
+
+    def first(self, prompts: int, samples: int) -> Arm:
+        """The arm of fewer prompts and samples."""
+        return replace(
+            self,
+            prompts=self.prompts[:prompts],
+            made=[own[:samples] for own in self.made[:prompts]],
+            texts=[own[:samples] for own in self.texts[:prompts]],
+        )
+
+    def flat_texts(self) -> list[str]:
+        return [text for own in self.texts for text in own]
+
+    def flat_made(self) -> list[Generated]:
+        return [one for own in self.made for one in own]
+
+    def encoded(self) -> list[Encoded]:
+        """Prompts with continuations, of which only the continuation counts."""
+        return [
+            Encoded(
+                (*prompt, *one.ids),
+                (False,) * len(prompt) + (True,) * len(one.ids),
+                len(prompt),
+            )
+            for prompt, own in zip(self.prompts, self.made, strict=True)
+            for one in own
+        ]
+
+
+def generate_arm(
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    mixture: Mixture,
+    decoding: Decoding,
+    *,
+    side: SidePath,
+    progress: Progress,
+) -> Arm:
+    """Continue every prompt `decoding.samples` times.
+
+    Args:
+        prompts: token ids.
+        mixture: the edits of this arm.
+    """
+    rows = [
+        (prompt, sample) for prompt in range(len(prompts)) for sample in range(decoding.samples)
+    ]
+    rows.sort(key=lambda row: (len(prompts[row[0]]), row))
+    made: dict[tuple[int, int], Generated] = {}
+    with edited(base, mixture, side):
+        for start in range(0, len(rows), BATCH_ROWS):
+            some = rows[start : start + BATCH_ROWS]
+            results = generate(
+                base,
+                [prompts[prompt] for prompt, _ in some],
+                max_new_tokens=decoding.max_new_tokens,
+                temperature=decoding.temperature,
+                top_k=decoding.top_k,
+                seeds=[decoding.row_seed(*row) for row in some],
+                side=side,
+            )
+            made.update(zip(some, results, strict=True))
+            progress(len(made) / len(rows))
+    grid = [
+        [made[prompt, sample] for sample in range(decoding.samples)]
+        for prompt in range(len(prompts))
+    ]
+    texts = [[_text(base, one) for one in own] for own in grid]
+    return Arm(prompts, grid, texts)
+
+
+def _text(base: BaseModel, generated: Generated) -> str:
+    text: str = base.tokenizer.decode(list(generated.ids), skip_special_tokens=True)
+    return text

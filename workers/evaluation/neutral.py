@@ -1,0 +1,129 @@
+"""KL to the base on neutral text: one half of the texts to calibrate on, the other to report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models_store.items import CompletionItem, TextItem
+from models_store.presets import neutral_texts
+from workers.runtime.extract import Progress
+from workers.runtime.likelihood import Divergence, Reading, compare, read
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import Encoded, encode
+from workers.surgery.terms import Mixture, Term
+
+Half = Literal["calibration", "reporting"]
+MAX_TOKENS = 128
+"""A neutral text is cut after so many tokens."""
+
+
+@dataclass(frozen=True)
+class NeutralTexts:
+    """Encoded neutral texts; the plain ones come first."""
+
+    texts: Sequence[Encoded]
+    plain: int
+    """How many are plain; the others are answers in conversations."""
+
+
+def encode_neutral(
+    base: BaseModel,
+    half: Half,
+    *,
+    each: int | None = None,
+    texts: tuple[Sequence[TextItem], Sequence[CompletionItem]] | None = None,
+) -> NeutralTexts:
+    """One half of the neutral texts; no text is in both, whatever the seed.
+
+    Args:
+        each: so many plain texts and so many answers at most.
+        texts: plain texts and conversations; by default Scalpel's own. The conversations are left
+            out for a model without a chat template.
+    """
+    plain, chat = neutral_texts() if texts is None else texts
+    first = 0 if half == "calibration" else 1
+    read_plain = encode(base, plain[first::2][:each], max_tokens=MAX_TOKENS, chat=False)
+    answers = chat[first::2][:each] if base.has_chat_template else ()
+    read_chat = encode(base, answers, max_tokens=MAX_TOKENS, chat=True, end_of_turn=True)
+    return NeutralTexts([*read_plain, *read_chat], len(read_plain))
+
+
+class KlMeter:
+    """Measures edits against one model, which is read once, on the same neutral texts."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        neutral: NeutralTexts,
+        *,
+        on_top: Mixture = (),
+        side: SidePath | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Args:
+        on_top: edits that are part of the model that is compared to.
+        """
+        self._base = base
+        self._neutral = neutral
+        self._on_top = on_top
+        self._side = side or SidePath(base)
+        self._reference: Reading = read(
+            base, neutral.texts, on_top, side=self._side, progress=progress
+        )
+
+    def divergence(
+        self, terms: Sequence[Term], strength: float = 1.0, *, progress: Progress | None = None
+    ) -> Divergence:
+        """The edit at a strength against the model without it, text by text."""
+        mixture = [*self._on_top, (terms, strength)]
+        reading = read(self._base, self._neutral.texts, mixture, side=self._side, progress=progress)
+        return compare(self._base, self._reference, reading)
+
+    def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
+        """The larger of the mean KL on plain text and on answers, in nats a token.
+
+        It is infinite for a model whose logits are not finite.
+        """
+        found = self.divergence(terms, strength)
+        means = [mean_kl(found, part) for part in self.parts if part is not None]
+        # An edit that breaks the model is infinitely far away: a search must turn back from it.
+        return max(means) if all(map(math.isfinite, means)) else math.inf
+
+    @property
+    def parts(self) -> tuple[slice, slice | None]:
+        """Indices of the plain texts and of the answers, where there are any."""
+        plain, total = self._neutral.plain, len(self._neutral.texts)
+        return slice(0, plain), slice(plain, total) if total > plain else None
+
+
+def mean_kl(found: Divergence, part: slice) -> float:
+    """Mean over all positions of some of the texts."""
+    return float(np.average(found.kl[part], weights=found.positions[part]))
+
+
+def calibration_meter(
+    base: BaseModel,
+    *,
+    on_top: Mixture = (),
+    each: int | None = None,
+    side: SidePath | None = None,
+    progress: Progress | None = None,
+) -> KlMeter:
+    """The meter to tune an edit's strength with; its texts are never reported on.
+
+    Args:
+        each: so many plain texts and answers at most, to be quick.
+    """
+    return KlMeter(
+        base,
+        encode_neutral(base, "calibration", each=each),
+        on_top=on_top,
+        side=side,
+        progress=progress,
+    )

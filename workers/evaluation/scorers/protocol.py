@@ -1,0 +1,31 @@
+"""What a scorer is, and what it may learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from workers.evaluation.statistics import Floats
+
+
+class Scorer(Protocol):
+    """Rates texts one by one; the others of a call make no difference."""
+
+    def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        """How much of what it measures is in each text, `[texts]` in [0, 1].
+
+        Args:
+            prompts: what each text answers or goes on from; empty where there is nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """The scorer split: texts that neither methods nor probes see."""
+
+    texts: Sequence[str]
+    labels: Sequence[int]
+    """1 for undesired."""
+    seed: int

@@ -1,0 +1,217 @@
+"""Split a behaviour once: texts for fitting, for scorers and held out; prompts to choose and test.
+
+What is fitted on a text is never judged on it, nor on one that nearly repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models_store.behaviors import Behavior
+from models_store.errors import InvalidRequest
+from models_store.items import ChatItem, CompletionItem, Item, Prompt, TextItem, text_of
+from models_store.report import SplitCounts
+from workers.evaluation.duplicates import clusters, join_by, runs_of, shares_run
+from workers.evaluation.seeds import derive
+
+SHARES = (0.60, 0.25, 0.15)
+"""Of the texts of each side: fit, scorer, held out."""
+SHARED_RUN = 13
+"""A prompt that has so many words in a row in common with a text is dropped."""
+MADE_PROMPT_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Texts of both sides, each in the order of the behaviour."""
+
+    undesired: tuple[Item, ...]
+    desired: tuple[Item, ...]
+
+    def __len__(self) -> int:
+        return len(self.undesired) + len(self.desired)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a behaviour; no text, near-duplicate or pair is in two of them."""
+
+    fit: Sides
+    """What methods see."""
+    scorer: Sides
+    """What scorers that learn are trained on."""
+    heldout: Sides
+    """What probes, scorers and likelihoods are judged on."""
+    validate: tuple[Prompt, ...]
+    """Prompts to choose between candidates, in random order."""
+    test: tuple[Prompt, ...]
+    """Prompts to measure the chosen one, in random order."""
+    prompts_made: bool
+    prompts_dropped: int
+    near_duplicates: int
+    clusters_broken: bool
+
+    def counts(self) -> SplitCounts:
+        """The sizes of all parts, for the receipt."""
+        return SplitCounts(
+            fit_undesired=len(self.fit.undesired),
+            fit_desired=len(self.fit.desired),
+            scorer_undesired=len(self.scorer.undesired),
+            scorer_desired=len(self.scorer.desired),
+            heldout_undesired=len(self.heldout.undesired),
+            heldout_desired=len(self.heldout.desired),
+            validate_prompts=len(self.validate),
+            test_prompts=len(self.test),
+            prompts_made=self.prompts_made,
+            prompts_dropped=self.prompts_dropped,
+            near_duplicates=self.near_duplicates,
+            clusters_broken=self.clusters_broken,
+        )
+
+
+def split_behavior(behavior: Behavior, seed: int) -> Splits:
+    """Split the texts and prompts of a behaviour; the same seed gives the same parts.
+
+    Texts go by clusters of near-duplicates and pairs, prompts by the split they name, else by
+    template. A behaviour without prompts gets the first words of held-out texts as prompts.
+
+    Raises:
+        InvalidRequest: `pair_id`s join so many texts that they cannot be split, or no prompt is
+            left to test on.
+    """
+    items = (*behavior.undesired, *behavior.desired)
+    sides = [0] * len(behavior.undesired) + [1] * len(behavior.desired)
+    similar = clusters([full_text(item) for item in items])
+    pairs = [item.pair_id for item in items]
+    broken = False
+    parts = _assign(join_by(similar, pairs), sides, derive(seed, "split"))
+    if parts is None:
+        broken = True
+        parts = _assign(join_by(range(len(items)), pairs), sides, derive(seed, "split"))
+    if parts is None:
+        raise InvalidRequest.at(
+            "/behavior/undesired",
+            "pair_id joins so many texts that none are left to be held out",
+            "pairs_too_large",
+        )
+    fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
+    made = not behavior.prompts
+    given = _made_prompts(heldout) if made else behavior.prompts
+    kept = given if made else _without_leaks(given, items)
+    validate, test = _split_prompts(kept, derive(seed, "prompts"))
+    if not test:
+        raise InvalidRequest.at(
+            "/behavior/prompts",
+            f"no prompt is left to test on: {len(given)} given, {len(given) - len(kept)} of them "
+            f"repeat {SHARED_RUN} words of a text, {len(validate)} are for validation",
+            "no_test_prompts",
+        )
+    return Splits(
+        fit=fit,
+        scorer=scorer,
+        heldout=heldout,
+        validate=validate,
+        test=test,
+        prompts_made=made,
+        prompts_dropped=len(given) - len(kept),
+        near_duplicates=len(items) - len(set(similar)),
+        clusters_broken=broken,
+    )
+
+
+def prompt_of(item: Item) -> str:
+    """What the text answers; empty for a plain text."""
+    match item:
+        case TextItem():
+            return ""
+        case CompletionItem():
+            return item.prompt
+        case ChatItem():
+            asked = [message for message in item.messages[:-1] if message.role == "user"]
+            return asked[-1].content if asked else ""
+
+
+def full_text(item: Item) -> str:
+    """Prompt and answer together: what makes two texts near-duplicates."""
+    return f"{prompt_of(item)} {text_of(item)}".strip()
+
+
+def _assign(groups: Sequence[int], sides: Sequence[int], seed: int) -> list[int] | None:
+    """A part for each text: large groups first, each to where its texts are needed most.
+
+    Returns:
+        None when a part would get less than half of its share of a side.
+    """
+    members: dict[int, list[int]] = {}
+    for text, group in enumerate(groups):
+        members.setdefault(group, []).append(text)
+    totals = np.bincount(sides, minlength=2)
+    wanted = np.stack([np.round(share * totals) for share in SHARES])
+    wanted[0] = totals - wanted[1:].sum(axis=0)
+    got = np.zeros_like(wanted)
+    shuffled = np.random.default_rng(seed).permutation(list(members)).tolist()
+    parts = [0] * len(groups)
+    for group in sorted(shuffled, key=lambda name: len(members[name]), reverse=True):
+        counts = np.bincount([sides[text] for text in members[group]], minlength=2)
+        missing = (wanted - got) / wanted.clip(min=1)
+        best = int(np.argmax(missing @ counts))
+        got[best] += counts
+        for text in members[group]:
+            parts[text] = best
+    if bool((got < np.maximum(1, wanted / 2)).any()):
+        return None
+    return parts
+
+
+def _part(behavior: Behavior, parts: Sequence[int], number: int) -> Sides:
+    def chosen(texts: Sequence[Item], of: Sequence[int]) -> tuple[Item, ...]:
+        return tuple(text for text, part in zip(texts, of, strict=True) if part == number)
+
+    border = len(behavior.undesired)
+    return Sides(
+        chosen(behavior.undesired, parts[:border]), chosen(behavior.desired, parts[border:])
+    )
+
+
+def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Prompt, ...]:
+    runs = frozenset(run for item in items for run in runs_of(full_text(item), SHARED_RUN))
+    return tuple(p for p in prompts if not shares_run(p.text, runs, SHARED_RUN))
+
+
+def _made_prompts(heldout: Sides) -> tuple[Prompt, ...]:
+    """What held-out answers answer, or the first third of plain texts."""
+    found: dict[str, Prompt] = {}
+    for item in (*heldout.undesired, *heldout.desired):
+        text = prompt_of(item)
+        if not text:
+            words = text_of(item).split()
+            text = " ".join(words[: min(MADE_PROMPT_WORDS, max(2, len(words) // 3))])
+        found.setdefault(text.casefold(), Prompt(text=text))
+    return tuple(found.values())
+
+
+def _split_prompts(
+    prompts: Sequence[Prompt], seed: int
+) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """A third of the prompts that name no split validates, a fifth when there are few."""
+    rng = np.random.default_rng(seed)
+    shuffled = [prompts[index] for index in rng.permutation(len(prompts))]
+    free: dict[str | int, list[int]] = {}
+    for index, prompt in enumerate(shuffled):
+        if prompt.split is None:
+            free.setdefault(index if prompt.template is None else prompt.template, []).append(index)
+    total = sum(map(len, free.values()))
+    wanted = total // (3 if total >= 60 else 5)
+    validate = {index for index, prompt in enumerate(shuffled) if prompt.split == "validate"}
+    room = wanted
+    for group in free.values():
+        if len(group) <= room:
+            validate.update(group)
+            room -= len(group)
+    return (
+        tuple(prompt for index, prompt in enumerate(shuffled) if index in validate),
+        tuple(prompt for index, prompt in enumerate(shuffled) if index not in validate),
+    )
