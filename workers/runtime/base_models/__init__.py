@@ -1,0 +1,11 @@
+"""Base models as files: bring a catalogued source to a folder, check it, pin it by a fingerprint.
+
+Nothing here imports torch until something has to be converted, so a warm start costs
+milliseconds. Only safetensors are read: no pickles, and no code that comes with a model.
+"""
+
+from workers.runtime.base_models.checks import CheckedModel, check
+from workers.runtime.base_models.hashing import fingerprint
+from workers.runtime.base_models.sources import materialise
+
+__all__ = ["CheckedModel", "check", "fingerprint", "materialise"]

@@ -1,0 +1,83 @@
+"""From a catalogued source to a Hugging Face folder on this machine."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from models_store.catalogue import (
+    PACKAGES,
+    BaseModelSource,
+    FolderSource,
+    HubSource,
+    PackageSource,
+)
+from models_store.errors import BaseModelUnavailable
+from workers.runtime.base_models.checks import refuse_links_out
+from workers.runtime.base_models.packages import gguf_file
+from workers.runtime.base_models.staging import make_once
+
+_CONVERSION = 1
+"""Counts up when a converted folder changes, so that old ones are not taken for new."""
+
+
+def materialise(source: BaseModelSource, cache: Path) -> Path:
+    """The folder with config, tokenizer and safetensors of `source`, made if it is not there yet.
+
+    A folder source is used in place. Packages are converted (10 to 60 s) and hub repositories
+    downloaded into `cache / "base_models"`, once; afterwards this takes about a millisecond.
+    Safe to call from many processes, and to kill.
+
+    Raises:
+        BaseModelUnavailable: the package is not installed, the folder is not there, the hub cannot
+            be reached, or the cache cannot be written; the message says what to do.
+        InvalidRequest: a folder source has links that lead out of it.
+    """
+    if isinstance(source, FolderSource):
+        return _in_place(source)
+    if isinstance(source, PackageSource):
+        return _converted(source, cache / "base_models")
+    return _downloaded(source, cache / "base_models")
+
+
+def _in_place(source: FolderSource) -> Path:
+    if not source.path.is_dir():
+        raise BaseModelUnavailable(
+            f"{source.path} is not a folder on this machine: base models from a folder must lie "
+            "at the same path wherever a worker runs"
+        )
+    refuse_links_out(source.path)
+    return source.path.resolve()
+
+
+def _converted(source: PackageSource, shelf: Path) -> Path:
+    weights = PACKAGES[source.name]
+    # Named by what is converted, so the folder is good without the package too.
+    target = shelf / f"{source.name}-{weights.sha256[:12]}-{_CONVERSION}"
+
+    def build(folder: Path) -> None:
+        # Late: this brings in torch and transformers, which a warm start here can do without.
+        from workers.runtime.base_models.convert import convert_gguf
+
+        with gguf_file(weights, folder) as gguf:
+            convert_gguf(gguf, folder, digits_apart=weights.digits_apart)
+
+    origin = {
+        "package": source.name,
+        "gguf_sha256": weights.sha256,
+        **{library: version(library) for library in ("transformers", "gguf", "torch")},
+    }
+    return make_once(target, build, origin=origin)
+
+
+def _downloaded(source: HubSource, shelf: Path) -> Path:
+    name = source.repo.replace("/", "--")
+
+    def build(folder: Path) -> None:
+        # Late: the downloader takes a second to import.
+        from workers.runtime.base_models.hub import download
+
+        download(source, folder)
+
+    origin = {"hub": source.repo, "revision": source.revision}
+    return make_once(shelf / f"{name}-{source.revision}", build, origin=origin, resume=True)
