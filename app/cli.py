@@ -65,7 +65,7 @@ def up(
     """Start everything on this machine: API, editor, generator and Redis."""
     from app.supervisor import Supervisor
 
-    given = {"host": host, "port": port, "data": data}
+    given: dict[str, Any] = {"host": host, "port": port, "data": data}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     supervisor = Supervisor(settings, say=typer.echo)
     signal.signal(signal.SIGTERM, supervisor.request_stop)
