@@ -86,6 +86,10 @@ class Histories(Generic[V]):
         """All names that have a history, sorted; a deleted one too."""
         yield from self._objects.children(f"{self._folder}/{tenant}")
 
+    def tenants(self) -> list[str]:
+        """Every tenant that has a history of this kind."""
+        return self._objects.children(self._folder)
+
     def _numbers(self, tenant: str, name: str) -> list[int]:
         return sorted(
             int(child.removesuffix(".json"))

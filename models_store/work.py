@@ -152,6 +152,11 @@ class WorkStore:
             )
         return Work(request, tuple(claims), tuple(ends), result)
 
+    def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
+        """Whether there was such work once."""
+        folder = Place(kind, tenant, id).folder
+        return self.objects.info(f"{folder}/deleted.json") is not None
+
     def result_of(self, place: Place) -> Result | None:
         return self.objects.read_record(f"{place.folder}/result.json", Result)
 

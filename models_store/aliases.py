@@ -1,0 +1,114 @@
+"""Aliases: names of a tenant's own that stand for a variant and are switched in one step."""
+
+from __future__ import annotations
+
+from models_store.errors import Conflict, InvalidRequest
+from models_store.histories import Histories, Version
+from models_store.ids import BASE_ID_PATTERN
+from models_store.objects import ObjectStore
+from models_store.records import Variant
+
+_TRIES = 8
+
+
+class AliasVersion(Version):
+    """What an alias stands for from here on."""
+
+    variant: str
+    """The canonical name: with ids in place of suffixes, which may change hands."""
+    base_model: str
+    edits: tuple[str, ...] = ()
+    without_parents: bool = False
+    key_id: str | None = None
+    """Who switched it."""
+
+
+class Aliases:
+    """The aliases of every tenant."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._versions: Histories[AliasVersion] = Histories(objects, "aliases", AliasVersion)
+
+    def current(self, tenant: str, name: str) -> AliasVersion | None:
+        return self._versions.current(tenant, name) if BASE_ID_PATTERN.fullmatch(name) else None
+
+    def get(self, tenant: str, name: str) -> AliasVersion:
+        """What the alias stands for.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        return self._versions.get(tenant, name)
+
+    def history(self, tenant: str, name: str) -> list[AliasVersion]:
+        """Every version, oldest first; a deleted alias keeps its history."""
+        return self._versions.all(tenant, name) if BASE_ID_PATTERN.fullmatch(name) else []
+
+    def all(self, tenant: str) -> dict[str, AliasVersion]:
+        """Every alias in force, by name."""
+        found = ((name, self.current(tenant, name)) for name in self._versions.names(tenant))
+        return {name: version for name, version in found if version is not None}
+
+    def put(
+        self,
+        tenant: str,
+        name: str,
+        variant: Variant,
+        *,
+        edits: tuple[str, ...],
+        without_parents: bool = False,
+        key_id: str | None = None,
+    ) -> AliasVersion:
+        """Let the alias stand for `variant`; of two at the same time, the later one counts.
+
+        Raises:
+            InvalidRequest: the name is not one that an alias can have.
+        """
+        if not BASE_ID_PATTERN.fullmatch(name):
+            raise InvalidRequest(
+                f"an alias is 1 to 63 of a-z, 0-9, '.' and '-', the first a letter or digit, "
+                f"not {name[:100]!r}"
+            )
+        for attempt in range(1, _TRIES + 1):
+            newest = self._versions.newest(tenant, name)
+            version = AliasVersion(
+                number=newest.number + 1 if newest is not None else 1,
+                variant=variant.name,
+                base_model=variant.base_model,
+                edits=edits,
+                without_parents=without_parents,
+                key_id=key_id,
+            )
+            try:
+                return self._versions.append(tenant, name, version)
+            except Conflict:
+                if attempt == _TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+    def delete(self, tenant: str, name: str, key_id: str | None = None) -> None:
+        """Remove the alias.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        current = self.get(tenant, name)
+        end = current.model_dump(exclude={"writer", "created_at", "number", "deleted", "key_id"})
+        self._versions.append(
+            tenant,
+            name,
+            AliasVersion(**end, number=current.number + 1, deleted=True, key_id=key_id),
+        )
+
+    def users_of_edit(self, tenant: str, edit_id: str) -> list[str]:
+        """The aliases in force that need the edit."""
+        return [name for name, alias in self.all(tenant).items() if edit_id in alias.edits]
+
+    def users_of_base(self, base_model: str) -> list[str]:
+        """The aliases in force, of every tenant, that stand on the base model."""
+        return [
+            name
+            for tenant in self._versions.tenants()
+            for name, alias in self.all(tenant).items()
+            if alias.base_model == base_model
+        ]

@@ -1,0 +1,269 @@
+"""How a request becomes work: checked as a whole, then written down so that a crash at any point
+leaves either nothing or something that a repeat of the request finishes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from models_store import ids
+from models_store.base_ids import BaseModels, ReadyBase, registration
+from models_store.behavior_library import BehaviorLibrary, Found
+from models_store.behaviors import checked, reference, to_lines
+from models_store.catalogue import BaseModelSpec
+from models_store.errors import FieldError, InvalidRequest, NotFound
+from models_store.idempotency import IdempotencyKey, IdempotentKind
+from models_store.items import ChatItem, Item
+from models_store.methods import Bias
+from models_store.records import (
+    Actor,
+    EditSettings,
+    ExportSettings,
+    Kind,
+    Variant,
+    WorkRequest,
+)
+from models_store.requests import EditBody, ExportBody
+from models_store.reservations import Reservations
+from models_store.scorers import SCORERS
+from models_store.variants import MAX_TERMS, InvalidVariant, UnknownVariant, Variants, suffix_key
+from models_store.work import SHARED_TENANT, Work, WorkStore
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who asks, and under which idempotency key, if any."""
+
+    tenant: str
+    actor: Actor
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    work: Work
+    replayed: bool
+    """An earlier request with the same key had made it."""
+
+
+class Submission:
+    """Puts edits, exports and registrations in.
+
+    Raises (all methods):
+        InvalidRequest: the request cannot be carried out; every wrong field is named.
+        Conflict: `idempotency_key_reused`, `base_model_not_ready`, `edit_not_finished`,
+            `suffix_taken`, `base_model_exists`.
+        NotFound: `no_delta`, an edit that the request names ended without one.
+    """
+
+    def __init__(
+        self,
+        work: WorkStore,
+        bases: BaseModels,
+        behaviors: BehaviorLibrary,
+        variants: Variants,
+        suffixes: Reservations,
+        *,
+        deadline_seconds: float,
+    ) -> None:
+        self._work = work
+        self._bases = bases
+        self._behaviors = behaviors
+        self._variants = variants
+        self._suffixes = suffixes
+        self._deadline_seconds = deadline_seconds
+
+    def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
+        """Queue an edit; `sent` is the body as it came."""
+        earlier = self._earlier("edit", sender.tenant, sender.key)
+        if earlier is not None:
+            return earlier
+        base = self._bases.ready(body.base_model)
+        found = self._behavior(sender.tenant, body)
+        _check_fit(body, found, base)
+        on_top_of = self._variant_below(sender.tenant, body, base)
+        id = claim_id(sender.key, "edit")
+        if body.suffix is not None:
+            self._suffixes.take(sender.tenant, suffix_key(base.id, body.suffix), id)
+        request = WorkRequest(
+            id=id,
+            kind="edit",
+            tenant=sender.tenant,
+            actor=sender.actor,
+            deadline=self._deadline(),
+            pool=base.spec.pool,
+            body=_without_texts(sent),
+            settings=EditSettings(
+                method=body.method,
+                limits=body.limits,
+                seed=body.seed,
+                suffix=body.suffix,
+                metadata=body.metadata,
+                on_top_of=on_top_of,
+            ),
+            base_model=base.id,
+            base_fingerprint=base.facts.fingerprint,
+            behavior=found.ref,
+        )
+        texts = to_lines(found.behavior, body.preserve)
+        return Submitted(self._work.submit(request, texts), replayed=False)
+
+    def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
+        """Queue an export."""
+        earlier = self._earlier("export", sender.tenant, sender.key)
+        if earlier is not None:
+            return earlier
+        variant = self._variant(
+            sender.tenant, body.variant, "/variant", without_parents=body.without_parents
+        )
+        if not variant.terms:
+            raise InvalidRequest.at(
+                "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
+            )
+        base = self._bases.ready(variant.base_model)
+        request = WorkRequest(
+            id=claim_id(sender.key, "export"),
+            kind="export",
+            tenant=sender.tenant,
+            actor=sender.actor,
+            deadline=self._deadline(),
+            pool=base.spec.pool,
+            body=sent,
+            settings=ExportSettings(variant=variant, format=body.format),
+            base_model=base.id,
+            base_fingerprint=base.facts.fingerprint,
+        )
+        return Submitted(self._work.submit(request), replayed=False)
+
+    def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
+        """Queue the registration of a base model."""
+        earlier = self._earlier("base_model", SHARED_TENANT, sender.key)
+        if earlier is not None:
+            return earlier
+        request = registration(
+            spec,
+            self._deadline_seconds,
+            actor=sender.actor,
+            id=claim_id(sender.key, "base_model"),
+        )
+        return Submitted(self._bases.register(request), replayed=False)
+
+    def _earlier(self, kind: Kind, tenant: str, key: IdempotencyKey | None) -> Submitted | None:
+        """What an earlier request with this key made; None when it was cut short before that."""
+        record = key.find() if key is not None else None
+        if record is None:
+            return None
+        try:
+            return Submitted(self._work.read(kind, tenant, record.id), replayed=True)
+        except NotFound:
+            if self._work.was_deleted(kind, tenant, record.id):
+                raise
+            return None
+
+    def _deadline(self) -> int:
+        return int(time.time() + self._deadline_seconds)
+
+    def _behavior(self, tenant: str, body: EditBody) -> Found:
+        if isinstance(body.behavior, str):
+            return self._behaviors.find(tenant, body.behavior)
+        check_scorers(body.behavior.scorers, "/behavior/scorers")
+        behavior = checked(body.behavior)
+        return Found(behavior, reference(behavior))
+
+    def _variant_below(self, tenant: str, body: EditBody, base: ReadyBase) -> Variant | None:
+        if body.on_top_of is None:
+            return None
+        variant = self._variant(tenant, body.on_top_of, "/on_top_of")
+        if variant.base_model != base.id:
+            raise InvalidRequest.at(
+                "/on_top_of",
+                f"{body.on_top_of!r} is a variant of {variant.base_model}, not of {base.id}",
+            )
+        if len(variant.terms) >= MAX_TERMS:
+            raise InvalidRequest.at(
+                "/on_top_of", f"a variant has at most {MAX_TERMS} edits, so this one takes no more"
+            )
+        return variant if variant.terms else None
+
+    def _variant(
+        self, tenant: str, name: str, pointer: str, *, without_parents: bool = False
+    ) -> Variant:
+        try:
+            return self._variants.resolve(tenant, name, without_parents=without_parents)
+        except UnknownVariant as error:
+            raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
+        except InvalidVariant as error:
+            raise InvalidVariant(f"{pointer}: {error.message}") from error
+
+
+def claim_id(key: IdempotencyKey | None, kind: IdempotentKind) -> str:
+    """A fresh id, or the one that an earlier request with this key was going to use."""
+    id = ids.new_id(kind)
+    return key.claim(kind, id) if key is not None else id
+
+
+def check_scorers(names: tuple[str, ...], pointer: str) -> None:
+    """Raise `InvalidRequest` where a scorer is unknown or named twice."""
+    problems = [
+        FieldError(
+            f"{pointer}/{index}",
+            "unknown_scorer" if name not in SCORERS else "duplicate",
+            f"{name[:100]!r} is "
+            + (f"none of {', '.join(SCORERS)}" if name not in SCORERS else "there twice"),
+        )
+        for index, name in enumerate(names)
+        if name not in SCORERS or name in names[:index]
+    ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
+    """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
+    problems = []
+    if isinstance(body.method, Bias):
+        problems += [
+            FieldError(
+                f"/method/layers/{index}",
+                "no_such_layer",
+                f"{base.id} has {base.facts.layers} layers, numbered from 0; there is no {layer}",
+            )
+            for index, layer in enumerate(body.method.layers or ())
+            if layer >= base.facts.layers
+        ]
+    if not base.facts.chat_template:
+        sides: list[tuple[str, tuple[Item, ...]]] = [("/preserve", body.preserve)]
+        sides += [
+            ("/behavior/undesired", found.behavior.undesired),
+            ("/behavior/desired", found.behavior.desired),
+        ]
+        problems += [
+            FieldError(
+                pointer,
+                "no_chat_template",
+                f"{base.id} has no chat template, so it cannot take messages: give texts, or "
+                "prompts with completions",
+            )
+            for pointer, items in sides
+            if any(isinstance(item, ChatItem) for item in items)
+        ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _without_texts(sent: JsonValue) -> JsonValue:
+    """The body as it came, but for texts given in place: they lie in `texts.jsonl`."""
+    if not isinstance(sent, dict):
+        return sent
+    kept = {name: value for name, value in sent.items() if name != "preserve"}
+    behavior = kept.get("behavior")
+    if isinstance(behavior, dict):
+        kept["behavior"] = {
+            name: value
+            for name, value in behavior.items()
+            if name not in ("undesired", "desired", "prompts")
+        }
+    return kept
