@@ -11,6 +11,11 @@ EDITORS = f"{PREFIX}:editor:"
 GENERATORS = f"{PREFIX}:generator:"
 """Heartbeats of generators, one key each: JSON with the address and the base models held."""
 
+WAKE = f"{PREFIX}:wake"
+"""List: anything in it makes the keeper look around at once."""
+SWEPT = f"{PREFIX}:swept"
+"""Set for a day by the keeper that swept the store."""
+
 
 def queue(pool: str) -> str:
     """Name of the RQ queue of a pool of editors."""
@@ -37,6 +42,6 @@ def ring(work_id: str) -> str:
     return f"{PREFIX}:ring:{work_id}"
 
 
-def job(work_id: str) -> str:
-    """Id of the RQ job that runs the current attempt, for the stop command."""
-    return f"{PREFIX}:job:{work_id}"
+def death(work_id: str) -> str:
+    """An editor's notice that its process for this work has ended."""
+    return f"{PREFIX}:death:{work_id}"
