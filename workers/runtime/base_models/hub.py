@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 
 from models_store.catalogue import HubSource
 from models_store.errors import BaseModelUnavailable
 
-_WANTED = ("*.safetensors", "*.json", "tokenizer.model", "spiece.model", "*.txt", "*.jinja")
-# Second copies of the weights in other layouts: in folders of their own, or under another name.
-_UNWANTED = ("*/*", "consolidated*")
+_WANTED = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja")
+# A second copy of the weights in another layout.
+_UNWANTED = ("consolidated*",)
 
 
 def download(source: HubSource, folder: Path, *, endpoint: str | None = None) -> None:
     """Fill `folder` with the files of `source`; what an earlier, cut download left is used.
 
     Args:
-        source: repository and commit.
+        source: repository and commit. Only files at its top are taken.
         folder: an existing folder.
-        endpoint: another hub than `HF_ENDPOINT` names (a mirror).
+        endpoint: another hub than the one that `HF_ENDPOINT` names.
 
     Raises:
         BaseModelUnavailable: no connection, no such repository or commit, or no access.
     """
+    api = HfApi(endpoint=endpoint)
     try:
-        snapshot_download(
+        # The list first and the comparison after: when it cannot reach the hub, snapshot_download
+        # is content with whatever the folder holds.
+        files = _files(api, source)
+        api.snapshot_download(
             source.repo,
             revision=source.revision,
             local_dir=folder,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
-            endpoint=endpoint,
+            allow_patterns=[file.path for file in files],
         )
+        _compare(files, folder)
     except GatedRepoError as error:
         raise BaseModelUnavailable(
             f"{source.repo} on the Hugging Face hub is gated: accept its terms there and set "
@@ -65,6 +71,32 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
         ) from error
     # The downloader's own notes on what it has fetched.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _files(api: HfApi, source: HubSource) -> list[RepoFile]:
+    listed = api.list_repo_tree(source.repo, revision=source.revision)
+    return [
+        entry
+        for entry in listed
+        if isinstance(entry, RepoFile)
+        and any(fnmatch(entry.path, pattern) for pattern in _WANTED)
+        and not any(fnmatch(entry.path, pattern) for pattern in _UNWANTED)
+    ]
+
+
+def _compare(files: list[RepoFile], folder: Path) -> None:
+    """Raise OSError unless every file is there, as long as the hub says and with its sha256."""
+    for file in files:
+        path = folder / file.path
+        if not path.is_file() or path.stat().st_size != file.size:
+            raise OSError(f"{file.path} did not come whole")
+        # Known for large files only; for the small ones the length has to do.
+        if file.lfs is not None:
+            with path.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != file.lfs.sha256:
+                path.unlink()
+                raise OSError(f"{file.path} came with other bytes than the hub names")
 
 
 def _first_line(error: Exception) -> str:

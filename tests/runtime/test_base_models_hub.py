@@ -1,0 +1,196 @@
+"""Downloads from a hub: a real HTTP server with the hub's few answers stands for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from models_store.catalogue import HubSource
+from models_store.errors import BaseModelUnavailable
+from tests.pico import save_pico
+from workers.runtime.base_models import check, fingerprint
+from workers.runtime.base_models.hub import download
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPO = "someone/pico"
+
+
+class _Hub(ThreadingHTTPServer):
+    """Serves one folder as one repository at one commit."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.folder = folder
+        self.asked: list[str] = []
+        self.spoilt: str | None = None
+        """Name of a file that is sent with a wrong byte."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: _Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith(f"/api/models/{REPO}/") and path.endswith(f"/{COMMIT}"):
+            everything = "recursive=true" in self.path
+            found = self.server.folder.rglob("*") if everything else self.server.folder.iterdir()
+            self._send(json.dumps([self._listed(file) for file in found]).encode())
+        elif path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
+            name = path.partition(f"{COMMIT}/")[2]
+            self.server.asked.append(name)
+            data = (self.server.folder / name).read_bytes()
+            if name == self.server.spoilt:
+                data = data[:-1] + bytes([data[-1] ^ 1])
+            self._send(data)
+        elif REPO in path:
+            self._refuse("RevisionNotFound", 404)
+        elif "gated" in path:
+            self._refuse("GatedRepo", 403)
+        else:
+            self._refuse("RepoNotFound", 404)
+
+    def _listed(self, file: Path) -> dict[str, object]:
+        path = str(file.relative_to(self.server.folder))
+        if file.is_dir():
+            return {"type": "directory", "path": path, "oid": "0" * 40}
+        data = file.read_bytes()
+        listed: dict[str, object] = {
+            "type": "file",
+            "path": path,
+            "size": len(data),
+            "oid": hashlib.sha1(data).hexdigest(),
+        }
+        if file.suffix == ".safetensors":
+            sha256 = hashlib.sha256(data).hexdigest()
+            listed["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 134}
+        return listed
+
+    def _send(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _refuse(self, code: str, status: int) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[_Hub]:
+    server = _Hub(save_pico(tmp_path / "served"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_weights_and_tokenizer_come_and_nothing_that_runs(hub: _Hub, tmp_path: Path) -> None:
+    (hub.folder / "modeling_evil.py").write_text("import os; os.abort()")
+    (hub.folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (hub.folder / "consolidated.safetensors").write_bytes(b"second copy")
+    (hub.folder / "original").mkdir()
+    (hub.folder / "original" / "params.json").write_text("{}")
+    target = tmp_path / "target"
+    target.mkdir()
+    download(HubSource(repo=REPO, revision=COMMIT), target, endpoint=hub.url)
+    assert sorted(path.name for path in target.iterdir()) == [
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert check(target) == check(hub.folder)
+    assert fingerprint(target) == fingerprint(hub.folder)
+    assert not {"modeling_evil.py", "pytorch_model.bin"} & set(hub.asked)
+
+
+def test_a_file_with_other_bytes_than_named_is_not_taken(hub: _Hub, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    source = HubSource(repo=REPO, revision=COMMIT)
+    hub.spoilt = "model.safetensors"
+    with pytest.raises(BaseModelUnavailable, match=r"model\.safetensors came with other bytes"):
+        download(source, target, endpoint=hub.url)
+    hub.spoilt = None
+    download(source, target, endpoint=hub.url)
+    assert fingerprint(target) == fingerprint(hub.folder)
+
+
+def test_half_a_download_is_not_taken_for_a_whole_one_when_the_hub_is_gone(
+    hub: _Hub, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    source = HubSource(repo=REPO, revision=COMMIT)
+    download(source, target, endpoint=hub.url)
+    (target / "model.safetensors").unlink()
+    with pytest.raises(BaseModelUnavailable, match="has no repository someone/gone"):
+        download(HubSource(repo="someone/gone", revision=COMMIT), target, endpoint=hub.url)
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "says"),
+    [
+        (REPO, "f" * 40, "has no commit ffff"),
+        ("someone/else", COMMIT, "has no repository someone/else"),
+        ("someone/gated", COMMIT, "is gated: accept its terms"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(
+    hub: _Hub, tmp_path: Path, repo: str, revision: str, says: str
+) -> None:
+    with pytest.raises(BaseModelUnavailable, match=says):
+        download(HubSource(repo=repo, revision=revision), tmp_path, endpoint=hub.url)
+
+
+def test_without_a_connection_the_way_around_is_told(tmp_path: Path) -> None:
+    """In a process of its own, since the library reads HF_HUB_OFFLINE when it is imported."""
+    code = (
+        "import os; os.environ['HF_HUB_OFFLINE'] = '1'\n"
+        "import sys; from pathlib import Path\n"
+        "from models_store.catalogue import HubSource\n"
+        "from models_store.errors import BaseModelUnavailable\n"
+        "from workers.runtime.base_models import materialise\n"
+        f"source = HubSource(repo={REPO!r}, revision={COMMIT!r})\n"
+        "try: materialise(source, Path(sys.argv[1]))\n"
+        "except BaseModelUnavailable as error: print(error.message)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert f"{REPO} at {COMMIT} could not be downloaded" in told
+    assert f"hf download {REPO} --revision {COMMIT} --local-dir FOLDER" in told
+    assert '{"type": "folder"}' in told
+    assert not [path for path in (tmp_path / "base_models").iterdir() if path.name[0] != "."]
