@@ -55,6 +55,11 @@ class BaseModel:
         return int(self.model.config.vocab_size)
 
     @property
+    def context_length(self) -> int:
+        """Positions that the model was made for: prompt and generated tokens together."""
+        return int(self.model.config.max_position_embeddings)
+
+    @property
     def decoder(self) -> nn.Module:
         """Everything but the head: token ids to last hidden states (after the final norm)."""
         decoder: nn.Module = self.model.model
