@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.runtime.loading import BaseModel
-from workers.runtime.tokens import BATCH_TOKENS, Batch, Encoded, batches
+from workers.runtime.tokens import Batch, Encoded, batches
 
 Progress = Callable[[float], None]
 """Told the share of the texts that is done, in (0, 1]; may raise to stop the work."""
@@ -23,7 +23,7 @@ def features(
     base: BaseModel,
     texts: Sequence[Encoded],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Mean over the tokens that count of the last hidden state, after the final norm.
@@ -49,7 +49,7 @@ def last_hidden_states(
     base: BaseModel,
     texts: Sequence[Encoded],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """The last hidden states batch by batch, `[rows, length, hidden]` in the model's dtype.
@@ -58,7 +58,7 @@ def last_hidden_states(
     """
     total = sum(len(text) for text in texts)
     done = 0
-    for batch in batches(texts, tokens=batch_tokens, pad_id=base.pad_id):
+    for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
         yield batch, _forward(base, batch.ids)
         done += int(batch.real.sum())
         if progress is not None:
@@ -72,7 +72,7 @@ def visit_layers(
     layers: Sequence[int],
     visit: Callable[[Batch, int, Tensor, Tensor], None],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Run the texts and hand over what passes through some layers, keeping nothing.
@@ -87,7 +87,7 @@ def visit_layers(
     inputs: dict[int, Tensor] = {}
     residual: dict[int, Tensor] = {}
     with _captured(base, layers, inputs, residual):
-        for batch in batches(texts, tokens=batch_tokens, pad_id=base.pad_id):
+        for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
             _forward(base, batch.ids)
             for layer in layers:
                 visit(batch, layer, inputs.pop(layer), residual.pop(layer))

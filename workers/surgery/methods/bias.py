@@ -1,0 +1,171 @@
+"""Difference of means, written into `down_proj` of a few layers as if it were a bias.
+
+Of layer l, with h the input of its `down_proj` and x the residual stream after it:
+
+    r = mean(x | desired) - mean(x | undesired)      all tokens but the first; means within a text,
+                                                     then over texts
+    a = (E_rest[h hᵀ] + E_first[h hᵀ] + ridge · mean diag(E_rest[h hᵀ]) · I)⁻¹ E_rest[h]
+    W_down += s · r aᵀ
+
+a · h is about 1 on every token but the first of a text and about 0 on the first, so the layer
+gains the constant s · r where text is read and nothing at the first token. That token carries a
+huge activation on which attention rests (the attention sink); without the second term in the
+regression the edit moves it and does the opposite of what it is for. Only forward passes are
+needed: the first token attends to nothing but itself, so E_first comes from inputs of one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models_store.architectures import DOWN, MatrixKey
+from models_store.errors import EditFailed
+from workers.surgery.terms import Term, make_term
+
+DEPTHS = (0.48, 0.58, 0.68)
+"""Where to write by default, as shares of the depth: the best layers of two small models."""
+DEFAULT_RIDGE = 0.01
+MAX_FIRST_TOKEN_RMS = 0.1
+"""A layer whose a · h on unseen first tokens is larger than this is left alone."""
+_GUESSED_SHIFT = 0.1
+"""First guess of ‖s · r‖ as a share of the mean norm of the residual stream."""
+
+
+class TokenMoments:
+    """Running E[h] and E[h hᵀ] of vectors that come in batches; sums in fp32."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.count = 0
+        self._first = torch.zeros(size, device=device)
+        self._second = torch.zeros(size, size, device=device)
+
+    def add_(self, vectors: Tensor) -> None:
+        """Count in `[n, size]`, any float dtype."""
+        wide = vectors.float()
+        self.count += len(wide)
+        self._first += wide.sum(dim=0)
+        self._second.addmm_(wide.T, wide)
+
+    @property
+    def mean(self) -> Tensor:
+        """fp64 `[size]` on the CPU."""
+        return self._first.double().cpu() / self.count
+
+    @property
+    def second(self) -> Tensor:
+        """fp64 `[size, size]` on the CPU."""
+        return self._second.double().cpu() / self.count
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """What the method needs to know of one layer."""
+
+    layer: int
+    desired: Tensor
+    """fp64 `[hidden]`: mean residual stream after the layer, over desired texts."""
+    undesired: Tensor
+    """fp64 `[hidden]`."""
+    rest: TokenMoments
+    """Of the inputs of `down_proj`, `[intermediate]`, at every token but first ones."""
+    residual_norm: float
+    """Mean norm of the residual stream at these tokens."""
+
+    @property
+    def difference(self) -> Tensor:
+        """r: fp64 `[hidden]`."""
+        return self.desired - self.undesired
+
+
+@dataclass(frozen=True, eq=False)
+class FirstTokens:
+    """Inputs of `down_proj` of one layer at the first token of a text, for different tokens."""
+
+    fitted: Tensor
+    """fp32 `[n, intermediate]`: those that the regression is to send to 0."""
+    checked: Tensor
+    """fp32 `[m, intermediate]`: others, on which it is checked."""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How well a layer leaves first tokens alone."""
+
+    layer: int
+    first_token_rms: float
+    """Root mean square of a · h on first tokens that the regression has not seen."""
+    first_token_max: float
+    used: bool
+
+
+@dataclass(frozen=True, eq=False)
+class BiasFit:
+    """Terms at scale 1, which adds the whole difference of means in every layer."""
+
+    terms: tuple[Term, ...]
+    checks: tuple[LayerCheck, ...]
+    guess: float
+    """A scale to start the calibration from, on any model."""
+
+
+def default_layers(layers: int) -> tuple[int, ...]:
+    """Where to write in a model with so many layers."""
+    return tuple(sorted({int(depth * layers) for depth in DEPTHS}))
+
+
+def regress(rest: TokenMoments, first: FirstTokens, ridge: float) -> Tensor:
+    """a: the vector with a · h ≈ 1 at every token but the first and 0 there, fp64 `[size]`."""
+    fitted = first.fitted.double()
+    second = rest.second
+    damping = ridge * second.diagonal().mean()
+    second += fitted.T @ fitted / len(fitted)
+    second.diagonal().add_(damping)
+    factor, failed = torch.linalg.cholesky_ex(second)
+    if failed:
+        raise EditFailed("the activations of a layer are not finite or all zero")
+    return torch.cholesky_solve(rest.mean[:, None], factor)[:, 0]
+
+
+def fit_bias(
+    statistics: Sequence[LayerStatistics],
+    first_tokens: Mapping[int, FirstTokens],
+    ridge: float = DEFAULT_RIDGE,
+) -> BiasFit:
+    """Fit every layer on its own and leave out those that would move first tokens.
+
+    Args:
+        statistics: of the layers to write into.
+        first_tokens: by layer.
+        ridge: damping of the regression, as a share of the mean of the diagonal of E_rest[h hᵀ].
+
+    Raises:
+        EditFailed: no layer is left, or the two sides have the same means.
+    """
+    terms: list[Term] = []
+    checks: list[LayerCheck] = []
+    shifts: list[float] = []
+    for layer in statistics:
+        vector = regress(layer.rest, first_tokens[layer.layer], ridge)
+        responses = first_tokens[layer.layer].checked.double() @ vector
+        rms = float(responses.square().mean().sqrt())
+        used = rms <= MAX_FIRST_TOKEN_RMS
+        checks.append(LayerCheck(layer.layer, rms, float(responses.abs().max()), used))
+        length = float(layer.difference.norm())
+        if used and length > 0:
+            rows = torch.arange(len(layer.difference))
+            key = MatrixKey(layer.layer, DOWN)
+            terms.append(make_term(key, vector, rows, layer.difference))
+            shifts.append(length / layer.residual_norm)
+    if not terms:
+        measured = ", ".join(f"{check.layer}: {check.first_token_rms:.2g}" for check in checks)
+        raise EditFailed(
+            "no layer can be written into: either the texts of the two sides have the same mean, "
+            f"or first tokens would move (a · h at most {MAX_FIRST_TOKEN_RMS} allowed; by layer "
+            f"{measured})"
+        )
+    total = sum(shift**2 for shift in shifts) ** 0.5
+    return BiasFit(tuple(terms), tuple(checks), _GUESSED_SHIFT / total)
