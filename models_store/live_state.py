@@ -15,14 +15,12 @@ from typing import Any, TypeVar, cast
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models_store import redis_keys
+from models_store import live, redis_keys
 from models_store.errors import Unavailable
 from models_store.events import Event, EventType, stage_id
 from models_store.records import STAGES, Stage
-from models_store.redis_address import redis_url
 from models_store.settings import Settings
 
-_TIMEOUT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 """After a failure, questions are answered with "unknown" at once for this long."""
 T = TypeVar("T")
@@ -37,20 +35,6 @@ class Generator(BaseModel):
     url: str
     base_models: tuple[str, ...] = ()
     busy: int = 0
-
-
-class Editor(BaseModel):
-    """An editor's heartbeat."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    pool: str
-    state: str = "idle"
-    work_id: str | None = None
-
-
-B = TypeVar("B", Generator, Editor)
 
 
 @dataclass(frozen=True)
@@ -78,13 +62,7 @@ class LiveState:
             Unavailable: no Redis is set up.
         """
         if self._client is None:
-            self._client = redis.Redis.from_url(
-                redis_url(self._settings),
-                retry=None,
-                socket_timeout=_TIMEOUT_SECONDS,
-                socket_connect_timeout=_TIMEOUT_SECONDS,
-                decode_responses=True,
-            )
+            self._client = live.connect(self._settings)
         return self._client
 
     def close(self) -> None:
@@ -107,21 +85,20 @@ class LiveState:
     def has_keeper(self) -> bool | None:
         return self.ask(lambda client: bool(client.exists(redis_keys.KEEPER)))
 
-    def editors(self) -> list[Editor] | None:
-        return self._heartbeats(redis_keys.EDITORS, Editor)
+    def wake_keeper(self) -> None:
+        """Best effort: the keeper looks around by itself too."""
+        self.ask(live.wake_keeper)
+
+    def editors(self) -> list[live.Editor] | None:
+        return self.ask(live.editors_seen)
 
     def generators(self) -> list[Generator] | None:
-        return self._heartbeats(redis_keys.GENERATORS, Generator)
+        return self.ask(_generators_seen)
 
     def leased(self, work_ids: Sequence[str]) -> set[str] | None:
         """Those of the ids that somebody works on."""
-        if not work_ids:
-            return set()
-        keys = [redis_keys.lease(id) for id in work_ids]
-        held = self.ask(lambda client: client.mget(keys))
-        if held is None:
-            return None
-        return {id for id, value in zip(work_ids, held, strict=True) if value is not None}
+        found = self.ask(lambda client: live.leases_seen(client, list(work_ids)))
+        return None if found is None else set(found)
 
     def progress(self, work_ids: Sequence[str]) -> dict[str, Progress]:
         """Stage and progress of those that Redis knows."""
@@ -130,10 +107,13 @@ class LiveState:
             pipeline = client.pipeline(transaction=False)
             for id in work_ids:
                 pipeline.hgetall(redis_keys.progress(id))
-            return cast(list[Any], pipeline.execute())
+            return pipeline.execute()
 
         found = self.ask(question) if work_ids else []
-        read = ((id, _progress(fields)) for id, fields in zip(work_ids, found or (), strict=False))
+        read = (
+            (id, _progress(_text(fields)))
+            for id, fields in zip(work_ids, found or (), strict=False)
+        )
         return {id: progress for id, progress in read if progress is not None}
 
     def events(self, work_id: str, after: str = "-") -> list[tuple[str, Event]]:
@@ -142,24 +122,26 @@ class LiveState:
         entries = self.ask(
             lambda client: cast(list[Any], client.xrange(redis_keys.events(work_id), min=first))
         )
-        read = ((position, _event(work_id, position, entry)) for position, entry in entries or ())
+        read = (
+            (position.decode(), _event(work_id, position.decode(), _text(entry)))
+            for position, entry in entries or ()
+        )
         return [(position, event) for position, event in read if event is not None]
 
-    def _heartbeats(self, prefix: str, kind: type[B]) -> list[B] | None:
-        def question(client: redis.Redis) -> list[Any]:
-            keys = sorted(client.scan_iter(f"{prefix}*", count=1000))
-            return cast(list[Any], client.mget(keys)) if keys else []
 
-        values = self.ask(question)
-        if values is None:
-            return None
-        found = []
-        for value in values:
-            try:
-                found.append(kind.model_validate_json(value or ""))
-            except ValidationError:
-                continue  # gone since it was listed, or of another version
-        return found
+def _generators_seen(client: redis.Redis) -> list[Generator]:
+    keys = sorted(client.scan_iter(f"{redis_keys.GENERATORS}*", count=1000))
+    found = []
+    for value in client.mget(keys) if keys else []:
+        try:
+            found.append(Generator.model_validate_json(value or b""))
+        except ValidationError:
+            continue  # gone since it was listed, or of another version
+    return found
+
+
+def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
 
 
 def _progress(fields: dict[str, str]) -> Progress | None:

@@ -234,6 +234,16 @@ def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) ->
     return str(name)
 
 
+def require_finished(edit: Work) -> None:
+    """Pass if the edit has ended; raise the Conflict `edit_not_finished` if it has not."""
+    if edit.result is None:
+        raise Conflict(
+            f"{edit.id} is {edit.status}: wait until it has succeeded",
+            code="edit_not_finished",
+            retry_after=_RETRY_SECONDS,
+        )
+
+
 def require_delta(edit: Work) -> None:
     """Pass if the edit has a delta.
 
@@ -241,12 +251,7 @@ def require_delta(edit: Work) -> None:
         Conflict: `edit_not_finished`.
         NotFound: `no_delta`.
     """
-    if edit.result is None:
-        raise Conflict(
-            f"{edit.id} is {edit.status}: wait until it has succeeded",
-            code="edit_not_finished",
-            retry_after=_RETRY_SECONDS,
-        )
+    require_finished(edit)
     if edit.status != "succeeded":
         raise NotFound(f"{edit.id} is {edit.status} and has no delta", code="no_delta")
 

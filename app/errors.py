@@ -1,0 +1,209 @@
+"""How errors are said over HTTP: as problem+json (RFC 9457), and under OpenAI's paths in the shape
+that its clients read. No other module builds an error answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from app.error_catalogue import ERRORS
+from app.pointers import field_errors
+from models_store.errors import (
+    Conflict,
+    CorruptArtifact,
+    FieldError,
+    InvalidRequest,
+    Malformed,
+    NotFound,
+    QuotaExceeded,
+    ScalpelError,
+    TooLarge,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+_OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
+_MAX_FIELD_ERRORS = 100
+_STATUS: tuple[tuple[type[ScalpelError], int], ...] = (
+    (Malformed, 400),
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (InvalidRequest, 422),
+    (QuotaExceeded, 429),
+    (Unavailable, 503),
+    (CorruptArtifact, 500),
+)
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
+
+
+class HttpError(ScalpelError):
+    """An error that only HTTP knows."""
+
+    status = 500
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = dict(headers or {})
+
+
+class Unauthorized(HttpError):
+    code = "unauthorized"
+    status = 401
+
+
+class MissingScope(HttpError):
+    code = "missing_scope"
+    status = 403
+
+
+class NotAcceptable(HttpError):
+    code = "not_acceptable"
+    status = 406
+
+
+class UnsupportedMediaType(HttpError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class RangeNotSatisfiable(HttpError):
+    code = "range_not_satisfiable"
+    status = 416
+
+
+class GenerationFailed(HttpError):
+    code = "generation_failed"
+    status = 502
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` here."""
+    app.add_exception_handler(ScalpelError, _scalpel_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def error_response(scope: Scope, error: ScalpelError) -> JSONResponse:
+    """The answer to a request that ended with `error`."""
+    headers: dict[str, str] = {}
+    if isinstance(error, HttpError):
+        status = error.status
+        headers.update(error.headers)
+    else:
+        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    errors = error.errors if isinstance(error, InvalidRequest) else ()
+    return _response(scope, status, error.code, error.message, errors, headers)
+
+
+def openai_error(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """The body of an error as OpenAI's clients read it."""
+    if status == 401:
+        kind = "authentication_error"
+    elif status == 403:
+        kind = "permission_error"
+    elif status == 429:
+        kind = "rate_limit_error"
+    else:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+async def _scalpel_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ScalpelError)
+    response = error_response(request.scope, error)
+    if response.status_code >= 500:
+        log.warning("%s %s: %s (%s)", request.method, request.url.path, error, error.code)
+    return response
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    """Wrong queries and headers; bodies are validated in `app.json_body`."""
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    where, *path = problems[0]["loc"]
+    name = ".".join(str(part) for part in path)
+    if where == "body":
+        found = field_errors(problems, error.body)
+        return error_response(request.scope, InvalidRequest(found[0].detail, errors=found))
+    return error_response(
+        request.scope,
+        Malformed(f"the {where} parameter {name!r}: {problems[0]['msg']}", code="bad_request"),
+    )
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    code = _HTTP_CODES.get(status, "internal_error" if status >= 500 else "bad_request")
+    if status == 404:
+        detail = f"there is no path {request.url.path}"
+    elif status == 405:
+        detail = f"{request.url.path} has no method {request.method}"
+    else:
+        detail = str(error.detail)
+    return _response(request.scope, status, code, detail, (), dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = "an unexpected error; the server's log has it under this request id"
+    return _response(request.scope, 500, "internal_error", detail, (), {})
+
+
+def _response(
+    scope: Scope,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError],
+    headers: dict[str, str],
+) -> JSONResponse:
+    request_id = scope.get("state", {}).get("request_id")
+    if request_id is not None:
+        headers["X-Request-Id"] = request_id
+    if scope["path"].startswith(_OPENAI_PATHS):
+        param = _parameter(errors[0].pointer) if errors else None
+        return JSONResponse(openai_error(status, code, detail, param), status, headers)
+    kind = ERRORS.get(code)
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{code}",
+        "title": kind.title if kind is not None else "Error",
+        "status": status,
+        "detail": detail,
+        "instance": scope["path"],
+        "code": code,
+        "request_id": request_id,
+        "errors": [
+            {"pointer": one.pointer, "code": one.code, "detail": one.detail}
+            for one in errors[:_MAX_FIELD_ERRORS]
+        ],
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def _parameter(pointer: str) -> str | None:
+    """`/messages/0/content` as OpenAI writes it: `messages[0].content`."""
+    name = ""
+    for part in pointer.split("/")[1:]:
+        name += f"[{part}]" if part.isdigit() else f".{part}" if name else part
+    return name or None

@@ -1,0 +1,43 @@
+"""The `Idempotency-Key` of a request."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header, Request, Response
+
+from app.auth import Principal
+from app.services import Store
+from models_store.idempotency import IdempotencyKey, digest
+from models_store.submission import Sender
+
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Makes the request safe to repeat: the same key and body make one thing.",
+    ),
+]
+
+
+def sender(
+    request: Request, store: Store, who: Principal, key: str | None, *, tenant: str | None = None
+) -> Sender:
+    """Who sends a request that creates something; `request.state.sent` is its body."""
+    tenant = tenant or who.tenant
+    if key is None:
+        return Sender(tenant, who.actor)
+    route = f"{request.method} {request.url.path}"
+    return Sender(
+        tenant,
+        who.actor,
+        IdempotencyKey(store.objects, tenant, key, route, digest(request.state.sent)),
+    )
+
+
+def mark_created(response: Response, location: str, *, replayed: bool) -> None:
+    """Say where the created thing is, and whether it had been created before."""
+    response.status_code = 201
+    response.headers["Location"] = location
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"

@@ -1,0 +1,89 @@
+"""Lists in pages: `{"object": "list", "data": […], "first_id", "last_id", "has_more"}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Generic, Literal, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel
+
+from models_store.errors import Malformed, NotFound
+from models_store.ids import bucket_of
+
+DEFAULT_LIMIT = 20
+S = TypeVar("S")
+T = TypeVar("T", bound=BaseModel)
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | int | None
+    last_id: str | int | None
+    has_more: bool
+
+
+def page_of(data: list[T], has_more: bool, name: str = "id") -> Page[T]:
+    """A page of things that are named by their attribute `name`."""
+    return Page(
+        data=data,
+        first_id=getattr(data[0], name) if data else None,
+        last_id=getattr(data[-1], name) if data else None,
+        has_more=has_more,
+    )
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """Which page is asked for."""
+
+    limit: int
+    order: Literal["asc", "desc"]
+    after: str | None
+
+    @property
+    def descending(self) -> bool:
+        return self.order == "desc"
+
+    @property
+    def after_id(self) -> str | None:
+        """`after` as the id of something that need not exist.
+
+        Raises:
+            Malformed: it cannot be an id.
+        """
+        if self.after is not None:
+            try:
+                bucket_of(self.after)
+            except NotFound:
+                raise Malformed(f"after: {self.after!r} is no id", code="bad_request") from None
+        return self.after
+
+    def cut(self, items: Iterable[S]) -> tuple[list[S], bool]:
+        """The first `limit` of the items, which come after the position; whether there are more."""
+        found = list(islice(items, self.limit + 1))
+        return found[: self.limit], len(found) > self.limit
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that come after the position, in the order asked for."""
+        found = sorted(names, reverse=self.descending)
+        if self.after is None:
+            return found
+        after = self.after
+        return [name for name in found if (name < after if self.descending else name > after)]
+
+
+def _page_query(
+    limit: Annotated[int, Query(ge=1, le=100)] = DEFAULT_LIMIT,
+    order: Literal["asc", "desc"] = "desc",
+    after: Annotated[str | None, Query(max_length=200)] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, after)
+
+
+PageDep = Annotated[PageQuery, Depends(_page_query)]

@@ -1,0 +1,116 @@
+"""What came of an edit: its report and its delta."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app.artifacts import artifact_response, read_checked
+from app.auth import Reader
+from app.negotiation import wanted_type
+from app.services import StoreDep
+from models_store.errors import CorruptArtifact, NotFound
+from models_store.records import Artifact
+from models_store.report import Report
+from models_store.variants import delta_artifact, require_finished
+from models_store.work import Work
+
+router = APIRouter(prefix="/v1/edits/{edit_id}", tags=["edits"])
+
+JSON, HTML, MARKDOWN = "application/json", "text/html", "text/markdown"
+DELTA = "application/octet-stream"
+
+
+@router.api_route(
+    "/report",
+    methods=["GET", "HEAD"],
+    summary="Read an edit's report",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                JSON: {
+                    "schema": Report.model_json_schema(ref_template="#/components/schemas/{model}")
+                }
+            }
+        }
+    },
+)
+def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) -> Response:
+    """The receipt as JSON, as a page (`Accept: text/html`) or a model card (`text/markdown`)."""
+    kind = wanted_type(request, (JSON, HTML, MARKDOWN))
+    edit = store.work.read("edit", who.tenant, edit_id)
+    artifact = _report(edit)
+    if kind == JSON:
+        response = artifact_response(
+            request,
+            store.objects,
+            artifact,
+            filename=f"{edit_id}.report.json",
+            media_type=JSON,
+        )
+        response.headers["Content-Disposition"] = "inline"
+        response.headers["Vary"] = "Accept"
+        return response
+    from app.reports import render
+
+    report = parse_report(read_checked(store.objects, artifact))
+    text = render(report, "html" if kind == HTML else "markdown")
+    headers = {"Vary": "Accept"}
+    if kind == HTML:
+        return HTMLResponse(text, headers=headers)
+    return Response(text, headers=headers, media_type=f"{MARKDOWN}; charset=utf-8")
+
+
+@router.api_route(
+    "/delta",
+    methods=["GET", "HEAD"],
+    summary="Download an edit's delta",
+    response_class=Response,
+    responses={
+        200: {"content": {DELTA: {}}, "description": "The delta as safetensors"},
+        206: {"description": "The range asked for"},
+        304: {"description": "The client has it"},
+    },
+)
+def read_delta(
+    edit_id: str,
+    request: Request,
+    store: StoreDep,
+    who: Reader,
+    point: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """The weight difference of the selected point, or of another one that was evaluated."""
+    edit = store.work.read("edit", who.tenant, edit_id)
+    artifact = delta_artifact(edit, point)
+    suffix = "" if point is None else f".point-{point}"
+    return artifact_response(
+        request,
+        store.objects,
+        artifact,
+        filename=f"{edit_id}{suffix}.safetensors",
+        media_type=DELTA,
+    )
+
+
+def parse_report(data: bytes) -> Report:
+    """A stored report.
+
+    Raises:
+        CorruptArtifact: it is not one.
+    """
+    try:
+        return Report.model_validate_json(data)
+    except ValueError as error:
+        raise CorruptArtifact(f"the stored report cannot be read: {error}") from error
+
+
+def _report(edit: Work) -> Artifact:
+    require_finished(edit)
+    assert edit.result is not None
+    found = edit.result.artifact("report")
+    if found is None:
+        raise NotFound(f"{edit.id} is {edit.status} and has no report", code="no_report")
+    return found

@@ -1,0 +1,126 @@
+"""Edits: queue, list, read, cancel, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from app.auth import Reader, Writer
+from app.edit_views import EditView, edit_view, edit_views
+from app.idempotency import KeyHeader, mark_created, sender
+from app.json_body import JsonRoute
+from app.lists import Page, PageDep, page_of
+from app.services import ServicesDep, StoreDep
+from app.waiting import wait_until_ended
+from models_store.errors import Conflict, NotFound
+from models_store.records import EditSettings, Status
+from models_store.requests import EditBody
+from models_store.work import Work, WorkStore
+
+router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
+
+MAX_WAIT_SECONDS = 60
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Answer once it has ended, or after so many seconds.",
+    ),
+]
+
+
+class Deleted(BaseModel):
+    id: str
+    object: Literal["edit"] = "edit"
+    deleted: Literal[True] = True
+
+
+@router.post("", status_code=201, summary="Queue an edit")
+def create_edit(
+    body: EditBody,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Writer,
+    idempotency_key: KeyHeader = None,
+) -> EditView:
+    submitted = store.submission.edit(
+        sender(request, store, who, idempotency_key), body, request.state.sent
+    )
+    services.live.wake_keeper()
+    mark_created(response, f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
+    return edit_view(services, submitted.work)
+
+
+@router.get("", summary="List edits")
+def list_edits(
+    request: Request,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Reader,
+    page: PageDep,
+    status: Status | None = None,
+    base_model: str | None = None,
+) -> Page[EditView]:
+    """Newest first by default. `metadata[key]=value` filters by what was sent as metadata."""
+    metadata = {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    found, has_more = page.cut(
+        work
+        for work in _walk(store.work, who.tenant, page.after_id, page.descending)
+        if status in (None, work.status)
+        and base_model in (None, work.request.base_model)
+        and metadata.items() <= _metadata(work).items()
+    )
+    return page_of(edit_views(services, found), has_more)
+
+
+@router.get("/{edit_id}", summary="Read an edit")
+async def read_edit(edit_id: str, services: ServicesDep, who: Reader, wait: Wait = 0) -> EditView:
+    work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
+    return await run_in_threadpool(edit_view, services, work)
+
+
+@router.post("/{edit_id}/cancel", summary="Cancel an edit")
+def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> EditView:
+    work = store.work.cancel("edit", who.tenant, edit_id)
+    services.live.wake_keeper()
+    return edit_view(services, work)
+
+
+@router.delete("/{edit_id}", summary="Forget an edit and its files")
+def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> Deleted:
+    store.work.read("edit", who.tenant, edit_id)
+    users = store.aliases.users_of_edit(who.tenant, edit_id)
+    if users:
+        raise Conflict(
+            f"the alias {users[0]} needs {edit_id}: point it elsewhere or delete it first",
+            code="in_use",
+        )
+    store.work.delete("edit", who.tenant, edit_id)
+    services.live.wake_keeper()
+    return Deleted(id=edit_id)
+
+
+def _walk(store: WorkStore, tenant: str, after: str | None, descending: bool) -> Iterator[Work]:
+    for id in store.list_ids("edit", tenant, after=after, descending=descending):
+        try:
+            yield store.read("edit", tenant, id)
+        except NotFound:
+            continue  # deleted, or not written down to the end
+
+
+def _metadata(work: Work) -> dict[str, str]:
+    settings = work.request.settings
+    assert isinstance(settings, EditSettings)
+    return settings.metadata

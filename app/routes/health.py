@@ -1,0 +1,106 @@
+"""Is it alive, and what could it do right now."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from app.services import Services, ServicesDep
+from models_store.errors import InvalidRequest, Unavailable
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Part(BaseModel):
+    status: Literal["ok", "missing"]
+    count: int | None = None
+    detail: str | None = None
+
+
+class Parts(BaseModel):
+    store: Part
+    redis: Part
+    keeper: Part
+    editors: Part
+    generators: Part
+
+
+class BaseModelCounts(BaseModel):
+    ready: int
+    preparing: int
+    failed: int
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "degraded"]
+    """Ready: an edit and a completion would be served."""
+    parts: Parts
+    base_models: BaseModelCounts | None
+    """Null while the store is away."""
+
+
+@router.get("/healthz", summary="Is the process alive")
+def healthz() -> Alive:
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    summary="Which parts are there",
+    responses={503: {"model": Readiness, "description": "Not ready for what was required"}},
+)
+def readyz(
+    response: Response, services: ServicesDep, require: Literal["store", "all"] = "store"
+) -> Readiness:
+    """200 while the store can be reached; with `require=all`, only while everything would work."""
+    readiness = _readiness(services)
+    wanted = readiness.status if require == "all" else readiness.parts.store.status
+    if wanted not in ("ready", "ok"):
+        response.status_code = 503
+        response.headers["Retry-After"] = "2"
+    return readiness
+
+
+def _readiness(services: Services) -> Readiness:
+    live = services.live
+    up = live.is_up()
+    editors = live.editors() if up else None
+    generators = live.generators() if up else None
+    counts: BaseModelCounts | None = None
+    try:
+        services.store.objects.check()
+        counts = _base_models(services)
+        stored = Part(status="ok")
+    except (Unavailable, InvalidRequest) as error:
+        stored = Part(status="missing", detail=error.message)
+    parts = Parts(
+        store=stored,
+        redis=Part(status="ok") if up else _missing("queued edits wait until it is back"),
+        keeper=Part(status="ok") if up and live.has_keeper() else _missing("nobody rings for work"),
+        editors=_counted(len(editors or ()), "queued edits wait for one"),
+        generators=_counted(len(generators or ()), "there are no completions without one"),
+    )
+    all_there = all(part.status == "ok" for _, part in parts)
+    ready = all_there and counts is not None and counts.preparing == 0
+    return Readiness(status="ready" if ready else "degraded", parts=parts, base_models=counts)
+
+
+def _missing(detail: str) -> Part:
+    return Part(status="missing", detail=detail)
+
+
+def _counted(count: int, without: str) -> Part:
+    return Part(status="ok" if count else "missing", count=count, detail=None if count else without)
+
+
+def _base_models(services: Services) -> BaseModelCounts:
+    status = [base.status for base in services.store.bases.all()]
+    preparing = sum(one in ("queued", "running") for one in status)
+    ready = status.count("succeeded")
+    return BaseModelCounts(ready=ready, preparing=preparing, failed=len(status) - ready - preparing)

@@ -1,0 +1,136 @@
+"""What the routes work with: the store and what is built on it, and what Redis tells."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from models_store.aliases import Aliases
+from models_store.api_keys import ApiKeys
+from models_store.base_ids import BaseModels
+from models_store.behavior_library import BehaviorLibrary
+from models_store.cached_work import CachedWorkStore
+from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSource, read_base_models
+from models_store.errors import Unavailable
+from models_store.live_state import LiveState
+from models_store.objects import ObjectStore, open_store
+from models_store.reservations import Reservations
+from models_store.settings import Settings
+from models_store.submission import Submission
+from models_store.variants import Variants
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """Everything that lies in the store, by what it is."""
+
+    objects: ObjectStore
+    work: CachedWorkStore
+    bases: BaseModels
+    behaviors: BehaviorLibrary
+    aliases: Aliases
+    variants: Variants
+    submission: Submission
+    keys: ApiKeys
+
+    @classmethod
+    def over(cls, objects: ObjectStore, settings: Settings) -> Store:
+        work = CachedWorkStore(objects)
+        bases = BaseModels(work)
+        behaviors = BehaviorLibrary(objects)
+        aliases = Aliases(objects)
+        suffixes = Reservations(work, "edit", "suffixes", "suffix_taken")
+        variants = Variants(work, bases, suffixes, aliases)
+        submission = Submission(
+            work,
+            bases,
+            behaviors,
+            variants,
+            suffixes,
+            deadline_seconds=settings.edit_deadline_seconds,
+        )
+        return cls(objects, work, bases, behaviors, aliases, variants, submission, ApiKeys(objects))
+
+
+class Services:
+    """One an application; the store is opened when it can be reached, at start or later."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.live = LiveState(settings)
+        self.draining = threading.Event()
+        """Set when the server is about to stop: who waits, stops waiting."""
+        self._store: Store | None = None
+        self._lock = threading.Lock()
+        self._failed_at = -_PAUSE_SECONDS
+        self._failure: Unavailable | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            Unavailable: it cannot be reached; the next request a second later tries again.
+            InvalidRequest: the settings name something that cannot be a store.
+        """
+        if self._store is not None:
+            return self._store
+        with self._lock:
+            if self._store is None:
+                if self._failure and time.monotonic() < self._failed_at + _PAUSE_SECONDS:
+                    raise self._failure
+                try:
+                    self._store = Store.over(open_store(self.settings), self.settings)
+                except Unavailable as error:
+                    self._failed_at, self._failure = time.monotonic(), error
+                    raise
+            return self._store
+
+    def fill_catalogue(self) -> None:
+        """Register the base models that the settings name, where they are not registered yet."""
+        seconds = self.settings.edit_deadline_seconds
+        put_in = self.store.bases.ensure(catalogue(self.settings), seconds)
+        if put_in:
+            log.info("registering base models: %s", ", ".join(put_in))
+            self.live.wake_keeper()
+
+    def close(self) -> None:
+        self.live.close()
+
+
+def catalogue(settings: Settings) -> list[BaseModelSpec]:
+    """The base models that an installation starts with.
+
+    Raises:
+        InvalidRequest: the operator's file is wrong.
+    """
+    specs = list(read_base_models(settings.base_models)) if settings.base_models else []
+    named = {spec.id for spec in specs}
+    if settings.default_base_model and SMOLLM2.id not in named:
+        assert isinstance(SMOLLM2.source, PackageSource)
+        if not PACKAGES[SMOLLM2.source.name].missing():
+            specs.append(SMOLLM2)
+    return specs
+
+
+def services(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found
+
+
+def store(request: Request) -> Store:
+    return services(request).store
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+StoreDep = Annotated[Store, Depends(store)]

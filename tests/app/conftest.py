@@ -1,0 +1,44 @@
+"""Fixtures of the HTTP tests: real HTTP over a real store and a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models_store.settings import Settings
+from tests.app.worker import Worker
+from tests.services import (  # noqa: F401 - fixtures
+    Api,
+    RedisServer,
+    redis_server,
+    running_api,
+    shared_redis,
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+    return Settings(
+        data=tmp_path / "data",
+        cache=tmp_path / "cache",
+        redis_url=redis_server.url,
+        default_base_model=False,
+        internal_token="a shared secret",
+        drain_seconds=3,
+    )
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Api]:
+    with running_api(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def worker(api: Api) -> Worker:
+    """Does what an editor does to the store and to Redis, and has registered `pico`."""
+    worker = Worker(api.store, api.services.live.client)
+    worker.register("pico")
+    return worker
