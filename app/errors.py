@@ -4,10 +4,10 @@ that its clients read. No other module builds an error answer.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -29,7 +29,7 @@ from models_store.errors import (
     Unavailable,
 )
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger()
 
 _OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _MAX_FIELD_ERRORS = 100
@@ -131,7 +131,13 @@ async def _scalpel_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ScalpelError)
     response = error_response(request.scope, error)
     if response.status_code >= 500:
-        log.warning("%s %s: %s (%s)", request.method, request.url.path, error, error.code)
+        _log.warning(
+            "request failed",
+            method=request.method,
+            path=request.url.path,
+            code=error.code,
+            error=error.message,
+        )
     return response
 
 
@@ -165,7 +171,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _log.error("request broke off", method=request.method, path=request.url.path, exc_info=error)
     detail = "an unexpected error; the server's log has it under this request id"
     return _response(request.scope, 500, "internal_error", detail, (), {})
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Request
 
 from models_store.aliases import Aliases
@@ -24,7 +24,7 @@ from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.variants import Variants
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger()
 
 _PAUSE_SECONDS = 1.0
 
@@ -100,7 +100,7 @@ class Services:
         seconds = self.settings.edit_deadline_seconds
         put_in = self.store.bases.ensure(catalogue(self.settings), seconds)
         if put_in:
-            log.info("registering base models: %s", ", ".join(put_in))
+            _log.info("registering base models", ids=put_in)
             self.live.wake_keeper()
 
     def close(self) -> None:

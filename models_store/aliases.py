@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models_store.errors import Conflict, InvalidRequest
+from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.histories import Histories, Version
 from models_store.ids import BASE_ID_PATTERN
 from models_store.objects import ObjectStore
@@ -38,7 +38,10 @@ class Aliases:
         Raises:
             NotFound: there is no such alias.
         """
-        return self._versions.get(tenant, name)
+        found = self.current(tenant, name)
+        if found is None:
+            raise NotFound(f"no such alias: {name[:100]}")
+        return found
 
     def history(self, tenant: str, name: str) -> list[AliasVersion]:
         """Every version, oldest first; a deleted alias keeps its history."""

@@ -152,6 +152,13 @@ class WorkStore:
             )
         return Work(request, tuple(claims), tuple(ends), result)
 
+    def find(self, place: Place) -> Work | None:
+        """The work at a place; None when there is none, or it was deleted."""
+        try:
+            return self.read(place.kind, place.tenant, place.id)
+        except NotFound:
+            return None
+
     def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
         """Whether there was such work once."""
         folder = Place(kind, tenant, id).folder
@@ -260,6 +267,15 @@ class WorkStore:
             for id in reversed(found) if descending else found:
                 if after is None or (id < after if descending else id > after):
                     yield id
+
+    def walk(
+        self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
+    ) -> Iterator[Work]:
+        """All work of one kind that there is, in the order of `list_ids`."""
+        for id in self.list_ids(kind, tenant, after=after, descending=descending):
+            work = self.find(Place(kind, tenant, id))
+            if work is not None:
+                yield work
 
     def read_artifact(self, path: str) -> bytes:
         """The bytes of an artifact.

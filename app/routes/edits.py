@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,10 +15,10 @@ from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
 from app.services import ServicesDep, StoreDep
 from app.waiting import wait_until_ended
-from models_store.errors import Conflict, NotFound
+from models_store.errors import Conflict
 from models_store.records import EditSettings, Status
 from models_store.requests import EditBody
-from models_store.work import Work, WorkStore
+from models_store.work import Work
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
@@ -75,9 +74,10 @@ def list_edits(
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
+    works = store.work.walk("edit", who.tenant, after=page.after_id, descending=page.descending)
     found, has_more = page.cut(
         work
-        for work in _walk(store.work, who.tenant, page.after_id, page.descending)
+        for work in works
         if status in (None, work.status)
         and base_model in (None, work.request.base_model)
         and metadata.items() <= _metadata(work).items()
@@ -110,14 +110,6 @@ def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
     store.work.delete("edit", who.tenant, edit_id)
     services.live.wake_keeper()
     return Deleted(id=edit_id)
-
-
-def _walk(store: WorkStore, tenant: str, after: str | None, descending: bool) -> Iterator[Work]:
-    for id in store.list_ids("edit", tenant, after=after, descending=descending):
-        try:
-            yield store.read("edit", tenant, id)
-        except NotFound:
-            continue  # deleted, or not written down to the end
 
 
 def _metadata(work: Work) -> dict[str, str]:

@@ -1,0 +1,138 @@
+"""The catalogue of base models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from app.auth import Operator, Reader
+from app.edit_views import ErrorView
+from app.idempotency import KeyHeader, mark_created, sender
+from app.json_body import JsonRoute
+from app.lists import Page, PageDep, page_of
+from app.routes.edits import Wait
+from app.services import ServicesDep, Store, StoreDep
+from app.waiting import wait_until_ended
+from models_store.base_ids import BaseFacts, RegisteredBase
+from models_store.catalogue import BaseModelSource, BaseModelSpec
+from models_store.errors import Conflict
+from models_store.records import Status
+from models_store.work import SHARED_TENANT
+
+router = APIRouter(prefix="/v1/base_models", tags=["base models"], route_class=JsonRoute)
+
+
+class BaseModelView(BaseModel):
+    """A base model, and what its registration found out; null until it has succeeded."""
+
+    id: str
+    object: Literal["base_model"] = "base_model"
+    status: Status
+    source: BaseModelSource
+    pool: str
+    description: str
+    licence: str
+    quantization: str | None
+    chat: bool | None
+    """Whether it takes chat messages."""
+    fingerprint: str | None
+    architecture: str | None
+    layers: int | None
+    hidden_size: int | None
+    parameters: int | None
+    dtype: str | None
+    context_length: int | None
+    bytes: int | None
+    created_at: int
+    finished_at: int | None
+    error: ErrorView | None
+
+
+_NOTHING_FOUND = dict.fromkeys(set(BaseFacts.model_fields) - {"chat_template"})
+
+
+class Deleted(BaseModel):
+    id: str
+    object: Literal["base_model"] = "base_model"
+    deleted: Literal[True] = True
+
+
+@router.get("", summary="List the base models")
+def list_base_models(store: StoreDep, who: Reader, page: PageDep) -> Page[BaseModelView]:
+    """Ordered by id."""
+    bases = {base.id: base for base in store.bases.all()}
+    shown = (_view(bases[id]) for id in page.ordered(bases))
+    return page_of(*page.cut(shown))
+
+
+@router.get("/{base_model_id}", summary="Read a base model")
+async def read_base_model(
+    base_model_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
+) -> BaseModelView:
+    store = await run_in_threadpool(lambda: services.store)
+    base = await run_in_threadpool(store.bases.get, base_model_id)
+    work = await wait_until_ended(services, "base_model", SHARED_TENANT, base.work.id, wait)
+    return _view(RegisteredBase(work))
+
+
+@router.post("", status_code=201, summary="Register a base model")
+def create_base_model(
+    body: BaseModelSpec,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Operator,
+    idempotency_key: KeyHeader = None,
+) -> BaseModelView:
+    """An editor fetches, converts, checks and pins its weights; then it can be edited."""
+    submitted = store.submission.base_model(
+        sender(request, store, who, idempotency_key, tenant=SHARED_TENANT), body
+    )
+    services.live.wake_keeper()
+    mark_created(response, f"/v1/base_models/{body.id}", replayed=submitted.replayed)
+    return _view(RegisteredBase(submitted.work))
+
+
+@router.delete("/{base_model_id}", summary="Remove a base model")
+def delete_base_model(
+    base_model_id: str, services: ServicesDep, store: StoreDep, who: Operator
+) -> Deleted:
+    """Its edits stay, but cannot be served until it is registered again."""
+    base = store.bases.get(base_model_id)
+    user = next(_users(store, base.id), None)
+    if user is not None:
+        raise Conflict(f"{user} needs the base model {base.id}", code="in_use")
+    store.bases.remove(base.id)
+    services.live.wake_keeper()
+    return Deleted(id=base.id)
+
+
+def _users(store: Store, base_model: str) -> Iterator[str]:
+    """Aliases that stand on a base model, and edits and exports of it that are not done."""
+    for name in store.aliases.users_of_base(base_model):
+        yield f"the alias {name}"
+    for place in store.work.open_work():
+        if place.kind != "base_model":
+            work = store.work.find(place)
+            if work is not None and work.result is None and work.request.base_model == base_model:
+                yield f"the {place.kind} {place.id}"
+
+
+def _view(base: RegisteredBase) -> BaseModelView:
+    spec, facts, work = base.spec, base.facts, base.work
+    found = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
+    return BaseModelView(
+        **spec.model_dump(exclude={"chat", "source"}),
+        **found,
+        source=spec.source,
+        status=base.status,
+        chat=base.takes_chat if facts is not None else spec.chat,
+        created_at=work.request.created_at,
+        finished_at=int(work.result.finished_at) if work.result is not None else None,
+        error=ErrorView.of(work),
+    )

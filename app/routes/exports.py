@@ -1,0 +1,169 @@
+"""Exports: files of a variant for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, JsonValue
+
+from app.artifacts import artifact_response, stream_checked
+from app.auth import Reader, Writer
+from app.edit_views import ErrorView
+from app.idempotency import KeyHeader, mark_created, sender
+from app.json_body import JsonRoute
+from app.lists import Page, PageDep, page_of
+from app.routes.edits import Wait
+from app.services import ServicesDep, Store, StoreDep
+from app.waiting import wait_until_ended
+from app.zip_stream import zip_stream
+from models_store.errors import Conflict, NotFound
+from models_store.records import Artifact, ExportFormat, ExportSettings, Status
+from models_store.requests import ExportBody
+from models_store.work import Work
+
+router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
+
+_RETRY_SECONDS = 5
+_FILE = "application/octet-stream"
+
+
+class FileView(BaseModel):
+    name: str
+    bytes: int
+    sha256: str
+    url: str
+
+
+class ExportView(BaseModel):
+    """An export: what of, how far it is, and its files."""
+
+    id: str
+    object: Literal["export"] = "export"
+    status: Status
+    variant: str
+    format: ExportFormat
+    files: list[FileView]
+    proof: JsonValue
+    """How it was shown that the files do what the variant does."""
+    created_at: int
+    finished_at: int | None
+    error: ErrorView | None
+
+
+@router.post("", status_code=201, summary="Export a variant")
+def create_export(
+    body: ExportBody,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Writer,
+    idempotency_key: KeyHeader = None,
+) -> ExportView:
+    submitted = store.submission.export(
+        sender(request, store, who, idempotency_key), body, request.state.sent
+    )
+    services.live.wake_keeper()
+    mark_created(response, f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
+    return _view(submitted.work)
+
+
+@router.get("", summary="List exports")
+def list_exports(
+    store: StoreDep, who: Reader, page: PageDep, status: Status | None = None
+) -> Page[ExportView]:
+    works = store.work.walk("export", who.tenant, after=page.after_id, descending=page.descending)
+    found, has_more = page.cut(work for work in works if status in (None, work.status))
+    return page_of([_view(work) for work in found], has_more)
+
+
+@router.get("/{export_id}", summary="Read an export")
+async def read_export(
+    export_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
+) -> ExportView:
+    return _view(await wait_until_ended(services, "export", who.tenant, export_id, wait))
+
+
+@router.api_route(
+    "/{export_id}/files/{name}",
+    methods=["GET", "HEAD"],
+    summary="Download a file of an export",
+    response_class=Response,
+    responses={200: {"content": {_FILE: {}}}, 206: {"description": "The range asked for"}},
+)
+def read_file(
+    export_id: str, name: str, request: Request, store: StoreDep, who: Reader
+) -> Response:
+    files = _files(store.work.read("export", who.tenant, export_id))
+    found = next((file for file in files if file.name == name), None)
+    if found is None:
+        raise NotFound(f"{export_id} has no file {name!r}")
+    media_type = "application/json" if name.endswith(".json") else _FILE
+    return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
+
+
+@router.get(
+    "/{export_id}/archive",
+    summary="Download an export as one zip file",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {}}}},
+)
+async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> StreamingResponse:
+    store = await run_in_threadpool(lambda: services.store)
+    work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
+    return StreamingResponse(
+        _archive(store, _files(work)),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{export_id}.zip"'},
+    )
+
+
+def _archive(store: Store, files: tuple[Artifact, ...]) -> Iterator[bytes]:
+    return zip_stream((file.name, stream_checked(store.objects, file)) for file in files)
+
+
+def _files(work: Work) -> tuple[Artifact, ...]:
+    """The files of an export that has succeeded.
+
+    Raises:
+        Conflict: `export_not_finished`.
+        NotFound: `no_files`.
+    """
+    if work.result is None:
+        raise Conflict(
+            f"{work.id} is {work.status}: wait until it has succeeded",
+            code="export_not_finished",
+            retry_after=_RETRY_SECONDS,
+        )
+    if work.status != "succeeded":
+        raise NotFound(f"{work.id} is {work.status} and has no files", code="no_files")
+    return work.result.artifacts
+
+
+def _view(work: Work) -> ExportView:
+    settings, result = work.request.settings, work.result
+    assert isinstance(settings, ExportSettings)
+    files = _files(work) if work.status == "succeeded" else ()
+    return ExportView(
+        id=work.id,
+        status=work.status,
+        variant=settings.variant.name,
+        format=settings.format,
+        files=[
+            FileView(
+                name=file.name,
+                bytes=file.bytes,
+                sha256=file.sha256,
+                url=f"/v1/exports/{work.id}/files/{file.name}",
+            )
+            for file in files
+        ],
+        proof=result.outcome_data.get("proof") if result is not None else None,
+        created_at=work.request.created_at,
+        finished_at=int(result.finished_at) if result is not None else None,
+        error=ErrorView.of(work),
+    )
