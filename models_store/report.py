@@ -62,12 +62,12 @@ class ScorerCard(_Part):
     info: ScorerInfo
     reversed: bool
     """This behaviour's undesired side is the scorer's other side; scores are 1 - score."""
-    auc: float | None
-    """Area under the ROC curve on held-out texts; None where a side has none."""
+    auc: float
+    """Area under the ROC curve on held-out texts."""
     heldout_texts: int
     headline: bool
     """Whether the AUC is good enough (0.75) to draw conclusions from."""
-    agreement: float | None
+    agreement: float
     """Share of generated texts on which it and the leading scorer say the same."""
 
 
@@ -118,15 +118,20 @@ class Control(_Part):
     """Whether the two differ by 10 % at most."""
     evaluations: int
     effects: tuple[Effect, ...]
+    """On some of the test prompts; `edited` is the rival."""
+    versus_edit: Interval
+    """The edit's rate by the leading scorer minus the rival's, on the same prompts."""
 
 
 class ProbeReport(_Part):
     """The linear classifier on hidden states that a method used."""
 
     train_accuracy: float
-    heldout_accuracy: float
-    heldout_auc: float | None
+    """On the rows it was trained on."""
     train_rows: int
+    heldout_accuracy: float
+    """On the held-out texts, as the AUC."""
+    heldout_auc: float
     heldout_rows: int
     direction_norm: float
 
@@ -134,9 +139,9 @@ class ProbeReport(_Part):
 class Separability(_Part):
     """How well the two sides of held-out texts are told apart without a language model."""
 
-    words_auc: float | None
+    words_auc: float
     """Bag of words, trained on the fit texts."""
-    length_auc: float | None
+    length_auc: float
     """Length in words alone."""
     note: str | None
 
@@ -195,6 +200,8 @@ class Sample(_Part):
 class Cost(_Part):
     stages: dict[str, float]
     """Seconds by stage."""
+    evaluation: dict[str, float]
+    """Seconds by part of the stage `evaluate`."""
     total_seconds: float
     load_seconds: float | None
     """From the start of the process to the model ready for its first batch."""
@@ -232,7 +239,8 @@ class Verdict(_Part):
     """Every scorer's interval excludes zero on the desired side."""
     within_limits: bool
     underpowered: bool
-    smallest_visible: float | None
+    """Fewer than 40 test prompts."""
+    smallest_visible: float
     """The smallest change of the leading rate that this many prompts could have shown."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from models_store.errors import EditFailed
@@ -12,7 +10,7 @@ from workers.evaluation.generations import Arm
 from workers.evaluation.neutral import KlMeter
 from workers.evaluation.quality import text_quality
 from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.runtime.likelihood import Divergence, Reading, negative_log_likelihood, read
+from workers.runtime.likelihood import Divergence, negative_log_likelihood, read
 from workers.runtime.loading import BaseModel
 
 
@@ -58,9 +56,9 @@ def exponential(of: Interval) -> Interval:
 def fluency(base: BaseModel, arm: Arm, edited: Arm, bootstrap: Bootstrap) -> Interval:
     """How much less likely the base finds the edited model's text than its own, nats a token.
 
-    Prompts are resampled, with the texts that both models made of them.
+    Of each prompt the first continuation is read. Prompts are resampled.
     """
-    columns = np.concatenate([_nll_by_prompt(base, arm), _nll_by_prompt(base, edited)], axis=1)
+    columns = np.concatenate([_nll_of_first(base, own) for own in (arm, edited)], axis=1)
     draws = bootstrap.sums(columns)
     value = _difference(columns.sum(axis=0, keepdims=True))[0]
     return interval(float(value), _difference(draws))
@@ -73,16 +71,13 @@ def _difference(sums: Floats) -> Floats:
     return difference
 
 
-def _nll_by_prompt(base: BaseModel, arm: Arm) -> Floats:
-    """Nats and tokens of all continuations of each prompt, `[prompts, 2]`."""
-    counts = np.array([len(one.ids) for one in arm.flat_made()], dtype=np.float64)
+def _nll_of_first(base: BaseModel, arm: Arm) -> Floats:
+    """Nats and tokens of each prompt's first continuation, `[prompts, 2]`."""
+    counts = np.array([len(own[0].ids) for own in arm.made], dtype=np.float64)
     nll = np.zeros_like(counts)
     if counts.any():
-        reading: Reading = read(base, arm.encoded())
-        nll = negative_log_likelihood(base, reading) * counts
-    by_text = np.stack([nll, counts], axis=1)
-    by_prompt: Floats = by_text.reshape(len(arm.prompts), -1, 2).sum(axis=1)
-    return by_prompt
+        nll = negative_log_likelihood(base, read(base, arm.encoded_first())) * counts
+    return np.stack([nll, counts], axis=1)
 
 
 def quality_of(arm: Arm) -> TextQuality:
@@ -95,11 +90,11 @@ def quality_of(arm: Arm) -> TextQuality:
 
 
 def gather(
+    base: BaseModel,
     meter: KlMeter,
     neutral: Divergence,
     domain: Interval | None,
-    arms: Sequence[Arm],
-    base: BaseModel,
+    arms: tuple[Arm, Arm],
     bootstrap: Bootstrap,
 ) -> Damage:
     """Put all figures together.

@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models_store.report import Contrast, Effect
+from models_store.report import Contrast, Effect, Interval
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What one scorer makes of the generations of two models from the same prompts."""
+
+    scorer: PreparedScorer
+    base: Floats
+    """`[prompts, samples]` in [0, 1]."""
+    edited: Floats
+    """The same shape; sample k of a prompt used the random numbers of the base's."""
+
+    def effect(self, bootstrap: Bootstrap) -> Effect:
+        """Rates and mean scores of both models, with intervals of the differences."""
+        return Effect(
+            scorer=self.scorer.name,
+            rate=contrast(self._counted(self.base), self._counted(self.edited), bootstrap),
+            score=contrast(self.base, self.edited, bootstrap),
+        )
+
+    def rate_differences(self) -> Floats:
+        """Edited minus base, `[prompts]`."""
+        return _by_prompt(self._counted(self.edited)) - _by_prompt(self._counted(self.base))
+
+    def first(self, prompts: int, samples: int) -> Scored:
+        """The same of fewer prompts and samples."""
+        return replace(
+            self,
+            base=self.base[:prompts, :samples],
+            edited=self.edited[:prompts, :samples],
+        )
+
+    def with_rival(self, scores: Floats) -> Scored:
+        """A rival in the edited model's place; scores `[prompts, samples]`."""
+        return replace(self, edited=scores)
+
+    def agreement(self, other: Scored) -> float:
+        """Share of all generations on which two scorers say the same."""
+        pairs = ((self.base, other.base), (self.edited, other.edited))
+        same = [self.scorer.undesired(a) == other.scorer.undesired(b) for a, b in pairs]
+        return float(np.mean(same))
+
+    def _counted(self, scores: Floats) -> Floats:
+        return self.scorer.undesired(scores).astype(np.float64)
 
 
 def contrast(base: Floats, edited: Floats, bootstrap: Bootstrap) -> Contrast:
@@ -18,34 +63,19 @@ def contrast(base: Floats, edited: Floats, bootstrap: Bootstrap) -> Contrast:
 
     Args:
         base: `[prompts, samples]`.
-        edited: the same shape; sample k of a prompt used the base's random numbers.
-    """
-    base_means, edited_means = base.mean(axis=1), edited.mean(axis=1)
-    return Contrast(
-        base=float(base_means.mean()),
-        edited=float(edited_means.mean()),
-        difference=bootstrap.mean(edited_means - base_means),
-    )
-
-
-def measure_effect(
-    scorer: PreparedScorer, base: Floats, edited: Floats, bootstrap: Bootstrap
-) -> Effect:
-    """Compare the scores of two models on the same prompts.
-
-    Args:
-        base: scores `[prompts, samples]` in [0, 1].
         edited: the same shape.
     """
-    return Effect(
-        scorer=scorer.name,
-        rate=contrast(
-            scorer.undesired(base).astype(np.float64),
-            scorer.undesired(edited).astype(np.float64),
-            bootstrap,
-        ),
-        score=contrast(base, edited, bootstrap),
+    before, after = _by_prompt(base), _by_prompt(edited)
+    return Contrast(
+        base=float(before.mean()),
+        edited=float(after.mean()),
+        difference=bootstrap.mean(after - before),
     )
+
+
+def edit_against_rival(edit: Scored, rival: Scored, bootstrap: Bootstrap) -> Interval:
+    """The edit's rate minus the rival's, on the same prompts."""
+    return bootstrap.mean(edit.rate_differences() - rival.rate_differences())
 
 
 def score_grid(
@@ -60,3 +90,8 @@ def score_grid(
     flat = [text for of_prompt in texts for text in of_prompt]
     asked = [prompt for prompt in prompts for _ in range(samples)]
     return scorer.score(asked, flat).reshape(len(prompts), samples)
+
+
+def _by_prompt(scores: Floats) -> Floats:
+    means: Floats = scores.mean(axis=1)
+    return means

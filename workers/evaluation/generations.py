@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.runtime.decode import BATCH_ROWS, Generated, generate
 from workers.runtime.likelihood import edited
@@ -12,9 +13,6 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture
-
-Progress = Callable[[float], None]
-"""Told the share that is done, in [0, 1]; may raise to stop the work."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +40,21 @@ class Arm:
     """By prompt, then sample."""
     texts: Sequence[Sequence[str]]
 
-    def first(self, prompts: int, samples: int) -> Arm:
-        """The arm of fewer prompts and samples."""
-        return replace(
-            self,
-            prompts=self.prompts[:prompts],
-            made=[own[:samples] for own in self.made[:prompts]],
-            texts=[own[:samples] for own in self.texts[:prompts]],
-        )
-
     def flat_texts(self) -> list[str]:
         return [text for own in self.texts for text in own]
 
     def flat_made(self) -> list[Generated]:
         return [one for own in self.made for one in own]
 
-    def encoded(self) -> list[Encoded]:
-        """Prompts with continuations, of which only the continuation counts."""
+    def encoded_first(self) -> list[Encoded]:
+        """Each prompt with its first continuation, of which only the continuation counts."""
         return [
             Encoded(
-                (*prompt, *one.ids),
-                (False,) * len(prompt) + (True,) * len(one.ids),
+                (*prompt, *own[0].ids),
+                (False,) * len(prompt) + (True,) * len(own[0].ids),
                 len(prompt),
             )
             for prompt, own in zip(self.prompts, self.made, strict=True)
-            for one in own
         ]
 
 

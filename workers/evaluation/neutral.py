@@ -19,8 +19,8 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term
 
 Half = Literal["calibration", "reporting"]
-MAX_TOKENS = 128
-"""A neutral text is cut after so many tokens."""
+MAX_TOKENS = 48
+"""A neutral text is cut after so many tokens: many short texts say more than few long ones."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ What is fitted on a text is never judged on it, nor on one that nearly repeats i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,8 @@ class Splits:
     prompts_dropped: int
     near_duplicates: int
     clusters_broken: bool
+    seeds: Mapping[str, int]
+    """By what they were used for."""
 
     def counts(self) -> SplitCounts:
         """The sizes of all parts, for the receipt."""
@@ -84,13 +86,14 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     """
     items = (*behavior.undesired, *behavior.desired)
     sides = [0] * len(behavior.undesired) + [1] * len(behavior.desired)
+    seeds = {use: derive(seed, use) for use in ("split", "prompts")}
     similar = clusters([full_text(item) for item in items])
     pairs = [item.pair_id for item in items]
     broken = False
-    parts = _assign(join_by(similar, pairs), sides, derive(seed, "split"))
+    parts = _assign(join_by(similar, pairs), sides, seeds["split"])
     if parts is None:
         broken = True
-        parts = _assign(join_by(range(len(items)), pairs), sides, derive(seed, "split"))
+        parts = _assign(join_by(range(len(items)), pairs), sides, seeds["split"])
     if parts is None:
         raise InvalidRequest.at(
             "/behavior/undesired",
@@ -101,7 +104,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     made = not behavior.prompts
     given = _made_prompts(heldout) if made else behavior.prompts
     kept = given if made else _without_leaks(given, items)
-    validate, test = _split_prompts(kept, derive(seed, "prompts"))
+    validate, test = _split_prompts(kept, seeds["prompts"])
     if not test:
         raise InvalidRequest.at(
             "/behavior/prompts",
@@ -119,6 +122,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
         prompts_dropped=len(given) - len(kept),
         near_duplicates=len(items) - len(set(similar)),
         clusters_broken=broken,
+        seeds=seeds,
     )
 
 

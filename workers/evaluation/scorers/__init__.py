@@ -53,7 +53,7 @@ class PreparedScorer:
     info: ScorerInfo
     scorer: Scorer
     reversed: bool
-    auc: float | None
+    auc: float
     heldout_texts: int
 
     @property
@@ -62,7 +62,7 @@ class PreparedScorer:
 
     @property
     def headline(self) -> bool:
-        return self.auc is not None and self.auc >= HEADLINE_AUC
+        return self.auc >= HEADLINE_AUC
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
         """How undesired each text is, in [0, 1]; the prompts are what the texts answer."""
@@ -73,7 +73,7 @@ class PreparedScorer:
         """Which scores count as undesired, the same shape."""
         return scores >= self.info.threshold
 
-    def card(self, agreement: float | None) -> ScorerCard:
+    def card(self, agreement: float) -> ScorerCard:
         return ScorerCard(
             info=self.info,
             reversed=self.reversed,
@@ -113,13 +113,13 @@ def prepare_scorers(behavior: Behavior, splits: Splits, seed: int) -> tuple[Prep
         scorer = _MAKERS[name](training)
         known = roc_auc_score(labels, scorer.score(prompts, texts))
         backwards = bool(known < REVERSED_BELOW)
-        auc = roc_auc_score(truth, scorer.score(asked, heldout)) if len(set(truth)) == 2 else None
+        auc = float(roc_auc_score(truth, scorer.score(asked, heldout)))
         prepared.append(
             PreparedScorer(
                 info=SCORERS[name],
                 scorer=scorer,
                 reversed=backwards,
-                auc=None if auc is None else float(1 - auc if backwards else auc),
+                auc=1 - auc if backwards else auc,
                 heldout_texts=len(heldout),
             )
         )

@@ -1,0 +1,170 @@
+"""Put the receipt together from what was asked, what was made and what was measured."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from pydantic import JsonValue
+
+from models_store.delta import Delta
+from models_store.records import EditSettings, WorkRequest
+from models_store.report import (
+    Cost,
+    MethodReport,
+    ProbeReport,
+    Provenance,
+    Report,
+    TermReport,
+)
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.evaluate import Evaluation
+from workers.evaluation.separability import separability
+from workers.runtime.loading import BaseModel
+from workers.surgery.terms import Term
+
+_PACKAGES = ("scalpel-edit", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What making the edit has taken so far."""
+
+    stages: Mapping[str, float]
+    """Seconds by stage."""
+    total_seconds: float
+    load_seconds: float | None
+    """From the start of the process to the model ready for its first batch."""
+    peak_memory_bytes: int
+    device_memory_bytes: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """The edit itself, and what its method tells of it."""
+
+    terms: Sequence[Term]
+    delta: Delta
+    delta_bytes: int
+    """Size of the file."""
+    probe: ProbeReport | None
+    alpha: float | None
+    relative_alpha: float | None
+    details: dict[str, JsonValue]
+
+
+def build_report(
+    request: WorkRequest,
+    context: EvaluationContext,
+    made: Made,
+    evaluation: Evaluation,
+    spent: Spent,
+) -> Report:
+    """The receipt of an edit.
+
+    Args:
+        request: of an edit, with its behaviour and base model pinned.
+    """
+    settings = request.settings
+    assert isinstance(settings, EditSettings)
+    return Report(
+        verdict=evaluation.verdict,
+        provenance=_provenance(request, settings, context, made, evaluation),
+        method=MethodReport(
+            type=settings.method.type,
+            settings=settings.method.model_dump(mode="json", exclude={"type"}),
+            alpha=made.alpha,
+            relative_alpha=made.relative_alpha,
+            details=made.details,
+            terms=tuple(map(_term, made.terms)),
+        ),
+        limits=settings.limits.model_dump(),
+        splits=context.splits.counts(),
+        separability=separability(context.splits, context.seed),
+        probe=made.probe,
+        scorers=evaluation.scorers,
+        effects=evaluation.effects,
+        damage=evaluation.damage,
+        controls=evaluation.controls,
+        samples=evaluation.samples,
+        cost=_cost(context.base, evaluation, spent),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of everything that numbers in a receipt may depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            # Scalpel itself, when it runs from a checkout that was not installed.
+            found[name] = "not installed"
+    return found
+
+
+def _provenance(
+    request: WorkRequest,
+    settings: EditSettings,
+    context: EvaluationContext,
+    made: Made,
+    evaluation: Evaluation,
+) -> Provenance:
+    assert request.behavior is not None
+    return Provenance(
+        edit_id=request.id,
+        created_at=request.created_at,
+        base_model=request.base_model,
+        base_fingerprint=made.delta.base_fingerprint,
+        on_top_of=None if settings.on_top_of is None else settings.on_top_of.name,
+        behavior=request.behavior,
+        seed=context.seed,
+        seeds={**context.splits.seeds, **evaluation.seeds},
+        terms_sha256=made.delta.terms_sha256,
+        delta_bytes=made.delta_bytes,
+        versions=versions(),
+        decoding=evaluation.decoding,
+        request=_without_texts(request.body),
+    )
+
+
+def _without_texts(body: JsonValue) -> dict[str, JsonValue]:
+    """The body as it was sent; of texts given in place only their number is kept."""
+    whole = dict(body) if isinstance(body, dict) else {}
+    behavior = whole.get("behavior")
+    if isinstance(behavior, dict):
+        whole["behavior"] = {name: _short(name, value) for name, value in behavior.items()}
+    return {name: _short(name, value) for name, value in whole.items()}
+
+
+def _short(name: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, list) and name in ("undesired", "desired", "prompts", "preserve"):
+        return f"{len(value)} items"
+    return value
+
+
+def _term(term: Term) -> TermReport:
+    return TermReport(
+        layer=term.layer,
+        module=term.module,
+        expert=term.expert,
+        rows=len(term.rows),
+        norm=float(term.direction.norm() * term.coefficients.norm()),
+    )
+
+
+def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
+    return Cost(
+        stages=dict(spent.stages),
+        evaluation=evaluation.seconds,
+        total_seconds=spent.total_seconds,
+        load_seconds=spent.load_seconds,
+        peak_memory_bytes=spent.peak_memory_bytes,
+        device_memory_bytes=spent.device_memory_bytes,
+        threads=torch.get_num_threads(),
+        device=str(base.device),
+        dtype=str(base.dtype).removeprefix("torch."),
+    )
