@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ from models_store.settings import Settings
 _MARKER = "scalpel-store.json"
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
+_TEMPORARY = re.compile(r".+#[0-9]+")
 
 
 class Record(BaseModel):
@@ -171,6 +173,27 @@ class ObjectStore:
         """Remove one object; removing what is not there is fine."""
         with contextlib.suppress(ObjectMissing), self._guard():
             obstore.delete(self._backend, path)
+
+    def remove_temporary_files(self, before: float) -> int:
+        """Remove what writers that died left in a local store, last written to before `before`.
+
+        The library hides such files (`name#1`) from listings and never removes them; other
+        kinds of store have none.
+
+        Args:
+            before: Unix seconds.
+
+        Returns:
+            The number of files removed.
+        """
+        removed = 0
+        with self._guard():
+            for path in self._root.rglob("*#*") if self._root is not None else ():
+                with contextlib.suppress(FileNotFoundError):  # its writer is alive, and faster
+                    if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                        path.unlink()
+                        removed += 1
+        return removed
 
     def check(self) -> None:
         """Raise `Unavailable` unless the store can be read."""

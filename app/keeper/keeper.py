@@ -1,0 +1,352 @@
+"""The keeper's loop: look at all open work, and do what is due.
+
+Each API process has one; a lease in Redis picks the one that leads. Two at once would do no harm,
+since every decision is a conditional create in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import redis
+import structlog
+
+from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, verdict
+from app.keeper.sweep import sweep
+from models_store import redis_keys
+from models_store.doorbell import Doorbell, Ring
+from models_store.errors import CorruptArtifact, NotFound, Unavailable
+from models_store.live import (
+    DeathNotice,
+    LeaseSeen,
+    TokenLease,
+    deaths_told,
+    editors_seen,
+    leases_seen,
+)
+from models_store.objects import ObjectStore
+from models_store.records import AttemptEnd, Claim, ErrorInfo, Marker
+from models_store.settings import Settings
+from models_store.work import Place, Work, WorkStore
+
+_log = structlog.get_logger()
+
+_TURN_SECONDS = 1.0
+_WAKE_SLICE_SECONDS = 0.5
+_LEAD_SECONDS = 5.0
+_REREAD_SECONDS = 30.0
+"""How often queued work that nobody was told of is read again."""
+_READING_SECONDS = 2.0
+_STOP_LOOKS = 60
+_DAY_SECONDS = 24 * 3600
+
+
+@dataclass
+class _Open:
+    """Open work as this keeper remembers it between two looks."""
+
+    place: Place
+    work: Work | None = None
+    """None while there is a marker without a request: a POST is under way, or was cut short."""
+    read_at: float = 0.0
+    pulse: Pulse | None = None
+    unreadable: bool = False
+
+    def is_quiet(self, now: float, rung: bool) -> bool:
+        """Whether nothing can have happened that the keeper need know now."""
+        if self.work is None or rung or self.work.running is not None:
+            return False
+        return now - self.read_at < _REREAD_SECONDS
+
+
+@dataclass
+class _Leaving:
+    """An attempt at work that is decided: its process should be gone soon."""
+
+    claim: Claim
+    looks: int = 0
+
+
+class Keeper:
+    """Seals dead attempts, completes what was cut short, and rings editors in fair order."""
+
+    def __init__(self, objects: ObjectStore, client: redis.Redis, settings: Settings) -> None:
+        self._store = WorkStore(objects)
+        self._client = client
+        self._settings = settings
+        self._doorbell = Doorbell(client)
+        self._lead = TokenLease(client, redis_keys.KEEPER, secrets.token_hex(8), _LEAD_SECONDS)
+        self._stopping = threading.Event()
+        self._open: dict[str, _Open] = {}
+        self._leaving: dict[str, _Leaving] = {}
+        self._turns = Turns()
+        self._leads = False
+        self._seeing_since = 0.0
+        self._looked_at = float("-inf")
+        self.done: Counter[str] = Counter()
+        """What this keeper did: `sealed`, `completed`, `failed`, `rung`."""
+
+    async def run(self) -> None:
+        """Keep until `stop`."""
+        sweeping: asyncio.Task[None] | None = None
+        while not self._stopping.is_set():
+            leads = await asyncio.to_thread(self._turn)
+            if leads and (sweeping is None or sweeping.done()):
+                sweeping = asyncio.create_task(asyncio.to_thread(self._sweep_daily))
+        if sweeping is not None:
+            await sweeping
+        await asyncio.to_thread(self._step_down)
+
+    def stop(self) -> None:
+        """End `run` soon; may be called from any thread."""
+        self._stopping.set()
+
+    def look(self, *, alone: bool = False) -> bool:
+        """Look around once; False when another keeper leads.
+
+        Args:
+            alone: look even if another leads.
+
+        Raises:
+            redis.RedisError: Redis is away. What is open waits.
+            Unavailable: the store is away.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > _LEAD_SECONDS:
+            self._seeing_since = now  # just started, or asleep: what is missing may just be late
+        self._looked_at = now
+        try:
+            if not self._take_lead(now) and not alone:
+                self._open.clear()
+                self._leaving.clear()
+                return False
+            self._look(now)
+        except redis.RedisError:
+            self._seeing_since = time.monotonic()
+            raise
+        return True
+
+    @property
+    def undecided(self) -> list[str]:
+        """Running work of which it is not known yet whether somebody works on it."""
+        return [
+            id for id, entry in self._open.items() if entry.pulse is not None and entry.pulse.missed
+        ]
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    def _turn(self) -> bool:
+        """One look and a pause, which a wake-up call shortens; whether this keeper leads."""
+        try:
+            leads = self.look()
+            if leads != self._leads:
+                _log.info("this keeper leads" if leads else "another keeper leads")
+            self._leads = leads
+            if leads:
+                self._wait_for_wake()
+            else:
+                self._stopping.wait(_TURN_SECONDS)
+            return leads
+        except redis.RedisError as error:
+            _log.warning("Redis is away; open work waits", error=str(error))
+        except Unavailable as error:
+            _log.warning("the store is away; open work waits", error=error.message)
+        except Exception:
+            _log.exception("a look of the keeper broke off")
+        self._stopping.wait(_TURN_SECONDS)
+        return False
+
+    def _wait_for_wake(self) -> None:
+        limit = time.monotonic() + _TURN_SECONDS
+        while not self._stopping.is_set() and time.monotonic() < limit:
+            if self._client.blpop([redis_keys.WAKE], timeout=_WAKE_SLICE_SECONDS):
+                self._client.delete(redis_keys.WAKE)
+                return
+
+    def _take_lead(self, now: float) -> bool:
+        held = self._lead.renew()
+        if held == "missing":
+            # Ours ran out, or Redis was flushed and all leases with it.
+            self._seeing_since = now
+            return self._lead.take()
+        return held == "renewed"
+
+    def _step_down(self) -> None:
+        try:
+            self._lead.release()
+        except redis.RedisError:
+            return  # it ends by itself
+
+    def _look(self, now: float) -> None:
+        self._list_open()
+        rings = self._doorbell.rings(list(self._open))
+        # What is running first; of a long queue that was never read, as much as there is time for.
+        for entry in sorted(self._open.values(), key=lambda entry: entry.work is None):
+            if entry.work is None and time.monotonic() - now > _READING_SECONDS:
+                break
+            if not entry.is_quiet(now, self._is_rung(entry, rings)):
+                self._read(entry, now)
+        running = [entry for entry in self._open.values() if entry.work and entry.work.running]
+        ids = [entry.place.id for entry in running]
+        leases = leases_seen(self._client, [*ids, *self._leaving])
+        deaths = deaths_told(self._client, ids)
+        for entry in running:
+            id = entry.place.id
+            self._watch(entry, now, leases.get(id), deaths.get(id))
+        self._stop_leaving(leases)
+        self._ring(rings)
+
+    def _list_open(self) -> None:
+        """Bring what is remembered in line with the markers."""
+        objects = self._store.objects
+        found: set[str] = set()
+        for tenant in objects.children("open"):
+            for id in objects.children(f"open/{tenant}"):
+                found.add(id)
+                if id not in self._open:
+                    marker = objects.read_record(f"open/{tenant}/{id}", Marker)
+                    if marker is not None:
+                        self._open[id] = _Open(Place(marker.kind, tenant, id))
+        for id in self._open.keys() - found:
+            self._forget(self._open[id])
+
+    def _read(self, entry: _Open, now: float) -> None:
+        """Read the work again; complete what was cut short and give up what is hopeless."""
+        place = entry.place
+        try:
+            work = self._store.read(place.kind, place.tenant, place.id)
+        except NotFound:
+            if self._store.objects.info(f"{place.folder}/deleted.json") is not None:
+                self._store.objects.delete(place.marker)
+                self._forget(entry)
+            return
+        except CorruptArtifact as error:
+            if not entry.unreadable:
+                _log.error("a record cannot be read", work_id=place.id, error=error.message)
+            entry.unreadable, entry.work = True, None
+            return
+        entry.work, entry.read_at = work, now
+        if work.result is not None:
+            self._store.objects.delete(place.marker)
+            self._forget(entry)
+        elif self._store.settle(work) is not None:
+            _log.info("completed what was cut short", work_id=place.id)
+            self.done["completed"] += 1
+            self._forget(entry)
+        elif work.running is None:
+            entry.pulse = None
+            error_info = verdict(work, time.time(), self._settings)
+            if error_info is not None:
+                self._store.fail(place, work.attempt, error_info)
+                _log.warning("gave up", work_id=place.id, reason=error_info.message)
+                self.done["failed"] += 1
+                self._forget(entry)
+
+    def _watch(
+        self, entry: _Open, now: float, lease: LeaseSeen | None, death: DeathNotice | None
+    ) -> None:
+        """Seal the running attempt if it is dead."""
+        assert entry.work is not None
+        claim = entry.work.running
+        assert claim is not None
+        if entry.pulse is None or entry.pulse.attempt != claim.attempt:
+            entry.pulse = Pulse(claim.attempt, now)
+        entry.pulse.look(now, lease, self._settings.lease_seconds)
+        if death is not None and is_about(death, claim):
+            self._seal(entry, claim, death.reason, child_died=not death.on_purpose)
+        elif entry.pulse.is_lost(now, self._seeing_since, self._settings.lease_seconds):
+            silence = f"no sign of life for {self._settings.lease_seconds:g} seconds"
+            self._seal(entry, claim, silence, child_died=False)
+
+    def _seal(self, entry: _Open, claim: Claim, reason: str, *, child_died: bool) -> None:
+        end = AttemptEnd(
+            attempt=claim.attempt,
+            outcome="lost",
+            error=ErrorInfo(code="worker_lost", message=f"{reason} ({claim.worker})"),
+            child_died=child_died,
+        )
+        if self._store.end_attempt(entry.place, end):
+            _log.warning(
+                "sealed an attempt", work_id=entry.place.id, attempt=claim.attempt, reason=reason
+            )
+            self.done["sealed"] += 1
+        self._leaving[entry.place.id] = _Leaving(claim)
+        self._doorbell.stop(claim)
+        self._read(entry, time.monotonic())
+
+    def _forget(self, entry: _Open) -> None:
+        self._open.pop(entry.place.id, None)
+        if entry.work is not None and entry.work.claims:
+            self._leaving.setdefault(entry.place.id, _Leaving(entry.work.claims[-1]))
+
+    def _stop_leaving(self, leases: dict[str, LeaseSeen]) -> None:
+        """Stop the processes of decided attempts that still hold their lease."""
+        for id, leaving in list(self._leaving.items()):
+            lease = leases.get(id)
+            gone = lease is None or lease.attempt != leaving.claim.attempt
+            if (gone and leaving.looks > 0) or leaving.looks > _STOP_LOOKS:
+                del self._leaving[id]
+                continue
+            if leaving.looks > 0:  # one that has just published is on its way out
+                self._doorbell.stop(leaving.claim)
+            leaving.looks += 1
+
+    def _ring(self, rings: dict[str, Ring]) -> None:
+        """Tell editors that have room of work that is due."""
+        editors = editors_seen(self._client)
+        living = {editor.name for editor in editors}
+        room = Counter(editor.pool for editor in editors)
+        due, busy = [], []
+        waiting = {pool: self._doorbell.waiting(pool) for pool in self._pools()}
+        for entry in self._open.values():
+            if (work := entry.work) is None:
+                continue
+            pool = work.request.pool
+            if work.running is not None:
+                busy.append(entry.place)
+                room[pool] -= work.running.worker in living
+            elif self._is_answerable(work, rings.get(work.id), waiting[pool]):
+                busy.append(entry.place)
+                room[pool] -= 1
+            elif due_at(work) <= time.time():
+                due.append(Candidate(entry.place, pool, work.attempt + 1, work.request.deadline))
+        for candidate in self._turns.choose(due, room, busy):
+            self._doorbell.ring(
+                candidate.place, candidate.pool, candidate.attempt, candidate.deadline
+            )
+            self.done["rung"] += 1
+
+    def _pools(self) -> set[str]:
+        return {entry.work.request.pool for entry in self._open.values() if entry.work}
+
+    def _is_answerable(self, work: Work, ring: Ring | None, waiting: set[str]) -> bool:
+        """Whether a ring for the due attempt may still be answered."""
+        if ring is None or ring.attempt != work.attempt + 1:
+            return False
+        return ring.job_id in waiting or time.time() - ring.at < self._settings.ring_seconds
+
+    @staticmethod
+    def _is_rung(entry: _Open, rings: dict[str, Ring]) -> bool:
+        ring = rings.get(entry.place.id)
+        return entry.work is not None and ring is not None and ring.attempt > entry.work.attempt
+
+    def _sweep_daily(self) -> None:
+        try:
+            if not self._client.set(redis_keys.SWEPT, "1", nx=True, ex=_DAY_SECONDS):
+                return
+            try:
+                swept = sweep(self._store, self._stopping.is_set)
+            except Unavailable as error:
+                _log.warning("the daily sweep broke off", error=error.message)
+                self._client.delete(redis_keys.SWEPT)
+            else:
+                _log.info("swept the store", **swept)
+        except redis.RedisError:
+            return  # another day

@@ -1,0 +1,230 @@
+"""Real processes for tests: editors that are started again when they end, a keeper, a store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+
+from app.keeper import Keeper
+from app.services import Store
+from models_store import live, redis_keys
+from models_store.base_ids import registration
+from models_store.catalogue import BaseModelSpec, FolderSource
+from models_store.live import connect
+from models_store.objects import open_store
+from models_store.processes import die_with_parent
+from models_store.records import Actor, Claim, Kind
+from models_store.requests import EditBody, ExportBody
+from models_store.settings import Settings
+from models_store.submission import Sender
+from models_store.work import SHARED_TENANT, Work
+from tests.services import RedisServer
+
+T = TypeVar("T")
+
+
+def wait_for(question: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
+    """The first answer that is neither None nor False, within so many seconds."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        answer = question()
+        if answer is not None and answer is not False:
+            return answer
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds:.0f} seconds: {what}")
+
+
+@dataclass
+class EditorProcess:
+    """`python -m workers.editor`; started again whenever it ends, until it is stopped."""
+
+    env: dict[str, str]
+    log: Path
+    restarts: int = -1
+    process: subprocess.Popen[bytes] = field(init=False)
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._start()
+        self._thread = threading.Thread(target=self._tend, daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._thread.join()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+
+    def _start(self) -> None:
+        parent = os.getpid()
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.editor"],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
+            )
+        self.restarts += 1
+
+    def _tend(self) -> None:
+        while not self._stopped:
+            if self.process.poll() is not None:
+                self._start()
+            time.sleep(0.05)
+
+
+class KeeperThread:
+    """The keeper's own loop in a thread of the test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keeper = Keeper(open_store(settings), connect(settings), settings)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.keeper.run()), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.keeper.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the keeper does not stop"
+
+
+class Cluster:
+    """Everything but the HTTP front end, over one store and one Redis."""
+
+    def __init__(
+        self, settings: Settings, server: RedisServer, logs: Path, editors: int = 1
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.store = Store.over(open_store(settings), settings)
+        self.client = connect(settings)
+        self._logs = logs
+        self._env = {**os.environ, **environment(settings), "OMP_NUM_THREADS": "1"}
+        self.keeper = KeeperThread(settings)
+        self.editors = [EditorProcess(self._env, logs / f"editor-{n}.log") for n in range(editors)]
+
+    def stop(self) -> None:
+        for editor in self.editors:
+            editor.stop()
+        self.keeper.stop()
+        self.client.close()
+
+    def wait_for_editors(self, seconds: float = 60.0) -> list[live.Editor]:
+        """The editors, once all of them say that they are there."""
+        pids = {editor.pid for editor in self.editors}
+
+        def there() -> list[live.Editor] | None:
+            seen = [one for one in live.editors_seen(self.client) if one.pid in pids]
+            return seen if len(seen) == len(pids) else None
+
+        return wait_for(there, "editors' heartbeats", seconds)
+
+    def register(self, id: str, folder: Path, seconds: float = 60.0) -> Work:
+        """Register a folder as a base model, and wait for it."""
+        spec = BaseModelSpec(id=id, source=FolderSource(path=folder))
+        work = self.store.bases.register(registration(spec, 3600))
+        self.wake()
+        return self.finished("base_model", work.id, SHARED_TENANT, seconds)
+
+    def submit(self, tenant: str = "default", **body: Any) -> str:
+        """Queue an edit, as `POST /v1/edits` does; its id."""
+        sender = Sender(tenant, Actor())
+        parsed = EditBody.model_validate(body)
+        id = self.store.submission.edit(sender, parsed, body).work.id
+        self.wake()
+        return id
+
+    def export(self, tenant: str = "default", **body: Any) -> str:
+        sender = Sender(tenant, Actor())
+        id = self.store.submission.export(sender, ExportBody.model_validate(body), body).work.id
+        self.wake()
+        return id
+
+    def wake(self) -> None:
+        with contextlib.suppress(redis.RedisError):
+            live.wake_keeper(self.client)
+
+    def read(self, kind: Kind, id: str, tenant: str = "default") -> Work:
+        return self.store.work.read(kind, tenant, id)
+
+    def finished(self, kind: Kind, id: str, tenant: str = "default", seconds: float = 60.0) -> Work:
+        """The work, once it has a result."""
+
+        def done() -> Work | None:
+            work = self.read(kind, id, tenant)
+            return work if work.result is not None else None
+
+        return wait_for(done, f"{id} to be finished", seconds)
+
+    def claimed(
+        self, kind: Kind, id: str, tenant: str = "default", *, attempt: int = 1, seconds: float = 60
+    ) -> Claim:
+        """The claim of an attempt, once there is one."""
+
+        def claim() -> Claim | None:
+            work = self.read(kind, id, tenant)
+            return work.claims[attempt - 1] if work.attempt >= attempt else None
+
+        return wait_for(claim, f"attempt {attempt} at {id}", seconds)
+
+    def freeze_in(self, id: str, stage: str, *, attempt: int = 1, seconds: float = 60) -> Claim:
+        """Stop (SIGSTOP) the process of an edit's attempt while it is in that stage.
+
+        Raises:
+            AssertionError: the stage was over too fast, or never came.
+        """
+        claim = self.claimed("edit", id, attempt=attempt, seconds=seconds)
+        key = redis_keys.progress(id)
+
+        def at() -> bool:
+            found = self.client.hmget(key, "attempt", "stage")
+            return found == [str(attempt).encode(), stage.encode()]
+
+        wait_for(at, f"{id} to be at {stage}", seconds)
+        os.kill(claim.pid, signal.SIGSTOP)
+        assert at(), f"the stage {stage} was over before the process could be stopped"
+        return claim
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that give another process the same settings."""
+    values = settings.model_dump(mode="json", exclude_defaults=True)
+    return {f"SCALPEL_{name.upper()}": str(value) for name, value in values.items()}
+
+
+@contextlib.contextmanager
+def running_cluster(
+    settings: Settings, server: RedisServer, logs: Path, editors: int = 1
+) -> Iterator[Cluster]:
+    cluster = Cluster(settings, server, logs, editors)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

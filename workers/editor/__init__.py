@@ -1,0 +1,1 @@
+"""Makes edits, exports and registrations: one forked process per piece of work."""

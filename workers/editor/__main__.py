@@ -1,0 +1,63 @@
+"""`python -m workers.editor`: do the work of one pool until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import redis
+import structlog
+
+from models_store.errors import ScalpelError
+from models_store.live import Heartbeat, connect
+from models_store.redis_address import redis_url
+from models_store.redis_keys import EDITORS
+from models_store.settings import Settings
+from workers.editor.preload import preload
+from workers.editor.worker import EditorWorker
+
+_log = structlog.get_logger()
+_REDIS_PAUSE_SECONDS = 0.5
+
+
+def main() -> int:
+    settings = Settings()
+    preload()
+    try:
+        connection = _redis(settings)
+    except ScalpelError as error:
+        print(f"scalpel: {error.message}", file=sys.stderr)
+        return 1
+    worker = EditorWorker(settings, connection)
+    heartbeat = Heartbeat(connect(settings), f"{EDITORS}{worker.name}", lambda: worker.description)
+    worker.on_change = heartbeat.beat
+    worker.on_drain = heartbeat.stop
+    _log.info("editor ready", name=worker.name, pool=settings.pool)
+    with heartbeat:
+        worker.work(logging_level="WARNING")
+    return 0
+
+
+def _redis(settings: Settings) -> redis.Redis:
+    """A client for RQ, once Redis answers: RQ itself gives up at once when it does not.
+
+    Raises:
+        Unavailable: no Redis is set up.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    waited = False
+    while True:
+        client = redis.Redis.from_url(redis_url(settings))
+        try:
+            client.ping()
+            return client
+        except redis.RedisError as error:
+            if not waited:
+                _log.warning("waiting for Redis", error=str(error))
+            waited = True
+            time.sleep(_REDIS_PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

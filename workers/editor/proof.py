@@ -1,0 +1,141 @@
+"""Prove an export: load it back with the library it is for, and compare it to what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from models_store.errors import EditFailed
+from models_store.presets import neutral_texts
+from workers.runtime.apply import WeightEditor
+from workers.runtime.likelihood import Reading, compare, read
+from workers.runtime.loading import BaseModel as LoadedBase
+from workers.runtime.tokens import Encoded, encode
+from workers.surgery.terms import Mixture
+
+PROMPTS = 32
+_MAX_TOKENS = 32
+ROUNDING_FACTOR = 3.0
+"""fp32: an export may be so many times as far off as fp32 itself is from fp64."""
+KL_SHARE = 0.01
+"""16 bits: KL(edited ‖ export) may be this share of KL(base ‖ edited), and the base's noise."""
+
+
+class Proof(BaseModel):
+    """What the API shows of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loader: str
+    version: str
+    prompts: int
+    max_logit_diff: float
+    """Largest difference of a logit, at any position of any prompt."""
+    mean_kl: float
+    """KL(edited ‖ export) in nats a position."""
+    tolerance: float
+    """What the first may be for a model in fp32, the second for one in 16 bits."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How an export is put on a base model again."""
+
+    name: str
+    version: str
+    loaded: Callable[[LoadedBase], AbstractContextManager[None]]
+    """Within the block the base model runs with the export on it."""
+
+
+def prove(
+    base: LoadedBase, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedBase]
+) -> Proof:
+    """Compare the export to the variant as it is served, on texts of Scalpel's own.
+
+    Args:
+        base: its weights must be the base's own; the loader may leave it changed.
+        mixture: the variant's edits.
+        reload: the same base model in another dtype.
+
+    Raises:
+        EditFailed: `export_mismatch`, the export is not the variant, or cannot be told from the
+            base model.
+    """
+    texts = _texts(base)
+    plain = read(base, texts)
+    edited = read(base, texts, mixture)
+    noise = compare(base, plain, read(base, texts, batch_tokens=1)).mean_kl
+    effect = compare(base, plain, edited).mean_kl
+    exact = base.dtype in (torch.float32, torch.float64)
+    limit = (
+        ROUNDING_FACTOR * _rounding(base, mixture, texts, reload)
+        if exact
+        else KL_SHARE * effect + noise
+    )
+    with loader.loaded(base):
+        exported = read(base, texts)
+    mean_kl = compare(base, edited, exported).mean_kl
+    difference = max_logit_difference(base, edited, base, exported)
+    close = difference <= limit if exact else mean_kl <= limit
+    # A file whose names are wrong by one word loads without an error and does nothing.
+    differs = compare(base, plain, exported).mean_kl > max(noise, effect / 2)
+    if not close:
+        raise EditFailed(
+            f"loaded back by {loader.name} {loader.version}, the export is not the variant: "
+            f"largest logit difference {difference:.3g}, KL {mean_kl:.3g}, and the "
+            f"{'former' if exact else 'latter'} may be {limit:.3g}",
+            code="export_mismatch",
+        )
+    if not differs:
+        raise EditFailed(
+            f"loaded back by {loader.name} {loader.version}, the export cannot be told from the "
+            f"base model: the edit's KL is {effect:.3g}, and rounding alone makes {noise:.3g}",
+            code="export_mismatch",
+        )
+    return Proof(
+        loader=loader.name,
+        version=loader.version,
+        prompts=len(texts),
+        max_logit_diff=difference,
+        mean_kl=max(0.0, mean_kl),
+        tolerance=limit,
+        passed=True,
+    )
+
+
+def _rounding(
+    base: LoadedBase, mixture: Mixture, texts: list[Encoded], reload: Callable[[str], LoadedBase]
+) -> float:
+    """Largest logit difference between the merged model in fp32 and in fp64."""
+    with WeightEditor(base).applied(mixture):
+        narrow = read(base, texts)
+    wide_base = reload("float64")
+    with WeightEditor(wide_base).applied(mixture):
+        wide = read(wide_base, texts)
+    return max_logit_difference(base, narrow, wide_base, wide)
+
+
+@torch.no_grad()
+def max_logit_difference(
+    first: LoadedBase, reading: Reading, second: LoadedBase, other: Reading
+) -> float:
+    """The largest difference of a logit at any position of two readings of the same texts."""
+    pairs = zip(torch.split(reading.states, 64), torch.split(other.states, 64), strict=True)
+    return max(
+        float((first.logits(a).double() - second.logits(b).double()).abs().max()) for a, b in pairs
+    )
+
+
+def _texts(base: LoadedBase) -> list[Encoded]:
+    """Plain texts, and answers where the model takes chat messages."""
+    plain, chat = neutral_texts()
+    answers = chat[: PROMPTS // 2] if base.has_chat_template else ()
+    return [
+        *encode(base, plain[: PROMPTS - len(answers)], max_tokens=_MAX_TOKENS, chat=False),
+        *encode(base, answers, max_tokens=_MAX_TOKENS, chat=True),
+    ]
