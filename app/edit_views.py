@@ -23,7 +23,7 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class BehaviorView(View):
+class EditBehavior(View):
     id: str | None
     """`beh_…` of an uploaded one, else null."""
     name: str
@@ -31,7 +31,7 @@ class BehaviorView(View):
     counts: dict[str, int]
 
     @classmethod
-    def of(cls, ref: BehaviorRef) -> BehaviorView:
+    def of(cls, ref: BehaviorRef) -> EditBehavior:
         return cls(id=ref.id, name=ref.name, sha256=ref.sha256, counts=ref.counts)
 
 
@@ -77,7 +77,7 @@ class EditView(View):
     queue_position: int | None
     """1 is next; null unless it is queued and the queue is known."""
     base_model: str
-    behavior: BehaviorView
+    behavior: EditBehavior
     method: Method
     limits: Limits
     seed: int
@@ -129,7 +129,7 @@ def _view(work: Work, progress: Progress | None, line: QueueLine | None, points:
         attempt=work.attempt,
         queue_position=line.position(work) if line is not None else None,
         base_model=request.base_model,
-        behavior=BehaviorView.of(request.behavior),
+        behavior=EditBehavior.of(request.behavior),
         method=settings.method,
         limits=settings.limits,
         seed=settings.seed,

@@ -30,6 +30,12 @@ _ALL = (
         "once, strengths between -4 and 4.",
     ),
     ErrorKind(
+        "context_length_exceeded",
+        400,
+        "The prompt is too long",
+        "Shorten it, or ask for fewer tokens: both together must fit into the model's context.",
+    ),
+    ErrorKind(
         "unauthorized",
         401,
         "No valid API key",

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from app.described import PROBLEM_TYPE
 from app.error_catalogue import ERRORS
 from app.pointers import field_errors
 from models_store.errors import (
@@ -110,7 +111,9 @@ def error_response(scope: Scope, error: ScalpelError) -> JSONResponse:
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    errors = error.errors if isinstance(error, InvalidRequest) else ()
+    errors: Sequence[FieldError] = error.errors if isinstance(error, InvalidRequest) else ()
+    if error.code in ("model_not_found", "invalid_variant") and _is_openai(scope):
+        errors = [FieldError("/model", error.code, error.message)]
     return _response(scope, status, error.code, error.message, errors, headers)
 
 
@@ -187,7 +190,7 @@ def _response(
     request_id = scope.get("state", {}).get("request_id")
     if request_id is not None:
         headers["X-Request-Id"] = request_id
-    if scope["path"].startswith(_OPENAI_PATHS):
+    if _is_openai(scope):
         param = _parameter(errors[0].pointer) if errors else None
         return JSONResponse(openai_error(status, code, detail, param), status, headers)
     kind = ERRORS.get(code)
@@ -204,7 +207,12 @@ def _response(
             for one in errors[:_MAX_FIELD_ERRORS]
         ],
     }
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    return JSONResponse(body, status, headers, media_type=PROBLEM_TYPE)
+
+
+def _is_openai(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith(_OPENAI_PATHS)
 
 
 def _parameter(pointer: str) -> str | None:

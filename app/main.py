@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from app import errors
 from app.auth import KeyCache
 from app.background import background
+from app.described import DescribedApp
 from app.middleware import RequestMiddleware
 from app.routes import ROUTERS
 from app.services import Services, catalogue
@@ -38,9 +39,9 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with background(services, with_keeper=with_keeper):
             yield
-        services.close()
+        await services.close()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="Scalpel",
         version="1",
         description=_DESCRIPTION,

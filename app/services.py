@@ -10,6 +10,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request
 
+from app.generators import Generators
 from models_store.aliases import Aliases
 from models_store.api_keys import ApiKeys
 from models_store.base_ids import BaseModels
@@ -67,6 +68,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live = LiveState(settings)
+        self.generators = Generators(self.live, settings.internal_token)
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
         self._store: Store | None = None
@@ -103,7 +105,8 @@ class Services:
             _log.info("registering base models", ids=put_in)
             self.live.wake_keeper()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self.generators.close()
         self.live.close()
 
 

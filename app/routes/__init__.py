@@ -6,21 +6,29 @@ from app.routes import (
     aliases,
     base_models,
     behaviors,
+    compare,
+    completions,
     edit_events,
     edit_outcomes,
     edits,
     exports,
     health,
+    models,
+    pages,
 )
 
 ROUTERS = (
     edits.router,
     edit_events.router,
     edit_outcomes.router,
+    compare.router,
     exports.router,
     behaviors.router,
     base_models.router,
     aliases.router,
+    models.router,
+    completions.router,
     health.router,
+    pages.router,
 )
 """In the order of the documentation."""

@@ -62,7 +62,7 @@ class AliasView(AliasSummary):
     """Newest first."""
 
 
-class Deleted(BaseModel):
+class DeletedAlias(BaseModel):
     name: str
     object: Literal["alias"] = "alias"
     deleted: Literal[True] = True
@@ -108,9 +108,9 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
 
 
 @router.delete("/{name}", summary="Remove an alias")
-def delete_alias(name: str, store: StoreDep, who: Writer) -> Deleted:
+def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
     store.aliases.delete(who.tenant, name, who.key_id)
-    return Deleted(name=name)
+    return DeletedAlias(name=name)
 
 
 def _summary(name: str, version: AliasVersion) -> AliasSummary:

@@ -55,7 +55,7 @@ class BaseModelView(BaseModel):
 _NOTHING_FOUND = dict.fromkeys(set(BaseFacts.model_fields) - {"chat_template"})
 
 
-class Deleted(BaseModel):
+class DeletedBaseModel(BaseModel):
     id: str
     object: Literal["base_model"] = "base_model"
     deleted: Literal[True] = True
@@ -101,7 +101,7 @@ def create_base_model(
 @router.delete("/{base_model_id}", summary="Remove a base model")
 def delete_base_model(
     base_model_id: str, services: ServicesDep, store: StoreDep, who: Operator
-) -> Deleted:
+) -> DeletedBaseModel:
     """Its edits stay, but cannot be served until it is registered again."""
     base = store.bases.get(base_model_id)
     user = next(_users(store, base.id), None)
@@ -109,7 +109,7 @@ def delete_base_model(
         raise Conflict(f"{user} needs the base model {base.id}", code="in_use")
     store.bases.remove(base.id)
     services.live.wake_keeper()
-    return Deleted(id=base.id)
+    return DeletedBaseModel(id=base.id)
 
 
 def _users(store: Store, base_model: str) -> Iterator[str]:

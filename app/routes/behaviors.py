@@ -50,7 +50,7 @@ class BehaviorView(BehaviorSummary):
     prompts: tuple[Prompt, ...]
 
 
-class Deleted(BaseModel):
+class DeletedBehavior(BaseModel):
     id: str
     object: Literal["behavior"] = "behavior"
     deleted: Literal[True] = True
@@ -150,10 +150,10 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
 
 
 @router.delete("/{behavior_id}", summary="Forget a behaviour")
-def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> Deleted:
+def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
     """Edits that were made from it keep their copy of the texts."""
     store.behaviors.delete(who.tenant, behavior_id)
-    return Deleted(id=behavior_id)
+    return DeletedBehavior(id=behavior_id)
 
 
 def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSummary]:

@@ -23,20 +23,12 @@ JSON, HTML, MARKDOWN = "application/json", "text/html", "text/markdown"
 DELTA = "application/octet-stream"
 
 
-@router.api_route(
+@router.head("/report", include_in_schema=False)
+@router.get(
     "/report",
-    methods=["GET", "HEAD"],
     summary="Read an edit's report",
     response_class=Response,
-    responses={
-        200: {
-            "content": {
-                JSON: {
-                    "schema": Report.model_json_schema(ref_template="#/components/schemas/{model}")
-                }
-            }
-        }
-    },
+    responses={200: {"model": Report, "content": {HTML: {}, MARKDOWN: {}}}},
 )
 def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) -> Response:
     """The receipt as JSON, as a page (`Accept: text/html`) or a model card (`text/markdown`)."""
@@ -64,9 +56,9 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
     return Response(text, headers=headers, media_type=f"{MARKDOWN}; charset=utf-8")
 
 
-@router.api_route(
+@router.head("/delta", include_in_schema=False)
+@router.get(
     "/delta",
-    methods=["GET", "HEAD"],
     summary="Download an edit's delta",
     response_class=Response,
     responses={

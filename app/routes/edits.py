@@ -34,7 +34,7 @@ Wait = Annotated[
 ]
 
 
-class Deleted(BaseModel):
+class DeletedEdit(BaseModel):
     id: str
     object: Literal["edit"] = "edit"
     deleted: Literal[True] = True
@@ -99,7 +99,7 @@ def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
 
 
 @router.delete("/{edit_id}", summary="Forget an edit and its files")
-def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> Deleted:
+def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
     store.work.read("edit", who.tenant, edit_id)
     users = store.aliases.users_of_edit(who.tenant, edit_id)
     if users:
@@ -109,7 +109,7 @@ def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
         )
     store.work.delete("edit", who.tenant, edit_id)
     services.live.wake_keeper()
-    return Deleted(id=edit_id)
+    return DeletedEdit(id=edit_id)
 
 
 def _metadata(work: Work) -> dict[str, str]:

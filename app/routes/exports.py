@@ -88,9 +88,9 @@ async def read_export(
     return _view(await wait_until_ended(services, "export", who.tenant, export_id, wait))
 
 
-@router.api_route(
+@router.head("/{export_id}/files/{name}", include_in_schema=False)
+@router.get(
     "/{export_id}/files/{name}",
-    methods=["GET", "HEAD"],
     summary="Download a file of an export",
     response_class=Response,
     responses={200: {"content": {_FILE: {}}}, 206: {"description": "The range asked for"}},

@@ -1,0 +1,186 @@
+"""Asking a generator for text: which one, and what when it fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+
+from app.errors import GenerationFailed
+from models_store.errors import CorruptArtifact, Malformed, NotFound, ScalpelError, Unavailable
+from models_store.generation import (
+    Finished,
+    GenerationError,
+    GenerationRequest,
+    TextPiece,
+    generation_line,
+)
+from models_store.live_state import Generator, LiveState
+
+_log = structlog.get_logger()
+
+_TRIES = 2
+_RETRY_AFTER_SECONDS = 3
+# A generator may have others to serve first, or a base model to load; then it is silent.
+_TIMEOUT = httpx.Timeout(600.0, connect=2.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One complete answer."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Broken(Exception):
+    """This generator cannot do it; another may."""
+
+    def __init__(self, message: str, code: str = "generation_failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Generators:
+    """The generators that are there, as their heartbeats tell."""
+
+    def __init__(self, live: LiveState, token: str) -> None:
+        self._live = live
+        self._http = httpx.AsyncClient(
+            timeout=_TIMEOUT,
+            limits=httpx.Limits(max_connections=None),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            trust_env=False,
+        )
+        self._known: Sequence[Generator] = ()
+        self._asked: Counter[str] = Counter()
+        """Requests of this process that are under way, which heartbeats tell of too late."""
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
+        """What a generator says, line by line; it is told to stop when this is closed.
+
+        A generator that fails before its first line is replaced, once.
+
+        Raises:
+            Unavailable: `no_generator`; `overloaded`.
+            GenerationFailed: it broke off.
+            Malformed, NotFound, CorruptArtifact: the generator refuses the request.
+        """
+        candidates = await self._candidates(request.base_model)
+        begun = False
+        for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):
+            self._asked[generator.name] += 1
+            try:
+                async with aclosing(self._ask(generator, request)) as answer:
+                    async for line in answer:
+                        begun = True
+                        yield line
+                return
+            except _Broken as error:
+                _log.warning("a generator failed", generator=generator.name, error=str(error))
+                if error.code == "overloaded" and not begun and number == _TRIES:
+                    raise Unavailable(str(error), code="overloaded") from error
+                if begun or number == _TRIES:
+                    raise GenerationFailed(f"the generator broke off: {error}") from error
+            finally:
+                self._asked[generator.name] -= 1
+
+    async def collect(self, request: GenerationRequest, client: Request) -> list[Choice]:
+        """All choices when they are complete; given up when the client has left."""
+        texts: dict[int, str] = {}
+        ends: dict[int, Finished] = {}
+        async with aclosing(self.lines(request)) as lines:
+            async for line in lines:
+                if isinstance(line, TextPiece):
+                    texts[line.index] = texts.get(line.index, "") + line.text
+                    continue
+                ends[line.index] = line
+                if await client.is_disconnected():
+                    raise GenerationFailed("the client has left")
+        return [
+            Choice(
+                texts.get(index, ""),
+                ends[index].finish_reason,
+                ends[index].prompt_tokens,
+                ends[index].completion_tokens,
+            )
+            for index in sorted(ends)
+        ]
+
+    async def _candidates(self, base_model: str) -> list[Generator]:
+        """The best first: those that hold the base model, then those with the least to do."""
+        seen = await run_in_threadpool(self._live.generators)
+        if seen is not None:
+            self._known = seen
+        # Without Redis those that were there a moment ago are as good as any.
+        if not self._known:
+            raise Unavailable(
+                "no generator is running: start one with `scalpel generator` or `scalpel up`",
+                code="no_generator",
+                retry_after=_RETRY_AFTER_SECONDS,
+            )
+        return sorted(
+            self._known,
+            key=lambda one: (
+                base_model not in one.base_models,
+                max(one.busy, self._asked[one.name]),
+                one.name,
+            ),
+        )
+
+    async def _ask(
+        self, generator: Generator, request: GenerationRequest
+    ) -> AsyncGenerator[TextPiece | Finished]:
+        url = f"{generator.url.rstrip('/')}/internal/generate"
+        missing = len(request.prompts) * request.n
+        try:
+            async with self._http.stream(
+                "POST",
+                url,
+                content=request.model_dump_json(),
+                headers={"Content-Type": "application/json"},
+            ) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refusal(response)
+                async for text in response.aiter_lines():
+                    line = generation_line.validate_json(text)
+                    if isinstance(line, GenerationError):
+                        raise _Broken(line.message, line.code)
+                    missing -= isinstance(line, Finished)
+                    yield line
+        except httpx.TransportError as error:
+            raise _Broken(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            raise _Broken("it says something that is not understood") from error
+        if missing:
+            raise _Broken("it ended before its answer was complete")
+
+
+def _refusal(response: httpx.Response) -> Exception:
+    """What the answer of a generator that does not begin means."""
+    try:
+        body: Any = response.json()
+        code, message = str(body["code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        code, message = "generation_failed", f"status {response.status_code}"
+    kinds: dict[int, type[ScalpelError]] = {400: Malformed, 404: NotFound}
+    kind = kinds.get(response.status_code)
+    if kind is not None:
+        return kind(message, code=code)
+    if code == CorruptArtifact.code:
+        return CorruptArtifact(message)
+    return _Broken(message, code)

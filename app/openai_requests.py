@@ -1,0 +1,180 @@
+"""The bodies of OpenAI's API: everything that its clients send without meaning anything by it is
+accepted; what would change the answer and is not supported is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from models_store.generation import ChatMessage, GenerationPrompt, Sampling
+
+MAX_CHOICES = 128
+_COMPLETION_TOKENS = 16
+"""OpenAI's default for completions."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _without_effect(*allowed: Any) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise ValueError("is not supported here: leave it out")
+        return value
+
+    return AfterValidator(check)
+
+
+NotSupported = Annotated[Any, _without_effect(None)]
+NoList = Annotated[Any, _without_effect(None, [])]
+NoMap = Annotated[Any, _without_effect(None, {})]
+Zero = Annotated[Any, _without_effect(None, 0)]
+Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
+
+
+class _Generation(_Body):
+    """What chat and text completions have in common."""
+
+    model: Annotated[str, Field(min_length=1, max_length=1000)]
+    """A base model, an alias, or a variant such as `base:edit@0.6`."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    """As vLLM has it; 0 and null: all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    without_parents: bool = False
+    """Allow an edit that was fitted on top of others to be served without them."""
+
+    frequency_penalty: Zero = None
+    presence_penalty: Zero = None
+    logit_bias: NoMap = None
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self, max_tokens: int | None) -> Sampling:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
+            seed=self.seed,
+            stop=tuple(text for text in stop if text),
+        )
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class OpenAIMessage(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    refusal: NotSupported = None
+    annotations: NoList = None
+    tool_calls: NoList = None
+    function_call: NotSupported = None
+    audio: NotSupported = None
+
+    def plain(self) -> ChatMessage:
+        content = self.content or ""
+        if not isinstance(content, str):
+            content = "".join(part.text for part in content)
+        role = "system" if self.role == "developer" else self.role
+        return ChatMessage(role=role, content=content, name=self.name)
+
+
+class ChatBody(_Generation):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[OpenAIMessage], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    logprobs: Annotated[Any, _without_effect(None, False)] = None
+    top_logprobs: Zero = None
+    response_format: Annotated[Any, _without_effect(None, {"type": "text"})] = None
+    modalities: Annotated[Any, _without_effect(None, ["text"])] = None
+    tools: NoList = None
+    functions: NoList = None
+    tool_choice: Annotated[Any, _without_effect(None, "none", "auto")] = None
+    function_call: Annotated[Any, _without_effect(None, "none", "auto")] = None
+    parallel_tool_calls: Ignored = None
+    audio: NotSupported = None
+    prediction: NotSupported = None
+    reasoning_effort: Annotated[Any, _without_effect(None, "none")] = None
+    verbosity: NotSupported = None
+    web_search_options: NotSupported = None
+
+    def prompts(self) -> tuple[GenerationPrompt, ...]:
+        return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
+
+    def drawn(self) -> Sampling:
+        return self.sampling(self.max_completion_tokens or self.max_tokens)
+
+
+Token = Annotated[int, Field(ge=0)]
+Tokens = Annotated[list[Token], Field(min_length=1)]
+
+
+class CompletionBody(_Generation):
+    """`POST /v1/completions`."""
+
+    prompt: (
+        str
+        | Tokens
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES)]
+    )
+    """A text, several, or token ids in place of texts."""
+
+    echo: Annotated[Any, _without_effect(None, False)] = None
+    suffix: Annotated[Any, _without_effect(None, "")] = None
+    logprobs: NotSupported = None
+    best_of: Annotated[Any, _without_effect(None, 1)] = None
+
+    def prompts(self) -> tuple[GenerationPrompt, ...]:
+        given = self.prompt
+        if isinstance(given, str):
+            return (GenerationPrompt(text=given),)
+        whole = [one for one in given if isinstance(one, int)]
+        if whole:
+            return (GenerationPrompt(tokens=tuple(whole)),)
+        return tuple(
+            GenerationPrompt(text=one)
+            if isinstance(one, str)
+            else GenerationPrompt(tokens=tuple(one))
+            for one in given
+            if not isinstance(one, int)
+        )
+
+    def drawn(self) -> Sampling:
+        return self.sampling(self.max_tokens or _COMPLETION_TOKENS)
