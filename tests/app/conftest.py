@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models_store.settings import Settings
+from tests.app.generator import FakeGenerator, running_generator
 from tests.app.worker import Worker
 from tests.services import (  # noqa: F401 - fixtures
     Api,
@@ -42,3 +43,11 @@ def worker(api: Api) -> Worker:
     worker = Worker(api.store, api.services.live.client)
     worker.register("pico")
     return worker
+
+
+@pytest.fixture
+def generator(api: Api) -> Iterator[FakeGenerator]:
+    """A generator that the API knows of."""
+    with running_generator() as fake:
+        fake.beat(api.services.live.client)
+        yield fake
