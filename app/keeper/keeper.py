@@ -59,7 +59,7 @@ class _Open:
 
     def is_quiet(self, now: float, rung: bool) -> bool:
         """Whether nothing can have happened that the keeper need know now."""
-        if self.work is None or rung or self.work.running is not None:
+        if self.work is None or rung or self.work.claims:
             return False
         return now - self.read_at < _REREAD_SECONDS
 

@@ -14,7 +14,7 @@ from models_store.objects import open_store
 from models_store.records import AttemptEnd, ErrorInfo, Kind
 from models_store.settings import Settings
 from models_store.work import Place, WorkStore
-from workers.editor import exits, exports, registrations
+from workers.editor import edits, exits, exports, registrations
 from workers.editor.attempt import Attempt
 from workers.editor.failures import error_info
 from workers.editor.patience import patiently
@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 
 _START_PATIENCE_SECONDS = 20.0
 _HANDLERS: Mapping[Kind, Handler] = {
+    "edit": edits.run,
     "export": exports.run,
     "base_model": registrations.run,
 }
