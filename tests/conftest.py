@@ -11,6 +11,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from tests.pico import save_pico
+from workers.runtime.loading import BaseModel, load_base
 
 
 def pytest_configure() -> None:
@@ -39,3 +40,19 @@ def make_pico(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
+    """Load a pico model of any family on the CPU; each call gives weights of its own."""
+
+    def load(model_type: str = "llama", load_dtype: str = "float32", **options: Any) -> BaseModel:
+        return load_base(make_pico(model_type, **options), device="cpu", dtype=load_dtype)
+
+    return load
+
+
+@pytest.fixture
+def pico(load_pico: Callable[..., BaseModel]) -> BaseModel:
+    """A pico Llama in fp32, fresh for this test."""
+    return load_pico()

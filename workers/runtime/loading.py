@@ -159,8 +159,9 @@ def load_base(folder: Path, *, device: str, dtype: str, threads: int = 0) -> Bas
             folder,
             config=config,
             dtype=_DTYPES[dtype],
+            # The fast kernel for experts knows no fp64, which only judges the other dtypes.
+            experts_implementation="eager" if dtype == "float64" else None,
             device_map=_device_map(device),
-            attn_implementation="sdpa",
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
