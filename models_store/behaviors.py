@@ -11,7 +11,15 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from models_store.errors import CorruptArtifact, FieldError, InvalidRequest
-from models_store.items import ChatItem, Item, Prompt, PromptItem, text_of
+from models_store.items import (
+    ChatItem,
+    CompletionItem,
+    Item,
+    Prompt,
+    PromptItem,
+    TextItem,
+    text_of,
+)
 
 MIN_TEXTS = 16
 """Different texts a side below which a probe says nothing."""
@@ -146,9 +154,18 @@ def _distinct(items: Sequence[Item]) -> dict[str, Item]:
     """
     found: dict[str, Item] = {}
     for item in items:
-        whole = item.model_dump_json(exclude={"pair_id"})
-        found.setdefault(_key(whole), item)
+        found.setdefault("\n".join(_key(part) for part in _parts(item)), item)
     return found
+
+
+def _parts(item: Item) -> list[str]:
+    match item:
+        case TextItem():
+            return [item.text]
+        case CompletionItem():
+            return [item.prompt, item.completion]
+        case ChatItem():
+            return [part for one in item.messages for part in (one.role, one.content)]
 
 
 def sha256_of(behavior: Behavior) -> str:
