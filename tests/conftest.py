@@ -10,7 +10,11 @@ import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
+from models_store.catalogue import SMOLLM2
+from models_store.errors import BaseModelUnavailable
+from models_store.settings import Settings
 from tests.pico import save_pico
+from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
 
 
@@ -50,6 +54,15 @@ def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
         return load_base(make_pico(model_type, **options), device="cpu", dtype=load_dtype)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct in the user's cache, converted at first use."""
+    try:
+        return materialise(SMOLLM2.source, Settings().cache)
+    except BaseModelUnavailable as error:
+        pytest.skip(error.message)
 
 
 @pytest.fixture
