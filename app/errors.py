@@ -4,7 +4,7 @@ that its clients read. No other module builds an error answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -92,11 +92,16 @@ class GenerationFailed(HttpError):
     status = 502
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of `app` here."""
+def install(app: FastAPI, methods_at: Callable[[str], Iterable[str]]) -> None:
+    """Answer every error of `app` here; `methods_at` tells which methods a path has."""
+
+    async def http_exception(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _http_exception(request, error, methods_at)
+
     app.add_exception_handler(ScalpelError, _scalpel_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -159,18 +164,22 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+def _http_exception(
+    request: Request, error: HTTPException, methods_at: Callable[[str], Iterable[str]]
+) -> JSONResponse:
     """What the framework itself refuses: unknown paths and methods."""
-    assert isinstance(error, HTTPException)
     status = error.status_code
+    headers = dict(error.headers or {})
     code = _HTTP_CODES.get(status, "internal_error" if status >= 500 else "bad_request")
     if status == 404:
         detail = f"there is no path {request.url.path}"
     elif status == 405:
-        detail = f"{request.url.path} has no method {request.method}"
+        allowed = ", ".join(sorted(methods_at(request.url.path))) or headers.get("Allow", "")
+        headers["Allow"] = allowed
+        detail = f"{request.url.path} has no method {request.method}, but {allowed}"
     else:
         detail = str(error.detail)
-    return _response(request.scope, status, code, detail, (), dict(error.headers or {}))
+    return _response(request.scope, status, code, detail, (), headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,7 @@ from app.auth import KeyCache
 from app.background import background
 from app.described import DescribedApp
 from app.middleware import RequestMiddleware
-from app.routes import ROUTERS
+from app.routes import ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.settings import Settings
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     app.state.services = services
     app.state.keys = KeyCache()
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes)
-    errors.install(app)
+    errors.install(app, methods_at)
     for router in ROUTERS:
         app.include_router(router)
     return app

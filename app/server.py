@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from types import FrameType
 
 import uvicorn
 
+from app import logs
 from app.main import create_app
 from app.services import Services
 from models_store.settings import Settings
-
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class ApiServer(uvicorn.Server):
@@ -36,6 +34,7 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
     Raises:
         InvalidRequest: the settings are wrong.
     """
+    logs.configure()
     app = create_app(settings, with_keeper=with_keeper)
     config = uvicorn.Config(
         app,
@@ -51,5 +50,4 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
 
 def serve(settings: Settings) -> None:
     """Run the API and the keeper until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
     make_server(settings).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastapi.routing import APIRoute
+
 from app.routes import (
     aliases,
     base_models,
@@ -32,3 +34,14 @@ ROUTERS = (
     pages.router,
 )
 """In the order of the documentation."""
+
+
+def methods_at(path: str) -> set[str]:
+    """Every method that a path has."""
+    return {
+        method
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }
