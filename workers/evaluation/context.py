@@ -20,9 +20,9 @@ from workers.surgery.terms import Mixture
 class EvaluationPlan:
     """How much is measured: more takes longer and makes intervals narrower."""
 
-    test_prompts: int = 100
-    samples: int = 2
-    """Continuations of each prompt; intervals depend on prompts, so more are worth less."""
+    test_prompts: int = 120
+    samples: int = 1
+    """Continuations of each prompt; another prompt tells more than another sample of one."""
     temperature: float = 0.8
     top_k: int = 40
     neutral_each: int = 44
@@ -30,7 +30,7 @@ class EvaluationPlan:
     heldout_texts: int = 60
     """Desired texts that domain damage is measured on."""
     controls: tuple[Kind, ...] = ("random_direction", "random_region")
-    control_prompts: int = 50
+    control_prompts: int = 60
     control_samples: int = 1
     control_neutral_each: int = 10
     """Calibration texts that controls are scaled on, so many of each kind."""
@@ -41,7 +41,7 @@ class EvaluationPlan:
 
 STANDARD = EvaluationPlan()
 QUICK = EvaluationPlan(
-    test_prompts=60, samples=1, neutral_each=20, controls=("random_direction",), control_prompts=40
+    test_prompts=60, neutral_each=20, controls=("random_direction",), control_prompts=40
 )
 
 

@@ -27,6 +27,8 @@ from workers.surgery.terms import Mixture, Term
 
 MAX_TEXT_TOKENS = 100
 """Held-out texts are cut at so many tokens."""
+MEASURABLE_KL = 1e-5
+"""Below this, in nats a token, rounding is most of what is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +193,7 @@ class _Evaluator:
                 side=self.side,
             )
             target = meter.kl(self.terms)
-        if target <= 0:
+        if target < MEASURABLE_KL:
             # An edit that changes nothing has no rivals.
             return
         for kind in self.kinds:

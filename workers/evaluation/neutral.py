@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from models_store.items import CompletionItem, TextItem
 from models_store.presets import neutral_texts
+from workers.evaluation.seeds import derive
 from workers.runtime.extract import Progress
 from workers.runtime.likelihood import Divergence, Reading, compare, read
 from workers.runtime.loading import BaseModel
@@ -18,6 +19,7 @@ from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term
 
+T = TypeVar("T")
 Half = Literal["calibration", "reporting"]
 MAX_TOKENS = 48
 """A neutral text is cut after so many tokens: many short texts say more than few long ones."""
@@ -47,11 +49,18 @@ def encode_neutral(
             out for a model without a chat template.
     """
     plain, chat = neutral_texts() if texts is None else texts
-    first = 0 if half == "calibration" else 1
-    read_plain = encode(base, plain[first::2][:each], max_tokens=MAX_TOKENS, chat=False)
-    answers = chat[first::2][:each] if base.has_chat_template else ()
+    some = _half(plain, half)[:each]
+    answers = _half(chat, half)[:each] if base.has_chat_template else []
+    read_plain = encode(base, some, max_tokens=MAX_TOKENS, chat=False)
     read_chat = encode(base, answers, max_tokens=MAX_TOKENS, chat=True, end_of_turn=True)
     return NeutralTexts([*read_plain, *read_chat], len(read_plain))
+
+
+def _half(texts: Sequence[T], half: Half) -> list[T]:
+    """One half, in an order of its own: what stands side by side in a file is of a kind."""
+    order = np.random.default_rng(derive(0, "neutral")).permutation(len(texts))
+    border = len(texts) // 2
+    return [texts[index] for index in (order[:border] if half == "calibration" else order[border:])]
 
 
 class KlMeter:

@@ -76,10 +76,10 @@ def _short(effect: Effect) -> str:
 
 def _range(effect: Effect) -> str:
     difference = effect.rate.difference
-    return (
-        f"{100 * difference.value:+.0f} points, 95 % interval {100 * difference.low:+.0f} to "
-        f"{100 * difference.high:+.0f}"
+    value, low, high = (
+        f"{100 * one:+.0f}" for one in (difference.value, difference.low, difference.high)
     )
+    return f"{value} points, 95 % interval {low} to {high}"
 
 
 def _cost(damage: Damage, max_kl: float, within: bool) -> str:

@@ -1,0 +1,120 @@
+"""How figures and texts are written in receipts: the filters of the templates."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from models_store.report import Interval, Report
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
+_MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float) -> str:
+    """`0.274` as `27 %`; small shares keep a digit, so that 0.4 % is not nothing."""
+    digits = 0 if share == 0 or abs(share) >= 0.1 else 1
+    return f"{100 * share:.{digits}f} %"
+
+
+def points(of: Interval) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    value, low, high = (_signed(100 * one, 0) for one in (of.value, of.low, of.high))
+    return f"{value} points [{low}, {high}]"
+
+
+def change(of: Interval, digits: int = 3) -> str:
+    """A difference with its interval."""
+    value, low, high = (_signed(one, digits) for one in (of.value, of.low, of.high))
+    return f"{value} [{low}, {high}]"
+
+
+def measured(of: Interval, digits: int = 3) -> str:
+    """A value with its interval."""
+    return f"{of.value:.{digits}f} [{of.low:.{digits}f}, {of.high:.{digits}f}]"
+
+
+def seconds(value: float) -> str:
+    """`0.83` as `0.8 s`, `95` as `1 min 35 s`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def size(value: int) -> str:
+    """Bytes in the largest unit that leaves at least 1."""
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def moment(unix: int) -> str:
+    """UTC, to the minute."""
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def words(name: str) -> str:
+    """An identifier as words."""
+    return name.replace("_", " ")
+
+
+def pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def curl(report: Report) -> str:
+    """The command that asks for the same edit again."""
+    body = pretty_json(report.provenance.request)
+    return (
+        "curl -s http://127.0.0.1:8080/v1/edits \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(body)}"
+    )
+
+
+def has_own_texts(report: Report) -> bool:
+    """Whether texts came in the request itself, so that the command lacks them."""
+    return isinstance(report.provenance.request.get("behavior"), dict)
+
+
+def markdown(text: str) -> str:
+    """Text for a paragraph or a heading of Markdown, all of it literal, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def code_block(text: str) -> str:
+    """Text as an indented block of Markdown: whatever it holds, it cannot leave the block."""
+    lines = re.split(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)
+    return "\n".join("    " + line for line in lines)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else _MINUS) + text
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "percent": percent,
+    "points": points,
+    "change": change,
+    "measured": measured,
+    "seconds": seconds,
+    "size": size,
+    "moment": moment,
+    "words": words,
+    "pretty_json": pretty_json,
+    "curl": curl,
+    "has_own_texts": has_own_texts,
+    "markdown": markdown,
+    "code_block": code_block,
+}
