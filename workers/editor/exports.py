@@ -14,8 +14,8 @@ from torch import nn
 from models_store.delta import FORMAT, dump_delta, load_delta
 from models_store.peft_format import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from models_store.records import ExportFormat, ExportSettings, Variant, json_object
-from workers.editor.inputs import base_of, mixture_of
-from workers.editor.proof import Loader, prove
+from workers.editor.inputs import base_of, mixture_of, registered_base
+from workers.editor.proof import Loader, has_room, prove
 from workers.editor.task import Outcome, Task
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta, to_delta
@@ -39,7 +39,9 @@ def run(task: Task) -> Outcome:
     settings = task.request.settings
     assert isinstance(settings, ExportSettings)
     task.report("load", 0.0)
-    base = base_of(task)
+    # Both formats hold fp32 numbers, so what they give in fp32 can be compared sharply.
+    room = has_room(registered_base(task).facts.parameters, task.settings.device)
+    base = base_of(task, dtype="float32" if room else None)
     mixture = mixture_of(task, settings.variant)
     task.report("evaluate", 0.0)
     make, loader = _FORMATS[settings.format]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from models_store.base_ids import BaseModels
+from models_store.base_ids import BaseModels, ReadyBase
 from models_store.delta import load_delta
 from models_store.errors import (
     BaseModelUnavailable,
@@ -21,21 +21,29 @@ from workers.runtime.loading import BaseModel, load_base
 from workers.surgery.terms import Mixture, Term
 
 
-def base_of(task: Task, *, dtype: str | None = None, device: str | None = None) -> BaseModel:
-    """The base model of the request, loaded; device and dtype are those of the settings.
+def registered_base(task: Task) -> ReadyBase:
+    """The base model of the request, as the catalogue has it.
+
+    Raises:
+        BaseModelUnavailable: it is no longer there.
+    """
+    try:
+        return BaseModels(task.store).ready(task.request.base_model)
+    except (NotFound, InvalidRequest, Conflict) as error:
+        raise BaseModelUnavailable(error.message) from error
+
+
+def base_of(task: Task, *, dtype: str | None = None) -> BaseModel:
+    """The base model of the request, loaded; by default in the dtype of the settings.
 
     Raises:
         BaseModelUnavailable: it is no longer in the catalogue, its files are missing or broken,
             or they are not the ones that the request was pinned to.
     """
     request = task.request
-    try:
-        ready = BaseModels(task.store).ready(request.base_model)
-    except (NotFound, InvalidRequest, Conflict) as error:
-        raise BaseModelUnavailable(error.message) from error
     base = load_base(
-        materialise(ready.spec.source, task.settings.cache),
-        device=device or task.settings.device,
+        materialise(registered_base(task).spec.source, task.settings.cache),
+        device=task.settings.device,
         dtype=dtype or task.settings.dtype,
         threads=task.settings.threads,
     )
