@@ -250,6 +250,10 @@ class ObjectStore:
             raise ObjectMissing(str(error)) from error
         except InvalidPathError as error:
             raise NotFound("no such object") from error
+        except ValueError as error:
+            if "Could not parse path" not in str(error):
+                raise  # of whoever makes the bytes that are put
+            raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
             raise _unavailable(error) from error
 

@@ -108,3 +108,28 @@ def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Ap
         server.handle_exit(0, None)
         thread.join(10)
         assert not thread.is_alive(), "the API does not end"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server (moto) in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket, with credentials for it in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    bucket = f"bucket-{time.time_ns()}"
+    httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
+    return bucket
