@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem
@@ -47,13 +48,12 @@ def through_layer(base: BaseModel, text: Encoded) -> tuple[torch.Tensor, torch.T
 def test_statistics_are_those_of_each_text_alone(pico: BaseModel) -> None:
     desired, undesired = sides(pico)
     (found,) = bias_statistics(pico, desired, undesired, [LAYER])
-    inputs, norms = [], []
+    inputs = []
     means: dict[str, list[torch.Tensor]] = {"desired": [], "undesired": []}
     for side, texts in (("desired", desired), ("undesired", undesired)):
         for text in texts:
             h, x = through_layer(pico, text)
             inputs += list(h[1:])
-            norms += [float(row.norm()) for row in x[1:]]
             counted = [x[i] for i in range(1, len(text)) if text.scored[i]]
             if counted:
                 means[side].append(torch.stack(counted).mean(dim=0))
@@ -64,7 +64,9 @@ def test_statistics_are_those_of_each_text_alone(pico: BaseModel) -> None:
     assert found.rest.count == len(every)
     assert torch.allclose(found.rest.mean, every.mean(dim=0), atol=1e-5)
     assert torch.allclose(found.rest.second, every.T @ every / len(every), atol=1e-4)
-    assert found.residual_norm == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+    outputs = every @ pico.model.model.layers[LAYER].mlp.down_proj.weight.double().T
+    norm = outputs.square().sum(dim=1).mean().sqrt()
+    assert found.output_norm == pytest.approx(float(norm), rel=1e-5)
 
 
 def test_first_tokens_stand_alone_and_the_chat_s_is_among_them(pico: BaseModel) -> None:
@@ -75,6 +77,18 @@ def test_first_tokens_stand_alone_and_the_chat_s_is_among_them(pico: BaseModel) 
     assert torch.allclose(found.fitted[0].double(), expected[0], atol=1e-5)
     again = first_tokens(pico, [LAYER])[LAYER]
     assert torch.equal(again.checked, found.checked)
+
+
+def test_a_tokenizer_with_a_first_token_of_its_own_leaves_only_that(pico: BaseModel) -> None:
+    start = pico.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    pico.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
+    )
+    assert pico.tokenizer("a")["input_ids"][0] == start
+    found = first_tokens(pico, [LAYER])[LAYER]
+    assert found.fitted.shape == found.checked.shape == (1, 64)
+    (expected, _) = through_layer(pico, Encoded((start,), (True,), 0))
+    assert torch.allclose(found.checked[0].double(), expected[0], atol=1e-5)
 
 
 def test_an_edit_fitted_on_a_model_shifts_it_by_the_difference_of_means(pico: BaseModel) -> None:

@@ -43,7 +43,7 @@ def first_vectors(count: int, seed: int = 1, spread: float = 0.5) -> Tensor:
 
 def statistics(layer: int, difference: Tensor, rest: Tensor) -> LayerStatistics:
     zero = torch.zeros(HIDDEN, dtype=torch.float64)
-    return LayerStatistics(layer, difference.double(), zero, moments(rest), residual_norm=5.0)
+    return LayerStatistics(layer, difference.double(), zero, moments(rest), output_norm=5.0)
 
 
 def test_moments_are_means_over_all_batches() -> None:
@@ -89,7 +89,7 @@ def test_terms_write_the_difference_of_means_into_every_row() -> None:
     assert term.rows.tolist() == list(range(HIDDEN))
     assert torch.equal(term.coefficients, difference)
     shift = fit.guess * term.coefficients.norm() / 5.0
-    assert float(shift) == pytest.approx(0.1)
+    assert float(shift) == pytest.approx(0.4)
 
 
 def test_a_layer_that_would_move_first_tokens_is_left_out() -> None:

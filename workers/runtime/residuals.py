@@ -47,21 +47,27 @@ def bias_statistics(
 def first_tokens(
     base: BaseModel, layers: Sequence[int], *, seed: int = 0
 ) -> Mapping[int, FirstTokens]:
-    """Inputs of `down_proj` for random tokens that stand alone, as the first of a text.
+    """Inputs of `down_proj` for tokens that stand alone, as the first of a text.
 
-    The first tokens of all chats, and of all texts of a tokenizer that begins them with one of
-    its own, are among those fitted. It depends on the base model alone, so it can be kept.
+    Where any token may come first, random ones are drawn, some to fit on and others to check on,
+    and the first token of all chats is among those fitted. A tokenizer that begins every text
+    with a token of its own leaves only that to care about: fitting others as well would spoil
+    the regression for nothing. The result depends on the base model alone, so it can be kept.
 
     Raises:
         InvalidRequest: a layer has no such matrix.
     """
     _check_layers(base, layers)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(base.vocabulary, generator=generator).tolist()
-    total = min(len(drawn), FIRST_TOKENS_FITTED + FIRST_TOKENS_CHECKED)
-    fitted = total * FIRST_TOKENS_FITTED // (FIRST_TOKENS_FITTED + FIRST_TOKENS_CHECKED)
-    always = _usual_first_tokens(base)
-    ids = [*always, *drawn[:total]]
+    usual = _usual_first_tokens(base)
+    if base.tokenizer("")["input_ids"]:
+        fitted = checked = usual
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(base.vocabulary, generator=generator).tolist()
+        total = min(len(drawn), FIRST_TOKENS_FITTED + FIRST_TOKENS_CHECKED)
+        border = total * FIRST_TOKENS_FITTED // (FIRST_TOKENS_FITTED + FIRST_TOKENS_CHECKED)
+        fitted, checked = [*usual, *drawn[:border]], drawn[border:total]
+    ids = [*fitted, *checked]
     vectors: dict[int, Tensor] = {}
 
     def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
@@ -69,7 +75,7 @@ def first_tokens(
         place[list(batch.index)] = inputs[:, 0].float().cpu()
 
     visit_layers(base, [Encoded((i,), (True,), 0) for i in ids], layers, visit)
-    border = len(always) + fitted
+    border = len(fitted)
     return {
         layer: FirstTokens(place[:border].clone(), place[border:].clone())
         for layer, place in vectors.items()
@@ -130,19 +136,16 @@ class _LayerSums:
     def __init__(self, base: BaseModel, layer: int, texts: int) -> None:
         _check_layers(base, [layer])
         self.layer = layer
-        size = base.matrix(MatrixKey(layer, DOWN)).shape[1]
-        self.moments = TokenMoments(size, base.device)
+        self.weight = base.matrix(MatrixKey(layer, DOWN))
+        self.moments = TokenMoments(self.weight.shape[1], self.weight.device)
         self.means = torch.full((texts, base.hidden_size), float("nan"), dtype=torch.float64)
         """By text; NaN for one with no token that counts after its first."""
-        self.norm_sum = 0.0
 
     def add_(self, batch: Batch, inputs: Tensor, residual: Tensor) -> None:
         rest = batch.real.clone()
         rest[:, 0] = False
-        mask = rest.to(inputs.device)
-        self.moments.add_(inputs[mask])
+        self.moments.add_(inputs[rest.to(inputs.device)])
         wide = residual.float()
-        self.norm_sum += float(wide[mask.to(wide.device)].norm(dim=1).sum())
         counted = (batch.scored & rest).to(wide.device, torch.float32)
         sums = torch.bmm(counted[:, None], wide)[:, 0]
         self.means[list(batch.index)] = (sums / counted.sum(dim=1, keepdim=True)).double().cpu()
@@ -154,8 +157,13 @@ class _LayerSums:
             desired=self.means[:desired].nanmean(dim=0),
             undesired=self.means[desired:].nanmean(dim=0),
             rest=self.moments,
-            residual_norm=self.norm_sum / self.moments.count,
+            output_norm=self._output_norm(),
         )
+
+    def _output_norm(self) -> float:
+        """From E[h hᵀ]: the mean of ‖W h‖² is the trace of W E[h hᵀ] Wᵀ."""
+        weight = self.weight.double().cpu()
+        return float(((weight @ self.moments.second) * weight).sum().sqrt())
 
 
 def _check_layers(base: BaseModel, layers: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ def calibrate(
     *,
     guess: float,
     tolerance: float = 0.05,
-    max_steps: int = 8,
+    max_steps: int = 12,
 ) -> Calibration:
     """Solve `kl(scale) = target` by the secant method in log-log.
 
