@@ -161,7 +161,9 @@ class Supervisor:
             "SCALPEL_PORT": str(self.port),
             "SCALPEL_INTERNAL_TOKEN": self.settings.internal_token or secrets.token_urlsafe(32),
         }
-        return {**os.environ, **given}
+        # Editor and generator share the cores: threads that spin while they wait for work would
+        # slow the other down many times over.
+        return {"OMP_WAIT_POLICY": "passive", **os.environ, **given}
 
     def _start_redis(self) -> None:
         url = self.settings.redis_url

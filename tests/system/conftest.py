@@ -1,0 +1,57 @@
+"""One service with SmolLM2 for all tests here, and the README's commands run on it once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.service import Service, running_service
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, smollm2_folder: Path) -> Iterator[Service]:
+    """`scalpel up` with SmolLM2; every part of it ends with the tests."""
+    with running_service(tmp_path_factory.mktemp("service") / "data") as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class ReadmeRun:
+    """What the README's commands did."""
+
+    code: str
+    status: int
+    output: str
+    errors: str
+    folder: Path
+    edit: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def readme_run(service: Service, tmp_path_factory: pytest.TempPathFactory) -> ReadmeRun:
+    """The README's block of commands, word for word, in a folder of its own."""
+    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "curl" in block]
+    folder = tmp_path_factory.mktemp("readme")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env={**os.environ, "SCALPEL_URL": service.url},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    with service.client() as client:
+        edits = client.get("/v1/edits").json()["data"]
+        edit = client.get(f"/v1/edits/{edits[0]['id']}").json()
+    return ReadmeRun(code, done.returncode, done.stdout, done.stderr, folder, edit)
