@@ -86,7 +86,7 @@ class Decoding:
     def step(self) -> list[Token]:
         """Decode one more token for every row that is still open."""
         self._compact()
-        chosen = self._next_tokens()
+        chosen = self._next_tokens().to(self._base.device)
         self._ids = chosen[:, None]
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         tokens = zip(self._rows, chosen.tolist(), strict=True)
@@ -128,7 +128,8 @@ class Decoding:
         keep = [place for place, row in enumerate(self._rows) if row in self._open]
         if len(keep) > len(self._rows) // 2 or not keep:
             return
-        index = torch.tensor(keep, device=self._base.device)
+        # On the CPU: the layers of the cache may lie on different devices.
+        index = torch.tensor(keep)
         if self._cache.get_seq_length():
             self._cache.batch_select_indices(index)
         self._plan.select_(index)

@@ -144,8 +144,9 @@ def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence
     kl = torch.zeros(reference.texts, dtype=torch.float64)
     base_nll, edited_nll = kl.clone(), kl.clone()
     for part in _chunks(base, reference):
-        owners, targets = reference.owners[part].cpu(), reference.targets[part, None]
+        owners = reference.owners[part].cpu()
         before = _log_probabilities(base, reference.states[part])
+        targets = reference.targets[part, None].to(before.device)
         base_nll.index_add_(0, owners, -before.gather(1, targets)[:, 0].double().cpu())
         after = _log_probabilities(base, reading.states[part])
         edited_nll.index_add_(0, owners, -after.gather(1, targets)[:, 0].double().cpu())
@@ -168,7 +169,8 @@ def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
     sums = torch.zeros(reading.texts, dtype=torch.float64)
     for part in _chunks(base, reading):
         log_probabilities = _log_probabilities(base, reading.states[part])
-        own = log_probabilities.gather(1, reading.targets[part, None])[:, 0]
+        targets = reading.targets[part, None].to(log_probabilities.device)
+        own = log_probabilities.gather(1, targets)[:, 0]
         sums.index_add_(0, reading.owners[part].cpu(), -own.double().cpu())
     means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
     return means
