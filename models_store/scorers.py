@@ -31,14 +31,14 @@ class ScorerInfo(BaseModel):
 _ALL = (
     ScorerInfo(
         name="tfidf",
-        measures="likeness to the undesired texts, by words and pairs of words",
+        measures="likeness to the undesired texts, by words and runs of letters",
         licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
         trained_on="a quarter of the behaviour's own texts, which the edit is not fitted on",
         threshold=0.5,
     ),
     ScorerInfo(
         name="char-ngrams",
-        measures="likeness to the undesired texts, by runs of 3 to 5 letters",
+        measures="likeness to the undesired texts, by runs of letters, with another kind of classifier",
         licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
         trained_on="the same texts as tfidf, so the two are related and may err alike",
         threshold=0.5,

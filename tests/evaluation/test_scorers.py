@@ -51,6 +51,13 @@ def test_learned_scorers_tell_heldout_texts_apart() -> None:
         assert scorer.undesired(np.array([bad, good])).tolist() == [True, False]
 
 
+def test_texts_without_a_single_word_can_be_scored() -> None:
+    marks = [f"{'!' * (i % 7 + 1)} {'?' * (i % 5 + 1)} {'.' * (i % 3 + 1)}" for i in range(40)]
+    made = behavior(undesired=marks[:20], desired=[mark.replace("!", ";") for mark in marks[20:]])
+    scorers = prepare_scorers(made, split_behavior(made, seed=0), seed=0)
+    assert all(scorer.auc > 0.9 for scorer in scorers)
+
+
 def test_a_scorer_is_turned_when_the_behaviour_means_its_other_side() -> None:
     forward = behavior(60, scorers=("vader", "tfidf"))
     backward = forward.model_copy(

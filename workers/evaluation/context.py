@@ -15,22 +15,30 @@ from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Mixture
 
+FEWEST_PROMPTS = 60
+"""However long the answers are: with fewer, only large effects can be told from chance."""
+
 
 @dataclass(frozen=True)
 class EvaluationPlan:
     """How much is measured: more takes longer and makes intervals narrower."""
 
-    test_prompts: int = 120
+    test_prompts: int = 200
+    """At most; see `generated_tokens`."""
     samples: int = 1
     """Continuations of each prompt; another prompt tells more than another sample of one."""
+    generated_tokens: int = 6_400
+    """Tokens that one model generates, about: long answers are taken from fewer prompts."""
     temperature: float = 0.8
     top_k: int = 40
     neutral_each: int = 44
     """Plain texts and answers that KL is reported on, so many of each."""
     heldout_texts: int = 60
     """Desired texts that domain damage is measured on."""
+    fluency_prompts: int = 100
+    """Prompts whose continuations the base model reads."""
     controls: tuple[Kind, ...] = ("random_direction", "random_region")
-    control_prompts: int = 60
+    control_prompts: int = 80
     control_samples: int = 1
     control_neutral_each: int = 10
     """Calibration texts that controls are scaled on, so many of each kind."""
@@ -38,10 +46,21 @@ class EvaluationPlan:
     shown: int = 8
     """Samples in the receipt."""
 
+    def prompts_for(self, max_new_tokens: int) -> int:
+        """How many test prompts to use for continuations of so many tokens."""
+        affordable = self.generated_tokens // (self.samples * max_new_tokens)
+        return min(self.test_prompts, max(FEWEST_PROMPTS, affordable))
+
 
 STANDARD = EvaluationPlan()
 QUICK = EvaluationPlan(
-    test_prompts=60, neutral_each=20, controls=("random_direction",), control_prompts=40
+    test_prompts=100,
+    generated_tokens=3_200,
+    neutral_each=20,
+    heldout_texts=30,
+    fluency_prompts=40,
+    controls=("random_direction",),
+    control_prompts=40,
 )
 
 
@@ -63,7 +82,7 @@ class EvaluationContext:
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         """The test prompts that are used."""
-        return self.splits.test[: self.plan.test_prompts]
+        return self.splits.test[: self.plan.prompts_for(self.behavior.max_new_tokens)]
 
     @property
     def decoding(self) -> Decoding:

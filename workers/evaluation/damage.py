@@ -90,10 +90,10 @@ def quality_of(arm: Arm) -> TextQuality:
 
 
 def gather(
-    base: BaseModel,
     meter: KlMeter,
     neutral: Divergence,
     domain: Interval | None,
+    fluency: Interval,
     arms: tuple[Arm, Arm],
     bootstrap: Bootstrap,
 ) -> Damage:
@@ -101,7 +101,7 @@ def gather(
 
     Args:
         neutral: the edit on the reporting half of the neutral texts, which `meter` holds.
-        domain: see `Damage.domain`.
+        domain, fluency: as in `Damage`.
         arms: the base's and the edited model's.
     """
     plain, chat = kl_intervals(meter, neutral, bootstrap)
@@ -114,7 +114,7 @@ def gather(
         neutral_positions=int(neutral.positions.sum()),
         perplexity_ratio=exponential(nll_rise(neutral, bootstrap)),
         domain=domain,
-        fluency=fluency(base, arms[0], arms[1], bootstrap),
+        fluency=fluency,
         base=base_quality,
         edited=edited_quality,
         distinct2_ratio=(

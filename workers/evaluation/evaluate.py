@@ -12,7 +12,7 @@ from models_store.items import Prompt
 from models_store.report import Control, Damage, Effect, Interval, Sample, ScorerCard, Verdict
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.controls import Rival, kinds_for, make_rival
-from workers.evaluation.damage import check_finite, gather, nll_rise
+from workers.evaluation.damage import check_finite, fluency, gather, nll_rise
 from workers.evaluation.effect import Scored, edit_against_rival, score_grid
 from workers.evaluation.generations import Arm, generate_arm
 from workers.evaluation.neutral import KlMeter, calibration_meter, encode_neutral
@@ -114,6 +114,7 @@ class _Evaluator:
         """Expected cost of each part, about in tokens that pass through the model."""
         plan, new = self.plan, self.context.behavior.max_new_tokens
         text = 4.0 * len(self.context.prompts) * plan.samples * new
+        read_text = 2 * 2.0 * plan.fluency_prompts * new
         reading = 2 * 60.0 * plan.neutral_each
         rival_reading = 2 * 60.0 * plan.control_neutral_each
         rival_text = 4.0 * plan.control_prompts * plan.control_samples * new
@@ -123,7 +124,7 @@ class _Evaluator:
             "scores": 1000.0,
             "neutral": 2 * reading,
             "domain": 2 * 20.0 * plan.heldout_texts,
-            "fluency": text / 4,
+            "fluency": read_text,
             "controls_kl": 2 * rival_reading,
             **dict.fromkeys(self.kinds, 4 * rival_reading + rival_text),
         }
@@ -168,7 +169,9 @@ class _Evaluator:
         with self.parts.part("domain"):
             domain = self._domain()
         with self.parts.part("fluency"):
-            return gather(self.base, meter, neutral, domain, (before, after), self.bootstrap)
+            few = self.plan.fluency_prompts
+            rise = fluency(self.base, before.first(few), after.first(few), self.bootstrap)
+        return gather(meter, neutral, domain, rise, (before, after), self.bootstrap)
 
     def _domain(self) -> Interval | None:
         items = self.context.splits.heldout.desired[: self.plan.heldout_texts]

@@ -40,6 +40,10 @@ class Arm:
     """By prompt, then sample."""
     texts: Sequence[Sequence[str]]
 
+    def first(self, prompts: int) -> Arm:
+        """The arm of the first so many prompts."""
+        return Arm(self.prompts[:prompts], self.made[:prompts], self.texts[:prompts])
+
     def flat_texts(self) -> list[str]:
         return [text for own in self.texts for text in own]
 
