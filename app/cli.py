@@ -224,7 +224,6 @@ def create_key(
 ) -> None:
     """Make an API key; it is shown once."""
     from models_store.api_keys import ALL_SCOPES, ApiKeys
-
     from models_store.objects import open_store
 
     secret, key = ApiKeys(open_store(Settings())).create(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -28,6 +29,7 @@ from models_store.live_state import Generator, LiveState
 _log = structlog.get_logger()
 
 _TRIES = 2
+_LOOK_SECONDS = 0.5
 _RETRY_AFTER_SECONDS = 3
 # A generator may have others to serve first, or a base model to load; then it is silent.
 _TIMEOUT = httpx.Timeout(600.0, connect=2.0)
@@ -102,14 +104,17 @@ class Generators:
         """All choices when they are complete; given up when the client has left."""
         texts: dict[int, str] = {}
         ends: dict[int, Finished] = {}
+        looked_at = time.monotonic()
         async with aclosing(self.lines(request)) as lines:
             async for line in lines:
                 if isinstance(line, TextPiece):
                     texts[line.index] = texts.get(line.index, "") + line.text
-                    continue
-                ends[line.index] = line
-                if await client.is_disconnected():
-                    raise GenerationFailed("the client has left")
+                else:
+                    ends[line.index] = line
+                if time.monotonic() > looked_at + _LOOK_SECONDS:
+                    looked_at = time.monotonic()
+                    if await client.is_disconnected():
+                        raise GenerationFailed("the client has left")
         return [
             Choice(
                 texts.get(index, ""),

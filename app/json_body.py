@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
+from app.auth import principal
 from app.errors import UnsupportedMediaType
 from app.pointers import field_errors, pointer_of
 from models_store.errors import FieldError, InvalidRequest, Malformed
@@ -30,6 +32,8 @@ class JsonRoute(APIRoute):
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
 
         async def read(request: Request) -> Response:
+            # Before the body: a stranger's is not even read.
+            await run_in_threadpool(principal, request)
             require_type(request, "json")
             data = await request.body()
             request.state.sent = parse_json(data)

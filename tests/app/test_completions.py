@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -310,4 +311,8 @@ def test_a_client_that_leaves_stops_the_generator(
     body = {"model": "pico", "messages": MESSAGES, "stream": True}
     with api.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
+    assert generator.broken_off.wait(10)
+    generator.broken_off.clear()
+    with pytest.raises(httpx.ReadTimeout):
+        api.http.post("/v1/chat/completions", json={**body, "stream": False}, timeout=0.5)
     assert generator.broken_off.wait(10)

@@ -7,7 +7,9 @@ import hashlib
 import pytest
 
 from models_store.delta import load_delta
+from models_store.report import Report
 from models_store.work import Place
+from tests.app.sample_report import sample_report
 from tests.app.worker import Worker, edit_body, small_delta
 from tests.services import Api
 
@@ -162,3 +164,20 @@ def test_a_report_that_cannot_be_read_is_corrupt(api: Api, edits: dict[str, str]
     answer = api.http.get(path, headers={"Accept": "text/html"})
     assert answer.status_code == 500
     assert answer.json()["code"] == "corrupt_artifact"
+
+
+def test_a_report_is_a_page_and_a_model_card_too(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    report = sample_report()
+    worker.succeed(id, report=report.model_dump_json().encode())
+    for accept, kind in (
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("text/markdown", "text/markdown; charset=utf-8"),
+    ):
+        answer = api.http.get(f"/v1/edits/{id}/report", headers={"Accept": accept})
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == kind
+        assert report.provenance.base_model in answer.text
+    answer = api.http.get(f"/v1/edits/{id}/report")
+    assert Report.model_validate_json(answer.content) == report
+    assert answer.headers["ETag"]
