@@ -7,9 +7,9 @@ from types import FrameType
 
 import uvicorn
 
-from app import logs
 from app.main import create_app
 from app.services import Services
+from models_store import logs
 from models_store.settings import Settings
 
 

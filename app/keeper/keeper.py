@@ -215,7 +215,11 @@ class Keeper:
                     if marker is not None:
                         self._open[id] = _Open(Place(marker.kind, tenant, id))
         for id in self._open.keys() - found:
-            self._forget(self._open[id])
+            entry = self._open[id]
+            self._forget(entry)
+            result = self._store.result_of(entry.place)
+            if id in self._leaving and (result is None or result.status == "canceled"):
+                self._doorbell.stop(self._leaving[id].claim)
 
     def _read(self, entry: _Open, now: float) -> None:
         """Read the work again; complete what was cut short and give up what is hopeless."""

@@ -9,6 +9,7 @@ import time
 import redis
 import structlog
 
+from models_store import logs
 from models_store.errors import ScalpelError
 from models_store.live import Heartbeat, connect
 from models_store.redis_address import redis_url
@@ -23,6 +24,7 @@ _REDIS_PAUSE_SECONDS = 0.5
 
 def main() -> int:
     settings = Settings()
+    logs.configure()
     preload()
     try:
         connection = _redis(settings)

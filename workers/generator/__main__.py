@@ -14,6 +14,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from models_store import logs
 from models_store.errors import ScalpelError
 from models_store.live import Heartbeat, connect
 from models_store.objects import open_store
@@ -47,6 +48,7 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     settings = Settings()
+    logs.configure()
     if not settings.internal_token and not is_loopback(settings.generator_host):
         print(
             "scalpel: set SCALPEL_INTERNAL_TOKEN, the same for the API and the generators: "

@@ -19,7 +19,7 @@ import redis
 
 from app.keeper import Keeper
 from app.services import Store
-from models_store import live, redis_keys
+from models_store import live
 from models_store.base_ids import registration
 from models_store.catalogue import BaseModelSpec, FolderSource
 from models_store.live import connect
@@ -111,7 +111,12 @@ class Cluster:
     """Everything but the HTTP front end, over one store and one Redis."""
 
     def __init__(
-        self, settings: Settings, server: RedisServer, logs: Path, editors: int = 1
+        self,
+        settings: Settings,
+        server: RedisServer,
+        logs: Path,
+        editors: int = 1,
+        editor_env: dict[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.server = server
@@ -119,6 +124,7 @@ class Cluster:
         self.client = connect(settings)
         self._logs = logs
         self._env = {**os.environ, **environment(settings), "OMP_NUM_THREADS": "1"}
+        self._env |= editor_env or {}
         self.keeper = KeeperThread(settings)
         self.editors = [EditorProcess(self._env, logs / f"editor-{n}.log") for n in range(editors)]
 
@@ -186,24 +192,6 @@ class Cluster:
 
         return wait_for(claim, f"attempt {attempt} at {id}", seconds)
 
-    def freeze_in(self, id: str, stage: str, *, attempt: int = 1, seconds: float = 60) -> Claim:
-        """Stop (SIGSTOP) the process of an edit's attempt while it is in that stage.
-
-        Raises:
-            AssertionError: the stage was over too fast, or never came.
-        """
-        claim = self.claimed("edit", id, attempt=attempt, seconds=seconds)
-        key = redis_keys.progress(id)
-
-        def at() -> bool:
-            found = self.client.hmget(key, "attempt", "stage")
-            return found == [str(attempt).encode(), stage.encode()]
-
-        wait_for(at, f"{id} to be at {stage}", seconds)
-        os.kill(claim.pid, signal.SIGSTOP)
-        assert at(), f"the stage {stage} was over before the process could be stopped"
-        return claim
-
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give another process the same settings."""
@@ -213,9 +201,14 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_cluster(
-    settings: Settings, server: RedisServer, logs: Path, editors: int = 1
+    settings: Settings,
+    server: RedisServer,
+    logs: Path,
+    editors: int = 1,
+    editor_env: dict[str, str] | None = None,
 ) -> Iterator[Cluster]:
-    cluster = Cluster(settings, server, logs, editors)
+    """A cluster for the length of a block; `editor_env` goes to the editors alone."""
+    cluster = Cluster(settings, server, logs, editors, editor_env)
     try:
         yield cluster
     finally:
