@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.client import ApiError, Client
+from app.progress import show
 from models_store.errors import ScalpelError
 from models_store.settings import Settings
 
@@ -139,14 +139,14 @@ def edit(
         made = client.post("/v1/edits", body)
         typer.echo(made["id"])
         if wait:
-            finish(show(client, made["id"]))
+            finish(show(client, made["id"], console))
 
 
 @app.command()
 def watch(edit_id: str, url: Url = "", key: Key = "") -> None:
     """Show the progress of an edit until it is done."""
     with connect(url, key) as client:
-        finish(show(client, edit_id))
+        finish(show(client, edit_id, console))
 
 
 @app.command()
@@ -235,22 +235,6 @@ def create_key(
 
 def connect(url: str, key: str) -> Client:
     return Client(url or _DEFAULT_URL, key or None)
-
-
-def show(client: Client, edit_id: str, console: Console = console) -> dict[str, Any]:
-    """Draw stage and progress until the edit is final, and return it."""
-    columns = (TextColumn("{task.description:<22}"), BarColumn(40), TimeElapsedColumn())
-    last: dict[str, Any] = {}
-    shown = ""
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("queued", total=1.0)
-        for last in client.follow(edit_id):
-            label = last["stage"] or last["status"]
-            bars.update(task, description=label, completed=last["progress"] or 0.0)
-            if label != shown:
-                shown = label
-                bars.console.print(f"  {label}")
-    return last
 
 
 def finish(edit: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.cli import show
 from app.client import Client
+from app.progress import show
 from app.supervisor import Supervisor
 from models_store.settings import Settings
 

@@ -18,6 +18,7 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.decode import Request
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.sampling import SamplingParams
+from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term, make_term
 
 MARGIN = 1e-3
@@ -97,7 +98,11 @@ def test_variants_in_flight_together_each_speak_as_their_merged_model(
     lines: queue.Queue[Line] = queue.Queue()
 
     engine.submit(
-        Job(base, [choice(base, i, mixture) for i, mixture in enumerate(mixtures)], lines.put)
+        Job(
+            SidePath(base),
+            [choice(base, i, mixture) for i, mixture in enumerate(mixtures)],
+            lines.put,
+        )
     )
     answers = collect(lines, len(mixtures))
 
@@ -117,10 +122,10 @@ def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
     base: BaseModel, engine: Engine
 ) -> None:
     long, short = queue.Queue[Line](), queue.Queue[Line]()
-    engine.submit(Job(base, [choice(base, 0, length=400)], long.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0, length=400)], long.put))
     long.get(timeout=60)
 
-    engine.submit(Job(base, [choice(base, 0, length=4)], short.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0, length=4)], short.put))
     collect(short, 1)
 
     assert engine.busy == 1
@@ -128,13 +133,13 @@ def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
 
 def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> None:
     lines: queue.Queue[Line] = queue.Queue()
-    job = Job(base, [choice(base, 0, length=480)], lines.put)
+    job = Job(SidePath(base), [choice(base, 0, length=480)], lines.put)
     engine.submit(job)
     lines.get(timeout=60)
 
     engine.cancel(job)
     after: queue.Queue[Line] = queue.Queue()
-    engine.submit(Job(base, [choice(base, 0, length=8)], after.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0, length=8)], after.put))
     collect(after, 1)
 
     assert engine.busy == 0
@@ -143,15 +148,15 @@ def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> No
 
 def test_more_than_may_wait_is_refused_at_once(base: BaseModel, engine: Engine) -> None:
     with pytest.raises(Unavailable, match="waiting"):
-        engine.submit(Job(base, [choice(base, i) for i in range(17)], lambda line: None))
+        engine.submit(Job(SidePath(base), [choice(base, i) for i in range(17)], lambda line: None))
 
 
 def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
     bad, good = queue.Queue[Line](), queue.Queue[Line]()
     misfit = make_term(MatrixKey(9, GATE), torch.ones(32), torch.tensor([0]), torch.ones(1))
-    engine.submit(Job(base, [choice(base, 0, [([misfit], 1.0)])], bad.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0, [([misfit], 1.0)])], bad.put))
     failed = bad.get(timeout=60)
-    engine.submit(Job(base, [choice(base, 0)], good.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0)], good.put))
 
     assert isinstance(failed, GenerationError)
     assert failed.code == "invalid_request"
@@ -161,14 +166,14 @@ def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
 def test_a_closing_engine_tells_those_it_leaves(base: BaseModel) -> None:
     engine = Engine()
     lines: queue.Queue[Line] = queue.Queue()
-    engine.submit(Job(base, [choice(base, 0, length=500)], lines.put))
+    engine.submit(Job(SidePath(base), [choice(base, 0, length=500)], lines.put))
     lines.get(timeout=60)
 
     engine.close()
 
     assert isinstance(list(lines.queue)[-1], GenerationError)
     with pytest.raises(Unavailable, match="shutting down"):
-        engine.submit(Job(base, [choice(base, 0)], lines.put))
+        engine.submit(Job(SidePath(base), [choice(base, 0)], lines.put))
 
 
 def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
@@ -180,7 +185,7 @@ def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
         return made
 
     alone, together = queue.Queue[Line](), queue.Queue[Line]()
-    engine.submit(Job(base, [sampled(0, 5)], alone.put))
-    engine.submit(Job(base, [sampled(0, 3), sampled(1, 5), sampled(2, 4)], together.put))
+    engine.submit(Job(SidePath(base), [sampled(0, 5)], alone.put))
+    engine.submit(Job(SidePath(base), [sampled(0, 3), sampled(1, 5), sampled(2, 4)], together.put))
 
     assert collect(alone, 1)[0][0] == collect(together, 3)[1][0]

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from models_store.base_ids import BaseModels, ReadyBase
-from models_store.delta import load_delta
 from models_store.errors import (
     BaseModelUnavailable,
     Conflict,
-    CorruptArtifact,
     InvalidRequest,
     NotFound,
 )
-from models_store.records import DeltaRef, Variant
+from models_store.records import Variant
 from workers.editor.task import Task
-from workers.runtime.base_models import materialise
-from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base
-from workers.surgery.terms import Mixture, Term
+from workers.runtime.loading import BaseModel
+from workers.runtime.pinned import load_pinned, published_terms
+from workers.surgery.terms import Mixture
 
 
 def registered_base(task: Task) -> ReadyBase:
@@ -41,18 +36,10 @@ def base_of(task: Task, *, dtype: str | None = None) -> BaseModel:
             or they are not the ones that the request was pinned to.
     """
     request = task.request
-    base = load_base(
-        materialise(registered_base(task).spec.source, task.settings.cache),
-        device=task.settings.device,
-        dtype=dtype or task.settings.dtype,
-        threads=task.settings.threads,
+    source = registered_base(task).spec.source
+    return load_pinned(
+        request.base_model, request.base_fingerprint or "", source, task.settings, dtype=dtype
     )
-    if base.fingerprint != request.base_fingerprint:
-        raise BaseModelUnavailable(
-            f"the weights of {request.base_model} on this machine ({base.fingerprint}) are not "
-            f"the ones that the request was made for ({request.base_fingerprint})"
-        )
-    return base
 
 
 def mixture_of(task: Task, variant: Variant | None) -> Mixture:
@@ -65,17 +52,7 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
     """
     if variant is None:
         return []
-    return [(_terms(task, ref, variant), ref.strength) for ref in variant.terms]
-
-
-def _terms(task: Task, ref: DeltaRef, variant: Variant) -> list[Term]:
-    data = task.read(ref.path)
-    if hashlib.sha256(data).hexdigest() != ref.sha256:
-        raise CorruptArtifact(f"the delta of {ref.edit_id} is not the one that was published")
-    delta = load_delta(data)
-    if delta.base_fingerprint != variant.base_fingerprint:
-        raise CorruptArtifact(
-            f"the delta of {ref.edit_id} was made for weights {delta.base_fingerprint}, not for "
-            f"{variant.base_fingerprint}"
-        )
-    return from_delta(delta)
+    return [
+        (published_terms(task.read(ref.path), ref, variant.base_fingerprint), ref.strength)
+        for ref in variant.terms
+    ]

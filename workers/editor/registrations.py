@@ -8,7 +8,7 @@ from models_store.base_ids import BaseFacts
 from models_store.errors import BaseModelUnavailable
 from models_store.records import RegistrationSettings, json_object
 from workers.editor.task import Outcome, Task
-from workers.runtime.base_models import check, fingerprint, materialise
+from workers.runtime.base_models import check, materialise
 from workers.runtime.loading import BaseModel, load_base
 
 
@@ -27,17 +27,17 @@ def run(task: Task) -> Outcome:
     folder = materialise(settings.spec.source, task.settings.cache)
     task.report("load", 0.5)
     checked = check(folder, values=True)
-    pinned = fingerprint(folder, task.settings.cache)
     base = load_base(
         folder,
         device=task.settings.device,
         dtype=task.settings.dtype,
         threads=task.settings.threads,
+        cache=task.settings.cache,
     )
     task.report("evaluate", 0.0)
     _try(base)
     facts = BaseFacts(
-        fingerprint=pinned,
+        fingerprint=base.fingerprint,
         architecture=checked.model_type,
         layers=checked.layers,
         hidden_size=base.hidden_size,

@@ -20,7 +20,6 @@ from models_store.errors import ScalpelError, Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
 from workers.generator.text import TextStream
 from workers.runtime.decode import Decoding, Request, Token
-from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 
 _log = structlog.get_logger()
@@ -44,7 +43,7 @@ class Choice:
 class Job:
     """One request's choices, all on one base model."""
 
-    base: BaseModel
+    side: SidePath
     choices: Sequence[Choice]
     sink: Sink
     gone: bool = False
@@ -70,7 +69,6 @@ class Engine:
         self._most_waiting = most_waiting
         self._waiting: deque[tuple[Job, Choice]] = deque()
         self._batches: list[_Batch] = []
-        self._sides: dict[int, SidePath] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -131,17 +129,14 @@ class Engine:
         by_base: dict[int, list[tuple[Job, Choice]]] = {}
         for job, choice in taken:
             if not job.gone:
-                by_base.setdefault(id(job.base), []).append((job, choice))
+                by_base.setdefault(id(job.side), []).append((job, choice))
         for members in by_base.values():
             self._start(members)
 
     def _start(self, members: list[tuple[Job, Choice]]) -> None:
-        base = members[0][0].base
-        side = self._sides.get(id(base))
-        if side is None or side.base is not base:
-            side = self._sides[id(base)] = SidePath(base)
+        side = members[0][0].side
         try:
-            decoding = Decoding(base, side, [choice.request for _, choice in members])
+            decoding = Decoding(side.base, side, [choice.request for _, choice in members])
         except Exception as error:
             self._fail(members, error)
             return

@@ -26,7 +26,8 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
             ids that the model does not know or names no variant, or there is no chat template.
         BaseModelUnavailable, NotFound, CorruptArtifact: as `Shelf` says.
     """
-    base = shelf.base(request.base_model, request.base_fingerprint, request.source)
+    side = shelf.base(request.base_model, request.base_fingerprint, request.source)
+    base = side.base
     mixtures = [shelf.mixture(variant) for variant in request.variants]
     sampling = request.sampling
     params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
@@ -49,7 +50,7 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
             )
             text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
             choices.append(Choice(index, row, text))
-    return Job(base, choices, sink)
+    return Job(side, choices, sink)
 
 
 def _encode(base: BaseModel, prompt: GenerationPrompt) -> list[int]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from models_store.catalogue import BaseModelSource
-from models_store.delta import load_delta
-from models_store.errors import BaseModelUnavailable, CorruptArtifact
 from models_store.objects import ObjectStore
 from models_store.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.work import WorkStore
-from workers.runtime.base_models import materialise
-from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.pinned import load_pinned, published_terms
+from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
 _MOST_BASES = 4
@@ -63,7 +59,7 @@ class Shelf:
     def __init__(self, settings: Settings, objects: ObjectStore) -> None:
         self._settings = settings
         self._works = WorkStore(objects)
-        self._bases: _Recent[BaseModel] = _Recent(_MOST_BASES)
+        self._bases: _Recent[SidePath] = _Recent(_MOST_BASES)
         self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
 
     @property
@@ -71,28 +67,17 @@ class Shelf:
         """Ids of the base models that are loaded."""
         return tuple(sorted({key.partition("@")[0] for key in self._bases.keys()}))  # noqa: SIM118
 
-    def base(self, id: str, fingerprint: str, source: BaseModelSource) -> BaseModel:
-        """The base model, loaded now if it is not yet.
+    def base(self, id: str, fingerprint: str, source: BaseModelSource) -> SidePath:
+        """The base model and the way beside its weights, loaded now if it is not yet.
 
         Raises:
             BaseModelUnavailable: its files are missing or broken, or are not the ones that the
                 catalogue pinned.
         """
-        return self._bases.get(f"{id}@{fingerprint}", lambda: self._load(id, fingerprint, source))
-
-    def _load(self, id: str, fingerprint: str, source: BaseModelSource) -> BaseModel:
-        base = load_base(
-            materialise(source, self._settings.cache),
-            device=self._settings.device,
-            dtype=self._settings.dtype,
-            threads=self._settings.threads,
+        return self._bases.get(
+            f"{id}@{fingerprint}",
+            lambda: SidePath(load_pinned(id, fingerprint, source, self._settings)),
         )
-        if base.fingerprint != fingerprint:
-            raise BaseModelUnavailable(
-                f"the weights of {id} on this machine ({base.fingerprint}) are not the ones it "
-                f"was registered with ({fingerprint})"
-            )
-        return base
 
     def mixture(self, variant: Variant) -> Mixture:
         """The edits of a variant with their strengths; each is fetched once and checked.
@@ -101,19 +86,10 @@ class Shelf:
             NotFound: the delta is gone from the store.
             CorruptArtifact: it is not the one that was published, or is of other base weights.
         """
-        return [
-            (self._edits.get(ref.sha256, lambda ref=ref: self._fetch(ref, variant)), ref.strength)  # type: ignore[misc]
-            for ref in variant.terms
-        ]
+        return [(self._edit(ref, variant.base_fingerprint), ref.strength) for ref in variant.terms]
 
-    def _fetch(self, ref: DeltaRef, variant: Variant) -> list[Term]:
-        data = self._works.read_artifact(ref.path)
-        if hashlib.sha256(data).hexdigest() != ref.sha256.removeprefix("sha256:"):
-            raise CorruptArtifact(f"the delta of {ref.edit_id} is not the one that was published")
-        delta = load_delta(data)
-        if delta.base_fingerprint != variant.base_fingerprint:
-            raise CorruptArtifact(
-                f"the delta of {ref.edit_id} was made for weights {delta.base_fingerprint}, not "
-                f"for {variant.base_fingerprint}"
-            )
-        return from_delta(delta)
+    def _edit(self, ref: DeltaRef, base_fingerprint: str) -> list[Term]:
+        return self._edits.get(
+            f"{ref.sha256}@{base_fingerprint}",
+            lambda: published_terms(self._works.read_artifact(ref.path), ref, base_fingerprint),
+        )

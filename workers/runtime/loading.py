@@ -131,7 +131,9 @@ class BaseModel:
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def load_base(folder: Path, *, device: str, dtype: str, threads: int = 0) -> BaseModel:
+def load_base(
+    folder: Path, *, device: str, dtype: str, threads: int = 0, cache: Path | None = None
+) -> BaseModel:
     """Load the model in `folder`; on the CPU its weights stay memory-mapped.
 
     Writing to such weights copies the pages written, in this process only: the file never changes.
@@ -142,6 +144,7 @@ def load_base(folder: Path, *, device: str, dtype: str, threads: int = 0) -> Bas
         device: a torch device, or `auto` to spread the model over all accelerators.
         dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` or `float64`.
         threads: CPU threads for all of torch in this process; 0 leaves the number as it is.
+        cache: Scalpel's cache folder, which remembers fingerprints; None reads the weights anew.
 
     Raises:
         InvalidRequest: the architecture or the dtype is not supported.
@@ -184,7 +187,7 @@ def load_base(folder: Path, *, device: str, dtype: str, threads: int = 0) -> Bas
         model=model,
         tokenizer=tokenizer,
         architecture=architecture,
-        fingerprint=fingerprint_of(folder),
+        fingerprint=fingerprint_of(folder, cache),
         folder=folder,
         device=model.get_input_embeddings().weight.device,
         dtype=model.dtype,

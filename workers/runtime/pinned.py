@@ -1,0 +1,60 @@
+"""Base models and edits that are what a record says they are, or an error."""
+
+from __future__ import annotations
+
+import hashlib
+
+from models_store.catalogue import BaseModelSource
+from models_store.delta import load_delta
+from models_store.errors import BaseModelUnavailable, CorruptArtifact
+from models_store.records import DeltaRef
+from models_store.settings import Settings
+from workers.runtime.base_models import materialise
+from workers.runtime.deltas import from_delta
+from workers.runtime.loading import BaseModel, load_base
+from workers.surgery.terms import Term
+
+
+def load_pinned(
+    id: str,
+    fingerprint: str,
+    source: BaseModelSource,
+    settings: Settings,
+    *,
+    dtype: str | None = None,
+) -> BaseModel:
+    """Load the base model `id`, on the device and by default in the dtype of the settings.
+
+    Raises:
+        BaseModelUnavailable: its files are missing or broken, or have another fingerprint.
+    """
+    base = load_base(
+        materialise(source, settings.cache),
+        device=settings.device,
+        dtype=dtype or settings.dtype,
+        threads=settings.threads,
+        cache=settings.cache,
+    )
+    if base.fingerprint != fingerprint:
+        raise BaseModelUnavailable(
+            f"the weights of {id} on this machine ({base.fingerprint}) are not the ones it was "
+            f"registered with ({fingerprint})"
+        )
+    return base
+
+
+def published_terms(data: bytes, ref: DeltaRef, base_fingerprint: str) -> list[Term]:
+    """The terms of a delta, read from the bytes that the store gave for it.
+
+    Raises:
+        CorruptArtifact: they are not what was published, or of other base weights.
+    """
+    if hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise CorruptArtifact(f"the delta of {ref.edit_id} is not the one that was published")
+    delta = load_delta(data)
+    if delta.base_fingerprint != base_fingerprint:
+        raise CorruptArtifact(
+            f"the delta of {ref.edit_id} was made for weights {delta.base_fingerprint}, not for "
+            f"{base_fingerprint}"
+        )
+    return from_delta(delta)
