@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.architectures import GATE, MatrixKey
 from models_store.errors import Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
+from tests.edits import random_edit
 from workers.generator.engine import Choice, Engine, Job, Line
 from workers.generator.text import TextStream
 from workers.runtime.apply import WeightEditor
@@ -19,7 +20,7 @@ from workers.runtime.decode import Request
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture, Term, make_term
+from workers.surgery.terms import Mixture, make_term
 
 MARGIN = 1e-3
 
@@ -34,22 +35,6 @@ def engine() -> Iterator[Engine]:
     engine = Engine(most_rows=8, most_waiting=16)
     yield engine
     engine.close()
-
-
-def random_edit(base: BaseModel, seed: int) -> list[Term]:
-    generator = torch.Generator().manual_seed(seed)
-    terms = []
-    for key in (MatrixKey(0, GATE), MatrixKey(1, DOWN)):
-        out_features, in_features = base.matrix(key).shape
-        terms.append(
-            make_term(
-                key,
-                torch.randn(in_features, generator=generator),
-                torch.randperm(out_features, generator=generator)[: out_features // 2],
-                0.2 * torch.randn(out_features // 2, generator=generator),
-            )
-        )
-    return terms
 
 
 def choice(base: BaseModel, index: int, mixture: Mixture = (), length: int = 12) -> Choice:
@@ -88,7 +73,7 @@ def greedy_of_merged(pico_folder: Path, mixture: Mixture, length: int) -> tuple[
 def test_variants_in_flight_together_each_speak_as_their_merged_model(
     base: BaseModel, engine: Engine, pico_folder: Path
 ) -> None:
-    first, second = random_edit(base, 1), random_edit(base, 2)
+    first, second = random_edit(base, seed=1), random_edit(base, seed=2)
     mixtures: list[Mixture] = [
         (),
         [(first, 1.0)],
