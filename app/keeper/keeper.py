@@ -7,6 +7,7 @@ since every decision is a conditional create in the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import time
@@ -215,11 +216,19 @@ class Keeper:
                     if marker is not None:
                         self._open[id] = _Open(Place(marker.kind, tenant, id))
         for id in self._open.keys() - found:
-            entry = self._open[id]
-            self._forget(entry)
-            result = self._store.result_of(entry.place)
-            if id in self._leaving and (result is None or result.status == "canceled"):
-                self._doorbell.stop(self._leaving[id].claim)
+            self._decided(self._open[id])
+
+    def _decided(self, entry: _Open) -> None:
+        """Somebody else ended the work; if that was a cancel, end its process too, at once."""
+        place = entry.place
+        # Read anew: it may have been claimed since the last look. Of deleted work the last look
+        # is all there is.
+        with contextlib.suppress(NotFound, CorruptArtifact):
+            entry.work = self._store.read(place.kind, place.tenant, place.id)
+        self._forget(entry)
+        published = entry.work is not None and entry.work.status in ("succeeded", "failed")
+        if place.id in self._leaving and not published:
+            self._doorbell.stop(self._leaving[place.id].claim)
 
     def _read(self, entry: _Open, now: float) -> None:
         """Read the work again; complete what was cut short and give up what is hopeless."""

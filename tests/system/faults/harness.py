@@ -151,11 +151,12 @@ class Cluster:
         self.wake()
         return self.finished("base_model", work.id, SHARED_TENANT, seconds)
 
-    def submit(self, tenant: str = "default", **body: Any) -> str:
-        """Queue an edit, as `POST /v1/edits` does; its id."""
-        sender = Sender(tenant, Actor())
+    def submit(self, tenant: str = "default", *, seconds: float = 3600, **body: Any) -> str:
+        """Queue an edit, as `POST /v1/edits` does, with so many seconds to its deadline; its id."""
+        settings = self.settings.model_copy(update={"edit_deadline_seconds": seconds})
+        submission = Store.over(self.store.objects, settings).submission
         parsed = EditBody.model_validate(body)
-        id = self.store.submission.edit(sender, parsed, body).work.id
+        id = submission.edit(Sender(tenant, Actor()), parsed, body).work.id
         self.wake()
         return id
 
@@ -164,6 +165,11 @@ class Cluster:
         id = self.store.submission.export(sender, ExportBody.model_validate(body), body).work.id
         self.wake()
         return id
+
+    def editor_of(self, claim: Claim) -> EditorProcess:
+        """The editor whose child made the claim."""
+        _, pid, _ = claim.worker.rsplit("-", 2)
+        return next(editor for editor in self.editors if editor.pid == int(pid))
 
     def wake(self) -> None:
         with contextlib.suppress(redis.RedisError):

@@ -1,0 +1,185 @@
+"""Real processes are killed, frozen and cut off; every edit still ends, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from models_store import live
+from models_store.records import STAGES, Claim
+from models_store.work import Work
+from tests.services import RedisServer
+from tests.system.faults.edits import edit_body
+from tests.system.faults.harness import Cluster, is_alive, wait_for
+from tests.system.faults.observer import Observer
+from tests.system.faults.trap import Trap
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+def frozen_in(cluster: Cluster, trap: Trap, stage: str) -> tuple[str, Claim]:
+    """A new edit whose process is stopped in that stage."""
+    trap.set(stage)
+    id = cluster.submit(**edit_body())
+    pid = trap.caught()
+    claim = cluster.claimed("edit", id)
+    assert claim.pid == pid
+    return id, claim
+
+
+def outcomes(work: Work) -> list[str]:
+    return [end.outcome if end is not None else "open" for end in work.ends]
+
+
+@pytest.mark.parametrize("victim", ["child", "editor", "both"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_edit_survives_the_death_of_its_processes(
+    cluster: Cluster, trap: Trap, stage: str, victim: str
+) -> None:
+    id, claim = frozen_in(cluster, trap, stage)
+    editor = cluster.editor_of(claim).pid
+    with Observer(cluster.store.work, id) as observer:
+        if victim != "editor":
+            os.kill(claim.pid, signal.SIGKILL)
+        if victim != "child":
+            os.kill(editor, signal.SIGKILL)
+        work = cluster.finished("edit", id)
+    assert not is_alive(claim.pid), "a child does not outlive its editor"
+    observer.check()
+    assert outcomes(work) == ["lost", "succeeded"]
+    first = work.ends[0]
+    assert first is not None
+    assert first.child_died == (victim == "child"), "the death of an editor is no fault of the edit"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cancel_takes_effect_within_two_seconds(cluster: Cluster, trap: Trap, stage: str) -> None:
+    id, claim = frozen_in(cluster, trap, stage)
+    with Observer(cluster.store.work, id) as observer:
+        cluster.store.work.cancel("edit", "default", id)
+        cluster.wake()  # as the API does
+        wait_for(lambda: not is_alive(claim.pid), "the end of the process", 2.0)
+    observer.check("canceled")
+
+
+def test_a_process_notices_a_cancel_by_itself_when_redis_is_away(
+    cluster: Cluster, redis_of_module: RedisServer
+) -> None:
+    id = cluster.submit(**edit_body(long=True))
+    claim = cluster.claimed("edit", id)
+    redis_of_module.stop()
+    try:
+        cluster.store.work.cancel("edit", "default", id)
+        wait_for(lambda: not is_alive(claim.pid), "the end of the process", 4.0)
+    finally:
+        redis_of_module.start()
+    cluster.wait_for_editors()
+
+
+def test_a_flush_loses_nothing_that_is_queued_or_running(cluster: Cluster, trap: Trap) -> None:
+    running, claim = frozen_in(cluster, trap, "extract")
+    queued = [cluster.submit(tenant, **edit_body()) for tenant in ("default", "a", "a", "b")]
+    cluster.client.flushall()
+    os.kill(claim.pid, signal.SIGCONT)
+    assert outcomes(cluster.finished("edit", running)) == ["succeeded"], "it goes on as it was"
+    for id, tenant in zip(queued, ("default", "a", "a", "b"), strict=True):
+        assert cluster.finished("edit", id, tenant).status == "succeeded"
+
+
+def test_an_edit_goes_on_while_redis_is_away(
+    cluster: Cluster, redis_of_module: RedisServer
+) -> None:
+    id = cluster.submit(**edit_body(long=True))
+    cluster.claimed("edit", id)
+    redis_of_module.stop()
+    try:
+        work = cluster.finished("edit", id)
+    finally:
+        redis_of_module.start()
+    assert outcomes(work) == ["succeeded"]
+    cluster.wait_for_editors()
+    assert cluster.finished("edit", cluster.submit(**edit_body())).status == "succeeded"
+
+
+def test_an_editor_that_is_told_to_stop_hands_its_work_back(cluster: Cluster) -> None:
+    id = cluster.submit(**edit_body(long=True))
+    claim = cluster.claimed("edit", id)
+    editor = cluster.editor_of(claim).process
+    with Observer(cluster.store.work, id) as observer:
+        os.kill(editor.pid, signal.SIGTERM)
+        assert editor.wait(cluster.settings.drain_seconds) == 0
+        assert not is_alive(claim.pid)
+        assert claim.worker not in {seen.name for seen in live.editors_seen(cluster.client)}
+        work = cluster.finished("edit", id)
+    observer.check()
+    assert outcomes(work) == ["handed_back", "succeeded"]
+
+
+def test_a_child_that_cannot_hand_back_is_ended_and_does_not_count_as_dead(
+    cluster: Cluster, trap: Trap
+) -> None:
+    id, claim = frozen_in(cluster, trap, "extract")
+    editor = cluster.editor_of(claim).process
+    os.kill(editor.pid, signal.SIGTERM)
+    assert editor.wait(2 * cluster.settings.drain_seconds) == 0
+    work = cluster.finished("edit", id)
+    first = work.ends[0]
+    assert first is not None
+    assert (first.outcome, first.child_died) == ("lost", False)
+    assert work.status == "succeeded"
+
+
+def test_a_process_that_hangs_is_sealed_and_ended(cluster: Cluster, trap: Trap) -> None:
+    id, claim = frozen_in(cluster, trap, "probe")
+    work = cluster.finished("edit", id)
+    assert outcomes(work) == ["lost", "succeeded"]
+    wait_for(lambda: not is_alive(claim.pid), "the end of the process", 5.0)
+
+
+def test_a_sealed_attempt_that_comes_back_publishes_nothing(cluster: Cluster, trap: Trap) -> None:
+    id, claim = frozen_in(cluster, trap, "publish")
+    editor = cluster.editor_of(claim)
+    os.kill(editor.pid, signal.SIGSTOP)  # so that nobody ends the child
+    try:
+        with Observer(cluster.store.work, id) as observer:
+            work = cluster.finished("edit", id)
+            assert outcomes(work) == ["lost", "succeeded"]
+            os.kill(claim.pid, signal.SIGCONT)
+            # Not reaped while its editor is stopped, but ended.
+            wait_for(lambda: not is_alive(claim.pid), "the end of the process", 10.0)
+    finally:
+        os.kill(editor.pid, signal.SIGCONT)
+    observer.check()
+    result = cluster.read("edit", id).result
+    assert result is not None
+    assert result.attempt == 2
+
+
+def test_an_edit_whose_process_keeps_dying_is_given_up(cluster: Cluster, trap: Trap) -> None:
+    trap.set("extract")
+    id = cluster.submit(**edit_body())
+    for _ in range(cluster.settings.max_deaths):
+        child = trap.caught()
+        trap.set("extract")
+        os.kill(child, signal.SIGKILL)
+    try:
+        work = cluster.finished("edit", id)
+    finally:
+        trap.clear()
+    assert work.result is not None
+    assert work.result.error is not None
+    assert work.result.error.code == "worker_lost"
+    assert outcomes(work) == ["lost"] * 3
+
+
+def test_an_edit_is_ended_at_its_deadline(cluster: Cluster) -> None:
+    id = cluster.submit(seconds=3, **edit_body(long=True))
+    claim = cluster.claimed("edit", id)
+    work = cluster.finished("edit", id)
+    assert work.result is not None
+    assert work.result.error is not None
+    assert work.result.error.code == "deadline"
+    assert 0 <= work.result.finished_at - work.request.deadline < 2
+    wait_for(lambda: not is_alive(claim.pid), "the end of the process", 2.0)
