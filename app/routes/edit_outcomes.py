@@ -46,12 +46,13 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
         response.headers["Content-Disposition"] = "inline"
         response.headers["Vary"] = "Accept"
         return response
-    from app.reports import render
+    from app.reports import content_security_policy, render
 
     report = parse_report(read_checked(store.objects, artifact))
     text = render(report, "html" if kind == HTML else "markdown")
     headers = {"Vary": "Accept"}
     if kind == HTML:
+        headers["Content-Security-Policy"] = content_security_policy()
         return HTMLResponse(text, headers=headers)
     return Response(text, headers=headers, media_type=f"{MARKDOWN}; charset=utf-8")
 
