@@ -258,6 +258,7 @@ def service(
 @pytest.mark.parametrize(
     ("page", "last_words"),
     [("guide.md", '"object":"base_model","deleted":true}'), ("api.md", '"status":"ready"')],
+    ids=["guide", "api"],
 )
 def test_the_commands_of_a_page_work_word_for_word(
     page: str,
