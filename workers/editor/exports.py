@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -93,7 +94,10 @@ def _peft_loader(files: Files) -> Loader:
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 (Path(folder) / name).write_bytes(data)
-            adapted = PeftModel.from_pretrained(base.model, folder)
+            with warnings.catch_warnings():
+                # PEFT asks transformers by a name that is going out of use.
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                adapted = PeftModel.from_pretrained(base.model, folder)
         # It puts its layers into the model itself, which goes on running with them.
         try:
             yield

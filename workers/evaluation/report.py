@@ -152,7 +152,8 @@ def _term(term: Term) -> TermReport:
         module=term.module,
         expert=term.expert,
         rows=len(term.rows),
-        norm=float(term.direction.norm() * term.coefficients.norm()),
+        # In fp64, where the product of two large fp32 norms is still finite.
+        norm=float(term.direction.double().norm() * term.coefficients.double().norm()),
     )
 
 

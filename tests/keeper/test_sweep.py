@@ -1,0 +1,97 @@
+"""The daily sweep over a real store."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from app.keeper.sweep import sweep
+from models_store.records import Deleted, Marker, Result
+from models_store.settings import Settings
+from models_store.work import Place, WorkStore
+from tests.keeper.conftest import World
+
+TOMORROW = time.time() + 2 * 24 * 3600
+
+
+def never() -> bool:
+    return False
+
+
+def markers(store: WorkStore) -> list[str]:
+    return [place.id for place in store.open_work()]
+
+
+def test_a_sound_store_is_left_as_it_is(world: World, store: WorkStore) -> None:
+    open_, done = world.submit(), world.submit("other")
+    store.finish(done, Result(status="canceled", attempt=0))
+    before = store.objects.files("")
+    assert sweep(store, never, TOMORROW) == {}
+    assert store.objects.files("") == before
+    assert markers(store) == [open_.id]
+
+
+def test_open_work_gets_a_lost_marker_again(world: World, store: WorkStore) -> None:
+    place = world.submit()
+    store.objects.delete(place.marker)
+    assert sweep(store, never) == {"marked": 1}
+    assert markers(store) == [place.id]
+
+
+def test_markers_of_what_never_came_to_be_go_after_a_day(store: WorkStore) -> None:
+    unborn = Place("edit", "default", "edit_01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    textless = Place("edit", "default", "edit_01BX5ZZKBKACTAV9WEVGEMMVRZ")
+    for place in (unborn, textless):
+        store.objects.create_record(place.marker, Marker(kind="edit"))
+    store.objects.create(unborn.texts, b"{}\n")
+    assert sweep(store, never) == {}, "their POST may still be under way"
+    assert sweep(store, never, TOMORROW) == {"unmarked": 2}
+    assert markers(store) == []
+
+
+def test_markers_of_finished_work_go(world: World, store: WorkStore) -> None:
+    place = world.submit()
+    store.finish(place, Result(status="canceled", attempt=0))
+    store.objects.create_record(place.marker, Marker(kind="edit"))
+    assert sweep(store, never, TOMORROW) == {"unmarked": 1}
+
+
+def test_a_deletion_that_was_cut_short_is_finished(world: World, store: WorkStore) -> None:
+    place = world.submit()
+    world.claim(place, leased=False)
+    store.finish(place, Result(status="canceled", attempt=1))
+    store.objects.create_record(f"{place.folder}/deleted.json", Deleted())
+    assert sweep(store, never) == {"erased": 1}
+    left = {
+        info.path.removeprefix(f"{place.folder}/") for info in store.objects.files(place.folder)
+    }
+    assert left == {"request.json", "result.json", "deleted.json"}
+    assert sweep(store, never) == {}
+
+
+def test_only_old_temporary_files_are_removed(
+    world: World, store: WorkStore, settings: Settings
+) -> None:
+    place = world.submit()
+    folder = Path(settings.data) / "store" / place.folder
+    old, young, other = folder / "delta#1", folder / "report.json#12", folder / "notes#x"
+    for file in (old, young, other):
+        file.write_bytes(b"half")
+    week_ago = time.time() - 7 * 24 * 3600
+    for file in (old, other):
+        os.utime(file, (week_ago, week_ago))
+    assert sweep(store, never) == {"temporary": 1}
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_sweep_ends_when_it_is_told_to(world: World, store: WorkStore, looks: int) -> None:
+    for _ in range(3):
+        store.objects.delete(world.submit().marker)
+    asked = iter([False] * looks + [True] * 10)
+    assert sweep(store, lambda: next(asked)).total() == looks
