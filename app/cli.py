@@ -233,6 +233,26 @@ def create_key(
     typer.echo(f"{key.id} for tenant {tenant}; keep it, it is not shown again", err=True)
 
 
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys; their secrets are not kept."""
+    from models_store.api_keys import ApiKeys
+    from models_store.objects import open_store
+
+    for key, accepted in ApiKeys(open_store(Settings())).all():
+        state = "accepted" if accepted else "revoked"
+        typer.echo(f"{key.id}  {state:<8}  {key.tenant}  {key.name}  {' '.join(key.scopes)}")
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="A key_… id.")]) -> None:
+    """Accept a key no longer; the API notices within 5 seconds."""
+    from models_store.api_keys import ApiKeys
+    from models_store.objects import open_store
+
+    ApiKeys(open_store(Settings())).revoke(key_id)
+
+
 def connect(url: str, key: str) -> Client:
     return Client(url or _DEFAULT_URL, key or None)
 

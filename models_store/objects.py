@@ -234,7 +234,10 @@ class ObjectStore:
     def _flush(self, path: str) -> None:
         if not self._fsync or self._root is None:
             return
-        for target in (self._root / path, (self._root / path).parent):
+        file = self._root / path
+        folders = [folder for folder in file.parents if folder.is_relative_to(self._root)]
+        # A folder made on the way is only there after a crash if the one above it says so.
+        for target in (file, *folders):
             descriptor = os.open(target, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -255,15 +255,16 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
 
 
 def _without_texts(sent: JsonValue) -> JsonValue:
-    """The body as it came, but for texts given in place: they lie in `texts.jsonl`."""
+    """The body as it came, but with their number for texts given in place: see `texts.jsonl`."""
     if not isinstance(sent, dict):
         return sent
-    kept = {name: value for name, value in sent.items() if name != "preserve"}
-    behavior = kept.get("behavior")
+    behavior = sent.get("behavior")
     if isinstance(behavior, dict):
-        kept["behavior"] = {
-            name: value
-            for name, value in behavior.items()
-            if name not in ("undesired", "desired", "prompts")
-        }
-    return kept
+        sent = {**sent, "behavior": {name: _short(name, behavior[name]) for name in behavior}}
+    return {name: _short(name, value) for name, value in sent.items()}
+
+
+def _short(name: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, list) and name in ("undesired", "desired", "prompts", "preserve"):
+        return f"{len(value)} items"
+    return value

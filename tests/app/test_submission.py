@@ -179,7 +179,15 @@ def test_texts_are_stored_as_they_were_given_but_for_repeats(api: Api, worker: W
     request = api.store.work.read("edit", "default", id).request
     assert request.body == {
         "base_model": "pico",
-        "behavior": {"name": "tone", "chat": True, "scorers": ["vader"]},
+        "behavior": {
+            "name": "tone",
+            "undesired": "21 items",
+            "desired": "22 items",
+            "prompts": "2 items",
+            "chat": True,
+            "scorers": ["vader"],
+        },
+        "preserve": "1 items",
     }
 
 

@@ -35,6 +35,10 @@ def restricted(kept: list[int], temperature: float) -> torch.Tensor:
         (SamplingParams(top_p=0.7), [0, 4]),
         (SamplingParams(top_p=0.01), [0]),
         (SamplingParams(top_k=3, top_p=0.9), [0, 4, 2]),
+        # .28 is more than half of .46, .17 is less.
+        (SamplingParams(min_p=0.5), [0, 4]),
+        (SamplingParams(min_p=1.0), [0]),
+        (SamplingParams(top_p=0.97, min_p=0.3), [0, 4, 2]),
     ],
 )
 def test_tokens_come_as_often_as_they_should(params: SamplingParams, kept: list[int]) -> None:

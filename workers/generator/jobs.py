@@ -30,7 +30,7 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     base = side.base
     mixtures = [shelf.mixture(variant) for variant in request.variants]
     sampling = request.sampling
-    params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
+    params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
     seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
     choices = []
     for place, prompt in enumerate(request.prompts):

@@ -19,6 +19,8 @@ class SamplingParams:
     """Only the k likeliest tokens; 0: all."""
     top_p: float = 1.0
     """Only the likeliest tokens that together have this probability; 1: all."""
+    min_p: float = 0.0
+    """Only tokens at least so many times as likely as the likeliest one; 0: all."""
 
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -71,6 +73,9 @@ def _pick(logits: Tensor, settings: SamplingParams, draws: Tensor) -> Tensor:
     elif settings.top_p < 1:
         logits, order = logits.sort(dim=-1, descending=True)
     probabilities = torch.softmax(logits / settings.temperature, dim=-1)
+    if settings.min_p > 0:
+        least = settings.min_p * probabilities.amax(dim=-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
     if settings.top_p < 1:
         before = probabilities.cumsum(dim=-1) - probabilities
         probabilities = probabilities.masked_fill(before >= settings.top_p, 0.0)

@@ -1,0 +1,49 @@
+"""The command line, as far as it needs no service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALPEL_DATA", str(tmp_path))
+
+
+def test_a_key_is_made_listed_and_revoked() -> None:
+    made = runner.invoke(app, ["keys", "create", "support", "--tenant", "blue", "--scope", "read"])
+    id = made.stderr.split()[0]
+    before = runner.invoke(app, ["keys", "list"]).stdout
+    revoked = runner.invoke(app, ["keys", "revoke", id])
+    after = runner.invoke(app, ["keys", "list"]).stdout
+
+    assert made.stdout.startswith("sk-")
+    assert before.split() == [id, "accepted", "blue", "support", "read"]
+    assert revoked.exit_code == 0
+    assert after.split()[1] == "revoked"
+    assert made.stdout.strip() not in before
+
+
+def test_the_settings_in_force_are_printed_but_for_the_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCALPEL_INTERNAL_TOKEN", "hush")
+
+    printed = runner.invoke(app, ["config"]).stdout
+
+    assert f"SCALPEL_DATA={tmp_path}" in printed
+    assert "hush" not in printed
+
+
+def test_a_service_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = runner.invoke(app, ["watch", "edit_x", "--url", "http://127.0.0.1:1"])
+
+    assert failed.exit_code != 0
+    assert "nothing answers at http://127.0.0.1:1" in str(failed.exception)
