@@ -23,7 +23,8 @@ def percent(share: float) -> str:
 
 def points(of: Interval) -> str:
     """A difference of shares with its interval, in percentage points."""
-    value, low, high = (_signed(100 * one, 0) for one in (of.value, of.low, of.high))
+    digits = 0 if abs(of.value) >= 0.1 else 1
+    value, low, high = (_signed(100 * one, digits) for one in (of.value, of.low, of.high))
     return f"{value} points [{low}, {high}]"
 
 

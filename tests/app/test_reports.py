@@ -204,6 +204,7 @@ def test_shares_read_as_percentages(value: float, text: str) -> None:
 
 
 def test_figures_read_as_people_write_them() -> None:
+    assert formats.points(Interval(value=-0.025, low=-0.05, high=0)) == "−2.5 points [−5.0, 0.0]"
     assert formats.seconds(0.83) == "0.8 s"
     assert formats.seconds(59.6) == "1 min 0 s"
     assert formats.seconds(95) == "1 min 35 s"

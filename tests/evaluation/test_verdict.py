@@ -27,7 +27,7 @@ def test_a_success_is_told_with_its_figures() -> None:
     found = _verdict()
     assert found.sentence == (
         "Undesired text falls from 52 % to 25 % of generations by tfidf (-27 points, 95 % interval "
-        "-35 to -19), confirmed by vader (17 % to 2 %, -15 points, 95 % interval -20 to -9); the "
+        "-35 to -19), confirmed by vader (17 % to 2.5 %, -15 points, 95 % interval -20 to -9); the "
         "cost is a KL of 0.096 nats a token on neutral text and 1.10 times its perplexity."
     )
     assert found.distinguishable

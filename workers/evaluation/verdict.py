@@ -75,9 +75,10 @@ def _short(effect: Effect) -> str:
 
 
 def _range(effect: Effect) -> str:
-    difference = effect.rate.difference
+    change = effect.rate.difference
+    digits = 0 if abs(change.value) >= 0.1 else 1
     value, low, high = (
-        f"{100 * one:+.0f}" for one in (difference.value, difference.low, difference.high)
+        f"{100 * one:+.{digits}f}" for one in (change.value, change.low, change.high)
     )
     return f"{value} points, 95 % interval {low} to {high}"
 
@@ -110,7 +111,8 @@ def _rival(control: Control) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    digits = 0 if share == 0 or share >= 0.1 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def _points(share: float) -> str:
