@@ -52,12 +52,17 @@ class Doorbell:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def ring(self, place: Place, pool: str, attempt: int, deadline: float) -> Ring:
+    def ring(
+        self, place: Place, pool: str, attempt: int, deadline: float, last: Ring | None = None
+    ) -> Ring:
         """Tell the editors of `pool` that an attempt is due.
 
         The ring is noted before it is made: after a crash in between it counts as unanswered.
+
+        Args:
+            deadline: of the work, Unix seconds.
+            last: the ring before, where there was one.
         """
-        last = self.rings([place.id]).get(place.id)
         number = last.number + 1 if last is not None and last.attempt == attempt else 1
         ring = Ring(place.id, attempt, number, time.time())
         key = redis_keys.ring(place.id)
@@ -94,12 +99,10 @@ class Doorbell:
         """Ids of the jobs that no editor has taken yet."""
         return set(self._queue(pool).job_ids)
 
-    def forget(self, place: Place, pool: str) -> None:
-        """Take back what was rung for work that nobody has to do any more."""
-        ring = self.rings([place.id]).get(place.id)
-        if ring is not None:
-            self._queue(pool).remove(ring.job_id)
-            self._client.delete(redis_keys.ring(place.id))
+    def take_back(self, ring: Ring, pool: str) -> None:
+        """Take a ring out of the queue, for work that nobody has to do any more."""
+        self._queue(pool).remove(ring.job_id)
+        self._client.delete(redis_keys.ring(ring.work_id))
 
     def stop(self, claim: Claim) -> None:
         """Have the editor that runs this attempt, and no other, end its process."""

@@ -56,11 +56,13 @@ class _Open:
     """None while there is a marker without a request: a POST is under way, or was cut short."""
     read_at: float = 0.0
     pulse: Pulse | None = None
+    ring: Ring | None = None
+    """The last one, by this keeper or by one that led before."""
     unreadable: bool = False
 
-    def is_quiet(self, now: float, rung: bool) -> bool:
+    def is_quiet(self, now: float) -> bool:
         """Whether nothing can have happened that the keeper need know now."""
-        if self.work is None or rung or self.work.claims:
+        if self.work is None or self.ring is not None or self.work.claims:
             return False
         return now - self.read_at < _REREAD_SECONDS
 
@@ -176,6 +178,7 @@ class Keeper:
         if held == "missing":
             # Ours ran out, or Redis was flushed and all leases with it.
             self._seeing_since = now
+            self._open.clear()
             return self._lead.take()
         return held == "renewed"
 
@@ -187,12 +190,11 @@ class Keeper:
 
     def _look(self, now: float) -> None:
         self._list_open()
-        rings = self._doorbell.rings(list(self._open))
         # What is running first; of a long queue that was never read, as much as there is time for.
         for entry in sorted(self._open.values(), key=lambda entry: entry.work is None):
             if entry.work is None and time.monotonic() - now > _READING_SECONDS:
                 break
-            if not entry.is_quiet(now, self._is_rung(entry, rings)):
+            if not entry.is_quiet(now):
                 self._read(entry, now)
         running = [entry for entry in self._open.values() if entry.work and entry.work.running]
         ids = [entry.place.id for entry in running]
@@ -202,20 +204,21 @@ class Keeper:
             id = entry.place.id
             self._watch(entry, now, leases.get(id), deaths.get(id))
         self._stop_leaving(leases)
-        self._ring(rings)
+        self._ring()
 
     def _list_open(self) -> None:
         """Bring what is remembered in line with the markers."""
         objects = self._store.objects
-        found: set[str] = set()
-        for tenant in objects.children("open"):
-            for id in objects.children(f"open/{tenant}"):
-                found.add(id)
-                if id not in self._open:
-                    marker = objects.read_record(f"open/{tenant}/{id}", Marker)
-                    if marker is not None:
-                        self._open[id] = _Open(Place(marker.kind, tenant, id))
-        for id in self._open.keys() - found:
+        found = {info.path.rpartition("/")[2]: info.path for info in objects.files("open")}
+        for id in found.keys() - self._open.keys():
+            marker = objects.read_record(found[id], Marker)
+            if marker is not None:
+                tenant = found[id].split("/")[1]
+                self._open[id] = _Open(Place(marker.kind, tenant, id))
+        new = [id for id, entry in self._open.items() if entry.work is None]
+        for id, ring in self._doorbell.rings(new).items():
+            self._open[id].ring = ring
+        for id in self._open.keys() - found.keys():
             self._decided(self._open[id])
 
     def _decided(self, entry: _Open) -> None:
@@ -226,9 +229,12 @@ class Keeper:
         with contextlib.suppress(NotFound, CorruptArtifact):
             entry.work = self._store.read(place.kind, place.tenant, place.id)
         self._forget(entry)
-        published = entry.work is not None and entry.work.status in ("succeeded", "failed")
-        if place.id in self._leaving and not published:
-            self._doorbell.stop(self._leaving[place.id].claim)
+        if entry.work is None or entry.work.status in ("succeeded", "failed"):
+            return
+        if entry.work.claims:
+            self._doorbell.stop(entry.work.claims[-1])
+        elif entry.ring is not None:
+            self._doorbell.take_back(entry.ring, entry.work.request.pool)
 
     def _read(self, entry: _Open, now: float) -> None:
         """Read the work again; complete what was cut short and give up what is hopeless."""
@@ -311,44 +317,39 @@ class Keeper:
                 self._doorbell.stop(leaving.claim)
             leaving.looks += 1
 
-    def _ring(self, rings: dict[str, Ring]) -> None:
+    def _ring(self) -> None:
         """Tell editors that have room of work that is due."""
         editors = editors_seen(self._client)
         living = {editor.name for editor in editors}
         room = Counter(editor.pool for editor in editors)
         due, busy = [], []
-        waiting = {pool: self._doorbell.waiting(pool) for pool in self._pools()}
+        waiting: dict[str, set[str]] = {}
         for entry in self._open.values():
             if (work := entry.work) is None:
                 continue
             pool = work.request.pool
+            if pool not in waiting:
+                waiting[pool] = self._doorbell.waiting(pool)
             if work.running is not None:
                 busy.append(entry.place)
                 room[pool] -= work.running.worker in living
-            elif self._is_answerable(work, rings.get(work.id), waiting[pool]):
+            elif self._is_answerable(work, entry.ring, waiting[pool]):
                 busy.append(entry.place)
                 room[pool] -= 1
             elif due_at(work) <= time.time():
                 due.append(Candidate(entry.place, pool, work.attempt + 1, work.request.deadline))
-        for candidate in self._turns.choose(due, room, busy):
-            self._doorbell.ring(
-                candidate.place, candidate.pool, candidate.attempt, candidate.deadline
+        for one in self._turns.choose(due, room, busy):
+            entry = self._open[one.place.id]
+            entry.ring = self._doorbell.ring(
+                one.place, one.pool, one.attempt, one.deadline, entry.ring
             )
             self.done["rung"] += 1
-
-    def _pools(self) -> set[str]:
-        return {entry.work.request.pool for entry in self._open.values() if entry.work}
 
     def _is_answerable(self, work: Work, ring: Ring | None, waiting: set[str]) -> bool:
         """Whether a ring for the due attempt may still be answered."""
         if ring is None or ring.attempt != work.attempt + 1:
             return False
         return ring.job_id in waiting or time.time() - ring.at < self._settings.ring_seconds
-
-    @staticmethod
-    def _is_rung(entry: _Open, rings: dict[str, Ring]) -> bool:
-        ring = rings.get(entry.place.id)
-        return entry.work is not None and ring is not None and ring.attempt > entry.work.attempt
 
     def _sweep_daily(self) -> None:
         try:

@@ -393,15 +393,28 @@ def test_recovery_by_hand_seals_what_is_dead_and_rings(world: World, settings: S
     assert sorted(world.queue()) == sorted([f"{dead.id}-2-1", f"{queued.id}-1-1"])
 
 
-def test_a_ring_is_taken_back_with_its_job(
-    world: World, client: redis.Redis, keeper: Keeper
+def test_the_ring_for_canceled_work_is_taken_back(
+    keeper: Keeper, world: World, client: redis.Redis
 ) -> None:
-    place = world.submit()
+    place, other = world.submit(), world.submit()
+    world.editor("editor-1")
+    world.editor("editor-2")
+    keeper.look()
+    world.store.cancel("edit", "default", place.id)
+    keeper.look()
+    assert world.queue() == [f"{other.id}-1-1"]
+    assert list(Doorbell(client).rings([place.id, other.id])) == [other.id]
+
+
+def test_a_keeper_that_takes_over_knows_of_rings_that_were_made(
+    keeper: Keeper, world: World, client: redis.Redis, settings: Settings
+) -> None:
+    world.submit()
     world.editor()
     keeper.look()
-    Doorbell(client).forget(place, "cpu")
-    assert world.queue() == []
-    assert Doorbell(client).rings([place.id]) == {}
+    client.delete(redis_keys.KEEPER)
+    Keeper(world.store.objects, client, settings).look()
+    assert len(world.queue()) == 1
 
 
 @pytest.mark.parametrize("work_ids", [[], ["edit_unknown"]])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 
 import redis
 import structlog
+
+# Asked whether there is a GPU, torch would by default start the driver, and a child forked after
+# that could not use it. To be set before torch is imported.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 from models_store import logs
 from models_store.errors import ScalpelError

@@ -57,6 +57,8 @@ class Attempt:
         self._deciding = threading.Lock()
         """Held by the thread that decides how the attempt ends."""
         self._stopped = False
+        self._complaints: set[str] = set()
+        """What is wrong at the moment and was logged; each outage is logged once."""
         self._wakeup, self._signaled = os.pipe()
         self._thread = threading.Thread(target=self._watch, name="attempt", daemon=True)
 
@@ -126,8 +128,9 @@ class Attempt:
                 _log.info("nothing is left to do: canceled, or sealed by the keeper")
                 self._let_go()
                 leave(ABANDONED)
+            self._complaints.discard("store")
         except Unavailable as error:
-            _log.warning("cannot look for a cancel", error=error.message)
+            self._complain("store", "cannot look for a cancel", error)
         finally:
             self._deciding.release()
 
@@ -138,12 +141,16 @@ class Attempt:
             if self._lease.renew() != "renewed" and not self._is_sealed():
                 self._lease.replace()
             self._renew_at = time.monotonic() + self._settings.lease_seconds / 3
-        except redis.RedisError as error:
+            self._complaints.discard("lease")
+        except (redis.RedisError, Unavailable) as error:
             # Should the lease run out meanwhile, the keeper may seal the attempt: a loss of
             # work, but not of safety.
-            _log.warning("cannot renew the lease", error=str(error))
-        except Unavailable as error:
-            _log.warning("cannot tell whether the attempt is sealed", error=error.message)
+            self._complain("lease", "cannot renew the lease", error)
+
+    def _complain(self, about: str, event: str, error: Exception) -> None:
+        if about not in self._complaints:
+            self._complaints.add(about)
+            _log.warning(event, error=str(error))
 
     def _is_sealed(self) -> bool:
         return self._has(f"attempts/{self.number}/end.json")

@@ -21,9 +21,10 @@ def registered_base(task: Task) -> ReadyBase:
 
     Raises:
         BaseModelUnavailable: it is no longer there.
+        Unavailable: the store stayed away.
     """
     try:
-        return BaseModels(task.store).ready(task.request.base_model)
+        return task.patiently(lambda: BaseModels(task.store).ready(task.request.base_model))
     except (NotFound, InvalidRequest, Conflict) as error:
         raise BaseModelUnavailable(error.message) from error
 

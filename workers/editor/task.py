@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -19,6 +19,7 @@ from models_store.work import Place, WorkStore
 from workers.editor.patience import patiently
 
 _PATIENCE_SECONDS = 60.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Task:
     def place(self) -> Place:
         return Place(self.request.kind, self.request.tenant, self.request.id)
 
+    def patiently(self, action: Callable[[], T]) -> T:
+        """What `action` gets from the store; a store that is away is waited for, up to a minute.
+
+        Raises:
+            Unavailable: it stayed away.
+        """
+        return patiently(action, _PATIENCE_SECONDS)
+
     def texts(self) -> tuple[Behavior, tuple[Item, ...]]:
         """The behaviour with all its texts, and the items to preserve.
 
@@ -55,7 +64,7 @@ class Task:
             NotFound: it is gone.
             Unavailable: the store stayed away.
         """
-        return patiently(lambda: self.store.read_artifact(path), _PATIENCE_SECONDS)
+        return self.patiently(lambda: self.store.read_artifact(path))
 
     def save(self, name: str, file: str, data: bytes) -> Artifact:
         """Store an artifact of this attempt under `file`, in its folder.
@@ -64,7 +73,7 @@ class Task:
             Unavailable: the store stayed away, or full.
         """
         path = f"{self.place.attempt(self.attempt)}/{file}"
-        patiently(lambda: self.store.objects.put(path, data), _PATIENCE_SECONDS)
+        self.patiently(lambda: self.store.objects.put(path, data))
         return Artifact(
             name=name,
             path=path,

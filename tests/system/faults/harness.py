@@ -136,9 +136,9 @@ class Cluster:
 
     def wait_for_editors(self, seconds: float = 60.0) -> list[live.Editor]:
         """The editors, once all of them say that they are there."""
-        pids = {editor.pid for editor in self.editors}
 
         def there() -> list[live.Editor] | None:
+            pids = {editor.pid for editor in self.editors}
             seen = [one for one in live.editors_seen(self.client) if one.pid in pids]
             return seen if len(seen) == len(pids) else None
 

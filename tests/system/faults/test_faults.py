@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
-from models_store import live
+from models_store import live, redis_keys
 from models_store.records import STAGES, Claim
 from models_store.work import Work
 from tests.services import RedisServer
@@ -71,6 +72,7 @@ def test_a_process_notices_a_cancel_by_itself_when_redis_is_away(
     claim = cluster.claimed("edit", id)
     redis_of_module.stop()
     try:
+        assert is_alive(claim.pid)
         cluster.store.work.cancel("edit", "default", id)
         wait_for(lambda: not is_alive(claim.pid), "the end of the process", 4.0)
     finally:
@@ -101,6 +103,20 @@ def test_an_edit_goes_on_while_redis_is_away(
     assert outcomes(work) == ["succeeded"]
     cluster.wait_for_editors()
     assert cluster.finished("edit", cluster.submit(**edit_body())).status == "succeeded"
+
+
+def test_an_edit_sits_out_a_store_that_is_away(cluster: Cluster) -> None:
+    id = cluster.submit(**edit_body(long=True))
+    key = redis_keys.progress(id)
+    wait_for(lambda: cluster.client.hget(key, "stage") == b"extract", "a stage in the middle")
+    store = cluster.settings.data / "store"
+    store.rename(store.with_name("away"))
+    try:
+        wait_for(lambda: cluster.client.hget(key, "stage") == b"publish", "the last stage")
+        time.sleep(1.0)
+    finally:
+        store.with_name("away").rename(store)
+    assert outcomes(cluster.finished("edit", id)) == ["succeeded"]
 
 
 def test_an_editor_that_is_told_to_stop_hands_its_work_back(cluster: Cluster) -> None:
