@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from app import embedded_redis
-from app.server import make_server
+from app.server import ApiServer, make_server
 from app.services import Services, Store
 from models_store.settings import Settings
 
@@ -84,6 +84,12 @@ class Api:
     url: str
     http: httpx.Client
     services: Services
+    server: ApiServer
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return len(self.server.server_state.tasks)
 
     @property
     def store(self) -> Store:
@@ -103,7 +109,7 @@ def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Ap
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, timeout=20.0, trust_env=False) as http:
-            yield Api(url, http, server.config.app.state.services)  # type: ignore[union-attr]
+            yield Api(url, http, server.config.app.state.services, server)  # type: ignore[union-attr]
     finally:
         server.handle_exit(0, None)
         thread.join(10)
