@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from app import errors
 from app.auth import KeyCache
 from app.background import background
 from app.described import DescribedApp
+from app.known_query import known_query
 from app.middleware import RequestMiddleware
-from app.routes import ROUTERS, methods_at
+from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.settings import Settings
 
@@ -54,5 +55,6 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes)
     errors.install(app, methods_at)
     for router in ROUTERS:
-        app.include_router(router)
+        lax = router in OPENAI_ROUTERS
+        app.include_router(router, dependencies=() if lax else (Depends(known_query),))
     return app

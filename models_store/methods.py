@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+"""Bounded, so that a product with it is still a number in fp32."""
 
 
 class _Method(BaseModel):
@@ -25,9 +26,9 @@ class ModelSurgery(_Method):
     """
 
     type: Literal["model_surgery"] = "model_surgery"
-    alpha: Finite | None = None
+    alpha: Factor | None = None
     """Factor of the raw direction; the paper's 1 when neither factor is given."""
-    relative_alpha: Finite | None = None
+    relative_alpha: Factor | None = None
     """`alpha · ‖direction‖ / mean norm of all gate rows`: comparable between models."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.0465
     """Share of all gate rows that are edited."""
@@ -55,7 +56,7 @@ class Bias(_Method):
     type: Literal["bias"] = "bias"
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)] | None = None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
-    scale: Finite | None = None
+    scale: Factor | None = None
     """Multiple of the difference of means; by default found from `limits.max_kl`."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""

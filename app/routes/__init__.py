@@ -35,6 +35,8 @@ ROUTERS = (
 )
 """In the order of the documentation."""
 
+OPENAI_ROUTERS = (models.router, completions.router)
+
 
 def methods_at(path: str) -> set[str]:
     """Every method that a path has."""

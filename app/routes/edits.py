@@ -67,9 +67,17 @@ def list_edits(
     page: PageDep,
     status: Status | None = None,
     base_model: str | None = None,
+    metadata: Annotated[
+        str | None,
+        Query(
+            alias="metadata[key]",
+            description="Of the edits, only those with this value under `key` of their metadata; "
+            "`key` is any.",
+        ),
+    ] = None,
 ) -> Page[EditView]:
-    """Newest first by default. `metadata[key]=value` filters by what was sent as metadata."""
-    metadata = {
+    """Newest first by default."""
+    wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
@@ -80,7 +88,7 @@ def list_edits(
         for work in works
         if status in (None, work.status)
         and base_model in (None, work.request.base_model)
-        and metadata.items() <= _metadata(work).items()
+        and wanted.items() <= _metadata(work).items()
     )
     return page_of(edit_views(services, found), has_more)
 

@@ -74,10 +74,18 @@ def create_export(
 
 @router.get("", summary="List exports")
 def list_exports(
-    store: StoreDep, who: Reader, page: PageDep, status: Status | None = None
+    store: StoreDep,
+    who: Reader,
+    page: PageDep,
+    status: Status | None = None,
+    base_model: str | None = None,
 ) -> Page[ExportView]:
     works = store.work.walk("export", who.tenant, after=page.after_id, descending=page.descending)
-    found, has_more = page.cut(work for work in works if status in (None, work.status))
+    found, has_more = page.cut(
+        work
+        for work in works
+        if status in (None, work.status) and base_model in (None, work.request.base_model)
+    )
     return page_of([_view(work) for work in found], has_more)
 
 

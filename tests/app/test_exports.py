@@ -119,3 +119,6 @@ def test_exports_are_listed_and_repeats_are_replayed(api: Api, worker: Worker, e
     assert [export["id"] for export in page["data"]] == [second, first]
     done = api.http.get("/v1/exports", params={"status": "succeeded"}).json()["data"]
     assert [export["id"] for export in done] == [second]
+    for base_model, found in (("pico", [second, first]), ("another", [])):
+        data = api.http.get("/v1/exports", params={"base_model": base_model}).json()["data"]
+        assert [export["id"] for export in data] == found
