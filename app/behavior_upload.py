@@ -40,9 +40,9 @@ def behavior_from_lines(data: bytes, name: str) -> Behavior:
     if len(lines) > _MAX_LINES:
         raise InvalidRequest(f"{len(lines)} lines; at most {_MAX_LINES} are allowed")
     for number, line in lines:
-        item = parse_json(line, f"line {number + 1}")
+        item = parse_json(line, f"line {number + 1}", at=(number,))
         label = item.pop("label", None) if isinstance(item, dict) else None
-        if label not in parts:
+        if not isinstance(label, str) or label not in parts:
             detail = f"line {number + 1}: label must be one of {', '.join(parts)}"
             problems.append(FieldError(f"/{number}/label", "invalid_label", detail))
             continue
@@ -67,7 +67,8 @@ def _at_lines(error: InvalidRequest, origin: dict[tuple[str, int], int]) -> Inva
         if rest and rest[0].isdigit() and (label, int(rest[0])) in origin:
             number = origin[label, int(rest[0])]
             pointer = "/".join(["", str(number), *rest[1:]])
-            moved.append(FieldError(pointer, one.code, f"line {number + 1}: {one.detail}"))
+            detail = one.detail.removeprefix(f"{part}.{rest[0]}").lstrip(".: ")
+            moved.append(FieldError(pointer, one.code, f"line {number + 1}: {detail}"))
         else:
             moved.append(one)
     return InvalidRequest(moved[0].detail, errors=moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,8 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.auth import principal
 from app.errors import UnsupportedMediaType
-from app.pointers import field_errors, pointer_of
+from app.pointers import field_errors, named, pointer_of
 from models_store.errors import FieldError, InvalidRequest, Malformed
+
+_MAX_DIGITS = 4_000
+"""Of an integer; Python refuses to read one that is a little longer."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonRoute(APIRoute):
@@ -59,14 +65,19 @@ def require_type(request: Request, subtype: str) -> None:
         )
 
 
-def parse_json(data: bytes, name: str = "the body") -> Any:
+def parse_json(data: bytes, name: str = "the body", at: tuple[str | int, ...] = ()) -> Any:
     """The JSON value.
+
+    Args:
+        name: what the data is, for messages.
+        at: the steps that lead to it, for pointers.
 
     Raises:
         Malformed: it is not JSON.
-        InvalidRequest: a number is not finite, which JSON has no word for.
+        InvalidRequest: a number is not finite, which JSON has no word for, or a text has half of
+            a surrogate pair, which UTF-8 has none for.
     """
-    odd = False
+    odd = _SURROGATE_ESCAPE.search(data) is not None
 
     def number(text: str) -> float:
         nonlocal odd
@@ -74,21 +85,23 @@ def parse_json(data: bytes, name: str = "the body") -> Any:
         odd = odd or not math.isfinite(value)
         return value
 
+    def integer(text: str) -> int | float:
+        return int(text) if len(text) <= _MAX_DIGITS else number(text)
+
     try:
-        value = json.loads(data.decode("utf-8"), parse_float=number, parse_constant=number)
+        value = json.loads(
+            data.decode("utf-8"), parse_float=number, parse_constant=number, parse_int=integer
+        )
     except UnicodeDecodeError as error:
         raise Malformed(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         what = "is empty" if not data.strip() else f"is not JSON: {error}"
         raise Malformed(f"{name} {what}") from None
-    except (RecursionError, ValueError) as error:
-        raise Malformed(f"{name} cannot be read: {error}") from None
-    if odd:
-        problems = [
-            FieldError(pointer_of(path), "finite_number", f"{'.'.join(map(str, path))}: not finite")
-            for path in _not_finite(value)
-        ]
-        raise InvalidRequest("numbers must be finite: no NaN, no infinity", errors=problems)
+    except RecursionError:
+        raise Malformed(f"{name} is nested too deeply") from None
+    problems = _unfit(value, at) if odd else []
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
     return value
 
 
@@ -97,25 +110,35 @@ def validated(adapter: TypeAdapter[Any], data: bytes, sent: Any) -> Any:
 
     Raises:
         InvalidRequest: with all wrong fields, up to a hundred.
+        Malformed: it is nested too deeply.
     """
     try:
         return adapter.validate_json(data, strict=True)
     except ValidationError as error:
-        problems = field_errors(
-            error.errors(include_url=False, include_input=False, include_context=False), sent
-        )
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        if found[0]["type"] == "json_invalid":
+            # Read once already, so it can only be nested more deeply than pydantic goes.
+            raise Malformed("the body is nested too deeply") from None
+        problems = field_errors(found, sent)
         raise InvalidRequest(problems[0].detail, errors=problems) from None
 
 
-def _not_finite(value: Any) -> list[tuple[Any, ...]]:
+def _unfit(value: Any, at: tuple[str | int, ...]) -> list[FieldError]:
+    """What JSON's grammar lets through, but no text and no number can hold."""
     found = []
-    left: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    left: list[tuple[tuple[str | int, ...], Any]] = [(at, value)]
     while left:
         path, one = left.pop()
         if isinstance(one, float) and not math.isfinite(one):
-            found.append(path)
+            found.append((path, "finite_number", "must be a finite number"))
+        elif isinstance(one, str) and _SURROGATE.search(one):
+            found.append((path, "string_unicode", "has half of a surrogate pair (\\ud800-\\udfff)"))
         elif isinstance(one, dict):
-            left += [((*path, key), inner) for key, inner in one.items()]
+            left += [((*path, _SURROGATE.sub("?", key)), inner) for key, inner in one.items()]
+            left += [(path, key) for key in one]
         elif isinstance(one, list):
             left += [((*path, index), inner) for index, inner in enumerate(one)]
-    return sorted(found, key=str)
+    found.sort(key=str)
+    return [
+        FieldError(pointer_of(path), code, named(path, problem)) for path, code, problem in found
+    ]

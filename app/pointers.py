@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,18 +10,21 @@ from models_store.errors import FieldError
 
 _MAX_ERRORS = 100
 _MAX_DETAIL = 500
+_PYTHON = re.compile(r"^(Tuple|Dictionary) ")
+_JSON = {"Tuple": "List", "Dictionary": "Object"}
 
 
 def field_errors(problems: Sequence[Mapping[str, Any]], body: Any) -> list[FieldError]:
     """One error a field, the first of each; `problems` as pydantic lists them."""
+    paths = [_path(one["loc"], body, missing=one["type"] == "missing") for one in problems]
+    understood = _understood(problems, paths)
     found: dict[str, FieldError] = {}
-    for problem in problems:
-        path = _path(problem["loc"], body, missing=problem["type"] == "missing")
+    for problem, path in zip(problems, paths, strict=True):
+        if _is_alternative(problem, path) and tuple(path) in understood:
+            continue
         pointer = pointer_of(path)
-        detail = str(problem["msg"]).removeprefix("Value error, ")
-        if path:
-            detail = f"{'.'.join(map(str, path))}: {detail}"
-        found.setdefault(pointer, FieldError(pointer, problem["type"], detail[:_MAX_DETAIL]))
+        detail = named(path, _said(problem))[:_MAX_DETAIL]
+        found.setdefault(pointer, FieldError(pointer, problem["type"], detail))
         if len(found) == _MAX_ERRORS:
             break
     return list(found.values())
@@ -30,12 +34,45 @@ def pointer_of(path: Iterable[Any]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
+def named(path: Sequence[Any], problem: str) -> str:
+    """A problem, after the name of the field that has it."""
+    return f"{'.'.join(map(str, path))}: {problem}" if path else problem
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such field: leave it out"
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return _PYTHON.sub(lambda match: f"{_JSON[match[1]]} ", text)
+
+
+def _understood(
+    problems: Sequence[Mapping[str, Any]], paths: Sequence[list[Any]]
+) -> set[tuple[Any, ...]]:
+    """Fields whose value is of a type that one of its alternatives has."""
+    found = set()
+    for problem, path in zip(problems, paths, strict=True):
+        if not _is_alternative(problem, path):
+            found.add(tuple(path))
+        found.update(tuple(path[:length]) for length in range(len(path)))
+    return found
+
+
+def _is_alternative(problem: Mapping[str, Any], path: Sequence[Any]) -> bool:
+    """Whether it says that a value has not the type of one alternative, of several."""
+    return problem["type"].endswith("_type") and len(path) < len(_steps(problem["loc"]))
+
+
+def _steps(location: Sequence[Any]) -> Sequence[Any]:
+    return location[1:] if location and location[0] == "body" else location
+
+
 def _path(location: Sequence[Any], body: Any, *, missing: bool) -> list[Any]:
     """The steps of a location that exist in the body, and the field that is missing from it.
 
     The rest are names of alternatives that pydantic has tried, which mean nothing to a client.
     """
-    steps = list(location[1:] if location and location[0] == "body" else location)
+    steps = _steps(location)
     path: list[Any] = []
     value = body
     for number, step in enumerate(steps):

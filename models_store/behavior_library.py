@@ -63,9 +63,12 @@ class BehaviorLibrary:
         Raises:
             NotFound: no such behaviour.
         """
-        if not ID_PATTERN.fullmatch(id):
+        if id in presets.preset_names():
+            raise NotFound(f"{id} is a preset, not an uploaded behavior")
+        version = self._versions.current(tenant, id) if ID_PATTERN.fullmatch(id) else None
+        if version is None:
             raise NotFound(f"no such behavior: {id}")
-        return self._versions.get(tenant, id)
+        return version
 
     def read(self, tenant: str, id: str) -> Found:
         """An uploaded behaviour with its texts.

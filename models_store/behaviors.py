@@ -92,8 +92,8 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
                 FieldError(
                     f"{pointer}/{side}",
                     "too_few_texts",
-                    f"{len(texts)} different texts ({given} given); at least {MIN_TEXTS} are "
-                    "needed, and 200 or more work well",
+                    f"{side}: {len(texts)} different texts ({given} given); at least {MIN_TEXTS} "
+                    "are needed, and 200 or more work well",
                 )
             )
     total = len(behavior.undesired) + len(behavior.desired)
@@ -102,7 +102,7 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             FieldError(
                 f"{pointer}/undesired",
                 "too_many_texts",
-                f"{total} texts on both sides together; at most {MAX_TEXTS} are allowed",
+                f"undesired and desired: {total} texts together; at most {MAX_TEXTS} are allowed",
             )
         )
     problems += _overlap(undesired, desired, pointer)
@@ -111,7 +111,8 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             FieldError(
                 f"{pointer}/{side}/{index}/messages",
                 "last_message_not_assistant",
-                "the last message must be the assistant's: it is what shows the behaviour",
+                f"{side}.{index}.messages: the last message must be the assistant's: it is what "
+                "shows the behaviour",
             )
             for index, item in enumerate(items)
             if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
@@ -133,13 +134,19 @@ def _overlap(
 ) -> Iterable[FieldError]:
     common = undesired.keys() & desired.keys()
     if common and common == undesired.keys() == desired.keys():
-        yield FieldError(f"{pointer}/desired", "identical_sets", "the two sets hold the same texts")
+        yield FieldError(
+            f"{pointer}/desired",
+            "identical_sets",
+            "undesired and desired hold the same texts: give desired ones that do without the "
+            "behaviour",
+        )
     elif common:
         example = text_of(undesired[min(common)])[:60]
         yield FieldError(
             f"{pointer}/desired",
             "text_on_both_sides",
-            f"{len(common)} texts are both undesired and desired, such as {example!r}",
+            f"{len(common)} texts are both undesired and desired, such as {example!r}: leave them "
+            "out of one side",
         )
 
 

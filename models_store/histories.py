@@ -66,7 +66,7 @@ class Histories(Generic[V]):
         """
         version = self.current(tenant, name)
         if version is None:
-            raise NotFound(f"no such name: {name}")
+            raise NotFound(f"nothing is called {name}")
         return version
 
     def append(self, tenant: str, name: str, version: V) -> V:

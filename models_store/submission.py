@@ -211,7 +211,7 @@ def check_scorers(names: tuple[str, ...], pointer: str) -> None:
         FieldError(
             f"{pointer}/{index}",
             "unknown_scorer" if name not in SCORERS else "duplicate",
-            f"{name[:100]!r} is "
+            f"scorers.{index}: {name[:100]!r} is "
             + (f"none of {', '.join(SCORERS)}" if name not in SCORERS else "there twice"),
         )
         for index, name in enumerate(names)
@@ -229,7 +229,8 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
             FieldError(
                 f"/method/layers/{index}",
                 "no_such_layer",
-                f"{base.id} has {base.facts.layers} layers, numbered from 0; there is no {layer}",
+                f"method.layers.{index}: {base.id} has {base.facts.layers} layers, numbered from "
+                f"0; there is no {layer}",
             )
             for index, layer in enumerate(body.method.layers or ())
             if layer >= base.facts.layers

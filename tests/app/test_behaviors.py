@@ -53,6 +53,8 @@ def test_json_lines_are_an_upload_too(api: Api) -> None:
     [
         ({"text": "a"}, 422, "/40/label"),
         ({"text": "a", "label": "good"}, 422, "/40/label"),
+        ({"text": "a", "label": ["desired"]}, 422, "/40/label"),
+        ({"text": "a", "label": {}}, 422, "/40/label"),
         ("just a text", 422, "/40/label"),
         ({"text": 5, "label": "desired"}, 422, "/40/text"),
         ({"text": "a", "label": "desired", "x": 1}, 422, "/40/x"),
@@ -65,6 +67,28 @@ def test_a_wrong_line_is_pointed_to(api: Api, line: Any, status: int, pointer: s
     (error,) = answer.json()["errors"]
     assert error["pointer"] == pointer
     assert "line 41" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("line", "pointer"),
+    [
+        ('{"text": "\\ud800", "label": "desired"}', "/40/text"),
+        ('{"text": "a", "label": "desired", "weight": 1e999}', "/40/weight"),
+    ],
+)
+def test_a_line_that_no_text_and_no_number_can_hold_is_pointed_to(
+    api: Api, line: str, pointer: str
+) -> None:
+    answer = api.http.post("/v1/behaviors", content=lines() + line, headers=JSONL)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_a_line_may_not_be_nested_without_end(api: Api) -> None:
+    line = '{"label": "desired", "text": ' + "[" * 500 + "]" * 500 + "}"
+    answer = api.http.post("/v1/behaviors", content=lines() + line, headers=JSONL)
+    assert answer.status_code == 400
+    assert "nested too deeply" in answer.json()["detail"]
 
 
 def test_a_line_that_is_not_json_is_malformed(api: Api) -> None:
@@ -131,3 +155,9 @@ def test_a_preset_can_be_read_by_its_name(api: Api) -> None:
     assert api.http.delete("/v1/behaviors/formality").status_code == 404
     for nobody in ("sloth", "beh_" + "0" * 26, "_neutral"):
         assert api.http.get(f"/v1/behaviors/{nobody}").status_code == 404
+
+
+def test_a_preset_cannot_be_forgotten(api: Api) -> None:
+    answer = api.http.delete("/v1/behaviors/negativity")
+    assert answer.status_code == 404
+    assert "preset" in answer.json()["detail"]
