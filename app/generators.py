@@ -16,7 +16,14 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
 from app.errors import GenerationFailed
-from models_store.errors import CorruptArtifact, Malformed, NotFound, ScalpelError, Unavailable
+from models_store.errors import (
+    CorruptArtifact,
+    InvalidRequest,
+    Malformed,
+    NotFound,
+    ScalpelError,
+    Unavailable,
+)
 from models_store.generation import (
     Finished,
     GenerationError,
@@ -29,6 +36,7 @@ from models_store.live_state import Generator, LiveState
 _log = structlog.get_logger()
 
 _TRIES = 2
+_PASSING = ("overloaded", "no_generator")
 _LOOK_SECONDS = 0.5
 _RETRY_AFTER_SECONDS = 3
 # A generator may have others to serve first, or a base model to load; then it is silent.
@@ -79,7 +87,7 @@ class Generators:
         Raises:
             Unavailable: `no_generator`; `overloaded`.
             GenerationFailed: it broke off.
-            Malformed, NotFound, CorruptArtifact: the generator refuses the request.
+            InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses the request.
         """
         candidates = await self._candidates(request.base_model)
         begun = False
@@ -93,8 +101,12 @@ class Generators:
                 return
             except _Broken as error:
                 _log.warning("a generator failed", generator=generator.name, error=str(error))
-                if error.code == "overloaded" and not begun and number == _TRIES:
-                    raise Unavailable(str(error), code="overloaded") from error
+                if error.code in _PASSING and not begun and number == _TRIES:
+                    raise Unavailable(
+                        f"the generator {generator.name}: {error}",
+                        code=error.code,
+                        retry_after=_RETRY_AFTER_SECONDS,
+                    ) from error
                 if begun or number == _TRIES:
                     raise GenerationFailed(f"the generator broke off: {error}") from error
             finally:
@@ -167,6 +179,8 @@ class Generators:
                         raise _Broken(line.message, line.code)
                     missing -= isinstance(line, Finished)
                     yield line
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _Broken("it cannot be reached", "no_generator") from error
         except httpx.TransportError as error:
             raise _Broken(f"{type(error).__name__}: {error}") from error
         except ValidationError as error:
@@ -182,6 +196,8 @@ def _refusal(response: httpx.Response) -> Exception:
         code, message = str(body["code"]), str(body["message"])
     except (ValueError, KeyError, TypeError):
         code, message = "generation_failed", f"status {response.status_code}"
+    if code == InvalidRequest.code:
+        return InvalidRequest(message)
     kinds: dict[int, type[ScalpelError]] = {400: Malformed, 404: NotFound}
     kind = kinds.get(response.status_code)
     if kind is not None:

@@ -207,6 +207,50 @@ def test_a_wrong_message_is_pointed_to(api: Api, worker: Worker) -> None:
     assert answer.json()["error"]["param"] == "messages[1].role"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("stop", ["a", "b", "c", "d", "e"], "at most 4 items"),
+        ("prompt", [], "at least 1 item"),
+        ("prompt", [3, -1], "greater than or equal to 0"),
+    ],
+)
+def test_of_several_types_the_one_that_was_meant_is_explained(
+    api: Api, worker: Worker, field: str, value: Any, reason: str
+) -> None:
+    body = {"model": "pico", "prompt": "Once", field: value}
+    answer = api.http.post("/v1/completions", json=body)
+    assert answer.status_code == 422
+    assert reason in answer.json()["error"]["message"]
+
+
+def test_a_part_of_a_message_that_is_no_text_is_pointed_to(api: Api, worker: Worker) -> None:
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    answer = chat(api, messages=[{"role": "user", "content": [part]}])
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == "messages[0].content[0].type"
+
+
+def test_a_generator_that_cannot_be_reached_is_none(api: Api, worker: Worker) -> None:
+    with running_generator("gone") as gone:
+        gone.beat(api.services.live.client)
+    answer = chat(api)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "no_generator"
+    assert "gone" in answer.json()["error"]["message"]
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_what_a_generator_finds_wrong_with_a_prompt_is_an_invalid_request(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    generator.status = 400
+    generator.refusal = {"code": "invalid_request", "message": "the text '' has no tokens"}
+    answer = chat(api)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
 def test_without_a_generator_it_is_unavailable(api: Api, worker: Worker) -> None:
     answer = chat(api)
     assert answer.status_code == 503
