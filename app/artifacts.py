@@ -16,7 +16,7 @@ from models_store.records import Artifact
 
 WHOLE_BYTES = 32 * 2**20
 """Up to this size a file is checked before its first byte is sent."""
-_RANGE = re.compile(r"bytes=(?P<first>[0-9]*)-(?P<last>[0-9]*)")
+_RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
 
 def artifact_response(

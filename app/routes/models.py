@@ -42,10 +42,15 @@ def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
     """Any name that a completion may be asked of."""
     variant = store.variants.resolve(who.tenant, model)
     base = store.bases.get(variant.base_model)
+    if model == base.id:
+        return ModelView(id=model, created=base.work.request.created_at, owned_by=_OWNER)
+    alias = store.aliases.current(who.tenant, model)
+    edits = (store.work.read("edit", who.tenant, term.edit_id) for term in variant.terms)
+    created = [base.work.request.created_at, *(edit.request.created_at for edit in edits)]
     return ModelView(
         id=model,
-        created=base.work.request.created_at,
-        owned_by=who.tenant if variant.terms else _OWNER,
+        created=max(created) if alias is None else alias.created_at,
+        owned_by=who.tenant,
     )
 
 

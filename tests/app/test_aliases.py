@@ -125,6 +125,8 @@ def test_models_are_bases_aliases_and_edits_that_succeeded(
         f"pico:{edits[0]}",
     ]
     assert {one["object"] for one in models["data"]} == {"model"}
+    for one in models["data"]:
+        assert api.http.get(f"/v1/models/{one['id']}").json() == one
     for name in ("pico", "bot", "pico:kinder@0.5", f"pico:{edits[0]}+{edits[1]}@-2"):
         answer = api.http.get(f"/v1/models/{name}")
         assert (answer.status_code, answer.json()["id"]) == (200, name)
