@@ -191,7 +191,7 @@ def test_an_edit_whose_process_keeps_dying_is_given_up(cluster: Cluster, trap: T
 
 
 def test_an_edit_is_ended_at_its_deadline(cluster: Cluster) -> None:
-    id = cluster.submit(seconds=3, **edit_body(long=True))
+    id = cluster.submit(seconds=2, **edit_body(long=True))
     claim = cluster.claimed("edit", id)
     work = cluster.finished("edit", id)
     assert work.result is not None
