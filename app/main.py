@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         version="1",
         description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # a page of our own; the framework's loads its parts from elsewhere
         redoc_url=None,
         separate_input_output_schemas=False,
     )

@@ -1,4 +1,4 @@
-"""Pages for people: where to begin, and what each error means."""
+"""Pages for people: where to begin, what the API has, and what each error means."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app import api_page
 from app.error_catalogue import ERRORS
 
 router = APIRouter(include_in_schema=False)
@@ -19,6 +20,18 @@ _FOLDER = Path(__file__).parent.parent / "pages"
 @router.get("/", response_class=HTMLResponse)
 def landing(request: Request) -> HTMLResponse:
     return _page("landing.html", url=str(request.base_url).rstrip("/"))
+
+
+@router.get("/docs", response_class=HTMLResponse)
+def docs(request: Request) -> HTMLResponse:
+    document = request.app.openapi()
+    described = api_page.schemas(document)
+    return _page(
+        "docs.html",
+        calls=api_page.calls(document),
+        schemas=described,
+        names={schema.name for schema in described},
+    )
 
 
 @router.get("/docs/errors", response_class=HTMLResponse)
