@@ -30,14 +30,14 @@ _REDIS_PAUSE_SECONDS = 0.5
 def main() -> int:
     settings = Settings()
     logs.configure()
-    preload()
     try:
-        connection = _redis(settings)
+        live = connect(settings)
     except ScalpelError as error:
         print(f"scalpel: {error.message}", file=sys.stderr)
         return 1
-    worker = EditorWorker(settings, connection)
-    heartbeat = Heartbeat(connect(settings), f"{EDITORS}{worker.name}", lambda: worker.description)
+    preload()
+    worker = EditorWorker(settings, _redis(settings))
+    heartbeat = Heartbeat(live, f"{EDITORS}{worker.name}", lambda: worker.description)
     worker.on_change = heartbeat.beat
     worker.on_drain = heartbeat.stop
     _log.info("editor ready", name=worker.name, pool=settings.pool)
@@ -47,11 +47,7 @@ def main() -> int:
 
 
 def _redis(settings: Settings) -> redis.Redis:
-    """A client for RQ, once Redis answers: RQ itself gives up at once when it does not.
-
-    Raises:
-        Unavailable: no Redis is set up.
-    """
+    """A client for RQ, once Redis answers: RQ itself gives up at once when it does not."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     waited = False
     while True:
