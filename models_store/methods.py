@@ -15,7 +15,7 @@ Factor = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
 class _Method(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ModelSurgery(_Method):
@@ -77,7 +77,7 @@ Method = Annotated[ModelSurgery | Bias, Field(discriminator="type")]
 class Limits(BaseModel):
     """How much harm an edit may do."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_kl: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.1
     """Mean KL(base ‖ edited) on neutral text, in nats a token."""

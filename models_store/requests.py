@@ -16,7 +16,7 @@ MAX_METADATA = 16
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _named_or_in_place(value: Any) -> str:

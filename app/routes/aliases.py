@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute
 class AliasBody(BaseModel):
     """What an alias is to stand for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: VariantField
     without_parents: bool = False

@@ -29,7 +29,7 @@ Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
 class CompareBody(BaseModel):
     """What to compare on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PROMPTS)]
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1, max_length=MAX_STRENGTHS)] = (
