@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
-from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, verdict
+from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, kind_of, verdict
 from app.keeper.sweep import sweep
 from models_store import redis_keys
 from models_store.doorbell import Doorbell, Ring
@@ -31,7 +31,7 @@ from models_store.live import (
     leases_seen,
 )
 from models_store.objects import ObjectStore
-from models_store.records import AttemptEnd, Claim, ErrorInfo, Marker
+from models_store.records import AttemptEnd, Claim, ErrorInfo
 from models_store.settings import Settings
 from models_store.work import Place, Work, WorkStore
 
@@ -208,13 +208,15 @@ class Keeper:
 
     def _list_open(self) -> None:
         """Bring what is remembered in line with the markers."""
-        objects = self._store.objects
-        found = {info.path.rpartition("/")[2]: info.path for info in objects.files("open")}
+        found = {}
+        for info in self._store.objects.files("open"):
+            _, tenant, id = info.path.split("/", 2)
+            # What the marker says inside is in its name too, so even an empty one counts.
+            kind = kind_of(id)
+            if kind is not None:
+                found[id] = Place(kind, tenant, id)
         for id in found.keys() - self._open.keys():
-            marker = objects.read_record(found[id], Marker)
-            if marker is not None:
-                tenant = found[id].split("/")[1]
-                self._open[id] = _Open(Place(marker.kind, tenant, id))
+            self._open[id] = _Open(found[id])
         new = [id for id, entry in self._open.items() if entry.work is None]
         for id, ring in self._doorbell.rings(new).items():
             self._open[id].ring = ring

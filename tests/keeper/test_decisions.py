@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, verdict
+from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, kind_of, verdict
+from models_store.ids import new_id
 from models_store.live import DeathNotice, LeaseSeen
 from models_store.methods import Bias
 from models_store.records import AttemptEnd, Claim, EditSettings, Outcome, WorkRequest
@@ -44,6 +45,18 @@ def work(*ends: tuple[Outcome, bool], deadline: float = 3600, ended_at: float = 
         ),
         None,
     )
+
+
+@pytest.mark.parametrize("kind", ["edit", "export", "base_model"])
+def test_an_id_tells_what_kind_of_work_it_is(kind: str) -> None:
+    assert kind_of(new_id(kind)) == kind
+
+
+@pytest.mark.parametrize(
+    "id", ["", "edit_", "edit_short", new_id("behavior"), f"x{new_id('edit')}", "edit_" + "é" * 26]
+)
+def test_what_is_no_id_of_work_has_no_kind(id: str) -> None:
+    assert kind_of(id) is None
 
 
 def test_an_attempt_with_a_lease_is_alive_however_long_it_takes() -> None:

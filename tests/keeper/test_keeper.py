@@ -301,6 +301,20 @@ def test_a_marker_whose_work_is_not_there_yet_is_left_alone(
     assert store.objects.info(place.marker) is not None
 
 
+def test_odd_things_among_the_markers_do_not_stop_the_keeper(
+    keeper: Keeper, world: World, store: WorkStore
+) -> None:
+    place, empty = world.submit(), world.submit()
+    store.objects.put(empty.marker, b"")
+    store.objects.create("open/default/notes.txt", b"hello")
+    unreadable = world.submit()
+    store.objects.put(f"{unreadable.folder}/request.json", b"{")
+    for name in ("editor-1", "editor-2", "editor-3"):
+        world.editor(name)
+    keeper.look()
+    assert sorted(world.queue()) == sorted(f"{one.id}-1-1" for one in (place, empty))
+
+
 def test_the_process_of_canceled_work_is_stopped_until_its_lease_is_gone(
     keeper: Keeper, world: World, client: redis.Redis
 ) -> None:
