@@ -40,11 +40,17 @@ def behavior_from_lines(data: bytes, name: str) -> Behavior:
     if len(lines) > _MAX_LINES:
         raise InvalidRequest(f"{len(lines)} lines; at most {_MAX_LINES} are allowed")
     for number, line in lines:
-        item = parse_json(line, f"line {number + 1}", at=(number,))
+        try:
+            item = parse_json(line, f"line {number + 1}")
+        except InvalidRequest as error:
+            problems += [
+                _on_line(number, one.pointer, one.code, one.detail) for one in error.errors
+            ]
+            continue
         label = item.pop("label", None) if isinstance(item, dict) else None
         if not isinstance(label, str) or label not in parts:
-            detail = f"line {number + 1}: label must be one of {', '.join(parts)}"
-            problems.append(FieldError(f"/{number}/label", "invalid_label", detail))
+            detail = f"label must be one of {', '.join(parts)}"
+            problems.append(_on_line(number, "/label", "invalid_label", detail))
             continue
         origin[label, len(parts[label])] = number
         parts[label].append(item)
@@ -65,10 +71,13 @@ def _at_lines(error: InvalidRequest, origin: dict[tuple[str, int], int]) -> Inva
         _, part, *rest = one.pointer.split("/")
         label = "prompt" if part == "prompts" else part
         if rest and rest[0].isdigit() and (label, int(rest[0])) in origin:
-            number = origin[label, int(rest[0])]
-            pointer = "/".join(["", str(number), *rest[1:]])
             detail = one.detail.removeprefix(f"{part}.{rest[0]}").lstrip(".: ")
-            moved.append(FieldError(pointer, one.code, f"line {number + 1}: {detail}"))
+            pointer = "".join(f"/{step}" for step in rest[1:])
+            moved.append(_on_line(origin[label, int(rest[0])], pointer, one.code, detail))
         else:
             moved.append(one)
     return InvalidRequest(moved[0].detail, errors=moved)
+
+
+def _on_line(number: int, pointer: str, code: str, detail: str) -> FieldError:
+    return FieldError(f"/{number}{pointer}", code, f"line {number + 1}: {detail}")

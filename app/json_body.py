@@ -65,12 +65,8 @@ def require_type(request: Request, subtype: str) -> None:
         )
 
 
-def parse_json(data: bytes, name: str = "the body", at: tuple[str | int, ...] = ()) -> Any:
+def parse_json(data: bytes, name: str = "the body") -> Any:
     """The JSON value.
-
-    Args:
-        name: what the data is, for messages.
-        at: the steps that lead to it, for pointers.
 
     Raises:
         Malformed: it is not JSON.
@@ -99,7 +95,7 @@ def parse_json(data: bytes, name: str = "the body", at: tuple[str | int, ...] = 
         raise Malformed(f"{name} {what}") from None
     except RecursionError:
         raise Malformed(f"{name} is nested too deeply") from None
-    problems = _unfit(value, at) if odd else []
+    problems = _unfit(value) if odd else []
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)
     return value
@@ -123,10 +119,10 @@ def validated(adapter: TypeAdapter[Any], data: bytes, sent: Any) -> Any:
         raise InvalidRequest(problems[0].detail, errors=problems) from None
 
 
-def _unfit(value: Any, at: tuple[str | int, ...]) -> list[FieldError]:
+def _unfit(value: Any) -> list[FieldError]:
     """What JSON's grammar lets through, but no text and no number can hold."""
     found = []
-    left: list[tuple[tuple[str | int, ...], Any]] = [(at, value)]
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     while left:
         path, one = left.pop()
         if isinstance(one, float) and not math.isfinite(one):

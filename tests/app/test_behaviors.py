@@ -82,6 +82,7 @@ def test_a_line_that_no_text_and_no_number_can_hold_is_pointed_to(
     answer = api.http.post("/v1/behaviors", content=lines() + line, headers=JSONL)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    assert answer.json()["detail"].startswith(f"line 41: {pointer.rpartition('/')[2]}: ")
 
 
 def test_a_line_may_not_be_nested_without_end(api: Api) -> None:
