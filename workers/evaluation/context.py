@@ -40,7 +40,7 @@ class EvaluationPlan:
     controls: tuple[Kind, ...] = ("random_direction", "random_region")
     control_prompts: int = 80
     control_samples: int = 1
-    control_neutral_each: int = 10
+    control_neutral_each: int = 16
     """Calibration texts that controls are scaled on, so many of each kind."""
     resamples: int = RESAMPLES
     shown: int = 8
