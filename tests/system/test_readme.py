@@ -46,7 +46,7 @@ def test_the_comparison_has_one_text_a_strength(readme_run: ReadmeRun) -> None:
 
 
 def test_the_completion_streams_to_its_end(readme_run: ReadmeRun) -> None:
-    assert '"object":"chat.completion.chunk"' in readme_run.output
+    assert '"object": "chat.completion.chunk"' in readme_run.output
     assert "data: [DONE]" in readme_run.output
 
 
