@@ -38,7 +38,7 @@ _ALL = (
     ),
     ScorerInfo(
         name="char-ngrams",
-        measures="likeness to the undesired texts, by runs of letters, with another kind of classifier",
+        measures="likeness to the undesired texts, by runs of letters, classified another way",
         licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
         trained_on="the same texts as tfidf, so the two are related and may err alike",
         threshold=0.5,
