@@ -53,7 +53,15 @@ def test_an_id_tells_what_kind_of_work_it_is(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["", "edit_", "edit_short", new_id("behavior"), f"x{new_id('edit')}", "edit_" + "é" * 26]
+    "id",
+    [
+        "",
+        "edit_",
+        "edit_short",
+        "beh_01M86MF7Z6K16E8DPJFKCVCFJP",
+        "xedit_01M86MF7Z6K16E8DPJFKCVCFJP",
+        "edit_" + "é" * 26,
+    ],
 )
 def test_what_is_no_id_of_work_has_no_kind(id: str) -> None:
     assert kind_of(id) is None
