@@ -99,22 +99,16 @@ def _receipt(console: Console, report: dict[str, Any]) -> None:
     for heading in ("measured on texts that no choice had seen", "base", "edited", "change, 95 %"):
         table.add_column(heading)
     for effect in report["effects"]:
-        rate, change = effect["rate"], effect["rate"]["difference"]
-        table.add_row(
-            f"undesired by {effect['scorer']}",
-            f"{rate['base']:.1%}",
-            f"{rate['edited']:.1%}",
-            f"{change['value']:+.1%}  [{change['low']:+.1%}, {change['high']:+.1%}]",
-        )
+        table.add_row(f"undesired by {effect['scorer']}", *_contrast(effect["rate"]))
     for control in report["controls"]:
-        lead = control["effects"][0]["rate"]
-        change = lead["difference"]
-        table.add_row(
-            f"control: {control['kind'].replace('_', ' ')}, KL {control['kl']:.3f}",
-            f"{lead['base']:.1%}",
-            f"{lead['edited']:.1%}",
-            f"{change['value']:+.1%}  [{change['low']:+.1%}, {change['high']:+.1%}]",
-        )
+        name = control["kind"].replace("_", " ")
+        for effect in control["effects"]:
+            label = f"{name} instead, by {effect['scorer']}, on some prompts"
+            table.add_row(label, *_contrast(effect["rate"]))
+        against = _interval(control["versus_edit"])
+        table.add_row(f"the edit against the {name}, same prompts", "", "", against)
+    console.print()
+    console.print(table)
     damage = report["damage"]
     console.print()
     console.print(table)
@@ -127,6 +121,14 @@ def _receipt(console: Console, report: dict[str, Any]) -> None:
         f"{report['cost']['peak_memory_bytes'] / 1e9:.1f} GB at most."
     )
     console.print(f"Verdict: {report['verdict']['sentence']}")
+
+
+def _contrast(rate: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{rate['base']:.1%}", f"{rate['edited']:.1%}", _interval(rate["difference"])
+
+
+def _interval(change: dict[str, float]) -> str:
+    return f"{change['value']:+.1%}  [{change['low']:+.1%}, {change['high']:+.1%}]"
 
 
 def _how_to_repeat(console: Console, edit: dict[str, Any]) -> None:
