@@ -290,27 +290,6 @@ def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
     assert math.isclose(term.norm, float(dense.norm()), rel_tol=1e-5)
 
 
-def test_texts_given_in_place_are_counted_and_not_copied(
-    base: BaseModel, evaluation: Evaluation
-) -> None:
-    body = {
-        "base_model": "pico",
-        "behavior": {"name": "kinder", "undesired": ["a", "b"], "desired": ["c"], "scorers": ["x"]},
-        "preserve": ["d"],
-    }
-    report, _ = _report(base, evaluation, body)
-    assert report.provenance.request == {
-        "base_model": "pico",
-        "behavior": {
-            "name": "kinder",
-            "undesired": "2 items",
-            "desired": "1 items",
-            "scorers": ["x"],
-        },
-        "preserve": "1 items",
-    }
-
-
 def test_every_figure_of_the_damage_is_finite(evaluation: Evaluation) -> None:
     figures = [
         value

@@ -127,23 +127,8 @@ def _provenance(
         delta_bytes=made.delta_bytes,
         versions=versions(),
         decoding=evaluation.decoding,
-        request=_without_texts(request.body),
+        request=request.body if isinstance(request.body, dict) else {},
     )
-
-
-def _without_texts(body: JsonValue) -> dict[str, JsonValue]:
-    """The body as it was sent; of texts given in place only their number is kept."""
-    whole = dict(body) if isinstance(body, dict) else {}
-    behavior = whole.get("behavior")
-    if isinstance(behavior, dict):
-        whole["behavior"] = {name: _short(name, value) for name, value in behavior.items()}
-    return {name: _short(name, value) for name, value in whole.items()}
-
-
-def _short(name: str, value: JsonValue) -> JsonValue:
-    if isinstance(value, list) and name in ("undesired", "desired", "prompts", "preserve"):
-        return f"{len(value)} items"
-    return value
 
 
 def _term(term: Term) -> TermReport:
