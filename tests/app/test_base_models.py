@@ -11,8 +11,9 @@ import pytest
 from models_store.catalogue import SMOLLM2
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
-from tests.app.worker import FINGERPRINT, Worker, edit_body
+from tests.app.worker import Worker, edit_body
 from tests.services import Api, running_api
+from tests.store.make import FINGERPRINT
 
 SOURCE = {"type": "folder", "path": "/weights/new"}
 

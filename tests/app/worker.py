@@ -20,8 +20,7 @@ from models_store.delta import Delta, DeltaTerm, dump_delta
 from models_store.live import attempt_lease
 from models_store.records import Artifact, AttemptEnd, ErrorInfo, Kind, json_object
 from models_store.work import SHARED_TENANT, Place
-
-FINGERPRINT = "sha256:" + "ab" * 32
+from tests.store.make import FACTS, FINGERPRINT
 
 
 def small_delta(seed: int = 0) -> bytes:
@@ -63,20 +62,7 @@ class Worker:
         self.end_registration(work.id, **facts)
 
     def end_registration(self, id: str, **facts: Any) -> None:
-        known = BaseFacts.model_validate(
-            {
-                "fingerprint": FINGERPRINT,
-                "architecture": "llama",
-                "layers": 2,
-                "hidden_size": 32,
-                "parameters": 20_000,
-                "dtype": "float32",
-                "chat_template": True,
-                "context_length": 128,
-                "bytes": 80_000,
-                **facts,
-            }
-        )
+        known = BaseFacts.model_validate({**FACTS, **facts})
         place = Place("base_model", SHARED_TENANT, id)
         self._end(place, outcome_data=json_object(known))
 

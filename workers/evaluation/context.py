@@ -53,15 +53,6 @@ class EvaluationPlan:
 
 
 STANDARD = EvaluationPlan()
-QUICK = EvaluationPlan(
-    test_prompts=100,
-    generated_tokens=3_200,
-    neutral_each=20,
-    heldout_texts=30,
-    fluency_prompts=40,
-    controls=("random_direction",),
-    control_prompts=40,
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ import contextlib
 import hmac
 from collections.abc import AsyncIterator
 
-import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -24,8 +23,6 @@ from models_store.generation import Finished, GenerationError, GenerationRequest
 from workers.generator.engine import Engine, Job, Line
 from workers.generator.jobs import prepare
 from workers.generator.shelf import Shelf
-
-_log = structlog.get_logger()
 
 _STATUS: dict[type[ScalpelError], int] = {
     InvalidRequest: 400,
