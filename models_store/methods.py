@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Factor = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 """Bounded, so that a product with it is still a number in fp32."""
+
+
+def _different(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if not layers or len(set(layers)) != len(layers):
+        raise ValueError("layers must be a non-empty list without repeats")
+    return layers
+
+
+Layers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=256), AfterValidator(_different)
+]
+"""Numbers of layers, from 0."""
 
 
 class _Method(BaseModel):
@@ -54,7 +66,7 @@ class Bias(_Method):
     """
 
     type: Literal["bias"] = "bias"
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)] | None = None
+    layers: Layers | None = None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
     scale: Factor | None = None
     """Multiple of the difference of means; by default found from `limits.max_kl`."""
@@ -62,16 +74,53 @@ class Bias(_Method):
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
-    @model_validator(mode="after")
-    def _different_layers(self) -> Bias:
-        if self.layers is not None and (
-            not self.layers or len(set(self.layers)) != len(self.layers)
-        ):
-            raise ValueError("layers must be a non-empty list without repeats")
-        return self
+
+class Natural(_Method):
+    """Rank-one natural gradient of the gates, toward desired and away from undesired texts.
+
+    Needs a backward pass over the texts, and over neutral text once for each base model. Scaled
+    as `bias` is.
+    """
+
+    type: Literal["natural"] = "natural"
+    layers: Layers | None = None
+    """Layers whose gate is edited; by default all of them."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of all gate rows that is kept, those that matter most."""
+    damping: Annotated[float, Field(gt=0, le=100)] = 0.03
+    """Of both factors of the curvature, as a share of the mean of their diagonals."""
+    scale: Factor | None = None
+    """Multiple of the step; by default found from `limits.max_kl`."""
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
-Method = Annotated[ModelSurgery | Bias, Field(discriminator="type")]
+class Attribution(_Method):
+    """The gate rows whose gradient says that they matter, moved along the whitened difference of
+    means at the gate's input: closest to the paper's form. Scaled as `bias` is.
+    """
+
+    type: Literal["attribution"] = "attribution"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.0465
+    """Share of all gate rows that are edited."""
+    damping: Annotated[float, Field(gt=0, le=100)] = 0.05
+    """Of the whitening, as a share of the mean of the moment matrix' diagonal."""
+    scale: Factor | None = None
+    """Multiple of the step; by default found from `limits.max_kl`."""
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+
+
+class Auto(_Method):
+    """Tries methods, layers, scales and pairs, and keeps what does most within the limits."""
+
+    type: Literal["auto"] = "auto"
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+
+
+FixedMethod = ModelSurgery | Bias | Natural | Attribution
+"""A method that makes one edit, as opposed to a search."""
+Method = Annotated[ModelSurgery | Bias | Natural | Attribution | Auto, Field(discriminator="type")]
+Effort = Literal["quick", "standard", "thorough"]
+"""How much is tried and measured."""
 
 
 class Limits(BaseModel):
@@ -81,3 +130,9 @@ class Limits(BaseModel):
 
     max_kl: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.1
     """Mean KL(base ‖ edited) on neutral text, in nats a token."""
+    max_perplexity_ratio: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] = 1.12
+    """Perplexity of neutral text, edited over base."""
+    max_domain: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.25
+    """Rise of the negative log-likelihood of the base's own desired text, nats a token."""
+    max_fluency: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.25
+    """Rise of another model's negative log-likelihood of what is generated, nats a token."""

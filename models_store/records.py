@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models_store.behaviors import BehaviorRef
 from models_store.catalogue import BaseModelSpec
-from models_store.methods import Limits, Method
+from models_store.methods import Effort, Limits, Method
 from models_store.objects import Record
 
 Kind = Literal["edit", "export", "base_model"]
@@ -61,11 +61,15 @@ class EditSettings(_Part):
     kind: Literal["edit"] = "edit"
     method: Method
     limits: Limits = Limits()
+    effort: Effort = "standard"
+    suites: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     suffix: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     on_top_of: Variant | None = None
     """The variant it is fitted on, where that is not the base."""
+    reproduces: str | None = None
+    """The edit that this one repeats, of the same tenant."""
 
 
 class ExportSettings(_Part):

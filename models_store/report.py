@@ -12,9 +12,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from models_store.behaviors import BehaviorRef
+from models_store.methods import Effort
 from models_store.scorers import ScorerInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Part(BaseModel):
@@ -69,6 +70,8 @@ class ScorerCard(_Part):
     """Whether the AUC is good enough (0.75) to draw conclusions from."""
     agreement: float
     """Share of generated texts on which it and the leading scorer say the same."""
+    contamination: str | None = None
+    """Why its word counts for less: what it learned from, or shares with what it judges."""
 
 
 class TextQuality(_Part):
@@ -81,6 +84,30 @@ class TextQuality(_Part):
     mean_tokens: float
     ended: float
     """Share of generations that the model ended by itself within the limit."""
+
+
+class PointEffect(_Part):
+    scorer: str
+    base: float
+    edited: float
+    low: float
+    high: float
+
+
+class PointDamage(_Part):
+    kl: float
+    perplexity_ratio: float | None
+    domain: float | None
+    fluency: float | None
+    distinct2_ratio: float | None
+
+
+class Preserved(_Part):
+    """One of the items that were to stay as they are."""
+
+    text: str
+    """Its first characters."""
+    kl: float
 
 
 class Damage(_Part):
@@ -96,24 +123,43 @@ class Damage(_Part):
     perplexity_ratio: Interval
     """Perplexity of neutral text under the edited model over that under the base."""
     domain: Interval | None
-    """Rise of the negative log-likelihood of held-out desired texts, nats a token."""
+    """What the limit is judged on: rise of the negative log-likelihood of desired text, nats a
+    token; on the base's own samples where there are enough, else on held-out texts."""
+    domain_source: Literal["samples", "heldout"] | None = None
+    domain_samples: Interval | None = None
+    """On the base's own continuations of the prompts that the leading scorer calls desired."""
+    domain_heldout: Interval | None = None
+    """On held-out desired texts of the behaviour."""
     fluency: Interval
-    """Negative log-likelihood under the base of edited generations, minus that of its own."""
+    """Negative log-likelihood of edited generations minus that of the base's, nats a token, where
+    the leading scorer calls both desired."""
+    fluency_reader: str | None = None
+    """The base model that reads them: another one where there is one."""
+    fluency_pairs: int = 0
     base: TextQuality
     edited: TextQuality
     distinct2_ratio: float
+    kl_preserve: Interval | None = None
+    """Mean KL on the items to preserve; None without any."""
+    preserve_worst: tuple[Preserved, ...] = ()
+    """The ten that changed most."""
+
+
+ControlKind = Literal[
+    "random_direction", "random_region", "prompt_only", "paper_alpha", "paper_equal_kl"
+]
 
 
 class Control(_Part):
-    """A rival edit of the same size that should do less, if the edit does what it says."""
+    """A rival of the edit, which should do less if the edit does what it says."""
 
-    kind: Literal["random_direction", "random_region"]
+    kind: ControlKind
     draw: int
     scale: float
     """Factor on the rival's coefficients that brought its KL nearest to the edit's."""
     kl: float
-    target_kl: float
-    """Of the edit itself, on the same calibration texts."""
+    target_kl: float | None
+    """Of the edit itself, on the same calibration texts; None where it was not matched."""
     matched: bool
     """Whether the two differ by 10 % at most."""
     evaluations: int
@@ -121,6 +167,95 @@ class Control(_Part):
     """On some of the test prompts; `edited` is the rival."""
     versus_edit: Interval
     """The edit's rate by the leading scorer minus the rival's, on the same prompts."""
+    wording: str | None = None
+    """What the prompts began with, where the rival is a prompt."""
+
+
+class Dose(_Part):
+    """The edit at another strength."""
+
+    strength: float
+    damage: PointDamage
+    effects: tuple[Effect, ...] = ()
+    """In thorough receipts."""
+
+
+class SideEffect(_Part):
+    """What a scorer of another trait says of the same generations."""
+
+    name: str
+    measures: str
+    of: Contrast
+
+
+class LongForm(_Part):
+    """Longer generations than those that are scored otherwise."""
+
+    kind: Literal["long", "three_turns"]
+    prompts: int
+    max_new_tokens: int
+    effects: tuple[Effect, ...]
+    base: TextQuality
+    edited: TextQuality
+
+
+class Selectivity(_Part):
+    """How the likelihood of held-out texts moved; it does not rank methods as generation does."""
+
+    undesired: Interval
+    """Rise of the negative log-likelihood of undesired texts, nats a token."""
+    desired: Interval
+    difference: Interval
+    """The first minus the second."""
+
+
+class Trait(_Part):
+    """One trait in all four combinations of an edit and what it is on top of."""
+
+    behavior: str
+    scorer: str
+    prompts: int
+    base: float
+    """Share of undesired generations without either."""
+    parents: float
+    edit: float
+    """With the edit alone."""
+    both: float
+    interaction: Interval
+    """(both - parents) - (edit - base): 0 where the two do not interfere."""
+
+
+class SuiteMetric(_Part):
+    name: str
+    higher_is_better: bool
+    of: Contrast
+    items: int
+
+
+class SuiteResult(_Part):
+    """A standard suite, run on the base and on the edit."""
+
+    name: str
+    protocol: str
+    data: str
+    """Where the operator's data are from, with their digest."""
+    metrics: tuple[SuiteMetric, ...]
+    seconds: float
+
+
+class Reproduction(_Part):
+    """How an edit compares with the one that it repeats."""
+
+    edit_id: str
+    bit_equal: bool
+    """The two deltas have the same digest."""
+    terms_sha256: str
+    """Of the earlier one."""
+    environment: tuple[str, ...]
+    """What differs between the two: threads, versions, dtype, CPU; empty where nothing does."""
+    inside: tuple[str, ...]
+    """Figures of the new receipt that lie in the intervals of the earlier one."""
+    outside: tuple[str, ...]
 
 
 class ProbeReport(_Part):
@@ -210,6 +345,10 @@ class Cost(_Part):
     threads: int
     device: str
     dtype: str
+    cpu_capability: str | None = None
+    """Instruction set that torch uses, such as AVX512."""
+    cached: tuple[str, ...] = ()
+    """What had been computed before and was only read."""
 
 
 class Provenance(_Part):
@@ -235,19 +374,55 @@ class Verdict(_Part):
     """The receipt in one sentence."""
 
     sentence: str
+    success: bool = False
+    """Every scorer's interval excludes zero on the desired side, and the edit beats the random
+    direction."""
     distinguishable: bool
     """Every scorer's interval excludes zero on the desired side."""
+    beats_random_direction: bool | None = None
+    """None where there was no such control."""
     within_limits: bool
+    exceeded: tuple[str, ...] = ()
+    """Names of the limits that are exceeded."""
     underpowered: bool
     """Fewer than 40 test prompts."""
     smallest_visible: float
     """The smallest change of the leading rate that this many prompts could have shown."""
 
 
+class Candidate(_Part):
+    """One candidate of a search, on validation prompts."""
+
+    index: int
+    """Of the point: its delta can be served and exported."""
+    method: str
+    label: str
+    """Method and place in words, such as `bias, layers 14, 17, 20`."""
+    scale: float
+    prompts: int
+    """Validation prompts that it was last measured on."""
+    effects: tuple[Effect, ...]
+    gain_low: float
+    """Lower bound of the gain by the leading scorer: what selects."""
+    damage: PointDamage
+    exceeded: tuple[str, ...]
+    selected: bool
+    relative_alpha: float | None = None
+    seconds: float = 0.0
+
+
+class Search(_Part):
+    """How the edit was chosen."""
+
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[str, ...] = ()
+    """Candidates that were not measured, each with why."""
+
+
 class Report(_Part):
     """All that is known about an edit when it is done."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     verdict: Verdict
     provenance: Provenance
     method: MethodReport
@@ -263,26 +438,20 @@ class Report(_Part):
     samples: tuple[Sample, ...]
     """Drawn at random by the seed, not picked."""
     cost: Cost
+    effort: Effort = "standard"
+    search: Search | None = None
+    """None where the method makes one edit."""
+    doses: tuple[Dose, ...] = ()
+    side_effects: tuple[SideEffect, ...] = ()
+    long_form: tuple[LongForm, ...] = ()
+    selectivity: Selectivity | None = None
+    composition: tuple[Trait, ...] = ()
+    suites: tuple[SuiteResult, ...] = ()
+    reproduction: Reproduction | None = None
 
     @property
     def leading(self) -> Effect:
         return self.effects[0]
-
-
-class PointEffect(_Part):
-    scorer: str
-    base: float
-    edited: float
-    low: float
-    high: float
-
-
-class PointDamage(_Part):
-    kl: float
-    perplexity_ratio: float | None
-    domain: float | None
-    fluency: float | None
-    distinct2_ratio: float | None
 
 
 class Point(_Part):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from models_store.behaviors import MAX_PRESERVED, Behavior
 from models_store.ids import SUFFIX_PATTERN
 from models_store.items import Item
-from models_store.methods import Bias, Limits, Method
+from models_store.methods import Bias, Effort, Limits, Method
 from models_store.records import ExportFormat
 
 MAX_METADATA = 16
@@ -40,6 +40,8 @@ class EditBody(_Body):
     """What to change: a preset's name, an uploaded behaviour's id, or the texts themselves."""
     method: Method = Bias()
     limits: Limits = Limits()
+    effort: Effort = "standard"
+    """How much is tried and measured: minutes, ten minutes, or as long as it takes."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     suffix: Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")] | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
@@ -49,6 +51,8 @@ class EditBody(_Body):
     """Yours, to find it by."""
     preserve: Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)] = ()
     """What must not change: held to the limits as well."""
+    suites: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Standard suites to run on the base and on the edit, by name."""
     on_top_of: VariantField | None = None
     """A variant of the same base model that the edit is fitted on, in place of the base."""
 
