@@ -25,6 +25,7 @@ class Decoding:
     """Continuations of each prompt."""
     temperature: float = 0.8
     top_k: int = 40
+    top_p: float = 1.0
 
     def row_seed(self, prompt: int, sample: int) -> int:
         """Seed of one continuation's random stream: no arm and no batch mate changes it."""
@@ -91,6 +92,7 @@ def generate_arm(
                 max_new_tokens=decoding.max_new_tokens,
                 temperature=decoding.temperature,
                 top_k=decoding.top_k,
+                top_p=decoding.top_p,
                 seeds=[decoding.row_seed(*row) for row in some],
                 side=side,
             )
