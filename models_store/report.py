@@ -175,7 +175,8 @@ class Dose(_Part):
     """The edit at another strength."""
 
     strength: float
-    damage: PointDamage
+    damage: PointDamage | None
+    """None where the model gives no numbers any more."""
     effects: tuple[Effect, ...] = ()
     """In thorough receipts."""
 
@@ -186,6 +187,8 @@ class SideEffect(_Part):
     name: str
     measures: str
     of: Contrast
+    unit: Literal["share", "tokens"] = "share"
+    """Of `of`: the share of generations that count, or a mean number of tokens."""
 
 
 class LongForm(_Part):

@@ -1,0 +1,51 @@
+"""The edit at other strengths than the one that is reported, since people will use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from models_store.errors import EditFailed
+from models_store.report import Dose, Effect, PointDamage
+from workers.evaluation.progress import Progress
+from workers.surgery.terms import Term
+
+STRENGTHS = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+
+
+class QuickMeter(Protocol):
+    """What measures the damage of an edit without generating text."""
+
+    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> PointDamage:
+        """Damage of the edit at a strength; `EditFailed` where the model no longer computes."""
+        ...
+
+
+def doses(
+    meter: QuickMeter,
+    terms: Sequence[Term],
+    strengths: Sequence[float] = STRENGTHS,
+    *,
+    effects: Callable[[float], tuple[Effect, ...]] | None = None,
+    progress: Progress,
+) -> tuple[Dose, ...]:
+    """Measure an edit at several strengths, each on the same texts.
+
+    Args:
+        terms: the edit at strength 1.
+        effects: generates at a strength and scores; None: damage only.
+
+    Returns:
+        One dose a strength, in the order given. One at which the model gives no numbers any more
+        has neither damage nor effects.
+    """
+    made = []
+    for index, strength in enumerate(strengths):
+        try:
+            damage = meter.quick(terms, strength)
+            seen = () if effects is None else effects(strength)
+            made.append(Dose(strength=strength, damage=damage, effects=seen))
+        except EditFailed:
+            made.append(Dose(strength=strength, damage=None))
+        progress((index + 1) / len(strengths))
+    return tuple(made)
