@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from app.services import Services
 from models_store.behaviors import BehaviorRef
 from models_store.live_state import Progress
-from models_store.methods import Limits, Method
+from models_store.methods import Effort, Limits, Method
 from models_store.queue_line import QueueLine
 from models_store.records import EditSettings, Outcome, Stage, Status
 from models_store.variants import variant_name
@@ -80,9 +80,13 @@ class EditView(View):
     behavior: EditBehavior
     method: Method
     limits: Limits
+    effort: Effort
     seed: int
     suffix: str | None
     on_top_of: str | None
+    suites: tuple[str, ...]
+    reproduces: str | None
+    """The edit that this one repeats."""
     metadata: dict[str, str]
     created_at: int
     started_at: int | None
@@ -132,9 +136,12 @@ def _view(work: Work, progress: Progress | None, line: QueueLine | None, points:
         behavior=EditBehavior.of(request.behavior),
         method=settings.method,
         limits=settings.limits,
+        effort=settings.effort,
         seed=settings.seed,
         suffix=settings.suffix,
         on_top_of=settings.on_top_of.name if settings.on_top_of is not None else None,
+        suites=settings.suites,
+        reproduces=settings.reproduces,
         metadata=settings.metadata,
         created_at=request.created_at,
         started_at=int(work.claims[0].claimed_at) if work.claims else None,

@@ -14,7 +14,7 @@ from models_store.base_ids import BaseModels, ReadyBase, registration
 from models_store.behavior_library import BehaviorLibrary, Found
 from models_store.behaviors import checked, reference, to_lines
 from models_store.catalogue import BaseModelSpec
-from models_store.errors import FieldError, InvalidRequest, NotFound
+from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound
 from models_store.idempotency import IdempotencyKey, IdempotentKind
 from models_store.items import ChatItem, Item
 from models_store.methods import Bias
@@ -29,8 +29,16 @@ from models_store.records import (
 from models_store.requests import EditBody, ExportBody
 from models_store.reservations import Reservations
 from models_store.scorers import SCORERS
-from models_store.variants import MAX_TERMS, InvalidVariant, UnknownVariant, Variants, suffix_key
-from models_store.work import SHARED_TENANT, Work, WorkStore
+from models_store.variants import (
+    MAX_TERMS,
+    InvalidVariant,
+    UnknownVariant,
+    Variants,
+    parents_of,
+    require_report,
+    suffix_key,
+)
+from models_store.work import SHARED_TENANT, Place, Work, WorkStore
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,23 @@ class Submitted:
     """An earlier request with the same key had made it."""
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What a request for an edit names, found and fit for use."""
+
+    base: ReadyBase
+    found: Found
+    on_top_of: Variant | None
+
+
 class Submission:
     """Puts edits, exports and registrations in.
 
     Raises (all methods):
         InvalidRequest: the request cannot be carried out; every wrong field is named.
         Conflict: `idempotency_key_reused`, `base_model_not_ready`, `edit_not_finished`,
-            `suffix_taken`, `base_model_exists`.
-        NotFound: `no_delta`, an edit that the request names ended without one.
+            `suffix_taken`, `base_model_exists`, `base_model_changed`, `parents_missing`.
+        NotFound: `no_delta`, `no_report`: an edit that the request names ended without one.
     """
 
     def __init__(
@@ -81,10 +98,8 @@ class Submission:
         earlier = self._earlier("edit", sender.tenant, sender.key)
         if earlier is not None:
             return earlier
-        base = self._bases.ready(body.base_model)
-        found = self._behavior(sender.tenant, body)
-        _check_fit(body, found, base)
-        on_top_of = self._variant_below(sender.tenant, body, base)
+        examined = self.examine(sender.tenant, body)
+        base, found = examined.base, examined.found
         id = claim_id(sender.key, "edit")
         if body.suffix is not None:
             self._suffixes.take(sender.tenant, suffix_key(base.id, body.suffix), id)
@@ -99,16 +114,67 @@ class Submission:
             settings=EditSettings(
                 method=body.method,
                 limits=body.limits,
+                effort=body.effort,
+                suites=body.suites,
                 seed=body.seed,
                 suffix=body.suffix,
                 metadata=body.metadata,
-                on_top_of=on_top_of,
+                on_top_of=examined.on_top_of,
             ),
             base_model=base.id,
             base_fingerprint=base.facts.fingerprint,
             behavior=found.ref,
         )
         texts = to_lines(found.behavior, body.preserve)
+        return Submitted(self._work.submit(request, texts), replayed=False)
+
+    def examine(self, tenant: str, body: EditBody) -> Examined:
+        """All that an edit is checked for before it is queued, but for its suffix."""
+        base = self._bases.ready(body.base_model)
+        found = self._behavior(tenant, body)
+        _check_fit(body, found, base)
+        return Examined(base, found, self._variant_below(tenant, body, base))
+
+    def reproduce(self, sender: Sender, edit_id: str) -> Submitted:
+        """Queue an edit with the settings, the seed and the texts of another one.
+
+        Its suffix stays with the other one.
+
+        Raises:
+            NotFound: no such edit; `no_report`, it ended without one.
+            Conflict: `edit_not_finished`; `base_model_changed`, other weights are registered now;
+                `parents_missing`, an edit that it was fitted on is gone.
+        """
+        again = self._earlier("edit", sender.tenant, sender.key)
+        if again is not None:
+            return again
+        model = self._work.read("edit", sender.tenant, edit_id)
+        require_report(model)
+        earlier = model.request
+        base = self._bases.ready(earlier.base_model)
+        if base.facts.fingerprint != earlier.base_fingerprint:
+            raise Conflict(
+                f"{edit_id} was made for other weights of {base.id} than those registered now",
+                code="base_model_changed",
+            )
+        settings = earlier.settings
+        assert isinstance(settings, EditSettings)
+        self._require_parents(sender.tenant, model)
+        place = Place("edit", sender.tenant, edit_id)
+        request = WorkRequest(
+            id=claim_id(sender.key, "edit"),
+            kind="edit",
+            tenant=sender.tenant,
+            actor=sender.actor,
+            deadline=self._deadline(),
+            pool=base.spec.pool,
+            body=_without_suffix(earlier.body),
+            settings=settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
+            base_model=base.id,
+            base_fingerprint=earlier.base_fingerprint,
+            behavior=earlier.behavior,
+        )
+        texts = self._work.read_artifact(place.texts)
         return Submitted(self._work.submit(request, texts), replayed=False)
 
     def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
@@ -162,6 +228,16 @@ class Submission:
             if self._work.was_deleted(kind, tenant, record.id):
                 raise
             return None
+
+    def _require_parents(self, tenant: str, edit: Work) -> None:
+        """Refuse where a delta that the edit was fitted on is no longer there."""
+        for parent in parents_of(edit):
+            if self._work.find(Place("edit", tenant, parent)) is None:
+                raise Conflict(
+                    f"{edit.id} was fitted on top of {parent}, which was deleted: it cannot be "
+                    "made again",
+                    code="parents_missing",
+                )
 
     def _deadline(self) -> int:
         return int(time.time() + self._deadline_seconds)
@@ -253,6 +329,12 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
         ]
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _without_suffix(body: JsonValue) -> JsonValue:
+    if not isinstance(body, dict):
+        return body
+    return {name: value for name, value in body.items() if name != "suffix"}
 
 
 def _without_texts(sent: JsonValue) -> JsonValue:

@@ -256,6 +256,21 @@ def require_delta(edit: Work) -> None:
         raise NotFound(f"{edit.id} is {edit.status} and has no delta", code="no_delta")
 
 
+def require_report(edit: Work) -> Artifact:
+    """The receipt of the edit.
+
+    Raises:
+        Conflict: `edit_not_finished`.
+        NotFound: `no_report`.
+    """
+    require_finished(edit)
+    assert edit.result is not None
+    found = edit.result.artifact("report")
+    if found is None:
+        raise NotFound(f"{edit.id} is {edit.status} and has no report", code="no_report")
+    return found
+
+
 def delta_artifact(edit: Work, point: int | None) -> Artifact:
     """The delta of a point; of the selected one where `point` is None.
 

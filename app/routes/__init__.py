@@ -17,6 +17,7 @@ from app.routes import (
     health,
     models,
     pages,
+    reproduce,
 )
 
 ROUTERS = (
@@ -24,6 +25,7 @@ ROUTERS = (
     edit_events.router,
     edit_outcomes.router,
     compare.router,
+    reproduce.router,
     exports.router,
     behaviors.router,
     base_models.router,

@@ -11,11 +11,9 @@ from app.artifacts import artifact_response, read_checked
 from app.auth import Reader
 from app.negotiation import wanted_type
 from app.services import StoreDep
-from models_store.errors import CorruptArtifact, NotFound
-from models_store.records import Artifact
+from models_store.errors import CorruptArtifact
 from models_store.report import Report
-from models_store.variants import delta_artifact, require_finished
-from models_store.work import Work
+from models_store.variants import delta_artifact, require_report
 
 router = APIRouter(prefix="/v1/edits/{edit_id}", tags=["edits"])
 
@@ -34,7 +32,7 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
     """The receipt as JSON, as a page (`Accept: text/html`) or a model card (`text/markdown`)."""
     kind = wanted_type(request, (JSON, HTML, MARKDOWN))
     edit = store.work.read("edit", who.tenant, edit_id)
-    artifact = _report(edit)
+    artifact = require_report(edit)
     if kind == JSON:
         response = artifact_response(
             request,
@@ -98,12 +96,3 @@ def parse_report(data: bytes) -> Report:
         return Report.model_validate_json(data)
     except ValueError as error:
         raise CorruptArtifact(f"the stored report cannot be read: {error}") from error
-
-
-def _report(edit: Work) -> Artifact:
-    require_finished(edit)
-    assert edit.result is not None
-    found = edit.result.artifact("report")
-    if found is None:
-        raise NotFound(f"{edit.id} is {edit.status} and has no report", code="no_report")
-    return found
