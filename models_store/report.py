@@ -100,6 +100,7 @@ class PointDamage(_Part):
     domain: float | None
     fluency: float | None
     distinct2_ratio: float | None
+    kl_preserve: float | None = None
 
 
 class Preserved(_Part):
@@ -136,6 +137,8 @@ class Damage(_Part):
     fluency_reader: str | None = None
     """The base model that reads them: another one where there is one."""
     fluency_pairs: int = 0
+    fluency_source: Literal["desired", "all"] = "desired"
+    """`all` where the leading scorer calls too few pairs of generations desired."""
     base: TextQuality
     edited: TextQuality
     distinct2_ratio: float
@@ -502,6 +505,7 @@ def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
             domain=None if damage.domain is None else damage.domain.value,
             fluency=damage.fluency.value,
             distinct2_ratio=damage.distinct2_ratio,
+            kl_preserve=None if damage.kl_preserve is None else damage.kl_preserve.value,
         ),
         selected=selected,
     )

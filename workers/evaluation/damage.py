@@ -2,16 +2,310 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
 import numpy as np
 
 from models_store.errors import EditFailed
-from models_store.report import Damage, Interval, TextQuality
+from models_store.items import Item, Prompt, text_of
+from models_store.report import Damage, Interval, PointDamage, Preserved, TextQuality
+from workers.evaluation.domain import (
+    LEAST_SAMPLES,
+    DomainMeter,
+    LikelihoodMeter,
+    heldout_texts,
+    own_samples,
+)
+from workers.evaluation.fluency import Bools, Fluency, fluency_of
 from workers.evaluation.generations import Arm
-from workers.evaluation.neutral import KlMeter
+from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral, mean_kl
+from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.quality import text_quality
+from workers.evaluation.reader import Reader
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.runtime.likelihood import Divergence, negative_log_likelihood, read
 from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode
+from workers.surgery.terms import Mixture, Term
+
+PRESERVED_TOKENS = 64
+"""An item to preserve is cut after so many tokens."""
+WORST = 10
+"""Items to preserve that are shown."""
+EXCERPT_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class DamagePlan:
+    """How much damage is measured on: more takes longer and says it more exactly."""
+
+    neutral_each: int = 44
+    """Neutral plain texts and answers, so many of each: 88 texts of about 4,180 positions."""
+    own_samples: int = 100
+    """Continuations by the base that domain damage is measured on, at most."""
+    heldout_texts: int = 60
+    """Desired texts that domain damage is measured on beside or in place of them, at most."""
+    preserved: int = 200
+    """Items to preserve, at most."""
+    fluency_pairs: int = 100
+    """Generations of each model that are read, at most."""
+
+
+REPORTED = DamagePlan()
+SEARCHED = DamagePlan(
+    neutral_each=16, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
+)
+"""For searches, which measure many edits."""
+
+
+@dataclass(frozen=True, eq=False)
+class DamageTexts:
+    """What damage is measured on beside neutral text."""
+
+    chat: bool = False
+    """Prompts pass through the chat template."""
+    prompts: Sequence[Prompt] = ()
+    """Those that generations are made from, in random order."""
+    own: Arm | None = None
+    """What the model without the edit makes of them."""
+    own_desired: Bools | None = None
+    """`[prompts, samples]`: which of that the leading scorer calls desired."""
+    heldout: Sequence[Item] = ()
+    """Desired texts that no method has seen: held-out ones to report on, others to calibrate."""
+    preserve: Sequence[Item] = ()
+    """What must stay as it is."""
+
+
+class DamageMeter:
+    """Measures the damage of edits against one model, which reads everything once."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        texts: DamageTexts,
+        *,
+        half: Half,
+        bootstrap: Bootstrap,
+        plan: DamagePlan = REPORTED,
+        reader: Reader | None = None,
+        on_top: Mixture = (),
+        side: SidePath | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Args:
+        base: its weights must be the base's own.
+        half: of the neutral texts: one to choose edits by, the other to report on.
+        reader: judges fluency; by default `base`.
+        on_top: edits that are part of the model that is compared to.
+
+        Raises:
+            InvalidRequest: a text has no tokens.
+        """
+        read_in = Parts(
+            {"neutral": 120.0 * plan.neutral_each, "own": 30.0 * plan.own_samples, "rest": 2000.0},
+            progress or _ignore,
+        )
+        self._texts = texts
+        self._plan = plan
+        self._bootstrap = bootstrap
+        self._reader = reader or Reader(base, "the base itself")
+        shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
+        with read_in.part("neutral") as tell:
+            neutral = encode_neutral(base, half, each=plan.neutral_each)
+            self._neutral = KlMeter(base, neutral, progress=tell, **shared)
+        with read_in.part("own") as tell:
+            samples = _samples_meter(base, texts, plan, tell, shared)
+        with read_in.part("rest"):
+            self._domain = DomainMeter(samples, _heldout_meter(base, texts, plan, shared))
+            self._preserved = _Preserved.of(base, texts, plan, shared)
+
+    def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
+        """The larger of the mean KL on neutral text and on what is to be preserved.
+
+        It is infinite for a model whose logits are not finite.
+        """
+        meters = [self._neutral]
+        if self._preserved is not None:
+            meters.append(self._preserved.meter)
+        return max(meter.kl(terms, strength) for meter in meters)
+
+    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> PointDamage:
+        """What can be measured without generating anything, without intervals.
+
+        Raises:
+            EditFailed: the edited model's logits are not finite.
+        """
+        neutral = check_finite(self._neutral.divergence(terms, strength))
+        kept = None
+        if self._preserved is not None:
+            kept = check_finite(self._preserved.meter.divergence(terms, strength)).mean_kl
+        return PointDamage(
+            kl=max(mean_kl(neutral, part) for part in self._neutral.parts if part is not None),
+            perplexity_ratio=neutral.perplexity_ratio,
+            domain=self._domain.quick(terms, strength),
+            fluency=None,
+            distinct2_ratio=None,
+            kl_preserve=kept,
+        )
+
+    def fluency(
+        self, before: Arm, after: Arm, before_desired: Bools, after_desired: Bools
+    ) -> Fluency:
+        """Compare generations from the first of the prompts, as the reader sees them.
+
+        Args:
+            before, after: without and with the edit.
+            before_desired, after_desired: `[prompts, samples]`.
+        """
+        return fluency_of(
+            self._reader,
+            self._texts.prompts,
+            (before, after),
+            (before_desired, after_desired),
+            self._bootstrap,
+            chat=self._texts.chat,
+            at_most=self._plan.fluency_pairs,
+        )
+
+    def with_text(
+        self,
+        point: PointDamage,
+        before: Arm,
+        after: Arm,
+        before_desired: Bools,
+        after_desired: Bools,
+    ) -> PointDamage:
+        """`point` with what generations tell: fluency and variety. See `fluency`."""
+        rise = self.fluency(before, after, before_desired, after_desired).rise.value
+        ratio = distinct2_ratio(quality_of(before), quality_of(after))
+        return point.model_copy(update={"fluency": rise, "distinct2_ratio": ratio})
+
+    def measure(
+        self,
+        terms: Sequence[Term],
+        before: Arm,
+        after: Arm,
+        before_desired: Bools,
+        after_desired: Bools,
+        *,
+        progress: Progress | None = None,
+    ) -> Damage:
+        """Everything, with intervals. See `fluency` for the arms.
+
+        Args:
+            terms: the edit that made `after`, at strength 1.
+
+        Raises:
+            EditFailed: the edited model's logits are not finite.
+        """
+        tell = progress or _ignore
+        neutral = check_finite(
+            self._neutral.divergence(terms, progress=lambda share: tell(0.5 * share))
+        )
+        domain = self._domain.measure(terms, self._bootstrap)
+        tell(0.7)
+        kept = None
+        if self._preserved is not None:
+            kept = check_finite(self._preserved.meter.divergence(terms))
+        tell(0.8)
+        fluency = self.fluency(before, after, before_desired, after_desired)
+        tell(1.0)
+        plain, chat = kl_intervals(self._neutral, neutral, self._bootstrap)
+        base_quality, edited_quality = quality_of(before), quality_of(after)
+        return Damage(
+            kl=max(plain.value, plain.value if chat is None else chat.value),
+            kl_plain=plain,
+            kl_chat=chat,
+            neutral_texts=len(neutral.positions),
+            neutral_positions=int(neutral.positions.sum()),
+            perplexity_ratio=exponential(nll_rise(neutral, self._bootstrap)),
+            domain=domain.judged,
+            domain_source=domain.source,
+            domain_samples=domain.samples,
+            domain_heldout=domain.heldout,
+            fluency=fluency.rise,
+            fluency_reader=fluency.reader,
+            fluency_pairs=fluency.pairs,
+            fluency_source=fluency.source,
+            base=base_quality,
+            edited=edited_quality,
+            distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
+            kl_preserve=None if kept is None else mean_interval(kept, self._bootstrap),
+            preserve_worst=() if kept is None else self._worst(kept),
+        )
+
+    def _worst(self, found: Divergence) -> tuple[Preserved, ...]:
+        assert self._preserved is not None
+        order = np.argsort(-found.kl, kind="stable")[:WORST]
+        return tuple(
+            Preserved(text=self._preserved.names[index], kl=float(found.kl[index]))
+            for index in order.tolist()
+        )
+
+
+class _Shared(TypedDict):
+    """What every reading is given."""
+
+    on_top: Mixture
+    side: SidePath
+
+
+@dataclass(frozen=True, eq=False)
+class _Preserved:
+    """The items to preserve that have something to predict."""
+
+    names: Sequence[str]
+    """The first characters of each."""
+    meter: KlMeter
+
+    @classmethod
+    def of(
+        cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+    ) -> _Preserved | None:
+        items = texts.preserve[: plan.preserved]
+        encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
+        kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
+        if not kept:
+            return None
+        read_as_plain = NeutralTexts([encoded[i] for i in kept], len(kept))
+        names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
+        return cls(names, KlMeter(base, read_as_plain, **shared))
+
+
+def _samples_meter(
+    base: BaseModel, texts: DamageTexts, plan: DamagePlan, progress: Progress, shared: _Shared
+) -> LikelihoodMeter | None:
+    if texts.own is None or texts.own_desired is None:
+        return None
+    own, groups = own_samples(texts.own, texts.own_desired, texts.prompts, plan.own_samples)
+    if len(own) < LEAST_SAMPLES:
+        return None
+    return LikelihoodMeter(base, own, groups, progress=progress, **shared)
+
+
+def _heldout_meter(
+    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+) -> LikelihoodMeter | None:
+    found = heldout_texts(base, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
+    return LikelihoodMeter(base, found, **shared) if found else None
+
+
+def mean_interval(found: Divergence, bootstrap: Bootstrap) -> Interval:
+    """Mean KL over all positions; texts are resampled."""
+    counts = found.positions.astype(np.float64)
+    return bootstrap.ratio(found.kl * counts, counts)
+
+
+def distinct2_ratio(base: TextQuality, edited: TextQuality) -> float:
+    """Variety of the edited model's text over that of the base's; 1 where that has none."""
+    return edited.distinct2 / base.distinct2 if base.distinct2 else 1.0
+
+
+def _ignore(share: float) -> None:
+    pass
 
 
 def check_finite(found: Divergence) -> Divergence:

@@ -1,12 +1,14 @@
-"""Bootstrap intervals of paired differences and of ratios, over prompts or texts."""
+"""Bootstrap intervals of paired differences and of ratios, over prompts, templates or texts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models_store.items import Prompt
 from models_store.report import Interval
 
 RESAMPLES = 10_000
@@ -14,6 +16,15 @@ _CELLS_AT_ONCE = 2_000_000
 """Resampled indices held in memory at a time."""
 
 Floats = NDArray[np.float64]
+Groups = Sequence[int] | NDArray[np.int64]
+"""The group of each unit, in any numbering. Units of a group are not independent."""
+
+
+def groups_of(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+    """Numbers from 0, `[prompts]`: prompts of one template are a group, any other is its own."""
+    names = [(0, i) if p.template is None else (1, p.template) for i, p in enumerate(prompts)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -23,15 +34,18 @@ class Bootstrap:
     seed: int
     resamples: int = RESAMPLES
 
-    def sums(self, values: Floats) -> Floats:
+    def sums(self, values: Floats, groups: Groups | None = None) -> Floats:
         """Sums of the columns over units drawn with replacement.
 
         Args:
             values: `[units, columns]`, at least one unit.
+            groups: of each unit; whole groups are drawn. None: each unit is one.
 
         Returns:
-            `[resamples, columns]`; each row is one draw of as many units as there are.
+            `[resamples, columns]`; each row is one draw of as many groups as there are.
         """
+        if groups is not None:
+            values = _by_group(values, groups)
         units = len(values)
         rng = np.random.default_rng(self.seed)
         rows = max(1, _CELLS_AT_ONCE // units)
@@ -41,15 +55,25 @@ class Bootstrap:
             found.append(values[drawn].sum(axis=1))
         return np.concatenate(found)
 
-    def mean(self, values: Floats) -> Interval:
-        """Mean of `values` `[units]` with its interval."""
-        return self.ratio(values, np.ones_like(values))
+    def mean(self, values: Floats, groups: Groups | None = None) -> Interval:
+        """Mean of `values` `[units]` with its interval; see `sums` for groups."""
+        return self.ratio(values, np.ones_like(values), groups)
 
-    def ratio(self, numerators: Floats, denominators: Floats) -> Interval:
+    def ratio(
+        self, numerators: Floats, denominators: Floats, groups: Groups | None = None
+    ) -> Interval:
         """`Σ numerators / Σ denominators`, both `[units]`: a mean over all tokens of all texts."""
-        draws = self.sums(np.stack([numerators, denominators], axis=1))
+        draws = self.sums(np.stack([numerators, denominators], axis=1), groups)
         value = float(numerators.sum() / denominators.sum())
         return interval(value, draws[:, 0] / draws[:, 1])
+
+
+def _by_group(values: Floats, groups: Groups) -> Floats:
+    """Sums of the rows of each group, `[groups, columns]`, groups by their number."""
+    numbers, place = np.unique(np.asarray(groups), return_inverse=True)
+    summed = np.zeros((len(numbers), values.shape[1]))
+    np.add.at(summed, place, values)
+    return summed
 
 
 def interval(value: float, draws: Floats) -> Interval:

@@ -1,0 +1,36 @@
+"""The limits of harm: what each is judged on, and which ones an edit exceeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from models_store.methods import Limits
+from models_store.report import Damage, Interval, PointDamage
+
+
+def judged(damage: PointDamage | Damage) -> Mapping[str, float | None]:
+    """The figure that each limit is compared with, by the limit's name; None: not measured.
+
+    `max_kl` holds for neutral text and for what is to be preserved: the larger counts.
+    """
+    kept = _value(damage.kl_preserve)
+    return {
+        "max_kl": damage.kl if kept is None else max(damage.kl, kept),
+        "max_perplexity_ratio": _value(damage.perplexity_ratio),
+        "max_domain": _value(damage.domain),
+        "max_fluency": _value(damage.fluency),
+    }
+
+
+def exceeded(limits: Limits, damage: PointDamage | Damage) -> tuple[str, ...]:
+    """Names of the limits that the damage exceeds; what was not measured exceeds none."""
+    figures = judged(damage)
+    return tuple(
+        name
+        for name, limit in limits.model_dump().items()
+        if (figure := figures[name]) is not None and figure > limit
+    )
+
+
+def _value(figure: Interval | float | None) -> float | None:
+    return figure.value if isinstance(figure, Interval) else figure

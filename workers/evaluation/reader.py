@@ -1,0 +1,120 @@
+"""Who reads generated text to judge its fluency: another base model, or the edited one's own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models_store.errors import BaseModelUnavailable
+from models_store.items import CompletionItem
+from workers.evaluation.statistics import Floats
+from workers.runtime.likelihood import negative_log_likelihood, read
+from workers.runtime.loading import BaseModel
+from workers.runtime.tokens import encode
+
+_MAX_TOKENS = 512
+"""Of one continuation."""
+_HALF_CHARACTER = "\ufffd"
+
+
+@dataclass(frozen=True, eq=False)
+class OtherModel:
+    """A base model that is loaded when it is needed."""
+
+    name: str
+    load: Callable[[], BaseModel]
+    """Raises `BaseModelUnavailable`."""
+
+
+class Reader:
+    """Tells how likely a base model, without any edit, finds the continuations of prompts.
+
+    Each text is read once: what was read is remembered.
+    """
+
+    def __init__(self, base: BaseModel, name: str, other: OtherModel | None = None) -> None:
+        """Args:
+        base: reads where there is no other model; its weights must be the base's own.
+        name: of the base.
+        other: reads in place of `base`, unless it turns out that it cannot be loaded.
+        """
+        self._base = base
+        self._base_name = name
+        self._other = other
+        self._loaded: BaseModel | None = None
+        self._users = 0
+        self._known: dict[tuple[str, str, bool], tuple[float, float]] = {}
+
+    @property
+    def name(self) -> str:
+        """The model that reads; final once something has been read."""
+        return self._base_name if self._other is None else self._other.name
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Within the block the other model stays in memory; after it, it does not."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._users == 0 and self._loaded is not None:
+                self._loaded = None
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+    def nll(
+        self, prompts: Sequence[str], texts: Sequence[str], *, chat: bool = False
+    ) -> tuple[Floats, Floats]:
+        """Negative log-likelihood of each text after its prompt, in the reader's own tokens.
+
+        Args:
+            chat: the prompts are messages: they pass through the reader's chat template, where it
+                has one.
+
+        Returns:
+            Nats and tokens, each `[texts]`; both 0 for a text in which there is nothing to read.
+        """
+        keys = [
+            # A character that the limit of tokens has cut in two is nobody's choice.
+            (prompt, text.rstrip(_HALF_CHARACTER), chat)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._known]
+        if missing:
+            with self.opened():
+                self._read(missing, chat)
+        found = np.array([self._known[key] for key in keys], dtype=np.float64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+    def _read(self, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
+        self._known.update(dict.fromkeys(keys, (0.0, 0.0)))
+        full = [key for key in keys if key[1]]
+        if not full:
+            return
+        model = self._model()
+        # Without a template, an empty line stands between a message and the answer to it.
+        gap = "\n\n" if chat and not model.has_chat_template else ""
+        items = [CompletionItem(prompt=prompt + gap, completion=text) for prompt, text, _ in full]
+        reading = read(model, encode(model, items, max_tokens=_MAX_TOKENS, chat=chat))
+        counts = reading.counts.astype(np.float64)
+        nats = negative_log_likelihood(model, reading) * counts
+        self._known.update(zip(full, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))
+
+    def _model(self) -> BaseModel:
+        if self._other is None:
+            return self._base
+        if self._loaded is None:
+            try:
+                self._loaded = self._other.load()
+            except BaseModelUnavailable:
+                # An edit does not fail for a model that it has nothing to do with.
+                self._other = None
+                return self._base
+        return self._loaded
