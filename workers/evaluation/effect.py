@@ -9,7 +9,7 @@ import numpy as np
 
 from models_store.report import Contrast, Effect, Interval
 from workers.evaluation.scorers import PreparedScorer
-from workers.evaluation.statistics import Bootstrap, Floats
+from workers.evaluation.statistics import Bootstrap, Floats, Groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +21,17 @@ class Scored:
     """`[prompts, samples]` in [0, 1]."""
     edited: Floats
     """The same shape; sample k of a prompt used the random numbers of the base's."""
+    groups: Groups | None = None
+    """Of the prompts: those of one template are resampled together."""
 
     def effect(self, bootstrap: Bootstrap) -> Effect:
         """Rates and mean scores of both models, with intervals of the differences."""
         return Effect(
             scorer=self.scorer.name,
-            rate=contrast(self._counted(self.base), self._counted(self.edited), bootstrap),
-            score=contrast(self.base, self.edited, bootstrap),
+            rate=contrast(
+                self._counted(self.base), self._counted(self.edited), bootstrap, self.groups
+            ),
+            score=contrast(self.base, self.edited, bootstrap, self.groups),
         )
 
     def rate_differences(self) -> Floats:
@@ -40,6 +44,7 @@ class Scored:
             self,
             base=self.base[:prompts, :samples],
             edited=self.edited[:prompts, :samples],
+            groups=None if self.groups is None else self.groups[:prompts],
         )
 
     def with_rival(self, scores: Floats) -> Scored:
@@ -56,7 +61,9 @@ class Scored:
         return self.scorer.undesired(scores).astype(np.float64)
 
 
-def contrast(base: Floats, edited: Floats, bootstrap: Bootstrap) -> Contrast:
+def contrast(
+    base: Floats, edited: Floats, bootstrap: Bootstrap, groups: Groups | None = None
+) -> Contrast:
     """Means over prompts of both models, and of their difference with its interval.
 
     Samples of one prompt are averaged first: they are not independent, prompts are.
@@ -64,18 +71,20 @@ def contrast(base: Floats, edited: Floats, bootstrap: Bootstrap) -> Contrast:
     Args:
         base: `[prompts, samples]`.
         edited: the same shape.
+        groups: of the prompts; None: each stands for itself.
     """
     before, after = _by_prompt(base), _by_prompt(edited)
     return Contrast(
         base=float(before.mean()),
         edited=float(after.mean()),
-        difference=bootstrap.mean(after - before),
+        difference=bootstrap.mean(after - before, groups),
     )
 
 
 def edit_against_rival(edit: Scored, rival: Scored, bootstrap: Bootstrap) -> Interval:
     """The edit's rate minus the rival's, on the same prompts."""
-    return bootstrap.mean(edit.rate_differences() - rival.rate_differences())
+    apart = edit.rate_differences() - rival.rate_differences()
+    return bootstrap.mean(apart, edit.groups)
 
 
 def score_grid(
