@@ -19,7 +19,7 @@ from workers.evaluation.effect import score_grid
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
-from workers.evaluation.statistics import Bootstrap, Floats
+from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -73,8 +73,8 @@ def composition(
     traits: list[Trait] = []
     for index, subject in enumerate(subjects):
         prompts = subject.prompts[:MAX_PROMPTS]
-        asked = [prompt.text for prompt in prompts]
-        encoded = [encode_prompt(base, text, chat=subject.behavior.chat) for text in asked]
+        chat = subject.behavior.chat
+        encoded = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
         own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
         for step, (name, mixture) in enumerate(mixtures.items(), start=len(mixtures) * index):
@@ -84,7 +84,7 @@ def composition(
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
         traits += [
-            _trait(subject.behavior.name, scorer, asked, texts, bootstrap)
+            _trait(subject.behavior.name, scorer, prompts, texts, bootstrap)
             for scorer in subject.scorers
         ]
     progress(1.0)
@@ -98,10 +98,11 @@ def _part(progress: Progress, step: int, steps: int) -> Progress:
 def _trait(
     behavior: str,
     scorer: PreparedScorer,
-    asked: Sequence[str],
+    prompts: Sequence[Prompt],
     texts: Mapping[Combination, Sequence[Sequence[str]]],
     bootstrap: Bootstrap,
 ) -> Trait:
+    asked = [prompt.text for prompt in prompts]
     counted: dict[Combination, Floats] = {
         name: scorer.undesired(score_grid(scorer, asked, own))[:, 0].astype(np.float64)
         for name, own in texts.items()
@@ -111,10 +112,10 @@ def _trait(
     return Trait(
         behavior=behavior,
         scorer=scorer.name,
-        prompts=len(asked),
+        prompts=len(prompts),
         base=float(counted["base"].mean()),
         parents=float(counted["parents"].mean()),
         edit=float(counted["edit"].mean()),
         both=float(counted["both"].mean()),
-        interaction=bootstrap.mean(beside - alone),
+        interaction=bootstrap.mean(beside - alone, groups_of(prompts)),
     )

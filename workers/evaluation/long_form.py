@@ -16,7 +16,7 @@ from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
-from workers.evaluation.statistics import Bootstrap
+from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -58,24 +58,31 @@ def long_form(
             do; with a model that has no template there are none.
         decoding: as the other generations are made; here one sample of each prompt.
     """
-    asked = [prompt.text for prompt in prompts[: plan.prompts]]
+    some = prompts[: plan.prompts]
+    asked, groups = [prompt.text for prompt in some], groups_of(some)
     mixtures: tuple[Mixture, Mixture] = (on_top, [*on_top, (terms, 1.0)])
     writer = _Writer(base, replace(decoding, samples=1), side, progress, plan)
 
     def judged(
         kind: Literal["long", "three_turns"], said: Sequence[str], tokens: int, arms: Sequence[Arm]
     ) -> LongForm:
-        grids = [[score_grid(scorer, said, arm.texts) for arm in arms] for scorer in scorers]
+        before, after = arms
+        scored = [
+            Scored(
+                scorer,
+                score_grid(scorer, said, before.texts),
+                score_grid(scorer, said, after.texts),
+                groups,
+            )
+            for scorer in scorers
+        ]
         return LongForm(
             kind=kind,
             prompts=len(asked),
             max_new_tokens=tokens,
-            effects=tuple(
-                Scored(scorer, *pair).effect(bootstrap)
-                for scorer, pair in zip(scorers, grids, strict=True)
-            ),
-            base=quality_of(arms[0]),
-            edited=quality_of(arms[1]),
+            effects=tuple(one.effect(bootstrap) for one in scored),
+            base=quality_of(before),
+            edited=quality_of(after),
         )
 
     long = [writer.long(asked, mixture, chat=chat) for mixture in mixtures]

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from models_store.behaviors import Behavior
-from models_store.items import text_of
+from models_store.items import Prompt, text_of
 from models_store.presets import load_preset, preset_names
 from models_store.report import SideEffect
 from models_store.scorers import SCORERS
@@ -27,7 +27,7 @@ from workers.evaluation.scorers import (
     vader,
 )
 from workers.evaluation.scorers.protocol import Scorer, Training
-from workers.evaluation.statistics import Bootstrap, Floats
+from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 
 _UNTRAINED: Mapping[str, Callable[[Training], Scorer]] = {
     "refusal-phrases": refusal_phrases.make,
@@ -40,26 +40,27 @@ _NOTHING = Training((), (), 0)
 
 
 def side_effects(
-    before: Arm, after: Arm, prompts: Sequence[str], behavior: Behavior, bootstrap: Bootstrap
+    before: Arm, after: Arm, prompts: Sequence[Prompt], behavior: Behavior, bootstrap: Bootstrap
 ) -> tuple[SideEffect, ...]:
     """Compare two arms by all that presets are scored by, and by length.
 
     Args:
         before, after: the base's and the edited model's generations.
-        prompts: what they go on from, as text.
+        prompts: what they go on from.
         behavior: whose own scorers, and whose own texts, are left out.
     """
+    asked, groups = [prompt.text for prompt in prompts], groups_of(prompts)
     found = [
         SideEffect(
             name="length",
             measures="tokens of a generation",
             unit="tokens",
-            of=contrast(_lengths(before), _lengths(after), bootstrap),
+            of=contrast(_lengths(before), _lengths(after), bootstrap, groups),
         )
     ]
     for name, measures, scorer, threshold in _others(behavior):
-        base, edited = (_counted(scorer, threshold, prompts, arm) for arm in (before, after))
-        rate = contrast(base, edited, bootstrap)
+        base, edited = (_counted(scorer, threshold, asked, arm) for arm in (before, after))
+        rate = contrast(base, edited, bootstrap, groups)
         found.append(SideEffect(name=name, measures=measures, of=rate))
     return tuple(found)
 
@@ -74,7 +75,7 @@ def _others(behavior: Behavior) -> Iterator[tuple[str, str, Scorer, float]]:
     for preset, known in _presets_by_texts().items():
         if texts.isdisjoint(known):
             yield (
-                f"{preset} texts",
+                f"{preset} (tfidf)",
                 f"likeness to the undesired texts of the preset {preset}",
                 _classifier(preset),
                 SCORERS["tfidf"].threshold,
@@ -104,11 +105,11 @@ def _texts(behavior: Behavior) -> frozenset[str]:
     return frozenset(text_of(item) for item in (*behavior.undesired, *behavior.desired))
 
 
-def _counted(scorer: Scorer, threshold: float, prompts: Sequence[str], arm: Arm) -> Floats:
+def _counted(scorer: Scorer, threshold: float, asked: Sequence[str], arm: Arm) -> Floats:
     """Which generations reach the threshold, 0 or 1, `[prompts, samples]`."""
     samples = len(arm.texts[0])
-    asked = [prompt for prompt in prompts for _ in range(samples)]
-    scores = scorer.score(asked, arm.flat_texts()).reshape(len(prompts), samples)
+    of_each = [prompt for prompt in asked for _ in range(samples)]
+    scores = scorer.score(of_each, arm.flat_texts()).reshape(len(asked), samples)
     return (scores >= threshold).astype(np.float64)
 
 

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.errors import EditFailed
+from models_store.report import Effect, PointDamage
+from tests.app.sample_report import effect
+from workers.evaluation.doses import STRENGTHS, doses
+from workers.surgery.terms import Term
+
+
+class Meter:
+    """KL grows as the square of the strength; beyond a strength the model gives no numbers."""
+
+    def __init__(self, most: float = 10.0) -> None:
+        self._most = most
+
+    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> PointDamage:
+        if strength > self._most:
+            raise EditFailed("the edited model gives logits that are not finite")
+        return PointDamage(
+            kl=0.1 * strength**2,
+            perplexity_ratio=None,
+            domain=None,
+            fluency=None,
+            distinct2_ratio=None,
+        )
+
+
+def ignore(share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def test_every_strength_is_measured_in_the_order_given() -> None:
+    found = doses(Meter(), [], progress=ignore)
+    assert tuple(dose.strength for dose in found) == STRENGTHS
+    assert [dose.damage.kl for dose in found if dose.damage] == [0.1 * s**2 for s in STRENGTHS]
+    assert all(dose.effects == () for dose in found)
+
+
+def test_effects_are_asked_for_each_strength() -> None:
+    def at(strength: float) -> tuple[Effect, ...]:
+        return (effect("tfidf", 0.5, 0.5 - 0.1 * strength),)
+
+    found = doses(Meter(), [], (0.5, 1.0), effects=at, progress=ignore)
+    assert [dose.effects[0].rate.edited for dose in found] == [0.45, 0.4]
+
+
+def test_a_strength_that_breaks_the_model_is_told_and_stops_nothing() -> None:
+    found = doses(Meter(most=1.0), [], (1.25, 0.5), progress=ignore)
+    assert found[0].damage is None
+    assert found[1].damage is not None
+
+
+def test_progress_ends_at_one() -> None:
+    shares: list[float] = []
+    doses(Meter(), [], progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
