@@ -16,6 +16,7 @@ from app.middleware import RequestMiddleware
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.settings import Settings
+from models_store.suites import configured_suites
 
 _DESCRIPTION = """\
 Name a base model and a behaviour; get back a small weight edit, a receipt that says what it does
@@ -30,10 +31,11 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         with_keeper: run the keeper, which sees to it that queued work is done.
 
     Raises:
-        InvalidRequest: the operator's list of base models is wrong.
+        InvalidRequest: the operator's list of base models, or that of suites, is wrong.
     """
     settings = settings or Settings()
     catalogue(settings)
+    configured_suites(settings)
     services = Services(settings)
 
     @contextlib.asynccontextmanager

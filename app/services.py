@@ -23,6 +23,7 @@ from models_store.objects import ObjectStore, open_store
 from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
+from models_store.suites import configured_suites
 from models_store.variants import Variants
 
 _log = structlog.get_logger()
@@ -58,6 +59,7 @@ class Store:
             variants,
             suffixes,
             deadline_seconds=settings.edit_deadline_seconds,
+            suites=configured_suites(settings).tables,
         )
         return cls(objects, work, bases, behaviors, aliases, variants, submission, ApiKeys(objects))
 

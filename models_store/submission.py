@@ -5,6 +5,7 @@ leaves either nothing or something that a repeat of the request finishes.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -29,6 +30,7 @@ from models_store.records import (
 from models_store.requests import EditBody, ExportBody
 from models_store.reservations import Reservations
 from models_store.scorers import SCORERS
+from models_store.suites import check_suites
 from models_store.variants import (
     MAX_TERMS,
     InvalidVariant,
@@ -85,13 +87,18 @@ class Submission:
         suffixes: Reservations,
         *,
         deadline_seconds: float,
+        suites: Collection[str] = (),
     ) -> None:
+        """Args:
+        suites: names of the standard suites that there are data for.
+        """
         self._work = work
         self._bases = bases
         self._behaviors = behaviors
         self._variants = variants
         self._suffixes = suffixes
         self._deadline_seconds = deadline_seconds
+        self._suites = suites
 
     def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
         """Queue an edit; `sent` is the body as it came."""
@@ -133,6 +140,7 @@ class Submission:
         base = self._bases.ready(body.base_model)
         found = self._behavior(tenant, body)
         _check_fit(body, found, base)
+        check_suites(body.suites, self._suites)
         return Examined(base, found, self._variant_below(tenant, body, base))
 
     def reproduce(self, sender: Sender, edit_id: str) -> Submitted:
@@ -159,6 +167,7 @@ class Submission:
             )
         settings = earlier.settings
         assert isinstance(settings, EditSettings)
+        check_suites(settings.suites, self._suites)
         self._require_parents(sender.tenant, model)
         place = Place("edit", sender.tenant, edit_id)
         request = WorkRequest(
