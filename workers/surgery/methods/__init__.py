@@ -22,5 +22,7 @@ class MethodTraits:
 METHODS: Mapping[str, MethodTraits] = {
     "model_surgery": MethodTraits(carrier="direction", chooses_rows=True, calibrated=False),
     "bias": MethodTraits(carrier="coefficients", chooses_rows=False, calibrated=True),
+    "natural": MethodTraits(carrier="coefficients", chooses_rows=False, calibrated=True),
+    "attribution": MethodTraits(carrier="direction", chooses_rows=True, calibrated=True),
 }
 """By the name that a request gives as `method.type`."""
