@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from models_store.architectures import GATE, MatrixKey
-from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem, Item
 from workers.runtime.benign import benign_statistics
 from workers.runtime.loading import BaseModel
@@ -58,7 +57,7 @@ def slow(base: BaseModel, layer: int, seed: int) -> tuple[Tensor, Tensor]:
             if not text.scored[position + 1]:
                 continue
             log_p = torch.log_softmax(logits[position], dim=-1)
-                p = log_p.detach().exp().tolist()
+            p = log_p.detach().exp().tolist()
             below, label = 0.0, 0
             while (below := below + p[label]) <= float(draws[position + 1]):
                 label += 1
