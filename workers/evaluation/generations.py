@@ -102,8 +102,14 @@ def generate_arm(
         [made[prompt, sample] for sample in range(decoding.samples)]
         for prompt in range(len(prompts))
     ]
-    texts = [[_text(base, one) for one in own] for own in grid]
-    return Arm(prompts, grid, texts)
+    return arm_of(base, prompts, grid)
+
+
+def arm_of(
+    base: BaseModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
+) -> Arm:
+    """The arm of generations that are there already, by prompt and sample."""
+    return Arm(prompts, made, [[_text(base, one) for one in own] for own in made])
 
 
 def _text(base: BaseModel, generated: Generated) -> str:

@@ -39,20 +39,24 @@ def encode_neutral(
     half: Half,
     *,
     each: int | None = None,
+    skip: int = 0,
+    max_tokens: int = MAX_TOKENS,
     texts: tuple[Sequence[TextItem], Sequence[CompletionItem]] | None = None,
 ) -> NeutralTexts:
     """One half of the neutral texts; no text is in both, whatever the seed.
 
     Args:
         each: so many plain texts and so many answers at most.
+        skip: so many of each are left out first.
+        max_tokens: a text is cut after so many tokens.
         texts: plain texts and conversations; by default Scalpel's own. The conversations are left
             out for a model without a chat template.
     """
     plain, chat = neutral_texts() if texts is None else texts
-    some = _half(plain, half)[:each]
-    answers = _half(chat, half)[:each] if base.has_chat_template else []
-    read_plain = encode(base, some, max_tokens=MAX_TOKENS, chat=False)
-    read_chat = encode(base, answers, max_tokens=MAX_TOKENS, chat=True, end_of_turn=True)
+    some = _half(plain, half)[skip:][:each]
+    answers = _half(chat, half)[skip:][:each] if base.has_chat_template else []
+    read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
+    read_chat = encode(base, answers, max_tokens=max_tokens, chat=True, end_of_turn=True)
     return NeutralTexts([*read_plain, *read_chat], len(read_plain))
 
 

@@ -16,6 +16,8 @@ from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMome
 
 FIRST_TOKENS_FITTED = 1000
 FIRST_TOKENS_CHECKED = 500
+FIRST_TOKENS_VERSION = 1
+"""Part of the key of cached first tokens: raise it when the numbers change."""
 
 
 def bias_statistics(

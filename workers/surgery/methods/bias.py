@@ -108,6 +108,17 @@ class LayerCheck:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerFit:
+    """What can be written into one layer; it does not depend on the others."""
+
+    check: LayerCheck
+    term: Term | None
+    """At scale 1; None where first tokens would move or both sides have the same mean."""
+    shift: float
+    """Norm of the difference of means, as a share of that of what `down_proj` gives."""
+
+
+@dataclass(frozen=True, eq=False)
 class BiasFit:
     """Terms at scale 1, which adds the whole difference of means in every layer."""
 
@@ -145,26 +156,47 @@ def fit_bias(
     Args:
         statistics: of the layers to write into.
         first_tokens: by layer.
-        ridge: damping of the regression, as a share of the mean of the diagonal of E_rest[h hᵀ].
+        ridge: see `fit_layer`.
 
     Raises:
         EditFailed: no layer is left, or the two sides have the same means.
     """
-    terms: list[Term] = []
-    checks: list[LayerCheck] = []
-    shifts: list[float] = []
-    for layer in statistics:
-        vector = regress(layer.rest, first_tokens[layer.layer], ridge)
-        responses = first_tokens[layer.layer].checked.double() @ vector
-        rms = float(responses.square().mean().sqrt())
-        used = rms <= MAX_FIRST_TOKEN_RMS
-        checks.append(LayerCheck(layer.layer, rms, float(responses.abs().max()), used))
-        length = float(layer.difference.norm())
-        if used and length > 0:
-            rows = torch.arange(len(layer.difference))
-            key = MatrixKey(layer.layer, DOWN)
-            terms.append(make_term(key, vector, rows, layer.difference))
-            shifts.append(length / layer.output_norm)
+    return combine([fit_layer(one, first_tokens[one.layer], ridge) for one in statistics])
+
+
+def fit_layer(
+    statistics: LayerStatistics, first: FirstTokens, ridge: float = DEFAULT_RIDGE
+) -> LayerFit:
+    """Fit one layer.
+
+    Args:
+        ridge: damping of the regression, as a share of the mean of the diagonal of E_rest[h hᵀ].
+
+    Raises:
+        EditFailed: the activations are not finite or all zero.
+    """
+    vector = regress(statistics.rest, first, ridge)
+    responses = first.checked.double() @ vector
+    rms = float(responses.square().mean().sqrt())
+    check = LayerCheck(
+        statistics.layer, rms, float(responses.abs().max()), rms <= MAX_FIRST_TOKEN_RMS
+    )
+    length = float(statistics.difference.norm())
+    term = None
+    if check.used and length > 0:
+        rows = torch.arange(len(statistics.difference))
+        term = make_term(MatrixKey(statistics.layer, DOWN), vector, rows, statistics.difference)
+    return LayerFit(check, term, length / statistics.output_norm)
+
+
+def combine(layers: Sequence[LayerFit]) -> BiasFit:
+    """The edit that writes into all of these layers that can be written into.
+
+    Raises:
+        EditFailed: there is none.
+    """
+    checks = tuple(layer.check for layer in layers)
+    terms = tuple(layer.term for layer in layers if layer.term is not None)
     if not terms:
         measured = ", ".join(f"{check.layer}: {check.first_token_rms:.2g}" for check in checks)
         raise EditFailed(
@@ -172,5 +204,6 @@ def fit_bias(
             f"or first tokens would move (a · h at most {MAX_FIRST_TOKEN_RMS} allowed; by layer "
             f"{measured})"
         )
+    shifts = [layer.shift for layer in layers if layer.term is not None]
     total = sum(shift**2 for shift in shifts) ** 0.5
-    return BiasFit(tuple(terms), tuple(checks), _GUESSED_SHIFT / total)
+    return BiasFit(terms, checks, _GUESSED_SHIFT / total)
