@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models_store.items import Prompt
 from models_store.report import Interval
 from workers.evaluation.damage import exponential
 from workers.evaluation.effect import contrast
-from workers.evaluation.statistics import Bootstrap, smallest_visible
+from workers.evaluation.statistics import Bootstrap, groups_of, smallest_visible
 
 BOOTSTRAP = Bootstrap(seed=0)
 
@@ -93,4 +94,46 @@ def test_equal_differences_make_one_unit_the_smallest_visible_change() -> None:
 
 def test_nats_become_a_ratio_of_perplexities() -> None:
     found = exponential(Interval(value=0.0, low=-1.0, high=np.log(2)))
-    assert (found.value, found.high) == (1.0, pytest.approx(2.0))
+    assert [found.value, found.high] == pytest.approx([1.0, 2.0])
+
+
+def test_prompts_that_share_a_template_widen_the_interval() -> None:
+    """Five prompts of a template that all say the same are one prompt's worth of evidence."""
+    rng = np.random.default_rng(3)
+    of_template = rng.normal(size=12)
+    values = np.repeat(of_template, 5)
+    groups = np.repeat(np.arange(12), 5)
+    alone = BOOTSTRAP.mean(values)
+    grouped = BOOTSTRAP.mean(values, groups)
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+    one_each = BOOTSTRAP.mean(of_template)
+    assert [grouped.low, grouped.high] == pytest.approx([one_each.low, one_each.high])
+
+
+def test_groups_of_different_sizes_are_drawn_whole() -> None:
+    """Against a loop that concatenates the drawn groups and takes their mean."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 6, size=15)
+    groups = np.repeat(np.arange(15), sizes)
+    values = rng.normal(size=15)[groups] + 0.3 * rng.normal(size=len(groups))
+    draws = []
+    for _ in range(4000):
+        drawn = rng.integers(0, 15, 15)
+        draws.append(np.concatenate([values[groups == one] for one in drawn]).mean())
+    found = BOOTSTRAP.mean(values, groups)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert found.value == pytest.approx(values.mean())
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.03)
+
+
+def test_the_numbers_of_groups_do_not_matter() -> None:
+    values, groups = np.linspace(0, 1, 12), np.arange(12) // 3
+    assert BOOTSTRAP.mean(values, groups) == BOOTSTRAP.mean(values, (groups * 7 + 100).tolist())
+    assert BOOTSTRAP.mean(values, np.arange(12)) == BOOTSTRAP.mean(values)
+
+
+def test_prompts_without_a_template_are_groups_of_their_own() -> None:
+    prompts = [Prompt(text=str(i), template=name) for i, name in enumerate("abac")]
+    prompts[3] = Prompt(text="3")
+    assert groups_of([*prompts, Prompt(text="4")]).tolist() == [0, 1, 0, 2, 3]

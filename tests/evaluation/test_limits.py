@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models_store.methods import Limits
+from models_store.report import Damage, Interval, PointDamage, TextQuality
+from workers.evaluation.limits import exceeded, judged
+
+LIMITS = Limits(max_kl=0.1, max_perplexity_ratio=1.12, max_domain=0.3, max_fluency=0.2)
+WITHIN: dict[str, float | None] = {
+    "kl": 0.1,
+    "perplexity_ratio": 1.12,
+    "domain": 0.3,
+    "fluency": 0.2,
+    "distinct2_ratio": 0.1,
+}
+
+
+def _point(**changes: float | None) -> PointDamage:
+    return PointDamage.model_validate({**WITHIN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ()),
+        ({"kl": 0.101}, ("max_kl",)),
+        ({"kl_preserve": 0.101}, ("max_kl",)),
+        ({"kl": 0.2, "kl_preserve": 0.05}, ("max_kl",)),
+        ({"perplexity_ratio": 1.13}, ("max_perplexity_ratio",)),
+        ({"domain": 0.31, "fluency": 0.21}, ("max_domain", "max_fluency")),
+        ({"domain": None, "fluency": None, "perplexity_ratio": None}, ()),
+        ({"domain": -5.0}, ()),
+        ({"distinct2_ratio": 9.0}, ()),
+    ],
+)
+def test_the_limits_that_are_exceeded_are_named(
+    changes: dict[str, float | None], names: tuple[str, ...]
+) -> None:
+    assert exceeded(LIMITS, _point(**changes)) == names
+
+
+def test_the_damage_of_a_receipt_is_judged_by_its_values_not_its_intervals() -> None:
+    def around(value: float) -> Interval:
+        return Interval(value=value, low=value - 1, high=value + 1)
+
+    text = TextQuality(distinct2=0.9, loops=0.0, mean_tokens=20, ended=0.5)
+    fields: dict[str, Any] = {
+        "kl": 0.05,
+        "kl_plain": around(0.05),
+        "kl_chat": None,
+        "neutral_texts": 64,
+        "neutral_positions": 4000,
+        "perplexity_ratio": around(1.2),
+        "domain": around(0.1),
+        "fluency": around(0.25),
+        "base": text,
+        "edited": text,
+        "distinct2_ratio": 1.0,
+        "kl_preserve": around(0.15),
+    }
+    damage = Damage.model_validate(fields)
+    assert exceeded(LIMITS, damage) == ("max_kl", "max_perplexity_ratio", "max_fluency")
+    assert judged(damage)["max_kl"] == 0.15
+
+
+def test_every_limit_has_a_figure() -> None:
+    assert judged(_point()).keys() == Limits.model_fields.keys()
