@@ -15,6 +15,7 @@ from app.known_query import known_query
 from app.middleware import RequestMiddleware
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
+from models_store.operator_scorers import read_scorers
 from models_store.settings import Settings
 from models_store.suites import configured_suites
 
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     settings = settings or Settings()
     catalogue(settings)
     configured_suites(settings)
+    read_scorers(settings.scorers)
     services = Services(settings)
 
     @contextlib.asynccontextmanager

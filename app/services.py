@@ -20,6 +20,7 @@ from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSour
 from models_store.errors import Unavailable
 from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
+from models_store.operator_scorers import known_scorers, read_scorers
 from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
@@ -60,6 +61,7 @@ class Store:
             suffixes,
             deadline_seconds=settings.edit_deadline_seconds,
             suites=configured_suites(settings).tables,
+            scorers=known_scorers(read_scorers(settings.scorers)),
         )
         return cls(objects, work, bases, behaviors, aliases, variants, submission, ApiKeys(objects))
 

@@ -22,6 +22,7 @@ class BehaviorVersion(Version):
     description: str
     chat: bool
     scorers: tuple[str, ...]
+    question: str | None = None
     max_new_tokens: int
 
 
@@ -52,6 +53,7 @@ class BehaviorLibrary:
             description=behavior.description,
             chat=behavior.chat,
             scorers=behavior.scorers,
+            question=behavior.question,
             max_new_tokens=behavior.max_new_tokens,
         )
         self._objects.create(self._texts(tenant, id, version.number), to_lines(behavior))

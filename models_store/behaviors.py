@@ -44,6 +44,12 @@ class Behavior(BaseModel):
     """Plain prompts go through the chat template, where the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Names of the scorers of generated text, the first one leads; empty: by default."""
+    # Left out where it is not given, so that digests are what they were before it came.
+    question: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
+        default=None, exclude_if=lambda question: question is None
+    )
+    """Yes to it means undesired, such as `Is this text rude?`: for scorers that ask a model, which
+    else ask whether a text shows what `description` says."""
     max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
     """Length of the generations that are scored."""
 
@@ -106,6 +112,7 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             )
         )
     problems += _overlap(undesired, desired, pointer)
+    problems += _unanswered(behavior, pointer)
     for side, items in (("undesired", behavior.undesired), ("desired", behavior.desired)):
         problems += [
             FieldError(
@@ -148,6 +155,26 @@ def _overlap(
             f"{len(common)} texts are both undesired and desired, such as {example!r}: leave them "
             "out of one side",
         )
+
+
+def _unanswered(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+    if "answer-match" not in behavior.scorers:
+        return
+    if not behavior.prompts:
+        yield FieldError(
+            f"{pointer}/prompts",
+            "no_undesired_answer",
+            "prompts: the scorer answer-match needs prompts with an undesired_answer",
+        )
+    for index, prompt in enumerate(behavior.prompts):
+        if prompt.undesired_answer is None:
+            yield FieldError(
+                f"{pointer}/prompts/{index}/undesired_answer",
+                "no_undesired_answer",
+                f"prompts.{index}.undesired_answer: the scorer answer-match needs one in each "
+                "prompt, such as Yes",
+            )
+            return
 
 
 def _key(text: str) -> str:

@@ -26,6 +26,14 @@ class ScorerInfo(BaseModel):
     trained_on: str
     threshold: float
     """A text whose score reaches it counts as undesired. Fixed here, before any edit is made."""
+    learns: bool = False
+    """It learns from the behaviour's own texts."""
+    turnable: bool = True
+    """It is turned around for a behaviour that means its other side. Not so one that is told
+    which side is undesired."""
+    exact: bool = False
+    """It compares with what the prompt says, so there is nothing that held-out texts could tell
+    of how well it does."""
 
 
 _ALL = (
@@ -35,6 +43,7 @@ _ALL = (
         licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
         trained_on="a quarter of the behaviour's own texts, which the edit is not fitted on",
         threshold=0.5,
+        learns=True,
     ),
     ScorerInfo(
         name="char-ngrams",
@@ -42,6 +51,7 @@ _ALL = (
         licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
         trained_on="the same texts as tfidf, so the two are related and may err alike",
         threshold=0.5,
+        learns=True,
     ),
     ScorerInfo(
         name="vader",
@@ -79,6 +89,33 @@ _ALL = (
         licence="Apache-2.0 (part of Scalpel)",
         trained_on="a quarter of the behaviour's own texts: the length midway between the sides",
         threshold=0.5,
+        learns=True,
+    ),
+    ScorerInfo(
+        name="politeness-markers",
+        measures="impoliteness, by lists of polite and rude ways to put things",
+        licence="Apache-2.0 (part of Scalpel)",
+        trained_on="nothing: lists of words",
+        # A text without any marker has 0.5 and is not called rude.
+        threshold=0.55,
+    ),
+    ScorerInfo(
+        name="yes-no",
+        measures="yes to the behaviour's question, by the base model's own probabilities",
+        licence="Apache-2.0 (part of Scalpel); what the base model says is under its own licence",
+        trained_on="nothing: the unedited base model is asked, so it judges as well as that can",
+        threshold=0.5,
+        turnable=False,
+    ),
+    ScorerInfo(
+        name="answer-match",
+        measures="whether an answer begins with the one that its prompt calls undesired",
+        licence="Apache-2.0 (part of Scalpel)",
+        trained_on="nothing: it compares",
+        # 0.5 is neither that answer nor its opposite.
+        threshold=0.75,
+        turnable=False,
+        exact=True,
     ),
 )
 

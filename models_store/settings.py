@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """TOML file of base models that are put into the catalogue at start."""
     suites: Path | None = None
     """TOML file of the data that standard suites run on; without it there are no suites."""
+    scorers: Path | None = None
+    """TOML file of scorers of one's own: servers that score texts, language models that judge."""
     default_base_model: bool = True
     """Catalogue `smollm2-135m-instruct` at start when its weights package is installed."""
     device: str = "cpu"
@@ -73,7 +75,7 @@ class Settings(BaseSettings):
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
 
-    @field_validator("data", "cache", "base_models", "suites")
+    @field_validator("data", "cache", "base_models", "suites", "scorers")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

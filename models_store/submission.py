@@ -5,7 +5,7 @@ leaves either nothing or something that a repeat of the request finishes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -29,7 +29,7 @@ from models_store.records import (
 )
 from models_store.requests import EditBody, ExportBody
 from models_store.reservations import Reservations
-from models_store.scorers import SCORERS
+from models_store.scorers import SCORERS, ScorerInfo
 from models_store.suites import check_suites
 from models_store.variants import (
     MAX_TERMS,
@@ -88,9 +88,11 @@ class Submission:
         *,
         deadline_seconds: float,
         suites: Collection[str] = (),
+        scorers: Mapping[str, ScorerInfo] = SCORERS,
     ) -> None:
         """Args:
         suites: names of the standard suites that there are data for.
+        scorers: those that a behaviour may name.
         """
         self._work = work
         self._bases = bases
@@ -99,6 +101,7 @@ class Submission:
         self._suffixes = suffixes
         self._deadline_seconds = deadline_seconds
         self._suites = suites
+        self.scorers = scorers
 
     def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
         """Queue an edit; `sent` is the body as it came."""
@@ -254,7 +257,7 @@ class Submission:
     def _behavior(self, tenant: str, body: EditBody) -> Found:
         if isinstance(body.behavior, str):
             return self._behaviors.find(tenant, body.behavior)
-        check_scorers(body.behavior.scorers, "/behavior/scorers")
+        check_scorers(body.behavior.scorers, "/behavior/scorers", self.scorers)
         behavior = checked(body.behavior)
         return Found(behavior, reference(behavior))
 
@@ -290,17 +293,19 @@ def claim_id(key: IdempotencyKey | None, kind: IdempotentKind) -> str:
     return key.claim(kind, id) if key is not None else id
 
 
-def check_scorers(names: tuple[str, ...], pointer: str) -> None:
-    """Raise `InvalidRequest` where a scorer is unknown or named twice."""
+def check_scorers(
+    names: tuple[str, ...], pointer: str, known: Mapping[str, ScorerInfo] = SCORERS
+) -> None:
+    """Raise `InvalidRequest` where a scorer is not among the `known` ones, or named twice."""
     problems = [
         FieldError(
             f"{pointer}/{index}",
-            "unknown_scorer" if name not in SCORERS else "duplicate",
+            "unknown_scorer" if name not in known else "duplicate",
             f"scorers.{index}: {name[:100]!r} is "
-            + (f"none of {', '.join(SCORERS)}" if name not in SCORERS else "there twice"),
+            + (f"none of {', '.join(known)}" if name not in known else "there twice"),
         )
         for index, name in enumerate(names)
-        if name not in SCORERS or name in names[:index]
+        if name not in known or name in names[:index]
     ]
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)

@@ -38,6 +38,8 @@ class BehaviorSummary(BaseModel):
     description: str
     chat: bool
     scorers: tuple[str, ...]
+    question: str | None
+    """Asked of each text by scorers that ask a model; yes means undesired."""
     max_new_tokens: int
     sha256: str
     counts: dict[str, int]
@@ -119,7 +121,7 @@ def _create(
     who_sends = sender(request, store, who, key)
     earlier = who_sends.key.find() if who_sends.key is not None else None
     if earlier is None:
-        check_scorers(behavior.scorers, "/scorers")
+        check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
         behavior = checked(behavior, pointer="")
         id = claim_id(who_sends.key, "behavior")
     else:
@@ -171,6 +173,7 @@ def _summary(version: BehaviorVersion) -> BehaviorSummary:
         description=version.description,
         chat=version.chat,
         scorers=version.scorers,
+        question=version.question,
         max_new_tokens=version.max_new_tokens,
         sha256=version.behavior.sha256,
         counts=version.behavior.counts,
@@ -186,6 +189,7 @@ def _view(found: Found, created_at: int | None) -> BehaviorView:
         description=behavior.description,
         chat=behavior.chat,
         scorers=behavior.scorers,
+        question=behavior.question,
         max_new_tokens=behavior.max_new_tokens,
         sha256=found.ref.sha256,
         counts=found.ref.counts,

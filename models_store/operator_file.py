@@ -1,0 +1,69 @@
+"""Lists of tables in a TOML file that the operator writes, every mistake in it named."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from models_store.errors import FieldError, InvalidRequest
+
+Row = TypeVar("Row")
+
+
+def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str) -> list[Row]:
+    """The `[[table]]` tables of a file, in its order.
+
+    Args:
+        table: the only key that the file may have.
+        rows: what each table must be; a union in it is told apart by a field `type`.
+        setting: the environment variable that names the file, for the message when it is away.
+
+    Raises:
+        InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; the message
+            names the file and each wrong field, such as `scorer.0.url`.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(
+            f"{setting}: {path} cannot be read: {error.strerror or error}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
+    entries = document.pop(table, [])
+    problems = [
+        FieldError(f"/{key}", "unknown_field", f"unknown; write [[{table}]] tables")
+        for key in document
+    ]
+    if not isinstance(entries, list):
+        problems.append(FieldError(f"/{table}", "invalid_value", f"write [[{table}]]"))
+        entries = []
+    found = []
+    for index, entry in enumerate(entries):
+        try:
+            found.append(rows.validate_python(entry))
+        except ValidationError as error:
+            kind = entry.get("type") if isinstance(entry, dict) else None
+            problems += _field_errors(error, f"/{table}/{index}", kind)
+    refuse(path, problems)
+    return found
+
+
+def refuse(path: Path, problems: list[FieldError]) -> None:
+    """Raise `InvalidRequest` if there are any problems with the file, naming all of them."""
+    if problems:
+        listed = "; ".join(f"{p.pointer[1:].replace('/', '.')}: {p.detail}" for p in problems)
+        raise InvalidRequest(f"{path}: {listed}", errors=problems)
+
+
+def _field_errors(error: ValidationError, prefix: str, kind: object) -> list[FieldError]:
+    found = []
+    for item in error.errors(include_url=False):
+        # pydantic puts the member of a union first; the file has no such level.
+        steps = item["loc"][1:] if item["loc"][:1] == (kind,) else item["loc"]
+        pointer = "/".join([prefix, *map(str, steps)])
+        found.append(FieldError(pointer, item["type"], item["msg"].removeprefix("Value error, ")))
+    return found
