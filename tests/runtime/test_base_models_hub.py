@@ -10,14 +10,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
 from models_store.catalogue import HubSource
 from models_store.errors import BaseModelUnavailable
 from tests.pico import save_pico
-from workers.runtime.base_models import check, fingerprint
-from workers.runtime.base_models.hub import download
+from workers.runtime.base_models import check, fetch_data_file, fingerprint
+from workers.runtime.base_models.hub import download, download_data_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "someone/pico"
@@ -44,8 +45,18 @@ class _Answers(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        """What is known of some paths of a data set."""
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        files = [self.server.folder / path for path in asked["paths"]]
+        if self.path == f"/api/datasets/{REPO}/paths-info/{COMMIT}":
+            found = [self._listed(file) for file in files if file.exists()]
+            self._send(json.dumps(found).encode())
+        else:
+            self._refuse("RepoNotFound", 404)
+
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path = self.path.partition("?")[0].replace("/datasets/", "/", 1)
         if path.startswith(f"/api/models/{REPO}/") and path.endswith(f"/{COMMIT}"):
             everything = "recursive=true" in self.path
             found = self.server.folder.rglob("*") if everything else self.server.folder.iterdir()
@@ -75,7 +86,7 @@ class _Answers(BaseHTTPRequestHandler):
             "size": len(data),
             "oid": hashlib.sha1(data).hexdigest(),
         }
-        if file.suffix == ".safetensors":
+        if file.suffix in (".safetensors", ".jsonl"):
             sha256 = hashlib.sha256(data).hexdigest()
             listed["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 134}
         return listed
@@ -86,7 +97,7 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data)
 
     def _refuse(self, code: str, status: int) -> None:
@@ -169,6 +180,42 @@ def test_what_the_hub_refuses_is_told(
 ) -> None:
     with pytest.raises(BaseModelUnavailable, match=says):
         download(HubSource(repo=repo, revision=revision), tmp_path, endpoint=hub.url)
+
+
+def test_one_file_of_a_data_set_comes_and_its_bytes_are_checked(hub: _Hub, tmp_path: Path) -> None:
+    (hub.folder / "main").mkdir()
+    (hub.folder / "main" / "test.jsonl").write_text('{"text": "one"}')
+    source = HubSource(repo=REPO, revision=COMMIT)
+    hub.spoilt = "main/test.jsonl"
+    with pytest.raises(BaseModelUnavailable, match="came with other bytes"):
+        download_data_file(source, "main/test.jsonl", tmp_path / "bad", endpoint=hub.url)
+    hub.spoilt = None
+    download_data_file(source, "main/test.jsonl", tmp_path / "good", endpoint=hub.url)
+    files = [path for path in (tmp_path / "good").rglob("*") if path.is_file()]
+    assert files == [tmp_path / "good" / "main" / "test.jsonl"]
+    assert files[0].read_text() == '{"text": "one"}'
+    with pytest.raises(BaseModelUnavailable, match=r"has no file train\.jsonl at 0123"):
+        download_data_file(source, "train.jsonl", tmp_path / "good", endpoint=hub.url)
+
+
+def test_a_file_of_a_data_set_is_downloaded_once(hub: _Hub, tmp_path: Path) -> None:
+    (hub.folder / "main").mkdir()
+    (hub.folder / "main" / "test.jsonl").write_text('{"text": "one"}')
+    source = HubSource(repo=REPO, revision=COMMIT)
+    first = fetch_data_file(source, "main/test.jsonl", tmp_path / "shelf", endpoint=hub.url)
+    assert first.read_text() == '{"text": "one"}'
+    hub.asked.clear()
+    again = fetch_data_file(source, "main/test.jsonl", tmp_path / "shelf", endpoint=hub.url)
+    assert again == first
+    assert not hub.asked
+
+
+def test_a_hub_that_nobody_answers_for_is_told(tmp_path: Path) -> None:
+    source = HubSource(repo=REPO, revision=COMMIT)
+    with pytest.raises(
+        BaseModelUnavailable, match=r"could not be downloaded .*--repo-type dataset"
+    ):
+        download_data_file(source, "test.jsonl", tmp_path, endpoint="http://127.0.0.1:9")
 
 
 def test_without_a_connection_the_way_around_is_told(tmp_path: Path) -> None:

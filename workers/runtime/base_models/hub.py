@@ -1,9 +1,12 @@
-"""Download a base model from the Hugging Face hub at one commit: weights and tokenizer, no code."""
+"""Download from the Hugging Face hub at one commit: weights and tokenizer of a base model, never
+code; or one file of a data set."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -36,7 +40,11 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
         BaseModelUnavailable: no connection, no such repository or commit, or no access.
     """
     api = HfApi(endpoint=endpoint)
-    try:
+    way_around = (
+        f"run `hf download {source.repo} --revision {source.revision} --local-dir FOLDER`, copy "
+        'FOLDER here and register it as {"type": "folder"}'
+    )
+    with _explained(source, way_around):
         # The list first and the comparison after: when it cannot reach the hub, snapshot_download
         # is content with whatever the folder holds.
         files = _files(api, source)
@@ -47,6 +55,48 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
             allow_patterns=[file.path for file in files],
         )
         _compare(files, folder)
+    # The downloader's own notes on what it has fetched.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def download_data_file(
+    source: HubSource, path: str, folder: Path, *, endpoint: str | None = None
+) -> None:
+    """Put one file of a data set into `folder`, under its path in the repository.
+
+    Raises:
+        BaseModelUnavailable: no connection, no such repository, commit or file, or no access.
+    """
+    api = HfApi(endpoint=endpoint)
+    way_around = (
+        f"run `hf download {source.repo} {path} --repo-type dataset --revision {source.revision} "
+        "--local-dir FOLDER`, copy FOLDER here and name the file in it"
+    )
+    with _explained(source, way_around):
+        found = api.get_paths_info(
+            source.repo, [path], revision=source.revision, repo_type="dataset"
+        )
+        files = [entry for entry in found if isinstance(entry, RepoFile)]
+        if not files:
+            raise BaseModelUnavailable(
+                f"{source.repo} on the Hugging Face hub has no file {path} at {source.revision}"
+            )
+        api.hf_hub_download(
+            source.repo, path, revision=source.revision, repo_type="dataset", local_dir=folder
+        )
+        _compare(files, folder)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+@contextmanager
+def _explained(source: HubSource, way_around: str) -> Iterator[None]:
+    """Turn what the hub's client raises into errors that say what to do.
+
+    Args:
+        way_around: what to do on another machine, where this one has no connection.
+    """
+    try:
+        yield
     except GatedRepoError as error:
         raise BaseModelUnavailable(
             f"{source.repo} on the Hugging Face hub is gated: accept its terms there and set "
@@ -61,16 +111,14 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
             f"the Hugging Face hub has no repository {source.repo}, or it is private and HF_TOKEN "
             "does not open it"
         ) from error
-    except (OSError, EntryNotFoundError) as error:
-        # Every error of the connection is an OSError here, and so is "offline and not cached".
+    except (OSError, HTTPError, EntryNotFoundError) as error:
+        # HTTPError: of the connection, whichever client the hub's library uses; "offline and not
+        # cached" is an OSError.
         raise BaseModelUnavailable(
             f"{source.repo} at {source.revision} could not be downloaded from the Hugging Face hub "
             f"({_first_line(error)}): connect this machine and try again, or on one with a "
-            f"connection run `hf download {source.repo} --revision {source.revision} --local-dir "
-            'FOLDER`, copy FOLDER here and register it as {"type": "folder"}'
+            f"connection {way_around}"
         ) from error
-    # The downloader's own notes on what it has fetched.
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def _files(api: HfApi, source: HubSource) -> list[RepoFile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -81,3 +83,30 @@ def _downloaded(source: HubSource, shelf: Path) -> Path:
 
     origin = {"hub": source.repo, "revision": source.revision}
     return make_once(shelf / f"{name}-{source.revision}", build, origin=origin, resume=True)
+
+
+def fetch_data_file(
+    source: HubSource, path: str, shelf: Path, *, endpoint: str | None = None
+) -> Path:
+    """One file of a data set on the hub, downloaded into the folder `shelf` once.
+
+    Args:
+        endpoint: another hub than the one that `HF_ENDPOINT` names.
+
+    Raises:
+        BaseModelUnavailable: it cannot be downloaded, or the folder cannot be written.
+    """
+    # Two files of one data set may have the same name in different folders.
+    place = hashlib.sha256(path.encode()).hexdigest()[:8]
+    target = shelf / f"{source.repo.replace('/', '--')}-{source.revision}-{place}"
+    name = Path(path).name
+
+    def build(folder: Path) -> None:
+        from workers.runtime.base_models.hub import download_data_file
+
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            download_data_file(source, path, Path(temporary), endpoint=endpoint)
+            Path(temporary, path).rename(folder / name)
+
+    origin = {"hub": source.repo, "revision": source.revision, "path": path}
+    return make_once(target, build, origin=origin) / name

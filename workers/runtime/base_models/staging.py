@@ -119,6 +119,6 @@ def _cannot_write(target: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     advice = "free some space" if getattr(error, "errno", 0) == errno.ENOSPC else "make it writable"
     return (
-        f"the base model cannot be written to {target.parent}: {reason}; "
+        f"{target.name} cannot be written to {target.parent}: {reason}; "
         f"{advice}, or set SCALPEL_CACHE to another folder"
     )
