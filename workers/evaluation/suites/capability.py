@@ -1,0 +1,97 @@
+"""What the model could do before the edit, as far as the operator has data for it: perplexity of a
+text, GSM8K, multiple choice.
+
+This is a quick look on few items. For published benchmarks point lm-eval
+(https://github.com/EleutherAI/lm-evaluation-harness) at `/v1/completions` of a running server, with
+`--model local-completions` and the variant as its `model`; it then measures the variant as it is
+served. That endpoint gives no log probabilities, so take tasks that are decided by generated text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models_store.report import SuiteMetric
+from models_store.suites import CapabilityTable
+from workers.evaluation.progress import Progress
+from workers.evaluation.suites.data import OpenFile, open_file, read_text
+from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems
+from workers.evaluation.suites.multiple_choice import Question, multiple_choice, read_questions
+from workers.evaluation.suites.perplexity import perplexity
+from workers.evaluation.suites.protocol import Pair, within
+
+
+@dataclass(frozen=True, eq=False)
+class Capability:
+    """The suite with those of its parts that there are data for."""
+
+    table: CapabilityTable
+    text: str | None
+    problems: Problems | None
+    questions: Sequence[Question] | None
+    data: str
+
+    @property
+    def protocol(self) -> str:
+        parts = []
+        if self.text is not None:
+            parts.append(
+                f"perplexity over at most {self.table.windows} windows of "
+                f"{self.table.window_tokens} tokens"
+            )
+        if self.problems is not None:
+            parts.append(f"{len(self.problems.asked)} problems of GSM8K, greedy, exact match")
+        if self.questions is not None:
+            parts.append(f"{len(self.questions)} choices by log-likelihood a byte")
+        return "; ".join(parts)
+
+    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+        parts: list[Callable[[Progress], SuiteMetric]] = []
+        if (text := self.text) is not None:
+            parts.append(
+                lambda progress: perplexity(
+                    pair,
+                    text,
+                    windows=self.table.windows,
+                    window_tokens=self.table.window_tokens,
+                    progress=progress,
+                )
+            )
+        if (problems := self.problems) is not None:
+            parts.append(
+                lambda progress: gsm8k(pair, problems, self.table.max_new_tokens, progress)
+            )
+        if (questions := self.questions) is not None:
+            parts.append(lambda progress: multiple_choice(pair, questions, progress))
+        share = 1 / len(parts)
+        return tuple(
+            part(within(progress, share * number, share * (number + 1)))
+            for number, part in enumerate(parts)
+        )
+
+
+def open_suite(table: CapabilityTable, cache: Path) -> Capability:
+    """Read the operator's data.
+
+    Raises:
+        InvalidRequest: a file is missing or a line of it is wrong.
+    """
+    data = table.data
+    opened: dict[str, OpenFile] = {
+        name: open_file(file, f"capability.data.{name}", cache)
+        for name in ("text", "gsm8k", "multiple_choice")
+        if (file := getattr(data, name)) is not None
+    }
+    return Capability(
+        table=table,
+        text=read_text(opened["text"]) if "text" in opened else None,
+        problems=read_problems(opened["gsm8k"], shots=table.shots, count=table.problems)
+        if "gsm8k" in opened
+        else None,
+        questions=read_questions(opened["multiple_choice"], table.questions)
+        if "multiple_choice" in opened
+        else None,
+        data="; ".join(f"{name}: {file.label}" for name, file in opened.items()),
+    )
