@@ -10,6 +10,7 @@ from models_store.architectures import DOWN, MatrixKey
 from models_store.items import CompletionItem, TextItem
 from models_store.presets import neutral_texts
 from tests.pico import HIDDEN, INTERMEDIATE
+from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import KlMeter, encode_neutral
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel, load_base
@@ -94,3 +95,27 @@ def test_a_model_without_a_template_is_measured_on_plain_text(
     meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS))
     assert meter.parts[1] is None
     assert meter.kl([_term()]) > 0
+
+
+def test_plain_texts_stand_in_for_answers_that_a_model_cannot_read(
+    base: BaseModel, make_pico: Callable[..., Path]
+) -> None:
+    silent = load_base(make_pico(chat=False), device="cpu", dtype="float32")
+    counts = [
+        (neutral.plain, len(neutral.texts))
+        for neutral in (encode_neutral(one, "reporting", each=20) for one in (base, silent))
+    ]
+    assert counts == [(20, 40), (40, 40)]
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize("template", [True, False])
+def test_a_receipt_rests_on_64_neutral_texts_and_4000_positions(
+    smollm2_folder: Path, template: bool
+) -> None:
+    base = load_base(smollm2_folder, device="cpu", dtype="auto")
+    if not template:
+        base.tokenizer.chat_template = None
+    neutral = encode_neutral(base, "reporting", each=REPORTED.neutral_each)
+    assert len(neutral.texts) >= 64
+    assert sum(sum(text.scored[1:]) for text in neutral.texts) >= 4000

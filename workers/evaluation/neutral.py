@@ -50,11 +50,13 @@ def encode_neutral(
         skip: so many of each are left out first.
         max_tokens: a text is cut after so many tokens.
         texts: plain texts and conversations; by default Scalpel's own. The conversations are left
-            out for a model without a chat template.
+            out for a model without a chat template, which is reported on twice as many plain texts.
     """
     plain, chat = neutral_texts() if texts is None else texts
-    some = _half(plain, half)[skip:][:each]
     answers = _half(chat, half)[skip:][:each] if base.has_chat_template else []
+    if each is not None and half == "reporting" and not base.has_chat_template:
+        each *= 2
+    some = _half(plain, half)[skip:][:each]
     read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
     read_chat = encode(base, answers, max_tokens=max_tokens, chat=True, end_of_turn=True)
     return NeutralTexts([*read_plain, *read_chat], len(read_plain))
