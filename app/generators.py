@@ -7,17 +7,18 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import structlog
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.errors import GenerationFailed
 from models_store.errors import (
     CorruptArtifact,
+    FieldError,
     InvalidRequest,
     Malformed,
     NotFound,
@@ -34,6 +35,7 @@ from models_store.generation import (
 from models_store.live_state import Generator, LiveState
 
 _log = structlog.get_logger()
+T = TypeVar("T", bound=BaseModel)
 
 _TRIES = 2
 _PASSING = ("overloaded", "no_generator")
@@ -137,6 +139,52 @@ class Generators:
             for index in sorted(ends)
         ]
 
+    async def ask(self, path: str, base_model: str, question: BaseModel, kind: type[T]) -> T:
+        """What a generator answers at once, as `kind`; one that fails is replaced, once.
+
+        Raises:
+            Unavailable: `no_generator`; `overloaded`.
+            GenerationFailed: it broke off.
+            InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses.
+        """
+        candidates = await self._candidates(base_model)
+        for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):
+            self._asked[generator.name] += 1
+            try:
+                return await self._answer(generator, path, question, kind)
+            except _Broken as error:
+                _log.warning("a generator failed", generator=generator.name, error=str(error))
+                if number < _TRIES:
+                    continue
+                message = f"the generator {generator.name}: {error}"
+                if error.code in _PASSING:
+                    raise Unavailable(
+                        message, code=error.code, retry_after=_RETRY_AFTER_SECONDS
+                    ) from error
+                raise GenerationFailed(message) from error
+            finally:
+                self._asked[generator.name] -= 1
+        raise AssertionError("there is at least one try")
+
+    async def _answer(
+        self, generator: Generator, path: str, question: BaseModel, kind: type[T]
+    ) -> T:
+        try:
+            response = await self._http.post(
+                f"{generator.url.rstrip('/')}{path}",
+                content=question.model_dump_json(),
+                headers={"Content-Type": "application/json"},
+            )
+            if response.status_code != 200:
+                raise _refusal(response)
+            return kind.model_validate_json(response.content)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _Broken("it cannot be reached", "no_generator") from error
+        except httpx.TransportError as error:
+            raise _Broken(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            raise _Broken("it says something that is not understood") from error
+
     async def _candidates(self, base_model: str) -> list[Generator]:
         """The best first: those that hold the base model, then those with the least to do."""
         seen = await run_in_threadpool(self._live.generators)
@@ -194,10 +242,11 @@ def _refusal(response: httpx.Response) -> Exception:
     try:
         body: Any = response.json()
         code, message = str(body["code"]), str(body["message"])
+        errors = [FieldError(**one) for one in body.get("errors", ())]
     except (ValueError, KeyError, TypeError):
-        code, message = "generation_failed", f"status {response.status_code}"
+        code, message, errors = "generation_failed", f"status {response.status_code}", []
     if code == InvalidRequest.code:
-        return InvalidRequest(message)
+        return InvalidRequest(message, errors=errors)
     kinds: dict[int, type[ScalpelError]] = {400: Malformed, 404: NotFound}
     kind = kinds.get(response.status_code)
     if kind is not None:

@@ -13,6 +13,7 @@ from app.routes import (
     edit_events,
     edit_outcomes,
     edits,
+    estimate,
     exports,
     health,
     models,
@@ -21,6 +22,7 @@ from app.routes import (
 )
 
 ROUTERS = (
+    estimate.router,
     edits.router,
     edit_events.router,
     edit_outcomes.router,

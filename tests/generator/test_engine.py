@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +177,105 @@ def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
     engine.submit(Job(SidePath(base), [sampled(0, 3), sampled(1, 5), sampled(2, 4)], together.put))
 
     assert collect(alone, 1)[0][0] == collect(together, 3)[1][0]
+
+
+def test_work_in_pieces_is_done_while_nothing_is_decoded(engine: Engine) -> None:
+    done: list[int] = []
+
+    engine.run((done.append(number) for number in range(5)), timeout=60)
+
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_pieces_and_steps_take_turns(base: BaseModel, engine: Engine) -> None:
+    lines: queue.Queue[Line] = queue.Queue()
+    made: list[int] = []
+    """How many lines had come when each piece was done."""
+    job = Job(SidePath(base), [choice(base, 0, length=200)], lines.put)
+
+    def pieces() -> Iterator[None]:
+        for _ in range(10):
+            time.sleep(0.005)
+            made.append(lines.qsize())
+            yield
+
+    engine.submit(job)
+    engine.run(pieces(), timeout=60)
+
+    collect(lines, 1)
+    assert len(made) == 10
+    assert made[0] < made[5] < made[9] < 200
+
+
+def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: Engine) -> None:
+    steps = 0
+
+    def sink(_: Line) -> None:
+        nonlocal steps
+        steps += 1
+
+    def pieces() -> Iterator[None]:
+        for _ in range(4):
+            time.sleep(0.1)
+            between.append(steps)
+            yield
+
+    between: list[int] = []
+    engine.submit(Job(SidePath(base), [choice(base, 0, length=450)], sink))
+    engine.run(pieces(), timeout=60)
+
+    # A step of a pico model takes a millisecond or two: a tenth of a second has many of them.
+    later = [after - before for before, after in itertools.pairwise(between[1:])]
+    assert all(number >= 5 for number in later)
+
+
+def test_an_error_in_a_piece_reaches_who_waits_and_nobody_else(
+    base: BaseModel, engine: Engine
+) -> None:
+    lines: queue.Queue[Line] = queue.Queue()
+    engine.submit(Job(SidePath(base), [choice(base, 0)], lines.put))
+
+    def pieces() -> Iterator[None]:
+        yield
+        raise ValueError("no such text")
+
+    with pytest.raises(ValueError, match="no such text"):
+        engine.run(pieces(), timeout=60)
+    assert collect(lines, 1)[0][1].completion_tokens == 12
+
+
+def test_work_that_takes_too_long_is_given_up(engine: Engine) -> None:
+    done = 0
+
+    def pieces() -> Iterator[None]:
+        nonlocal done
+        while True:
+            time.sleep(0.01)
+            done += 1
+            yield
+
+    with pytest.raises(Unavailable, match="too busy"):
+        engine.run(pieces(), timeout=0.1)
+    time.sleep(0.05)
+    seen = done
+    time.sleep(0.05)
+    assert done == seen
+
+
+def test_only_so_much_work_waits_for_its_turn(base: BaseModel) -> None:
+    engine = Engine(most_errands=1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def pieces() -> Iterator[None]:
+        entered.set()
+        leave.wait()
+        yield
+
+    first = threading.Thread(target=lambda: engine.run(pieces(), timeout=60))
+    first.start()
+    entered.wait()
+    with pytest.raises(Unavailable, match="already"):
+        engine.run(iter(()), timeout=60)
+    leave.set()
+    first.join()
+    engine.close()

@@ -1,15 +1,20 @@
-"""The engine: one thread that decodes everything, one step of each batch after the other.
+"""The engine: one thread that runs everything, one step of each batch after the other.
 
 Requests that wait together are decoded together, whichever variant each is for; one that comes
 later starts a batch of its own at once, whose steps alternate with those of the older ones. Rows
 leave when they end or when their reader has gone.
+
+Work that is not decoding, such as reading texts, comes in short pieces that are done between steps.
+While something is decoded, a piece waits until decoding has had as much time as the piece before
+took: what streams is slowed down to half its speed at worst, and paused for one piece at a time.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,6 +60,19 @@ class Job:
 
 
 @dataclass(eq=False)
+class _Errand:
+    """Work in pieces, and who waits for it."""
+
+    pieces: Iterator[None]
+    ended: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.ended.set()
+
+
+@dataclass(eq=False)
 class _Batch:
     decoding: Decoding
     members: list[tuple[Job, Choice]]
@@ -62,13 +80,21 @@ class _Batch:
 
 
 class Engine:
-    """Decodes jobs; `submit` and `cancel` may be called from any thread."""
+    """Decodes jobs; `submit`, `cancel` and `run` may be called from any thread."""
 
-    def __init__(self, *, most_rows: int = 64, most_waiting: int = 512) -> None:
+    def __init__(
+        self, *, most_rows: int = 64, most_waiting: int = 512, most_errands: int = 8
+    ) -> None:
         self._most_rows = most_rows
         self._most_waiting = most_waiting
+        self._most_errands = most_errands
         self._waiting: deque[tuple[Job, Choice]] = deque()
         self._batches: list[_Batch] = []
+        self._errands: deque[_Errand] = deque()
+        self._piece_seconds = 0.0
+        """What the last piece of an errand took."""
+        self._decoding_seconds = 0.0
+        """What decoding has had since then."""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -76,9 +102,10 @@ class Engine:
 
     @property
     def busy(self) -> int:
-        """Rows that are decoded or wait to be."""
+        """Rows that are decoded or wait to be, and other work that waits for its next piece."""
         with self._changed:
-            return len(self._waiting) + sum(len(batch.members) for batch in self._batches)
+            rows = sum(len(batch.members) for batch in self._batches)
+            return len(self._waiting) + rows + len(self._errands)
 
     def submit(self, job: Job) -> None:
         """Take a job in; its lines go to its sink, the last of each choice is its end.
@@ -100,6 +127,39 @@ class Engine:
         """Stop decoding a job within one step."""
         job.gone = True
 
+    def run(self, pieces: Iterator[None], *, timeout: float) -> None:
+        """Do work in this engine's thread, a piece at a time; returns when all is done.
+
+        Args:
+            pieces: each step of it is one piece, which nothing interrupts: a fraction of a second.
+            timeout: seconds to wait at most, others' work included.
+
+        Raises:
+            Unavailable: it is not done in time, or the engine is closing.
+            Exception: what a piece raises.
+        """
+        errand = _Errand(pieces)
+        with self._changed:
+            if self._closing:
+                raise Unavailable("this generator is shutting down", code="overloaded")
+            if len(self._errands) >= self._most_errands:
+                raise Unavailable(
+                    f"{len(self._errands)} requests are reading texts already", code="overloaded"
+                )
+            self._errands.append(errand)
+            self._changed.notify()
+        if not errand.ended.wait(timeout):
+            with self._changed:
+                if errand in self._errands:
+                    self._errands.remove(errand)
+            raise Unavailable(
+                f"this generator was too busy to read the texts within {timeout:.0f} s",
+                code="overloaded",
+                retry_after=30,
+            )
+        if errand.error is not None:
+            raise errand.error
+
     def close(self) -> None:
         """Stop at the next step; jobs that are not done are told so."""
         with self._changed:
@@ -110,16 +170,40 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._batches or self._closing):
+                while not (self._waiting or self._batches or self._errands or self._closing):
                     self._changed.wait()
                 if self._closing:
                     break
+            started = time.monotonic()
             self._admit()
             for batch in list(self._batches):
                 self._advance(batch)
+            self._decoding_seconds += time.monotonic() - started
+            if not self._batches or self._decoding_seconds >= self._piece_seconds:
+                self._do_piece()
         unfinished = [*self._waiting, *(one for batch in self._batches for one in batch.members)]
         for job, _ in unfinished:
             _give_up(job, "overloaded", "this generator is shutting down")
+        for errand in self._errands:
+            errand.end(Unavailable("this generator is shutting down", code="overloaded"))
+
+    def _do_piece(self) -> None:
+        """One piece of the errand whose turn it is; the others come before its next one."""
+        with self._changed:
+            errand = self._errands.popleft() if self._errands else None
+            if errand is None:
+                return
+            self._errands.append(errand)
+        started = time.monotonic()
+        try:
+            next(errand.pieces)
+        except Exception as error:
+            with self._changed:
+                if errand in self._errands:
+                    self._errands.remove(errand)
+            errand.end(None if isinstance(error, StopIteration) else error)
+        self._piece_seconds = time.monotonic() - started
+        self._decoding_seconds = 0.0
 
     def _admit(self) -> None:
         """Start one batch a base model of what waits, as far as there is room."""

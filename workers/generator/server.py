@@ -1,4 +1,4 @@
-"""The internal HTTP port of a generator: one call that generates, one that tells its health."""
+"""The internal HTTP port of a generator: it generates, looks at texts, and tells its health."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -19,7 +20,9 @@ from models_store.errors import (
     ScalpelError,
     Unavailable,
 )
+from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.generation import Finished, GenerationError, GenerationRequest
+from workers.generator import examine
 from workers.generator.engine import Engine, Job, Line
 from workers.generator.jobs import prepare
 from workers.generator.shelf import Shelf
@@ -52,7 +55,15 @@ def create_server(shelf: Shelf, engine: Engine, token: str) -> FastAPI:
     @app.exception_handler(ScalpelError)
     async def explain(_: Request, error: ScalpelError) -> JSONResponse:
         status = 401 if isinstance(error, _Unauthorized) else _status_of(error)
-        return JSONResponse({"code": error.code, "message": error.message}, status)
+        errors = error.errors if isinstance(error, InvalidRequest) else ()
+        return JSONResponse(
+            {
+                "code": error.code,
+                "message": error.message,
+                "errors": [asdict(one) for one in errors],
+            },
+            status,
+        )
 
     @app.get("/internal/health")
     def health() -> dict[str, object]:
@@ -70,6 +81,14 @@ def create_server(shelf: Shelf, engine: Engine, token: str) -> FastAPI:
         job = await run_in_threadpool(prepare, shelf, body, sink)
         engine.submit(job)
         return StreamingResponse(_answer(engine, job, lines), media_type="application/x-ndjson")
+
+    @app.post("/internal/estimate")
+    def estimate(body: EstimateRequest) -> Estimate:
+        return examine.estimate(shelf, engine, body)
+
+    @app.post("/internal/probe")
+    def probe(body: ProbeRequest) -> ProbeScores:
+        return examine.probe_scores(shelf, engine, body)
 
     return app
 

@@ -1,0 +1,195 @@
+"""What an edit will take: seconds, memory and bytes, from counts and measured speeds.
+
+Seconds are tokens over tokens a second. The speeds come from reading and generating with the very
+base model on the machine that is asked (`workers.generator.examine`); the counts are those of the
+splits and of the plan (`workers.evaluation.costs`). Everything is counted as if nothing had been
+computed before, and as if the editor had the machine for itself: expect a factor of two either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from models_store.architectures import DOWN
+from models_store.estimates import EstimatedSeconds
+from models_store.methods import Attribution, Auto, Bias, Effort, Method, ModelSurgery, Natural
+from models_store.report import ControlKind
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.costs import GENERATED, READ, expected_seconds
+from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
+from workers.runtime.likelihood import CHUNK_LOGITS
+from workers.runtime.loading import BaseModel
+from workers.surgery.methods import bias
+
+CANDIDATES: Mapping[Effort, int] = {"quick": 4, "standard": 10, "thorough": 16}
+"""That a search tries, about."""
+SEARCH_PROMPTS = 60
+"""Validation prompts of each candidate."""
+FINALISTS = 3
+"""Candidates that are measured on all validation prompts."""
+
+# How many times as long as a plain forward pass over the same tokens, measured with SmolLM2:
+_HEAD = 1.5
+"""Likelihoods of two models."""
+_STATISTICS = 1.4
+"""Moments of hidden states inside of layers."""
+_BACKWARD = 3.3
+"""Gradients."""
+
+_BENIGN_TOKENS = 12_000
+"""Neutral text that the curvature is from."""
+_FIRST_TOKENS = 1_500
+_CALIBRATION_TEXTS = 128
+_SEARCH_TEXTS = 32
+"""Neutral texts that a candidate of a search is scaled on."""
+_MEASUREMENTS = 4
+"""Of the KL in a calibration, the base itself among them."""
+_SOLVE_SECONDS = 5.0
+_LOAD_SECONDS = 2.0
+_PROCESS_BYTES = 550e6
+"""Python with torch, transformers and scikit-learn, before a model is loaded."""
+_HEAD_BLOCKS = 6
+"""Blocks of logits that are held at once while two models are compared."""
+_DENSE_CURVATURE = 4096
+"""Rows up to which a factor of the curvature is kept as a whole."""
+_EIGENPAIRS = 256
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens a second of a base model on one machine."""
+
+    read: float
+    """Forward passes of texts as long as the behaviour's."""
+    generated: float
+    """Of all rows of a batch together, the time for prompts included."""
+
+
+def seconds(
+    context: EvaluationContext,
+    method: Method,
+    effort: Effort,
+    speed: Speed,
+    *,
+    tokens_per_text: float,
+) -> EstimatedSeconds:
+    """What each part of an edit would take; the loading of the model counts to `fit`.
+
+    Args:
+        context: with the plan of the effort.
+        tokens_per_text: mean of the behaviour's texts as they are read.
+    """
+    fit = _LOAD_SECONDS + _fit_tokens(context, method, tokens_per_text) / speed.read
+    if isinstance(method, Natural | Attribution | Auto):
+        fit += _SOLVE_SECONDS
+    search = _search(context, CANDIDATES[effort], speed) if isinstance(method, Auto) else 0.0
+    # The sum of the plan is for a model of these two speeds.
+    slower = (GENERATED / speed.generated + READ / speed.read) / 2
+    test = slower * sum(expected_seconds(context, _kinds(context, method)).values())
+    return EstimatedSeconds(
+        fit=round(fit, 1),
+        search=round(search, 1),
+        test=round(test, 1),
+        total=round(fit + search + test, 1),
+    )
+
+
+def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: float) -> float:
+    """Tokens that fitting reads, counted in tokens of a plain forward pass."""
+    fit = tokens_per_text * len(context.splits.fit)
+    total = fit + tokens_per_text * len(context.splits.heldout)
+    if isinstance(method, Bias | Auto):
+        total += _STATISTICS * fit + _FIRST_TOKENS
+    if isinstance(method, Attribution | Auto):
+        total += _STATISTICS * fit
+    if isinstance(method, Natural | Attribution | Auto):
+        total += _BACKWARD * (fit + _BENIGN_TOKENS)
+    if isinstance(method, Bias | Natural | Attribution) and method.scale is None:
+        texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
+        total += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
+    return total
+
+
+def _search(context: EvaluationContext, candidates: int, speed: Speed) -> float:
+    """Each candidate is scaled and generates; the best ones and the base on all prompts."""
+    prompts = len(context.splits.validate)
+    few = min(SEARCH_PROMPTS, prompts)
+    texts = candidates * few + FINALISTS * (prompts - few) + prompts
+    scaled = candidates * _MEASUREMENTS * _HEAD * _SEARCH_TEXTS * NEUTRAL_TOKENS
+    return texts * context.behavior.max_new_tokens / speed.generated + scaled / speed.read
+
+
+def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
+    """The controls of the plan that a method has."""
+
+    def fits(kind: ControlKind) -> bool:
+        if kind == "random_region":
+            return isinstance(method, ModelSurgery | Attribution)
+        if kind in ("paper_alpha", "paper_equal_kl"):
+            return not isinstance(method, ModelSurgery)
+        return True
+
+    return [kind for kind in context.plan.controls if fits(kind)]
+
+
+def delta_bytes(base: BaseModel, method: Method) -> int:
+    """Size of `delta.safetensors`: 4 bytes a number of each direction, 8 bytes an edited row.
+
+    For a search, that of the largest edit that may win: two methods together.
+    """
+    hidden, gates = base.hidden_size, _gate_rows(base)
+    match method:
+        case Auto():
+            return delta_bytes(base, Natural()) + delta_bytes(base, Bias())
+        case Bias():
+            terms = len(method.layers or bias.default_layers(base.layers))
+            numbers: float = terms * (4 * _width(base) + 8 * hidden)
+        case ModelSurgery():
+            terms = len(gates)
+            numbers = 4 * hidden + 8 * method.fraction * sum(gates)
+        case Natural():
+            rows = gates if method.layers is None else gates[: len(method.layers)]
+            terms = len(rows)
+            numbers = 4 * hidden * terms + 8 * method.fraction * sum(rows)
+        case Attribution():
+            terms = len(gates)
+            numbers = 4 * hidden * terms + 8 * method.fraction * sum(gates)
+    # What the file's header says of each term.
+    return int(numbers) + 350 * terms + 400
+
+
+def memory_bytes(base: BaseModel, method: Method) -> int:
+    """The most that an editor's process would have resident, its accelerator's memory included.
+
+    Python and libraries, the weights, blocks of logits of two models that are compared, and what
+    the method keeps: moments of the inputs of layers, and for gradients the activations of one
+    batch, the gradients and both factors of the curvature of every gate.
+    """
+    weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
+    blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
+    total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
+    if isinstance(method, Bias | Auto):
+        layers = base.layers if isinstance(method, Auto) else len(method.layers or bias.DEPTHS)
+        total += 2 * 4.0 * layers * _width(base) ** 2
+    if isinstance(method, Natural | Attribution | Auto):
+        hidden, rows, item = base.hidden_size, _gate_rows(base), base.dtype.itemsize
+        total += base.batch_tokens * base.layers * item * (10 * hidden + 4 * max(rows))
+        total += base.batch_tokens * base.vocabulary * (item + 2 * 4)
+        total += sum(4.0 * hidden * own + _curvature(hidden) + _curvature(own) for own in rows)
+    return int(total)
+
+
+def _curvature(size: int) -> float:
+    """Bytes of one factor: all of it, or its diagonal and some eigenpairs where it is large."""
+    return 4.0 * size * (size if size <= _DENSE_CURVATURE else _EIGENPAIRS + 1)
+
+
+def _gate_rows(base: BaseModel) -> list[int]:
+    return [len(base.matrix(key)) for key in base.architecture.gates()]
+
+
+def _width(base: BaseModel) -> int:
+    """Inputs of `down_proj`, those of an expert where there is no dense one."""
+    dense = next(base.architecture.matrices(DOWN), None)
+    return max(_gate_rows(base)) if dense is None else int(base.matrix(dense).shape[1])
