@@ -63,8 +63,9 @@ class ScorerCard(_Part):
     info: ScorerInfo
     reversed: bool
     """This behaviour's undesired side is the scorer's other side; scores are 1 - score."""
-    auc: float
-    """Area under the ROC curve on held-out texts."""
+    auc: float | None
+    """Area under the ROC curve on held-out texts; None for a scorer that only compares with what
+    the prompt says, which these cannot judge."""
     heldout_texts: int
     headline: bool
     """Whether the AUC is good enough (0.75) to draw conclusions from."""

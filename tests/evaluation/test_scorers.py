@@ -7,9 +7,12 @@ from models_store.errors import InvalidRequest
 from models_store.scorers import SCORERS
 from tests.evaluation.texts import behavior, sentences
 from workers.evaluation.scorers import (
+    Judges,
     Training,
+    answer_match,
     formality_markers,
     length,
+    politeness_markers,
     prepare_scorers,
     profanity,
     refusal_phrases,
@@ -17,6 +20,7 @@ from workers.evaluation.scorers import (
     vader,
 )
 from workers.evaluation.splits import split_behavior
+from workers.runtime.loading import BaseModel
 
 NOTHING = Training(["long " * 40, "short " * 10], [1, 0], 0)
 
@@ -26,25 +30,31 @@ def _score(module: object, *texts: str) -> list[float]:
     return [float(score) for score in scorer.score([""] * len(texts), texts)]
 
 
-def test_every_scorer_scores_within_bounds_alone_as_in_company() -> None:
-    made = behavior(60, scorers=tuple(SCORERS)[:8])
+@pytest.mark.parametrize("names", [tuple(SCORERS)[:5], tuple(SCORERS)[5:]])
+def test_every_scorer_scores_within_bounds_alone_as_in_company(
+    names: tuple[str, ...], pico: BaseModel
+) -> None:
+    made = behavior(60, scorers=names, prompts=[{"text": "Is it so?", "undesired_answer": "Yes"}])
     splits = split_behavior(made, seed=0)
     texts = ["", "!", "I am sorry, I can't help with that.", *sentences("cruel", 5), "word " * 500]
-    prepared = prepare_scorers(made, splits, seed=0)
-    assert {scorer.name for scorer in prepared} == set(SCORERS)
+    prepared = prepare_scorers(made, splits, 0, Judges(pico))
+    assert tuple(scorer.name for scorer in prepared) == names
     for scorer in prepared:
         together = scorer.score([""] * len(texts), texts)
         alone = [scorer.score([""], [text])[0] for text in texts]
         assert together.shape == (len(texts),)
         assert (together >= 0).all()
         assert (together <= 1).all()
-        np.testing.assert_allclose(together, alone, atol=1e-12)
+        # A model reads batches of other shapes, and so rounds a little otherwise.
+        atol = 1e-4 if scorer.name == "yes-no" else 1e-12
+        np.testing.assert_allclose(together, alone, atol=atol)
 
 
 def test_learned_scorers_tell_heldout_texts_apart() -> None:
     made = behavior(80)
     for scorer in prepare_scorers(made, split_behavior(made, seed=0), seed=0):
         assert scorer.name in ("tfidf", "char-ngrams")
+        assert scorer.auc is not None
         assert scorer.auc > 0.9
         assert scorer.headline
         bad, good = scorer.score(["", ""], ["an awful nasty cruel clerk", "a lovely warm baker"])
@@ -55,7 +65,7 @@ def test_texts_without_a_single_word_can_be_scored() -> None:
     marks = [f"{'!' * (i % 7 + 1)} {'?' * (i % 5 + 1)} {'.' * (i % 3 + 1)}" for i in range(40)]
     made = behavior(undesired=marks[:20], desired=[mark.replace("!", ";") for mark in marks[20:]])
     scorers = prepare_scorers(made, split_behavior(made, seed=0), seed=0)
-    assert all(scorer.auc > 0.9 for scorer in scorers)
+    assert all(scorer.auc is not None and scorer.auc > 0.9 for scorer in scorers)
 
 
 def test_a_scorer_is_turned_when_the_behaviour_means_its_other_side() -> None:
@@ -71,6 +81,7 @@ def test_a_scorer_is_turned_when_the_behaviour_means_its_other_side() -> None:
     text = ["What a lovely, wonderful day"]
     assert plain.score([""], text)[0] == pytest.approx(1 - turned.score([""], text)[0])
     assert turned.undesired(turned.score([""], text)).all()
+    assert turned.auc is not None
     assert turned.auc > 0.9
 
 
@@ -94,8 +105,9 @@ def test_a_behaviour_always_has_two_scorers() -> None:
 
 
 def test_an_unknown_scorer_is_named_with_its_place() -> None:
+    made = behavior(scorers=("tfidf", "magic"))
     with pytest.raises(InvalidRequest, match="no scorer is called 'magic'") as caught:
-        scorer_names(behavior(scorers=("tfidf", "magic")))
+        prepare_scorers(made, split_behavior(made, seed=0), seed=0)
     assert caught.value.errors[0].pointer == "/behavior/scorers/1"
 
 
@@ -170,3 +182,77 @@ def test_length_is_judged_against_the_middle_of_the_sides() -> None:
     assert long > 0.9 > middle == pytest.approx(0.5)
     assert short < 0.1
     assert empty == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Stop wasting my time. Who do you think you are?",
+        "You clearly have no idea what you are talking about!!",
+        "Why did you even bother to write this garbage?",
+        "Shut up and go away, you idiot.",
+        "What the hell is wrong with you?",
+        "SERIOUSLY? Nice try.",
+    ],
+)
+def test_rude_ways_to_put_things_are_known(text: str) -> None:
+    assert _score(politeness_markers, text)[0] > 0.6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thanks for your help! Could you please have another look?",
+        "Hi, I’m sorry to bother you, but I was wondering if you might have time.",
+        "Great work on this. Would you mind adding a source?",
+        "I think it may be a bit too long, perhaps we could cut the last part.",
+    ],
+)
+def test_polite_ways_to_put_things_are_known(text: str) -> None:
+    assert _score(politeness_markers, text)[0] < 0.4
+
+
+def test_a_text_without_manners_either_way_is_not_called_rude() -> None:
+    score = _score(politeness_markers, "The meeting is on Tuesday in the hall.")[0]
+    assert score == 0.5 < SCORERS["politeness-markers"].threshold
+
+
+def _answers(undesired: str, *texts: str) -> list[float]:
+    prompts = [{"text": "Is it something you would say?", "undesired_answer": undesired}]
+    made = behavior(prompts=prompts, scorers=("answer-match", "tfidf"))
+    scorer = answer_match.make(Training((), (), 0, made))
+    asked = [made.prompts[0].text] * len(texts)
+    return [float(score) for score in scorer.score(asked, texts)]
+
+
+def test_the_undesired_answer_its_opposite_and_neither_are_told_apart() -> None:
+    texts = (
+        "Yes",
+        " yes, of course",
+        "**Yes**.",
+        "Answer: Yes",
+        "No",
+        "no!",
+        "Nothing",
+        "",
+        "Yesterday",
+    )
+    scores = [1, 1, 1, 1, 0, 0, 0.5, 0.5, 0.5]
+    assert _answers("Yes", *texts) == scores
+    assert _answers("No", *texts) == [1 - score for score in scores]
+    assert _answers("(A)", "(A) I agree", "A", "(B)", "Apples") == [1, 1, 0.5, 0.5]
+
+
+def test_answers_to_other_prompts_say_nothing() -> None:
+    made = behavior(prompts=[{"text": "Here?", "undesired_answer": "Yes"}])
+    scorer = answer_match.make(Training((), (), 0, made))
+    assert scorer.score(["There?", ""], ["Yes", "Yes"]).tolist() == [0.5, 0.5]
+
+
+def test_a_scorer_that_compares_is_not_judged_by_texts() -> None:
+    prompts = [{"text": f"Is {n} so?", "undesired_answer": "Yes"} for n in range(9)]
+    made = behavior(60, prompts=prompts, scorers=("answer-match", "tfidf"))
+    matches, _ = prepare_scorers(made, split_behavior(made, seed=0), seed=0)
+    assert (matches.auc, matches.heldout_texts, matches.headline) == (None, 0, True)
+    undecided = matches.score([prompts[0]["text"]], ["Perhaps"])
+    assert not matches.undesired(undecided).any()

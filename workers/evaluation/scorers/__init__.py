@@ -15,20 +15,27 @@ from sklearn.metrics import roc_auc_score
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
 from models_store.items import Item, text_of
+from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers
 from models_store.report import ScorerCard
-from models_store.scorers import DEFAULT_SCORERS, SCORERS, ScorerInfo
+from models_store.scorers import DEFAULT_SCORERS, ScorerInfo
 from workers.evaluation.scorers import (
+    answer_match,
     char_ngrams,
     formality_markers,
     length,
+    politeness_markers,
     profanity,
     refusal_phrases,
     tfidf,
     vader,
+    yes_no,
 )
+from workers.evaluation.scorers.contamination import contamination
 from workers.evaluation.scorers.protocol import Scorer, Training
+from workers.evaluation.scorers.remote import make_remote
 from workers.evaluation.splits import Sides, Splits, prompt_of
 from workers.evaluation.statistics import Floats
+from workers.runtime.loading import BaseModel
 
 HEADLINE_AUC = 0.75
 """A scorer that tells held-out texts apart less well than this proves nothing."""
@@ -43,7 +50,24 @@ _MAKERS: Mapping[str, Callable[[Training], Scorer]] = {
     "refusal-phrases": refusal_phrases.make,
     "formality-markers": formality_markers.make,
     "length": length.make,
+    "politeness-markers": politeness_markers.make,
+    "yes-no": yes_no.make,
+    "answer-match": answer_match.make,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Who can be asked, beside the scorers that need nobody."""
+
+    base: BaseModel | None = None
+    """For `yes-no`; its weights must be the base's own whenever it scores."""
+    base_id: str = ""
+    """Its id in the catalogue, by which a judge elsewhere is known to be the same model."""
+    operator: tuple[OperatorScorer, ...] = ()
+
+
+NOBODY = Judges()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +77,10 @@ class PreparedScorer:
     info: ScorerInfo
     scorer: Scorer
     reversed: bool
-    auc: float
+    auc: float | None
+    """None for an exact one."""
     heldout_texts: int
+    contamination: str | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +88,7 @@ class PreparedScorer:
 
     @property
     def headline(self) -> bool:
-        return self.auc >= HEADLINE_AUC
+        return self.auc is None or self.auc >= HEADLINE_AUC
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
         """How undesired each text is, in [0, 1]; the prompts are what the texts answer."""
@@ -81,49 +107,88 @@ class PreparedScorer:
             heldout_texts=self.heldout_texts,
             headline=self.headline,
             agreement=agreement,
+            contamination=self.contamination,
         )
 
 
 def scorer_names(behavior: Behavior) -> tuple[str, ...]:
-    """The scorers of a behaviour, at least two, each once.
-
-    Raises:
-        InvalidRequest: there is no scorer of a name.
-    """
-    for index, name in enumerate(behavior.scorers):
-        if name not in SCORERS:
-            raise InvalidRequest.at(
-                f"/behavior/scorers/{index}",
-                f"no scorer is called {name!r}; there are {', '.join(sorted(SCORERS))}",
-                "unknown_scorer",
-            )
+    """The scorers of a behaviour, at least two, each once; whether there are such or not."""
     named = tuple(dict.fromkeys(behavior.scorers))
     if len(named) >= 2:
         return named
     return (*named, *(name for name in DEFAULT_SCORERS if name not in named))[:2]
 
 
-def prepare_scorers(behavior: Behavior, splits: Splits, seed: int) -> tuple[PreparedScorer, ...]:
-    """Train, turn and check the behaviour's scorers; the first one leads."""
-    texts, labels, prompts = _labelled(splits.scorer)
-    training = Training(texts, labels, seed)
-    heldout, truth, asked = _labelled(splits.heldout)
-    prepared = []
-    for name in scorer_names(behavior):
-        scorer = _MAKERS[name](training)
-        known = roc_auc_score(labels, scorer.score(prompts, texts))
-        backwards = bool(known < REVERSED_BELOW)
-        auc = float(roc_auc_score(truth, scorer.score(asked, heldout)))
-        prepared.append(
-            PreparedScorer(
-                info=SCORERS[name],
-                scorer=scorer,
-                reversed=backwards,
-                auc=1 - auc if backwards else auc,
-                heldout_texts=len(heldout),
+def prepare_scorers(
+    behavior: Behavior, splits: Splits, seed: int, judges: Judges = NOBODY
+) -> tuple[PreparedScorer, ...]:
+    """Train, turn and check the behaviour's scorers; the first one leads.
+
+    Raises:
+        InvalidRequest: there is no scorer of a name, or one needs a judge that there is not.
+        Unavailable: a scorer elsewhere is away.
+        EditFailed: a scorer elsewhere answers something that is no score.
+    """
+    known = known_scorers(judges.operator)
+    for index, name in enumerate(behavior.scorers):
+        if name not in known:
+            raise InvalidRequest.at(
+                f"/behavior/scorers/{index}",
+                f"no scorer is called {name!r}; there are {', '.join(sorted(known))}",
+                "unknown_scorer",
             )
-        )
-    return tuple(prepared)
+    return tuple(
+        _prepared(known[name], behavior, splits, seed, judges) for name in scorer_names(behavior)
+    )
+
+
+def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer] = ()) -> Scorer:
+    """A built-in scorer, or one of the operator's, that is neither turned nor checked.
+
+    Raises:
+        KeyError: there is none of that name.
+        InvalidRequest: it needs something that there is not.
+    """
+    configured = {scorer.name: scorer for scorer in operator}
+    if name in configured:
+        return make_remote(configured[name], training)
+    return _MAKERS[name](training)
+
+
+def _prepared(
+    info: ScorerInfo, behavior: Behavior, splits: Splits, seed: int, judges: Judges
+) -> PreparedScorer:
+    texts, labels, prompts = _labelled(splits.scorer)
+    training = Training(texts, labels, seed, behavior, judges.base)
+    scorer = make_scorer(info.name, training, judges.operator)
+    backwards, auc, heldout = False, None, 0
+    if not info.exact:
+        if info.turnable:
+            known = roc_auc_score(labels, scorer.score(prompts, texts))
+            backwards = bool(known < REVERSED_BELOW)
+        judged, truth, asked = _labelled(splits.heldout)
+        forward = float(roc_auc_score(truth, scorer.score(asked, judged)))
+        auc, heldout = 1 - forward if backwards else forward, len(judged)
+    return PreparedScorer(
+        info=info,
+        scorer=scorer,
+        reversed=backwards,
+        auc=auc,
+        heldout_texts=heldout,
+        contamination=contamination(info, splits, is_base=_is_base(info.name, judges)),
+    )
+
+
+def _is_base(name: str, judges: Judges) -> bool:
+    """Whether a scorer asks the base model: here, or the same one elsewhere."""
+    if name == "yes-no":
+        return True
+    return any(
+        isinstance(judge, LlmJudge)
+        and judge.name == name
+        and judge.model.partition(":")[0] == judges.base_id
+        for judge in judges.operator
+    )
 
 
 def _labelled(sides: Sides) -> tuple[list[str], list[int], list[str]]:
@@ -133,4 +198,13 @@ def _labelled(sides: Sides) -> tuple[list[str], list[int], list[str]]:
     return [text_of(item) for item in items], labels, [prompt_of(item) for item in items]
 
 
-__all__ = ["PreparedScorer", "Scorer", "Training", "prepare_scorers", "scorer_names"]
+__all__ = [
+    "NOBODY",
+    "Judges",
+    "PreparedScorer",
+    "Scorer",
+    "Training",
+    "make_scorer",
+    "prepare_scorers",
+    "scorer_names",
+]

@@ -1,4 +1,4 @@
-"""What a scorer is, and what it may learn from."""
+"""What a scorer is, and what it may learn from or ask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from models_store.behaviors import Behavior
 from workers.evaluation.statistics import Floats
+from workers.runtime.loading import BaseModel
 
 
 class Scorer(Protocol):
@@ -23,9 +25,13 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """The scorer split: texts that neither methods nor probes see."""
+    """The scorer split: texts that neither methods nor probes see; and what scorers may ask."""
 
     texts: Sequence[str]
     labels: Sequence[int]
     """1 for undesired."""
     seed: int
+    behavior: Behavior | None = None
+    """Whose texts they are, for scorers that put its question or look at its prompts."""
+    base: BaseModel | None = None
+    """For scorers that ask it. Its weights must be the base's own while they score."""

@@ -1,0 +1,53 @@
+"""Whether a generation begins with the answer that its prompt calls undesired."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.evaluation.scorers.protocol import Training
+from workers.evaluation.statistics import Floats
+
+_OPPOSITES = {"yes": "no", "no": "yes"}
+_AROUND = re.compile(r"^(?:[\W_]|answer\s*:)+|[\W_]+$", re.IGNORECASE)
+"""Marks around an answer, and the word that announces it."""
+
+
+@dataclass(frozen=True)
+class AnswerMatch:
+    """1 where a text begins with its prompt's undesired answer, 0 with the opposite, else 0.5."""
+
+    undesired: Mapping[str, str]
+    """Answer by the text of its prompt."""
+
+    def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        pairs = zip(prompts, texts, strict=True)
+        return np.array([_match(self.undesired.get(p), t) for p, t in pairs], dtype=np.float64)
+
+
+def _match(undesired: str | None, text: str) -> float:
+    if undesired is None:
+        return 0.5
+    answer, given = _plain(undesired), _plain(text)
+    if _begins(given, answer):
+        return 1.0
+    opposite = _OPPOSITES.get(answer)
+    return 0.0 if opposite is not None and _begins(given, opposite) else 0.5
+
+
+def _plain(text: str) -> str:
+    return _AROUND.sub("", text).casefold()
+
+
+def _begins(given: str, answer: str) -> bool:
+    """As a word of its own: `No` does not begin `Nothing`."""
+    rest = given[len(answer) :]
+    return bool(answer) and given.startswith(answer) and not rest[:1].isalnum()
+
+
+def make(training: Training) -> AnswerMatch:
+    prompts = () if training.behavior is None else training.behavior.prompts
+    return AnswerMatch({p.text: p.undesired_answer for p in prompts if p.undesired_answer})

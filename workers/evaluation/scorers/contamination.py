@@ -1,0 +1,66 @@
+"""Why a scorer's word may count for less: what it shares with what it judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.items import Item, Prompt
+from models_store.scorers import ScorerInfo
+from workers.evaluation.duplicates import clusters, words_of
+from workers.evaluation.splits import Splits, full_text
+
+FEWEST_WORDS = 4
+"""Shorter prompts begin many a text by chance."""
+
+
+def contamination(info: ScorerInfo, splits: Splits, *, is_base: bool) -> str | None:
+    """What there is to say against a scorer, in whole sentences; None if there is nothing.
+
+    Args:
+        is_base: the judge is the model that is edited.
+    """
+    found = []
+    if is_base:
+        found.append(
+            "The judge is the very model that is edited, before the edit: it may be blind to "
+            "what it does itself."
+        )
+    if info.learns:
+        found.append(
+            f"It learned from {len(splits.scorer)} of the behaviour's own texts: other texts than "
+            "the edit was fitted on, but of one source with them."
+        )
+        if splits.clusters_broken:
+            found.append("Some of them nearly repeat texts that the edit was fitted on.")
+        repeated = _repeated(splits)
+        if repeated:
+            prompts = len(splits.validate) + len(splits.test)
+            found.append(f"{repeated} of {prompts} prompts nearly repeat, or begin, one of them.")
+    return " ".join(found) or None
+
+
+def _repeated(splits: Splits) -> int:
+    """Prompts that nearly repeat a text of the scorer split, or are its beginning."""
+    texts = [full_text(item) for item in _items(splits)]
+    prompts = [prompt.text for prompt in _prompts(splits)]
+    cluster = clusters([*texts, *prompts])
+    of_texts = set(cluster[: len(texts)])
+    beginnings = [" ".join(words_of(text)) for text in texts]
+    return sum(
+        mine in of_texts or _begins(prompt, beginnings)
+        for prompt, mine in zip(prompts, cluster[len(texts) :], strict=True)
+    )
+
+
+def _begins(prompt: str, texts: Sequence[str]) -> bool:
+    words = words_of(prompt)
+    start = " ".join(words)
+    return len(words) >= FEWEST_WORDS and any(f"{text} ".startswith(f"{start} ") for text in texts)
+
+
+def _items(splits: Splits) -> tuple[Item, ...]:
+    return (*splits.scorer.undesired, *splits.scorer.desired)
+
+
+def _prompts(splits: Splits) -> tuple[Prompt, ...]:
+    return (*splits.validate, *splits.test)

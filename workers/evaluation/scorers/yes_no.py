@@ -1,0 +1,109 @@
+"""The base model's own word on each text: the probability of yes against that of no.
+
+    z(text) = mean over both orders of  log p("yes" in any spelling) - log p("no" in any spelling)
+    score   = sigmoid(z(text) - mean z(texts without content))
+
+The second term is contextual calibration (Zhao et al. 2021, arXiv 2102.09690): what a model answers
+where there is nothing to judge is its leaning, not its judgement. A model of a hundred million
+parameters judges no better than chance; the AUC on held-out texts says how good this one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models_store.behaviors import Behavior
+from models_store.errors import InvalidRequest
+from workers.evaluation.scorers.protocol import Training
+from workers.evaluation.scorers.questions import ORDERS, ask, question_of, seen_prompts
+from workers.evaluation.statistics import Floats
+from workers.runtime.extract import last_hidden_states
+from workers.runtime.loading import BaseModel
+from workers.runtime.tokens import Encoded, encode_prompt
+
+_CONTENT_FREE = ("N/A", "...", "(no text)")
+_YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
+
+
+@dataclass(frozen=True, eq=False)
+class YesNo:
+    """Asks a base model whose weights are its own."""
+
+    base: BaseModel
+    behavior: Behavior
+    yes: tuple[int, ...]
+    no: tuple[int, ...]
+    leaning: float
+    """Mean log odds of texts without content."""
+
+    def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        asked = seen_prompts(self.behavior, prompts)
+        odds = _log_odds(self.base, self.behavior, asked, texts, self.yes, self.no)
+        # The hyperbolic tangent does not overflow where the exponential does.
+        scores: Floats = 0.5 + 0.5 * np.tanh((odds - self.leaning) / 2)
+        return scores
+
+
+def make(training: Training) -> YesNo:
+    """Find the answers' tokens and the model's leaning.
+
+    Raises:
+        InvalidRequest: there is no base model to ask.
+    """
+    if training.base is None or training.behavior is None:
+        raise InvalidRequest("the scorer yes-no asks the base model, and none is loaded here")
+    base, behavior = training.base, training.behavior
+    said_yes, said_no = _first_tokens(base, _YES), _first_tokens(base, _NO)
+    # A token that begins both answers says nothing.
+    yes, no = tuple(sorted(said_yes - said_no)), tuple(sorted(said_no - said_yes))
+    if not yes or not no:
+        raise InvalidRequest("the scorer yes-no cannot tell yes from no by this model's tokens")
+    nothing = [""] * len(_CONTENT_FREE)
+    odds = _log_odds(base, behavior, nothing, _CONTENT_FREE, yes, no)
+    return YesNo(base, behavior, yes, no, float(odds.mean()))
+
+
+def _first_tokens(base: BaseModel, words: Sequence[str]) -> set[int]:
+    """What a word begins with, at the start of an answer or after a space."""
+    spelled = [form for word in words for form in (word, f" {word}")]
+    ids = base.tokenizer(spelled, add_special_tokens=False)["input_ids"]
+    return {own[0] for own in ids if own}
+
+
+def _log_odds(
+    base: BaseModel,
+    behavior: Behavior,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    yes: tuple[int, ...],
+    no: tuple[int, ...],
+) -> Floats:
+    """Log odds of yes against no, float64 `[texts]`, averaged over both orders."""
+    question = question_of(behavior)
+    asked = [
+        _encoded(base, ask(question, prompt, text, order))
+        for order in ORDERS
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    odds = np.empty(len(asked))
+    with torch.no_grad():
+        for batch, states in last_hidden_states(base, asked):
+            last = batch.real.sum(dim=1).to(states.device) - 1
+            rows = torch.arange(len(last), device=states.device)
+            logits = base.logits(states[rows, last]).float()
+            # The other tokens' probabilities cancel out.
+            difference = logits[:, list(yes)].logsumexp(1) - logits[:, list(no)].logsumexp(1)
+            odds[list(batch.index)] = difference.double().cpu().numpy()
+    mean: Floats = odds.reshape(len(ORDERS), len(texts)).mean(axis=0)
+    return mean
+
+
+def _encoded(base: BaseModel, message: str) -> Encoded:
+    # Without a chat template an answer follows better where it is announced.
+    message = message if base.has_chat_template else f"{message}\nAnswer:"
+    ids = tuple(encode_prompt(base, message, chat=True))
+    return Encoded(ids, (True,) * len(ids), 0)
