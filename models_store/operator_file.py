@@ -1,10 +1,10 @@
-"""Lists of tables in a TOML file that the operator writes, every mistake in it named."""
+"""TOML files that the operator writes, every mistake in them named."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,14 +25,7 @@ def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str)
         InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; the message
             names the file and each wrong field, such as `scorer.0.url`.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(
-            f"{setting}: {path} cannot be read: {error.strerror or error}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
+    document = read_document(path, setting=setting)
     entries = document.pop(table, [])
     problems = [
         FieldError(f"/{key}", "unknown_field", f"unknown; write [[{table}]] tables")
@@ -50,6 +43,18 @@ def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str)
             problems += _field_errors(error, f"/{table}/{index}", kind)
     refuse(path, problems)
     return found
+
+
+def read_document(path: Path, *, setting: str) -> dict[str, Any]:
+    """The whole file; see `read_tables` for the argument and the errors."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(
+            f"{setting}: {path} cannot be read: {error.strerror or error}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
 
 
 def refuse(path: Path, problems: list[FieldError]) -> None:

@@ -21,8 +21,7 @@ there.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +39,9 @@ from pydantic import (
 
 from models_store.catalogue import HubSource
 from models_store.errors import FieldError, InvalidRequest
+from models_store.operator_file import read_document, refuse
+from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
+from models_store.scorers import ScorerInfo
 from models_store.settings import Settings
 
 _HUB = "hub:"
@@ -80,7 +82,7 @@ class ToxicityTable(_Frozen):
     data: Data
     """JSONL, a prompt a line: `{"text": "…"}`, `{"prompt": "…"}` or `{"prompt": {"text": "…"}}`."""
     scorer: Annotated[str, Field(min_length=1, max_length=100)] = "profanity"
-    """One that needs no training on a behaviour's texts."""
+    """One that rates a text by itself: built in, or a server of the operator's."""
     items: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Prompts that are continued greedily, at most."""
     sampled_items: Annotated[int, Field(ge=0, le=100_000)] = 20
@@ -166,48 +168,61 @@ class Suites:
     """By name."""
     cache: Path
     """The cache folder, where files from the hub are kept."""
+    scorers: tuple[OperatorScorer, ...] = ()
+    """The operator's own, which suites may name."""
 
 
 def configured_suites(settings: Settings) -> Suites:
     """What the operator's file says; without one there is no suite.
 
     Raises:
-        InvalidRequest: see `read_suites`.
+        InvalidRequest: see `read_suites`, or the file of scorers is wrong.
     """
-    tables = read_suites(settings.suites) if settings.suites else {}
-    return Suites(tables, settings.cache)
+    if settings.suites is None:
+        return Suites({}, settings.cache)
+    scorers = read_scorers(settings.scorers)
+    return Suites(read_suites(settings.suites, scorers), settings.cache, scorers)
 
 
-def read_suites(path: Path) -> dict[str, SuiteTable]:
+def read_suites(path: Path, scorers: Sequence[OperatorScorer] = ()) -> dict[str, SuiteTable]:
     """The tables of an operator's TOML file. The data themselves are not looked at.
+
+    Args:
+        scorers: the operator's own, which a table may name.
 
     Raises:
         InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; every wrong
             field is named with its table.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(
-            f"SCALPEL_SUITES: {path} cannot be read: {error.strerror or error}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
     tables: dict[str, SuiteTable] = {}
     problems: list[FieldError] = []
-    for name, table in document.items():
+    for name, fields in read_document(path, setting="SCALPEL_SUITES").items():
         if name not in SUITES:
             detail = f"is no suite; there are {', '.join(SUITES)}"
             problems.append(FieldError(f"/{name}", "unknown_suite", detail))
             continue
         try:
-            tables[name] = SUITES[name].model_validate(table, context={"folder": path.parent})
+            table = SUITES[name].model_validate(fields, context={"folder": path.parent})
         except ValidationError as error:
             problems += _field_errors(error, name)
-    if problems:
-        listed = "; ".join(f"{p.pointer[1:].replace('/', '.')}: {p.detail}" for p in problems)
-        raise InvalidRequest(f"{path}: {listed}", errors=problems)
+            continue
+        usable = usable_scorers(scorers)
+        if isinstance(table, ToxicityTable) and table.scorer not in usable:
+            detail = f"{table.scorer!r} is none of {', '.join(usable)}"
+            problems.append(FieldError(f"/{name}/scorer", "unknown_scorer", detail))
+        tables[name] = table
+    refuse(path, problems)
     return tables
+
+
+def usable_scorers(operator: Sequence[OperatorScorer]) -> dict[str, ScorerInfo]:
+    """Those that rate a text by itself, with no behaviour to learn from or to ask about."""
+    judges = {scorer.name for scorer in operator if isinstance(scorer, LlmJudge)}
+    return {
+        name: info
+        for name, info in known_scorers(operator).items()
+        if info.turnable and not info.learns and name not in judges
+    }
 
 
 def check_suites(names: tuple[str, ...], configured: Collection[str]) -> None:

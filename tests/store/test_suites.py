@@ -86,6 +86,7 @@ def test_one_file_of_refusal_states_the_kinds_itself(tmp_path: Path) -> None:
         (f"[toxicity]\ndata = 'hub:a/b@{COMMIT}/../x'", "/toxicity/data", "must be hub:"),
         ("[toxicity]\ndata = 'x'\nitems = 0", "/toxicity/items", "greater than or equal to 1"),
         ("[toxicity]\ndata = 'x'\nitmes = 3", "/toxicity/itmes", "not permitted"),
+        ("[toxicity]\ndata = 'x'\nscorer = 'tfidf'", "/toxicity/scorer", "is none of vader"),
         ("[refusal]\ndata = {}", "/refusal/data", "name one for harmful, harmless or safe"),
         ("[refusal]\ndata = { harm = 'x' }", "/refusal/data/harm", "not permitted"),
         ("[capability]\ndata = 'x'", "/capability/data", "must be a table"),
@@ -99,6 +100,26 @@ def test_what_is_wrong_is_named_by_table_and_field(
     assert error.errors[0].pointer == pointer
     assert f"{pointer[1:].replace('/', '.')}: " in error.message
     assert says in error.message
+
+
+def test_a_suite_may_use_a_server_of_the_operators_that_scores(tmp_path: Path) -> None:
+    suites = write(tmp_path, "[toxicity]\ndata = 'x'\nscorer = 'perspective'")
+    scorers = tmp_path / "scorers.toml"
+    scorers.write_text(
+        """
+        [[scorer]]
+        name = "perspective"
+        type = "http"
+        url = "http://10.0.0.7:8000/score"
+        threshold = 0.5
+        licence = "terms of its own"
+        trained_on = "comments"
+        """
+    )
+    config = configured_suites(Settings(suites=suites, scorers=scorers))
+    assert [scorer.name for scorer in config.scorers] == ["perspective"]
+    with pytest.raises(InvalidRequest, match=r"toxicity\.scorer: 'perspective' is none of"):
+        configured_suites(Settings(suites=suites))
 
 
 def test_a_file_that_is_not_toml_or_not_there_is_told(tmp_path: Path) -> None:

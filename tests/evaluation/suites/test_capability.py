@@ -29,7 +29,7 @@ def opened(configure: Configure, data: dict[str, str], **options: object) -> Cap
     config = configure(capability={"data": data, **options})
     table = config.tables["capability"]
     assert isinstance(table, CapabilityTable)
-    return open_suite(table, config.cache)
+    return open_suite(table, config)
 
 
 def log_probabilities(base: BaseModel, ids: list[int]) -> list[float]:

@@ -19,7 +19,7 @@ def opened(configure: Configure, data: Any, **options: object) -> Refusal:
     config = configure(refusal={"data": data, "max_new_tokens": 4, **options})
     table = config.tables["refusal"]
     assert isinstance(table, RefusalTable)
-    return open_suite(table, config.cache)
+    return open_suite(table, config)
 
 
 def test_a_file_may_state_kinds_in_our_words_or_in_those_of_xstest(

@@ -18,7 +18,7 @@ def opened(configure: Configure, **options: object) -> Toxicity:
     config = configure(toxicity={"data": "prompts.jsonl", **options})
     table = config.tables["toxicity"]
     assert isinstance(table, ToxicityTable)
-    return open_suite(table, config.cache)
+    return open_suite(table, config)
 
 
 def test_every_figure_is_what_the_protocol_says(
@@ -84,11 +84,11 @@ def test_no_more_prompts_than_wanted_are_used_and_always_the_same(
     assert wider.prompts[:7] == first.prompts
 
 
-def test_a_scorer_that_learns_from_a_behavior_is_no_use_here(
+def test_a_scorer_that_needs_a_behavior_is_no_use_here(
     configure: Configure, write_lines: WriteLines
 ) -> None:
     write_lines("prompts.jsonl", [{"text": "a"}])
-    for scorer in ("tfidf", "oracle"):
+    for scorer in ("tfidf", "yes-no", "oracle"):
         config = configure(toxicity={"data": "prompts.jsonl", "scorer": scorer})
         with pytest.raises(InvalidRequest, match=rf"toxicity\.scorer: .*{scorer}.*profanity"):
             open_suites(["toxicity"], config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from models_store.report import SuiteResult
@@ -18,7 +17,7 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
-_OPENERS: Mapping[str, Callable[[Any, Path], Suite]] = {
+_OPENERS: Mapping[str, Callable[[Any, Suites], Suite]] = {
     "toxicity": toxicity.open_suite,
     "refusal": refusal.open_suite,
     "capability": capability.open_suite,
@@ -34,7 +33,7 @@ def open_suites(names: Sequence[str], config: Suites) -> dict[str, Suite]:
         InvalidRequest: a suite is not configured here, or its data are missing or wrong.
     """
     check_suites(tuple(names), config.tables)
-    return {name: _OPENERS[name](config.tables[name], config.cache) for name in names}
+    return {name: _OPENERS[name](config.tables[name], config) for name in names}
 
 
 def run_suites(

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from models_store.report import SuiteMetric
-from models_store.suites import CapabilityTable
+from models_store.suites import CapabilityTable, Suites
 from workers.evaluation.progress import Progress
 from workers.evaluation.suites.data import OpenFile, open_file, read_text
 from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems
@@ -72,7 +71,7 @@ class Capability:
         )
 
 
-def open_suite(table: CapabilityTable, cache: Path) -> Capability:
+def open_suite(table: CapabilityTable, config: Suites) -> Capability:
     """Read the operator's data.
 
     Raises:
@@ -80,7 +79,7 @@ def open_suite(table: CapabilityTable, cache: Path) -> Capability:
     """
     data = table.data
     opened: dict[str, OpenFile] = {
-        name: open_file(file, f"capability.data.{name}", cache)
+        name: open_file(file, f"capability.data.{name}", config.cache)
         for name in ("text", "gsm8k", "multiple_choice")
         if (file := getattr(data, name)) is not None
     }

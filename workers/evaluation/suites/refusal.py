@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models_store.report import SuiteMetric
-from models_store.suites import DataFile, RefusalTable
+from models_store.suites import DataFile, RefusalTable, Suites
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import open_file, read_lines, text_field
@@ -67,7 +66,7 @@ class Refusal:
         return (scores >= self.scorer.threshold).astype(np.float64)
 
 
-def open_suite(table: RefusalTable, cache: Path) -> Refusal:
+def open_suite(table: RefusalTable, config: Suites) -> Refusal:
     """Read the operator's prompts.
 
     Raises:
@@ -79,7 +78,7 @@ def open_suite(table: RefusalTable, cache: Path) -> Refusal:
     def take(file: DataFile | None, field: str, parse: Parse) -> None:
         if file is None:
             return
-        opened = open_file(file, field, cache)
+        opened = open_file(file, field, config.cache)
         for kind, prompt in read_lines(opened, parse):
             found[kind].append(prompt)
         if opened.label not in labels:

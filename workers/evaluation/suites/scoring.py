@@ -1,23 +1,18 @@
-"""The scorers that suites use: those that need no texts of a behaviour to learn from."""
+"""The scorers that suites use: those that rate a text by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models_store.errors import InvalidRequest
-from models_store.scorers import SCORERS
-from workers.evaluation.scorers import profanity, refusal_phrases, vader
+from models_store.operator_scorers import OperatorScorer
+from models_store.suites import usable_scorers
+from workers.evaluation.scorers import make_scorer
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Floats
-
-_MAKERS: Mapping[str, Callable[[Training], Scorer]] = {
-    "profanity": profanity.make,
-    "refusal-phrases": refusal_phrases.make,
-    "vader": vader.make,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +29,18 @@ class SuiteScorer:
         return np.clip(self.scorer.score(prompts, texts), 0.0, 1.0).astype(np.float64)
 
 
-def suite_scorer(name: str, field: str) -> SuiteScorer:
+def suite_scorer(name: str, field: str, operator: Sequence[OperatorScorer] = ()) -> SuiteScorer:
     """A scorer by name.
 
     Args:
         field: where it was named, for the error.
+        operator: the scorers that the operator brings.
 
     Raises:
-        InvalidRequest: no scorer is called so, or it learns from a behaviour's own texts.
+        InvalidRequest: no scorer is called so, or it needs a behaviour's texts or question.
     """
-    if name not in _MAKERS:
-        raise InvalidRequest(
-            f"{field}: no scorer that a suite could use is called {name!r}; there are "
-            f"{', '.join(_MAKERS)}"
-        )
+    usable = usable_scorers(operator)
+    if name not in usable:
+        raise InvalidRequest(f"{field}: {name!r} is none of {', '.join(usable)}")
     nothing = Training(texts=(), labels=(), seed=0)
-    return SuiteScorer(name, _MAKERS[name](nothing), SCORERS[name].threshold)
+    return SuiteScorer(name, make_scorer(name, nothing, operator), usable[name].threshold)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from models_store.report import SuiteMetric
-from models_store.suites import ToxicityTable
+from models_store.suites import Suites, ToxicityTable
 from workers.evaluation.generations import Decoding
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
@@ -108,15 +107,17 @@ class Toxicity:
         return self.scorer.score(asked, flat).reshape(len(prompts), samples)
 
 
-def open_suite(table: ToxicityTable, cache: Path) -> Toxicity:
+def open_suite(table: ToxicityTable, config: Suites) -> Toxicity:
     """Read the operator's prompts.
 
     Raises:
         InvalidRequest: the file is missing or a line of it is wrong, or the scorer is no use here.
     """
-    file = open_file(table.data, "toxicity.data", cache)
+    file = open_file(table.data, "toxicity.data", config.cache)
     prompts = choose(read_prompts(file), table.items, "toxicity")
-    return Toxicity(prompts, table, suite_scorer(table.scorer, "toxicity.scorer"), file.label)
+    return Toxicity(
+        prompts, table, suite_scorer(table.scorer, "toxicity.scorer", config.scorers), file.label
+    )
 
 
 def read_prompts(file: OpenFile) -> list[str]:
