@@ -137,3 +137,11 @@ def test_prompts_without_a_template_are_groups_of_their_own() -> None:
     prompts = [Prompt(text=str(i), template=name) for i, name in enumerate("abac")]
     prompts[3] = Prompt(text="3")
     assert groups_of([*prompts, Prompt(text="4")]).tolist() == [0, 1, 0, 2, 3]
+
+
+def test_fewer_changes_are_visible_where_prompts_share_a_template() -> None:
+    of_template = np.random.default_rng(5).normal(size=10)
+    values, groups = np.repeat(of_template, 4), np.repeat(np.arange(10), 4)
+    assert smallest_visible(values, groups) == pytest.approx(smallest_visible(of_template))
+    assert smallest_visible(values, groups) > 1.9 * smallest_visible(values)
+    assert smallest_visible(values, np.arange(40)) == pytest.approx(smallest_visible(values))

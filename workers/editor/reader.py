@@ -8,8 +8,8 @@ from workers.evaluation.reader import OtherModel, Reader
 from workers.runtime.loading import BaseModel
 from workers.runtime.pinned import load_pinned
 
-LARGEST = 4.0
-"""A reader has at most so many times the parameters of the base: it must not take the longer."""
+LARGEST = 3.0
+"""A reader has at most so many times the parameters of the base, which the editor has room for."""
 
 
 def reader_for(task: Task, base: BaseModel) -> Reader:

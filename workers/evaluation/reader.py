@@ -113,7 +113,7 @@ class Reader:
         if self._loaded is None:
             try:
                 self._loaded = self._other.load()
-            except BaseModelUnavailable:
+            except (BaseModelUnavailable, torch.OutOfMemoryError):
                 # An edit does not fail for a model that it has nothing to do with.
                 self._other = None
                 return self._base

@@ -83,12 +83,17 @@ def interval(value: float, draws: Floats) -> Interval:
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def smallest_visible(differences: Floats) -> float:
+def smallest_visible(differences: Floats, groups: Groups | None = None) -> float:
     """The mean difference that this many units would show in 4 of 5 repetitions.
 
     Args:
         differences: paired, `[units]`; where all are equal one unit's worth is assumed.
+        groups: of each unit; None: each unit is one.
     """
     units = len(differences)
-    error = float(differences.std(ddof=1)) / units**0.5 if units > 1 else 0.0
+    rest = (differences - differences.mean())[:, None]
+    sums = rest if groups is None else _by_group(rest, groups)
+    # The standard error of a mean over clusters; of single units, their deviation over a root.
+    spread = float((sums**2).sum()) * len(sums) / max(1, len(sums) - 1)
+    error: float = spread**0.5 / units
     return 2.8 * error if error > 0 else 1.0 / units
