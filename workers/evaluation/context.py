@@ -1,58 +1,41 @@
-"""What an edit is measured against, and how much is measured."""
+"""What an edit is measured against, and with what."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models_store.behaviors import Behavior
-from models_store.items import Prompt
+from models_store.items import Item, Prompt
 from models_store.methods import Limits
-from workers.evaluation.controls import Kind
+from models_store.suites import Suites
 from workers.evaluation.generations import Decoding
+from workers.evaluation.plan import STANDARD, EvaluationPlan
+from workers.evaluation.reader import Reader
+from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.splits import Splits
-from workers.evaluation.statistics import RESAMPLES, Bootstrap
+from workers.evaluation.statistics import Bootstrap
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Mixture
 
-FEWEST_PROMPTS = 60
-"""However long the answers are: with fewer, only large effects can be told from chance."""
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """An edit that the new one is on top of, by what it was made for."""
+
+    behavior: Behavior
+    splits: Splits
+    seed: int
+    """Of its own request, so that its scorers are those of its receipt."""
 
 
 @dataclass(frozen=True)
-class EvaluationPlan:
-    """How much is measured: more takes longer and makes intervals narrower."""
+class AskedSuites:
+    """Standard suites that the request names, and where their data are."""
 
-    test_prompts: int = 200
-    """At most; see `generated_tokens`."""
-    samples: int = 1
-    """Continuations of each prompt; another prompt tells more than another sample of one."""
-    generated_tokens: int = 6_400
-    """Tokens that one model generates, about: long answers are taken from fewer prompts."""
-    temperature: float = 0.8
-    top_k: int = 40
-    neutral_each: int = 44
-    """Plain texts and answers that KL is reported on, so many of each."""
-    heldout_texts: int = 60
-    """Desired texts that domain damage is measured on."""
-    fluency_prompts: int = 100
-    """Prompts whose continuations the base model reads."""
-    controls: tuple[Kind, ...] = ("random_direction", "random_region")
-    control_prompts: int = 80
-    control_samples: int = 1
-    control_neutral_each: int = 16
-    """Calibration texts that controls are scaled on, so many of each kind."""
-    resamples: int = RESAMPLES
-    shown: int = 8
-    """Samples in the receipt."""
-
-    def prompts_for(self, max_new_tokens: int) -> int:
-        """How many test prompts to use for continuations of so many tokens."""
-        affordable = self.generated_tokens // (self.samples * max_new_tokens)
-        return min(self.test_prompts, max(FEWEST_PROMPTS, affordable))
-
-
-STANDARD = EvaluationPlan()
+    names: tuple[str, ...]
+    config: Suites
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +47,21 @@ class EvaluationContext:
     behavior: Behavior
     splits: Splits
     method: str
+    """The `type` of the method that made the edit; of two together, such as `natural+bias`."""
     limits: Limits
     seed: int
     on_top: Mixture = ()
     """Edits that are part of the model the edit was fitted on, and of both arms."""
     plan: EvaluationPlan = STANDARD
+    preserve: Sequence[Item] = ()
+    """What must stay as it is."""
+    reader: Reader | None = None
+    """Judges fluency; None: the base does."""
+    scorers: Sequence[PreparedScorer] | None = None
+    """The behaviour's, the leading one first; None: they are prepared when they are needed."""
+    parents: Sequence[Parent] = ()
+    """Of the edits in `on_top`, whose traits are looked at again."""
+    suites: AskedSuites | None = None
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -88,7 +81,15 @@ class EvaluationContext:
     @property
     def seeds(self) -> dict[str, int]:
         """Every seed that the evaluation uses, by what for."""
-        uses = ("sampling", "bootstrap", "random_direction", "random_region", "shown")
+        uses = (
+            "sampling",
+            "bootstrap",
+            "random_direction",
+            "random_region",
+            "wording",
+            "shown",
+            "suites",
+        )
         return {use: derive(self.seed, use) for use in uses}
 
     @property

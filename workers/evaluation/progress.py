@@ -32,3 +32,8 @@ class Parts:
         self._done += weight
         self.seconds[name] = time.monotonic() - started
         self._progress(min(1.0, self._done / self._total))
+
+
+def span(progress: Progress, start: float, end: float) -> Progress:
+    """Progress of a step that takes from `start` to `end` of the whole."""
+    return lambda share: progress(start + (end - start) * share)

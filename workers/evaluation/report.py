@@ -70,6 +70,7 @@ def build_report(
     """
     settings = request.settings
     assert isinstance(settings, EditSettings)
+    extras = evaluation.extras
     return Report(
         verdict=evaluation.verdict,
         provenance=_provenance(request, settings, context, made, evaluation),
@@ -91,6 +92,13 @@ def build_report(
         controls=evaluation.controls,
         samples=evaluation.samples,
         cost=_cost(context.base, evaluation, spent),
+        effort=settings.effort,
+        doses=extras.doses,
+        side_effects=extras.side_effects,
+        long_form=extras.long_form,
+        selectivity=extras.selectivity,
+        composition=extras.composition,
+        suites=extras.suites,
     )
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from models_store.report import Control, Damage, Effect, ScorerCard, Verdict
+from models_store.methods import Limits
+from models_store.report import Control, ControlKind, Damage, Effect, ScorerCard, Verdict
+from workers.evaluation.limits import exceeded, judged
 
 LEAST_PROMPTS = 40
 """Test prompts below which an edit is underpowered."""
+
+_LIMITED: Mapping[str, str] = {
+    "max_kl": "KL",
+    "max_perplexity_ratio": "perplexity ratio",
+    "max_domain": "domain damage",
+    "max_fluency": "loss of fluency",
+}
+_RIVALS: Mapping[ControlKind, str] = {
+    "random_direction": "a random direction",
+    "random_region": "a random region",
+    "prompt_only": "a prompt alone",
+    "paper_alpha": "the paper's setting at its own strength",
+    "paper_equal_kl": "the paper's setting",
+}
 
 
 def verdict(
@@ -16,22 +32,28 @@ def verdict(
     damage: Damage,
     controls: Sequence[Control],
     *,
-    max_kl: float,
+    limits: Limits,
     prompts: int,
     visible: float,
 ) -> Verdict:
     """Judge an edit.
+
+    It is a success when every scorer's interval excludes zero on the desired side, at least one of
+    them can be relied on, and the edit does more than every random direction that was drawn.
 
     Args:
         effects: by scorer, the leading one first; `scorers` in the same order.
         prompts: number of test prompts.
         visible: smallest change of the leading rate that would have been seen.
     """
-    within = damage.kl <= max_kl
+    over = exceeded(limits, damage)
     underpowered = prompts < LEAST_PROMPTS
-    clauses = [_effect(effects), _cost(damage, max_kl, within)]
+    distinguishable = all(effect.improved for effect in effects) and any(
+        card.headline for card in scorers
+    )
+    beats_random = _beats_random(controls)
+    clauses = [_effect(effects, scorers), *_rivals(controls), _cost(damage, limits, over)]
     clauses += _weak_scorers(scorers)
-    clauses += [_rival(control) for control in controls if not _beaten(control)]
     if underpowered:
         clauses.append(
             f"with {prompts} test prompts, a change of less than {_points(visible)} would mostly "
@@ -39,16 +61,26 @@ def verdict(
         )
     return Verdict(
         sentence="; ".join(clauses) + ".",
-        distinguishable=all(effect.improved for effect in effects)
-        and any(card.headline for card in scorers),
-        within_limits=within,
+        success=distinguishable and beats_random is True,
+        distinguishable=distinguishable,
+        beats_random_direction=beats_random,
+        within_limits=not over,
+        exceeded=over,
         underpowered=underpowered,
         smallest_visible=visible,
     )
 
 
-def _effect(effects: Sequence[Effect]) -> str:
-    lead, others = effects[0], effects[1:]
+def _beats_random(controls: Sequence[Control]) -> bool | None:
+    drawn = [_beaten(one) for one in controls if one.kind == "random_direction"]
+    return all(drawn) if drawn else None
+
+
+def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard]) -> str:
+    """Told by the first scorer that can be relied on; by the leading one where none can."""
+    relied = next((i for i, card in enumerate(scorers) if card.headline), 0)
+    lead = effects[relied]
+    others = [effect for index, effect in enumerate(effects) if index != relied]
     figures = (
         f"from {_percent(lead.rate.base)} to {_percent(lead.rate.edited)} of generations by "
         f"{lead.scorer} ({_range(lead)})"
@@ -83,31 +115,48 @@ def _range(effect: Effect) -> str:
     return f"{value} points, 95 % interval {low} to {high}"
 
 
-def _cost(damage: Damage, max_kl: float, within: bool) -> str:
-    text = (
-        f"the cost is a KL of {damage.kl:.3f} nats a token on neutral text and "
-        f"{damage.perplexity_ratio.value:.2f} times its perplexity"
-    )
-    return text if within else f"{text}, above the limit of {max_kl:g}"
-
-
-def _weak_scorers(scorers: Sequence[ScorerCard]) -> list[str]:
-    weak = [f"{card.info.name} (AUC {card.auc:.2f})" for card in scorers if not card.headline]
-    if not weak:
-        return []
-    return [f"not to be relied on, for telling held-out texts apart badly: {', '.join(weak)}"]
+def _rivals(controls: Sequence[Control]) -> Iterator[str]:
+    """Random directions always, since success hangs on them; others where they are not beaten."""
+    for control in controls:
+        beaten = _beaten(control)
+        if beaten and control.kind != "random_direction":
+            continue
+        rate = _percent(control.effects[0].rate.edited)
+        name = _RIVALS[control.kind]
+        if control.target_kl is not None:
+            name += " of the same KL" if control.matched else " of another KL"
+        if beaten:
+            yield f"{name} leaves {rate}"
+        else:
+            much = "more" if control.versus_edit.low > 0 else "about as much"
+            yield f"{name} does {much} ({rate})"
 
 
 def _beaten(control: Control) -> bool:
     return control.versus_edit.high < 0
 
 
-def _rival(control: Control) -> str:
-    name = control.kind.replace("_", " ")
-    return (
-        f"a {name} of {'the same' if control.matched else 'another'} size does about as much "
-        f"({_percent(control.effects[0].rate.edited)})"
+def _cost(damage: Damage, limits: Limits, over: Sequence[str]) -> str:
+    text = (
+        f"the cost is a KL of {damage.kl:.3f} nats a token on neutral text and "
+        f"{damage.perplexity_ratio.value:.2f} times its perplexity"
     )
+    if not over:
+        return text
+    figures, allowed = judged(damage), limits.model_dump()
+    found = [f"{_LIMITED[name]} {figures[name]:.3g} (limit {allowed[name]:g})" for name in over]
+    return f"{text}, above the limit in " + " and ".join(found)
+
+
+def _weak_scorers(scorers: Sequence[ScorerCard]) -> list[str]:
+    weak = [
+        f"{card.info.name} (AUC {card.auc:.2f})"
+        for card in scorers
+        if card.auc is not None and not card.headline
+    ]
+    if not weak:
+        return []
+    return [f"not to be relied on, for telling held-out texts apart badly: {', '.join(weak)}"]
 
 
 def _percent(share: float) -> str:

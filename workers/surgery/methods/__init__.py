@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from models_store.architectures import DOWN, GATE, SHARED_GATE
+
 
 @dataclass(frozen=True)
 class MethodTraits:
@@ -13,16 +15,16 @@ class MethodTraits:
 
     carrier: Literal["direction", "coefficients"]
     """Which vector of a term carries the behaviour; a random-direction control replaces it."""
-    chooses_rows: bool
-    """Whether the method picks rows, so that a random region is a control of it."""
+    modules: tuple[str, ...]
+    """The matrices that the method writes to."""
     calibrated: bool
     """Whether the scale is found from a limit on the damage, and not given as a number."""
 
 
 METHODS: Mapping[str, MethodTraits] = {
-    "model_surgery": MethodTraits(carrier="direction", chooses_rows=True, calibrated=False),
-    "bias": MethodTraits(carrier="coefficients", chooses_rows=False, calibrated=True),
-    "natural": MethodTraits(carrier="coefficients", chooses_rows=False, calibrated=True),
-    "attribution": MethodTraits(carrier="direction", chooses_rows=True, calibrated=True),
+    "model_surgery": MethodTraits("direction", (GATE, SHARED_GATE), calibrated=False),
+    "bias": MethodTraits("coefficients", (DOWN,), calibrated=True),
+    "natural": MethodTraits("coefficients", (GATE,), calibrated=True),
+    "attribution": MethodTraits("direction", (GATE,), calibrated=True),
 }
 """By the name that a request gives as `method.type`."""
