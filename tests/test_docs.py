@@ -27,7 +27,7 @@ from models_store.scorers import SCORERS
 from models_store.settings import Settings
 from tests.pico import SPECIAL, START, pico_tokenizer, save_pico
 from tests.system.service import Service, running_service
-from workers.evaluation.context import STANDARD
+from workers.evaluation.plan import STANDARD
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
