@@ -32,5 +32,17 @@ def exceeded(limits: Limits, damage: PointDamage | Damage) -> tuple[str, ...]:
     )
 
 
+def surely_exceeded(limits: Limits, damage: Damage) -> tuple[str, ...]:
+    """Names of the limits below which no figure of its interval lies."""
+    lows = {
+        name: figure.model_copy(update={"value": figure.low})
+        for name in ("kl_preserve", "perplexity_ratio", "domain", "fluency")
+        if isinstance(figure := getattr(damage, name), Interval)
+    }
+    parts = [part.low for part in (damage.kl_plain, damage.kl_chat) if part is not None]
+    low = damage.model_copy(update={**lows, "kl": max(parts, default=damage.kl)})
+    return exceeded(limits, low)
+
+
 def _value(figure: Interval | float | None) -> float | None:
     return figure.value if isinstance(figure, Interval) else figure

@@ -102,7 +102,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
         )
     fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
     made = not behavior.prompts
-    given = _made_prompts(heldout) if made else behavior.prompts
+    given = made_prompts(heldout) if made else behavior.prompts
     kept = given if made else _without_leaks(given, items)
     validate, test = _split_prompts(kept, seeds["prompts"])
     if not test:
@@ -185,10 +185,10 @@ def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Pr
     return tuple(p for p in prompts if not shares_run(p.text, runs, SHARED_RUN))
 
 
-def _made_prompts(heldout: Sides) -> tuple[Prompt, ...]:
-    """What held-out answers answer, or the first third of plain texts."""
+def made_prompts(texts: Sides) -> tuple[Prompt, ...]:
+    """What answers answer, or the first third of plain texts."""
     found: dict[str, Prompt] = {}
-    for item in (*heldout.undesired, *heldout.desired):
+    for item in (*texts.undesired, *texts.desired):
         text = prompt_of(item)
         if not text:
             words = text_of(item).split()

@@ -1,0 +1,101 @@
+"""From candidates to the edit: the stage `tune`, for one method and for a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from models_store.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
+from workers.editor.making import Prepared
+from workers.editor.points import relative_alpha
+from workers.editor.recipes import Recipe, recipes
+from workers.editor.search import BUDGETS
+from workers.editor.tuning import calibrated, details_of
+from workers.editor.validation import Trial
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.damage import REPORTED, DamageMeter, DamageTexts
+from workers.evaluation.progress import Progress, span
+from workers.surgery.terms import Term
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The edit, and what the receipt tells of how it came about."""
+
+    terms: Sequence[Term]
+    method: str
+    """Type of the method; of a pair both."""
+    alpha: float | None
+    relative_alpha: float | None
+    details: dict[str, JsonValue]
+
+
+def recipes_for(method: Method, effort: Effort, layers: int) -> list[Recipe]:
+    """What is tried: the method, or the rows of the table that the effort pays for."""
+    if not isinstance(method, Auto):
+        return [Recipe((method,), (1.0,))]
+    return recipes(layers, method.max_tokens)[: BUDGETS[effort].candidates]
+
+
+def scaled_as_asked(
+    context: EvaluationContext, method: FixedMethod, prepared: Prepared, progress: Progress
+) -> Chosen:
+    """The edit of one method: at the scale that is given, else at 0.9 of the KL limit.
+
+    Raises:
+        InvalidRequest, EditFailed: the method has nothing to write, or no scale stays within it.
+    """
+    failure = prepared.failures.get(method)
+    if failure is not None:
+        raise failure
+    candidate = prepared.made[method]
+    details = dict(candidate.details)
+    scale = 1.0 if isinstance(method, ModelSurgery) else method.scale
+    if not isinstance(method, ModelSurgery):
+        calibration: JsonValue = None
+        if scale is None:
+            meter = _kl_meter(context, span(progress, 0.0, 0.2))
+            found = calibrated(meter, candidate, context.limits, span(progress, 0.2, 1.0))
+            scale, calibration = found.scale, details_of(found, context.limits)
+        details |= {"scale": scale, "calibration": calibration}
+    assert scale is not None
+    return Chosen(
+        terms=candidate.at(scale),
+        method=candidate.method,
+        alpha=candidate.alpha,
+        relative_alpha=candidate.relative_alpha,
+        details=details,
+    )
+
+
+def chosen_from(trial: Trial) -> Chosen:
+    """The edit that a search came to."""
+    candidate = trial.candidate
+    alpha = candidate.alpha
+    return Chosen(
+        terms=trial.terms,
+        method=candidate.method,
+        alpha=None if alpha is None else trial.scale * alpha,
+        relative_alpha=relative_alpha(trial),
+        details={
+            "method": candidate.method,
+            "label": candidate.label,
+            "scale": trial.scale,
+            **candidate.details,
+        },
+    )
+
+
+def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:
+    """Measures on neutral texts that nothing is reported on, and on what is to be preserved."""
+    return DamageMeter(
+        context.base,
+        DamageTexts(chat=context.behavior.chat, preserve=context.preserve),
+        half="calibration",
+        bootstrap=context.bootstrap,
+        plan=REPORTED,
+        on_top=context.on_top,
+        progress=progress,
+    )

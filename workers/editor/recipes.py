@@ -1,0 +1,89 @@
+"""What `auto` tries, as data: methods, where they write, and pairs. The first rows are tried first.
+
+Layers are given as shares of the depth, so that a row means the same on every model: .48, .58 and
+.68 are the layers 14, 17 and 20 of SmolLM2's 30, and the band from .4 to .67 is 12 to 20.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models_store.methods import Attribution, Bias, FixedMethod, ModelSurgery, Natural
+from workers.editor.candidates import describe
+
+
+@dataclass(frozen=True)
+class Part:
+    """A method and where it writes."""
+
+    method: Literal["bias", "natural", "attribution", "model_surgery"]
+    depths: tuple[float, ...] = ()
+    """Of single layers."""
+    band: tuple[float, float] | None = None
+    """All layers between two depths."""
+    share: float = 1.0
+    """In a pair: factor on the scale that the method is calibrated to when it is alone."""
+
+    def settings(self, layers: int, max_tokens: int) -> FixedMethod:
+        """The method for a model with so many layers; texts are cut at so many tokens."""
+        written = self._layers(layers)
+        match self.method:
+            case "bias":
+                return Bias(layers=written, max_tokens=max_tokens)
+            case "natural":
+                return Natural(layers=written, max_tokens=max_tokens)
+            case "attribution":
+                return Attribution(max_tokens=max_tokens)
+            case "model_surgery":
+                return ModelSurgery(max_tokens=max_tokens)
+
+    def _layers(self, layers: int) -> tuple[int, ...] | None:
+        if self.band is not None:
+            start, end = (int(depth * layers) for depth in self.band)
+            return tuple(range(start, end + 1))
+        return tuple(sorted({int(depth * layers) for depth in self.depths})) or None
+
+
+_MIDDLE = (0.48, 0.58, 0.68)
+
+AUTO: tuple[tuple[Part, ...], ...] = (
+    (Part("bias", depths=_MIDDLE),),
+    (Part("bias", band=(0.4, 0.67)),),
+    (Part("natural", share=0.5), Part("bias", depths=(0.58,))),
+    (Part("natural"),),
+    (Part("bias", depths=(0.4, 0.5, 0.6)),),
+    (Part("bias", depths=(0.55, 0.65, 0.75)),),
+    (Part("natural", share=0.25), Part("bias", depths=_MIDDLE)),
+    (Part("attribution"),),
+    (Part("bias", depths=(0.58,)),),
+    (Part("model_surgery"),),
+)
+"""Each row is an edit of one method or of two."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A row of the table for one model."""
+
+    methods: tuple[FixedMethod, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        return " with ".join(
+            describe(method) if share == 1 else f"{share:g} of {describe(method)}"
+            for method, share in zip(self.methods, self.shares, strict=True)
+        )
+
+
+def recipes(layers: int, max_tokens: int) -> list[Recipe]:
+    """The table for a model with so many layers; rows that come to the same are there once."""
+    rows = [
+        Recipe(
+            tuple(part.settings(layers, max_tokens) for part in row),
+            tuple(part.share for part in row),
+        )
+        for row in AUTO
+    ]
+    return list(dict.fromkeys(rows))

@@ -1,0 +1,257 @@
+"""Choose between candidates: scale each, try it on validation prompts, keep the best.
+
+The winner is the one, within every limit, whose gain by the leading scorer has the largest lower
+bound. Test prompts and the other scorers are not looked at here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from models_store.errors import EditFailed, InvalidRequest
+from models_store.methods import Effort, FixedMethod
+from workers.editor.candidates import Candidate, pair
+from workers.editor.making import Prepared
+from workers.editor.recipes import Recipe
+from workers.editor.tuning import LIMIT_SHARE, calibrated, fitted_to_limits, smaller, used
+from workers.editor.validation import Trial, Validation
+from workers.evaluation.damage import REPORTED, SEARCHED, DamageMeter, DamagePlan
+from workers.evaluation.progress import Parts, Progress, span
+
+_TOLERANCE = 0.05
+_STEPS = 5
+"""Measurements of a calibration at most: about three are needed."""
+_ACCEPTED = LIMIT_SHARE * (1 + _TOLERANCE)
+"""Share of a limit that a scale may use up."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of a search an effort pays for."""
+
+    candidates: int | None
+    """Rows of the table of recipes, from its top; None: all."""
+    prompts: int | None
+    """Validation prompts that each is tried on; None: all."""
+    finalists: int
+    """The best ones, which are scaled once more with care and tried on more prompts; 0 where all
+    candidates have that at once."""
+    final_prompts: int | None
+    damage: DamagePlan
+
+
+BUDGETS: Mapping[Effort, Budget] = {
+    "quick": Budget(4, 40, finalists=1, final_prompts=40, damage=SEARCHED),
+    "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
+    "thorough": Budget(None, None, finalists=0, final_prompts=None, damage=REPORTED),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search came to."""
+
+    trials: tuple[Trial, ...]
+    """Every candidate and scale that was tried; its index is that of its point."""
+    skipped: tuple[str, ...]
+    """What was not tried, and why."""
+    winner: Trial | None
+    """None where nothing within the limits gains."""
+
+    @property
+    def best(self) -> Trial:
+        """The winner, else what came nearest: within the limits if anything is."""
+        if self.winner is not None:
+            return self.winner
+        return max(self.trials, key=lambda trial: (not trial.exceeded, *trial.rank))
+
+
+def search(
+    validation: Validation,
+    recipes: Sequence[Recipe],
+    prepared: Prepared,
+    budget: Budget,
+    progress: Progress,
+) -> Found:
+    """Try candidates and choose one.
+
+    Args:
+        prepared: what was made of the methods of the recipes.
+
+    Raises:
+        EditFailed: no candidate can be tried at all.
+    """
+    return _Search(validation, recipes, prepared, budget, progress).run()
+
+
+class _Search:
+    """One search: what its steps share."""
+
+    def __init__(
+        self,
+        validation: Validation,
+        recipes: Sequence[Recipe],
+        prepared: Prepared,
+        budget: Budget,
+        progress: Progress,
+    ) -> None:
+        self._validation = validation
+        self._limits = validation.context.limits
+        self._recipes = recipes
+        self._prepared = prepared
+        self._budget = budget
+        self._finalists = min(budget.finalists, len(self._recipes))
+        self._parts = Parts(self._weights(), progress)
+        self._trials: list[Trial] = []
+        self._skipped: list[str] = []
+        self._scales: dict[FixedMethod, float] = {}
+        """That methods alone are calibrated to."""
+
+    def run(self) -> Found:
+        with self._parts.part("meter") as share:
+            meter = self._validation.meter(self._budget.damage, share)
+        for number, recipe in enumerate(self._recipes):
+            with self._parts.part(str(number)) as share:
+                self._attempt(recipe, meter, share)
+        if not self._trials:
+            raise EditFailed("no candidate can be tried: " + "; ".join(self._skipped))
+        final: Sequence[Trial] = self._trials
+        if self._finalists:
+            with self._parts.part("fine meter") as share:
+                fine = self._validation.meter(REPORTED, share)
+            with self._parts.part("finals") as share:
+                final = self._finals(fine, share)
+        able = [trial for trial in final if trial.eligible]
+        winner = max(able, key=lambda trial: trial.rank) if able else None
+        return Found(tuple(self._trials), tuple(self._skipped), winner)
+
+    def _weights(self) -> dict[str, float]:
+        """Expected cost of each part, in any unit."""
+        weights = {"meter": 1.0} | {str(number): 3.0 for number in range(len(self._recipes))}
+        if self._finalists:
+            weights |= {"fine meter": 2.0, "finals": 6.0 * self._finalists}
+        return weights
+
+    def _attempt(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> None:
+        started = time.monotonic()
+        try:
+            for trial in self._tries(recipe, meter, progress):
+                now = time.monotonic()
+                self._trials.append(replace(trial, seconds=now - started))
+                started = now
+        except (EditFailed, InvalidRequest) as error:
+            self._skipped.append(f"{recipe.label}: {error.message}")
+
+    def _tries(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
+        """Scale a candidate and try it; once more at a smaller scale if its text is not fluent."""
+        candidate = self._candidate(recipe, meter, span(progress, 0.0, 0.2))
+        scale = self._scale(recipe, candidate, meter, span(progress, 0.2, 0.4))
+        damage = meter.quick(candidate.terms, scale)
+        share = used(self._limits, damage)
+        if share > _ACCEPTED:
+            scale, damage = fitted_to_limits(
+                meter,
+                candidate,
+                self._limits,
+                span(progress, 0.4, 0.5),
+                guess=smaller(scale, share),
+                tolerance=_TOLERANCE,
+                max_steps=_STEPS,
+            )
+        prompts = self._number(self._budget.prompts)
+        trial = self._validation.try_out(
+            candidate, scale, damage, meter, span(progress, 0.5, 0.8), prompts=prompts
+        )
+        yield trial
+        if trial.exceeded:
+            scale = smaller(scale, used(self._limits, trial.damage))
+            damage = meter.quick(candidate.terms, scale)
+            yield self._validation.try_out(
+                candidate, scale, damage, meter, span(progress, 0.8, 1.0), prompts=prompts
+            )
+
+    def _candidate(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Candidate:
+        """The candidate of a recipe; the methods of a pair are calibrated on their own first."""
+        parts = [self._made(method) for method in recipe.methods]
+        if len(parts) == 1:
+            return parts[0]
+        first, second = parts
+        scales = (
+            recipe.shares[0] * self._alone(recipe.methods[0], meter, span(progress, 0.0, 0.5)),
+            recipe.shares[1] * self._alone(recipe.methods[1], meter, span(progress, 0.5, 1.0)),
+        )
+        return replace(pair(first, second, scales), label=recipe.label)
+
+    def _scale(
+        self, recipe: Recipe, candidate: Candidate, meter: DamageMeter, progress: Progress
+    ) -> float:
+        if len(recipe.methods) == 1:
+            return self._alone(recipe.methods[0], meter, progress)
+        return self._calibrated(candidate, meter, progress)
+
+    def _alone(self, method: FixedMethod, meter: DamageMeter, progress: Progress) -> float:
+        if method not in self._scales:
+            self._scales[method] = self._calibrated(self._made(method), meter, progress)
+        return self._scales[method]
+
+    def _made(self, method: FixedMethod) -> Candidate:
+        """What was made of a method; raises why nothing was."""
+        failure = self._prepared.failures.get(method)
+        if failure is not None:
+            raise failure
+        return self._prepared.made[method]
+
+    def _calibrated(self, candidate: Candidate, meter: DamageMeter, progress: Progress) -> float:
+        found = calibrated(
+            meter, candidate, self._limits, progress, tolerance=_TOLERANCE, max_steps=_STEPS
+        )
+        return found.scale
+
+    def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
+        """Scale the best with care and try them on more prompts, until enough have stood it."""
+        ranked = sorted(
+            (index for index, trial in enumerate(self._trials) if trial.eligible),
+            key=lambda index: self._trials[index].rank,
+            reverse=True,
+        )
+        stood: list[Trial] = []
+        for done, index in enumerate(ranked):
+            if len(stood) == self._finalists:
+                break
+            # Nobody knows how many will fall, so each takes a part of what is left.
+            share = span(progress, 1 - 0.7**done, 1 - 0.7 ** (done + 1))
+            trial = self._trials[index] = self._final(self._trials[index], meter, share)
+            if trial.eligible:
+                stood.append(trial)
+        return stood
+
+    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Trial:
+        started = time.monotonic()
+        scale = trial.scale
+        try:
+            scale, damage = fitted_to_limits(
+                meter,
+                trial.candidate,
+                self._limits,
+                span(progress, 0.0, 0.5),
+                guess=scale,
+                tolerance=_TOLERANCE,
+                max_steps=_STEPS,
+            )
+        except EditFailed:
+            damage = meter.quick(trial.candidate.terms, scale)  # beyond a limit, and out with it
+        final = self._validation.try_out(
+            trial.candidate,
+            scale,
+            damage,
+            meter,
+            span(progress, 0.5, 1.0),
+            prompts=self._number(self._budget.final_prompts),
+        )
+        return replace(final, seconds=trial.seconds + time.monotonic() - started)
+
+    def _number(self, prompts: int | None) -> int:
+        there = len(self._validation.prompts)
+        return there if prompts is None else min(prompts, there)

@@ -1,0 +1,125 @@
+"""Scale a candidate until it costs what it may."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import JsonValue
+
+from models_store.errors import EditFailed
+from models_store.methods import Limits
+from models_store.report import Damage, PointDamage
+from workers.editor.candidates import Candidate
+from workers.evaluation.damage import DamageMeter
+from workers.evaluation.limits import judged
+from workers.evaluation.progress import Progress
+from workers.surgery.calibrate import Calibration, calibrate
+
+LIMIT_SHARE = 0.9
+"""An edit is scaled to this share of a limit: the limits are judged on other texts."""
+_GROWTH = 1.5
+"""Damage grows as about this power of the scale: KL and perplexity as the square, what happens to
+desired text and to fluency more slowly."""
+
+
+def calibrated(
+    meter: DamageMeter,
+    candidate: Candidate,
+    limits: Limits,
+    progress: Progress,
+    *,
+    tolerance: float = 0.05,
+    max_steps: int = 12,
+) -> Calibration:
+    """Find the scale with 0.9 of the KL that is allowed.
+
+    Raises:
+        EditFailed: no scale stays within it.
+    """
+    tell = _counter(progress)
+
+    def kl(scale: float) -> float:
+        tell()
+        return meter.kl(candidate.terms, scale)
+
+    return calibrate(
+        kl,
+        LIMIT_SHARE * limits.max_kl,
+        guess=candidate.guess,
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
+
+
+def fitted_to_limits(
+    meter: DamageMeter,
+    candidate: Candidate,
+    limits: Limits,
+    progress: Progress,
+    *,
+    guess: float,
+    tolerance: float,
+    max_steps: int,
+) -> tuple[float, PointDamage]:
+    """Find the scale at which the limit that binds first is used up to 0.9, and its damage.
+
+    All limits count but fluency, which takes generated text.
+
+    Raises:
+        EditFailed: no scale stays within all of them.
+    """
+    tell = _counter(progress)
+    measured: dict[float, PointDamage] = {}
+
+    def share(scale: float) -> float:
+        tell()
+        try:
+            measured[scale] = meter.quick(candidate.terms, scale)
+        except EditFailed:
+            return math.inf  # the model no longer computes: the search turns back from there
+        return max(used(limits, measured[scale]), 0.0)
+
+    found = calibrate(share, LIMIT_SHARE, guess=guess, tolerance=tolerance, max_steps=max_steps)
+    return found.scale, measured[found.scale]
+
+
+def used(limits: Limits, damage: PointDamage | Damage) -> float:
+    """How much of the limit that is used up most is used up: 1 is at the limit."""
+    allowed = limits.model_dump()
+    shares = []
+    for name, figure in judged(damage).items():
+        if figure is None:
+            continue
+        if name == "max_perplexity_ratio":
+            shares.append(math.log(figure) / math.log(allowed[name]))
+        else:
+            shares.append(figure / allowed[name])
+    return max(shares)
+
+
+def smaller(scale: float, share: float) -> float:
+    """A scale that may use 0.9 of a limit of which `scale` uses `share`."""
+    step: float = (LIMIT_SHARE / share) ** (1 / _GROWTH)
+    return scale * step
+
+
+def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
+    """What the receipt tells of a calibration."""
+    return {
+        "target_kl": LIMIT_SHARE * limits.max_kl,
+        "kl": found.kl,
+        "reached": found.reached,
+        "trace": [{"scale": scale, "kl": kl} for scale, kl in found.trace],
+    }
+
+
+class _counter:
+    """Progress of measurements of which nobody knows how many there will be."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        self._progress(1 - 0.75**self._count)

@@ -1,0 +1,105 @@
+"""The receipt's figures where a search finds nothing: what came nearest, on validation prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import JsonValue
+
+from models_store.report import Sample, Verdict
+from workers.editor.search import Found
+from workers.editor.validation import Trial, Validation
+from workers.evaluation.damage import REPORTED
+from workers.evaluation.evaluate import Evaluation
+from workers.evaluation.extras import Extras
+from workers.evaluation.limits import exceeded
+from workers.evaluation.progress import Parts, Progress
+from workers.evaluation.statistics import smallest_visible
+from workers.evaluation.verdict import LEAST_PROMPTS
+
+
+def untested(validation: Validation, found: Found, progress: Progress) -> Evaluation:
+    """Measure the damage of the best candidate; the test prompts stay unseen.
+
+    Raises:
+        EditFailed: its logits are not finite.
+    """
+    context, best = validation.context, found.best
+    parts = Parts({"damage_base": 1.0, "damage": 1.0}, progress)
+    with parts.part("damage_base") as share:
+        meter = validation.meter(REPORTED, share)
+    scored = validation.scored(best.arm)
+    before = validation.before.first(best.prompts)
+    with parts.part("damage") as share:
+        damage = meter.measure(
+            best.terms, before, best.arm, *validation.desired(scored), progress=share
+        )
+    over = exceeded(context.limits, damage)
+    visible = smallest_visible(scored.rate_differences())
+    return Evaluation(
+        scorers=(validation.scorer.card(1.0),),
+        effects=(best.effect,),
+        damage=damage,
+        controls=(),
+        samples=_samples(validation, best),
+        verdict=Verdict(
+            sentence=_sentence(found, over),
+            success=False,
+            distinguishable=best.effect.improved,
+            within_limits=not over,
+            exceeded=over,
+            underpowered=best.prompts < LEAST_PROMPTS,
+            smallest_visible=visible,
+        ),
+        extras=Extras((), (), (), None, (), ()),
+        decoding=_decoding(validation, best),
+        seeds={**context.seeds, "validation": validation.decoding.seed},
+        seconds=parts.seconds,
+    )
+
+
+def _sentence(found: Found, over: Sequence[str]) -> str:
+    best = found.best
+    rate = best.effect.rate
+    low, value, high = (
+        f"{100 * one:+.1f}"
+        for one in (rate.difference.low, rate.difference.value, rate.difference.high)
+    )
+    text = (
+        f"No edit within the limits lessens undesired text: of {len(found.trials)} that were tried "
+        f"on {best.prompts} validation prompts, the nearest ({best.candidate.label}) takes it from "
+        f"{100 * rate.base:.1f} % to {100 * rate.edited:.1f} % of generations by "
+        f"{best.effect.scorer} ({value} points, 95 % interval {low} to {high})"
+    )
+    if over:
+        text += f" and exceeds {', '.join(over)}"
+    return f"{text}; none was tested."
+
+
+def _samples(validation: Validation, best: Trial) -> tuple[Sample, ...]:
+    """Some prompts at random with the first continuation of each model."""
+    context = validation.context
+    order = np.random.default_rng(context.seeds["shown"]).permutation(best.prompts)
+    return tuple(
+        Sample(
+            prompt=validation.asked[index],
+            base=validation.before.texts[index][0],
+            edited=best.arm.texts[index][0],
+        )
+        for index in order[: context.plan.shown].tolist()
+    )
+
+
+def _decoding(validation: Validation, best: Trial) -> dict[str, JsonValue]:
+    decoding = validation.decoding
+    return {
+        "prompts": best.prompts,
+        "split": "validate",
+        "samples": decoding.samples,
+        "max_new_tokens": decoding.max_new_tokens,
+        "temperature": decoding.temperature,
+        "top_k": decoding.top_k,
+        "chat": validation.context.behavior.chat and validation.context.base.has_chat_template,
+        "resamples": validation.context.plan.resamples,
+    }

@@ -1,0 +1,200 @@
+"""Try edits on validation prompts: what the leading scorer makes of them, and what they harm.
+
+The other scorers take no part, so that they can judge the choice afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models_store.items import Prompt
+from models_store.report import Effect, PointDamage
+from workers.editor.cache import Cache
+from workers.editor.candidates import Candidate
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.damage import DamageMeter, DamagePlan, DamageTexts
+from workers.evaluation.effect import Scored, score_grid
+from workers.evaluation.fluency import Bools
+from workers.evaluation.generations import Arm, generate_arm
+from workers.evaluation.limits import exceeded
+from workers.evaluation.progress import Progress
+from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.seeds import derive
+from workers.evaluation.splits import Splits, made_prompts
+from workers.evaluation.statistics import groups_of
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode_prompt
+from workers.surgery.terms import Term
+
+MOST_PROMPTS = 100
+_GENERATED_TOKENS = 3_200
+"""Tokens that a model generates on all prompts, about: of long answers fewer are made."""
+_FEWEST_PROMPTS = 30
+FEW_PROMPTS = 10
+"""With fewer a choice is a guess, and each prompt is continued several times."""
+_MOST_SAMPLES = 4
+_ENOUGH_GENERATIONS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A candidate at a scale, as it did on validation prompts."""
+
+    candidate: Candidate
+    scale: float
+    prompts: int
+    effect: Effect
+    """By the leading scorer."""
+    damage: PointDamage
+    exceeded: tuple[str, ...]
+    """Names of limits."""
+    arm: Arm
+    seconds: float = 0.0
+
+    @property
+    def terms(self) -> list[Term]:
+        """The edit at strength 1."""
+        return self.candidate.at(self.scale)
+
+    @property
+    def gain_low(self) -> float:
+        """Lower bound of how much the rate of undesired text falls."""
+        return -self.effect.rate.difference.high
+
+    @property
+    def gains(self) -> bool:
+        """Whether there is less undesired text; the mean score tells where the rate does not."""
+        rate, score = self.effect.rate.difference.value, self.effect.score.difference.value
+        return rate < 0 or (rate == 0 and score < 0)
+
+    @property
+    def eligible(self) -> bool:
+        return self.gains and not self.exceeded
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """The larger, the better: bound of the gain, then mean score, then less KL."""
+        return (self.gain_low, -self.effect.score.difference.value, -self.damage.kl)
+
+
+class Validation:
+    """Everything that candidates are tried with."""
+
+    def __init__(
+        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
+    ) -> None:
+        """Generate with the model without the edit, unless that was done before."""
+        assert context.scorers is not None
+        self.context = context
+        self.prompts = validation_prompts(context)
+        self.scorer: PreparedScorer = context.scorers[0]
+        self._side = side
+        self.asked = [prompt.text for prompt in self.prompts]
+        chat = context.behavior.chat
+        self._encoded = [encode_prompt(context.base, text, chat=chat) for text in self.asked]
+        self._groups = groups_of(self.prompts)
+        self.decoding = replace(
+            context.decoding,
+            samples=min(_MOST_SAMPLES, max(1, _ENOUGH_GENERATIONS // len(self.prompts))),
+            seed=derive(context.seed, "validation"),
+        )
+        found = cache.arm(self._encoded, self.decoding)
+        self.before = found or self._generate((), len(self.prompts), progress)
+        if found is None:
+            cache.save_arm(self.before, self.decoding)
+        self._before_scores = score_grid(self.scorer, self.asked, self.before.texts)
+
+    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
+        """What damage is measured with, on texts that nothing is reported on."""
+        context = self.context
+        texts = DamageTexts(
+            chat=context.behavior.chat,
+            prompts=self.prompts,
+            own=self.before,
+            own_desired=~self.scorer.undesired(self._before_scores),
+            heldout=context.splits.scorer.desired,
+            preserve=context.preserve,
+        )
+        return DamageMeter(
+            context.base,
+            texts,
+            half="calibration",
+            bootstrap=context.bootstrap,
+            plan=plan,
+            reader=context.reader,
+            on_top=context.on_top,
+            side=self._side,
+            progress=progress,
+        )
+
+    def try_out(
+        self,
+        candidate: Candidate,
+        scale: float,
+        damage: PointDamage,
+        meter: DamageMeter,
+        progress: Progress,
+        *,
+        prompts: int,
+    ) -> Trial:
+        """Generate with a candidate from the first so many prompts, and score it.
+
+        Args:
+            damage: at this scale, so far as it can be told without generating.
+        """
+        after = self._generate(candidate.at(scale), prompts, progress)
+        scored = self.scored(after)
+        full = meter.with_text(damage, self.before.first(prompts), after, *self.desired(scored))
+        return Trial(
+            candidate=candidate,
+            scale=scale,
+            prompts=prompts,
+            effect=scored.effect(self.context.bootstrap),
+            damage=full,
+            exceeded=exceeded(self.context.limits, full),
+            arm=after,
+        )
+
+    def scored(self, after: Arm) -> Scored:
+        """What the leading scorer makes of an arm of the first prompts, against the base's."""
+        prompts = len(after.texts)
+        return Scored(
+            self.scorer,
+            self._before_scores[:prompts],
+            score_grid(self.scorer, self.asked[:prompts], after.texts),
+            self._groups[:prompts],
+        )
+
+    def desired(self, scored: Scored) -> tuple[Bools, Bools]:
+        """Which generations the leading scorer calls desired, `[prompts, samples]` of each arm."""
+        return ~self.scorer.undesired(scored.base), ~self.scorer.undesired(scored.edited)
+
+    def _generate(self, terms: Sequence[Term], prompts: int, progress: Progress) -> Arm:
+        return generate_arm(
+            self.context.base,
+            self._encoded[:prompts],
+            [*self.context.on_top, (terms, 1.0)],
+            self.decoding,
+            side=self._side,
+            progress=progress,
+        )
+
+
+def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
+    """The prompts that candidates are tried on.
+
+    A behaviour with so few prompts that none is for validation gets the first words of texts that
+    methods are fitted on: test prompts stay unseen.
+    """
+    most = max(_FEWEST_PROMPTS, _GENERATED_TOKENS // context.behavior.max_new_tokens)
+    prompts = context.splits.validate or _from_fit_texts(context.splits, context.seed)
+    return prompts[: min(MOST_PROMPTS, most)]
+
+
+def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
+    made = made_prompts(splits.fit)
+    order = np.random.default_rng(derive(seed, "validation")).permutation(len(made))
+    return tuple(made[index] for index in order[:_ENOUGH_GENERATIONS].tolist())
