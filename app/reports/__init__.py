@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,26 +15,39 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from app.reports import formats
 from app.reports.chart import chart_of
+from app.reports.limits import exceeded_of, limit_name, limits_of
+from app.reports.plots import candidate_plot, dose_plots
 from models_store.report import Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILES = {"html": "report.html", "markdown": "report.md"}
-_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+_STYLE = "report.css"
 
 
 def render(report: Report, format: Literal["html", "markdown"]) -> str:
     """The receipt as a page or a model card; whatever the model wrote is shown, never obeyed."""
-    template = _environment().get_template(_FILES[format])
-    return template.render(report=report, chart=chart_of(report))
+    return (
+        _environment()
+        .get_template(_FILES[format])
+        .render(
+            report=report,
+            verdict=report.verdict,
+            made=report.provenance,
+            damage=report.damage,
+            limits=limits_of(report),
+            exceeded=[limit_name(field) for field in exceeded_of(report)],
+            chart=chart_of(report),
+            dose_plots=dose_plots(report),
+            candidate_plot=candidate_plot(report),
+        )
+    )
 
 
 @cache
 def content_security_policy() -> str:
     """What a browser may do with the page: show it, in its own style, and nothing else."""
-    source = (_TEMPLATES / _FILES["html"]).read_text(encoding="utf-8")
-    found = _STYLE.search(source)
-    assert found is not None
-    digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+    style = (_TEMPLATES / _STYLE).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
@@ -52,5 +64,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(formats.FILTERS)
+    environment.filters.update(formats.FILTERS, limit_name=limit_name)
     return environment

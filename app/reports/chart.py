@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from app.reports.formats import control_name
 from models_store.report import Effect, Report
 
-LEFT, WIDTH, RIGHT = 190.0, 520.0, 30.0
-"""Columns of the picture: names, the scale, a margin."""
-ROW = 34.0
-TOP = 14.0
+LEFT, WIDTH, RIGHT = 14.0, 410.0, 16.0
+"""Columns of the picture: a margin, the scale, a margin."""
+ROW = 42.0
+"""A name, and below it the marks."""
+TOP = 6.0
 _STEPS = (0.02, 0.05, 0.1, 0.2, 0.25)
 _MOST_TICKS = 6
 
@@ -52,8 +54,7 @@ def chart_of(report: Report) -> Chart:
     """Effects by scorer, then the controls by the leading scorer."""
     named = [(effect.scorer, "edit", effect) for effect in report.effects]
     named += [
-        (control.kind.replace("_", " "), "control", control.effects[0])
-        for control in report.controls
+        (control_name(control.kind), "control", control.effects[0]) for control in report.controls
     ]
     most = max(max(_reach(effect)) for _, _, effect in named)
     step = next((s for s in _STEPS if most <= s * _MOST_TICKS), _STEPS[-1])
@@ -67,7 +68,7 @@ def chart_of(report: Report) -> Chart:
         Row(
             label=label,
             kind=kind,
-            y=TOP + ROW * (index + 0.5),
+            y=TOP + ROW * (index + 0.7),
             base=x(effect.rate.base),
             edited=x(effect.rate.edited),
             low=x(effect.rate.base + effect.rate.difference.low),

@@ -9,10 +9,27 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models_store.report import Interval, Report
+from models_store.report import Interval, Report, SideEffect
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
 _MINUS = "\N{MINUS SIGN}"
+_DASH = "\N{EN DASH}"
+Writer = Callable[[float, int], str]
+"""Writes a number with so many digits after the point."""
+
+
+def plain(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}"
+
+
+def maybe(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where it was not measured."""
+    return _DASH if value is None else plain(value, digits)
+
+
+def maybe_signed(value: float | None, digits: int = 3) -> str:
+    """A difference, or a dash where it was not measured."""
+    return _DASH if value is None else signed(value, digits)
 
 
 def percent(share: float) -> str:
@@ -24,13 +41,13 @@ def percent(share: float) -> str:
 def points(of: Interval) -> str:
     """A difference of shares with its interval, in percentage points."""
     digits = 0 if abs(of.value) >= 0.1 else 1
-    value, low, high = (_signed(100 * one, digits) for one in (of.value, of.low, of.high))
+    value, low, high = (signed(100 * one, digits) for one in (of.value, of.low, of.high))
     return f"{value} points [{low}, {high}]"
 
 
 def change(of: Interval, digits: int = 3) -> str:
     """A difference with its interval."""
-    value, low, high = (_signed(one, digits) for one in (of.value, of.low, of.high))
+    value, low, high = (signed(one, digits) for one in (of.value, of.low, of.high))
     return f"{value} [{low}, {high}]"
 
 
@@ -60,6 +77,24 @@ def size(value: int) -> str:
 def moment(unix: int) -> str:
     """UTC, to the minute."""
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_CONTROLS = {
+    "random_direction": "random direction",
+    "random_region": "random region",
+    "prompt_only": "a prompt alone",
+    "paper_alpha": "the paper's setting",
+    "paper_equal_kl": "the paper's setting at equal KL",
+}
+_LONG = {"long": "one long text", "three_turns": "third answer of a conversation"}
+
+
+def control_name(kind: str) -> str:
+    return _CONTROLS[kind]
+
+
+def long_name(kind: str) -> str:
+    return _LONG[kind]
 
 
 def words(name: str) -> str:
@@ -97,14 +132,47 @@ def code_block(text: str) -> str:
     return "\n".join("    " + line for line in lines)
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; 0 where nothing is left of it."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
     return ("+" if value > 0 else _MINUS) + text
 
 
+def written(value: float) -> str:
+    """`-1.0` as `−1`, `0.25` as it is: a number with no more digits than it needs."""
+    return f"{value:g}".replace("-", _MINUS)
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure in its unit: a share in percent, tokens as they are."""
+    return percent(value) if unit == "share" else f"{value:.1f}"
+
+
+def amount_change(of: Interval, unit: str) -> str:
+    """A difference with its interval, in percentage points or tokens."""
+    return points(of) if unit == "share" else change(of, 1)
+
+
+def direction(effect: SideEffect) -> str:
+    """Which way something went, in words."""
+    change = effect.of.difference
+    more, less = ("longer", "shorter") if effect.unit == "tokens" else ("more of it", "less of it")
+    if change.low > 0:
+        return more
+    return less if change.high < 0 else "no change shown"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
+    "plain": plain,
+    "signed": signed,
+    "maybe": maybe,
+    "maybe_signed": maybe_signed,
+    "written": written,
+    "amount": amount,
+    "amount_change": amount_change,
+    "direction": direction,
     "percent": percent,
     "points": points,
     "change": change,
@@ -113,6 +181,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "size": size,
     "moment": moment,
     "words": words,
+    "control_name": control_name,
+    "long_name": long_name,
     "pretty_json": pretty_json,
     "curl": curl,
     "has_own_texts": has_own_texts,

@@ -5,15 +5,25 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.reports import content_security_policy, formats, render
 from app.reports.chart import chart_of
-from models_store.report import Interval, Report, Sample, Verdict, point_of, summary_of
-from tests.app.sample_report import effect, sample_report
+from models_store.report import (
+    Interval,
+    Preserved,
+    Report,
+    Sample,
+    Verdict,
+    point_of,
+    summary_of,
+)
+from tests.app.sample_report import early_report, effect, full_report, sample_report
 
 HOSTILE = (
     "</pre></td><script>alert(1)</script> <img src=x onerror=alert(2)> & \"quotes\" 'and' more\n"
@@ -49,20 +59,45 @@ class _Page(HTMLParser):
 
 
 def _hostile_report() -> Report:
-    plain = sample_report()
-    return sample_report(
+    """Hostile text wherever a model, a user or an operator may have written something."""
+    full = full_report()
+    assert full.search is not None
+    assert full.reproduction is not None
+    return full_report(
         samples=(Sample(prompt=HOSTILE, base=HOSTILE, edited=HOSTILE),),
-        provenance=plain.provenance.model_copy(
+        provenance=full.provenance.model_copy(
             update={
-                "behavior": plain.provenance.behavior.model_copy(update={"name": HOSTILE}),
+                "behavior": full.provenance.behavior.model_copy(update={"name": HOSTILE}),
                 "request": {"behavior": {"name": HOSTILE, "undesired": "20 items"}},
             }
+        ),
+        verdict=full.verdict.model_copy(update={"sentence": HOSTILE}),
+        damage=full.damage.model_copy(
+            update={"preserve_worst": (Preserved(text=HOSTILE, kl=1.0),)}
+        ),
+        controls=_each(full.controls, wording=HOSTILE),
+        search=full.search.model_copy(
+            update={
+                "candidates": _each(full.search.candidates, label=HOSTILE),
+                "skipped": (HOSTILE,),
+            }
+        ),
+        composition=_each(full.composition, behavior=HOSTILE),
+        suites=_each(full.suites, name=HOSTILE, protocol=HOSTILE, data=HOSTILE),
+        scorers=_each(full.scorers, contamination=HOSTILE),
+        reproduction=full.reproduction.model_copy(
+            update={"environment": (HOSTILE,), "inside": (HOSTILE,), "outside": (HOSTILE,)}
         ),
     )
 
 
-def test_the_page_is_well_formed_and_complete_in_itself() -> None:
-    page = _Page(render(sample_report(), "html"))
+def _each(parts: Sequence[BaseModel], **update: Any) -> tuple[BaseModel, ...]:
+    return tuple(part.model_copy(update=update) for part in parts)
+
+
+@pytest.mark.parametrize("report", [sample_report(), full_report(), early_report()])
+def test_the_page_is_well_formed_and_complete_in_itself(report: Report) -> None:
+    page = _Page(render(report, "html"))
     assert page.open == []
     assert "script" not in page.tags
     assert "link" not in page.tags
@@ -152,7 +187,7 @@ def test_a_receipt_without_probe_chat_controls_and_domain_can_be_rendered() -> N
     assert "over the limit" in html
     assert "Controls" not in html
     assert "neutral answers" not in html + markdown
-    assert "The edit is over its limit." in markdown
+    assert "The edit is over its limit on KL." in markdown
 
 
 def test_a_report_survives_its_json() -> None:
