@@ -77,7 +77,7 @@ def _run(place: Place) -> None:
             end = _attempted(task)
             published = attempt.publish(end)
         except Unavailable as error:
-            _log.warning("the store stayed away; handing the work back", error=error.message)
+            _log.warning("what it needs stayed away; handing the work back", error=error.message)
             attempt.hand_back(ErrorInfo(code=error.code, message=error.message))
             exits.leave(exits.HANDED_BACK)
     _log.info("attempt ends", outcome=end.outcome, error=end.error, published=published)

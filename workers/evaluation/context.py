@@ -12,7 +12,7 @@ from models_store.suites import Suites
 from workers.evaluation.generations import Decoding
 from workers.evaluation.plan import STANDARD, EvaluationPlan
 from workers.evaluation.reader import Reader
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.splits import Splits
 from workers.evaluation.statistics import Bootstrap
@@ -59,6 +59,8 @@ class EvaluationContext:
     """Judges fluency; None: the base does."""
     scorers: Sequence[PreparedScorer] | None = None
     """The behaviour's, the leading one first; None: they are prepared when they are needed."""
+    judges: Judges = NOBODY
+    """Whom scorers may ask that are prepared here."""
     parents: Sequence[Parent] = ()
     """Of the edits in `on_top`, whose traits are looked at again."""
     suites: AskedSuites | None = None

@@ -176,7 +176,9 @@ class ExtraMeasures:
                 Subject(
                     parent.behavior,
                     parent.splits.test,
-                    prepare_scorers(parent.behavior, parent.splits, parent.seed),
+                    prepare_scorers(
+                        parent.behavior, parent.splits, parent.seed, context.judges
+                    ),
                 )
                 for parent in context.parents
             ]
