@@ -176,9 +176,7 @@ class ExtraMeasures:
                 Subject(
                     parent.behavior,
                     parent.splits.test,
-                    prepare_scorers(
-                        parent.behavior, parent.splits, parent.seed, context.judges
-                    ),
+                    prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges),
                 )
                 for parent in context.parents
             ]
