@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 from app.reports.formats import percent, plain, signed, written
 from models_store.report import Candidate, Dose, Report
 
-LEFT, WIDTH, RIGHT = 46.0, 360.0, 24.0
+LEFT, WIDTH, RIGHT = 54.0, 362.0, 24.0
 TOP, HEIGHT, BOTTOM = 14.0, 200.0, 40.0
 CROWDED = 24.0
 """Two dots nearer than this have their labels on different sides."""
