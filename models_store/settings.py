@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     generator_port: int = Field(default=0, ge=0, le=65535)
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
+    draft_url: str = ""
+    """A server with OpenAI's API that writes drafts of behaviours, up to and with `/v1`; empty: the
+    base model writes them."""
+    draft_model: str = ""
+    """The model that is asked there."""
+    draft_api_key: SecretStr = SecretStr("")
     lease_seconds: float = Field(default=15.0, gt=0)
     """How long an attempt may be silent before it counts as lost."""
     ring_seconds: float = Field(default=10.0, gt=0)
@@ -87,6 +93,12 @@ class Settings(BaseSettings):
                 f"SCALPEL_AUTH=none is allowed on a loopback address only, not on {self.host}: "
                 "set SCALPEL_AUTH=keys or SCALPEL_HOST=127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_that_drafts(self) -> Settings:
+        if self.draft_url and not self.draft_model:
+            raise ValueError("SCALPEL_DRAFT_URL needs SCALPEL_DRAFT_MODEL: name the model to ask")
         return self
 
     @property
