@@ -9,42 +9,31 @@ from typing import Any
 import pytest
 import torch
 
-from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.architectures import GATE, MatrixKey
 from models_store.behaviors import reference
 from models_store.delta import Delta
 from models_store.errors import EditFailed
+from models_store.items import Prompt, TextItem
 from models_store.methods import Bias, Limits
 from models_store.records import EditSettings, WorkRequest
 from models_store.report import Report
-from tests.evaluation.texts import behavior
-from tests.pico import HIDDEN, INTERMEDIATE
-from workers.evaluation.context import EvaluationContext
-from workers.evaluation.damage import DamagePlan
+from models_store.settings import Settings
+from models_store.suites import configured_suites
+from tests.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
+from tests.pico import HIDDEN
+from workers.evaluation.arms import base_arm
+from workers.evaluation.context import AskedSuites, Parent
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.generations import Arm, Decoding, generate_arm
-from workers.evaluation.plan import EvaluationPlan
+from workers.evaluation.long_form import LongPlan
+from workers.evaluation.progress import Progress
+from workers.evaluation.reader import Reader
 from workers.evaluation.report import Made, Spent, build_report
-from workers.evaluation.splits import split_behavior
 from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Term, make_term
-
-PLAN = EvaluationPlan(
-    test_prompts=12,
-    damage=DamagePlan(neutral_each=3),
-    dose_damage=DamagePlan(neutral_each=2, own_samples=0, heldout_texts=4),
-    controls=("random_direction", "random_region", "paper_alpha", "paper_equal_kl"),
-    control_prompts=6,
-    control_neutral_each=2,
-    resamples=200,
-    shown=3,
-)
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
+from workers.surgery.terms import make_term
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +41,9 @@ def base(pico_folder: Path) -> BaseModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
-def _context(base: BaseModel, **changes: Any) -> EvaluationContext:
-    made = behavior(
-        40,
-        prompts=[f"the people of place {i} are" for i in range(40)],
-        max_new_tokens=6,
-        scorers=("tfidf", "vader"),
-    )
-    fields: dict[str, Any] = {
-        "base": base,
-        "behavior": made,
-        "splits": split_behavior(made, seed=0),
-        "method": "bias",
-        "limits": Limits(),
-        "seed": 0,
-        "plan": PLAN,
-        **changes,
-    }
-    return EvaluationContext(**fields)
-
-
-def _term(size: float = 0.3, seed: int = 0) -> Term:
-    generator = torch.Generator().manual_seed(seed)
-    return make_term(
-        MatrixKey(1, DOWN),
-        torch.randn(INTERMEDIATE, generator=generator),
-        torch.arange(HIDDEN),
-        size * torch.randn(HIDDEN, generator=generator),
-    )
-
-
 @pytest.fixture(scope="module")
 def evaluation(base: BaseModel) -> Evaluation:
-    return evaluate(_context(base), [_term()], progress=ignore)
+    return evaluate(small_context(base), [bias_term()], progress=ignore)
 
 
 def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluation) -> None:
@@ -97,16 +56,23 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
     assert len(evaluation.samples) == 3
     assert evaluation.verdict.underpowered
     assert evaluation.scorers[0].agreement == 1.0
+    extras = evaluation.extras
+    assert [dose.strength for dose in extras.doses] == [-1.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    assert extras.side_effects[0].name == "length"
+    assert extras.selectivity is not None
+    assert not extras.long_form
+    assert not extras.composition
+    assert not extras.suites
 
 
 def test_the_samples_are_what_the_two_models_generate(
     base: BaseModel, evaluation: Evaluation
 ) -> None:
-    context = _context(base)
+    context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
     for sample in evaluation.samples:
         place = asked.index(sample.prompt)
-        for mixture, told in (((), sample.base), ([([_term()], 1.0)], sample.edited)):
+        for mixture, told in (((), sample.base), ([([bias_term()], 1.0)], sample.edited)):
             arm = generate_arm(
                 base,
                 [encode_prompt(base, text, chat=False) for text in asked],
@@ -119,7 +85,7 @@ def test_the_samples_are_what_the_two_models_generate(
 
 
 def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:
-    nothing = evaluate(_context(base), [_term(size=0.0)], progress=ignore)
+    nothing = evaluate(small_context(base), [bias_term(size=0.0)], progress=ignore)
     for effect in nothing.effects:
         assert effect.rate.base == effect.rate.edited
         assert effect.score.difference.high == 0
@@ -131,12 +97,12 @@ def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> No
 
 
 def test_the_same_seed_gives_the_same_figures(base: BaseModel, evaluation: Evaluation) -> None:
-    again = evaluate(_context(base), [_term()], progress=ignore)
+    again = evaluate(small_context(base), [bias_term()], progress=ignore)
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.controls == evaluation.controls
     assert again.samples == evaluation.samples
-    other = evaluate(_context(base, seed=1), [_term()], progress=ignore)
+    other = evaluate(small_context(base, seed=1), [bias_term()], progress=ignore)
     assert other.samples != evaluation.samples
 
 
@@ -149,22 +115,106 @@ def test_the_weights_are_the_bases_again_afterwards(
 
 
 def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -> None:
-    below = [([_term(seed=5)], 1.0)]
-    stacked = evaluate(_context(base, on_top=below), [_term(size=0.0)], progress=ignore)
+    below = [([bias_term(seed=5)], 1.0)]
+    stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)], progress=ignore)
     assert abs(stacked.damage.kl) < 1e-7
     assert [s.base for s in stacked.samples] == [s.edited for s in stacked.samples]
     assert [s.base for s in stacked.samples] != [s.base for s in evaluation.samples]
 
 
 def test_methods_that_choose_rows_get_both_controls(base: BaseModel) -> None:
-    term = make_term(MatrixKey(0, GATE), torch.ones(HIDDEN), torch.arange(8), torch.ones(8))
-    found = evaluate(_context(base, method="model_surgery"), [term], progress=ignore)
+    context = small_context(base, method="model_surgery")
+    found = evaluate(context, [gate_term()], progress=ignore)
     assert [control.kind for control in found.controls] == ["random_direction", "random_region"]
+
+
+def test_the_text_of_the_base_may_come_from_elsewhere(
+    base: BaseModel, evaluation: Evaluation
+) -> None:
+    context = small_context(base)
+    asked: list[float] = []
+
+    def kept(progress: Progress) -> Arm:
+        asked.append(0.0)
+        return base_arm(context, progress)
+
+    again = evaluate(context, [bias_term()], progress=ignore, before=kept)
+    assert len(asked) == 1
+    assert again.effects == evaluation.effects
+    assert again.damage == evaluation.damage
+    assert again.verdict == evaluation.verdict
+
+
+def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> None:
+    context = small_context(
+        base,
+        preserve=[TextItem(text=f"the plumber of street {i} works on Monday") for i in range(12)],
+        reader=Reader(base, "a reader"),
+        limits=Limits(max_kl=1e-6, max_perplexity_ratio=1.0001),
+    )
+    found = evaluate(context, [bias_term()], progress=ignore)
+    assert found.damage.kl_preserve is not None
+    assert len(found.damage.preserve_worst) == 10
+    assert found.damage.fluency_reader == "a reader"
+    assert found.verdict.exceeded[0] == "max_kl"
+    assert not found.verdict.within_limits
+
+
+def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> None:
+    long = LongPlan(prompts=2, long_tokens=8, turn_tokens=4)
+    plan = replace(PLAN, samples=2, dose_prompts=5, long_form=long, controls=())
+    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    assert all(len(dose.effects) == 2 for dose in found.extras.doses)
+    assert [form.kind for form in found.extras.long_form] == ["long", "three_turns"]
+    assert found.decoding["samples"] == 2
+
+
+def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: Evaluation) -> None:
+    """By the mean score, prompt by prompt: the same prompts, random numbers and model."""
+    plan = replace(PLAN, dose_prompts=12, controls=())
+    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    (whole,) = [dose for dose in found.extras.doses if dose.strength == 1.0]
+    assert whole.effects == evaluation.effects
+
+
+def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> None:
+    context = small_context(base)
+    parent = Parent(context.behavior, context.splits, seed=0)
+    stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=[parent])
+    found = evaluate(stacked, [bias_term()], progress=ignore)
+    assert [(one.behavior, one.scorer) for one in found.extras.composition] == [
+        ("kinder", "tfidf"),
+        ("kinder", "vader"),
+    ] * 2
+
+
+def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the people of the day are kind " * 40, encoding="utf-8")
+    (tmp_path / "suites.toml").write_text('[capability.data]\ntext = "text.txt"\n')
+    settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
+    asked = AskedSuites(("capability",), configured_suites(settings))
+    found = evaluate(small_context(base, suites=asked), [bias_term()], progress=ignore)
+    assert [suite.name for suite in found.extras.suites] == ["capability"]
+    assert "suites" in found.seconds
+
+
+def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
+    """With all prompts of one pattern there is a single unit, and nothing to tell it from chance
+    with: the interval says that no more than this pattern was seen."""
+    prompts = tuple(
+        Prompt(text=f"the people of place {i} are", template="one", split="test") for i in range(12)
+    )
+    context = small_context(base)
+    splits = replace(context.splits, test=prompts)
+    found = evaluate(replace(context, splits=splits), [bias_term(1.0)], progress=ignore)
+    score = found.effects[0].score.difference
+    assert score.low == pytest.approx(score.value, abs=1e-12)
+    assert score.high == pytest.approx(score.value, abs=1e-12)
 
 
 def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
     shares: list[float] = []
-    evaluate(_context(base), [_term()], progress=shares.append)
+    evaluate(small_context(base), [bias_term()], progress=shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
     assert len(shares) > 8
@@ -179,28 +229,28 @@ def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: BaseMo
             raise Canceled
 
     with pytest.raises(Canceled):
-        evaluate(_context(base), [_term()], progress=cancel)
+        evaluate(small_context(base), [bias_term()], progress=cancel)
 
 
 def test_a_model_that_no_longer_computes_fails_with_a_reason(base: BaseModel) -> None:
     with pytest.raises(EditFailed, match="not finite"):
-        evaluate(_context(base), [_term(size=1e38)], progress=ignore)
+        evaluate(small_context(base), [bias_term(size=1e38)], progress=ignore)
 
 
 def test_a_chat_behaviour_passes_through_the_template(base: BaseModel) -> None:
-    plain = _context(base)
+    plain = small_context(base)
     chat = replace(plain, behavior=plain.behavior.model_copy(update={"chat": True}))
-    found = evaluate(chat, [_term()], progress=ignore)
+    found = evaluate(chat, [bias_term()], progress=ignore)
     assert found.decoding["chat"] is True
     assert [s.base for s in found.samples] != [
-        s.base for s in evaluate(plain, [_term()], progress=ignore).samples
+        s.base for s in evaluate(plain, [bias_term()], progress=ignore).samples
     ]
 
 
 def test_edits_of_experts_are_evaluated_in_the_weights(make_pico: Callable[..., Path]) -> None:
     base = load_base(make_pico("mixtral"), device="cpu", dtype="float32")
     term = make_term(MatrixKey(0, GATE, 1), torch.ones(HIDDEN), torch.arange(8), torch.ones(8))
-    found = evaluate(_context(base, method="model_surgery"), [term], progress=ignore)
+    found = evaluate(small_context(base, method="model_surgery"), [term], progress=ignore)
     assert found.damage.kl > 0
     assert len(found.controls) == 2
 
@@ -217,8 +267,8 @@ def test_an_arm_does_not_depend_on_its_batch(base: BaseModel) -> None:
 
 
 def _report(base: BaseModel, evaluation: Evaluation, body: Any) -> tuple[Report, Delta]:
-    context = _context(base)
-    terms = [_term()]
+    context = small_context(base)
+    terms = [bias_term()]
     delta = to_delta(terms, base.fingerprint, "bias")
     request = WorkRequest(
         id="edit_01KB0000000000000000000000",
@@ -264,5 +314,5 @@ def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
     assert report.cost.evaluation.keys() >= {"base_text", "damage", "doses"}
     assert report.splits.test_prompts > 0
     term = report.method.terms[0]
-    dense = torch.outer(_term().coefficients, _term().direction)
+    dense = torch.outer(bias_term().coefficients, bias_term().direction)
     assert math.isclose(term.norm, float(dense.norm()), rel_tol=1e-5)

@@ -2,20 +2,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from models_store.report import Control, Interval, Verdict
+import pytest
+
+from models_store.methods import Limits
+from models_store.report import Control, ControlKind, Interval, Verdict
 from tests.app.sample_report import effect, sample_report
 from workers.evaluation.verdict import verdict
 
 SAMPLE = sample_report()
+LIMITS = Limits(max_kl=0.1, max_perplexity_ratio=1.2, max_domain=0.3, max_fluency=0.3)
+EFFECTS = (effect("tfidf", 0.52, 0.25), effect("vader", 0.17, 0.025, margin=0.055))
+
+
+def _control(kind: ControlKind, low: float, high: float, **changes: Any) -> Control:
+    """By the leading scorer; `low` and `high` are of the edit's rate minus the rival's."""
+    value = (low + high) / 2
+    fields = {
+        "kind": kind,
+        "draw": 0,
+        "scale": 1.0,
+        "kl": 0.095,
+        "target_kl": 0.096,
+        "matched": True,
+        "evaluations": 3,
+        "effects": (effect("tfidf", 0.52, 0.61), effect("vader", 0.17, 0.2)),
+        "versus_edit": Interval(value=value, low=low, high=high),
+        **changes,
+    }
+    return Control.model_validate(fields)
+
+
+DAMAGE = SAMPLE.damage.model_copy(update={"kl": 0.096, "kl_preserve": None})
+BEATEN = _control("random_direction", -0.4, -0.2)
 
 
 def _verdict(**changes: Any) -> Verdict:
     settings: dict[str, Any] = {
-        "effects": SAMPLE.effects,
+        "effects": EFFECTS,
         "scorers": SAMPLE.scorers,
-        "damage": SAMPLE.damage,
-        "controls": SAMPLE.controls,
-        "max_kl": 0.1,
+        "damage": DAMAGE,
+        "controls": (BEATEN,),
+        "limits": LIMITS,
         "prompts": 120,
         "visible": 0.13,
         **changes,
@@ -25,14 +52,55 @@ def _verdict(**changes: Any) -> Verdict:
 
 def test_a_success_is_told_with_its_figures() -> None:
     found = _verdict()
+    ratio = DAMAGE.perplexity_ratio.value
     assert found.sentence == (
         "Undesired text falls from 52 % to 25 % of generations by tfidf (-27 points, 95 % interval "
-        "-35 to -19), confirmed by vader (17 % to 2.5 %, -15 points, 95 % interval -20 to -9); the "
-        "cost is a KL of 0.096 nats a token on neutral text and 1.10 times its perplexity."
+        "-35 to -19), confirmed by vader (17 % to 2.5 %, -15 points, 95 % interval -20 to -9); "
+        "a random direction of the same KL leaves 61 %; the cost is a KL of 0.096 nats a token on "
+        f"neutral text and {ratio:.2f} times its perplexity."
     )
+    assert found.success
     assert found.distinguishable
+    assert found.beats_random_direction
     assert found.within_limits
+    assert found.exceeded == ()
     assert not found.underpowered
+
+
+def test_success_needs_the_random_direction_to_be_beaten() -> None:
+    tie = _control("random_direction", -0.2, 0.1)
+    found = _verdict(controls=(tie,))
+    assert found.distinguishable
+    assert found.beats_random_direction is False
+    assert not found.success
+    assert "a random direction of the same KL does about as much (61 %)" in found.sentence
+
+
+def test_without_a_random_direction_nothing_is_proved() -> None:
+    found = _verdict(controls=())
+    assert found.beats_random_direction is None
+    assert not found.success
+
+
+def test_every_draw_of_a_random_direction_must_be_beaten() -> None:
+    tie = _control("random_direction", -0.2, 0.1, draw=1)
+    assert not _verdict(controls=(BEATEN, tie)).success
+    assert _verdict(controls=(BEATEN, BEATEN)).success
+
+
+def test_other_controls_are_told_where_they_are_not_beaten() -> None:
+    found = _verdict(
+        controls=(
+            BEATEN,
+            _control("random_region", -0.3, -0.1),
+            _control("prompt_only", -0.1, 0.1, target_kl=None, matched=False),
+            _control("paper_equal_kl", 0.02, 0.2, matched=False),
+        )
+    )
+    assert found.success
+    assert "random region" not in found.sentence
+    assert "a prompt alone does about as much (61 %)" in found.sentence
+    assert "the paper's setting of another KL does more (61 %)" in found.sentence
 
 
 def test_one_scorer_alone_does_not_make_an_effect() -> None:
@@ -55,10 +123,29 @@ def test_the_opposite_effect_is_told_as_such() -> None:
     assert not found.distinguishable
 
 
-def test_a_broken_limit_is_in_the_sentence() -> None:
-    found = _verdict(max_kl=0.05)
+def test_every_limit_that_is_exceeded_is_named() -> None:
+    limits = LIMITS.model_copy(update={"max_kl": 0.05})
+    found = _verdict(limits=limits)
     assert not found.within_limits
-    assert "above the limit of 0.05" in found.sentence
+    assert found.exceeded == ("max_kl",)
+    assert found.success
+    assert "above the limit in KL 0.096 (limit 0.05)" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "told"),
+    [
+        ("perplexity_ratio", "max_perplexity_ratio", "perplexity ratio 1.5 (limit 1.2)"),
+        ("domain", "max_domain", "domain damage 1.5 (limit 0.3)"),
+        ("fluency", "max_fluency", "loss of fluency 1.5 (limit 0.3)"),
+        ("kl_preserve", "max_kl", "KL 1.5 (limit 0.1)"),
+    ],
+)
+def test_all_four_limits_are_judged(field: str, limit: str, told: str) -> None:
+    high = Interval(value=1.5, low=1.4, high=1.6)
+    found = _verdict(damage=DAMAGE.model_copy(update={field: high}))
+    assert found.exceeded == (limit,)
+    assert told in found.sentence
 
 
 def test_few_prompts_make_an_edit_underpowered() -> None:
@@ -68,19 +155,18 @@ def test_few_prompts_make_an_edit_underpowered() -> None:
     assert not _verdict(prompts=40).underpowered
 
 
-def test_a_scorer_that_knows_little_is_named_and_proves_nothing_alone() -> None:
+def test_scorers_that_know_little_prove_nothing() -> None:
     weak = tuple(card.model_copy(update={"auc": 0.6, "headline": False}) for card in SAMPLE.scorers)
     found = _verdict(scorers=weak)
     assert "tfidf (AUC 0.60), vader (AUC 0.60)" in found.sentence
     assert not found.distinguishable
-    assert _verdict(scorers=(weak[0], SAMPLE.scorers[1])).distinguishable
+    assert not found.success
 
 
-def test_a_control_that_does_as_much_is_told() -> None:
-    control: Control = SAMPLE.controls[0].model_copy(
-        update={"versus_edit": Interval(value=-0.05, low=-0.2, high=0.1)}
-    )
-    assert "a random direction of the same size does about as much" in (
-        _verdict(controls=(control,)).sentence
-    )
-    assert "random direction" not in _verdict().sentence
+def test_a_weak_scorer_does_not_make_the_headline() -> None:
+    weak = SAMPLE.scorers[0].model_copy(update={"auc": 0.6, "headline": False})
+    found = _verdict(scorers=(weak, SAMPLE.scorers[1]))
+    assert found.distinguishable
+    assert found.sentence.startswith("Undesired text falls from 17 % to 2.5 %")
+    assert "by vader" in found.sentence
+    assert "not to be relied on, for telling held-out texts apart badly: tfidf" in found.sentence

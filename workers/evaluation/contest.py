@@ -112,15 +112,17 @@ class Contest:
         if kind == "prompt_only":
             yield self._prompted(scored, scaling, writing)
             return
-        for rival in self._rivals(kind, meter, target, scaling):
-            prompts, samples = self._share(kind)
+        rivals = self._rivals(kind, meter, target, scaling)
+        prompts, samples = self._share(kind)
+        for done, rival in enumerate(rivals):
             mixture = [*self._context.on_top, (rival.terms, 1.0)]
-            arm = self._maker.make(prompts, mixture, writing, samples=samples)
+            step = span(writing, done / len(rivals), (done + 1) / len(rivals))
+            arm = self._maker.make(prompts, mixture, step, samples=samples)
             yield self._control(rival, arm, prompts, scored)
 
     def _rivals(
         self, kind: RivalKind, meter: Meter, target: float, progress: Progress
-    ) -> Iterator[Rival]:
+    ) -> list[Rival]:
         """Made and scaled; one that leaves no model that computes is passed over."""
         match kind:
             case "paper_alpha":
@@ -128,6 +130,7 @@ class Contest:
             case "paper_equal_kl":
                 made = [at_equal_kl(kind, self._paper, meter, target, progress=progress)]
             case "random_direction" | "random_region":
+                draws = self._context.plan.draws
                 made = [
                     at_equal_kl(
                         kind,
@@ -135,11 +138,11 @@ class Contest:
                         meter,
                         target,
                         number=number,
-                        progress=progress,
+                        progress=span(progress, number / draws, (number + 1) / draws),
                     )
-                    for number in range(self._context.plan.draws)
+                    for number in range(draws)
                 ]
-        yield from (rival for rival in made if rival is not None)
+        return [rival for rival in made if rival is not None]
 
     def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
         context = self._context

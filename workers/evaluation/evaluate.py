@@ -118,7 +118,7 @@ class _Evaluator:
                 controls,
                 limits=context.limits,
                 prompts=len(self.prompts),
-                visible=smallest_visible(scored[0].rate_differences()),
+                visible=smallest_visible(scored[0].rate_differences(), scored[0].groups),
             ),
             extras=extras.measure(before, after, scored),
             decoding=self._decoding(),
@@ -128,7 +128,9 @@ class _Evaluator:
 
     def _score(self, before: Arm, after: Arm) -> list[Scored]:
         context = self.context
-        scorers = context.scorers or prepare_scorers(context.behavior, context.splits, context.seed)
+        scorers = context.scorers or prepare_scorers(
+            context.behavior, context.splits, context.seed, context.judges
+        )
         groups = groups_of(self.prompts)
         return [
             Scored(

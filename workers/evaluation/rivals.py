@@ -21,6 +21,7 @@ from workers.surgery.terms import Term, make_term
 
 EXAMPLE_CHARACTERS = 200
 """Examples in a prompt are cut there, at a word: a prompt is to stay short."""
+DESCRIPTION_CHARACTERS = 500
 
 
 def ablation_terms(base: BaseModel, direction: Tensor) -> list[Term]:
@@ -60,7 +61,8 @@ def prompt_wordings(behavior: Behavior, fit: Sides) -> tuple[str, str, str]:
         fit: the texts that an edit is fitted on, which the examples are taken from.
     """
     desired, undesired = _examples(fit.desired, 3), _examples(fit.undesired, 2)
-    told = behavior.description or f"Write like this: {desired[0]}"
+    told = shorten(behavior.description, DESCRIPTION_CHARACTERS, placeholder="")
+    told = told or f"Write like this: {desired[0]}"
     contrast = [f"Good: {text}" for text in desired[:2]] + [f"Bad: {text}" for text in undesired]
     return (
         f"{told}\nWrite in the desired way only.",
