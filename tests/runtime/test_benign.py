@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from models_store.architectures import GATE, MatrixKey
+from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem, Item
+from tests.runtime.test_gradients import sides
 from workers.runtime.benign import benign_statistics
+from workers.runtime.gradients import _invert, gate_readings
+from workers.runtime.likelihood import divergence
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
+from workers.surgery.methods.attribution import fit_attribution
+from workers.surgery.methods.natural import fit_natural
 from workers.surgery.moments import DenseMoment
+from workers.surgery.terms import Term, dense
 
 TEXTS: list[Item | str] = [
     "the food was very good",
@@ -85,3 +92,59 @@ def test_factors_are_those_of_a_slow_version(
         own = found[MatrixKey(layer, GATE)]
         assert torch.allclose(matrix(own, "inputs"), a, rtol=1e-3, atol=1e-6 * float(a.norm()))
         assert torch.allclose(matrix(own, "outputs"), s, rtol=1e-3, atol=1e-5 * float(s.norm()))
+
+
+def test_labels_depend_on_the_seed_and_not_on_the_batch(pico: BaseModel) -> None:
+    texts = encoded(pico)
+    gate = MatrixKey(1, GATE)
+    first, again, other = (benign_statistics(pico, texts, seed=s)[gate] for s in (0, 0, 1))
+    assert torch.equal(matrix(first, "outputs"), matrix(again, "outputs"))
+    assert not torch.allclose(matrix(first, "outputs"), matrix(other, "outputs"))
+    assert torch.equal(matrix(first, "inputs"), matrix(other, "inputs"))
+
+
+def test_labels_are_drawn_as_often_as_they_are_likely(pico: BaseModel) -> None:
+    text = encoded(pico)[0]
+    states = pico.model(torch.tensor([text.ids]), output_hidden_states=True).hidden_states[-1]
+    likely = torch.softmax(pico.logits(states[0, 2]), dim=-1)
+    draws = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
+    labels = _invert(likely.expand(4000, -1), draws)[:, 0]
+    found = torch.bincount(labels, minlength=pico.vocabulary) / 4000
+    assert (found - likely).abs().max() < 0.03
+
+
+def test_texts_without_a_token_that_counts_are_refused(pico: BaseModel) -> None:
+    with pytest.raises(InvalidRequest, match="no neutral text"):
+        benign_statistics(pico, [Encoded((5,), (True,), 0)])
+
+
+def test_gates_of_routed_experts_are_refused(load_pico: Callable[..., BaseModel]) -> None:
+    base = load_pico("mixtral")
+    with pytest.raises(InvalidRequest, match="routed experts"):
+        benign_statistics(base, encoded(base))
+
+
+def differences(base: BaseModel, terms: Sequence[Term], scale: float) -> float:
+    """How much mean log p(desired) - mean log p(undesired) rises."""
+    desired, undesired = sides(base)
+    mixture = [(terms, scale)]
+    rise = divergence(base, undesired, mixture).nll_rise
+    return rise - divergence(base, desired, mixture).nll_rise
+
+
+def test_both_methods_raise_the_difference_of_log_likelihoods(pico: BaseModel) -> None:
+    desired, undesired = sides(pico)
+    readings = gate_readings(pico, desired, undesired)
+    curvature = benign_statistics(pico, encoded(pico))
+    natural = fit_natural(readings.gradients, curvature, damping=0.1)
+    attribution = fit_attribution(
+        readings.gradients, curvature, readings.undesired, readings.desired, fraction=0.2
+    )
+    for fit in (natural, attribution):
+        # To first order the rise is the inner product of the change with the gradient.
+        slope = sum(
+            float(dense(term, 64) @ readings.gradients[term.key] @ term.direction)
+            for term in fit.terms
+        )
+        assert differences(pico, fit.terms, 0.02 / slope) == pytest.approx(0.02, rel=0.1)
+        assert differences(pico, fit.terms, -0.02 / slope) == pytest.approx(-0.02, rel=0.1)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from models_store.architectures import GATE, MatrixKey
-from workers.surgery.curvature import Curvature
-from workers.surgery.methods.natural import fit_natural
-from workers.surgery.moments import DenseMoment
+from models_store.errors import EditFailed, InvalidRequest
+from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.methods.natural import fit_natural, top_singular_triple
+from workers.surgery.moments import DenseMoment, Moment
 
 OUT, IN = 9, 6
 
@@ -28,7 +29,8 @@ def gates(count: int = 3) -> tuple[dict[MatrixKey, Tensor], dict[MatrixKey, Curv
     return gradients, curvature
 
 
-def damped(moment: DenseMoment, share: float) -> Tensor:
+def damped(moment: Moment, share: float) -> Tensor:
+    assert isinstance(moment, DenseMoment)
     matrix = moment.matrix.double()
     return matrix + share * matrix.trace() / len(matrix) * torch.eye(len(matrix)).double()
 
@@ -60,3 +62,61 @@ def test_the_step_is_the_best_of_rank_one_for_its_cost() -> None:
         (step,) = [step for step in fit.steps if step.layer == term.layer]
         assert step.gain == pytest.approx(float(sigma[0]))
         assert step.share == pytest.approx(float(sigma[0] ** 2 / sigma.square().sum()))
+
+
+def test_the_rows_that_matter_most_are_kept_over_all_gates() -> None:
+    gradients, curvature = gates()
+    whole = fit_natural(gradients, curvature)
+    fit = fit_natural(gradients, curvature, fraction=0.25)
+    scores = {}
+    for term in whole.terms:
+        outputs = curvature[term.key].outputs
+        assert isinstance(outputs, DenseMoment)
+        for row, factor in enumerate(term.coefficients.tolist()):
+            scores[term.key, row] = abs(factor) * float(outputs.matrix[row, row]) ** 0.5
+    best = sorted(scores, key=lambda place: -scores[place])[: round(0.25 * 3 * OUT)]
+    kept = {(term.key, row): term for term in fit.terms for row in term.rows.tolist()}
+    assert set(kept) == set(best)
+    before = {term.key: term for term in whole.terms}
+    for term in fit.terms:
+        assert torch.equal(term.direction, before[term.key].direction)
+        assert torch.equal(term.coefficients, before[term.key].coefficients[term.rows])
+    assert fit.guess == first_scale(fit.terms, curvature)
+
+
+def test_the_same_gradients_give_the_same_terms() -> None:
+    first, again = (fit_natural(*gates()) for _ in range(2))
+    assert [term.digest for term in first.terms] == [term.digest for term in again.terms]
+
+
+def test_the_power_iteration_finds_the_top_of_an_svd() -> None:
+    generator = torch.Generator().manual_seed(2)
+    for shape in ((30, 12), (5, 40), (1, 3)):
+        matrix = torch.randn(shape, generator=generator, dtype=torch.float64)
+        left, gain, right = top_singular_triple(matrix)
+        u, sigma, vh = torch.linalg.svd(matrix)
+        assert gain == pytest.approx(float(sigma[0]), rel=1e-9)
+        assert torch.allclose(torch.outer(left, right), torch.outer(u[:, 0], vh[0]), atol=1e-5)
+
+
+def test_a_gate_without_gradient_is_left_alone() -> None:
+    gradients, curvature = gates()
+    silent = MatrixKey(1, GATE)
+    gradients[silent].zero_()
+    fit = fit_natural(gradients, curvature)
+    assert [term.layer for term in fit.terms] == [0, 2]
+    assert fit.steps[1].gain == 0
+    with pytest.raises(EditFailed, match="gradients are zero"):
+        fit_natural({silent: gradients[silent]}, curvature)
+
+
+def test_gradients_that_are_not_finite_fail() -> None:
+    gradients, curvature = gates()
+    gradients[MatrixKey(2, GATE)][0, 0] = float("nan")
+    with pytest.raises(EditFailed, match="not finite"):
+        fit_natural(gradients, curvature)
+
+
+def test_a_fraction_that_keeps_no_row_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="picks 0 of 27 rows"):
+        fit_natural(*gates(), fraction=0.001)
