@@ -2,105 +2,229 @@
 
 from __future__ import annotations
 
-from models_store.delta import Delta, dump_delta
-from models_store.records import EditSettings, json_object
-from models_store.report import Report, point_of, summary_of
-from workers.editor.fitting import Fit, Fitted, fit
-from workers.editor.inputs import base_of, mixture_of
+from collections.abc import Sequence
+from dataclasses import replace
+
+from models_store.delta import dump_delta
+from models_store.methods import Auto
+from models_store.operator_scorers import read_scorers
+from models_store.records import Artifact, EditSettings, json_object
+from models_store.report import Point, Report, point_of, summary_of
+from models_store.report import Search as SearchReport
+from models_store.suites import configured_suites
+from workers.editor.cache import Cache
+from workers.editor.choosing import Chosen, chosen_from, recipes_for, scaled_as_asked
+from workers.editor.inputs import base_of, mixture_of, parents_of
+from workers.editor.making import Prepared, prepare
+from workers.editor.material import Source
+from workers.editor.points import points_of, save_points, search_report
+from workers.editor.reader import reader_for
+from workers.editor.recipes import Recipe
+from workers.editor.reproduce import as_recorded, earlier_report, with_reproduction
+from workers.editor.search import BUDGETS, search
 from workers.editor.stages import Stages, device_memory_bytes, peak_memory_bytes
-from workers.editor.task import Outcome, Task
-from workers.evaluation.context import EvaluationContext
+from workers.editor.task import FailedWithOutcome, Outcome, Task
+from workers.editor.untested import untested
+from workers.editor.validation import Validation
+from workers.evaluation.arms import base_arm
+from workers.evaluation.context import AskedSuites, EvaluationContext
 from workers.evaluation.evaluate import Evaluation, evaluate
+from workers.evaluation.generations import Arm
+from workers.evaluation.limits import surely_exceeded
+from workers.evaluation.plan import plan_for
+from workers.evaluation.progress import Progress, span
 from workers.evaluation.report import Made, Spent, build_report
+from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.splits import split_behavior
 from workers.runtime.deltas import to_delta
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode_prompt
 
 
 def run(task: Task) -> Outcome:
-    """Make the edit; its outcome holds the delta, the report and the one point that there is.
+    """Make the edit; its outcome holds the delta, the report and the points.
 
     Raises:
         InvalidRequest: the behaviour cannot be used with this model.
         BaseModelUnavailable, CorruptArtifact, NotFound: something that it starts from is missing
             or broken.
-        EditFailed: the method finds nothing to write, or the edited model breaks.
+        EditFailed: the method finds nothing to write, or the edited model breaks; with the code
+            `no_effect_within_limits`, report and points where a search finds nothing that helps
+            within the limits.
         Unavailable: the store stayed away.
     """
-    settings = task.request.settings
-    assert isinstance(settings, EditSettings)
-    stages = Stages(task.report, task.started_at)
-    with stages.stage("load"):
-        base = base_of(task)
-    behavior, preserve = task.texts()
-    splits = split_behavior(behavior, settings.seed)
-    on_top = mixture_of(task, settings.on_top_of)
-    fitted = fit(
-        Fit(
-            base=base,
+    earlier = earlier_report(task)
+    return _Edit(as_recorded(task, earlier), earlier).run()
+
+
+class _Edit:
+    """One edit: what its steps share."""
+
+    def __init__(self, task: Task, earlier: Report | None) -> None:
+        """Args:
+        earlier: the receipt of the edit that this one repeats.
+        """
+        settings = task.request.settings
+        assert isinstance(settings, EditSettings)
+        self.task = task
+        self.settings = settings
+        self.earlier = earlier
+        self.stages = Stages(task.report, task.started_at)
+        with self.stages.stage("load"):
+            self.base = base_of(task)
+        behavior, preserve = task.texts()
+        self.on_top = mixture_of(task, settings.on_top_of)
+        self.cache = Cache(task.store.objects, task.request.tenant, self.base, self.on_top)
+        splits = split_behavior(behavior, settings.seed)
+        judges = Judges(self.base, task.request.base_model, read_scorers(task.settings.scorers))
+        suites = configured_suites(task.settings) if settings.suites else None
+        self.context = EvaluationContext(
+            base=self.base,
+            behavior=behavior,
             splits=splits,
-            chat=behavior.chat,
-            preserve=preserve,
-            on_top=on_top,
+            method=settings.method.type,
             limits=settings.limits,
             seed=settings.seed,
-        ),
-        settings.method,
-        stages,
-    )
-    context = EvaluationContext(
-        base=base,
-        behavior=behavior,
-        splits=splits,
-        method=settings.method.type,
-        limits=settings.limits,
-        seed=settings.seed,
-        on_top=on_top,
-    )
-    with stages.stage("evaluate") as progress:
-        evaluation = evaluate(context, fitted.terms, progress=progress)
-    with stages.stage("publish"):
-        delta = to_delta(fitted.terms, base.fingerprint, settings.method.type)
-        data = dump_delta(delta)
-        report = _report(task, context, fitted, delta, len(data), evaluation, stages)
-        saved = task.save("delta", "delta.safetensors", data)
-        artifacts = (
-            saved,
-            # The edit is its only point so far, and needs no second copy of its file.
-            saved.model_copy(update={"name": "point-0"}),
-            task.save("report", "report.json", report.model_dump_json().encode()),
+            on_top=self.on_top,
+            plan=plan_for(settings.effort),
+            preserve=preserve,
+            reader=reader_for(task, self.base),
+            scorers=prepare_scorers(behavior, splits, settings.seed, judges),
+            judges=judges,
+            parents=parents_of(task, settings.on_top_of),
+            suites=None if suites is None else AskedSuites(settings.suites, suites),
         )
-    return Outcome(
-        artifacts,
-        {
-            "points": [json_object(point_of(report))],
-            "report_summary": json_object(summary_of(report)),
-        },
-    )
+
+    def run(self) -> Outcome:
+        method = self.settings.method
+        tried = recipes_for(method, self.settings.effort, self.base.layers)
+        methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
+        prepared = prepare(self._source(), methods, self.cache, self.stages)
+        if isinstance(method, Auto):
+            return self._search(tried, prepared)
+        with self.stages.stage("tune") as progress:
+            chosen = scaled_as_asked(self.context, method, prepared, progress)
+        with self.stages.stage("evaluate") as progress:
+            evaluation = self._evaluated(chosen, prepared, progress)
+        with self.stages.stage("publish"):
+            report, data = self._report(chosen, prepared, evaluation, None)
+            delta = self.task.save("delta", "delta.safetensors", data)
+            # The edit is its only point, and needs no second copy of its file.
+            return self._outcome(report, [delta, _named(delta, "point-0")], [point_of(report)])
+
+    def _search(self, tried: Sequence[Recipe], prepared: Prepared) -> Outcome:
+        """Try everything on validation prompts, then test the best: once, and whatever comes of it.
+
+        Raises:
+            FailedWithOutcome: nothing helps within the limits, there or on the test prompts.
+        """
+        with self.stages.stage("tune") as progress:
+            side = SidePath(self.base)
+            validation = Validation(self.context, self.cache, side, span(progress, 0.0, 0.05))
+            budget = BUDGETS[self.settings.effort]
+            found = search(validation, tried, prepared, budget, span(progress, 0.05, 1.0))
+        chosen = chosen_from(found.best)
+        with self.stages.stage("evaluate") as progress:
+            if found.winner is None:
+                evaluation = untested(validation, found, progress)
+            else:
+                evaluation = self._evaluated(chosen, prepared, progress)
+        with self.stages.stage("publish"):
+            found_report = search_report(found, len(validation.prompts))
+            report, _ = self._report(chosen, prepared, evaluation, found_report)
+            files = save_points(self.task, found.trials, self.base.fingerprint)
+            points = points_of(found)
+            if found.winner is None or not self._holds(evaluation):
+                raise FailedWithOutcome(
+                    evaluation.verdict.sentence,
+                    code="no_effect_within_limits",
+                    outcome=self._outcome(report, files, points),
+                )
+            delta = _named(files[found.trials.index(found.winner)], "delta")
+            return self._outcome(report, [delta, *files], points)
+
+    def _source(self) -> Source:
+        return Source(
+            base=self.base,
+            splits=self.context.splits,
+            chat=self.context.behavior.chat,
+            on_top=self.context.on_top,
+            seed=self.settings.seed,
+        )
+
+    def _evaluated(self, chosen: Chosen, prepared: Prepared, progress: Progress) -> Evaluation:
+        """Test the edit."""
+        context = replace(self.context, method=chosen.method)
+        return evaluate(
+            context,
+            chosen.terms,
+            progress=progress,
+            paper=prepared.paper,
+            before=lambda share: self._before(context, share),
+        )
+
+    def _before(self, context: EvaluationContext, progress: Progress) -> Arm:
+        """What the model without the edit makes of the test prompts, from an earlier edit if it
+        can be had."""
+        chat = context.behavior.chat
+        prompts = [encode_prompt(self.base, prompt.text, chat=chat) for prompt in context.prompts]
+        found = self.cache.arm(prompts, context.decoding)
+        if found is not None:
+            return found
+        made = base_arm(context, progress)
+        self.cache.save_arm(made, context.decoding)
+        return made
+
+    def _holds(self, evaluation: Evaluation) -> bool:
+        """Whether the test bears the search out: an effect, and no limit surely exceeded."""
+        surely = surely_exceeded(self.settings.limits, evaluation.damage)
+        return evaluation.verdict.success and not surely
+
+    def _report(
+        self,
+        chosen: Chosen,
+        prepared: Prepared,
+        evaluation: Evaluation,
+        search: SearchReport | None,
+    ) -> tuple[Report, bytes]:
+        """The receipt, and the file of the delta that it is about."""
+        delta = to_delta(chosen.terms, self.base.fingerprint, chosen.method)
+        data = dump_delta(delta)
+        made = Made(
+            terms=chosen.terms,
+            delta=delta,
+            delta_bytes=len(data),
+            probe=prepared.probe,
+            alpha=chosen.alpha,
+            relative_alpha=chosen.relative_alpha,
+            details=chosen.details,
+        )
+        spent = Spent(
+            stages=self.stages.seconds,
+            total_seconds=self.stages.total_seconds,
+            load_seconds=self.stages.seconds["load"],
+            peak_memory_bytes=peak_memory_bytes(),
+            device_memory_bytes=device_memory_bytes(self.base.device),
+        )
+        report = build_report(self.task.request, self.context, made, evaluation, spent)
+        cached = tuple(dict.fromkeys(self.cache.found))
+        cost = report.cost.model_copy(update={"cached": cached})
+        return report.model_copy(update={"search": search, "cost": cost}), data
+
+    def _outcome(
+        self, report: Report, files: Sequence[Artifact], points: Sequence[Point]
+    ) -> Outcome:
+        compared = with_reproduction(report, self.earlier)
+        saved = self.task.save("report", "report.json", compared.model_dump_json().encode())
+        return Outcome(
+            (*files, saved),
+            {
+                "points": [json_object(point) for point in points],
+                "report_summary": json_object(summary_of(compared)),
+            },
+        )
 
 
-def _report(
-    task: Task,
-    context: EvaluationContext,
-    fitted: Fitted,
-    delta: Delta,
-    delta_bytes: int,
-    evaluation: Evaluation,
-    stages: Stages,
-) -> Report:
-    made = Made(
-        terms=fitted.terms,
-        delta=delta,
-        delta_bytes=delta_bytes,
-        probe=fitted.probe,
-        alpha=fitted.alpha,
-        relative_alpha=fitted.relative_alpha,
-        details=fitted.details,
-    )
-    spent = Spent(
-        stages=stages.seconds,
-        total_seconds=stages.total_seconds,
-        load_seconds=stages.seconds["load"],
-        peak_memory_bytes=peak_memory_bytes(),
-        device_memory_bytes=device_memory_bytes(context.base.device),
-    )
-    return build_report(task.request, context, made, evaluation, spent)
+def _named(artifact: Artifact, name: str) -> Artifact:
+    """The same file under another name."""
+    return artifact.model_copy(update={"name": name})

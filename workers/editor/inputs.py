@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from models_store.base_ids import BaseModels, ReadyBase
+from models_store.behaviors import from_lines
 from models_store.errors import (
     BaseModelUnavailable,
     Conflict,
     InvalidRequest,
     NotFound,
 )
-from models_store.records import Variant
+from models_store.records import EditSettings, Variant
+from models_store.work import Place
 from workers.editor.task import Task
+from workers.evaluation.context import Parent
+from workers.evaluation.splits import split_behavior
 from workers.runtime.loading import BaseModel
 from workers.runtime.pinned import load_pinned, published_terms
 from workers.surgery.terms import Mixture
@@ -57,3 +63,23 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
         (published_terms(task.read(ref.path), ref, variant.base_fingerprint), ref.strength)
         for ref in variant.terms
     ]
+
+
+def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
+    """What the edits of a variant were made for; without those that were deleted since.
+
+    Raises:
+        Unavailable: the store stayed away.
+    """
+    found = []
+    for ref in variant.terms if variant is not None else ():
+        place = Place("edit", task.request.tenant, ref.edit_id)
+        work = task.patiently(partial(task.store.find, place))
+        if work is None:
+            continue
+        settings = work.request.settings
+        assert isinstance(settings, EditSettings)
+        behavior, _ = from_lines(task.read(place.texts))
+        splits = split_behavior(behavior, settings.seed)
+        found.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
+    return found

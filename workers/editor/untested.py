@@ -36,7 +36,7 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
             best.terms, before, best.arm, *validation.desired(scored), progress=share
         )
     over = exceeded(context.limits, damage)
-    visible = smallest_visible(scored.rate_differences())
+    visible = smallest_visible(scored.rate_differences(), scored.groups)
     return Evaluation(
         scorers=(validation.scorer.card(1.0),),
         effects=(best.effect,),
