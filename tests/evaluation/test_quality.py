@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from workers.evaluation.quality import has_loop, text_quality
+from models_store.report import TextQuality
+from workers.evaluation.generations import Arm
+from workers.evaluation.quality import distinct2_ratio, has_loop, quality_of, text_quality
+from workers.runtime.decode import Generated
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,15 @@ def test_variety_counts_pairs_over_all_texts_together() -> None:
 
 def test_empty_generations_have_no_variety() -> None:
     assert text_quality(["", ""], [0, 0], [True, True]).distinct2 == 0
+
+
+def test_the_generations_of_a_model_are_judged_together() -> None:
+    made = [[Generated((5, 6), "stop"), Generated((5, 6, 7, 8), "length")]]
+    quality = quality_of(Arm([[1]], made, [["a b c", "a b d"]]))
+    assert quality == TextQuality(distinct2=0.75, loops=0, mean_tokens=3, ended=0.5)
+
+
+def test_text_without_a_pair_of_words_is_no_measure_of_variety() -> None:
+    silent, varied = (text_quality([text], [1], [True]) for text in ("", "a b c"))
+    assert distinct2_ratio(silent, varied) == 1
+    assert distinct2_ratio(varied, silent) == 0

@@ -8,24 +8,24 @@ from typing import TypedDict
 
 import numpy as np
 
-from models_store.errors import EditFailed
 from models_store.items import Item, Prompt, text_of
-from models_store.report import Damage, Interval, PointDamage, Preserved, TextQuality
+from models_store.report import Damage, Interval, PointDamage, Preserved
 from workers.evaluation.domain import (
     LEAST_SAMPLES,
     DomainMeter,
     LikelihoodMeter,
     heldout_texts,
     own_samples,
+    require_finite,
 )
 from workers.evaluation.fluency import Bools, Fluency, fluency_of
 from workers.evaluation.generations import Arm
 from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral, mean_kl
 from workers.evaluation.progress import Parts, Progress
-from workers.evaluation.quality import text_quality
+from workers.evaluation.quality import distinct2_ratio, quality_of
 from workers.evaluation.reader import Reader
-from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.runtime.likelihood import Divergence, negative_log_likelihood, read
+from workers.evaluation.statistics import Bootstrap
+from workers.runtime.likelihood import Divergence
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
@@ -213,10 +213,13 @@ class DamageMeter:
         tell(0.8)
         fluency = self.fluency(before, after, before_desired, after_desired)
         tell(1.0)
-        plain, chat = kl_intervals(self._neutral, neutral, self._bootstrap)
+        plain, chat = (
+            None if part is None else kl_interval(neutral, self._bootstrap, part)
+            for part in self._neutral.parts
+        )
         base_quality, edited_quality = quality_of(before), quality_of(after)
         return Damage(
-            kl=max(plain.value, plain.value if chat is None else chat.value),
+            kl=max(part.value for part in (plain, chat) if part is not None),
             kl_plain=plain,
             kl_chat=chat,
             neutral_texts=len(neutral.positions),
@@ -233,7 +236,7 @@ class DamageMeter:
             base=base_quality,
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
-            kl_preserve=None if kept is None else mean_interval(kept, self._bootstrap),
+            kl_preserve=None if kept is None else kl_interval(kept, self._bootstrap),
             preserve_worst=() if kept is None else self._worst(kept),
         )
 
@@ -293,17 +296,6 @@ def _heldout_meter(
     return LikelihoodMeter(base, found, **shared) if found else None
 
 
-def mean_interval(found: Divergence, bootstrap: Bootstrap) -> Interval:
-    """Mean KL over all positions; texts are resampled."""
-    counts = found.positions.astype(np.float64)
-    return bootstrap.ratio(found.kl * counts, counts)
-
-
-def distinct2_ratio(base: TextQuality, edited: TextQuality) -> float:
-    """Variety of the edited model's text over that of the base's; 1 where that has none."""
-    return edited.distinct2 / base.distinct2 if base.distinct2 else 1.0
-
-
 def _ignore(share: float) -> None:
     pass
 
@@ -314,25 +306,15 @@ def check_finite(found: Divergence) -> Divergence:
     Raises:
         EditFailed: the edited model gives infinite or undefined probabilities.
     """
-    if not all(np.isfinite(a).all() for a in (found.kl, found.base_nll, found.edited_nll)):
-        raise EditFailed(
-            "the edited model gives logits that are not finite: the edit is far too strong for "
-            "the dtype; choose a smaller scale"
-        )
+    for values in (found.kl, found.base_nll, found.edited_nll):
+        require_finite(values)
     return found
 
 
-def kl_intervals(
-    meter: KlMeter, found: Divergence, bootstrap: Bootstrap
-) -> tuple[Interval, Interval | None]:
-    """Mean KL on plain texts and on answers, over all their positions; texts are resampled."""
-
-    def of(part: slice) -> Interval:
-        counts = found.positions[part].astype(np.float64)
-        return bootstrap.ratio(found.kl[part] * counts, counts)
-
-    plain, chat = meter.parts
-    return of(plain), None if chat is None else of(chat)
+def kl_interval(found: Divergence, bootstrap: Bootstrap, part: slice = slice(None)) -> Interval:
+    """Mean KL over all positions of some of the texts; texts are resampled."""
+    counts = found.positions[part].astype(np.float64)
+    return bootstrap.ratio(found.kl[part] * counts, counts)
 
 
 def nll_rise(found: Divergence, bootstrap: Bootstrap) -> Interval:
@@ -345,73 +327,3 @@ def exponential(of: Interval) -> Interval:
     """The interval of `exp` of a value: a rise of nats as a ratio of perplexities."""
     value, low, high = np.exp([of.value, of.low, of.high])
     return Interval(value=float(value), low=float(low), high=float(high))
-
-
-def fluency(base: BaseModel, arm: Arm, edited: Arm, bootstrap: Bootstrap) -> Interval:
-    """How much less likely the base finds the edited model's text than its own, nats a token.
-
-    Of each prompt the first continuation is read. Prompts are resampled.
-    """
-    columns = np.concatenate([_nll_of_first(base, own) for own in (arm, edited)], axis=1)
-    draws = bootstrap.sums(columns)
-    value = _difference(columns.sum(axis=0, keepdims=True))[0]
-    return interval(float(value), _difference(draws))
-
-
-def _difference(sums: Floats) -> Floats:
-    """`[…, 4]` sums of nats and tokens, base then edited; an arm without tokens counts as 0."""
-    means = sums[:, 0::2] / sums[:, 1::2].clip(min=1.0)
-    difference: Floats = means[:, 1] - means[:, 0]
-    return difference
-
-
-def _nll_of_first(base: BaseModel, arm: Arm) -> Floats:
-    """Nats and tokens of each prompt's first continuation, `[prompts, 2]`."""
-    counts = np.array([len(own[0].ids) for own in arm.made], dtype=np.float64)
-    nll = np.zeros_like(counts)
-    if counts.any():
-        nll = negative_log_likelihood(base, read(base, arm.encoded_first())) * counts
-    return np.stack([nll, counts], axis=1)
-
-
-def quality_of(arm: Arm) -> TextQuality:
-    made = arm.flat_made()
-    return text_quality(
-        arm.flat_texts(),
-        [len(one.ids) for one in made],
-        [one.finish_reason == "stop" for one in made],
-    )
-
-
-def gather(
-    meter: KlMeter,
-    neutral: Divergence,
-    domain: Interval | None,
-    fluency: Interval,
-    arms: tuple[Arm, Arm],
-    bootstrap: Bootstrap,
-) -> Damage:
-    """Put all figures together.
-
-    Args:
-        neutral: the edit on the reporting half of the neutral texts, which `meter` holds.
-        domain, fluency: as in `Damage`.
-        arms: the base's and the edited model's.
-    """
-    plain, chat = kl_intervals(meter, neutral, bootstrap)
-    base_quality, edited_quality = (quality_of(arm) for arm in arms)
-    return Damage(
-        kl=max(plain.value, plain.value if chat is None else chat.value),
-        kl_plain=plain,
-        kl_chat=chat,
-        neutral_texts=len(neutral.positions),
-        neutral_positions=int(neutral.positions.sum()),
-        perplexity_ratio=exponential(nll_rise(neutral, bootstrap)),
-        domain=domain,
-        fluency=fluency,
-        base=base_quality,
-        edited=edited_quality,
-        distinct2_ratio=(
-            edited_quality.distinct2 / base_quality.distinct2 if base_quality.distinct2 else 1.0
-        ),
-    )

@@ -93,11 +93,7 @@ class LikelihoodMeter:
         mixture = [*self._on_top, (terms, strength)]
         reading = read(self._base, self._texts, mixture, side=self._side)
         rises: Floats = negative_log_likelihood(self._base, reading) - self._before
-        if not np.isfinite(rises).all():
-            raise EditFailed(
-                "the edited model gives probabilities that are not finite: the edit is far too "
-                "strong for the dtype; choose a smaller scale"
-            )
+        require_finite(rises)
         return rises
 
 
@@ -167,3 +163,16 @@ def heldout_texts(
     """The first so many items, without those in which nothing can be predicted."""
     texts = encode(base, items[:at_most], max_tokens=MAX_TEXT_TOKENS, chat=chat)
     return [text for text in texts if any(text.scored[1:])]
+
+
+def require_finite(values: Floats) -> None:
+    """Refuse figures of a model that no longer computes.
+
+    Raises:
+        EditFailed: a value is infinite or undefined.
+    """
+    if not np.isfinite(values).all():
+        raise EditFailed(
+            "the edited model gives logits that are not finite: the edit is far too strong for "
+            "the dtype; choose a smaller scale"
+        )

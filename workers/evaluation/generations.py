@@ -11,7 +11,6 @@ from workers.runtime.decode import BATCH_ROWS, Generated, generate
 from workers.runtime.likelihood import edited
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture
 
 
@@ -50,17 +49,6 @@ class Arm:
 
     def flat_made(self) -> list[Generated]:
         return [one for own in self.made for one in own]
-
-    def encoded_first(self) -> list[Encoded]:
-        """Each prompt with its first continuation, of which only the continuation counts."""
-        return [
-            Encoded(
-                (*prompt, *own[0].ids),
-                (False,) * len(prompt) + (True,) * len(own[0].ids),
-                len(prompt),
-            )
-            for prompt, own in zip(self.prompts, self.made, strict=True)
-        ]
 
 
 def generate_arm(

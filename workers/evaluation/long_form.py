@@ -11,10 +11,10 @@ from typing import Literal
 
 from models_store.items import Prompt
 from models_store.report import LongForm
-from workers.evaluation.damage import quality_of
 from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress
+from workers.evaluation.quality import quality_of
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.loading import BaseModel

@@ -7,12 +7,23 @@ from itertools import pairwise
 
 from models_store.report import TextQuality
 from workers.evaluation.duplicates import words_of
+from workers.evaluation.generations import Arm
 
 LONGEST_LOOP = 8
 """Words of the longest run that is looked for."""
 LEAST_REPEATS = 3
 LEAST_WORDS = 6
 """Words that a loop covers at least: "no, no, no" is speech."""
+
+
+def quality_of(arm: Arm) -> TextQuality:
+    """Judge all generations of one model."""
+    made = arm.flat_made()
+    return text_quality(
+        arm.flat_texts(),
+        [len(one.ids) for one in made],
+        [one.finish_reason == "stop" for one in made],
+    )
 
 
 def text_quality(
@@ -33,6 +44,11 @@ def text_quality(
         mean_tokens=sum(lengths) / len(lengths),
         ended=sum(ended) / len(ended),
     )
+
+
+def distinct2_ratio(base: TextQuality, edited: TextQuality) -> float:
+    """Variety of the edited model's text over that of the base's; 1 where that has none."""
+    return edited.distinct2 / base.distinct2 if base.distinct2 else 1.0
 
 
 def has_loop(words: Sequence[str]) -> bool:
