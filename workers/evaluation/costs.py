@@ -44,7 +44,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     dosed = len(STRENGTHS) * min(fewer(plan.dose_prompts, length), prompts)
     pairs = min(plan.damage.fluency_pairs, prompts * plan.samples)
     damage, dose = _Meter(plan.damage, context), _Meter(plan.dose_damage, context)
-    neutral, heads = _neutral(plan.control_neutral_each, context)
+    # Without a chat template there is one kind of neutral text to scale controls on.
+    kinds_of_text = 2 if context.base.has_chat_template else 1
+    neutral, heads = _neutral(kinds_of_text * plan.control_neutral_each)
     kl = neutral + 2 * heads
     parts = {
         "base_text": text,
@@ -80,10 +82,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     return parts
 
 
-def _neutral(each: int, context: EvaluationContext) -> tuple[float, float]:
-    """Seconds to read the neutral texts, and of one pass of the head over them."""
-    tokens = each * MAX_TOKENS * (2 if context.base.has_chat_template else 1)
-    return tokens / READ, tokens / HEAD
+def _neutral(texts: int) -> tuple[float, float]:
+    """Seconds to read neutral texts, and of one pass of the head over them."""
+    return texts * MAX_TOKENS / READ, texts * MAX_TOKENS / HEAD
 
 
 class _Meter:
@@ -91,7 +92,7 @@ class _Meter:
 
     def __init__(self, plan: DamagePlan, context: EvaluationContext) -> None:
         new = float(context.behavior.max_new_tokens)
-        neutral, heads = _neutral(plan.neutral_each, context)
+        neutral, heads = _neutral(2 * plan.neutral_each)
         samples = min(plan.own_samples, len(context.prompts) * context.plan.samples)
         own = samples * ((_PROMPT + new) / READ + new / HEAD)
         texts = _TEXT * (1 / READ + 1 / HEAD)
