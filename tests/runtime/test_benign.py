@@ -13,7 +13,7 @@ from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem, Item
 from tests.runtime.test_gradients import sides
 from workers.runtime.benign import benign_statistics
-from workers.runtime.gradients import _invert, gate_readings
+from workers.runtime.gradients import gate_readings
 from workers.runtime.likelihood import divergence
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Encoded, encode
@@ -101,16 +101,6 @@ def test_labels_depend_on_the_seed_and_not_on_the_batch(pico: BaseModel) -> None
     assert torch.equal(matrix(first, "outputs"), matrix(again, "outputs"))
     assert not torch.allclose(matrix(first, "outputs"), matrix(other, "outputs"))
     assert torch.equal(matrix(first, "inputs"), matrix(other, "inputs"))
-
-
-def test_labels_are_drawn_as_often_as_they_are_likely(pico: BaseModel) -> None:
-    text = encoded(pico)[0]
-    states = pico.model(torch.tensor([text.ids]), output_hidden_states=True).hidden_states[-1]
-    likely = torch.softmax(pico.logits(states[0, 2]), dim=-1)
-    draws = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
-    labels = _invert(likely.expand(4000, -1), draws)[:, 0]
-    found = torch.bincount(labels, minlength=pico.vocabulary) / 4000
-    assert (found - likely).abs().max() < 0.03
 
 
 def test_texts_without_a_token_that_counts_are_refused(pico: BaseModel) -> None:

@@ -10,7 +10,7 @@ from models_store.architectures import GATE, MatrixKey
 from models_store.errors import EditFailed, InvalidRequest
 from workers.surgery.curvature import Curvature, first_scale
 from workers.surgery.methods.natural import fit_natural, top_singular_triple
-from workers.surgery.moments import DenseMoment, Moment
+from workers.surgery.moments import DenseMoment, LowRankMoment, Moment
 
 OUT, IN = 9, 6
 
@@ -82,6 +82,25 @@ def test_the_rows_that_matter_most_are_kept_over_all_gates() -> None:
         assert torch.equal(term.direction, before[term.key].direction)
         assert torch.equal(term.coefficients, before[term.key].coefficients[term.rows])
     assert fit.guess == first_scale(fit.terms, curvature)
+
+
+def test_outputs_of_low_rank_give_the_step_of_the_matrix_they_stand_for() -> None:
+    gradients, curvature = gates(1)
+    (key,) = gradients
+    axes, _ = torch.linalg.qr(torch.randn(OUT, 2, generator=torch.Generator().manual_seed(6)))
+    rest, values = torch.linspace(0.1, 0.5, OUT), torch.tensor([5.0, 2.0])
+    low = LowRankMoment(rest, axes, values)
+    same = DenseMoment(rest.diag() + axes @ values.diag() @ axes.T)
+    inputs = curvature[key].inputs
+    found, expected = (
+        fit_natural(gradients, {key: Curvature(inputs, outputs)}, fraction=0.5)
+        for outputs in (low, same)
+    )
+    (term,), (other,) = found.terms, expected.terms
+    assert torch.equal(term.rows, other.rows)
+    changes = [torch.outer(t.coefficients, t.direction) for t in (term, other)]
+    assert torch.allclose(*changes, rtol=1e-4, atol=1e-6)
+    assert found.guess == pytest.approx(expected.guess, rel=1e-4)
 
 
 def test_the_same_gradients_give_the_same_terms() -> None:

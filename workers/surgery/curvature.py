@@ -5,7 +5,8 @@ labels that the model itself draws (Martens and Grosse, arXiv 1503.05671),
 
     A = E[x xᵀ],   S = E[g gᵀ],   KL(base ‖ base + ΔW) ≈ ½ tr(S ΔW A ΔWᵀ)   in nats a position,
 
-so a term s · c vᵀ costs ½ s² · cᵀ S c · vᵀ A v, and the terms of different gates add up.
+so a term s · c vᵀ costs ½ s² · cᵀ S c · vᵀ A v, and the terms of different gates add up. It ranks
+directions well and says little about how large the KL will be: scales are calibrated.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from workers.surgery.terms import Term, dense
 
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
+_SHORTFALL = 20.0
+"""How many times the KL is larger than its estimate for the terms of these methods.
+
+The estimate takes inputs and gradients, and the positions of a text, to be independent, and the
+methods look for terms for which it is small. Measured on SmolLM2 with 140 neutral texts: 20 and 55
+times for natural steps, which is as much for a single layer as for all; 8 for attribution.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,7 @@ def cost(terms: Sequence[Term], curvature: Mapping[MatrixKey, Curvature]) -> flo
 
 
 def first_scale(terms: Sequence[Term], curvature: Mapping[MatrixKey, Curvature]) -> float:
-    """Where to start the calibration of terms: ½ s² · cost = 0.1 nats a position.
+    """Where to start the calibration of terms: at a KL of about 0.1 nats a position.
 
     Raises:
         EditFailed: the terms would change nothing.
@@ -77,4 +85,4 @@ def first_scale(terms: Sequence[Term], curvature: Mapping[MatrixKey, Curvature])
     expected = cost(terms, curvature)
     if not 0 < expected < math.inf:
         raise EditFailed("the terms of the edit are zero or not finite: they would change nothing")
-    return math.sqrt(2 * _START_KL / expected)
+    return math.sqrt(2 * _START_KL / (_SHORTFALL * expected))
