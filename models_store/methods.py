@@ -132,7 +132,7 @@ class Limits(BaseModel):
     """Mean KL(base ‖ edited) on neutral text, in nats a token."""
     max_perplexity_ratio: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] = 1.12
     """Perplexity of neutral text, edited over base."""
-    max_domain: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.25
+    max_domain: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.3
     """Rise of the negative log-likelihood of the base's own desired text, nats a token."""
     max_fluency: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.25
     """Rise of another model's negative log-likelihood of what is generated, nats a token."""
