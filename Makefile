@@ -13,7 +13,7 @@ BENCHMARKS := edit_cost
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench clean
+.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench paper-table clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ openapi: $(VENV)/.dev ## Write openapi.json anew
 
 bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+paper-table: $(VENV)/.installed ## The paper's own table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
+	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \
+		$(BIN)/python -m benchmarks.paper_table $(if $(LIMIT),--limit $(LIMIT))
 
 clean: ## Remove the environment and what the demo left
 	@rm -rf $(VENV) .demo
