@@ -138,3 +138,5 @@ def test_both_methods_raise_the_difference_of_log_likelihoods(pico: BaseModel) -
         )
         assert differences(pico, fit.terms, 0.02 / slope) == pytest.approx(0.02, rel=0.1)
         assert differences(pico, fit.terms, -0.02 / slope) == pytest.approx(-0.02, rel=0.1)
+        kl = divergence(pico, [*desired, *undesired], [(fit.terms, fit.guess)]).mean_kl
+        assert 0.003 < kl < 1  # 0.1 is aimed at

@@ -24,7 +24,11 @@ class MethodTraits:
 METHODS: Mapping[str, MethodTraits] = {
     "model_surgery": MethodTraits("direction", (GATE, SHARED_GATE), calibrated=False),
     "bias": MethodTraits("coefficients", (DOWN,), calibrated=True),
+    # Both vectors of a natural step come from the behaviour. A random direction in place of v would
+    # leave much of it: inputs of a gate share a large mean, so v · x would have one sign almost
+    # everywhere, and c would still push the way that the gradient says, or the other, by chance.
     "natural": MethodTraits("coefficients", (GATE,), calibrated=True),
+    # The rows and their signs are a region here, which has a control of its own.
     "attribution": MethodTraits("direction", (GATE,), calibrated=True),
 }
 """By the name that a request gives as `method.type`."""
