@@ -36,6 +36,7 @@ from workers.evaluation.progress import Progress, span
 from workers.evaluation.report import Made, Spent, build_report
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.splits import split_behavior
+from workers.evaluation.suites import open_suites
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -78,6 +79,9 @@ class _Edit:
         splits = split_behavior(behavior, settings.seed)
         judges = Judges(self.base, task.request.base_model, read_scorers(task.settings.scorers))
         suites = configured_suites(task.settings) if settings.suites else None
+        if suites is not None:
+            # They are run last: a wrong line in their data must not cost the edit all its work.
+            open_suites(settings.suites, suites)
         self.context = EvaluationContext(
             base=self.base,
             behavior=behavior,
