@@ -22,12 +22,27 @@ from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
 from workers.surgery.methods import bias
 
-CANDIDATES: Mapping[Effort, int] = {"quick": 4, "standard": 10, "thorough": 16}
-"""That a search tries, about."""
-SEARCH_PROMPTS = 60
-"""Validation prompts of each candidate."""
-FINALISTS = 3
-"""Candidates that are measured on all validation prompts."""
+
+@dataclass(frozen=True)
+class _Search:
+    """How much is tried, as `workers.editor.search` has it, which nothing here may import."""
+
+    candidates: int
+    prompts: int | None
+    """Validation prompts of each; None: all."""
+    finalists: int
+    """Those that get all prompts in the end."""
+    neutral_texts: int
+    """That each is scaled on."""
+    tokens: int
+    """Of other texts, which are read for each."""
+
+
+_SEARCHES: Mapping[Effort, _Search] = {
+    "quick": _Search(4, 40, 1, 32, 4_500),
+    "standard": _Search(10, 60, 3, 32, 4_500),
+    "thorough": _Search(10, None, 0, 88, 13_000),
+}
 
 # How many times as long as a plain forward pass over the same tokens, measured with SmolLM2:
 _HEAD = 1.5
@@ -41,8 +56,6 @@ _BENIGN_TOKENS = 12_000
 """Neutral text that the curvature is from."""
 _FIRST_TOKENS = 1_500
 _CALIBRATION_TEXTS = 128
-_SEARCH_TEXTS = 32
-"""Neutral texts that a candidate of a search is scaled on."""
 _MEASUREMENTS = 4
 """Of the KL in a calibration, the base itself among them."""
 _SOLVE_SECONDS = 5.0
@@ -83,7 +96,7 @@ def seconds(
     fit = _LOAD_SECONDS + _fit_tokens(context, method, tokens_per_text) / speed.read
     if isinstance(method, Natural | Attribution | Auto):
         fit += _SOLVE_SECONDS
-    search = _search(context, CANDIDATES[effort], speed) if isinstance(method, Auto) else 0.0
+    search = _search(context, effort, speed) if isinstance(method, Auto) else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2
     test = slower * sum(expected_seconds(context, _kinds(context, method)).values())
@@ -111,13 +124,14 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
     return total
 
 
-def _search(context: EvaluationContext, candidates: int, speed: Speed) -> float:
+def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:
     """Each candidate is scaled and generates; the best ones and the base on all prompts."""
-    prompts = len(context.splits.validate)
-    few = min(SEARCH_PROMPTS, prompts)
-    texts = candidates * few + FINALISTS * (prompts - few) + prompts
-    scaled = candidates * _MEASUREMENTS * _HEAD * _SEARCH_TEXTS * NEUTRAL_TOKENS
-    return texts * context.behavior.max_new_tokens / speed.generated + scaled / speed.read
+    plan, prompts = _SEARCHES[effort], len(context.splits.validate)
+    few = prompts if plan.prompts is None else min(plan.prompts, prompts)
+    texts = plan.candidates * few + plan.finalists * prompts + prompts
+    each = _MEASUREMENTS * plan.neutral_texts * NEUTRAL_TOKENS + plan.tokens
+    read = (plan.candidates + plan.finalists) * _HEAD * each
+    return texts * context.behavior.max_new_tokens / speed.generated + read / speed.read
 
 
 def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
@@ -170,7 +184,9 @@ def memory_bytes(base: BaseModel, method: Method) -> int:
     blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
     total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
     if isinstance(method, Bias | Auto):
-        layers = base.layers if isinstance(method, Auto) else len(method.layers or bias.DEPTHS)
+        # A search writes into the middle of the model only.
+        middle = base.layers / 2
+        layers = middle if isinstance(method, Auto) else len(method.layers or bias.DEPTHS)
         total += 2 * 4.0 * layers * _width(base) ** 2
     if isinstance(method, Natural | Attribution | Auto):
         hidden, rows, item = base.hidden_size, _gate_rows(base), base.dtype.itemsize

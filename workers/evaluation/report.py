@@ -161,4 +161,5 @@ def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
         threads=torch.get_num_threads(),
         device=str(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
     )

@@ -22,7 +22,8 @@ def compare_reports(earlier: Report, new: Report) -> Reproduction:
         that the new receipt lacks is outside.
     """
     figures = dict(_figures(new))
-    inside, outside = [], []
+    inside: list[str] = []
+    outside: list[str] = []
     for name, interval in _figures(earlier):
         found = figures.get(name)
         held = found is not None and interval.low <= found.value <= interval.high

@@ -1,0 +1,123 @@
+"""What an edit is said to take, against what edits have taken and what their files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.delta import dump_delta
+from models_store.methods import Attribution, Auto, Bias, Limits, ModelSurgery, Natural
+from tests.evaluation.texts import behavior
+from tests.pico import HIDDEN, INTERMEDIATE
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.costs import GENERATED, READ
+from workers.evaluation.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.evaluation.plan import plan_for
+from workers.evaluation.splits import split_behavior
+from workers.runtime.deltas import to_delta
+from workers.runtime.loading import BaseModel, load_base
+from workers.surgery.terms import Term, make_term
+
+PROMPTS = [f"prompt number {number} asks for something" for number in range(300)]
+REFERENCE = Speed(READ, GENERATED)
+
+
+def context(base: BaseModel, effort: Any = "standard") -> EvaluationContext:
+    asked = behavior(400, prompts=PROMPTS)
+    return EvaluationContext(
+        base=base,
+        behavior=asked,
+        splits=split_behavior(asked, 0),
+        method="bias",
+        limits=Limits(),
+        seed=0,
+        plan=plan_for(effort),
+    )
+
+
+def test_standard_is_a_few_minutes_for_a_model_of_the_measured_speeds(pico: BaseModel) -> None:
+    found = seconds(context(pico), Bias(), "standard", REFERENCE, tokens_per_text=40)
+
+    assert found.search == 0
+    # 121 s were measured for such an edit with less to evaluate, some 40 of them to fit it.
+    assert 30 < found.fit < 90
+    assert 100 < found.test < 300
+    assert found.total == pytest.approx(found.fit + found.test, abs=0.2)
+
+
+def test_a_search_costs_more_the_greater_the_effort(pico: BaseModel) -> None:
+    found = {
+        effort: seconds(context(pico, effort), Auto(), effort, REFERENCE, tokens_per_text=40)
+        for effort in ("quick", "standard", "thorough")
+    }
+
+    assert found["quick"].search < found["standard"].search < found["thorough"].search
+    assert found["quick"].total < found["standard"].total < found["thorough"].total
+    assert 100 < found["standard"].search < 400
+
+
+def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
+    half = Speed(READ / 2, GENERATED / 2)
+    fast, slow = (
+        seconds(context(pico), Natural(), "quick", speed, tokens_per_text=40)
+        for speed in (REFERENCE, half)
+    )
+
+    assert slow.test == pytest.approx(2 * fast.test, rel=0.01)
+    assert fast.fit < slow.fit < 2 * fast.fit  # loading and solving do not depend on them
+
+
+def written(base: BaseModel, method: Bias | ModelSurgery | Natural | Attribution) -> int:
+    """Bytes of a delta of the shape that a method gives."""
+    terms: list[Term] = []
+    for layer in range(base.layers):
+        if isinstance(method, Bias):
+            key, rows = MatrixKey(layer, DOWN), HIDDEN
+            direction = torch.full((INTERMEDIATE,), layer + 1.0)
+        else:
+            key, rows = MatrixKey(layer, GATE), round(method.fraction * INTERMEDIATE)
+            # The paper's direction is the same in every layer, and is stored once.
+            paper = isinstance(method, ModelSurgery)
+            direction = torch.full((HIDDEN,), 1.0 if paper else layer + 1.0)
+        terms.append(make_term(key, direction, torch.arange(rows), torch.ones(rows)))
+    return len(dump_delta(to_delta(terms, base.fingerprint, method.type)))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Bias(layers=(0, 1)), ModelSurgery(fraction=0.25), Natural(), Attribution(fraction=0.5)],
+    ids=lambda method: method.type,
+)
+def test_the_size_of_a_delta_is_foretold(
+    pico: BaseModel, method: Bias | ModelSurgery | Natural | Attribution
+) -> None:
+    assert delta_bytes(pico, method) == pytest.approx(written(pico, method), rel=0.35)
+
+
+def test_memory_grows_with_what_a_method_keeps(pico: BaseModel) -> None:
+    plain, gradients, search = (
+        memory_bytes(pico, method) for method in (Bias(), Natural(), Auto())
+    )
+
+    assert 500e6 < plain < gradients < search < 2e9
+
+
+def test_any_model_with_gates_has_a_forecast(load_pico: Callable[..., BaseModel]) -> None:
+    for family in ("mixtral", "phi3"):
+        base = load_pico(family)
+        assert delta_bytes(base, ModelSurgery()) > 0
+        assert memory_bytes(base, ModelSurgery()) > 500e6
+
+
+@pytest.mark.smollm2
+def test_memory_and_size_are_those_that_were_measured(smollm2_folder: Path) -> None:
+    base = load_base(smollm2_folder, device="cpu", dtype="auto")
+
+    # A receipt of `bias` with three layers has 1.3 GB and 33 kB.
+    assert memory_bytes(base, Bias()) == pytest.approx(1.3e9, rel=0.25)
+    assert delta_bytes(base, Bias()) == pytest.approx(33_000, rel=0.1)
