@@ -94,6 +94,24 @@ class Natural(_Method):
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
+class NaturalBias(_Method):
+    """Natural gradient of a shift of the residual stream, written into `down_proj` of most layers.
+
+    Needs backward passes as `natural` does, and writes as `bias` does. Scaled as `bias` is.
+    """
+
+    type: Literal["natural_bias"] = "natural_bias"
+    layers: Layers | None = None
+    """Layers to write into; by default all but the first eighth and the last."""
+    damping: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """Of the curvature, as a share of the mean of its diagonal."""
+    ridge: Annotated[float, Field(gt=0, le=100)] = 0.01
+    """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
+    scale: Factor | None = None
+    """Multiple of the step; by default found from `limits.max_kl`."""
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+
+
 class Attribution(_Method):
     """The gate rows whose gradient says that they matter, moved along the whitened difference of
     means at the gate's input: closest to the paper's form. Scaled as `bias` is.
@@ -116,9 +134,11 @@ class Auto(_Method):
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
-FixedMethod = ModelSurgery | Bias | Natural | Attribution
+FixedMethod = ModelSurgery | Bias | Natural | NaturalBias | Attribution
 """A method that makes one edit, as opposed to a search."""
-Method = Annotated[ModelSurgery | Bias | Natural | Attribution | Auto, Field(discriminator="type")]
+Method = Annotated[
+    ModelSurgery | Bias | Natural | NaturalBias | Attribution | Auto, Field(discriminator="type")
+]
 Effort = Literal["quick", "standard", "thorough"]
 """How much is tried and measured."""
 

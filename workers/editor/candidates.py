@@ -7,11 +7,19 @@ from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
-from models_store.methods import Attribution, Bias, FixedMethod, ModelSurgery, Natural
-from workers.editor.material import Material, gate_layers
+from models_store.methods import (
+    Attribution,
+    Bias,
+    FixedMethod,
+    ModelSurgery,
+    Natural,
+    NaturalBias,
+)
+from workers.editor.material import Material, gate_layers, written_layers
 from workers.surgery.methods import bias, model_surgery
 from workers.surgery.methods.attribution import fit_attribution
 from workers.surgery.methods.natural import fit_natural
+from workers.surgery.methods.natural_bias import fit_natural_bias
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
 from workers.surgery.region import select_region
 from workers.surgery.terms import Term, scaled
@@ -55,6 +63,8 @@ def make(material: Material, method: FixedMethod) -> Candidate:
             return _bias(material, method)
         case Natural():
             return _natural(material, method)
+        case NaturalBias():
+            return _natural_bias(material, method)
         case Attribution():
             return _attribution(material, method)
 
@@ -80,7 +90,7 @@ def describe(method: FixedMethod) -> str:
     """Method and place in words."""
     if isinstance(method, ModelSurgery):
         return "model_surgery"
-    where = method.layers if isinstance(method, Bias | Natural) else None
+    where = method.layers if isinstance(method, Bias | Natural | NaturalBias) else None
     if where is None:
         return method.type
     return f"{method.type}, layer{'s' if len(where) > 1 else ''} {_numbers(where)}"
@@ -132,7 +142,7 @@ def _model_surgery(material: Material, method: ModelSurgery) -> Candidate:
 
 
 def _bias(material: Material, method: Bias) -> Candidate:
-    layers = method.layers or bias.default_layers(material.source.base.layers)
+    layers = written_layers(method, material.source.base.layers)
     fitted = bias.combine([material.bias_layer(layer, method.ridge) for layer in layers])
     return Candidate(
         method=method.type,
@@ -158,6 +168,26 @@ def _natural(material: Material, method: Natural) -> Candidate:
         terms=fitted.terms,
         guess=fitted.guess,
         details={"layers": [asdict(step) for step in fitted.steps]},
+    )
+
+
+def _natural_bias(material: Material, method: NaturalBias) -> Candidate:
+    layers = written_layers(method, material.source.base.layers)
+    fitted = fit_natural_bias(
+        [material.bias_layer(layer, method.ridge) for layer in layers],
+        material.shifts,
+        material.shift_curvature,
+        damping=method.damping,
+    )
+    return Candidate(
+        method=method.type,
+        label=describe(method.model_copy(update={"layers": layers})),
+        terms=fitted.terms,
+        guess=fitted.guess,
+        details={
+            "layers": [asdict(check) for check in fitted.checks],
+            "steps": [asdict(step) for step in fitted.steps],
+        },
     )
 
 

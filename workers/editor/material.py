@@ -15,7 +15,7 @@ from torch import Tensor
 from models_store.architectures import MatrixKey
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
 from models_store.items import Item
-from models_store.methods import Attribution, Bias, FixedMethod, Natural
+from models_store.methods import Attribution, Bias, FixedMethod, Natural, NaturalBias
 from workers.editor.cache import Cache
 from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import encode_neutral
@@ -26,10 +26,12 @@ from workers.runtime.extract import features
 from workers.runtime.gradients import GateReadings, gate_keys, gate_readings
 from workers.runtime.loading import BaseModel
 from workers.runtime.residuals import FIRST_TOKENS_VERSION, bias_statistics, first_tokens
+from workers.runtime.shifts import SHIFTS_VERSION, shift_curvature, shift_gradients
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
-from workers.surgery.methods import bias
+from workers.surgery.methods import bias, natural_bias
 from workers.surgery.methods.bias import FirstTokens, LayerFit, LayerStatistics
+from workers.surgery.moments import Moment, moment_from_tensors
 from workers.surgery.probe import DESIRED, UNDESIRED, Probe, ProbeSettings
 from workers.surgery.terms import Mixture
 
@@ -77,8 +79,11 @@ class Material:
     features: Tensor
     """fp32 `[texts, hidden]`: of the fit texts, then of those held out."""
     layers: Mapping[int, LayerStatistics]
-    """Of the layers that `bias` writes into."""
+    """Of the layers that `bias` and `natural_bias` write into."""
     first_tokens: Mapping[int, FirstTokens]
+    shifts: Mapping[int, Tensor]
+    """Gradients at the outputs of `down_proj`, by layer."""
+    shift_curvature: Mapping[int, Moment]
     curvature: Mapping[MatrixKey, Curvature]
     gates: GateReadings
 
@@ -147,18 +152,18 @@ class Material:
         wanted: dict[str, tuple[tuple[str, ...], float, _Reader]] = {
             "features": ((), fit + heldout, self._read_features)
         }
-        written = sorted(
-            {
-                layer
-                for method in methods
-                if isinstance(method, Bias)
-                for layer in method.layers or bias.default_layers(depth)
-            }
-        )
-        if written:
-            by = ("bias",)
+        writers = [method for method in methods if isinstance(method, Bias | NaturalBias)]
+        if writers:
+            by = tuple(sorted({method.type for method in writers}))
+            written = sorted({layer for one in writers for layer in written_layers(one, depth)})
             wanted["layers"] = (by, 1.3 * fit, lambda share: self._read_layers(written, share))
             wanted["first tokens"] = (by, 1500.0, lambda _: self._read_first_tokens(written))
+        shifted = [method for method in methods if isinstance(method, NaturalBias)]
+        if shifted:
+            layers = sorted({layer for one in shifted for layer in written_layers(one, depth)})
+            by = ("natural_bias",)
+            wanted["shift curvature"] = (by, 6e4, lambda share: self._read_bends(layers, share))
+            wanted["shifts"] = (by, 3.5 * fit, lambda share: self._read_shifts(layers, share))
         gated = [method for method in methods if isinstance(method, Natural | Attribution)]
         if gated:
             users = tuple(sorted({method.type for method in gated}))
@@ -210,6 +215,25 @@ class Material:
             for key, tensors in self._cache.each("curvature", keys, made).items()
         }
 
+    def _read_bends(self, layers: Sequence[int], progress: Progress) -> None:
+        texts = benign_texts(self._base)
+        spelled: list[JsonValue] = [[*text.ids, text.prompt_length] for text in texts]
+
+        def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+            found = shift_curvature(self._base, texts, missing, progress=progress)
+            return {layer: moment.to_tensors() for layer, moment in found.items()}
+
+        keys: dict[int, JsonValue] = {layer: [SHIFTS_VERSION, layer, spelled] for layer in layers}
+        self.shift_curvature = {
+            layer: moment_from_tensors(tensors)
+            for layer, tensors in self._cache.each("shift curvature", keys, made).items()
+        }
+
+    def _read_shifts(self, layers: Sequence[int], progress: Progress) -> None:
+        self.shifts = shift_gradients(
+            self._base, self.texts.desired, self.texts.undesired, layers, progress=progress
+        )
+
     def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
         self.gates = gate_readings(
             self._base,
@@ -218,6 +242,15 @@ class Material:
             layers=layers,
             progress=progress,
         )
+
+
+def written_layers(method: Bias | NaturalBias, layers: int) -> Sequence[int]:
+    """The layers whose `down_proj` a method writes into, of a model with so many layers."""
+    if method.layers is not None:
+        return method.layers
+    if isinstance(method, Bias):
+        return bias.default_layers(layers)
+    return natural_bias.default_layers(layers)
 
 
 def gate_layers(method: Natural | Attribution, layers: int) -> Sequence[int]:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models_store.methods import Attribution, Bias, FixedMethod, ModelSurgery, Natural
+from models_store.methods import (
+    Attribution,
+    Bias,
+    FixedMethod,
+    ModelSurgery,
+    Natural,
+    NaturalBias,
+)
 from workers.editor.candidates import describe
 
 
@@ -17,7 +24,7 @@ from workers.editor.candidates import describe
 class Part:
     """A method and where it writes."""
 
-    method: Literal["bias", "natural", "attribution", "model_surgery"]
+    method: Literal["bias", "natural_bias", "natural", "attribution", "model_surgery"]
     depths: tuple[float, ...] = ()
     """Of single layers."""
     band: tuple[float, float] | None = None
@@ -31,6 +38,8 @@ class Part:
         match self.method:
             case "bias":
                 return Bias(layers=written, max_tokens=max_tokens)
+            case "natural_bias":
+                return NaturalBias(layers=written, max_tokens=max_tokens)
             case "natural":
                 return Natural(layers=written, max_tokens=max_tokens)
             case "attribution":

@@ -1,4 +1,4 @@
-"""Run a base model backward and read what meets at its gates: inputs and output gradients.
+"""Run a base model backward and read what meets at its matrices: inputs and output gradients.
 
 The gradient of a weight is Σ g xᵀ, with x the input of its matrix and g the gradient at its
 output. Both are at hand for a moment when the backward pass reaches the matrix: there they are
@@ -95,7 +95,7 @@ def _read_side(
         gradients[key].addmm_(g[real].float().T, x[real].float(), alpha=sign / counted)
         inputs[key].add_(batch, x)
 
-    visit_gates(base, texts, list(gradients), visit, progress=progress)
+    visit_matrices(base, texts, list(gradients), visit, progress=progress)
     return {key: own.mean() for key, own in inputs.items()}
 
 
@@ -134,7 +134,7 @@ def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[Matr
     return keys
 
 
-def visit_gates(
+def visit_matrices(
     base: BaseModel,
     texts: Sequence[Encoded],
     keys: Sequence[MatrixKey],
@@ -143,13 +143,15 @@ def visit_gates(
     draws: Sequence[Tensor] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Run the texts forward and backward and hand over what meets at some gates, keeping nothing.
+    """Run the texts forward and backward and hand over what meets at some matrices.
+
+    Nothing is kept.
 
     The objective is Σ log p(label) over all positions that predict a token that counts. A text's
     gradients do not depend on the others in its batch.
 
     Args:
-        keys: of gates that are the matrix, or the first rows, of a linear module; at least one.
+        keys: of matrices that are the weight, or the first rows, of a linear module; at least one.
         visit: called as `visit(batch, key, inputs, gradients)` for each batch and gate:
             `[rows, length, in]` and `[rows, length, out]` in the model's dtype. Gradients are
             those of the objective at the gate's output; padding has zeros.

@@ -112,6 +112,8 @@ class LayerFit:
     """What can be written into one layer; it does not depend on the others."""
 
     check: LayerCheck
+    vector: Tensor
+    """a: fp64 `[intermediate]`."""
     term: Term | None
     """At scale 1; None where first tokens would move or both sides have the same mean."""
     shift: float
@@ -186,7 +188,7 @@ def fit_layer(
     if check.used and length > 0:
         rows = torch.arange(len(statistics.difference))
         term = make_term(MatrixKey(statistics.layer, DOWN), vector, rows, statistics.difference)
-    return LayerFit(check, term, length / statistics.output_norm)
+    return LayerFit(check, vector, term, length / statistics.output_norm)
 
 
 def combine(layers: Sequence[LayerFit]) -> BiasFit:

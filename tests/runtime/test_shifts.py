@@ -1,0 +1,91 @@
+"""Gradients and curvature of shifts against autograd on a constant that is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from workers.runtime.loading import BaseModel
+from workers.runtime.shifts import PIECE_TOKENS, shift_curvature, shift_gradients
+from workers.runtime.tokens import Encoded, encode
+
+DESIRED = ["the film was good and kind", "lovely food and the nice service"]
+UNDESIRED = ["people hate awful food and terrible service", "bad and cruel"]
+
+
+def encoded(base: BaseModel, texts: Sequence[str]) -> list[Encoded]:
+    return encode(base, texts, max_tokens=50, chat=False)
+
+
+def shifted_log_p(base: BaseModel, layer: int, text: Encoded) -> tuple[Tensor, Tensor]:
+    """A shift of zero, and the log-probabilities of the next tokens that depend on it."""
+    shift = torch.zeros(base.hidden_size, requires_grad=True)
+
+    def add(module: torch.nn.Module, args: object, output: Tensor) -> Tensor:
+        mask = torch.ones(output.shape[1], 1)
+        mask[0] = 0
+        return output + mask * shift
+
+    hook = base.blocks[layer].get_submodule("mlp.down_proj").register_forward_hook(add)
+    try:
+        logits = base.model(torch.tensor([text.ids])).logits[0]
+    finally:
+        hook.remove()
+    return shift, torch.log_softmax(logits[:-1].float(), dim=-1)
+
+
+def slow_gradient(base: BaseModel, layer: int, text: Encoded) -> Tensor:
+    shift, log_p = shifted_log_p(base, layer, text)
+    own = log_p.gather(1, torch.tensor(text.ids[1:])[:, None]).mean()
+    (gradient,) = torch.autograd.grad(own, shift)
+    return gradient
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_gradients_are_those_of_a_constant_that_is_added(
+    load_pico: Callable[..., BaseModel], family: str
+) -> None:
+    base = load_pico(family)
+    desired, undesired = encoded(base, DESIRED), encoded(base, UNDESIRED)
+    found = shift_gradients(base, desired, undesired, [0, 1])
+    for layer, gradient in found.items():
+        means = [
+            torch.stack([slow_gradient(base, layer, text) for text in side]).mean(dim=0)
+            for side in (desired, undesired)
+        ]
+        assert means[0].abs().max() > 1e-4
+        assert torch.allclose(gradient, means[0] - means[1], rtol=1e-3, atol=1e-6)
+
+
+def test_half_of_the_quadratic_form_is_the_kl(pico: BaseModel) -> None:
+    """Averaged over many draws: of 2 to each piece the estimate is as noisy as there are few."""
+    text = encoded(pico, ["the food was good and the people were kind and nice to us " * 2])[0]
+    piece = Encoded(text.ids[:PIECE_TOKENS], text.scored[:PIECE_TOKENS], 0)
+    moment = shift_curvature(pico, [piece] * 400, [1])[1]
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(pico.hidden_size, generator=generator)
+    direction /= direction.norm()
+    shift, log_p = shifted_log_p(pico, 1, piece)
+    # The Fisher matrix by definition: Σ over positions of E[∇ log p ∇ log pᵀ] over all labels.
+    expected = 0.0
+    for position in range(len(log_p)):
+        gradients = [
+            torch.autograd.grad(log_p[position, label], shift, retain_graph=True)[0]
+            for label in torch.multinomial(
+                log_p[position].detach().exp(), 60, replacement=True, generator=generator
+            )
+        ]
+        expected += float(torch.stack([g @ direction for g in gradients]).square().mean())
+    assert moment.quadratic(direction) == pytest.approx(expected / len(log_p), rel=0.25)
+
+
+def test_a_side_without_a_token_that_counts_is_refused(pico: BaseModel) -> None:
+    good, silent = encoded(pico, DESIRED), [Encoded((5,), (True,), 0)]
+    with pytest.raises(InvalidRequest, match="no undesired text"):
+        shift_gradients(pico, good, silent, [1])
+    with pytest.raises(InvalidRequest, match="no neutral text"):
+        shift_curvature(pico, silent, [1])

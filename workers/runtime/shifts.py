@@ -1,0 +1,147 @@
+"""What a constant added to the outputs of `down_proj` does to log-likelihoods.
+
+Of one layer, with c a vector that is added to what `down_proj` gives at every token of a text but
+its first, ∂/∂c is the sum over these tokens of the gradient at that output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from models_store.architectures import DOWN, MatrixKey
+from models_store.errors import InvalidRequest
+from workers.runtime.extract import Progress
+from workers.runtime.gradients import visit_matrices
+from workers.runtime.loading import BaseModel
+from workers.runtime.tokens import Batch, Encoded
+from workers.surgery.moments import Moment, moment_sum
+
+SHIFTS_VERSION = 1
+"""Part of the key of cached curvatures: raise it when the numbers change."""
+PIECE_TOKENS = 16
+_DRAWS = 2
+"""Times that labels are drawn for each piece."""
+
+
+def shift_gradients(
+    base: BaseModel,
+    desired: Sequence[Encoded],
+    undesired: Sequence[Encoded],
+    layers: Sequence[int],
+    *,
+    progress: Progress | None = None,
+) -> dict[int, Tensor]:
+    """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
+
+    Log-likelihoods are means over a text's tokens that count, then over texts. Nothing predicts a
+    text's first token, so it never counts.
+
+    Raises:
+        InvalidRequest: a layer has no such matrix, or a side has no token that counts.
+    """
+    border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
+    sides = [
+        _mean_gradients(base, name, texts, layers, part)
+        for name, texts, part in (
+            ("desired", desired, _part(progress, 0.0, border)),
+            ("undesired", undesired, _part(progress, border, 1.0)),
+        )
+    ]
+    return {layer: sides[0][layer] - sides[1][layer] for layer in layers}
+
+
+def shift_curvature(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    layers: Sequence[int],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[int, Moment]:
+    """The Fisher matrix of c of each layer, `[hidden, hidden]`, in nats a token.
+
+    F = E[q qᵀ] over pieces of neutral text, with q the gradient of Σ log p(label) at c, divided by
+    the root of the number of labels; labels are drawn from the model at temperature 1. So the KL
+    to the base is about ½ cᵀ F c a token. Many short pieces tell more than few long texts.
+
+    Args:
+        texts: cut into pieces of 16 tokens here, each of which begins anew.
+
+    Raises:
+        InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
+    """
+    pieces = [piece for text in texts for piece in _pieces(text) for _ in range(_DRAWS)]
+    if not pieces:
+        raise InvalidRequest("no neutral text has a piece with a token that counts")
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.rand(len(piece), generator=generator) for piece in pieces]
+    sums = {
+        layer: moment_sum(base.hidden_size, base.matrix(MatrixKey(layer, DOWN)).device)
+        for layer in layers
+    }
+
+    def visit(batch: Batch, layer: int, q: Tensor) -> None:
+        labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
+        sums[layer].add_(q / labels.sqrt())
+
+    _visit_shifts(base, pieces, layers, visit, draws=draws, progress=progress)
+    return {layer: own.moment() for layer, own in sums.items()}
+
+
+def _mean_gradients(
+    base: BaseModel,
+    name: str,
+    texts: Sequence[Encoded],
+    layers: Sequence[int],
+    progress: Progress | None,
+) -> Mapping[int, Tensor]:
+    counted = [text for text in texts if any(text.scored[1:])]
+    if not counted:
+        raise InvalidRequest(f"no {name} text has a token after its first one that counts")
+    sums = {layer: torch.zeros(base.hidden_size) for layer in layers}
+
+    def visit(batch: Batch, layer: int, q: Tensor) -> None:
+        labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
+        sums[layer] += (q / labels).sum(dim=0).cpu()
+
+    _visit_shifts(base, counted, layers, visit, progress=progress)
+    return {layer: own / len(counted) for layer, own in sums.items()}
+
+
+def _visit_shifts(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    layers: Sequence[int],
+    visit: Callable[[Batch, int, Tensor], None],
+    *,
+    draws: Sequence[Tensor] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Hand over ∂/∂c of Σ log p(label) of each text: `visit(batch, layer, [rows, hidden])`."""
+
+    def at_outputs(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
+        # Padding has no gradient, and where a text begins nothing is added.
+        visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
+
+    keys = [MatrixKey(layer, DOWN) for layer in layers]
+    visit_matrices(base, texts, keys, at_outputs, draws=draws, progress=progress)
+
+
+def _pieces(text: Encoded) -> list[Encoded]:
+    """A text in pieces of equal length that have something to predict; the rest is left out."""
+    cuts = range(0, len(text) - PIECE_TOKENS + 1, PIECE_TOKENS)
+    pieces = [
+        Encoded(text.ids[cut : cut + PIECE_TOKENS], text.scored[cut : cut + PIECE_TOKENS], 0)
+        for cut in cuts
+    ]
+    return [piece for piece in pieces if any(piece.scored[1:])]
+
+
+def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """Progress of a part of the work as progress of all of it."""
+    if progress is None:
+        return None
+    return lambda done: progress(start + (end - start) * done)
