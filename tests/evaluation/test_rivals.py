@@ -81,6 +81,16 @@ def test_there_are_three_wordings_and_none_shows_what_scorers_learn_from() -> No
     assert not any(text in shown for text in others)
 
 
+def test_wordings_put_the_question_of_the_behaviour_where_it_has_one() -> None:
+    made = behavior(40, question="Is this text cruel?")
+    fit = split_behavior(made, seed=0).fit
+    told, _, labelled = prompt_wordings(made, fit)
+    assert told.endswith("Is this text cruel? The answer must be no.")
+    assert f"Is this text cruel? Yes: {text_of(fit.undesired[0])}" in labelled
+    assert f"Is this text cruel? No: {text_of(fit.desired[0])}" in labelled
+    assert labelled.endswith("Is this text cruel? No:")
+
+
 def test_wordings_do_without_a_description_and_stay_short() -> None:
     made = behavior(40)
     texts = [TextItem(text=text_of(item) + " and so on" * 100) for item in made.desired]

@@ -55,7 +55,8 @@ def ablation_terms(base: BaseModel, direction: Tensor) -> list[Term]:
 def prompt_wordings(behavior: Behavior, fit: Sides) -> tuple[str, str, str]:
     """Three fixed ways to ask for the desired side, to put before a prompt.
 
-    What somebody would try who edits no weights: tell what is wanted, show it, contrast it.
+    What somebody would try who edits no weights: tell what is wanted, show it, and show both sides
+    by their names, of which the last is that of what is to come.
 
     Args:
         fit: the texts that an edit is fitted on, which the examples are taken from.
@@ -63,11 +64,14 @@ def prompt_wordings(behavior: Behavior, fit: Sides) -> tuple[str, str, str]:
     desired, undesired = _examples(fit.desired, 3), _examples(fit.undesired, 2)
     told = shorten(behavior.description, DESCRIPTION_CHARACTERS, placeholder="")
     told = told or f"Write like this: {desired[0]}"
-    contrast = [f"Good: {text}" for text in desired[:2]] + [f"Bad: {text}" for text in undesired]
+    question = behavior.question
+    asked = f"{question} The answer must be no." if question else "Write in the desired way only."
+    good, bad = (f"{question} No:", f"{question} Yes:") if question else ("Good:", "Bad:")
+    labelled = [(bad, undesired[0]), (good, desired[0]), (bad, undesired[1]), (good, desired[1])]
     return (
-        f"{told}\nWrite in the desired way only.",
+        f"{told}\n{asked}",
         "\n\n".join(desired),
-        "\n".join([*contrast, "Write only in the good way."]),
+        "\n".join([*(f"{label} {text}" for label, text in labelled), good]),
     )
 
 
