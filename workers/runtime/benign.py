@@ -14,7 +14,7 @@ from torch import Tensor
 from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
 from workers.runtime.extract import Progress
-from workers.runtime.gradients import gate_keys, visit_gates
+from workers.runtime.gradients import gate_keys, visit_matrices
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.curvature import Curvature
@@ -68,7 +68,7 @@ def benign_statistics(
         inputs.add_(x[:, :-1][matters])
         outputs.add_(g[:, :-1][matters])
 
-    visit_gates(base, texts, keys, visit, draws=draws, progress=progress)
+    visit_matrices(base, texts, keys, visit, draws=draws, progress=progress)
     return {
         key: Curvature(inputs.moment(), outputs.moment()) for key, (inputs, outputs) in sums.items()
     }
