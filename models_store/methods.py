@@ -95,14 +95,14 @@ class Natural(_Method):
 
 
 class NaturalBias(_Method):
-    """Natural gradient of a shift of the residual stream, written into `down_proj` of most layers.
+    """Natural gradient of a shift of the residual stream, written into `down_proj` of many layers.
 
     Needs backward passes as `natural` does, and writes as `bias` does. Scaled as `bias` is.
     """
 
     type: Literal["natural_bias"] = "natural_bias"
     layers: Layers | None = None
-    """Layers to write into; by default all but the first eighth and the last."""
+    """Layers to write into; by default every second one after the first eighth."""
     damping: Annotated[float, Field(gt=0, le=100)] = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.01

@@ -57,15 +57,15 @@ class Part:
 _MIDDLE = (0.48, 0.58, 0.68)
 
 AUTO: tuple[tuple[Part, ...], ...] = (
-    (Part("bias", depths=_MIDDLE),),
+    (Part("natural_bias"),),
     (Part("bias", band=(0.4, 0.67)),),
+    (Part("natural_bias", band=(0.4, 0.67)),),
+    (Part("bias", depths=_MIDDLE),),
+    (Part("natural", share=0.5), Part("natural_bias")),
     (Part("natural", share=0.5), Part("bias", depths=(0.58,))),
     (Part("natural"),),
-    (Part("bias", depths=(0.4, 0.5, 0.6)),),
     (Part("bias", depths=(0.55, 0.65, 0.75)),),
-    (Part("natural", share=0.25), Part("bias", depths=_MIDDLE)),
     (Part("attribution"),),
-    (Part("bias", depths=(0.58,)),),
     (Part("model_surgery"),),
 )
 """Each row is an edit of one method or of two."""

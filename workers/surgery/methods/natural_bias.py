@@ -31,6 +31,8 @@ from workers.surgery.terms import Term, make_term
 
 FROM_DEPTH = 0.13
 """Where to begin writing by default, as a share of the depth; the first layers only add damage."""
+EVERY = 2
+"""Neighbours want nearly the same shift: every second layer does as much as all of them."""
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
 
@@ -56,8 +58,8 @@ class NaturalBiasFit:
 
 
 def default_layers(layers: int) -> tuple[int, ...]:
-    """Where to write in a model with so many layers: all but the first ones and the last."""
-    return tuple(range(int(FROM_DEPTH * layers) + 1, layers - 1)) or (layers - 1,)
+    """Where to write in a model with so many layers: every second one but the first and the last."""
+    return tuple(range(int(FROM_DEPTH * layers) + 1, layers - 1, EVERY)) or (layers - 1,)
 
 
 def fit_natural_bias(
