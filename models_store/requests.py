@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from models_store.behaviors import MAX_PRESERVED, Behavior
 from models_store.ids import SUFFIX_PATTERN
 from models_store.items import Item
-from models_store.methods import Bias, Effort, Limits, Method
+from models_store.methods import Auto, Effort, Limits, Method
 from models_store.records import ExportFormat
 
 MAX_METADATA = 16
@@ -38,7 +38,7 @@ class EditBody(_Body):
         Discriminator(_named_or_in_place),
     ] = Field(examples=["negativity"])
     """What to change: a preset's name, an uploaded behaviour's id, or the texts themselves."""
-    method: Method = Bias()
+    method: Method = Auto()
     limits: Limits = Limits()
     effort: Effort = "standard"
     """How much is tried and measured: minutes, ten minutes, or as long as it takes."""

@@ -24,7 +24,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
     created_at = edit.pop("created_at")
     assert abs(created_at - time.time()) < 60
     method = edit.pop("method")
-    assert method["type"] == "bias"
+    assert method["type"] == "auto"
     assert edit == {
         "id": edit["id"],
         "object": "edit",
@@ -42,7 +42,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
         "limits": {
             "max_kl": 0.1,
             "max_perplexity_ratio": 1.12,
-            "max_domain": 0.25,
+            "max_domain": 0.3,
             "max_fluency": 0.25,
         },
         "effort": "standard",
