@@ -140,14 +140,20 @@ def test_the_same_search_finds_the_same_edit_in_what_is_remembered(
     _, again = taught.edit(**mood())
     report = Report.model_validate_json(taught.file(again, "report"))
     assert searched.report.cost.cached == ()
-    assert report.cost.cached == ("first tokens", "curvature", "generations")
+    assert report.cost.cached == (
+        "first tokens",
+        "shift curvature",
+        "curvature",
+        "generations",
+    )
     assert report.provenance.terms_sha256 == searched.report.provenance.terms_sha256
     assert report.effects == searched.report.effects
 
 
 def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
-    taught: Bench,
+    taught: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
     rng = random.Random(5)
     # Both sides are alike, so there is nothing to find.
     texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]

@@ -10,7 +10,14 @@ import torch
 
 from models_store.architectures import DOWN, GATE, MatrixKey
 from models_store.errors import InvalidRequest
-from models_store.methods import Attribution, Bias, FixedMethod, ModelSurgery, Natural
+from models_store.methods import (
+    Attribution,
+    Bias,
+    FixedMethod,
+    ModelSurgery,
+    Natural,
+    NaturalBias,
+)
 from models_store.objects import open_store
 from models_store.settings import Settings
 from tests.evaluation.texts import behavior
@@ -179,10 +186,10 @@ def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) 
 def test_the_table_names_layers_of_any_depth() -> None:
     labels = [recipe.label for recipe in recipes(30, 100)]
     assert len(labels) == len(AUTO) == len(set(labels))
-    assert labels[0] == "bias, layers 14, 17, 20"
+    assert labels[0] == "natural_bias"
+    assert "bias, layers 14, 17, 20" in labels
     for depth in (1, 2, 6, 18, 80):
         for recipe in recipes(depth, 100):
             for method in recipe.methods:
-                if isinstance(method, Bias):
-                    assert method.layers is not None
+                if isinstance(method, Bias | NaturalBias) and method.layers is not None:
                     assert all(0 <= layer < depth for layer in method.layers)
