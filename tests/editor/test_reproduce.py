@@ -82,3 +82,22 @@ def test_a_deleted_original_leaves_nothing_to_compare_with(
     bench.store.work.delete("edit", "default", task.request.settings.reproduces or "")
 
     assert earlier_report(task) is None
+
+
+@pytest.mark.slow
+def test_an_edit_made_again_here_is_the_same_to_the_bit(
+    bench: Bench, body: Callable[..., dict[str, Any]]
+) -> None:
+    first, outcome = bench.edit(**body(effort="quick"))
+    made = Report.model_validate_json(bench.file(outcome, "report"))
+    sender = Sender("default", Actor())
+    again = bench.store.submission.reproduce(sender, first).work
+    repeat = bench.do(Place("edit", "default", again.id))
+    report = Report.model_validate_json(bench.file(repeat, "report"))
+
+    assert bench.file(repeat, "delta") == bench.file(outcome, "delta")
+    found = report.reproduction
+    assert found is not None
+    assert (found.edit_id, found.bit_equal, found.environment) == (first, True, ())
+    assert found.outside == ()
+    assert report.effects == made.effects

@@ -13,14 +13,23 @@ from dataclasses import dataclass
 
 from models_store.architectures import DOWN
 from models_store.estimates import EstimatedSeconds
-from models_store.methods import Attribution, Auto, Bias, Effort, Method, ModelSurgery, Natural
+from models_store.methods import (
+    Attribution,
+    Auto,
+    Bias,
+    Effort,
+    Method,
+    ModelSurgery,
+    Natural,
+    NaturalBias,
+)
 from models_store.report import ControlKind
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, READ, expected_seconds
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
-from workers.surgery.methods import bias
+from workers.surgery.methods import bias, natural_bias
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ _MEASUREMENTS = 4
 """Of the KL in a calibration, the base itself among them."""
 _SOLVE_SECONDS = 5.0
 _LOAD_SECONDS = 2.0
+_GRADIENTS = (Natural, NaturalBias, Attribution, Auto)
+"""Methods that need backward passes."""
 _PROCESS_BYTES = 550e6
 """Python with torch, transformers and scikit-learn, before a model is loaded."""
 _HEAD_BLOCKS = 6
@@ -94,7 +105,7 @@ def seconds(
         tokens_per_text: mean of the behaviour's texts as they are read.
     """
     fit = _LOAD_SECONDS + _fit_tokens(context, method, tokens_per_text) / speed.read
-    if isinstance(method, Natural | Attribution | Auto):
+    if isinstance(method, _GRADIENTS):
         fit += _SOLVE_SECONDS
     search = _search(context, effort, speed) if isinstance(method, Auto) else 0.0
     # The sum of the plan is for a model of these two speeds.
@@ -112,13 +123,13 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
     """Tokens that fitting reads, counted in tokens of a plain forward pass."""
     fit = tokens_per_text * len(context.splits.fit)
     total = fit + tokens_per_text * len(context.splits.heldout)
-    if isinstance(method, Bias | Auto):
+    if isinstance(method, Bias | NaturalBias | Auto):
         total += _STATISTICS * fit + _FIRST_TOKENS
     if isinstance(method, Attribution | Auto):
         total += _STATISTICS * fit
-    if isinstance(method, Natural | Attribution | Auto):
+    if isinstance(method, _GRADIENTS):
         total += _BACKWARD * (fit + _BENIGN_TOKENS)
-    if isinstance(method, Bias | Natural | Attribution) and method.scale is None:
+    if not isinstance(method, ModelSurgery | Auto) and method.scale is None:
         texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
         total += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
     return total
@@ -155,9 +166,9 @@ def delta_bytes(base: BaseModel, method: Method) -> int:
     hidden, gates = base.hidden_size, _gate_rows(base)
     match method:
         case Auto():
-            return delta_bytes(base, Natural()) + delta_bytes(base, Bias())
-        case Bias():
-            terms = len(method.layers or bias.default_layers(base.layers))
+            return delta_bytes(base, Natural()) + delta_bytes(base, NaturalBias())
+        case Bias() | NaturalBias():
+            terms = len(_written(base, method))
             numbers: float = terms * (4 * _width(base) + 8 * hidden)
         case ModelSurgery():
             terms = len(gates)
@@ -183,17 +194,25 @@ def memory_bytes(base: BaseModel, method: Method) -> int:
     weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
     blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
     total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
-    if isinstance(method, Bias | Auto):
-        # A search writes into the middle of the model only.
-        middle = base.layers / 2
-        layers = middle if isinstance(method, Auto) else len(method.layers or bias.DEPTHS)
-        total += 2 * 4.0 * layers * _width(base) ** 2
-    if isinstance(method, Natural | Attribution | Auto):
-        hidden, rows, item = base.hidden_size, _gate_rows(base), base.dtype.itemsize
+    hidden, rows, item = base.hidden_size, _gate_rows(base), base.dtype.itemsize
+    if isinstance(method, Bias | NaturalBias | Auto):
+        # A search writes into about as many layers as this method.
+        layers = _written(base, NaturalBias() if isinstance(method, Auto) else method)
+        total += 2 * 4.0 * len(layers) * _width(base) ** 2
+    if isinstance(method, _GRADIENTS):
         total += base.batch_tokens * base.layers * item * (10 * hidden + 4 * max(rows))
         total += base.batch_tokens * base.vocabulary * (item + 2 * 4)
+    if isinstance(method, Natural | Attribution | Auto):
         total += sum(4.0 * hidden * own + _curvature(hidden) + _curvature(own) for own in rows)
+    if isinstance(method, NaturalBias | Auto):
+        total += base.layers * _curvature(hidden)
     return int(total)
+
+
+def _written(base: BaseModel, method: Bias | NaturalBias) -> Sequence[int]:
+    """Layers whose `down_proj` is written into."""
+    default = bias if isinstance(method, Bias) else natural_bias
+    return method.layers or default.default_layers(base.layers)
 
 
 def _curvature(size: int) -> float:
