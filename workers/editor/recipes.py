@@ -13,7 +13,6 @@ from models_store.methods import (
     Attribution,
     Bias,
     FixedMethod,
-    ModelSurgery,
     Natural,
     NaturalBias,
 )
@@ -24,7 +23,7 @@ from workers.editor.candidates import describe
 class Part:
     """A method and where it writes."""
 
-    method: Literal["bias", "natural_bias", "natural", "attribution", "model_surgery"]
+    method: Literal["bias", "natural_bias", "natural", "attribution"]
     depths: tuple[float, ...] = ()
     """Of single layers."""
     band: tuple[float, float] | None = None
@@ -44,8 +43,6 @@ class Part:
                 return Natural(layers=written, max_tokens=max_tokens)
             case "attribution":
                 return Attribution(max_tokens=max_tokens)
-            case "model_surgery":
-                return ModelSurgery(max_tokens=max_tokens)
 
     def _layers(self, layers: int) -> tuple[int, ...] | None:
         if self.band is not None:
@@ -61,12 +58,12 @@ AUTO: tuple[tuple[Part, ...], ...] = (
     (Part("bias", band=(0.4, 0.67)),),
     (Part("natural_bias", band=(0.4, 0.67)),),
     (Part("bias", depths=_MIDDLE),),
+    (Part("natural", share=0.1), Part("natural_bias")),
+    (Part("natural", share=0.25), Part("natural_bias")),
     (Part("natural", share=0.5), Part("natural_bias")),
     (Part("natural", share=0.5), Part("bias", depths=(0.58,))),
     (Part("natural"),),
-    (Part("bias", depths=(0.55, 0.65, 0.75)),),
     (Part("attribution"),),
-    (Part("model_surgery"),),
 )
 """Each row is an edit of one method or of two."""
 
