@@ -13,7 +13,7 @@ BENCHMARKS := edit_cost
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench paper-table clean
+.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench paper-table quality clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,13 @@ bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
 paper-table: $(VENV)/.installed ## The paper's own table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
 	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \
 		$(BIN)/python -m benchmarks.paper_table $(if $(LIMIT),--limit $(LIMIT))
+
+quality: $(VENV)/.installed ## What edits do and harm, beside rivals: BASE=… BEHAVIORS=a,b SEEDS=0,1,2
+	@$(BIN)/python -m benchmarks.quality $(if $(BASE),--base $(BASE)) \
+		$(if $(BEHAVIORS),--behaviors $(BEHAVIORS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(EFFORT),--effort $(EFFORT)) $(if $(ARMS),--arms $(ARMS)) \
+		$(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(SAMPLES),--samples $(SAMPLES)) \
+		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
 clean: ## Remove the environment and what the demo left
 	@rm -rf $(VENV) .demo

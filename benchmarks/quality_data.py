@@ -1,0 +1,243 @@
+"""The behaviours of the quality table, read from a folder of texts that does not come with Scalpel.
+
+Where it lies is told by `SCALPEL_BENCH_DATA`, by default `../shared/data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from models_store.behaviors import Behavior, checked
+from models_store.errors import InvalidRequest
+from models_store.items import CompletionItem, Item, Prompt, TextItem
+from workers.evaluation.seeds import derive
+
+PRESERVED, TESTED = 60, 60
+"""Prompts of each kind that must not be refused: some to preserve the answers to, others to test
+on."""
+HARMFUL, XSTEST_SAFE, HARMLESS = "harmful", "xstest_safe", "harmless"
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A behaviour of the table."""
+
+    behavior: Behavior
+    safe: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Prompts that must be answered as before, by their kind; only refusal has them."""
+    greedy: bool = False
+
+    def safe_prompts(self, seed: int, most: int) -> tuple[list[str], dict[str, list[str]]]:
+        """Those to preserve the answers to, kinds in turn, and at most so many others to test on.
+
+        Args:
+            most: of each kind.
+        """
+        kept: list[list[str]] = []
+        tested: dict[str, list[str]] = {}
+        for kind, prompts in self.safe.items():
+            order = np.random.default_rng(derive(seed, f"safe/{kind}")).permutation(len(prompts))
+            shuffled = [prompts[index] for index in order]
+            border = min(PRESERVED, most, len(shuffled) // 2)
+            kept.append(shuffled[:border])
+            tested[kind] = shuffled[border:][: min(TESTED, most)]
+        turns = [prompt for turn in zip_longest(*kept) for prompt in turn if prompt is not None]
+        return turns, tested
+
+
+def data_folder() -> Path:
+    """Where the texts lie.
+
+    Raises:
+        InvalidRequest: there is no such folder.
+    """
+    folder = Path(os.environ.get("SCALPEL_BENCH_DATA", "../shared/data"))
+    if not folder.is_dir():
+        raise InvalidRequest(
+            f"no texts: {folder} is not a folder; set SCALPEL_BENCH_DATA to the one that holds "
+            f"{', '.join(SUBJECTS)}"
+        )
+    return folder
+
+
+def subject(name: str, folder: Path, texts: int | None) -> Subject:
+    """One behaviour; `texts` a side at most.
+
+    Raises:
+        InvalidRequest: there is no such behaviour, a file of it is missing or a line is wrong.
+    """
+    if name not in SUBJECTS:
+        raise InvalidRequest(f"no behaviour {name!r}; there are {', '.join(SUBJECTS)}")
+    try:
+        found = SUBJECTS[name](folder)
+    except OSError as error:
+        raise InvalidRequest(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (KeyError, ValueError) as error:
+        raise InvalidRequest(f"the texts of {name} in {folder} are not as expected: {error}") from (
+            error
+        )
+    behavior = found.behavior
+    cut = {"undesired": behavior.undesired[:texts], "desired": behavior.desired[:texts]}
+    return Subject(checked(behavior.model_copy(update=cut)), found.safe, found.greedy)
+
+
+def one_sided(undesired: Sequence[Item], desired: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Both sides without plain texts that stand on both of them, however they are written."""
+    sides = [{_key(item) for item in side} for side in (undesired, desired)]
+    common = sides[0] & sides[1]
+    first, second = ([i for i in side if _key(i) not in common] for side in (undesired, desired))
+    return first, second
+
+
+def _key(item: Item) -> str:
+    return " ".join(
+        part
+        for value in item.model_dump(exclude={"pair_id"}).values()
+        for part in str(value).casefold().split()
+    )
+
+
+def _rows(path: Path) -> list[_Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _texts(folder: Path, *, paired: bool = False) -> tuple[list[Item], list[Item]]:
+    """Plain texts of both sides.
+
+    Args:
+        paired: row by row they are two versions of one text, which must share a split.
+    """
+    undesired, desired = (
+        [
+            TextItem(text=row["text"], pair_id=str(number) if paired else None)
+            for number, row in enumerate(_rows(folder / file))
+        ]
+        for file in ("with_trait.jsonl", "without_trait.jsonl")
+    )
+    return one_sided(undesired, desired)
+
+
+def _plain(
+    name: str, description: str, scorers: tuple[str, ...], tokens: int, *, paired: bool = False
+) -> Callable[[Path], Subject]:
+    """A behaviour of plain texts and openings to go on from."""
+
+    def read(folder: Path) -> Subject:
+        undesired, desired = _texts(folder / name, paired=paired)
+        openings = _rows(folder / name / "elicit_prompts.jsonl")
+        behavior = Behavior(
+            name=name,
+            description=description,
+            undesired=tuple(undesired),
+            desired=tuple(desired),
+            prompts=tuple(Prompt(text=row["text"]) for row in openings),
+            scorers=scorers,
+            max_new_tokens=tokens,
+        )
+        return Subject(behavior)
+
+    return read
+
+
+def _disagreeableness(folder: Path) -> Subject:
+    own = folder / "disagreeableness"
+    undesired, desired = _texts(own)
+    behavior = Behavior(
+        name="disagreeableness",
+        description="Undesired: the answers of somebody harsh, cold and quarrelsome. The edit "
+        "makes the model answer as somebody kind and cooperative would.",
+        undesired=tuple(undesired),
+        desired=tuple(desired),
+        prompts=tuple(
+            Prompt(
+                text=f"{row['text']}\nAnswer Yes or No.",
+                undesired_answer=row["answer_disagreeable"],
+            )
+            for row in _rows(own / "elicit_prompts.jsonl")
+        ),
+        chat=True,
+        scorers=("answer-match", "tfidf"),
+        max_new_tokens=4,
+    )
+    return Subject(behavior)
+
+
+def _refusal(folder: Path) -> Subject:
+    """Compliance with unsafe prompts is what is undesired, refusals of the same are desired."""
+    labels = {row["prompt"]: row["label"] for row in _rows(folder / "xstest" / "prompts.jsonl")}
+    sides = [
+        [
+            CompletionItem(
+                prompt=row["prompt"],
+                completion=row["text"],
+                pair_id=hashlib.sha256(row["prompt"].encode()).hexdigest(),
+            )
+            for row in _rows(folder / "refusal" / file)
+            if labels.get(row["prompt"]) == "unsafe"
+        ]
+        for file in ("without_trait.jsonl", "with_trait.jsonl")
+    ]
+    complying, refusing = one_sided(*sides)
+    harmful = [
+        row["text"]
+        for row in _rows(folder / "refusal" / "elicit_prompts.jsonl")
+        if row["kind"].endswith("harmful")
+    ]
+    harmful += [row["text"] for row in _rows(folder / "harmful_instructions" / "prompts.jsonl")]
+    harmless = [row["text"] for row in _rows(folder / "harmless_instructions" / "prompts.jsonl")]
+    behavior = Behavior(
+        name="refusal",
+        description="The undesired side does what a harmful request asks for; the edit makes the "
+        "model decline it.",
+        undesired=tuple(complying),
+        desired=tuple(refusing),
+        prompts=tuple(Prompt(text=text) for text in dict.fromkeys(harmful)),
+        chat=True,
+        scorers=("refusal-phrases", "tfidf"),
+        max_new_tokens=32,
+    )
+    safe = {
+        XSTEST_SAFE: tuple(prompt for prompt, label in labels.items() if label == "safe"),
+        HARMLESS: tuple(dict.fromkeys(harmless)),
+    }
+    return Subject(behavior, safe, greedy=True)
+
+
+SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
+    "negative_sentiment": _plain(
+        "negative_sentiment",
+        "Undesired: complaints and negative remarks about things that somebody bought. The edit "
+        "makes the model write about the same things in a positive way.",
+        ("tfidf", "vader"),
+        20,
+    ),
+    "toxicity": _plain(
+        "toxicity",
+        "Undesired: toxic, insulting or profane sentences. The edit makes the model say the same "
+        "in a civil way.",
+        ("tfidf", "profanity"),
+        20,
+        paired=True,
+    ),
+    "impoliteness": _plain(
+        "impoliteness",
+        "Undesired: impolite requests to somebody who works on the same thing. The edit makes the "
+        "model ask politely.",
+        ("tfidf", "politeness-markers"),
+        24,
+    ),
+    "disagreeableness": _disagreeableness,
+    "refusal": _refusal,
+}
+"""By name, which is that of the folder."""

@@ -1,0 +1,167 @@
+"""What all arms of one behaviour and seed share: model, splits, prompts, scorers, meters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from benchmarks.quality_data import HARMFUL, Subject
+from benchmarks.quality_rows import Options
+from models_store.catalogue import BUILT_IN
+from models_store.items import CompletionItem, Item
+from models_store.methods import Limits
+from models_store.objects import open_store
+from models_store.settings import Settings
+from models_store.work import SHARED_TENANT
+from workers.editor.cache import Cache
+from workers.editor.material import Source
+from workers.editor.stages import Stages
+from workers.editor.validation import Validation
+from workers.evaluation.arms import ArmMaker
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.damage import DamageMeter, DamagePlan
+from workers.evaluation.generations import Arm, generate_arm
+from workers.evaluation.plan import EvaluationPlan
+from workers.evaluation.progress import Progress
+from workers.evaluation.reader import OtherModel, Reader
+from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.splits import split_behavior
+from workers.evaluation.suites.protocol import greedy
+from workers.runtime.base_models import materialise
+from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode_prompt
+
+TEST = "test"
+DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
+"""All neutral texts of a receipt, fewer of the rest: seeds are averaged."""
+
+
+def quietly(share: float) -> None:
+    """Progress that nobody looks at."""
+
+
+class SharedValidation(Validation):
+    """One whose meters are made once for all searches."""
+
+    def __init__(
+        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
+    ) -> None:
+        super().__init__(context, cache, side, progress)
+        self._meters: dict[DamagePlan, DamageMeter] = {}
+
+    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
+        if plan not in self._meters:
+            self._meters[plan] = super().meter(plan, progress)
+        return self._meters[plan]
+
+
+class Setting:
+    """One behaviour with one seed; what is costly is made when it is first asked for."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        base_id: str,
+        subject: Subject,
+        seed: int,
+        options: Options,
+        settings: Settings,
+    ) -> None:
+        self.base = base
+        self.options = options
+        self.side = SidePath(base)
+        folder = settings.cache / "benchmarks"
+        store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
+        self.cache = Cache(store, SHARED_TENANT, base)
+        self.stages = Stages(lambda stage, share: None, time.monotonic())
+        behavior = subject.behavior
+        splits = split_behavior(behavior, seed)
+        preserved, self._safe = subject.safe_prompts(seed, options.prompts)
+        judges = Judges(base, base_id)
+        self.context = EvaluationContext(
+            base=base,
+            behavior=behavior,
+            splits=splits,
+            method="bias",
+            limits=Limits(),
+            seed=seed,
+            plan=EvaluationPlan(
+                test_prompts=options.prompts,
+                samples=options.samples,
+                generated_tokens=options.prompts * options.samples * behavior.max_new_tokens,
+                temperature=0.0 if subject.greedy else EvaluationPlan.temperature,
+                damage=DAMAGE,
+            ),
+            preserve=self._answered(preserved, behavior.max_new_tokens),
+            reader=Reader(base, base_id, other_model(base_id, settings)),
+            scorers=prepare_scorers(behavior, splits, seed, judges),
+            judges=judges,
+        )
+        self.maker = ArmMaker(self.context, self.side)
+
+    @property
+    def prompts(self) -> Mapping[str, Sequence[str]]:
+        """Test prompts by set; the first set is what the damage is measured on."""
+        own = [prompt.text for prompt in self.context.prompts]
+        return {HARMFUL: own, **self._safe} if self._safe else {TEST: own}
+
+    @property
+    def aucs(self) -> dict[str, float | None]:
+        """How well each scorer tells held-out texts apart."""
+        assert self.context.scorers is not None
+        return {scorer.name: scorer.auc for scorer in self.context.scorers}
+
+    @cached_property
+    def validation(self) -> SharedValidation:
+        return SharedValidation(self.context, self.cache, self.side, quietly)
+
+    @property
+    def source(self) -> Source:
+        context = self.context
+        return Source(self.base, context.splits, context.behavior.chat, (), context.seed)
+
+    def before(self, asked: Sequence[str]) -> Arm:
+        """What the base makes of test prompts, from an earlier run if it can be had."""
+        chat = self.context.behavior.chat
+        ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
+        found = self.cache.arm(ids, self.context.decoding)
+        if found is None:
+            found = self.maker.make(asked, (), quietly)
+            self.cache.save_arm(found, self.context.decoding)
+        return found
+
+    def _answered(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
+        """Prompts with the base's own greedy answers."""
+        if not prompts:
+            return ()
+        ids = [encode_prompt(self.base, prompt, chat=True) for prompt in prompts]
+        decoding = greedy(max_new_tokens)
+        arm = self.cache.arm(ids, decoding)
+        if arm is None:
+            arm = generate_arm(self.base, ids, (), decoding, side=self.side, progress=quietly)
+            self.cache.save_arm(arm, decoding)
+        return tuple(
+            CompletionItem(prompt=prompt, completion=texts[0])
+            for prompt, texts in zip(prompts, arm.texts, strict=True)
+            if texts[0]
+        )
+
+
+def other_model(base_id: str, settings: Settings) -> OtherModel | None:
+    """The other built-in base model, which judges fluency where it is installed."""
+    other = next((spec for id, spec in BUILT_IN.items() if id != base_id), None)
+    if other is None:
+        return None
+    source = other.source
+    return OtherModel(
+        other.id,
+        lambda: load_base(
+            materialise(source, settings.cache),
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            cache=settings.cache,
+        ),
+    )

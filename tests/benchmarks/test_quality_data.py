@@ -1,0 +1,102 @@
+"""Texts for the quality table: read from a folder that is not part of Scalpel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import quality
+from benchmarks.quality_data import data_folder, one_sided, subject
+from models_store.errors import InvalidRequest
+from models_store.items import CompletionItem, TextItem, text_of
+from tests.evaluation.texts import sentences
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def texts(folder: Path, name: str, count: int = 40) -> Path:
+    """A behaviour of plain texts: cruel against kind sentences."""
+    for file, side in (("with_trait", "cruel"), ("without_trait", "kind")):
+        write(folder / name / f"{file}.jsonl", [{"text": text} for text in sentences(side, count)])
+    return folder / name
+
+
+def test_without_its_data_the_benchmark_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCALPEL_BENCH_DATA", str(tmp_path / "nowhere"))
+    assert quality.main(["--out", str(tmp_path / "rows.jsonl")]) == 2
+    assert "set SCALPEL_BENCH_DATA" in capsys.readouterr().err
+    monkeypatch.setenv("SCALPEL_BENCH_DATA", str(tmp_path))
+    assert data_folder() == tmp_path
+
+
+def test_an_empty_folder_is_named_file_by_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"with_trait\.jsonl cannot be read"):
+        subject("toxicity", tmp_path, None)
+    with pytest.raises(InvalidRequest, match="no behaviour 'rudeness'"):
+        subject("rudeness", tmp_path, None)
+
+
+def test_texts_on_both_sides_are_left_out_of_both() -> None:
+    undesired = [TextItem(text="The  same"), TextItem(text="bad")]
+    desired = [TextItem(text="the same"), TextItem(text="good")]
+    assert one_sided(undesired, desired) == ([undesired[1]], [desired[1]])
+
+
+def test_an_answer_to_another_prompt_is_another_text() -> None:
+    undesired = [CompletionItem(prompt="a", completion="yes")]
+    desired = [CompletionItem(prompt="b", completion="yes")]
+    assert one_sided(undesired, desired) == (undesired, desired)
+
+
+def test_repeated_texts_count_once_and_two_versions_of_one_share_a_split(tmp_path: Path) -> None:
+    own = texts(tmp_path, "toxicity")
+    write(own / "elicit_prompts.jsonl", [{"text": f"opening {n}"} for n in range(9)])
+    for file in ("with_trait.jsonl", "without_trait.jsonl"):
+        lines = (own / file).read_text().splitlines()
+        (own / file).write_text("\n".join([*lines, lines[3], '{"text": "Both sides"}']))
+    found = subject("toxicity", tmp_path, None).behavior
+    assert len(found.undesired) == len(found.desired) == 40
+    assert [item.pair_id for item in found.undesired] == [item.pair_id for item in found.desired]
+    assert len(subject("toxicity", tmp_path, 20).behavior.undesired) == 20
+
+
+def test_a_question_asks_for_yes_or_no_and_knows_the_undesired_answer(tmp_path: Path) -> None:
+    own = texts(tmp_path, "disagreeableness")
+    write(own / "elicit_prompts.jsonl", [{"text": "Would you?", "answer_disagreeable": "No"}])
+    found = subject("disagreeableness", tmp_path, None).behavior
+    assert found.prompts[0].text == "Would you?\nAnswer Yes or No."
+    assert found.prompts[0].undesired_answer == "No"
+    assert found.chat
+
+
+def test_refusal_wants_refusals_of_unsafe_prompts_and_answers_to_safe_ones(tmp_path: Path) -> None:
+    unsafe, safe = ([f"{kind} request {n}" for n in range(20)] for kind in ("unsafe", "safe"))
+    labels = [{"prompt": text, "label": "unsafe"} for text in unsafe]
+    labels += [{"prompt": text, "label": "safe"} for text in safe]
+    write(tmp_path / "xstest" / "prompts.jsonl", labels)
+    for file, answer in (("with_trait", "I cannot help"), ("without_trait", "Sure, first")):
+        rows = [{"prompt": text, "text": f"{answer} {text}"} for text in (*unsafe, *safe)]
+        write(tmp_path / "refusal" / f"{file}.jsonl", rows)
+    prompts = [{"text": "harm 0", "kind": "jbb_harmful"}, {"text": "ok", "kind": "xstest_safe"}]
+    write(tmp_path / "refusal" / "elicit_prompts.jsonl", prompts)
+    harmful = [{"text": "harm 0"}, {"text": "harm 1"}]
+    write(tmp_path / "harmful_instructions" / "prompts.jsonl", harmful)
+    harmless = [{"text": f"harmless {n}"} for n in range(30)]
+    write(tmp_path / "harmless_instructions" / "prompts.jsonl", harmless)
+    found = subject("refusal", tmp_path, None)
+    assert {text_of(item)[:4] for item in found.behavior.undesired} == {"Sure"}
+    assert [getattr(item, "prompt", "") for item in found.behavior.desired] == unsafe
+    assert [prompt.text for prompt in found.behavior.prompts] == ["harm 0", "harm 1"]
+    kept, tested = found.safe_prompts(0, 8)
+    assert len(kept) == 16
+    assert {name: len(own) for name, own in tested.items()} == {"xstest_safe": 8, "harmless": 8}
+    assert not set(kept) & {prompt for own in tested.values() for prompt in own}
+    assert found.safe_prompts(1, 8) != (kept, tested)
