@@ -17,7 +17,8 @@ from models_store.settings import Settings
 from tests.services import RedisServer, redis_server, shared_redis  # noqa: F401 - fixtures
 from workers.editor.patience import patiently
 from workers.editor.progress import ProgressReporter
-from workers.editor.stages import Stages, span
+from workers.editor.stages import Stages
+from workers.evaluation.progress import span
 
 ID = "edit_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 

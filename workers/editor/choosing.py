@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
+from models_store.architectures import DOWN
 from models_store.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
 from workers.editor.making import Prepared
 from workers.editor.points import relative_alpha
@@ -16,8 +17,14 @@ from workers.editor.tuning import calibrated, details_of
 from workers.editor.validation import Trial
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.damage import REPORTED, DamageMeter, DamageTexts
+from workers.evaluation.neutral import encode_neutral
 from workers.evaluation.progress import Progress, span
+from workers.runtime.likelihood import edited
+from workers.runtime.residuals import spread
 from workers.surgery.terms import Term
+
+_SPREAD_TEXTS = 16
+"""Neutral texts of each kind, code among the plain ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +68,17 @@ def scaled_as_asked(
             scale, calibration = found.scale, details_of(found, context.limits)
         details |= {"scale": scale, "calibration": calibration}
     assert scale is not None
+    terms = candidate.at(scale)
     return Chosen(
-        terms=candidate.at(scale),
+        terms=terms,
         method=candidate.method,
         alpha=candidate.alpha,
         relative_alpha=candidate.relative_alpha,
-        details=details,
+        details=details | _spread(context, terms),
     )
 
 
-def chosen_from(trial: Trial) -> Chosen:
+def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
     """The edit that a search came to."""
     candidate = trial.candidate
     alpha = candidate.alpha
@@ -84,8 +92,28 @@ def chosen_from(trial: Trial) -> Chosen:
             "label": candidate.label,
             "scale": trial.scale,
             **candidate.details,
+            **_spread(context, trial.terms),
         },
     )
+
+
+def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, JsonValue]:
+    """How far from constant is what terms of `down_proj` add, on neutral text that nothing was
+    fitted on: `a · h` by layer, 1 where it is perfect. Nothing without such terms."""
+    directions = {term.layer: term.direction for term in terms if term.module == DOWN}
+    if not directions:
+        return {}
+    neutral = encode_neutral(context.base, "reporting", each=_SPREAD_TEXTS)
+    kinds = {"plain": neutral.texts[: neutral.plain], "chat": neutral.texts[neutral.plain :]}
+    found: list[JsonValue] = []
+    with edited(context.base, context.on_top):
+        for kind, texts in kinds.items():
+            if texts:
+                by_layer = spread(context.base, directions, texts)
+                found += [
+                    {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
+                ]
+    return {"spread": found}
 
 
 def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:

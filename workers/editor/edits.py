@@ -127,7 +127,7 @@ class _Edit:
             validation = Validation(self.context, self.cache, side, span(progress, 0.0, 0.05))
             budget = BUDGETS[self.settings.effort]
             found = search(validation, tried, prepared, budget, span(progress, 0.05, 1.0))
-        chosen = chosen_from(found.best)
+            chosen = chosen_from(self.context, found.best)
         with self.stages.stage("evaluate") as progress:
             if found.winner is None:
                 evaluation = untested(validation, found, progress)

@@ -42,11 +42,6 @@ class Stages:
         self._entered_at = now
 
 
-def span(progress: Progress, start: float, end: float) -> Progress:
-    """Progress of a part that takes from `start` to `end` of the whole."""
-    return lambda share: progress(start + (end - start) * share)
-
-
 def peak_memory_bytes() -> int:
     """The most memory that this process has had resident."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
