@@ -26,6 +26,7 @@ from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.steering import steered
 
 REFUSED = "refusal-phrases"
+Measured = tuple[dict[str, Sheet], Harm]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Measure:
         scorers = setting.context.scorers
         assert scorers is not None
         self._leading = scorers[0]
+        self._measured: dict[frozenset[str], Measured] = {}
+        """By edit: what `auto` finds is an edit of its table."""
         if TEST in self._asked:
             self._judges = [_Judge(scorer, scorer.undesired) for scorer in scorers]
         else:
@@ -53,7 +56,7 @@ class Measure:
             plain = suite_scorer(REFUSED, "scorer")
             self._judges = [_Judge(plain, lambda scores: scores >= plain.threshold)]
 
-    def measure(self, made: Made) -> tuple[dict[str, Sheet], Harm]:
+    def measure(self, made: Made) -> Measured:
         """What the scorers say to an arm's text, and the harm that it does.
 
         Raises:
@@ -61,9 +64,13 @@ class Measure:
         """
         if made.arm == BASE:
             return self._sheets(self._before), self._text_harm(self._main(self._before))
+        edit = frozenset(term.digest for term in made.terms)
+        if edit and edit in self._measured:
+            return self._measured[edit]
         with self._within(made):
             after = {name: self._written(made, texts) for name, texts in self._asked.items()}
-        return self._sheets(after), self._harm(made, self._main(after))
+        self._measured[edit] = self._sheets(after), self._harm(made, self._main(after))
+        return self._measured[edit]
 
     def _main(self, arms: dict[str, Arm]) -> Arm:
         """Of the prompts that damage is measured on."""

@@ -150,10 +150,10 @@ class Setting:
 
 
 def other_model(base_id: str, settings: Settings) -> OtherModel | None:
-    """The other built-in base model, which judges fluency where it is installed."""
-    other = next((spec for id, spec in BUILT_IN.items() if id != base_id), None)
-    if other is None:
+    """For a built-in base model the other one, which judges fluency where it is installed."""
+    if base_id not in BUILT_IN:
         return None
+    other = next(spec for id, spec in BUILT_IN.items() if id != base_id)
     source = other.source
     return OtherModel(
         other.id,

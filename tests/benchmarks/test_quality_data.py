@@ -27,6 +27,29 @@ def texts(folder: Path, name: str, count: int = 40) -> Path:
     return folder / name
 
 
+def refusal(folder: Path, count: int = 40) -> list[str]:
+    """Both answers to unsafe and safe prompts; the unsafe ones."""
+    unsafe, safe = ([f"{kind} request {n}" for n in range(count)] for kind in ("unsafe", "safe"))
+    labels = [{"prompt": text, "label": "unsafe"} for text in unsafe]
+    labels += [{"prompt": text, "label": "safe"} for text in safe]
+    write(folder / "xstest" / "prompts.jsonl", labels)
+    sides = (("with_trait", "I cannot help", "kind"), ("without_trait", "Sure, here", "cruel"))
+    for file, start, side in sides:
+        answers = sentences(side, 2 * count)
+        rows = [
+            {"prompt": prompt, "text": f"{start} {answer}"}
+            for prompt, answer in zip((*unsafe, *safe), answers, strict=True)
+        ]
+        write(folder / "refusal" / f"{file}.jsonl", rows)
+    prompts = [{"text": "harm 0", "kind": "jbb_harmful"}, {"text": "ok", "kind": "xstest_safe"}]
+    write(folder / "refusal" / "elicit_prompts.jsonl", prompts)
+    harmful, harmless = ([{"text": f"{kind} {n}"} for n in range(12)] for kind in ("harm", "tell"))
+    write(folder / "harmful_instructions" / "prompts.jsonl", harmful)
+    harmless += [{"text": f"tell me {n}"} for n in range(12)]
+    write(folder / "harmless_instructions" / "prompts.jsonl", harmless)
+    return unsafe
+
+
 def test_without_its_data_the_benchmark_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -78,23 +101,12 @@ def test_a_question_asks_for_yes_or_no_and_knows_the_undesired_answer(tmp_path: 
 
 
 def test_refusal_wants_refusals_of_unsafe_prompts_and_answers_to_safe_ones(tmp_path: Path) -> None:
-    unsafe, safe = ([f"{kind} request {n}" for n in range(20)] for kind in ("unsafe", "safe"))
-    labels = [{"prompt": text, "label": "unsafe"} for text in unsafe]
-    labels += [{"prompt": text, "label": "safe"} for text in safe]
-    write(tmp_path / "xstest" / "prompts.jsonl", labels)
-    for file, answer in (("with_trait", "I cannot help"), ("without_trait", "Sure, first")):
-        rows = [{"prompt": text, "text": f"{answer} {text}"} for text in (*unsafe, *safe)]
-        write(tmp_path / "refusal" / f"{file}.jsonl", rows)
-    prompts = [{"text": "harm 0", "kind": "jbb_harmful"}, {"text": "ok", "kind": "xstest_safe"}]
-    write(tmp_path / "refusal" / "elicit_prompts.jsonl", prompts)
-    harmful = [{"text": "harm 0"}, {"text": "harm 1"}]
-    write(tmp_path / "harmful_instructions" / "prompts.jsonl", harmful)
-    harmless = [{"text": f"harmless {n}"} for n in range(30)]
-    write(tmp_path / "harmless_instructions" / "prompts.jsonl", harmless)
+    unsafe = refusal(tmp_path)
     found = subject("refusal", tmp_path, None)
     assert {text_of(item)[:4] for item in found.behavior.undesired} == {"Sure"}
     assert [getattr(item, "prompt", "") for item in found.behavior.desired] == unsafe
-    assert [prompt.text for prompt in found.behavior.prompts] == ["harm 0", "harm 1"]
+    assert [prompt.text for prompt in found.behavior.prompts][:2] == ["harm 0", "harm 1"]
+    assert len(found.behavior.prompts) == 12
     kept, tested = found.safe_prompts(0, 8)
     assert len(kept) == 16
     assert {name: len(own) for name, own in tested.items()} == {"xstest_safe": 8, "harmless": 8}

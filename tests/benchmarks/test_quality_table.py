@@ -50,10 +50,8 @@ def test_every_arm_has_its_rates_its_change_and_its_damage() -> None:
 
 def test_notes_say_what_is_reached_and_what_could_not_be_measured() -> None:
     text = markdown(ROWS)
-    assert (
-        "- To reach: -60 % on both scorers, better than the paper by one at least. By: auto."
-        in (text)
-    )
+    goal = "-60 % on both scorers, better than the paper by one at least"
+    assert f"- To reach: {goal}. By: auto." in text
     assert "- AUC of the scorers on held-out texts: tfidf 0.93." in text
     assert "- auto: bias, layer 7." in text
     assert "- ablation: not measured, no layer can be written into" in text
