@@ -58,7 +58,7 @@ class NaturalBiasFit:
 
 
 def default_layers(layers: int) -> tuple[int, ...]:
-    """Where to write in a model with so many layers: every second one but the first and the last."""
+    """Where to write in a model with so many layers: every second one but the first and last."""
     return tuple(range(int(FROM_DEPTH * layers) + 1, layers - 1, EVERY)) or (layers - 1,)
 
 
