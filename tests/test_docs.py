@@ -10,24 +10,37 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from tokenizers.processors import TemplateProcessing
 
 from app.cli import app as command_line
 from app.error_catalogue import ERRORS
 from app.openapi import openapi_document
 from models_store.api_keys import SCOPES
-from models_store.methods import Bias, ModelSurgery
+from models_store.methods import (
+    Attribution,
+    Auto,
+    Bias,
+    Effort,
+    Limits,
+    ModelSurgery,
+    Natural,
+    NaturalBias,
+)
 from models_store.presets import preset_names
+from models_store.report import ControlKind
 from models_store.scorers import SCORERS
 from models_store.settings import Settings
+from models_store.suites import SUITES
 from tests.pico import SPECIAL, START, pico_tokenizer, save_pico
 from tests.system.service import Service, running_service
-from workers.evaluation.plan import STANDARD
+from workers.editor.recipes import recipes
+from workers.editor.search import BUDGETS
+from workers.evaluation.plan import plan_for
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -84,6 +97,8 @@ def shown(value: Any) -> str:
     """A default as the tables have it."""
     if value is None or value == "":
         return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -149,7 +164,10 @@ def test_the_table_of_settings_is_complete_and_has_their_defaults() -> None:
             assert row[1] == shown(field.default), row[0]
 
 
-@pytest.mark.parametrize("method", [ModelSurgery, Bias])
+METHODS = [ModelSurgery, Bias, Natural, NaturalBias, Attribution, Auto]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_tables_of_methods_have_every_setting_and_its_default(method: type[BaseModel]) -> None:
     kind = method.model_fields["type"].default
     fields = {name: field for name, field in method.model_fields.items() if name != "type"}
@@ -161,14 +179,57 @@ def test_the_tables_of_methods_have_every_setting_and_its_default(method: type[B
             assert float(default) == fields[name].default, name
 
 
-def test_the_plan_of_an_evaluation_is_the_one_in_force() -> None:
-    plan = dataclasses.asdict(STANDARD)
-    rows = table("method.md", "plan")
+def flat(plan: Any) -> dict[str, Any]:
+    """The numbers of a plan, with the names of its parts before those of their fields."""
+    found: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(plan).items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{part}": number for part, number in value.items()}
+        elif not isinstance(value, tuple):  # the kinds of controls have a section of their own
+            found[name] = value
+    return found
 
-    # The controls have a section of their own.
-    assert [row[0] for row in rows] == [name for name in plan if name != "controls"]
-    for name, number, _ in rows:
-        assert float(number) == plan[name], name
+
+def test_the_plans_of_an_evaluation_are_the_ones_in_force() -> None:
+    plans = [flat(plan_for(effort)) for effort in get_args(Effort)]
+    names = list(flat(plan_for("thorough")))
+
+    rows = table("measuring.md", "plan | quick | standard | thorough")
+    assert [row[:4] for row in rows] == [
+        [name, *(shown(plan.get(name)) for plan in plans)] for name in names
+    ]
+
+
+def test_the_budgets_of_a_search_are_the_ones_in_force() -> None:
+    budgets = [BUDGETS[effort] for effort in get_args(Effort)]
+    rows = table("method.md", "search | quick | standard | thorough")
+
+    for name, *numbers, _ in rows:
+        own = [getattr(budget, name) for budget in budgets]
+        assert numbers == ["all" if number is None else str(number) for number in own], name
+
+
+def test_what_a_search_tries_is_what_the_table_says() -> None:
+    labels = [recipe.label for recipe in recipes(layers=30, max_tokens=100)]
+
+    assert column("method.md", "tried") == labels
+
+
+def test_the_table_of_limits_has_their_defaults() -> None:
+    rows = table("measuring.md", "limit")
+
+    assert [row[:2] for row in rows] == [
+        [name, shown(field.default)] for name, field in Limits.model_fields.items()
+    ]
+
+
+def test_methods_controls_and_suites_are_listed() -> None:
+    kinds = {method.model_fields["type"].default for method in METHODS}
+
+    assert set(column("method.md", "method")) == kinds
+    assert set(column("measuring.md", "control")) == set(get_args(ControlKind))
+    assert column("measuring.md", "suite") == list(SUITES)
+    assert column("api.md", "effort") == list(get_args(Effort))
 
 
 def test_the_table_of_scorers_says_what_the_scorers_say() -> None:
@@ -177,7 +238,7 @@ def test_the_table_of_scorers_says_what_the_scorers_say() -> None:
         for info in SCORERS.values()
     ]
 
-    assert table("method.md", "scorer", after="\n### Scorers") == expected
+    assert table("measuring.md", "scorer", after="\n## Scorers") == expected
 
 
 def test_the_tables_of_errors_are_complete() -> None:
