@@ -103,7 +103,8 @@ class Arms:
     def _tried(self) -> list[Recipe]:
         """What `auto` tries at this effort."""
         effort, layers = self._setting.options.effort, self._setting.base.layers
-        return recipes_for(Auto(), effort, layers) if self._auto else []
+        answers = self._setting.context.splits.fit.has_answers
+        return recipes_for(Auto(), effort, layers, answers=answers) if self._auto else []
 
     @cached_property
     def _prepared(self) -> Prepared:

@@ -103,6 +103,9 @@ class NaturalBias(_Method):
     type: Literal["natural_bias"] = "natural_bias"
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
+    answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Of an answer to a prompt only its first so many tokens are learned from: what is decided
+    there, as whether to refuse, is drowned by all that follows."""
     damping: Annotated[float, Field(gt=0, le=100)] = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.01

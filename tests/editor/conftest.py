@@ -130,5 +130,6 @@ def small_edit(**changes: Any) -> dict[str, Any]:
         "base_model": "pico",
         "behavior": {"name": "mood", "prompts": prompts, "max_new_tokens": 2, **texts},
         "method": {"type": "model_surgery", "relative_alpha": 1.0, "epochs": 2},
+        "effort": "quick",
         **changes,
     }

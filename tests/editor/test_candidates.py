@@ -184,8 +184,10 @@ def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) 
 
 
 def test_the_table_names_layers_of_any_depth() -> None:
-    labels = [recipe.label for recipe in recipes(30, 100)]
+    labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
     assert len(labels) == len(AUTO) == len(set(labels))
+    plain = [recipe.label for recipe in recipes(30, 100)]
+    assert set(labels) - set(plain) == {"natural_bias, first 10 tokens of answers"}
     assert labels[0] == "natural_bias"
     assert "bias, layers 14, 17, 20" in labels
     for depth in (1, 2, 6, 18, 80):

@@ -150,3 +150,11 @@ def test_batches_hold_every_text_once_and_stay_small(lengths: list[int], tokens:
         seen += batch.index
     assert sorted(seen) == list(range(len(texts)))
     assert torch.tensor(lengths)[seen].diff().le(0).all()
+
+
+def test_an_answer_can_be_cut_after_its_first_tokens_and_a_plain_text_cannot() -> None:
+    answer = Encoded((1, 2, 3, 4, 5), (False, False, True, True, True), 2)
+    assert answer.start(2) == Encoded((1, 2, 3, 4), (False, False, True, True), 2)
+    assert answer.start(None) == answer
+    plain = Encoded((1, 2, 3), (True, True, True), 0)
+    assert plain.start(1) == plain

@@ -90,6 +90,9 @@ def describe(method: FixedMethod) -> str:
     """Method and place in words."""
     if isinstance(method, ModelSurgery):
         return "model_surgery"
+    if isinstance(method, NaturalBias) and method.answer_tokens is not None:
+        whole = describe(method.model_copy(update={"answer_tokens": None}))
+        return f"{whole}, first {method.answer_tokens} tokens of answers"
     where = method.layers if isinstance(method, Bias | Natural | NaturalBias) else None
     if where is None:
         return method.type
@@ -175,7 +178,7 @@ def _natural_bias(material: Material, method: NaturalBias) -> Candidate:
     layers = written_layers(method, material.source.base.layers)
     fitted = fit_natural_bias(
         [material.bias_layer(layer, method.ridge) for layer in layers],
-        material.shifts,
+        material.shifts[method.answer_tokens],
         material.shift_curvature,
         damping=method.damping,
     )

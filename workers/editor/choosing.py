@@ -39,11 +39,18 @@ class Chosen:
     details: dict[str, JsonValue]
 
 
-def recipes_for(method: Method, effort: Effort, layers: int) -> list[Recipe]:
-    """What is tried: the method, or the rows of the table that the effort pays for."""
+def recipes_for(
+    method: Method, effort: Effort, layers: int, *, answers: bool = False
+) -> list[Recipe]:
+    """What is tried: the method, or the rows of the table that the effort pays for.
+
+    Args:
+        layers: of the model.
+        answers: whether the behaviour's texts are answers to prompts.
+    """
     if not isinstance(method, Auto):
         return [Recipe((method,), (1.0,))]
-    return recipes(layers, method.max_tokens)[: BUDGETS[effort].candidates]
+    return recipes(layers, method.max_tokens, answers=answers)[: BUDGETS[effort].candidates]
 
 
 def scaled_as_asked(

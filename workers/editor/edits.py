@@ -101,7 +101,12 @@ class _Edit:
 
     def run(self) -> Outcome:
         method = self.settings.method
-        tried = recipes_for(method, self.settings.effort, self.base.layers)
+        tried = recipes_for(
+            method,
+            self.settings.effort,
+            self.base.layers,
+            answers=self.context.splits.fit.has_answers,
+        )
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
         prepared = prepare(self._source(), methods, self.cache, self.stages)
         if isinstance(method, Auto):

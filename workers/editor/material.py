@@ -19,7 +19,7 @@ from models_store.methods import Attribution, Bias, FixedMethod, Natural, Natura
 from workers.editor.cache import Cache
 from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import encode_neutral
-from workers.evaluation.progress import Parts, Progress
+from workers.evaluation.progress import Parts, Progress, span
 from workers.evaluation.splits import Splits
 from workers.runtime.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.extract import features
@@ -81,8 +81,8 @@ class Material:
     layers: Mapping[int, LayerStatistics]
     """Of the layers that `bias` and `natural_bias` write into."""
     first_tokens: Mapping[int, FirstTokens]
-    shifts: Mapping[int, Tensor]
-    """Gradients at the outputs of `down_proj`, by layer."""
+    shifts: Mapping[int | None, Mapping[int, Tensor]]
+    """Gradients at the outputs of `down_proj`, by layer, for each number of answer tokens."""
     shift_curvature: Mapping[int, Moment]
     curvature: Mapping[MatrixKey, Curvature]
     gates: GateReadings
@@ -162,8 +162,13 @@ class Material:
         if shifted:
             layers = sorted({layer for one in shifted for layer in written_layers(one, depth)})
             by = ("natural_bias",)
+            starts = list(dict.fromkeys(method.answer_tokens for method in shifted))
             wanted["shift curvature"] = (by, 6e4, lambda share: self._read_bends(layers, share))
-            wanted["shifts"] = (by, 3.5 * fit, lambda share: self._read_shifts(layers, share))
+            wanted["shifts"] = (
+                by,
+                3.5 * fit * len(starts),
+                lambda share: self._read_shifts(layers, starts, share),
+            )
         gated = [method for method in methods if isinstance(method, Natural | Attribution)]
         if gated:
             users = tuple(sorted({method.type for method in gated}))
@@ -229,10 +234,19 @@ class Material:
             for layer, tensors in self._cache.each("shift curvature", keys, made).items()
         }
 
-    def _read_shifts(self, layers: Sequence[int], progress: Progress) -> None:
-        self.shifts = shift_gradients(
-            self._base, self.texts.desired, self.texts.undesired, layers, progress=progress
-        )
+    def _read_shifts(
+        self, layers: Sequence[int], starts: Sequence[int | None], progress: Progress
+    ) -> None:
+        self.shifts = {
+            tokens: shift_gradients(
+                self._base,
+                [text.start(tokens) for text in self.texts.desired],
+                [text.start(tokens) for text in self.texts.undesired],
+                layers,
+                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
+            )
+            for number, tokens in enumerate(starts)
+        }
 
     def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
         self.gates = gate_readings(

@@ -28,6 +28,8 @@ class Part:
     """Of single layers."""
     band: tuple[float, float] | None = None
     """All layers between two depths."""
+    answer_tokens: int | None = None
+    """See `NaturalBias`; for behaviours that consist of answers."""
     share: float = 1.0
     """In a pair: factor on the scale that the method is calibrated to when it is alone."""
 
@@ -38,7 +40,9 @@ class Part:
             case "bias":
                 return Bias(layers=written, max_tokens=max_tokens)
             case "natural_bias":
-                return NaturalBias(layers=written, max_tokens=max_tokens)
+                return NaturalBias(
+                    layers=written, answer_tokens=self.answer_tokens, max_tokens=max_tokens
+                )
             case "natural":
                 return Natural(layers=written, max_tokens=max_tokens)
             case "attribution":
@@ -55,6 +59,7 @@ _MIDDLE = (0.48, 0.58, 0.68)
 
 AUTO: tuple[tuple[Part, ...], ...] = (
     (Part("natural_bias"),),
+    (Part("natural_bias", answer_tokens=10),),
     (Part("bias", band=(0.4, 0.67)),),
     (Part("natural_bias", band=(0.4, 0.67)),),
     (Part("bias", depths=_MIDDLE),),
@@ -83,13 +88,19 @@ class Recipe:
         )
 
 
-def recipes(layers: int, max_tokens: int) -> list[Recipe]:
-    """The table for a model with so many layers; rows that come to the same are there once."""
+def recipes(layers: int, max_tokens: int, *, answers: bool = False) -> list[Recipe]:
+    """The table for a model with so many layers; rows that come to the same are there once.
+
+    Args:
+        answers: whether the behaviour's texts are answers to prompts; rows for such are left out
+            if they are not.
+    """
     rows = [
         Recipe(
             tuple(part.settings(layers, max_tokens) for part in row),
             tuple(part.share for part in row),
         )
         for row in AUTO
+        if answers or all(part.answer_tokens is None for part in row)
     ]
     return list(dict.fromkeys(rows))

@@ -34,6 +34,11 @@ class Sides:
     def __len__(self) -> int:
         return len(self.undesired) + len(self.desired)
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether some of the texts are answers to prompts."""
+        return any(prompt_of(item) for item in (*self.undesired, *self.desired))
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -33,6 +33,13 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def start(self, tokens: int | None) -> Encoded:
+        """An answer with only its first so many tokens; a plain text, and None, cut nothing."""
+        if tokens is None or not self.prompt_length:
+            return self
+        end = self.prompt_length + tokens
+        return Encoded(self.ids[:end], self.scored[:end], self.prompt_length)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
