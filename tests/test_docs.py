@@ -210,7 +210,7 @@ def test_the_budgets_of_a_search_are_the_ones_in_force() -> None:
 
 
 def test_what_a_search_tries_is_what_the_table_says() -> None:
-    labels = [recipe.label for recipe in recipes(layers=30, max_tokens=100)]
+    labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
 
     assert column("method.md", "tried") == labels
 
