@@ -93,6 +93,6 @@ class Reservations:
         except NotFound:
             # Either deleted, or its submission is under way, or was cut short by a crash.
             folder = Place(self._kind, tenant, reservation.work_id).folder
-            deleted = self._work.objects.info(f"{folder}/request.json") is not None
+            deleted = self._work.objects.info(f"{folder}/deleted.json") is not None
             return not deleted and time.time() < reservation.created_at + _SUBMISSION_SECONDS
         return work.status not in ("failed", "canceled")

@@ -13,8 +13,9 @@ from models_store.base_ids import BaseModels, registration
 from models_store.errors import Conflict, InvalidRequest, Malformed, NotFound
 from models_store.idempotency import IdempotencyKey, digest
 from models_store.objects import ObjectStore
+from models_store.records import Kind
 from models_store.reservations import NameTaken, Reservations
-from models_store.work import WorkStore
+from models_store.work import Work, WorkStore
 from tests.store.make import edit_request, finished_edit, register, spec
 
 
@@ -64,6 +65,25 @@ def test_a_name_waits_for_a_submission_under_way_but_not_for_ever(
     later = time.time() + 120
     monkeypatch.setattr(reservations.time, "time", lambda: later)
     suffixes.take("default", "pico:a", edit_request().id)
+
+
+def test_a_submission_written_down_while_somebody_looks_is_not_taken_for_deleted(
+    work: WorkStore, suffixes: Reservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = edit_request()
+    suffixes.take("default", "pico:a", slow.id)
+    read = work.read
+
+    def read_just_before(kind: Kind, tenant: str, id: str) -> Work:
+        try:
+            return read(kind, tenant, id)
+        finally:
+            monkeypatch.setattr(work, "read", read)
+            work.submit(slow)
+
+    monkeypatch.setattr(work, "read", read_just_before)
+    with pytest.raises(NameTaken, match=slow.id):
+        suffixes.take("default", "pico:a", edit_request().id)
 
 
 def test_of_many_who_want_a_name_one_gets_it(any_objects: ObjectStore) -> None:
