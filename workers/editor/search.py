@@ -12,10 +12,18 @@ from dataclasses import dataclass, replace
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.methods import Effort, FixedMethod
+from models_store.report import PointDamage
 from workers.editor.candidates import Candidate, pair
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe
-from workers.editor.tuning import LIMIT_SHARE, calibrated, fitted_to_limits, smaller, used
+from workers.editor.tuning import (
+    LIMIT_SHARE,
+    calibrated,
+    fitted_to_limits,
+    fluency_used,
+    smaller,
+    used,
+)
 from workers.editor.validation import Trial, Validation
 from workers.evaluation.damage import REPORTED, SEARCHED, DamageMeter, DamagePlan
 from workers.evaluation.progress import Parts, Progress, span
@@ -23,6 +31,8 @@ from workers.evaluation.progress import Parts, Progress, span
 _TOLERANCE = 0.05
 _STEPS = 5
 """Measurements of a calibration at most: about three are needed."""
+_SCALES = 3
+"""At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
 _ACCEPTED = LIMIT_SHARE * (1 + _TOLERANCE)
 """Share of a limit that a scale may use up."""
 
@@ -145,7 +155,7 @@ class _Search:
             self._skipped.append(f"{recipe.label}: {error.message}")
 
     def _tries(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
-        """Scale a candidate and try it; once more at a smaller scale if its text is not fluent."""
+        """Scale a candidate and try it; at smaller scales too while its text is not fluent."""
         candidate = self._candidate(recipe, meter, span(progress, 0.0, 0.2))
         scale = self._scale(recipe, candidate, meter, span(progress, 0.2, 0.4))
         damage = meter.quick(candidate.terms, scale)
@@ -161,16 +171,31 @@ class _Search:
                 max_steps=_STEPS,
             )
         prompts = self._number(self._budget.prompts)
-        trial = self._validation.try_out(
-            candidate, scale, damage, meter, span(progress, 0.5, 0.8), prompts=prompts
-        )
-        yield trial
-        if trial.exceeded:
+        yield from self._down(candidate, scale, damage, meter, span(progress, 0.5, 1.0), prompts)
+
+    def _down(
+        self,
+        candidate: Candidate,
+        scale: float,
+        damage: PointDamage,
+        meter: DamageMeter,
+        progress: Progress,
+        prompts: int,
+    ) -> Iterator[Trial]:
+        """Try a candidate at a scale, and at smaller ones until it is within all limits.
+
+        What generated text tells comes last, so only then can a scale turn out to be too large.
+        """
+        for left in reversed(range(_SCALES)):
+            share = span(progress, 1 - (left + 1) / _SCALES, 1 - left / _SCALES)
+            trial = self._validation.try_out(
+                candidate, scale, damage, meter, share, prompts=prompts
+            )
+            yield trial
+            if not (left and trial.exceeded and trial.gains):
+                return
             scale = smaller(scale, used(self._limits, trial.damage))
             damage = meter.quick(candidate.terms, scale)
-            yield self._validation.try_out(
-                candidate, scale, damage, meter, span(progress, 0.8, 1.0), prompts=prompts
-            )
 
     def _candidate(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Candidate:
         """The candidate of a recipe; the methods of a pair are calibrated on their own first."""
@@ -229,28 +254,24 @@ class _Search:
 
     def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Trial:
         started = time.monotonic()
-        scale = trial.scale
+        candidate, scale = trial.candidate, trial.scale
         try:
-            scale, damage = fitted_to_limits(
+            fitted, _ = fitted_to_limits(
                 meter,
-                trial.candidate,
+                candidate,
                 self._limits,
-                span(progress, 0.0, 0.5),
+                span(progress, 0.0, 0.4),
                 guess=scale,
                 tolerance=_TOLERANCE,
                 max_steps=_STEPS,
             )
+            scale = min(fitted, smaller(scale, fluency_used(self._limits, trial.damage)))
         except EditFailed:
-            damage = meter.quick(trial.candidate.terms, scale)  # beyond a limit, and out with it
-        final = self._validation.try_out(
-            trial.candidate,
-            scale,
-            damage,
-            meter,
-            span(progress, 0.5, 1.0),
-            prompts=self._number(self._budget.final_prompts),
-        )
-        return replace(final, seconds=trial.seconds + time.monotonic() - started)
+            pass  # beyond a limit at any scale, and out with it
+        damage = meter.quick(candidate.terms, scale)
+        prompts = self._number(self._budget.final_prompts)
+        *_, last = self._down(candidate, scale, damage, meter, span(progress, 0.4, 1.0), prompts)
+        return replace(last, seconds=trial.seconds + time.monotonic() - started)
 
     def _number(self, prompts: int | None) -> int:
         there = len(self._validation.prompts)

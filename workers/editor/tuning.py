@@ -97,8 +97,15 @@ def used(limits: Limits, damage: PointDamage | Damage) -> float:
     return max(shares)
 
 
+def fluency_used(limits: Limits, damage: PointDamage) -> float:
+    """The same for fluency alone, which takes generated text; 0 where it was not measured."""
+    return (damage.fluency or 0.0) / limits.max_fluency
+
+
 def smaller(scale: float, share: float) -> float:
-    """A scale that may use 0.9 of a limit of which `scale` uses `share`."""
+    """The scale that may use 0.9 of a limit of which `scale` uses `share`; infinite for none."""
+    if share <= 0:
+        return math.inf
     step: float = (LIMIT_SHARE / share) ** (1 / _GROWTH)
     return scale * step
 
