@@ -11,22 +11,13 @@ from models_store.catalogue import BaseModelSource
 from models_store.items import Item
 from models_store.methods import Effort, Method
 from models_store.records import Variant
-from models_store.report import SplitCounts
+from models_store.report import Remark, SplitCounts
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
-
-
-class Remark(_Part):
-    """Something about a request that will do, but could be better."""
-
-    code: str
-    pointer: str
-    """JSON pointer to the field of the request that it is about."""
-    detail: str
 
 
 class Distinction(_Part):

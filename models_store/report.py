@@ -278,6 +278,15 @@ class ProbeReport(_Part):
     direction_norm: float
 
 
+class Remark(_Part):
+    """Something about a request that will do, but could be better."""
+
+    code: str
+    pointer: str
+    """JSON pointer to the field of the request that it is about."""
+    detail: str
+
+
 class Separability(_Part):
     """How well the two sides of held-out texts are told apart without a language model."""
 
@@ -436,6 +445,8 @@ class Report(_Part):
     limits: dict[str, float]
     splits: SplitCounts
     separability: Separability
+    warnings: tuple[Remark, ...] = ()
+    """What the texts and prompts leave to be desired."""
     probe: ProbeReport | None
     scorers: tuple[ScorerCard, ...]
     effects: tuple[Effect, ...]

@@ -7,7 +7,7 @@ import pytest
 from app.reports import formats, render
 from app.reports.limits import GAUGE, limits_of
 from app.reports.plots import Plot, candidate_plot, dose_plots
-from models_store.report import Contrast, Dose, Interval, SideEffect
+from models_store.report import Contrast, Dose, Interval, Remark, SideEffect
 from tests.app.sample_report import early_report, full_report, sample_report
 
 
@@ -47,6 +47,12 @@ def test_a_damage_that_was_not_measured_is_not_called_within_its_limit() -> None
     damage = full_report().damage.model_copy(update={"domain": None})
     verdict = full_report().verdict.model_copy(update={"within_limits": True, "exceeded": ()})
     assert "not measured" in render(full_report(damage=damage, verdict=verdict), "html")
+
+
+def test_what_the_texts_leave_to_be_desired_is_shown() -> None:
+    remark = Remark(code="few_texts", pointer="/behavior/desired", detail="20 desired <texts>")
+    assert "20 desired &lt;texts&gt;" in render(full_report(warnings=(remark,)), "html")
+    assert "20 desired" not in render(full_report(), "html")
 
 
 def test_an_early_receipt_shows_its_one_limit() -> None:

@@ -313,6 +313,7 @@ def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
     assert {"split", "sampling", "bootstrap"} <= report.provenance.seeds.keys()
     assert report.cost.evaluation.keys() >= {"base_text", "damage", "doses"}
     assert report.splits.test_prompts > 0
+    assert "few_texts" in {remark.code for remark in report.warnings}
     term = report.method.terms[0]
     dense = torch.outer(bias_term().coefficients, bias_term().direction)
     assert math.isclose(term.norm, float(dense.norm()), rel_tol=1e-5)

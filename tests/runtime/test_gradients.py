@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from models_store.architectures import GATE, MatrixKey
 from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem, Item
 from workers.runtime import gradients
-from workers.runtime.gradients import gate_gradients, gate_readings
+from workers.runtime.gradients import gate_readings
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Encoded, encode
 
@@ -29,6 +29,15 @@ def sides(base: BaseModel) -> tuple[list[Encoded], list[Encoded]]:
         encode(base, side, max_tokens=50, chat=False) for side in (DESIRED, UNDESIRED)
     )
     return desired, undesired
+
+
+def gate_gradients(
+    base: BaseModel,
+    desired: Sequence[Encoded],
+    undesired: Sequence[Encoded],
+    layers: Sequence[int] | None = None,
+) -> Mapping[MatrixKey, Tensor]:
+    return gate_readings(base, desired, undesired, layers=layers).gradients
 
 
 def mean_log_likelihood(base: BaseModel, texts: Sequence[Encoded]) -> Tensor:
@@ -150,7 +159,7 @@ def test_half_precision_gives_nearly_the_same(load_pico: Callable[..., BaseModel
 
 def test_the_model_is_left_as_it_was(pico: BaseModel) -> None:
     seen: list[float] = []
-    gate_gradients(pico, *sides(pico), progress=seen.append)
+    gate_readings(pico, *sides(pico), progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1.0)
     assert all(p.grad is None and not p.requires_grad for p in pico.model.parameters())

@@ -1,6 +1,6 @@
 """What can be said of an edit before it is made: whether its texts can carry it.
 
-The same checks stand before the work in an editor and behind `POST /v1/edits/estimate`.
+The same checks are behind `POST /v1/edits/estimate` and in every receipt.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models_store.behaviors import Behavior
 from models_store.errors import EditFailed
-from models_store.estimates import Distinction, Remark
+from models_store.estimates import Distinction
 from models_store.items import text_of
-from models_store.report import Separability
+from models_store.report import Remark, Separability
 from workers.evaluation.duplicates import clusters
 from workers.evaluation.plan import EvaluationPlan
 from workers.evaluation.separability import TELLING, separability

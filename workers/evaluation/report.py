@@ -18,11 +18,12 @@ from models_store.report import (
     ProbeReport,
     Provenance,
     Report,
+    Separability,
     TermReport,
 )
 from workers.evaluation.context import EvaluationContext
+from workers.evaluation.estimate import checks
 from workers.evaluation.evaluate import Evaluation
-from workers.evaluation.separability import separability
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Term
 
@@ -71,6 +72,8 @@ def build_report(
     settings = request.settings
     assert isinstance(settings, EditSettings)
     extras = evaluation.extras
+    checked = checks(context.behavior, context.splits, None, seed=context.seed, plan=context.plan)
+    found = checked.separability
     return Report(
         verdict=evaluation.verdict,
         provenance=_provenance(request, settings, context, made, evaluation),
@@ -84,7 +87,10 @@ def build_report(
         ),
         limits=settings.limits.model_dump(),
         splits=context.splits.counts(),
-        separability=separability(context.splits, context.seed),
+        separability=Separability(
+            words_auc=found.words_auc, length_auc=found.length_auc, note=found.note
+        ),
+        warnings=checked.warnings,
         probe=made.probe,
         scorers=evaluation.scorers,
         effects=evaluation.effects,

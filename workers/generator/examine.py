@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
-from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores, Remark
+from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.items import Item
 from models_store.methods import Limits
+from models_store.report import Remark
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.estimate import Features, checks, probe_margins
 from workers.evaluation.forecast import Speed, delta_bytes, memory_bytes, seconds

@@ -99,22 +99,6 @@ def _read_side(
     return {key: own.mean() for key, own in inputs.items()}
 
 
-def gate_gradients(
-    base: BaseModel,
-    desired: Sequence[Encoded],
-    undesired: Sequence[Encoded],
-    *,
-    layers: Sequence[int] | None = None,
-    progress: Progress | None = None,
-) -> Mapping[MatrixKey, Tensor]:
-    """The gradients of `gate_readings` alone.
-
-    Raises:
-        InvalidRequest: see there.
-    """
-    return gate_readings(base, desired, undesired, layers=layers, progress=progress).gradients
-
-
 def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
     """The gates of `layers`, by default of all.
 
