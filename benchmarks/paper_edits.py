@@ -17,10 +17,11 @@ from workers.editor.candidates import Candidate
 from workers.editor.choosing import chosen_from, recipes_for
 from workers.editor.making import prepare
 from workers.editor.material import Source
-from workers.editor.search import BUDGETS, search
+from workers.editor.search import search
 from workers.editor.stages import Stages
 from workers.editor.tuning import LIMIT_SHARE
 from workers.editor.validation import Validation
+from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.controls import RivalKind, at_equal_kl, draw
 from workers.evaluation.neutral import calibration_meter

@@ -15,9 +15,10 @@ from models_store.methods import Auto, Bias
 from workers.editor.choosing import recipes_for
 from workers.editor.making import Prepared, prepare
 from workers.editor.recipes import Recipe
-from workers.editor.search import BUDGETS, Budget, Found, search
+from workers.editor.search import Found, search
 from workers.editor.tuning import LIMIT_SHARE
 from workers.editor.validation import Trial
+from workers.evaluation.budget import BUDGETS, Budget
 from workers.evaluation.controls import (
     RandomKind,
     RivalKind,

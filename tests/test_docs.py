@@ -39,7 +39,7 @@ from models_store.suites import SUITES
 from tests.pico import SPECIAL, START, pico_tokenizer, save_pico
 from tests.system.service import Service, running_service
 from workers.editor.recipes import recipes
-from workers.editor.search import BUDGETS
+from workers.evaluation.budget import BUDGETS
 from workers.evaluation.plan import plan_for
 
 ROOT = Path(__file__).parent.parent

@@ -12,9 +12,9 @@ from models_store.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
 from workers.editor.making import Prepared
 from workers.editor.points import relative_alpha
 from workers.editor.recipes import Recipe, recipes
-from workers.editor.search import BUDGETS
 from workers.editor.tuning import calibrated, details_of
 from workers.editor.validation import Trial
+from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.neutral import encode_neutral

@@ -21,12 +21,13 @@ from workers.editor.points import points_of, save_points, search_report
 from workers.editor.reader import reader_for
 from workers.editor.recipes import Recipe
 from workers.editor.reproduce import as_recorded, earlier_report, with_reproduction
-from workers.editor.search import BUDGETS, search
+from workers.editor.search import search
 from workers.editor.stages import Stages, device_memory_bytes, peak_memory_bytes
 from workers.editor.task import FailedWithOutcome, Outcome, Task
 from workers.editor.untested import untested
 from workers.editor.validation import Validation
 from workers.evaluation.arms import base_arm
+from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import AskedSuites, EvaluationContext
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.generations import Arm

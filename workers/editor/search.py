@@ -7,11 +7,11 @@ bound. Test prompts and the other scorers are not looked at here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.methods import Effort, FixedMethod
+from models_store.methods import FixedMethod
 from models_store.report import PointDamage
 from workers.editor.candidates import Candidate, pair
 from workers.editor.making import Prepared
@@ -25,7 +25,8 @@ from workers.editor.tuning import (
     used,
 )
 from workers.editor.validation import Trial, Validation
-from workers.evaluation.damage import REPORTED, SEARCHED, DamageMeter, DamagePlan
+from workers.evaluation.budget import Budget
+from workers.evaluation.damage import REPORTED, DamageMeter
 from workers.evaluation.progress import Parts, Progress, span
 
 _TOLERANCE = 0.05
@@ -35,28 +36,6 @@ _SCALES = 3
 """At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
 _ACCEPTED = LIMIT_SHARE * (1 + _TOLERANCE)
 """Share of a limit that a scale may use up."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much of a search an effort pays for."""
-
-    candidates: int | None
-    """Rows of the table of recipes, from its top; None: all."""
-    prompts: int | None
-    """Validation prompts that each is tried on; None: all."""
-    finalists: int
-    """The best ones, which are scaled once more with care and tried on more prompts; 0 where all
-    candidates have that at once."""
-    final_prompts: int | None
-    damage: DamagePlan
-
-
-BUDGETS: Mapping[Effort, Budget] = {
-    "quick": Budget(4, 40, finalists=1, final_prompts=40, damage=SEARCHED),
-    "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
-    "thorough": Budget(None, None, finalists=0, final_prompts=None, damage=REPORTED),
-}
 
 
 @dataclass(frozen=True, eq=False)

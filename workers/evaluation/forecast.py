@@ -8,7 +8,7 @@ computed before, and as if the editor had the machine for itself: expect a facto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models_store.architectures import DOWN
@@ -24,6 +24,7 @@ from models_store.methods import (
     NaturalBias,
 )
 from models_store.report import ControlKind
+from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, READ, expected_seconds
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
@@ -31,27 +32,10 @@ from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
 from workers.surgery.methods import bias, natural_bias
 
-
-@dataclass(frozen=True)
-class _Search:
-    """How much is tried, as `workers.editor.search` has it, which nothing here may import."""
-
-    candidates: int
-    prompts: int | None
-    """Validation prompts of each; None: all."""
-    finalists: int
-    """Those that get all prompts in the end."""
-    neutral_texts: int
-    """That each is scaled on."""
-    tokens: int
-    """Of other texts, which are read for each."""
-
-
-_SEARCHES: Mapping[Effort, _Search] = {
-    "quick": _Search(4, 40, 1, 32, 4_500),
-    "standard": _Search(10, 60, 3, 32, 4_500),
-    "thorough": _Search(10, None, 0, 88, 13_000),
-}
+_MOST_CANDIDATES = 10
+"""Of a search that tries all it knows."""
+_TEXT_TOKENS = 80
+"""Of a text that damage is measured on, with its prompt."""
 
 # How many times as long as a plain forward pass over the same tokens, measured with SmolLM2:
 _HEAD = 1.5
@@ -137,11 +121,14 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
 
 def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:
     """Each candidate is scaled and generates; the best ones and the base on all prompts."""
-    plan, prompts = _SEARCHES[effort], len(context.splits.validate)
-    few = prompts if plan.prompts is None else min(plan.prompts, prompts)
-    texts = plan.candidates * few + plan.finalists * prompts + prompts
-    each = _MEASUREMENTS * plan.neutral_texts * NEUTRAL_TOKENS + plan.tokens
-    read = (plan.candidates + plan.finalists) * _HEAD * each
+    budget, prompts = BUDGETS[effort], len(context.splits.validate)
+    candidates, damage = budget.candidates or _MOST_CANDIDATES, budget.damage
+    few = min(budget.prompts or prompts, prompts)
+    most = min(budget.final_prompts or prompts, prompts)
+    texts = candidates * few + budget.finalists * most + prompts
+    neutral = 2 * damage.neutral_each * NEUTRAL_TOKENS
+    others = _TEXT_TOKENS * (damage.own_samples + damage.heldout_texts)
+    read = (candidates + budget.finalists) * _HEAD * (_MEASUREMENTS * neutral + others)
     return texts * context.behavior.max_new_tokens / speed.generated + read / speed.read
 
 
