@@ -1,0 +1,107 @@
+"""How far a search scales candidates, where what each scale costs is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from models_store.methods import Bias, FixedMethod, Limits
+from models_store.report import PointDamage, ProbeReport
+from tests.editor.test_tuning import candidate, damage, ignore, trial
+from workers.editor.making import Prepared
+from workers.editor.recipes import Recipe
+from workers.editor.search import Found, search
+from workers.editor.validation import Trial, Validation
+from workers.evaluation.budget import Budget
+from workers.evaluation.damage import REPORTED, SEARCHED, DamagePlan
+from workers.evaluation.limits import exceeded
+
+LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
+
+
+@dataclass
+class Costs:
+    """A model of which all damage follows from the scale."""
+
+    fluent: float
+    """The scale at which text reaches the limit of fluency."""
+    fine: float = 1.0
+    """KL on the texts of finals, as a share of that on the texts of first trials."""
+    gain: float = 0.1
+
+    def meter(self, plan: DamagePlan, progress: object) -> Meter:
+        return Meter(self.fine if plan is REPORTED else 1.0)
+
+    def try_out(
+        self, found: object, scale: float, so_far: PointDamage, *_: object, prompts: int
+    ) -> Trial:
+        fluency = LIMITS.max_fluency * (scale / self.fluent) ** 2
+        full = so_far.model_copy(update={"fluency": fluency})
+        over = exceeded(LIMITS, full)
+        return replace(
+            trial(high=-self.gain), scale=scale, damage=full, exceeded=over, prompts=prompts
+        )
+
+
+@dataclass
+class Meter:
+    share: float
+
+    def kl(self, terms: object, scale: float) -> float:
+        return self.share * 0.1 * scale**2
+
+    def quick(self, terms: object, scale: float) -> PointDamage:
+        return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
+
+
+def searched(costs: Costs, *, finalists: int) -> Found:
+    method: FixedMethod = Bias()
+    validation = SimpleNamespace(
+        context=SimpleNamespace(limits=LIMITS),
+        prompts=range(100),
+        meter=costs.meter,
+        try_out=costs.try_out,
+    )
+    prepared = Prepared({method: candidate()}, {}, cast(ProbeReport, None), None)
+    budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
+    recipes = [Recipe((method,), (1.0,))]
+    return search(cast(Validation, validation), recipes, prepared, budget, ignore)
+
+
+def test_one_scale_is_enough_where_the_text_stays_fluent() -> None:
+    found = searched(Costs(fluent=3.0), finalists=0)
+    assert found.winner is not None
+    assert [one.scale for one in found.trials] == [pytest.approx(0.9**0.5, rel=0.03)]
+
+
+def test_the_scale_goes_down_until_the_text_is_fluent() -> None:
+    found = searched(Costs(fluent=0.5), finalists=0)
+    scales = [one.scale for one in found.trials]
+    assert 1 < len(scales) <= 3
+    assert scales == sorted(scales, reverse=True)
+    assert [bool(one.exceeded) for one in found.trials] == [True] * (len(scales) - 1) + [False]
+    assert found.winner is found.trials[-1]
+
+
+def test_an_edit_that_does_nothing_is_tried_at_one_scale() -> None:
+    found = searched(Costs(fluent=0.5, gain=-0.3), finalists=0)
+    assert len(found.trials) == 1
+    assert found.winner is None
+
+
+def test_a_final_is_not_scaled_beyond_what_fluency_allows() -> None:
+    costs = Costs(fluent=0.5, fine=0.5)  # its KL alone would let it grow
+    found = searched(costs, finalists=1)
+    assert found.winner is not None
+    assert found.winner.prompts == 100
+    assert found.winner.scale < costs.fluent
+
+
+def test_a_final_grows_where_its_texts_let_it() -> None:
+    found = searched(Costs(fluent=3.0, fine=0.5), finalists=1)
+    assert found.winner is not None
+    assert found.winner.damage.kl == pytest.approx(0.09, rel=0.06)
+    assert found.winner.scale == pytest.approx((0.9 / 0.5) ** 0.5, rel=0.03)
