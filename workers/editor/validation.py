@@ -5,6 +5,7 @@ The other scorers take no part, so that they can judge the choice afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,9 +35,11 @@ _GENERATED_TOKENS = 3_200
 """Tokens that a model generates on all prompts, about: of long answers fewer are made."""
 _FEWEST_PROMPTS = 30
 FEW_PROMPTS = 10
-"""With fewer a choice is a guess, and each prompt is continued several times."""
+"""With fewer a choice is a guess."""
 _MOST_SAMPLES = 4
-_ENOUGH_GENERATIONS = 40
+_ENOUGH_GENERATIONS = 60
+"""With fewer prompts each is continued more than once, as far as the tokens go."""
+_MADE_PROMPTS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +101,7 @@ class Validation:
         self._groups = groups_of(self.prompts)
         self.decoding = replace(
             context.decoding,
-            samples=min(_MOST_SAMPLES, max(1, _ENOUGH_GENERATIONS // len(self.prompts))),
+            samples=_samples(len(self.prompts), context.behavior.max_new_tokens),
             seed=derive(context.seed, "validation"),
         )
         found = cache.arm(self._encoded, self.decoding)
@@ -183,6 +186,12 @@ class Validation:
         )
 
 
+def _samples(prompts: int, max_new_tokens: int) -> int:
+    """Continuations of each validation prompt."""
+    enough = min(_ENOUGH_GENERATIONS, _GENERATED_TOKENS // max_new_tokens)
+    return min(_MOST_SAMPLES, max(1, math.ceil(enough / prompts)))
+
+
 def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
     """The prompts that candidates are tried on.
 
@@ -197,4 +206,4 @@ def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
 def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
     made = made_prompts(splits.fit)
     order = np.random.default_rng(derive(seed, "validation")).permutation(len(made))
-    return tuple(made[index] for index in order[:_ENOUGH_GENERATIONS].tolist())
+    return tuple(made[index] for index in order[:_MADE_PROMPTS].tolist())
