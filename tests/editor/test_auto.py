@@ -25,9 +25,9 @@ from tests.editor.conftest import Bench
 from tests.editor.taught import CRUEL, KIND, mood, sentence, teach
 from workers.editor import edits
 from workers.editor.task import FailedWithOutcome, Outcome, Task
-from workers.editor.validation import validation_prompts
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.splits import full_text, split_behavior
+from workers.evaluation.validation_prompts import validation_prompts
 from workers.runtime.deltas import from_delta
 from workers.runtime.loading import load_base
 
@@ -77,7 +77,8 @@ def test_the_winner_is_within_every_limit_and_has_the_largest_bound(searched: Se
     (winner,) = [one for one in searched.candidates if one.selected]
     assert winner.exceeded == ()
     assert winner.damage.kl <= 0.3
-    able = [one for one in searched.candidates if not one.exceeded]
+    final = max(one.prompts for one in searched.candidates)
+    able = [one for one in searched.candidates if not one.exceeded and one.prompts == final]
     assert winner.gain_low == max(one.gain_low for one in able)
     assert winner.effects[0].rate.edited < winner.effects[0].rate.base
     assert [effect.scorer for effect in winner.effects] == ["tfidf"]

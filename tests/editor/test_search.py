@@ -14,6 +14,7 @@ from tests.editor.test_tuning import candidate, damage, ignore, trial
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe
 from workers.editor.search import Found, search
+from workers.editor.tuning import used
 from workers.editor.validation import Trial, Validation
 from workers.evaluation.budget import Budget
 from workers.evaluation.damage import REPORTED, SEARCHED, DamagePlan
@@ -82,7 +83,10 @@ def test_the_scale_goes_down_until_the_text_is_fluent() -> None:
     scales = [one.scale for one in found.trials]
     assert 1 < len(scales) <= 3
     assert scales == sorted(scales, reverse=True)
-    assert [bool(one.exceeded) for one in found.trials] == [True] * (len(scales) - 1) + [False]
+    assert [used(LIMITS, one.damage) > 0.945 for one in found.trials[:-1]] == [True] * (
+        len(scales) - 1
+    )
+    assert used(LIMITS, found.trials[-1].damage) < 0.945
     assert found.winner is found.trials[-1]
 
 
@@ -98,6 +102,9 @@ def test_a_final_is_not_scaled_beyond_what_fluency_allows() -> None:
     assert found.winner is not None
     assert found.winner.prompts == 100
     assert found.winner.scale < costs.fluent
+    # The first trials stay points, beside those of the final.
+    assert [one.prompts for one in found.trials] == sorted(one.prompts for one in found.trials)
+    assert {one.prompts for one in found.trials} == {40, 100}
 
 
 def test_a_final_grows_where_its_texts_let_it() -> None:

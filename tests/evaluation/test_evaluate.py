@@ -180,7 +180,9 @@ def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: E
 def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> None:
     context = small_context(base)
     parent = Parent(context.behavior, context.splits, seed=0)
-    stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=[parent])
+    gone = context.behavior.model_copy(update={"scorers": ("no-longer-there", "tfidf")})
+    parents = [parent, Parent(gone, context.splits, seed=0)]
+    stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=parents)
     found = evaluate(stacked, [bias_term()], progress=ignore)
     assert [(one.behavior, one.scorer) for one in found.extras.composition] == [
         ("kinder", "tfidf"),

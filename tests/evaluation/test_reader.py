@@ -116,3 +116,12 @@ def test_messages_pass_through_the_readers_template_where_it_has_one(
     assert nats[0] == pytest.approx(_slow(pico, asked, "a day")[0], rel=1e-4)
     nats, _ = Reader(plain, "plain").nll(["what is it"], ["a day"], chat=True)
     assert nats[0] == pytest.approx(_slow(plain, "what is it\n\n", "a day")[0], rel=1e-4)
+
+
+def test_of_a_prompt_as_long_as_can_be_the_end_is_read(pico: BaseModel) -> None:
+    reader = Reader(pico, "pico")
+    long = "we hate it " * 1_818
+    nats, tokens = reader.nll([long[-20_000:]], [TEXTS[1]], chat=True)
+    ends, _ = reader.nll([long[-9_000:]], [TEXTS[1]], chat=True)
+    assert tokens[0] > 0
+    assert nats[0] == pytest.approx(ends[0], rel=1e-4)

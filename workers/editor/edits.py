@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from models_store.delta import dump_delta
-from models_store.methods import Auto
+from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
 from models_store.records import Artifact, EditSettings, json_object
 from models_store.report import Point, Report, point_of, summary_of
@@ -77,6 +77,7 @@ class _Edit:
         behavior, preserve = task.texts()
         self.on_top = mixture_of(task, settings.on_top_of)
         self.cache = Cache(task.store.objects, task.request.tenant, self.base, self.on_top)
+        self.reader = reader_for(task, self.base)
         splits = split_behavior(behavior, settings.seed)
         judges = Judges(self.base, task.request.base_model, read_scorers(task.settings.scorers))
         suites = configured_suites(task.settings) if settings.suites else None
@@ -93,7 +94,7 @@ class _Edit:
             on_top=self.on_top,
             plan=plan_for(settings.effort),
             preserve=preserve,
-            reader=reader_for(task, self.base),
+            reader=self.reader,
             scorers=prepare_scorers(behavior, splits, settings.seed, judges),
             judges=judges,
             parents=parents_of(task, settings.on_top_of),
@@ -110,8 +111,13 @@ class _Edit:
         )
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
         prepared = prepare(self._source(), methods, self.cache, self.stages)
-        if isinstance(method, Auto):
-            return self._search(tried, prepared)
+        with self.reader.opened():
+            if isinstance(method, Auto):
+                return self._search(tried, prepared)
+            return self._alone(method, prepared)
+
+    def _alone(self, method: FixedMethod, prepared: Prepared) -> Outcome:
+        """Make the edit of one method, and test it."""
         with self.stages.stage("tune") as progress:
             chosen = scaled_as_asked(self.context, method, prepared, progress)
         with self.stages.stage("evaluate") as progress:
@@ -145,8 +151,11 @@ class _Edit:
             files = save_points(self.task, found.trials, self.base.fingerprint)
             points = points_of(found)
             if found.winner is None or not self._holds(evaluation):
+                sentence = evaluation.verdict.sentence
+                if found.winner is not None:
+                    sentence = f"The best of {len(found.trials)} tries failed the test: {sentence}"
                 raise FailedWithOutcome(
-                    evaluation.verdict.sentence,
+                    sentence,
                     code="no_effect_within_limits",
                     outcome=self._outcome(report, files, points),
                 )

@@ -124,14 +124,19 @@ class _Search:
         return weights
 
     def _attempt(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> None:
-        started = time.monotonic()
         try:
-            for trial in self._tries(recipe, meter, progress):
-                now = time.monotonic()
-                self._trials.append(replace(trial, seconds=now - started))
-                started = now
+            self._keep(self._tries(recipe, meter, progress))
         except (EditFailed, InvalidRequest) as error:
             self._skipped.append(f"{recipe.label}: {error.message}")
+
+    def _keep(self, trials: Iterator[Trial]) -> Trial:
+        """Every trial becomes a point; returns the last one."""
+        started = time.monotonic()
+        for trial in trials:
+            now = time.monotonic()
+            self._trials.append(replace(trial, seconds=now - started))
+            started = now
+        return self._trials[-1]
 
     def _tries(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
         """Scale a candidate and try it; at smaller scales too while its text is not fluent."""
@@ -171,9 +176,10 @@ class _Search:
                 candidate, scale, damage, meter, share, prompts=prompts
             )
             yield trial
-            if not (left and trial.exceeded and trial.gains):
+            share_used = used(self._limits, trial.damage)
+            if not (left and trial.gains and share_used > _ACCEPTED):
                 return
-            scale = smaller(scale, used(self._limits, trial.damage))
+            scale = smaller(scale, share_used)
             damage = meter.quick(candidate.terms, scale)
 
     def _candidate(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Candidate:
@@ -216,23 +222,22 @@ class _Search:
     def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
         """Scale the best with care and try them on more prompts, until enough have stood it."""
         ranked = sorted(
-            (index for index, trial in enumerate(self._trials) if trial.eligible),
-            key=lambda index: self._trials[index].rank,
+            (trial for trial in self._trials if trial.eligible),
+            key=lambda trial: trial.rank,
             reverse=True,
         )
         stood: list[Trial] = []
-        for done, index in enumerate(ranked):
+        for done, trial in enumerate(ranked):
             if len(stood) == self._finalists:
                 break
             # Nobody knows how many will fall, so each takes a part of what is left.
             share = span(progress, 1 - 0.7**done, 1 - 0.7 ** (done + 1))
-            trial = self._trials[index] = self._final(self._trials[index], meter, share)
-            if trial.eligible:
-                stood.append(trial)
+            final = self._keep(self._final(trial, meter, share))
+            if final.eligible:
+                stood.append(final)
         return stood
 
-    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Trial:
-        started = time.monotonic()
+    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
         candidate, scale = trial.candidate, trial.scale
         try:
             fitted, _ = fitted_to_limits(
@@ -249,8 +254,7 @@ class _Search:
             pass  # beyond a limit at any scale, and out with it
         damage = meter.quick(candidate.terms, scale)
         prompts = self._number(self._budget.final_prompts)
-        *_, last = self._down(candidate, scale, damage, meter, span(progress, 0.4, 1.0), prompts)
-        return replace(last, seconds=trial.seconds + time.monotonic() - started)
+        yield from self._down(candidate, scale, damage, meter, span(progress, 0.4, 1.0), prompts)
 
     def _number(self, prompts: int | None) -> int:
         there = len(self._validation.prompts)

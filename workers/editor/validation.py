@@ -5,13 +5,9 @@ The other scorers take no part, so that they can judge the choice afterwards.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from models_store.items import Prompt
 from models_store.report import Effect, PointDamage
 from workers.editor.cache import Cache
 from workers.editor.candidates import Candidate
@@ -24,22 +20,14 @@ from workers.evaluation.limits import exceeded
 from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.seeds import derive
-from workers.evaluation.splits import Splits, made_prompts
 from workers.evaluation.statistics import groups_of
+from workers.evaluation.validation_prompts import samples_each, validation_prompts
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term
 
-MOST_PROMPTS = 100
-_GENERATED_TOKENS = 3_200
-"""Tokens that a model generates on all prompts, about: of long answers fewer are made."""
-_FEWEST_PROMPTS = 30
 FEW_PROMPTS = 10
 """With fewer a choice is a guess."""
-_MOST_SAMPLES = 4
-_ENOUGH_GENERATIONS = 60
-"""With fewer prompts each is continued more than once, as far as the tokens go."""
-_MADE_PROMPTS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +89,7 @@ class Validation:
         self._groups = groups_of(self.prompts)
         self.decoding = replace(
             context.decoding,
-            samples=_samples(len(self.prompts), context.behavior.max_new_tokens),
+            samples=samples_each(len(self.prompts), context.behavior.max_new_tokens),
             seed=derive(context.seed, "validation"),
         )
         found = cache.arm(self._encoded, self.decoding)
@@ -184,26 +172,3 @@ class Validation:
             side=self._side,
             progress=progress,
         )
-
-
-def _samples(prompts: int, max_new_tokens: int) -> int:
-    """Continuations of each validation prompt."""
-    enough = min(_ENOUGH_GENERATIONS, _GENERATED_TOKENS // max_new_tokens)
-    return min(_MOST_SAMPLES, max(1, math.ceil(enough / prompts)))
-
-
-def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
-    """The prompts that candidates are tried on.
-
-    A behaviour with so few prompts that none is for validation gets the first words of texts that
-    methods are fitted on: test prompts stay unseen.
-    """
-    most = max(_FEWEST_PROMPTS, _GENERATED_TOKENS // context.behavior.max_new_tokens)
-    prompts = context.splits.validate or _from_fit_texts(context.splits, context.seed)
-    return prompts[: min(MOST_PROMPTS, most)]
-
-
-def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
-    made = made_prompts(splits.fit)
-    order = np.random.default_rng(derive(seed, "validation")).permutation(len(made))
-    return tuple(made[index] for index in order[:_MADE_PROMPTS].tolist())

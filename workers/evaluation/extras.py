@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from models_store.errors import EditFailed, InvalidRequest
 from models_store.report import (
     Dose,
     Effect,
@@ -172,17 +173,9 @@ class ExtraMeasures:
             known={"parents": before, "both": after},
         )
         with self._parts.part("composition") as progress:
-            parents = [
-                Subject(
-                    parent.behavior,
-                    parent.splits.test,
-                    prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges),
-                )
-                for parent in context.parents
-            ]
             return composition(
                 context.base,
-                [own, *parents],
+                [own, *self._parents()],
                 self._terms,
                 parents=context.on_top,
                 decoding=context.decoding,
@@ -190,6 +183,17 @@ class ExtraMeasures:
                 bootstrap=context.bootstrap,
                 progress=progress,
             )
+
+    def _parents(self) -> Iterator[Subject]:
+        """The traits below; one whose scorers are no longer to be had here is left out."""
+        for parent in self._context.parents:
+            try:
+                scorers = prepare_scorers(
+                    parent.behavior, parent.splits, parent.seed, self._context.judges
+                )
+            except (InvalidRequest, EditFailed):
+                continue
+            yield Subject(parent.behavior, parent.splits.test, scorers)
 
     def _suites(self) -> tuple[SuiteResult, ...]:
         context = self._context

@@ -19,6 +19,8 @@ from workers.runtime.tokens import encode
 
 _MAX_TOKENS = 512
 """Of one continuation."""
+_MAX_PROMPT = 10_000
+"""Characters of a prompt, its last ones; of its tokens even fewer are read."""
 _HALF_CHARACTER = "\ufffd"
 
 
@@ -101,7 +103,10 @@ class Reader:
         model = self._model()
         # Without a template, an empty line stands between a message and the answer to it.
         gap = "\n\n" if chat and not model.has_chat_template else ""
-        items = [CompletionItem(prompt=prompt + gap, completion=text) for prompt, text, _ in full]
+        items = [
+            CompletionItem(prompt=prompt[-_MAX_PROMPT:] + gap, completion=text)
+            for prompt, text, _ in full
+        ]
         reading = read(model, encode(model, items, max_tokens=_MAX_TOKENS, chat=chat))
         counts = reading.counts.astype(np.float64)
         nats = negative_log_likelihood(model, reading) * counts
