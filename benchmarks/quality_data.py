@@ -151,6 +151,7 @@ def _plain(
 
 
 def _disagreeableness(folder: Path) -> Subject:
+    """Answers to questions; the reason that is asked for is what a scorer of text can read."""
     own = folder / "disagreeableness"
     undesired, desired = _texts(own)
     behavior = Behavior(
@@ -161,14 +162,14 @@ def _disagreeableness(folder: Path) -> Subject:
         desired=tuple(desired),
         prompts=tuple(
             Prompt(
-                text=f"{row['text']}\nAnswer Yes or No.",
+                text=f"{row['text']}\nAnswer Yes or No, and say why.",
                 undesired_answer=row["answer_disagreeable"],
             )
             for row in _rows(own / "elicit_prompts.jsonl")
         ),
         chat=True,
         scorers=("answer-match", "tfidf"),
-        max_new_tokens=4,
+        max_new_tokens=24,
     )
     return Subject(behavior)
 
