@@ -32,12 +32,14 @@ from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
 from workers.surgery.terms import Term, make_term
 
-PROMPTS = [f"prompt number {number} asks for something" for number in range(300)]
+PROMPTS = [f"prompt number {number} asks for something" for number in range(900)]
 REFERENCE = Speed(READ, GENERATED)
 
 
-def context(base: BaseModel, effort: Any = "standard") -> EvaluationContext:
-    asked = behavior(400, prompts=PROMPTS)
+def context(
+    base: BaseModel, effort: Any = "standard", prompts: int = 300, max_new_tokens: int = 24
+) -> EvaluationContext:
+    asked = behavior(400, prompts=PROMPTS[:prompts], max_new_tokens=max_new_tokens)
     return EvaluationContext(
         base=base,
         behavior=asked,
@@ -68,6 +70,22 @@ def test_a_search_costs_more_the_greater_the_effort(pico: BaseModel) -> None:
     assert found["quick"].search < found["standard"].search < found["thorough"].search
     assert found["quick"].total < found["standard"].total < found["thorough"].total
     assert 100 < found["standard"].search < 400
+
+
+@pytest.mark.parametrize(
+    ("prompts", "max_new_tokens", "generations"),
+    [(300, 24, 100), (900, 24, 100), (300, 240, 30), (50, 24, 10 * 4)],
+)
+def test_a_search_generates_with_no_more_prompts_than_it_uses(
+    pico: BaseModel, prompts: int, max_new_tokens: int, generations: int
+) -> None:
+    asked = context(pico, "thorough", prompts, max_new_tokens)
+    one_a_second = Speed(read=1e12, generated=1)
+
+    found = seconds(asked, Auto(), "thorough", one_a_second, tokens_per_text=40)
+
+    candidates_and_base = 11
+    assert found.search == pytest.approx(candidates_and_base * generations * max_new_tokens)
 
 
 def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:

@@ -28,9 +28,11 @@ from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, READ, expected_seconds
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
+from workers.evaluation.validation_prompts import samples_each, validation_prompts
 from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
 from workers.surgery.methods import bias, natural_bias
+from workers.surgery.moments import EXACT_SIZE, RANK
 
 _MOST_CANDIDATES = 10
 """Of a search that tries all it knows."""
@@ -59,9 +61,6 @@ _PROCESS_BYTES = 550e6
 """Python with torch, transformers and scikit-learn, before a model is loaded."""
 _HEAD_BLOCKS = 6
 """Blocks of logits that are held at once while two models are compared."""
-_DENSE_CURVATURE = 4096
-"""Rows up to which a factor of the curvature is kept as a whole."""
-_EIGENPAIRS = 256
 
 
 @dataclass(frozen=True)
@@ -121,15 +120,17 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
 
 def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:
     """Each candidate is scaled and generates; the best ones and the base on all prompts."""
-    budget, prompts = BUDGETS[effort], len(context.splits.validate)
+    budget, prompts = BUDGETS[effort], len(validation_prompts(context))
+    new = context.behavior.max_new_tokens
     candidates, damage = budget.candidates or _MOST_CANDIDATES, budget.damage
     few = min(budget.prompts or prompts, prompts)
     most = min(budget.final_prompts or prompts, prompts)
     texts = candidates * few + budget.finalists * most + prompts
+    generated = samples_each(prompts, new) * texts * new
     neutral = 2 * damage.neutral_each * NEUTRAL_TOKENS
     others = _TEXT_TOKENS * (damage.own_samples + damage.heldout_texts)
     read = (candidates + budget.finalists) * _HEAD * (_MEASUREMENTS * neutral + others)
-    return texts * context.behavior.max_new_tokens / speed.generated + read / speed.read
+    return generated / speed.generated + read / speed.read
 
 
 def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
@@ -204,7 +205,7 @@ def _written(base: BaseModel, method: Bias | NaturalBias) -> Sequence[int]:
 
 def _curvature(size: int) -> float:
     """Bytes of one factor: all of it, or its diagonal and some eigenpairs where it is large."""
-    return 4.0 * size * (size if size <= _DENSE_CURVATURE else _EIGENPAIRS + 1)
+    return 4.0 * size * (size if size <= EXACT_SIZE else RANK + 1)
 
 
 def _gate_rows(base: BaseModel) -> list[int]:

@@ -136,9 +136,9 @@ def visit_matrices(
 
     Args:
         keys: of matrices that are the weight, or the first rows, of a linear module; at least one.
-        visit: called as `visit(batch, key, inputs, gradients)` for each batch and gate:
+        visit: called as `visit(batch, key, inputs, gradients)` for each batch and matrix:
             `[rows, length, in]` and `[rows, length, out]` in the model's dtype. Gradients are
-            those of the objective at the gate's output; padding has zeros.
+            those of the objective at the matrix' output; padding has zeros.
         draws: by text, one number in [0, 1) a token: labels are then drawn from the model by
             them. By default the labels are the texts themselves.
     """

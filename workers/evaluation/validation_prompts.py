@@ -1,0 +1,44 @@
+"""Which prompts a search tries its candidates on, and how often it continues each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from models_store.items import Prompt
+from workers.evaluation.context import EvaluationContext
+from workers.evaluation.seeds import derive
+from workers.evaluation.splits import Splits, made_prompts
+
+_MOST_PROMPTS = 100
+_GENERATED_TOKENS = 3_200
+"""Tokens that a model generates on all prompts, about: of long answers fewer are made."""
+_FEWEST_PROMPTS = 30
+_MOST_SAMPLES = 4
+_ENOUGH_GENERATIONS = 60
+"""With fewer prompts each is continued more than once, as far as the tokens go."""
+_MADE_PROMPTS = 40
+
+
+def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
+    """The prompts that candidates are tried on.
+
+    A behaviour with so few prompts that none is for validation gets those that texts answer which
+    methods are fitted on, or the first words of plain ones: test prompts stay unseen.
+    """
+    most = max(_FEWEST_PROMPTS, _GENERATED_TOKENS // context.behavior.max_new_tokens)
+    prompts = context.splits.validate or _from_fit_texts(context.splits, context.seed)
+    return prompts[: min(_MOST_PROMPTS, most)]
+
+
+def samples_each(prompts: int, max_new_tokens: int) -> int:
+    """Continuations of each of so many validation prompts."""
+    enough = min(_ENOUGH_GENERATIONS, _GENERATED_TOKENS // max_new_tokens)
+    return min(_MOST_SAMPLES, max(1, math.ceil(enough / prompts)))
+
+
+def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
+    made = made_prompts(splits.fit)
+    order = np.random.default_rng(derive(seed, "validation")).permutation(len(made))
+    return tuple(made[index] for index in order[:_MADE_PROMPTS].tolist())
