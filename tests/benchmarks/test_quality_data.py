@@ -95,7 +95,7 @@ def test_a_question_asks_for_yes_or_no_and_knows_the_undesired_answer(tmp_path: 
     own = texts(tmp_path, "disagreeableness")
     write(own / "elicit_prompts.jsonl", [{"text": "Would you?", "answer_disagreeable": "No"}])
     found = subject("disagreeableness", tmp_path, None).behavior
-    assert found.prompts[0].text == "Would you?\nAnswer Yes or No."
+    assert found.prompts[0].text == "Would you?\nAnswer Yes or No, and say why."
     assert found.prompts[0].undesired_answer == "No"
     assert found.chat
 
