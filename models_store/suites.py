@@ -39,7 +39,7 @@ from pydantic import (
 
 from models_store.catalogue import HubSource
 from models_store.errors import FieldError, InvalidRequest
-from models_store.operator_file import read_document, refuse
+from models_store.operator_file import field_errors, read_document, refuse
 from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
 from models_store.scorers import ScorerInfo
 from models_store.settings import Settings
@@ -204,7 +204,7 @@ def read_suites(path: Path, scorers: Sequence[OperatorScorer] = ()) -> dict[str,
         try:
             table = SUITES[name].model_validate(fields, context={"folder": path.parent})
         except ValidationError as error:
-            problems += _field_errors(error, name)
+            problems += field_errors(error, f"/{name}")
             continue
         usable = usable_scorers(scorers)
         if isinstance(table, ToxicityTable) and table.scorer not in usable:
@@ -251,17 +251,3 @@ def _problems(
         detail = f"{name!r} has no data on this server: its operator names them ({here})"
         return [("suite_not_configured", detail)]
     return [("duplicate", f"{name!r} is there twice")] if name in earlier else []
-
-
-def _field_errors(error: ValidationError, table: str) -> list[FieldError]:
-    return [
-        FieldError(
-            "/".join(["", table, *map(str, item["loc"])]),
-            item["type"],
-            # pydantic's own words name classes, of which the file knows nothing.
-            "must be a table"
-            if item["type"] == "model_type"
-            else item["msg"].removeprefix("Value error, "),
-        )
-        for item in error.errors(include_url=False)
-    ]

@@ -14,7 +14,7 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel
 from workers.runtime.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.methods.bias import fit_bias
+from workers.surgery.methods.bias import FirstTokens, combine, fit_layer
 
 DESIRED = [
     "the film was good and kind",
@@ -95,9 +95,9 @@ def test_an_edit_fitted_on_a_model_shifts_it_by_the_difference_of_means(pico: Ba
     desired, undesired = sides(pico)
     statistics = bias_statistics(pico, desired, undesired, [LAYER])
     # A pico model has no attention sink; here its first tokens may move.
-    tokens = first_tokens(pico, [LAYER])
-    still = {LAYER: type(tokens[LAYER])(tokens[LAYER].fitted * 0, tokens[LAYER].checked * 0)}
-    fit = fit_bias(statistics, still)
+    tokens = first_tokens(pico, [LAYER])[LAYER]
+    still = FirstTokens(tokens.fitted * 0, tokens.checked * 0)
+    fit = combine([fit_layer(statistics[0], still)])
     before = torch.stack([through_layer(pico, text)[1][1:].mean(dim=0) for text in undesired])
     with WeightEditor(pico).applied([(fit.terms, 1.0)]):
         after = torch.stack([through_layer(pico, text)[1][1:].mean(dim=0) for text in undesired])

@@ -17,7 +17,7 @@ from workers.runtime.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
 from workers.surgery.calibrate import calibrate
-from workers.surgery.methods.bias import BiasFit, default_layers, fit_bias
+from workers.surgery.methods.bias import BiasFit, combine, default_layers, fit_layer
 from workers.surgery.terms import Mixture
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
@@ -46,7 +46,8 @@ def bias_fit(smollm2: BaseModel) -> BiasFit:
         for words in (_DESIRED, _UNDESIRED)
     )
     statistics = bias_statistics(smollm2, desired, undesired, layers)
-    return fit_bias(statistics, first_tokens(smollm2, layers))
+    still = first_tokens(smollm2, layers)
+    return combine([fit_layer(one, still[one.layer]) for one in statistics])
 
 
 def test_the_bias_method_leaves_the_attention_sink_alone(

@@ -12,8 +12,9 @@ from workers.surgery.methods.bias import (
     FirstTokens,
     LayerStatistics,
     TokenMoments,
+    combine,
     default_layers,
-    fit_bias,
+    fit_layer,
     regress,
 )
 
@@ -83,7 +84,7 @@ def test_it_responds_to_text_and_not_to_first_tokens() -> None:
 def test_terms_write_the_difference_of_means_into_every_row() -> None:
     difference = torch.arange(1.0, HIDDEN + 1)
     first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
-    fit = fit_bias([statistics(3, difference, rest_vectors())], {3: first})
+    fit = combine([fit_layer(statistics(3, difference, rest_vectors()), first)])
     (term,) = fit.terms
     assert (term.layer, term.module, term.expert) == (3, DOWN, None)
     assert term.rows.tolist() == list(range(HIDDEN))
@@ -98,18 +99,20 @@ def test_a_layer_that_would_move_first_tokens_is_left_out() -> None:
     other[:, 5] += 100.0
     bad = FirstTokens(good.fitted, other)
     layers = [statistics(layer, torch.ones(HIDDEN), rest_vectors()) for layer in (1, 2)]
-    fit = fit_bias(layers, {1: good, 2: bad})
+    fitted = [fit_layer(layers[0], good), fit_layer(layers[1], bad)]
+    fit = combine(fitted)
     assert [term.layer for term in fit.terms] == [1]
     assert [(check.layer, check.used) for check in fit.checks] == [(1, True), (2, False)]
     assert fit.checks[1].first_token_rms > 0.1
     with pytest.raises(EditFailed, match="first tokens would move"):
-        fit_bias(layers[1:], {2: bad})
+        combine(fitted[1:])
 
 
 def test_equal_sides_fail() -> None:
     first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
+    fitted = fit_layer(statistics(0, torch.zeros(HIDDEN), rest_vectors()), first)
     with pytest.raises(EditFailed, match="same mean"):
-        fit_bias([statistics(0, torch.zeros(HIDDEN), rest_vectors())], {0: first})
+        combine([fitted])
 
 
 def test_dead_activations_fail() -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from pydantic import JsonValue
-
-from models_store.report import Sample, Verdict
+from models_store.report import Verdict
 from workers.editor.search import Found
-from workers.editor.validation import Trial, Validation
+from workers.editor.validation import Validation
 from workers.evaluation.damage import REPORTED
-from workers.evaluation.evaluate import Evaluation
+from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
 from workers.evaluation.extras import Extras
 from workers.evaluation.limits import exceeded
 from workers.evaluation.progress import Parts, Progress
@@ -42,7 +39,7 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
         effects=(best.effect,),
         damage=damage,
         controls=(),
-        samples=_samples(validation, best),
+        samples=shown_samples(context, validation.asked, validation.before, best.arm),
         verdict=Verdict(
             sentence=_sentence(found, over),
             success=False,
@@ -53,7 +50,10 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
             smallest_visible=visible,
         ),
         extras=Extras((), (), (), None, (), ()),
-        decoding=_decoding(validation, best),
+        decoding={
+            **decoding_of(context, validation.decoding, best.prompts),
+            "split": "validate",
+        },
         seeds={**context.seeds, "validation": validation.decoding.seed},
         seconds=parts.seconds,
     )
@@ -75,31 +75,3 @@ def _sentence(found: Found, over: Sequence[str]) -> str:
     if over:
         text += f" and exceeds {', '.join(over)}"
     return f"{text}; none was tested."
-
-
-def _samples(validation: Validation, best: Trial) -> tuple[Sample, ...]:
-    """Some prompts at random with the first continuation of each model."""
-    context = validation.context
-    order = np.random.default_rng(context.seeds["shown"]).permutation(best.prompts)
-    return tuple(
-        Sample(
-            prompt=validation.asked[index],
-            base=validation.before.texts[index][0],
-            edited=best.arm.texts[index][0],
-        )
-        for index in order[: context.plan.shown].tolist()
-    )
-
-
-def _decoding(validation: Validation, best: Trial) -> dict[str, JsonValue]:
-    decoding = validation.decoding
-    return {
-        "prompts": best.prompts,
-        "split": "validate",
-        "samples": decoding.samples,
-        "max_new_tokens": decoding.max_new_tokens,
-        "temperature": decoding.temperature,
-        "top_k": decoding.top_k,
-        "chat": validation.context.behavior.chat and validation.context.base.has_chat_template,
-        "resamples": validation.context.plan.resamples,
-    }

@@ -17,7 +17,7 @@ from workers.evaluation.costs import expected_seconds
 from workers.evaluation.damage import DamageMeter
 from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.extras import ExtraMeasures, Extras, damage_texts
-from workers.evaluation.generations import Arm
+from workers.evaluation.generations import Arm, Decoding
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import groups_of, smallest_visible
@@ -110,7 +110,7 @@ class _Evaluator:
             effects=effects,
             damage=damage,
             controls=controls,
-            samples=self._samples(before, after),
+            samples=shown_samples(context, self.asked, before, after),
             verdict=verdict(
                 effects,
                 cards,
@@ -121,7 +121,7 @@ class _Evaluator:
                 visible=smallest_visible(scored[0].rate_differences(), scored[0].groups),
             ),
             extras=extras.measure(before, after, scored),
-            decoding=self._decoding(),
+            decoding=decoding_of(context, context.decoding, len(self.prompts)),
             seeds=context.seeds,
             seconds=self.parts.seconds,
         )
@@ -166,26 +166,32 @@ class _Evaluator:
                 progress=progress,
             )
 
-    def _samples(self, before: Arm, after: Arm) -> tuple[Sample, ...]:
-        """Some prompts at random with the first continuation of each model."""
-        order = np.random.default_rng(self.context.seeds["shown"]).permutation(len(self.prompts))
-        return tuple(
-            Sample(
-                prompt=self.asked[index],
-                base=before.texts[index][0],
-                edited=after.texts[index][0],
-            )
-            for index in order[: self.context.plan.shown].tolist()
-        )
 
-    def _decoding(self) -> dict[str, JsonValue]:
-        decoding = self.context.decoding
-        return {
-            "prompts": len(self.prompts),
-            "samples": decoding.samples,
-            "max_new_tokens": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "top_k": decoding.top_k,
-            "chat": self.context.behavior.chat and self.context.base.has_chat_template,
-            "resamples": self.context.plan.resamples,
-        }
+def shown_samples(
+    context: EvaluationContext, asked: Sequence[str], before: Arm, after: Arm
+) -> tuple[Sample, ...]:
+    """Some of the prompts at random with the first continuation of each model.
+
+    Args:
+        asked: the prompts; those that `after` has texts of, or more.
+    """
+    order = np.random.default_rng(context.seeds["shown"]).permutation(len(after.texts))
+    return tuple(
+        Sample(prompt=asked[index], base=before.texts[index][0], edited=after.texts[index][0])
+        for index in order[: context.plan.shown].tolist()
+    )
+
+
+def decoding_of(
+    context: EvaluationContext, decoding: Decoding, prompts: int
+) -> dict[str, JsonValue]:
+    """How the scored texts of so many prompts were generated, for the receipt."""
+    return {
+        "prompts": prompts,
+        "samples": decoding.samples,
+        "max_new_tokens": decoding.max_new_tokens,
+        "temperature": decoding.temperature,
+        "top_k": decoding.top_k,
+        "chat": context.behavior.chat and context.base.has_chat_template,
+        "resamples": context.plan.resamples,
+    }

@@ -28,7 +28,7 @@ def bias_statistics(
     *,
     progress: Progress | None = None,
 ) -> list[LayerStatistics]:
-    """Run both sides once and keep what `fit_bias` needs of `layers`.
+    """Run both sides once and keep what `fit_layer` needs of `layers`.
 
     Means of the residual stream are over the tokens that count, but never a text's first; the
     moments of `down_proj`'s inputs are over all tokens but first ones.

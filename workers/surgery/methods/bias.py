@@ -16,7 +16,7 @@ needed: the first token attends to nothing but itself, so E_first comes from inp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,24 +146,6 @@ def regress(rest: TokenMoments, first: FirstTokens, ridge: float) -> Tensor:
     if failed:
         raise EditFailed("the activations of a layer are not finite or all zero")
     return torch.cholesky_solve(rest.mean[:, None], factor)[:, 0]
-
-
-def fit_bias(
-    statistics: Sequence[LayerStatistics],
-    first_tokens: Mapping[int, FirstTokens],
-    ridge: float = DEFAULT_RIDGE,
-) -> BiasFit:
-    """Fit every layer on its own and leave out those that would move first tokens.
-
-    Args:
-        statistics: of the layers to write into.
-        first_tokens: by layer.
-        ridge: see `fit_layer`.
-
-    Raises:
-        EditFailed: no layer is left, or the two sides have the same means.
-    """
-    return combine([fit_layer(one, first_tokens[one.layer], ridge) for one in statistics])
 
 
 def fit_layer(
