@@ -1,12 +1,14 @@
 """The receipt of an edit, `report.json`: what it does, what it costs, and how to repeat it.
 
 Effects and damage are measured on texts and prompts that took no part in fitting or tuning. An
-interval is the range that holds 95 % of bootstrap resamples; where it is of a difference, the
-difference is edited minus base, so that an edit that works has negative ones.
+interval is the range that holds 95 % of bootstrap resamples, or with fewer than 8 independent
+prompts a wider one; where it is of a difference, the difference is edited minus base, so that an
+edit that works has negative ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -21,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """A measured value with its 95 % bootstrap interval."""
+    """A measured value with its 95 % interval."""
 
     value: float
     low: float
@@ -71,6 +73,15 @@ class ScorerCard(_Part):
     """Share of generated texts on which it and the leading scorer say the same."""
     contamination: str | None = None
     """Why its word counts for less: what it learned from, or shares with what it judges."""
+
+
+def relied_on(headline: Iterable[bool]) -> int:
+    """Which of some scorers conclusions are drawn from: the first that is not weak, else the first.
+
+    Args:
+        headline: of each scorer, as its card has it.
+    """
+    return next((index for index, good in enumerate(headline) if good), 0)
 
 
 class TextQuality(_Part):
@@ -143,6 +154,8 @@ class Damage(_Part):
     distinct2_ratio: float
     kl_preserve: Interval | None = None
     """Mean KL on the items to preserve; None without any."""
+    preserve_items: int = 0
+    """How many of them it was measured on."""
     preserve_worst: tuple[Preserved, ...] = ()
     """The ten that changed most."""
 
@@ -168,7 +181,8 @@ class Control(_Part):
     effects: tuple[Effect, ...]
     """On some of the test prompts; `edited` is the rival."""
     versus_edit: Interval
-    """The edit's rate by the leading scorer minus the rival's, on the same prompts."""
+    """The edit's rate minus the rival's, on the same prompts, by the scorer that the verdict relies
+    on: the first one that is not weak, else the leading one."""
     wording: str | None = None
     """What the prompts began with, where the rival is a prompt."""
 
@@ -307,9 +321,11 @@ class SplitCounts(_Part):
     validate_prompts: int
     test_prompts: int
     prompts_made: bool
-    """The behaviour came without prompts: the first words of held-out texts were used."""
+    """The behaviour came without prompts: those that held-out texts answer, or their first words,
+    were used."""
     prompts_dropped: int
-    """Prompts that share 13 words in a row with a text."""
+    """Prompts that share 13 words in a row with a text, or were made and equal the prompt of one
+    that methods or scorers are fitted on."""
     near_duplicates: int
     """Texts that went along with one they nearly repeat."""
     clusters_broken: bool
@@ -389,19 +405,19 @@ class Verdict(_Part):
 
     sentence: str
     success: bool = False
-    """Every scorer's interval excludes zero on the desired side, and the edit beats the random
-    direction."""
+    """`distinguishable`, and the edit beats every random direction that was drawn."""
     distinguishable: bool
-    """Every scorer's interval excludes zero on the desired side."""
+    """Every scorer's interval excludes zero on the desired side, and at least one is not weak."""
     beats_random_direction: bool | None = None
     """None where there was no such control."""
     within_limits: bool
     exceeded: tuple[str, ...] = ()
     """Names of the limits that are exceeded."""
     underpowered: bool
-    """Fewer than 40 test prompts."""
+    """Fewer than 40 test prompts, those of one template counted once."""
     smallest_visible: float
-    """The smallest change of the leading rate that this many prompts could have shown."""
+    """The smallest change of the leading rate that these prompts would mostly have shown; 1 where
+    they are too few to show any."""
 
 
 class Candidate(_Part):
@@ -467,7 +483,13 @@ class Report(_Part):
 
     @property
     def leading(self) -> Effect:
+        """By the scorer that chose the edit."""
         return self.effects[0]
+
+    @property
+    def relied(self) -> Effect:
+        """By the scorer that the verdict relies on."""
+        return self.effects[relied_on(card.headline for card in self.scorers)]
 
 
 class Point(_Part):
@@ -496,14 +518,14 @@ class ReportSummary(_Part):
 
 
 def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
-    """The edit itself as a point."""
-    rate, damage = report.leading.rate, report.damage
+    """The edit itself as a point, by the scorer that the verdict relies on."""
+    rate, damage = report.relied.rate, report.damage
     return Point(
         index=index,
         method=report.method.type,
         relative_alpha=report.method.relative_alpha,
         effect=PointEffect(
-            scorer=report.leading.scorer,
+            scorer=report.relied.scorer,
             base=rate.base,
             edited=rate.edited,
             low=rate.difference.low,
@@ -522,10 +544,11 @@ def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
 
 
 def summary_of(report: Report) -> ReportSummary:
-    rate = report.leading.rate
+    """The effect by the scorer that the verdict relies on, so that both say the same."""
+    rate = report.relied.rate
     return ReportSummary(
         verdict=report.verdict.sentence,
-        scorer=report.leading.scorer,
+        scorer=report.relied.scorer,
         base=rate.base,
         edited=rate.edited,
         low=rate.difference.low,

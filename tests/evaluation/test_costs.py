@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -89,14 +88,3 @@ def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: BaseMod
     assert set(found.seconds) == set(expected_seconds(stacked, kinds))
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-
-
-def test_a_model_without_a_chat_template_has_half_the_neutral_text(
-    base: BaseModel, make_pico: Callable[..., Path]
-) -> None:
-    plain = load_base(make_pico("llama", chat=False), device="cpu", dtype="float32")
-    full, half = (
-        expected_seconds(_context(one, "negativity", "standard"), ["random_direction"])
-        for one in (base, plain)
-    )
-    assert half["controls_kl"] == pytest.approx(full["controls_kl"] / 2)

@@ -88,24 +88,27 @@ def test_no_text_is_both_calibrated_and_reported_on(base: BaseModel) -> None:
     assert len(halves[0]) + len(halves[1]) == len(plain) + len(chat)
 
 
-def test_a_model_without_a_template_is_measured_on_plain_text(
-    make_pico: Callable[..., Path],
-) -> None:
-    base = load_base(make_pico(chat=False), device="cpu", dtype="float32")
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS))
+def test_plain_texts_alone_do(base: BaseModel) -> None:
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())))
     assert meter.parts[1] is None
     assert meter.kl([_term()]) > 0
 
 
-def test_plain_texts_stand_in_for_answers_that_a_model_cannot_read(
+def test_a_model_without_a_chat_template_reads_answers_after_their_messages(
     base: BaseModel, make_pico: Callable[..., Path]
 ) -> None:
     silent = load_base(make_pico(chat=False), device="cpu", dtype="float32")
-    counts = [
-        (neutral.plain, len(neutral.texts))
-        for neutral in (encode_neutral(one, "reporting", each=20) for one in (base, silent))
+    both = [encode_neutral(one, "calibration", each=20) for one in (base, silent)]
+    assert [(one.plain, len(one.texts)) for one in both] == [(20, 40), (20, 40)]
+    with_template, without = (one.texts[20] for one in both)
+    assert without.prompt_length > 0
+    said = [id for id, scored in zip(without.ids, without.scored, strict=True) if scored]
+    answer = [
+        id for id, scored in zip(with_template.ids, with_template.scored, strict=True) if scored
     ]
-    assert counts == [(20, 40), (40, 40)]
+    # The token that ends a turn belongs to the template.
+    assert said == answer[: len(said)]
+    assert len(answer) - len(said) <= 1
 
 
 @pytest.mark.smollm2

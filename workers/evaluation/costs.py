@@ -44,9 +44,7 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     dosed = len(STRENGTHS) * min(fewer(plan.dose_prompts, length), prompts)
     pairs = min(plan.damage.fluency_pairs, prompts * plan.samples)
     damage, dose = _Meter(plan.damage, context), _Meter(plan.dose_damage, context)
-    # Without a chat template there is one kind of neutral text to scale controls on.
-    kinds_of_text = 2 if context.base.has_chat_template else 1
-    neutral, heads = _neutral(kinds_of_text * plan.control_neutral_each)
+    neutral, heads = _neutral(2 * plan.control_neutral_each)
     kl = neutral + 2 * heads
     parts = {
         "base_text": text,

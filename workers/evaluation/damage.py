@@ -237,6 +237,7 @@ class DamageMeter:
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
             kl_preserve=None if kept is None else kl_interval(kept, self._bootstrap),
+            preserve_items=0 if kept is None else len(kept.kl),
             preserve_worst=() if kept is None else self._worst(kept),
         )
 
@@ -268,7 +269,10 @@ class _Preserved:
     def of(
         cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
     ) -> _Preserved | None:
-        items = texts.preserve[: plan.preserved]
+        every = texts.preserve
+        # An even spread of them, since what stands side by side in a file is often of a kind.
+        step = max(1.0, len(every) / plan.preserved)
+        items = [every[int(i * step)] for i in range(min(len(every), plan.preserved))]
         encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
         kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
         if not kept:

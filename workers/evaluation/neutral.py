@@ -49,14 +49,15 @@ def encode_neutral(
         each: so many plain texts and so many answers at most.
         skip: so many of each are left out first.
         max_tokens: a text is cut after so many tokens.
-        texts: plain texts and conversations; by default Scalpel's own. The conversations are left
-            out for a model without a chat template, which is reported on twice as many plain texts.
+        texts: plain texts and conversations; by default Scalpel's own. For a model without a chat
+            template an empty line stands between a message and the answer to it.
     """
     plain, chat = neutral_texts() if texts is None else texts
-    answers = _half(chat, half)[skip:][:each] if base.has_chat_template else []
-    if each is not None and half == "reporting" and not base.has_chat_template:
-        each *= 2
-    some = _half(plain, half)[skip:][:each]
+    some, answers = _half(plain, half)[skip:][:each], _half(chat, half)[skip:][:each]
+    if not base.has_chat_template:
+        answers = [
+            answer.model_copy(update={"prompt": f"{answer.prompt}\n\n"}) for answer in answers
+        ]
     read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
     read_chat = encode(base, answers, max_tokens=max_tokens, chat=True, end_of_turn=True)
     return NeutralTexts([*read_plain, *read_chat], len(read_plain))
