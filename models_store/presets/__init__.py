@@ -40,9 +40,15 @@ def load_preset(name: str) -> Behavior:
 def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
     """Plain texts, and questions with answers, that no edit is meant to change."""
     return (
-        tuple(TextItem.model_validate(line) for line in _lines("_neutral", "plain")),
+        tuple(TextItem(text=line["text"]) for line in _lines("_neutral", "plain")),
         tuple(CompletionItem.model_validate(line) for line in _lines("_neutral", "chat")),
     )
+
+
+@cache
+def neutral_code() -> frozenset[str]:
+    """Those of the plain texts that are source code."""
+    return frozenset(line["text"] for line in _lines("_neutral", "plain") if line.get("code"))
 
 
 def _lines(name: str, part: str) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def test_a_calibrated_edit_costs_what_it_may(
     spread = report.method.details["spread"]
     assert isinstance(spread, list)
     told = [(one["layer"], one["kind"]) for one in spread if isinstance(one, dict)]
-    assert told == [(layer, kind) for kind in ("plain", "chat") for layer in (0, 1)]
+    assert told == [(layer, kind) for kind in ("plain", "code", "chat") for layer in (0, 1)]
 
 
 def test_a_given_scale_is_taken_as_it_is(

@@ -24,7 +24,7 @@ from workers.runtime.residuals import spread
 from workers.surgery.terms import Term
 
 _SPREAD_TEXTS = 16
-"""Neutral texts of each kind, code among the plain ones."""
+"""Neutral texts of each kind at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +110,14 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
     directions = {term.layer: term.direction for term in terms if term.module == DOWN}
     if not directions:
         return {}
-    neutral = encode_neutral(context.base, "reporting", each=_SPREAD_TEXTS)
-    kinds = {"plain": neutral.texts[: neutral.plain], "chat": neutral.texts[neutral.plain :]}
+    neutral = encode_neutral(context.base, "reporting")
     found: list[JsonValue] = []
     with edited(context.base, context.on_top):
-        for kind, texts in kinds.items():
-            if texts:
-                by_layer = spread(context.base, directions, texts)
-                found += [
-                    {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
-                ]
+        for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
+            by_layer = spread(context.base, directions, texts)
+            found += [
+                {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
+            ]
     return {"spread": found}
 
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from models_store.items import CompletionItem, TextItem
-from models_store.presets import neutral_texts
+from models_store.presets import neutral_code, neutral_texts
 from workers.evaluation.seeds import derive
 from workers.runtime.extract import Progress
 from workers.runtime.likelihood import Divergence, Reading, compare, read
@@ -32,6 +32,15 @@ class NeutralTexts:
     texts: Sequence[Encoded]
     plain: int
     """How many are plain; the others are answers in conversations."""
+    code: frozenset[int] = frozenset()
+    """Indices of plain ones that are source code."""
+
+    def kinds(self, each: int) -> dict[str, list[Encoded]]:
+        """Plain text, code and chat apart, so many of each at most and none that is empty."""
+        code = [self.texts[index] for index in sorted(self.code)]
+        prose = [self.texts[index] for index in range(self.plain) if index not in self.code]
+        kinds = {"plain": prose, "code": code, "chat": list(self.texts[self.plain :])}
+        return {kind: texts[:each] for kind, texts in kinds.items() if texts}
 
 
 def encode_neutral(
@@ -60,7 +69,8 @@ def encode_neutral(
         ]
     read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
     read_chat = encode(base, answers, max_tokens=max_tokens, chat=True, end_of_turn=True)
-    return NeutralTexts([*read_plain, *read_chat], len(read_plain))
+    code = frozenset(i for i, item in enumerate(some) if item.text in neutral_code())
+    return NeutralTexts([*read_plain, *read_chat], len(read_plain), code)
 
 
 def _half(texts: Sequence[T], half: Half) -> list[T]:
