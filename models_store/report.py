@@ -377,6 +377,10 @@ class Cost(_Part):
     dtype: str
     cpu_capability: str | None = None
     """Instruction set that torch uses, such as AVX512."""
+    batch_tokens: int | None = None
+    """Padded tokens that are read together."""
+    batch_rows: int | None = None
+    """Continuations that are generated together."""
     cached: tuple[str, ...] = ()
     """What had been computed before and was only read."""
 

@@ -345,7 +345,8 @@ _LATER = (
     *("verdict.exceeded", "damage.domain_source", "damage.domain_samples"),
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),
-    *("controls.wording", "scorers.contamination"),
+    *("controls.wording", "scorers.contamination", "warnings", "damage.preserve_items"),
+    *("cost.batch_tokens", "cost.batch_rows"),
 )
 """Fields that receipts of schema 1 do not have."""
 

@@ -26,7 +26,9 @@ def test_the_same_digest_is_bit_equal_and_nothing_differs() -> None:
 
 def test_what_differs_of_the_machine_is_told() -> None:
     earlier = sample_report()
-    new = made_elsewhere(earlier, threads=8, dtype="float32", cpu_capability="AVX512")
+    new = made_elsewhere(
+        earlier, threads=8, dtype="float32", cpu_capability="AVX512", batch_tokens=768
+    )
     versions = {**earlier.provenance.versions, "torch": "3.0.0"}
     provenance = earlier.provenance.model_copy(
         update={"versions": versions, "terms_sha256": "01" * 32}
@@ -39,6 +41,7 @@ def test_what_differs_of_the_machine_is_told() -> None:
         "threads: 2 then, 8 now",
         "dtype: bfloat16 then, float32 now",
         "cpu_capability: unknown then, AVX512 now",
+        "batch_tokens: unknown then, 768 now",
         "version of torch: 2.13.0 then, 3.0.0 now",
     }
 

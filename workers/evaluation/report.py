@@ -24,6 +24,7 @@ from models_store.report import (
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.estimate import checks
 from workers.evaluation.evaluate import Evaluation
+from workers.runtime.decode import BATCH_ROWS
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Term
 
@@ -168,4 +169,6 @@ def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
         device=str(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        batch_tokens=base.batch_tokens,
+        batch_rows=BATCH_ROWS,
     )

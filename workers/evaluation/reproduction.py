@@ -74,5 +74,8 @@ def _environment(report: Report) -> dict[str, str]:
         "dtype": cost.dtype,
         "device": cost.device,
         "cpu_capability": cost.cpu_capability or _UNKNOWN,
+        "batch_tokens": str(cost.batch_tokens or _UNKNOWN),
+        "batch_rows": str(cost.batch_rows or _UNKNOWN),
+        "fluency_reader": report.damage.fluency_reader or _UNKNOWN,
         **{f"version of {name}": version for name, version in report.provenance.versions.items()},
     }
