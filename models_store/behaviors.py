@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import to_json
 
 from models_store.errors import CorruptArtifact, FieldError, InvalidRequest
 from models_store.items import (
@@ -28,6 +29,7 @@ MAX_TEXTS = 10_000
 MAX_PROMPTS = 2_000
 MAX_PRESERVED = 2_000
 _WHITESPACE = re.compile(r"\s+")
+_LATE_FIELDS = ("question", "undesired_answer")
 
 
 class Behavior(BaseModel):
@@ -44,10 +46,7 @@ class Behavior(BaseModel):
     """Plain prompts go through the chat template, where the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Names of the scorers of generated text, the first one leads; empty: by default."""
-    # Left out where it is not given, so that digests are what they were before it came.
-    question: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
-        default=None, exclude_if=lambda question: question is None
-    )
+    question: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     """Yes to it means undesired, such as `Is this text rude?`: for scorers that ask a model, which
     else ask whether a text shows what `description` says."""
     max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
@@ -204,7 +203,10 @@ def _parts(item: Item) -> list[str]:
 
 def sha256_of(behavior: Behavior) -> str:
     """Digest of all that an edit takes from a behaviour, `sha256:…`."""
-    canonical = json.dumps(behavior.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    whole = behavior.model_dump(mode="json")
+    for part in (whole, *whole["prompts"]):
+        _drop_late_(part)
+    canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
@@ -222,6 +224,15 @@ def reference(behavior: Behavior, id: str | None = None, version: int | None = N
     )
 
 
+def _drop_late_(part: dict[str, Any]) -> None:
+    """Take out, where they are not given, the fields that came when there were behaviours already:
+    the digests and lines of those are what they were.
+    """
+    for name in _LATE_FIELDS:
+        if name in part and part[name] is None:
+            del part[name]
+
+
 def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
     """A behaviour as JSON lines: a head with all but the texts, then one text a line."""
     roles: list[tuple[Role, Item | Prompt]] = [
@@ -230,9 +241,11 @@ def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
         *(("prompt", prompt) for prompt in behavior.prompts),
         *(("preserve", item) for item in preserve),
     ]
-    head = behavior.model_dump_json(exclude={"undesired", "desired", "prompts"})
-    lines = [_line.dump_json(TextLine(role=role, item=item)) for role, item in roles]
-    return b"".join(line + b"\n" for line in (head.encode(), *lines))
+    head = behavior.model_dump(mode="json", exclude={"undesired", "desired", "prompts"})
+    lines = [_line.dump_python(TextLine(role=role, item=item), mode="json") for role, item in roles]
+    for part in (head, *(line["item"] for line in lines)):
+        _drop_late_(part)
+    return b"".join(to_json(line) + b"\n" for line in (head, *lines))
 
 
 def from_lines(data: bytes) -> tuple[Behavior, tuple[Item, ...]]:

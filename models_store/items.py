@@ -77,10 +77,7 @@ class Prompt(_Part):
     template: Annotated[str, Field(max_length=100)] | None = None
     """The pattern it was made from: prompts of one template share a split."""
     split: Literal["validate", "test"] | None = None
-    # Left out where it is not given: digests of behaviours are what they were before it came.
-    undesired_answer: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
-        default=None, exclude_if=lambda answer: answer is None
-    )
+    undesired_answer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
 
 

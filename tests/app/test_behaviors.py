@@ -34,7 +34,7 @@ def test_an_uploaded_behavior_can_be_read_back(api: Api) -> None:
     read = api.http.get(f"/v1/behaviors/{made['id']}").json()
     assert {name: read[name] for name in made} == made
     assert [item["text"] for item in read["undesired"]] == texts("bad")
-    assert read["prompts"] == prompts
+    assert read["prompts"] == [{**prompts[0], "undesired_answer": None}]
 
 
 def test_json_lines_are_an_upload_too(api: Api) -> None:

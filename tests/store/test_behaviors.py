@@ -22,7 +22,7 @@ from models_store.behaviors import (
     to_lines,
 )
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound
-from models_store.items import ChatItem, Item, TextItem, text_of
+from models_store.items import ChatItem, Item, Prompt, TextItem, text_of
 from models_store.objects import ObjectStore
 from models_store.scorers import SCORERS
 from tests.store.make import behavior
@@ -177,6 +177,26 @@ def test_the_digest_is_of_all_that_an_edit_takes() -> None:
     assert reference(behavior()).sha256.startswith("sha256:")
     for change in ({"name": "x"}, {"chat": True}, {"desired": behavior().desired[1:]}):
         assert sha256_of(behavior().model_copy(update=change)) != sha256_of(behavior())
+
+
+def test_digests_and_lines_are_those_from_before_questions_and_answers_came() -> None:
+    asked = Behavior.model_validate({**behavior().model_dump(), "prompts": ["Go on", "And then"]})
+    assert sha256_of(asked) == (
+        "sha256:5e429a05570838a369d5c0bf0905bf1ec7c0175c2da833e249422afbcadcd6ed"
+    )
+    assert b"question" not in to_lines(asked)
+    assert b"undesired_answer" not in to_lines(asked)
+
+    preset = presets.load_preset("negativity")
+    assert sha256_of(preset) == (
+        "sha256:22e4782b3f92340f0fec7c506da9dc86a7f560ad88201f2f72cf6b70db9ad676"
+    )
+
+    questioned = asked.model_copy(update={"question": "Is it bad?"})
+    answered = asked.model_copy(update={"prompts": (Prompt(text="Go on", undesired_answer="No"),)})
+    assert len({sha256_of(one) for one in (asked, questioned, answered)}) == 3
+    for one in (questioned, answered):
+        assert from_lines(to_lines(one))[0] == one
 
 
 def test_the_library_keeps_what_it_is_given(objects: ObjectStore) -> None:
