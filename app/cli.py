@@ -16,6 +16,7 @@ from rich.console import Console
 from app.client import ApiError, Client
 from app.progress import show
 from models_store.errors import ScalpelError
+from models_store.methods import Effort
 from models_store.settings import Settings
 
 app = typer.Typer(
@@ -117,7 +118,8 @@ def edit(
     behavior: Annotated[
         str, typer.Argument(help="A preset, a beh_… id, or @FILE with a behaviour as JSON.")
     ],
-    method: Annotated[str, typer.Option(help="A method's name, or its settings as JSON.")] = "bias",
+    method: Annotated[str, typer.Option(help="A method's name, or its settings as JSON.")] = "auto",
+    effort: Annotated[Effort, typer.Option(help="How much is tried and measured.")] = "standard",
     max_kl: Annotated[float | None, typer.Option(help="Limit of the KL divergence.")] = None,
     seed: int = 0,
     suffix: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
@@ -129,7 +131,8 @@ def edit(
     body: dict[str, Any] = {
         "base_model": base_model,
         "behavior": _json_file(behavior[1:]) if behavior.startswith("@") else behavior,
-        "method": json.loads(method) if method.startswith("{") else {"type": method},
+        "method": _method(method),
+        "effort": effort,
         "seed": seed,
         "suffix": suffix,
     }
@@ -246,7 +249,7 @@ def list_keys() -> None:
 
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="A key_… id.")]) -> None:
-    """Accept a key no longer; the API notices within 5 seconds."""
+    """Accept a key no longer; the API notices within 3 seconds."""
     from models_store.api_keys import ApiKeys
     from models_store.objects import open_store
 
@@ -273,6 +276,19 @@ def _ask() -> str | None:
         return input("> ").strip() or None
     except (EOFError, KeyboardInterrupt):
         return None
+
+
+def _method(given: str) -> Any:
+    """A request's `method`: given as JSON, or as its type alone."""
+    if not given.lstrip().startswith("{"):
+        return {"type": given}
+    try:
+        return json.loads(given)
+    except ValueError as error:
+        raise ApiError(
+            f"--method cannot be read as JSON ({error}): give a method's name, such as bias, or "
+            'its settings, such as \'{"type": "bias", "layers": [14]}\''
+        ) from error
 
 
 def _json_file(path: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line, as far as it needs no service."""
+"""The command line, as far as it needs no worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from models_store.errors import ScalpelError
+from tests.app.worker import Worker
+from tests.services import Api
 
 runner = CliRunner()
 
@@ -47,3 +50,29 @@ def test_a_service_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 
     assert failed.exit_code != 0
     assert "nothing answers at http://127.0.0.1:1" in str(failed.exception)
+
+
+def test_an_edit_is_asked_for_as_the_api_would_by_default(api: Api, worker: Worker) -> None:
+    asked = ["edit", "pico", "negativity", "--no-wait", "--url", api.url]
+    plain, named = (
+        api.http.get(f"/v1/edits/{runner.invoke(app, [*asked, *options]).stdout.strip()}").json()
+        for options in ((), ("--method", "bias", "--effort", "quick", "--suffix", "kinder"))
+    )
+    body = {"base_model": "pico", "behavior": "negativity"}
+    default = api.http.post("/v1/edits", json=body).json()
+
+    for field in ("method", "effort", "limits", "seed", "suffix"):
+        assert plain[field] == default[field], field
+    assert (named["method"]["type"], named["effort"]) == ("bias", "quick")
+    assert named["suffix"] == "kinder"
+
+
+def test_a_method_is_named_or_given_as_json(api: Api, worker: Worker) -> None:
+    asked = ["edit", "pico", "negativity", "--no-wait", "--url", api.url, "--method"]
+    made = runner.invoke(app, [*asked, '{"type": "natural", "fraction": 0.5}']).stdout.strip()
+    method = api.http.get(f"/v1/edits/{made}").json()["method"]
+    assert (method["type"], method["fraction"]) == ("natural", 0.5)
+
+    failed = runner.invoke(app, [*asked, "{bad"])
+    assert isinstance(failed.exception, ScalpelError)
+    assert "--method cannot be read as JSON" in failed.exception.message
