@@ -12,6 +12,8 @@ from typing import Any
 from models_store.report import Interval, Report, SideEffect
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
+_NOTED = ("length_alone", "not_separable")
+"""Remarks that `separability.note` makes as well: the first of them that a receipt has."""
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "\N{EN DASH}"
 Writer = Callable[[float, int], str]
@@ -164,6 +166,15 @@ def direction(effect: SideEffect) -> str:
     return less if change.high < 0 else "no change shown"
 
 
+def to_improve(report: Report) -> list[str]:
+    """What the texts and prompts leave to be desired, but for what the note on them says."""
+    remarks = list(report.warnings)
+    if report.separability.note is not None:
+        noted = next((one for one in remarks if one.code in _NOTED), None)
+        remarks = [one for one in remarks if one is not noted]
+    return [one.detail for one in remarks]
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "plain": plain,
     "signed": signed,
@@ -186,6 +197,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "pretty_json": pretty_json,
     "curl": curl,
     "has_own_texts": has_own_texts,
+    "to_improve": to_improve,
     "markdown": markdown,
     "code_block": code_block,
 }

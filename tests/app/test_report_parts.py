@@ -7,7 +7,7 @@ import pytest
 from app.reports import formats, render
 from app.reports.limits import GAUGE, limits_of
 from app.reports.plots import Plot, candidate_plot, dose_plots
-from models_store.report import Contrast, Dose, Interval, Remark, SideEffect
+from models_store.report import Contrast, Dose, Interval, Remark, Separability, SideEffect
 from tests.app.sample_report import early_report, full_report, sample_report
 
 
@@ -51,8 +51,26 @@ def test_a_damage_that_was_not_measured_is_not_called_within_its_limit() -> None
 
 def test_what_the_texts_leave_to_be_desired_is_shown() -> None:
     remark = Remark(code="few_texts", pointer="/behavior/desired", detail="20 desired <texts>")
-    assert "20 desired &lt;texts&gt;" in render(full_report(warnings=(remark,)), "html")
-    assert "20 desired" not in render(full_report(), "html")
+    report = full_report(warnings=(remark,))
+    assert "20 desired &lt;texts&gt;" in render(report, "html")
+    assert "- to improve: 20 desired \\<texts\\>" in render(report, "markdown")
+    assert "to improve" not in render(full_report(), "html") + render(full_report(), "markdown")
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_what_the_note_on_the_texts_says_is_not_said_again(format: str) -> None:
+    remarks = tuple(
+        Remark(code=code, pointer="/behavior/desired", detail=f"about {code}".replace("_", " "))
+        for code in ("few_texts", "length_alone", "not_separable")
+    )
+    separability = Separability(words_auc=0.6, length_auc=0.9, note="Length alone tells.")
+    report = full_report(warnings=remarks, separability=separability)
+    text = render(report, format)  # type: ignore[arg-type]
+
+    assert text.count("Length alone tells.") == 1
+    assert "about length alone" not in text
+    assert "about few texts" in text
+    assert "about not separable" in text
 
 
 def test_an_early_receipt_shows_its_one_limit() -> None:

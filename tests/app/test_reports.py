@@ -17,6 +17,7 @@ from app.reports.chart import chart_of
 from models_store.report import (
     Interval,
     Preserved,
+    Remark,
     Report,
     Sample,
     Verdict,
@@ -85,6 +86,8 @@ def _hostile_report() -> Report:
         composition=_each(full.composition, behavior=HOSTILE),
         suites=_each(full.suites, name=HOSTILE, protocol=HOSTILE, data=HOSTILE),
         scorers=_each(full.scorers, contamination=HOSTILE),
+        warnings=(Remark(code="few_texts", pointer="/behavior", detail=HOSTILE),),
+        separability=full.separability.model_copy(update={"note": HOSTILE}),
         reproduction=full.reproduction.model_copy(
             update={"environment": (HOSTILE,), "inside": (HOSTILE,), "outside": (HOSTILE,)}
         ),
@@ -211,6 +214,19 @@ def test_the_summary_and_the_point_tell_the_leading_effect() -> None:
     assert point.selected
     assert point.damage.kl == 0.096
     assert point.damage.domain == 0.026
+
+
+def test_the_summary_and_the_point_pass_over_a_weak_scorer_as_the_verdict_does() -> None:
+    report = sample_report()
+    weak = report.scorers[0].model_copy(update={"auc": 0.6, "headline": False})
+    report = sample_report(scorers=(weak, report.scorers[1]))
+    assert report.leading.scorer == "tfidf"
+    for told in (summary_of(report), point_of(report).effect):
+        assert told.scorer == "vader"
+        assert (told.base, told.edited) == (
+            report.effects[1].rate.base,
+            report.effects[1].rate.edited,
+        )
 
 
 def test_the_picture_holds_every_mark_within_its_frame() -> None:
