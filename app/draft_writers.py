@@ -165,7 +165,8 @@ class EndpointWriter:
             text = str(answer["choices"][0]["message"]["content"] or "")
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise GenerationFailed(
-                "the model that writes drafts says something that is not understood"
+                "the server in SCALPEL_DRAFT_URL did not answer with a chat completion "
+                "(choices[0].message.content)"
             ) from error
         # JSON lets through half a surrogate pair, which no answer of ours could hold.
         return text[:_MAX_CHARACTERS].encode(errors="replace").decode()

@@ -130,7 +130,8 @@ _ALL = (
         "parents_missing",
         409,
         "The edit needs the edits that it was fitted on",
-        "Name them in the variant too, or send without_parents: true where the call has it.",
+        "Name them in the variant too, or send without_parents: true where the call has it. An "
+        "edit whose parents were deleted cannot be made again.",
     ),
     ErrorKind(
         "name_taken", 409, "The name is a base model's", "Choose another name for the alias."
@@ -249,8 +250,10 @@ _ALL = (
     ErrorKind(
         "no_effect_within_limits",
         None,
-        "No setting within the limits had an effect",
-        "Allow more with limits.max_kl, or give texts that show the behaviour more clearly.",
+        "No edit within the limits stood the test",
+        "Its report says what came nearest. Allow more with limits (max_kl, max_perplexity_ratio, "
+        "max_domain or max_fluency), or give texts that show the behaviour more clearly, or "
+        "prompts that elicit it.",
     ),
     ErrorKind("policy_refused", None, "The operator does not allow this edit", "Ask the operator."),
     ErrorKind(

@@ -5,7 +5,7 @@ leaves either nothing or something that a repeat of the request finishes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -18,7 +18,7 @@ from models_store.catalogue import BaseModelSpec
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound
 from models_store.idempotency import IdempotencyKey, IdempotentKind
 from models_store.items import ChatItem, Item
-from models_store.methods import Bias
+from models_store.methods import Bias, Natural, NaturalBias
 from models_store.records import (
     Actor,
     EditSettings,
@@ -41,6 +41,9 @@ from models_store.variants import (
     suffix_key,
 )
 from models_store.work import SHARED_TENANT, Place, Work, WorkStore
+
+_MOST_ERRORS = 100
+"""Wrong fields that are named."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ class Submission:
             NotFound: no such edit; `no_report`, it ended without one.
             Conflict: `edit_not_finished`; `base_model_changed`, other weights are registered now;
                 `parents_missing`, an edit that it was fitted on is gone.
+            InvalidRequest: it ran a suite that there are no data for any more.
         """
         again = self._earlier("edit", sender.tenant, sender.key)
         if again is not None:
@@ -170,7 +174,7 @@ class Submission:
             )
         settings = earlier.settings
         assert isinstance(settings, EditSettings)
-        check_suites(settings.suites, self._suites)
+        self._require_suites(edit_id, settings.suites)
         self._require_parents(sender.tenant, model)
         place = Place("edit", sender.tenant, edit_id)
         request = WorkRequest(
@@ -240,6 +244,15 @@ class Submission:
             if self._work.was_deleted(kind, tenant, record.id):
                 raise
             return None
+
+    def _require_suites(self, edit_id: str, suites: Sequence[str]) -> None:
+        for name in suites:
+            if name not in self._suites:
+                # The call has no body that an error could point into.
+                raise InvalidRequest(
+                    f"{edit_id} ran the suite {name}, which has no data on this server: ask its "
+                    "operator to name them, or make a new edit without that suite"
+                )
 
     def _require_parents(self, tenant: str, edit: Work) -> None:
         """Refuse where a delta that the edit was fitted on is no longer there."""
@@ -313,8 +326,8 @@ def check_scorers(
 
 def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
     """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
-    problems = []
-    if isinstance(body.method, Bias):
+    problems: list[FieldError] = []
+    if isinstance(body.method, Bias | Natural | NaturalBias):
         problems += [
             FieldError(
                 f"/method/layers/{index}",
@@ -326,23 +339,38 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
             if layer >= base.facts.layers
         ]
     if not base.facts.chat_template:
-        sides: list[tuple[str, tuple[Item, ...]]] = [("/preserve", body.preserve)]
-        sides += [
-            ("/behavior/undesired", found.behavior.undesired),
-            ("/behavior/desired", found.behavior.desired),
-        ]
-        problems += [
-            FieldError(
-                pointer,
-                "no_chat_template",
-                f"{base.id} has no chat template, so it cannot take messages: give texts, or "
-                "prompts with completions",
-            )
-            for pointer, items in sides
-            if any(isinstance(item, ChatItem) for item in items)
-        ]
+        problems += _messages(body, found, base.id)
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
+
+
+def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldError]:
+    """Every item that only a chat template could make a text of."""
+
+    def problem(path: str, where: str) -> FieldError:
+        return FieldError(
+            f"/{path.replace('.', '/')}",
+            "no_chat_template",
+            f"{where}: {base_model} has no chat template, so it cannot take messages: give texts, "
+            "or prompts with completions",
+        )
+
+    for index in _chats(body.preserve):
+        path = f"preserve.{index}.messages"
+        yield problem(path, path)
+    # A behaviour in place as it was sent: what was found is without repeats.
+    given = found.behavior if isinstance(body.behavior, str) else body.behavior
+    for side, items in (("undesired", given.undesired), ("desired", given.desired)):
+        for index in _chats(items):
+            path = f"{side}.{index}.messages"
+            if isinstance(body.behavior, str):
+                yield problem("behavior", f"behavior: {path} of {body.behavior}")
+                return
+            yield problem(f"behavior.{path}", f"behavior.{path}")
+
+
+def _chats(items: Sequence[Item]) -> Iterator[int]:
+    return (index for index, item in enumerate(items) if isinstance(item, ChatItem))
 
 
 def _without_suffix(body: JsonValue) -> JsonValue:

@@ -88,6 +88,8 @@ def test_a_draft_comes_back_with_samples_and_what_was_dropped(
 
 def test_a_draft_is_accepted_by_sending_it_back(api: Api, writing: FakeGenerator) -> None:
     behavior = draft(api).json()["behavior"]
+    assert behavior["question"] is None
+    assert behavior["prompts"][0]["undesired_answer"] is None
 
     uploaded = api.http.post("/v1/behaviors", json=behavior)
     assert uploaded.status_code == 201, uploaded.text
@@ -189,6 +191,8 @@ class Endpoint:
 
     url: str = ""
     status: int = 200
+    body: bytes | None = None
+    """In place of an answer."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
 
@@ -206,7 +210,8 @@ def running_endpoint() -> Iterator[Endpoint]:
             with contextlib.suppress(OSError):  # the client has given up
                 self.send_response(endpoint.status)
                 self.end_headers()
-                self.wfile.write(json.dumps({"choices": [{"message": message}]}).encode())
+                answer = json.dumps({"choices": [{"message": message}]}).encode()
+                self.wfile.write(answer if endpoint.body is None else endpoint.body)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -266,6 +271,19 @@ def test_an_endpoint_that_refuses_is_told_without_its_key(
     assert (response.status_code, response.json()["code"]) == expected
     assert str(status) in response.json()["detail"]
     assert "sk-1" not in response.text
+
+
+@pytest.mark.parametrize("body", [b"hello", b"[]", b'{"choices": []}'])
+def test_an_endpoint_that_gives_no_chat_completion_is_told(
+    with_endpoint: Api, endpoint: Endpoint, body: bytes
+) -> None:
+    endpoint.body = body
+
+    response = draft(with_endpoint)
+
+    assert (response.status_code, response.json()["code"]) == (502, "generation_failed")
+    assert "SCALPEL_DRAFT_URL" in response.json()["detail"]
+    assert "choices[0].message.content" in response.json()["detail"]
 
 
 def test_an_endpoint_that_is_away_is_told(settings: Settings) -> None:

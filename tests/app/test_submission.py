@@ -61,6 +61,8 @@ def test_an_unknown_behavior_is_answered_with_the_presets(api: Api, worker: Work
         ({"method": {"type": "magic"}}, "/method"),
         ({"method": {"type": "bias", "ridge": "much"}}, "/method/ridge"),
         ({"method": {"type": "bias", "layers": [0, 2]}}, "/method/layers/1"),
+        ({"method": {"type": "natural", "layers": [2, 0]}}, "/method/layers/0"),
+        ({"method": {"type": "natural_bias", "layers": [0, 1, 7]}}, "/method/layers/2"),
         ({"method": {"type": "bias", "alpha": 1}}, "/method/alpha"),
         ({"method": {"type": "model_surgery", "fraction": 0}}, "/method/fraction"),
         ({"method": {"type": "model_surgery", "alpha": 1e308}}, "/method/alpha"),
@@ -238,8 +240,26 @@ def test_texts_are_stored_as_they_were_given_but_for_repeats(api: Api, worker: W
 def test_messages_need_a_base_model_with_a_chat_template(api: Api, worker: Worker) -> None:
     worker.register("plain", chat_template=False)
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    given = behavior(desired=[*texts("good"), {"messages": messages}])
-    assert refusal(api, base_model="plain", behavior=given)[0] == "/behavior/desired"
+    # Repeats count: the pointer leads into the body as it was sent.
+    given = behavior(desired=[*texts("good"), texts("good")[0], {"messages": messages}])
+    body = edit_body(base_model="plain", behavior=given, preserve=["a", {"messages": messages}])
+    errors = api.http.post("/v1/edits", json=body).json()["errors"]
+    assert [(one["pointer"], one["code"]) for one in errors] == [
+        ("/preserve/1/messages", "no_chat_template"),
+        ("/behavior/desired/21/messages", "no_chat_template"),
+    ]
+    assert errors[0]["detail"].startswith("preserve.1.messages: plain has no chat template")
+    made = api.http.post("/v1/behaviors", json=given).json()["id"]
+    pointer, detail = refusal(api, base_model="plain", behavior=made)
+    assert pointer == "/behavior"
+    assert f"desired.20.messages of {made}" in detail
+
+
+def test_no_more_than_a_hundred_wrong_items_are_named(api: Api, worker: Worker) -> None:
+    worker.register("plain", chat_template=False)
+    item = {"messages": [{"role": "assistant", "content": "b"}]}
+    body = edit_body(base_model="plain", preserve=[item] * 200)
+    assert len(api.http.post("/v1/edits", json=body).json()["errors"]) == 100
 
 
 def test_a_base_model_that_is_being_registered_is_a_conflict(api: Api, worker: Worker) -> None:

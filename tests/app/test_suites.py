@@ -41,6 +41,20 @@ def test_a_configured_suite_goes_into_the_record(api: Api, worker: Worker) -> No
     assert recorded.suites == ("toxicity",)
 
 
+def test_an_edit_whose_suite_has_no_data_any_more_is_not_made_again(
+    api: Api, worker: Worker
+) -> None:
+    id = api.http.post("/v1/edits", json=edit_body(suites=["toxicity"])).json()["id"]
+    worker.succeed(id)
+    assert api.http.post(f"/v1/edits/{id}/reproduce").status_code == 201
+    api.store.submission._suites = ()
+
+    answer = api.http.post(f"/v1/edits/{id}/reproduce")
+
+    assert (answer.status_code, answer.json()["errors"]) == (422, [])
+    assert f"{id} ran the suite toxicity, which has no data" in answer.json()["detail"]
+
+
 def test_a_wrong_file_of_suites_stops_the_start(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "suites.toml").write_text("[toxicity]\n")
     with pytest.raises(InvalidRequest, match=r"suites\.toml: toxicity\.data"):
