@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: the dtype that the base model is stored in."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads a worker may use; 0: as many as there are cores."""
+    """CPU threads of torch in a worker; 0: as many as torch takes by itself."""
     fsync: bool = False
     """Flush every record to disk before it is acknowledged (survives power loss)."""
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
