@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
 from models_store.items import Item, text_of
 from tests.evaluation.texts import behavior, sentences
-from workers.evaluation.splits import Splits, split_behavior
+from workers.evaluation.splits import Sides, Splits, prompt_of, split_behavior
 
 
 def _texts(items: tuple[Item, ...]) -> list[str]:
@@ -144,3 +146,63 @@ def test_prompts_for_validation_only_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="left to test") as caught:
         split_behavior(behavior(prompts=prompts), seed=0)
     assert caught.value.errors[0].pointer == "/behavior/prompts"
+
+
+def _answers(side: str, asked: Sequence[str]) -> list[dict[str, str]]:
+    texts = sentences(side, len(asked))
+    return [
+        {"prompt": prompt, "completion": text} for prompt, text in zip(asked, texts, strict=True)
+    ]
+
+
+def _of_answers(undesired: Sequence[str], desired: Sequence[str]) -> Behavior:
+    """Without prompts; what the texts of both sides answer is given."""
+    return Behavior.model_validate(
+        {
+            "name": "x",
+            "undesired": _answers("cruel", undesired),
+            "desired": _answers("kind", desired),
+        }
+    )
+
+
+def _asked(sides: Sides) -> set[str]:
+    return {prompt_of(item).casefold() for item in sides.items}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_answers_to_one_prompt_share_a_part_and_the_test_does_not_repeat_it(seed: int) -> None:
+    asked = [f"What of number {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, [text.upper() for text in asked]), seed)
+    fit, scorer, heldout = map(_asked, (splits.fit, splits.scorer, splits.heldout))
+    assert len(fit) + len(scorer) + len(heldout) == 40
+    tested = {prompt.text.casefold() for prompt in (*splits.validate, *splits.test)}
+    assert tested
+    assert tested <= heldout
+    assert splits.prompts_dropped == 0
+    assert not splits.clusters_broken
+
+
+def test_where_most_texts_answer_one_prompt_they_are_divided_and_it_is_not_tested_on() -> None:
+    asked = ["Go on."] * 50 + [f"What of number {i}?" for i in range(10)]
+    splits = split_behavior(_of_answers(asked, asked), seed=0)
+    assert "go on." in _asked(splits.fit) & _asked(splits.heldout)
+    tested = {prompt.text.casefold() for prompt in (*splits.validate, *splits.test)}
+    assert "what of" in " ".join(tested)
+    assert not tested & (_asked(splits.fit) | _asked(splits.scorer))
+    assert splits.prompts_dropped == 1
+
+
+def test_one_prompt_for_all_texts_leaves_none_to_test_on() -> None:
+    with pytest.raises(InvalidRequest, match="1 made of held-out texts, 1 of them repeat the pro"):
+        split_behavior(_of_answers(["Go on."] * 40, ["Go on."] * 40), seed=0)
+
+
+def test_a_made_prompt_that_shares_13_words_with_a_fitted_text_is_dropped() -> None:
+    shared = "we would all like to know at once what the honest truth about this is so tell us of"
+    asked = [f"{place} {shared}" for place in sentences("kind", 40, seed=9)]
+    other = [f"Question {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, other), seed=0)
+    assert splits.prompts_dropped > 0
+    assert all(shared not in prompt.text for prompt in (*splits.validate, *splits.test))

@@ -5,7 +5,8 @@ What is fitted on a text is never judged on it, nor on one that nearly repeats i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +36,14 @@ class Sides:
         return len(self.undesired) + len(self.desired)
 
     @property
+    def items(self) -> tuple[Item, ...]:
+        """Undesired ones first."""
+        return (*self.undesired, *self.desired)
+
+    @property
     def has_answers(self) -> bool:
         """Whether some of the texts are answers to prompts."""
-        return any(prompt_of(item) for item in (*self.undesired, *self.desired))
+        return any(map(prompt_of, self.items))
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,9 @@ class Splits:
 def split_behavior(behavior: Behavior, seed: int) -> Splits:
     """Split the texts and prompts of a behaviour; the same seed gives the same parts.
 
-    Texts go by clusters of near-duplicates and pairs, prompts by the split they name, else by
-    template. A behaviour without prompts gets the first words of held-out texts as prompts.
+    Texts go by clusters of near-duplicates, pairs and answers to one prompt, prompts by the split
+    they name, else by template. A behaviour without prompts gets those that held-out texts answer,
+    or the first words of held-out texts.
 
     Raises:
         InvalidRequest: `pair_id`s join so many texts that they cannot be split, or no prompt is
@@ -93,12 +100,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     sides = [0] * len(behavior.undesired) + [1] * len(behavior.desired)
     seeds = {use: derive(seed, use) for use in ("split", "prompts")}
     similar = clusters([full_text(item) for item in items])
-    pairs = [item.pair_id for item in items]
-    broken = False
-    parts = _assign(join_by(similar, pairs), sides, seeds["split"])
-    if parts is None:
-        broken = True
-        parts = _assign(join_by(range(len(items)), pairs), sides, seeds["split"])
+    parts, broken = _parts(items, similar, sides, seeds["split"])
     if parts is None:
         raise InvalidRequest.at(
             "/behavior/undesired",
@@ -108,13 +110,15 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
     made = not behavior.prompts
     given = made_prompts(heldout) if made else behavior.prompts
-    kept = given if made else _without_leaks(given, items)
+    kept = _unanswered(given, (fit, scorer)) if made else _without_leaks(given, items)
     validate, test = _split_prompts(kept, seeds["prompts"])
     if not test:
+        origin = "made of held-out texts" if made else "given"
         raise InvalidRequest.at(
             "/behavior/prompts",
-            f"no prompt is left to test on: {len(given)} given, {len(given) - len(kept)} of them "
-            f"repeat {SHARED_RUN} words of a text, {len(validate)} are for validation",
+            f"no prompt is left to test on: {len(given)} {origin}, {len(given) - len(kept)} of "
+            f"them repeat {'the prompt or ' if made else ''}{SHARED_RUN} words of a text, "
+            f"{len(validate)} are for validation",
             "no_test_prompts",
         )
     return Splits(
@@ -146,6 +150,37 @@ def prompt_of(item: Item) -> str:
 def full_text(item: Item) -> str:
     """Prompt and answer together: what makes two texts near-duplicates."""
     return f"{prompt_of(item)} {text_of(item)}".strip()
+
+
+def _parts(
+    items: Sequence[Item], similar: Sequence[int], sides: Sequence[int], seed: int
+) -> tuple[list[int] | None, bool]:
+    """A part for each text, keeping together as much as can be.
+
+    Where that leaves no parts, answers to one prompt are divided, then near-duplicates.
+
+    Returns:
+        The parts, None where pairs alone leave none; whether near-duplicates were divided.
+    """
+    pairs = [item.pair_id for item in items]
+    paired = join_by(similar, pairs)
+    parts = _assign(join_by(paired, _prompt_keys(items)), sides, seed)
+    parts = parts or _assign(paired, sides, seed)
+    if parts is not None:
+        return parts, False
+    return _assign(join_by(range(len(items)), pairs), sides, seed), True
+
+
+def _prompt_keys(items: Sequence[Item]) -> list[str | None]:
+    """What each text answers; None for a prompt of more texts than are held out in all."""
+    keys = [_key(item) for item in items]
+    answers = Counter(keys)
+    return [key if answers[key] <= SHARES[2] * len(items) else None for key in keys]
+
+
+def _key(item: Item) -> str | None:
+    """What the text answers, without regard to case; None for a plain text."""
+    return prompt_of(item).casefold() or None
 
 
 def _assign(groups: Sequence[int], sides: Sequence[int], seed: int) -> list[int] | None:
@@ -190,14 +225,32 @@ def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Pr
     return tuple(p for p in prompts if not shares_run(p.text, runs, SHARED_RUN))
 
 
+def _unanswered(prompts: Sequence[Prompt], parts: Sequence[Sides]) -> tuple[Prompt, ...]:
+    """Prompts that no text of the parts answers, nor shares `SHARED_RUN` words in a row with."""
+    items = [item for part in parts for item in part.items]
+    answered = {_key(item) for item in items}
+    free = [prompt for prompt in prompts if prompt.text.casefold() not in answered]
+    return _without_leaks(free, items)
+
+
 def made_prompts(texts: Sides) -> tuple[Prompt, ...]:
-    """What answers answer, or the first third of plain texts."""
+    """What answers answer, or the first third of plain texts; each once."""
+    return _each_once(prompt_of(item) or _first_third(item) for item in texts.items)
+
+
+def beginnings(texts: Sides) -> tuple[Prompt, ...]:
+    """The first words of answers and of plain texts, more of them than prompts are made of."""
+    return _each_once(" ".join(text_of(item).split()[:MADE_PROMPT_WORDS]) for item in texts.items)
+
+
+def _first_third(item: Item) -> str:
+    words = text_of(item).split()
+    return " ".join(words[: min(MADE_PROMPT_WORDS, max(2, len(words) // 3))])
+
+
+def _each_once(texts: Iterable[str]) -> tuple[Prompt, ...]:
     found: dict[str, Prompt] = {}
-    for item in (*texts.undesired, *texts.desired):
-        text = prompt_of(item)
-        if not text:
-            words = text_of(item).split()
-            text = " ".join(words[: min(MADE_PROMPT_WORDS, max(2, len(words) // 3))])
+    for text in texts:
         found.setdefault(text.casefold(), Prompt(text=text))
     return tuple(found.values())
 
