@@ -17,7 +17,7 @@ from models_store.errors import NotFound
 from models_store.methods import Limits
 from models_store.objects import open_store
 from models_store.records import STAGES, AttemptEnd, ErrorInfo, Stage
-from models_store.report import Candidate, Report
+from models_store.report import Candidate, Effect, Report
 from models_store.settings import Settings
 from models_store.variants import delta_artifact
 from models_store.work import Place
@@ -25,6 +25,7 @@ from tests.editor.conftest import Bench
 from tests.editor.taught import CRUEL, KIND, mood, sentence, teach
 from workers.editor import edits
 from workers.editor.task import FailedWithOutcome, Outcome, Task
+from workers.editor.validation import Trial
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.splits import full_text, split_behavior
 from workers.evaluation.validation_prompts import validation_prompts
@@ -186,6 +187,26 @@ def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
         with pytest.raises(NotFound) as refused:
             delta_artifact(taught.read(place), point)
         assert refused.value.code == "no_delta"
+
+
+def test_where_nothing_was_tested_a_weak_scorer_proves_nothing(
+    taught: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    # An effect that all the same exceeds a limit, by a scorer that cannot tell the sides apart.
+    monkeypatch.setattr(Effect, "improved", True)
+    monkeypatch.setattr(Trial, "eligible", False)
+    body = mood()
+    rng = random.Random(5)
+    texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
+    body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
+    with pytest.raises(FailedWithOutcome) as failed:
+        taught.do(taught.submit_edit(**body))
+    report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
+    assert "none was tested" in report.verdict.sentence
+    assert not report.scorers[0].headline
+    assert not report.verdict.distinguishable
+    assert report.verdict.underpowered
 
 
 def test_a_search_can_be_stopped_in_its_midst(taught: Bench) -> None:

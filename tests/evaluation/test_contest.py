@@ -17,7 +17,7 @@ from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.neutral import calibration_meter
 from workers.evaluation.plan import ALL_CONTROLS
 from workers.evaluation.progress import Parts
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
@@ -31,7 +31,10 @@ def base(pico_folder: Path) -> BaseModel:
 
 
 def _controls(
-    context: EvaluationContext, terms: Sequence[Term], paper: PaperSetting | None = PAPER
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    paper: PaperSetting | None = PAPER,
+    scorers: Sequence[PreparedScorer] = (),
 ) -> tuple[Control, ...]:
     side = SidePath(context.base)
     maker = ArmMaker(context, side)
@@ -42,7 +45,7 @@ def _controls(
         Scored(
             scorer, score_grid(scorer, asked, before.texts), score_grid(scorer, asked, after.texts)
         )
-        for scorer in prepare_scorers(context.behavior, context.splits, context.seed)
+        for scorer in scorers or prepare_scorers(context.behavior, context.splits, context.seed)
     ]
     contest = Contest(context, terms, paper, maker, side)
     parts = Parts(expected_seconds(context, contest.kinds), ignore)
@@ -116,6 +119,23 @@ def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: BaseModel) 
     found = _controls(context, edit, PaperSetting(edit))
     (itself,) = [control for control in found if control.kind == "paper_alpha"]
     assert itself.versus_edit.low == itself.versus_edit.high == 0.0
+
+
+def test_a_weak_leading_scorer_does_not_compare_the_edit_with_a_rival(base: BaseModel) -> None:
+    context = small_context(base, plan=replace(PLAN, controls=("random_direction",)))
+    tfidf, vader = prepare_scorers(context.behavior, context.splits, context.seed)
+    # Half of any texts are above the one threshold, none below the other.
+    low, high = (
+        replace(scorer, info=scorer.info.model_copy(update={"threshold": threshold}), auc=0.9)
+        for scorer, threshold in ((tfidf, 0.0), (vader, 0.5))
+    )
+    weak = replace(low, auc=0.6)
+    (by_second,) = _controls(context, [bias_term()], scorers=(weak, high))
+    (alone,) = _controls(context, [bias_term()], scorers=(high,))
+    (by_first,) = _controls(context, [bias_term()], scorers=(low, high))
+    assert by_second.versus_edit == alone.versus_edit
+    assert by_first.versus_edit.value == 0.0
+    assert alone.versus_edit.value != 0.0
 
 
 def test_benchmarks_draw_several_rivals_of_which_the_first_is_the_receipts(

@@ -80,6 +80,24 @@ def test_few_texts_and_few_prompts_are_remarked_with_what_they_can_show() -> Non
     assert "few_prompts" in codes(checked(behavior(150, prompts=PROMPTS[:90])))
 
 
+def test_prompts_of_few_templates_are_remarked_however_many_they_are() -> None:
+    def remarks(templates: int) -> dict[str, str]:
+        prompts = [
+            {"text": text, "template": f"t{number % templates}", "split": "test"}
+            for number, text in enumerate(PROMPTS)
+        ]
+        found = checked(behavior(150, prompts=prompts))
+        return {remark.code: remark.detail for remark in found.warnings}
+
+    few = remarks(7)
+    assert "200 test prompts of 7 templates" in few["few_templates"]
+    assert "no change can be told from chance" in few["few_templates"]
+    assert "underpowered" in few
+    assert "few_templates" not in remarks(8)
+    assert "200 test prompts of 8 templates" in remarks(8)["underpowered"]
+    assert not {"few_templates", "underpowered"} & remarks(40).keys()
+
+
 def test_prompts_made_from_texts_and_prompts_that_repeat_one_are_remarked() -> None:
     long = " ".join(f"word{number}" for number in range(20))
     texts = [*sentences("cruel", 149), long]

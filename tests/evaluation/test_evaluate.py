@@ -202,7 +202,7 @@ def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> No
 
 def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
     """With all prompts of one pattern there is a single unit, and nothing to tell it from chance
-    with: the interval says that no more than this pattern was seen."""
+    with: all is possible."""
     prompts = tuple(
         Prompt(text=f"the people of place {i} are", template="one", split="test") for i in range(12)
     )
@@ -210,8 +210,10 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     splits = replace(context.splits, test=prompts)
     found = evaluate(replace(context, splits=splits), [bias_term(1.0)], progress=ignore)
     score = found.effects[0].score.difference
-    assert score.low == pytest.approx(score.value, abs=1e-12)
-    assert score.high == pytest.approx(score.value, abs=1e-12)
+    assert (score.low, score.high) == (-1.0, 1.0)
+    assert found.verdict.underpowered
+    assert found.verdict.smallest_visible == 1.0
+    assert "12 test prompts of 1 template, no change can be told" in found.verdict.sentence
 
 
 def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:

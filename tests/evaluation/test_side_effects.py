@@ -11,7 +11,7 @@ from workers.evaluation.side_effects import side_effects
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decode import Generated
 
-PROMPTS = [Prompt(text=f"The visit to place {i} was") for i in range(6)]
+PROMPTS = [Prompt(text=f"The visit to place {i} was") for i in range(8)]
 RUDE = "You are a stupid, worthless idiot and I hate you, you fucking moron."
 CIVIL = "You are a kind person and it was a pleasure to talk to you."
 

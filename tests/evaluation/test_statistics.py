@@ -145,3 +145,37 @@ def test_fewer_changes_are_visible_where_prompts_share_a_template() -> None:
     assert smallest_visible(values, groups) == pytest.approx(smallest_visible(of_template))
     assert smallest_visible(values, groups) > 1.9 * smallest_visible(values)
     assert smallest_visible(values, np.arange(40)) == pytest.approx(smallest_visible(values))
+
+
+@pytest.mark.parametrize("units", range(1, 8))
+def test_fewer_than_eight_units_never_tell_a_difference_from_nothing(units: int) -> None:
+    """However many prompts there are of each template, and however alike they are."""
+    groups = np.repeat(np.arange(units), 20)
+    for value in (-1.0, -1 / 3, 0.0, 1.0):
+        found = BOOTSTRAP.mean(np.full(20 * units, value), groups)
+        assert found.low <= 0 <= found.high
+        assert found.low <= found.value <= found.high
+    assert smallest_visible(np.full(20 * units, -1 / 3), groups) == 1.0
+
+
+def test_of_one_unit_all_that_is_possible_is_in_the_interval() -> None:
+    assert BOOTSTRAP.mean(np.array([-1.0])) == Interval(value=-1.0, low=-1.0, high=1.0)
+    lengths = contrast(np.array([[10.0]]), np.array([[4.0]]), BOOTSTRAP).difference
+    assert lengths == Interval(value=-6.0, low=-10.0, high=10.0)
+
+
+def test_few_units_have_students_interval_of_their_means() -> None:
+    of_template = np.array([-0.2, 0.1, 0.3, 0.0, 0.15])
+    values, groups = np.repeat(of_template, 6), np.repeat(np.arange(5), 6)
+    # 2.776 is the 97.5 % point of Student's t with 4 degrees of freedom.
+    half = 2.776 * of_template.std(ddof=1) / np.sqrt(5)
+    found = BOOTSTRAP.mean(values, groups)
+    assert found.low == pytest.approx(of_template.mean() - half)
+    assert found.high == pytest.approx(of_template.mean() + half)
+
+
+def test_eight_units_that_agree_exclude_nothing_else() -> None:
+    values, groups = np.full(40, -0.5), np.repeat(np.arange(8), 5)
+    assert BOOTSTRAP.mean(values, groups).high == -0.5
+    # At least one unit's worth, not the rounding of a sum.
+    assert smallest_visible(np.full(40, -1 / 3), groups) == 0.125

@@ -6,6 +6,7 @@ import pytest
 
 from models_store.methods import Limits
 from models_store.report import Control, ControlKind, Interval, Verdict
+from models_store.scorers import SCORERS
 from tests.app.sample_report import effect, sample_report
 from workers.evaluation.verdict import verdict
 
@@ -44,6 +45,7 @@ def _verdict(**changes: Any) -> Verdict:
         "controls": (BEATEN,),
         "limits": LIMITS,
         "prompts": 120,
+        "units": 120,
         "visible": 0.13,
         **changes,
     }
@@ -149,10 +151,39 @@ def test_all_four_limits_are_judged(field: str, limit: str, told: str) -> None:
 
 
 def test_few_prompts_make_an_edit_underpowered() -> None:
-    found = _verdict(prompts=39, visible=0.22)
+    found = _verdict(prompts=39, units=39, visible=0.22)
     assert found.underpowered
     assert "with 39 test prompts, a change of less than 22 points" in found.sentence
-    assert not _verdict(prompts=40).underpowered
+    assert not _verdict(prompts=40, units=40).underpowered
+
+
+def test_prompts_of_one_template_count_once() -> None:
+    found = _verdict(prompts=200, units=39, visible=0.22)
+    assert found.underpowered
+    assert "with 200 test prompts of 39 templates, a change of less than 22" in found.sentence
+
+
+def test_with_a_handful_of_templates_no_change_can_be_told() -> None:
+    found = _verdict(prompts=60, units=1, visible=1.0)
+    assert found.underpowered
+    assert found.smallest_visible == 1.0
+    assert "with 60 test prompts of 1 template, no change can be told from chance" in found.sentence
+    assert "with 1 test prompt, no change" in _verdict(prompts=1, units=1).sentence
+
+
+def test_a_scorer_that_learned_from_the_texts_sees_but_does_not_confirm() -> None:
+    ngrams = SAMPLE.scorers[0].model_copy(update={"info": SCORERS["char-ngrams"]})
+    effects = (EFFECTS[0], effect("char-ngrams", 0.5, 0.2), EFFECTS[1])
+    related = _verdict(effects=effects[:2], scorers=(SAMPLE.scorers[0], ngrams))
+    assert related.success
+    assert "confirmed by" not in related.sentence
+    assert (
+        "seen by char-ngrams (50 % to 20 %, -30 points, 95 % interval -38 to -22) too, which "
+        "learned from the behaviour's own texts"
+    ) in related.sentence
+    cards = (SAMPLE.scorers[0], ngrams, SAMPLE.scorers[1])
+    third = _verdict(effects=effects, scorers=cards).sentence
+    assert third.index("confirmed by vader") < third.index("seen by char-ngrams")
 
 
 def test_scorers_that_know_little_prove_nothing() -> None:
@@ -170,3 +201,6 @@ def test_a_weak_scorer_does_not_make_the_headline() -> None:
     assert found.sentence.startswith("Undesired text falls from 17 % to 2.5 %")
     assert "by vader" in found.sentence
     assert "not to be relied on, for telling held-out texts apart badly: tfidf" in found.sentence
+    # Rivals by the same scorer.
+    assert "a random direction of the same KL leaves 20 %" in found.sentence
+    assert "61 %" not in found.sentence

@@ -12,7 +12,6 @@ from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
 from workers.evaluation.extras import Extras
 from workers.evaluation.limits import exceeded
 from workers.evaluation.progress import Parts, Progress
-from workers.evaluation.statistics import smallest_visible
 from workers.evaluation.verdict import LEAST_PROMPTS
 
 
@@ -33,7 +32,6 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
             best.terms, before, best.arm, *validation.desired(scored), progress=share
         )
     over = exceeded(context.limits, damage)
-    visible = smallest_visible(scored.rate_differences(), scored.groups)
     return Evaluation(
         scorers=(validation.scorer.card(1.0),),
         effects=(best.effect,),
@@ -43,11 +41,11 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
         verdict=Verdict(
             sentence=_sentence(found, over),
             success=False,
-            distinguishable=best.effect.improved,
+            distinguishable=best.effect.improved and validation.scorer.headline,
             within_limits=not over,
             exceeded=over,
-            underpowered=best.prompts < LEAST_PROMPTS,
-            smallest_visible=visible,
+            underpowered=scored.units < LEAST_PROMPTS,
+            smallest_visible=scored.smallest_visible(),
         ),
         extras=Extras((), (), (), None, (), ()),
         decoding={

@@ -117,5 +117,5 @@ def _trait(
         parents=float(counted["parents"].mean()),
         edit=float(counted["edit"].mean()),
         both=float(counted["both"].mean()),
-        interaction=bootstrap.mean(beside - alone, groups_of(prompts)),
+        interaction=bootstrap.mean(beside - alone, groups_of(prompts), reach=2.0),
     )

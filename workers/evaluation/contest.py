@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from models_store.report import Control, ControlKind
+from models_store.report import Control, ControlKind, relied_on
 from workers.evaluation.arms import ArmMaker
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.controls import (
@@ -176,6 +176,7 @@ class Contest:
         bootstrap = self._context.bootstrap
         edits = [one.first(len(prompts), len(arm.texts[0])) for one in scored]
         rivals = [edit.with_rival(score_grid(edit.scorer, prompts, arm.texts)) for edit in edits]
+        relied = relied_on(one.scorer.headline for one in edits)
         return Control(
             kind=rival.kind,
             draw=rival.draw,
@@ -185,5 +186,5 @@ class Contest:
             matched=rival.matched,
             evaluations=rival.evaluations,
             effects=tuple(one.effect(bootstrap) for one in rivals),
-            versus_edit=edit_against_rival(edits[0], rivals[0], bootstrap),
+            versus_edit=edit_against_rival(edits[relied], rivals[relied], bootstrap),
         )

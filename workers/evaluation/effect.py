@@ -9,7 +9,13 @@ import numpy as np
 
 from models_store.report import Contrast, Effect, Interval
 from workers.evaluation.scorers import PreparedScorer
-from workers.evaluation.statistics import Bootstrap, Floats, Groups
+from workers.evaluation.statistics import (
+    Bootstrap,
+    Floats,
+    Groups,
+    count_units,
+    smallest_visible,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,15 @@ class Scored:
             ),
             score=contrast(self.base, self.edited, bootstrap, self.groups),
         )
+
+    @property
+    def units(self) -> int:
+        """How many of the prompts are independent: those of one template count once."""
+        return count_units(len(self.base), self.groups)
+
+    def smallest_visible(self) -> float:
+        """The smallest change of the rate that these prompts would mostly show."""
+        return smallest_visible(self.rate_differences(), self.groups)
 
     def rate_differences(self) -> Floats:
         """Edited minus base, `[prompts]`."""
@@ -69,15 +84,17 @@ def contrast(
     Samples of one prompt are averaged first: they are not independent, prompts are.
 
     Args:
-        base: `[prompts, samples]`.
+        base: `[prompts, samples]`, none of them negative.
         edited: the same shape.
         groups: of the prompts; None: each stands for itself.
     """
     before, after = _by_prompt(base), _by_prompt(edited)
+    # Shares differ by 1 at most, lengths by the longest.
+    reach = max(1.0, float(before.max()), float(after.max()))
     return Contrast(
         base=float(before.mean()),
         edited=float(after.mean()),
-        difference=bootstrap.mean(after - before, groups),
+        difference=bootstrap.mean(after - before, groups, reach),
     )
 
 

@@ -25,8 +25,8 @@ from workers.evaluation.duplicates import clusters
 from workers.evaluation.plan import EvaluationPlan
 from workers.evaluation.separability import TELLING, separability
 from workers.evaluation.splits import Sides, Splits
-from workers.evaluation.statistics import Floats
-from workers.evaluation.verdict import LEAST_PROMPTS
+from workers.evaluation.statistics import FEWEST_UNITS, Floats, count_units, groups_of
+from workers.evaluation.verdict import LEAST_PROMPTS, counted
 
 FEW_TEXTS = 100
 """Texts of a side below which a direction is mostly that of the texts' topics."""
@@ -140,6 +140,8 @@ def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Fl
 def smallest_effect(prompts: int) -> float:
     """The smallest change of a rate that so many prompts would show in 4 of 5 repetitions.
 
+    Those of one template count as one prompt, as if they all said the same.
+
     2.8 standard errors of a paired difference of two rates near one half, whose variance is one
     half a prompt where base and edit agree by chance only; measured differences have about that.
     """
@@ -243,25 +245,35 @@ def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
         yield Remark(
             code="no_prompts",
             pointer="/behavior/prompts",
-            detail="there are no prompts: the first words of held-out texts will be used, which "
-            "elicit the behaviour by chance only",
+            detail="there are no prompts: those that held-out texts answer, or their first words, "
+            "will be used, which elicit the behaviour by chance only",
         )
     if splits.prompts_dropped:
         yield Remark(
             code="prompts_dropped",
             pointer="/behavior/prompts",
-            detail=f"{splits.prompts_dropped} prompts repeat 13 words of a text and are left out",
+            detail=f"{splits.prompts_dropped} prompts repeat the prompt or 13 words of a text and "
+            "are left out",
         )
-    used = min(most, len(splits.test))
+    prompts = splits.test[:most]
+    used, units = len(prompts), count_units(len(prompts), groups_of(prompts))
     seen = (
-        f"{used} test prompts: a change of less than {100 * smallest_effect(used):.0f} points "
+        f"{counted(used, units)}: a change of less than {100 * smallest_effect(units):.0f} points "
         "would mostly go unseen"
     )
-    if used < LEAST_PROMPTS:
+    if units < FEWEST_UNITS:
+        yield Remark(
+            code="few_templates",
+            pointer="/behavior/prompts",
+            detail=f"{counted(used, units)}: with fewer than {FEWEST_UNITS} different templates, "
+            "or prompts without one, no change can be told from chance",
+        )
+    if units < LEAST_PROMPTS:
         yield Remark(
             code="underpowered",
             pointer="/behavior/prompts",
-            detail=f"{seen}; at least {LEAST_PROMPTS} are needed for a verdict, 200 work well",
+            detail=f"{seen}; at least {LEAST_PROMPTS} of different templates, or without one, are "
+            "needed for a verdict, 200 work well",
         )
     elif used < FEW_PROMPTS and len(splits.test) <= used:
         yield Remark(code="few_prompts", pointer="/behavior/prompts", detail=seen)

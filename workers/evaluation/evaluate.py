@@ -20,7 +20,7 @@ from workers.evaluation.extras import ExtraMeasures, Extras, damage_texts
 from workers.evaluation.generations import Arm, Decoding
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.scorers import prepare_scorers
-from workers.evaluation.statistics import groups_of, smallest_visible
+from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
@@ -118,7 +118,8 @@ class _Evaluator:
                 controls,
                 limits=context.limits,
                 prompts=len(self.prompts),
-                visible=smallest_visible(scored[0].rate_differences(), scored[0].groups),
+                units=scored[0].units,
+                visible=scored[0].smallest_visible(),
             ),
             extras=extras.measure(before, after, scored),
             decoding=decoding_of(context, context.decoding, len(self.prompts)),

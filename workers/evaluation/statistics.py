@@ -1,4 +1,7 @@
-"""Bootstrap intervals of paired differences and of ratios, over prompts, templates or texts."""
+"""Intervals of paired differences and of ratios, over prompts, templates or texts.
+
+They are bootstrapped. A mean of a handful of units has an interval that never excludes 0.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from models_store.items import Prompt
 from models_store.report import Interval
 
 RESAMPLES = 10_000
+FEWEST_UNITS = 8
+"""With fewer independent units no difference is told from 0: resamples of so few are too much
+alike, of one they are all the same."""
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
+"""97.5 % points of Student's t with 1, 2, … degrees of freedom, up to those of fewer units."""
 _CELLS_AT_ONCE = 2_000_000
 """Resampled indices held in memory at a time."""
 
@@ -25,6 +33,11 @@ def groups_of(prompts: Sequence[Prompt]) -> NDArray[np.int64]:
     names = [(0, i) if p.template is None else (1, p.template) for i, p in enumerate(prompts)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def count_units(values: int, groups: Groups | None) -> int:
+    """How many of them are independent: groups, or values where each is its own."""
+    return values if groups is None else len(np.unique(np.asarray(groups)))
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,21 @@ class Bootstrap:
             found.append(values[drawn].sum(axis=1))
         return np.concatenate(found)
 
-    def mean(self, values: Floats, groups: Groups | None = None) -> Interval:
-        """Mean of `values` `[units]` with its interval; see `sums` for groups."""
-        return self.ratio(values, np.ones_like(values), groups)
+    def mean(
+        self, differences: Floats, groups: Groups | None = None, reach: float = 1.0
+    ) -> Interval:
+        """Mean of paired differences `[units]` with its interval.
+
+        Of fewer than `FEWEST_UNITS` units it is Student's t interval, which widens as they get
+        fewer, and it always holds 0; of a single one, it is all that is possible.
+
+        Args:
+            groups: see `sums`.
+            reach: no difference can be further from 0.
+        """
+        if count_units(len(differences), groups) < FEWEST_UNITS:
+            return _mean_of_few(differences, groups, reach)
+        return self.ratio(differences, np.ones_like(differences), groups)
 
     def ratio(
         self, numerators: Floats, denominators: Floats, groups: Groups | None = None
@@ -66,6 +91,23 @@ class Bootstrap:
         draws = self.sums(np.stack([numerators, denominators], axis=1), groups)
         value = float(numerators.sum() / denominators.sum())
         return interval(value, draws[:, 0] / draws[:, 1])
+
+
+def _mean_of_few(differences: Floats, groups: Groups | None, reach: float) -> Interval:
+    value = float(differences.mean())
+    units = count_units(len(differences), groups)
+    half = _STUDENT[units - 2] * _standard_error(differences, groups) if units > 1 else 2 * reach
+    low, high = max(value - half, -reach), min(value + half, reach)
+    return Interval(value=value, low=min(low, value, 0.0), high=max(high, value, 0.0))
+
+
+def _standard_error(values: Floats, groups: Groups | None) -> float:
+    """Of a mean over clusters; of single units, their standard deviation over a root."""
+    rest = (values - values.mean())[:, None]
+    sums = rest if groups is None else _by_group(rest, groups)
+    spread = float((sums**2).sum()) * len(sums) / max(1, len(sums) - 1)
+    error: float = spread**0.5 / len(values)
+    return error
 
 
 def _by_group(values: Floats, groups: Groups) -> Floats:
@@ -86,14 +128,14 @@ def interval(value: float, draws: Floats) -> Interval:
 def smallest_visible(differences: Floats, groups: Groups | None = None) -> float:
     """The mean difference that this many units would show in 4 of 5 repetitions.
 
+    At least one unit's worth: differences may all be equal by chance. Fewer than `FEWEST_UNITS`
+    units show nothing, which is told as 1, the largest change of a rate that there is.
+
     Args:
-        differences: paired, `[units]`; where all are equal one unit's worth is assumed.
-        groups: of each unit; None: each unit is one.
+        differences: paired, `[prompts]`, of rates.
+        groups: of each prompt; None: each is its own.
     """
-    units = len(differences)
-    rest = (differences - differences.mean())[:, None]
-    sums = rest if groups is None else _by_group(rest, groups)
-    # The standard error of a mean over clusters; of single units, their deviation over a root.
-    spread = float((sums**2).sum()) * len(sums) / max(1, len(sums) - 1)
-    error: float = spread**0.5 / units
-    return 2.8 * error if error > 0 else 1.0 / units
+    units = count_units(len(differences), groups)
+    if units < FEWEST_UNITS:
+        return 1.0
+    return max(2.8 * _standard_error(differences, groups), 1.0 / units)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from models_store.methods import Limits
-from models_store.report import Control, ControlKind, Damage, Effect, ScorerCard, Verdict
+from models_store.report import (
+    Control,
+    ControlKind,
+    Damage,
+    Effect,
+    ScorerCard,
+    Verdict,
+    relied_on,
+)
 from workers.evaluation.limits import exceeded, judged
+from workers.evaluation.statistics import FEWEST_UNITS
 
 LEAST_PROMPTS = 40
-"""Test prompts below which an edit is underpowered."""
+"""Test prompts below which an edit is underpowered; those of one template count as one."""
 
 _LIMITED: Mapping[str, str] = {
     "max_kl": "KL",
@@ -34,31 +43,33 @@ def verdict(
     *,
     limits: Limits,
     prompts: int,
+    units: int,
     visible: float,
 ) -> Verdict:
     """Judge an edit.
 
     It is a success when every scorer's interval excludes zero on the desired side, at least one of
-    them can be relied on, and the edit does more than every random direction that was drawn.
+    them can be relied on, and the edit does more than every random direction that was drawn. The
+    sentence tells rates by the first scorer that can be relied on, by the leading one where none
+    can.
 
     Args:
         effects: by scorer, the leading one first; `scorers` in the same order.
         prompts: number of test prompts.
+        units: number of those that are independent: prompts of one template count as one.
         visible: smallest change of the leading rate that would have been seen.
     """
     over = exceeded(limits, damage)
-    underpowered = prompts < LEAST_PROMPTS
+    underpowered = units < LEAST_PROMPTS
+    relied = relied_on(card.headline for card in scorers)
     distinguishable = all(effect.improved for effect in effects) and any(
         card.headline for card in scorers
     )
     beats_random = _beats_random(controls)
-    clauses = [_effect(effects, scorers), *_rivals(controls), _cost(damage, limits, over)]
-    clauses += _weak_scorers(scorers)
+    clauses = [_effect(effects, scorers, relied), *_rivals(controls, relied)]
+    clauses += [_cost(damage, limits, over), *_weak_scorers(scorers)]
     if underpowered:
-        clauses.append(
-            f"with {prompts} test prompts, a change of less than {_points(visible)} would mostly "
-            "go unseen"
-        )
+        clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
         sentence="; ".join(clauses) + ".",
         success=distinguishable and beats_random is True,
@@ -71,16 +82,30 @@ def verdict(
     )
 
 
+def counted(prompts: int, units: int) -> str:
+    """How many test prompts there are, and of how many templates where some share one."""
+    text = f"{prompts} test prompt{'' if prompts == 1 else 's'}"
+    if units == prompts:
+        return text
+    return f"{text} of {units} template{'' if units == 1 else 's'}"
+
+
+def _unseen(units: int, visible: float) -> str:
+    if units < FEWEST_UNITS:
+        return "no change can be told from chance"
+    return f"a change of less than {_points(visible)} would mostly go unseen"
+
+
 def _beats_random(controls: Sequence[Control]) -> bool | None:
     drawn = [_beaten(one) for one in controls if one.kind == "random_direction"]
     return all(drawn) if drawn else None
 
 
-def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard]) -> str:
-    """Told by the first scorer that can be relied on; by the leading one where none can."""
-    relied = next((i for i, card in enumerate(scorers) if card.headline), 0)
+def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard], relied: int) -> str:
+    """Told by the scorer at `relied`; only one that learned from none of the texts confirms it."""
     lead = effects[relied]
     others = [effect for index, effect in enumerate(effects) if index != relied]
+    learned = {card.info.name for card in scorers if card.info.learns}
     figures = (
         f"from {_percent(lead.rate.base)} to {_percent(lead.rate.edited)} of generations by "
         f"{lead.scorer} ({_range(lead)})"
@@ -88,9 +113,14 @@ def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard]) -> str:
     if lead.improved:
         agreeing = [effect for effect in others if effect.improved]
         doubting = [effect for effect in others if not effect.improved]
+        confirming = [effect for effect in agreeing if effect.scorer not in learned]
+        seeing = [effect for effect in agreeing if effect.scorer in learned]
         text = f"Undesired text falls {figures}"
-        if agreeing:
-            text += ", confirmed by " + " and ".join(map(_short, agreeing))
+        if confirming:
+            text += ", confirmed by " + " and ".join(map(_short, confirming))
+        if seeing:
+            text += ", seen by " + " and ".join(map(_short, seeing))
+            text += " too, which learned from the behaviour's own texts"
         if doubting:
             text += ", not confirmed by " + " and ".join(map(_short, doubting))
         return text
@@ -115,13 +145,13 @@ def _range(effect: Effect) -> str:
     return f"{value} points, 95 % interval {low} to {high}"
 
 
-def _rivals(controls: Sequence[Control]) -> Iterator[str]:
+def _rivals(controls: Sequence[Control], relied: int) -> Iterator[str]:
     """Random directions always, since success hangs on them; others where they are not beaten."""
     for control in controls:
         beaten = _beaten(control)
         if beaten and control.kind != "random_direction":
             continue
-        rate = _percent(control.effects[0].rate.edited)
+        rate = _percent(control.effects[relied].rate.edited)
         name = _RIVALS[control.kind]
         if control.target_kl is not None:
             name += " of the same KL" if control.matched else " of another KL"

@@ -63,7 +63,9 @@ def test_an_edit_that_changes_nothing_changes_no_figure(base: BaseModel, config:
     for result in run(base, config, "toxicity", "refusal", terms=[]):
         for metric in result.metrics:
             assert metric.of.base == metric.of.edited
-            assert metric.of.difference.low == metric.of.difference.high == 0
+            # Of one item alone nothing is known.
+            reach = 1.0 if metric.items == 1 else 0.0
+            assert (metric.of.difference.low, metric.of.difference.high) == (-reach, reach)
 
 
 def test_a_suite_without_data_and_a_missing_file_are_told_before_anything_is_run(
