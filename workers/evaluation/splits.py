@@ -104,7 +104,8 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     if parts is None:
         raise InvalidRequest.at(
             "/behavior/undesired",
-            "pair_id joins so many texts that none are left to be held out",
+            "pair_id joins so many texts that none are left to be held out: give each pair_id to "
+            "a few texts only, such as two answers to one prompt",
             "pairs_too_large",
         )
     fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
@@ -118,7 +119,8 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
             "/behavior/prompts",
             f"no prompt is left to test on: {len(given)} {origin}, {len(given) - len(kept)} of "
             f"them repeat {'the prompt or ' if made else ''}{SHARED_RUN} words of a text, "
-            f"{len(validate)} are for validation",
+            f"{len(validate)} are for validation: give more prompts (200 work well) that repeat "
+            "no text, some without split or with the split test",
             "no_test_prompts",
         )
     return Splits(
