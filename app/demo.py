@@ -21,8 +21,7 @@ FOLDER = Path(".demo")
 BODY: dict[str, Any] = {
     "base_model": "smollm2-135m-instruct",
     "behavior": "negativity",
-    "method": {"type": "bias"},
-    "limits": {"max_kl": 0.1},
+    "effort": "quick",
     "seed": 0,
 }
 PROMPTS = (
@@ -110,11 +109,14 @@ def _receipt(console: Console, report: dict[str, Any]) -> None:
     console.print()
     console.print(table)
     damage = report["damage"]
-    console.print()
-    console.print(table)
+    console.print(
+        f"Tried: {len(report['search']['candidates'])} edits on other prompts. "
+        f"Chosen: {report['method']['details']['label']}."
+    )
     console.print(
         f"Damage: KL to the base {damage['kl']:.3f} nats a token, perplexity "
-        f"× {damage['perplexity_ratio']['value']:.3f} on neutral text."
+        f"× {damage['perplexity_ratio']['value']:.3f} on neutral text; what the model says is "
+        f"{damage['fluency']['value']:+.2f} nats a token less likely to it."
     )
     console.print(
         f"Cost: {report['cost']['total_seconds']:.0f} s, "
