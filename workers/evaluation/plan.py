@@ -45,7 +45,7 @@ class EvaluationPlan:
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 195 in all; 227 with answers of 32 tokens. `quick` takes 60 seconds, `thorough` 10 to 12
+    about 195 in all; 227 with answers of 32 tokens. `quick` takes 75 seconds, `thorough` 10 to 12
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 
@@ -93,8 +93,8 @@ def fewer(prompts: int, max_new_tokens: int) -> int:
 STANDARD = EvaluationPlan()
 
 QUICK = EvaluationPlan(
-    test_prompts=72,
-    generated_tokens=1_728,
+    test_prompts=120,
+    generated_tokens=2_880,
     least_prompts=40,
     damage=DamagePlan(
         neutral_each=44, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=30
