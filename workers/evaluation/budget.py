@@ -25,7 +25,7 @@ class Budget:
 
 
 BUDGETS: Mapping[Effort, Budget] = {
-    "quick": Budget(4, 40, finalists=1, final_prompts=40, damage=SEARCHED),
+    "quick": Budget(4, 40, finalists=1, final_prompts=None, damage=SEARCHED),
     "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
     "thorough": Budget(None, None, finalists=0, final_prompts=None, damage=REPORTED),
 }

@@ -97,7 +97,7 @@ QUICK = EvaluationPlan(
     generated_tokens=2_880,
     least_prompts=40,
     damage=DamagePlan(
-        neutral_each=44, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=30
+        neutral_each=44, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=60
     ),
     dose_damage=DamagePlan(neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
     selectivity=False,
