@@ -45,7 +45,7 @@ class EvaluationPlan:
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 195 in all; 227 with answers of 32 tokens. `quick` takes 75 seconds, `thorough` 10 to 12
+    about 195 in all; 227 with answers of 32 tokens. `quick` takes 80 seconds, `thorough` 10 to 12
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 
