@@ -36,6 +36,8 @@ from workers.surgery.moments import EXACT_SIZE, RANK
 
 _MOST_CANDIDATES = 10
 """Of a search that tries all it knows."""
+_SCALES = 2
+"""At which a candidate generates, on average: it goes down where the text is not fluent."""
 _TEXT_TOKENS = 80
 """Of a text that damage is measured on, with its prompt."""
 
@@ -125,7 +127,7 @@ def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:
     candidates, damage = budget.candidates or _MOST_CANDIDATES, budget.damage
     few = min(budget.prompts or prompts, prompts)
     most = min(budget.final_prompts or prompts, prompts)
-    texts = candidates * few + budget.finalists * most + prompts
+    texts = _SCALES * (candidates * few + budget.finalists * most) + prompts
     generated = samples_each(prompts, new) * texts * new
     neutral = 2 * damage.neutral_each * NEUTRAL_TOKENS
     others = _TEXT_TOKENS * (damage.own_samples + damage.heldout_texts)
