@@ -69,7 +69,7 @@ def test_a_search_costs_more_the_greater_the_effort(pico: BaseModel) -> None:
 
     assert found["quick"].search < found["standard"].search < found["thorough"].search
     assert found["quick"].total < found["standard"].total < found["thorough"].total
-    assert 100 < found["standard"].search < 400
+    assert 100 < found["standard"].search < 500
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     found = seconds(asked, Auto(), "thorough", one_a_second, tokens_per_text=40)
 
-    candidates_and_base = 11
-    assert found.search == pytest.approx(candidates_and_base * generations * max_new_tokens)
+    trials_and_base = 2 * 10 + 1
+    assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
 
 
 def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
