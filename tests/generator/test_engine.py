@@ -191,7 +191,7 @@ def test_pieces_and_steps_take_turns(base: BaseModel, engine: Engine) -> None:
     lines: queue.Queue[Line] = queue.Queue()
     made: list[int] = []
     """How many lines had come when each piece was done."""
-    job = Job(SidePath(base), [choice(base, 0, length=200)], lines.put)
+    job = Job(SidePath(base), [choice(base, 0, length=400)], lines.put)
 
     def pieces() -> Iterator[None]:
         for _ in range(10):
@@ -204,7 +204,7 @@ def test_pieces_and_steps_take_turns(base: BaseModel, engine: Engine) -> None:
 
     collect(lines, 1)
     assert len(made) == 10
-    assert made[0] < made[5] < made[9] < 200
+    assert made[0] < made[5] < made[9] < 400
 
 
 def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: Engine) -> None:
@@ -216,7 +216,7 @@ def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: E
 
     def pieces() -> Iterator[None]:
         for _ in range(4):
-            time.sleep(0.1)
+            time.sleep(0.03)
             between.append(steps)
             yield
 
@@ -224,9 +224,10 @@ def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: E
     engine.submit(Job(SidePath(base), [choice(base, 0, length=450)], sink))
     engine.run(pieces(), timeout=60)
 
-    # A step of a pico model takes a millisecond or two: a tenth of a second has many of them.
+    # A step of a pico model takes a millisecond or so: the time of a piece has many of them, and
+    # the text outlasts all pieces.
     later = [after - before for before, after in itertools.pairwise(between[1:])]
-    assert all(number >= 5 for number in later)
+    assert all(number >= 3 for number in later)
 
 
 def test_an_error_in_a_piece_reaches_who_waits_and_nobody_else(
