@@ -145,15 +145,8 @@ class _Search:
         damage = meter.quick(candidate.terms, scale)
         share = used(self._limits, damage)
         if share > _ACCEPTED:
-            scale, damage = fitted_to_limits(
-                meter,
-                candidate,
-                self._limits,
-                span(progress, 0.4, 0.5),
-                guess=smaller(scale, share),
-                tolerance=_TOLERANCE,
-                max_steps=_STEPS,
-            )
+            guess = smaller(scale, share)
+            scale, damage = self._fitted(candidate, guess, meter, span(progress, 0.4, 0.5))
         prompts = self._number(self._budget.prompts)
         yield from self._down(candidate, scale, damage, meter, span(progress, 0.5, 1.0), prompts)
 
@@ -219,6 +212,19 @@ class _Search:
         )
         return found.scale
 
+    def _fitted(
+        self, candidate: Candidate, guess: float, meter: DamageMeter, progress: Progress
+    ) -> tuple[float, PointDamage]:
+        return fitted_to_limits(
+            meter,
+            candidate,
+            self._limits,
+            progress,
+            guess=guess,
+            tolerance=_TOLERANCE,
+            max_steps=_STEPS,
+        )
+
     def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
         """Scale the best with care and try them on more prompts, until enough have stood it."""
         ranked = sorted(
@@ -239,20 +245,14 @@ class _Search:
 
     def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
         candidate, scale = trial.candidate, trial.scale
+        fluent = smaller(scale, fluency_used(self._limits, trial.damage))
         try:
-            fitted, _ = fitted_to_limits(
-                meter,
-                candidate,
-                self._limits,
-                span(progress, 0.0, 0.4),
-                guess=scale,
-                tolerance=_TOLERANCE,
-                max_steps=_STEPS,
-            )
-            scale = min(fitted, smaller(scale, fluency_used(self._limits, trial.damage)))
+            scale, damage = self._fitted(candidate, scale, meter, span(progress, 0.0, 0.4))
         except EditFailed:
-            pass  # beyond a limit at any scale, and out with it
-        damage = meter.quick(candidate.terms, scale)
+            damage = meter.quick(candidate.terms, scale)  # beyond a limit, and out with it
+        else:
+            if fluent < scale:
+                scale, damage = fluent, meter.quick(candidate.terms, fluent)
         prompts = self._number(self._budget.final_prompts)
         yield from self._down(candidate, scale, damage, meter, span(progress, 0.4, 1.0), prompts)
 
