@@ -18,11 +18,13 @@ from models_store.methods import Effort
 from models_store.scorers import ScorerInfo
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Of a receipt, which nothing changes once it is written."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Interval(_Part):
+class Interval(Part):
     """A measured value with its 95 % interval."""
 
     value: float
@@ -30,7 +32,7 @@ class Interval(_Part):
     high: float
 
 
-class Contrast(_Part):
+class Contrast(Part):
     """One figure for the base and the edited model; prompts are paired."""
 
     base: float
@@ -38,7 +40,7 @@ class Contrast(_Part):
     difference: Interval
 
 
-class Effect(_Part):
+class Effect(Part):
     """How much of the undesired a scorer finds in text generated from the test prompts."""
 
     scorer: str
@@ -57,7 +59,7 @@ class Effect(_Part):
         return self.rate.difference.low > 0
 
 
-class ScorerCard(_Part):
+class ScorerCard(Part):
     """A scorer as it was used here."""
 
     info: ScorerInfo
@@ -84,7 +86,7 @@ def relied_on(headline: Iterable[bool]) -> int:
     return next((index for index, good in enumerate(headline) if good), 0)
 
 
-class TextQuality(_Part):
+class TextQuality(Part):
     """What generated text looks like, whatever it says."""
 
     distinct2: float
@@ -96,15 +98,7 @@ class TextQuality(_Part):
     """Share of generations that the model ended by itself within the limit."""
 
 
-class PointEffect(_Part):
-    scorer: str
-    base: float
-    edited: float
-    low: float
-    high: float
-
-
-class PointDamage(_Part):
+class PointDamage(Part):
     kl: float
     perplexity_ratio: float | None
     domain: float | None
@@ -113,7 +107,7 @@ class PointDamage(_Part):
     kl_preserve: float | None = None
 
 
-class Preserved(_Part):
+class Preserved(Part):
     """One of the items that were to stay as they are."""
 
     text: str
@@ -121,7 +115,7 @@ class Preserved(_Part):
     kl: float
 
 
-class Damage(_Part):
+class Damage(Part):
     """What else changed."""
 
     kl: float
@@ -165,7 +159,7 @@ ControlKind = Literal[
 ]
 
 
-class Control(_Part):
+class Control(Part):
     """A rival of the edit, which should do less if the edit does what it says."""
 
     kind: ControlKind
@@ -187,7 +181,7 @@ class Control(_Part):
     """What the prompts began with, where the rival is a prompt."""
 
 
-class Dose(_Part):
+class Dose(Part):
     """The edit at another strength."""
 
     strength: float
@@ -197,7 +191,7 @@ class Dose(_Part):
     """In thorough receipts."""
 
 
-class SideEffect(_Part):
+class SideEffect(Part):
     """What a scorer of another trait says of the same generations."""
 
     name: str
@@ -207,7 +201,7 @@ class SideEffect(_Part):
     """Of `of`: the share of generations that count, or a mean number of tokens."""
 
 
-class LongForm(_Part):
+class LongForm(Part):
     """Longer generations than those that are scored otherwise."""
 
     kind: Literal["long", "three_turns"]
@@ -218,7 +212,7 @@ class LongForm(_Part):
     edited: TextQuality
 
 
-class Selectivity(_Part):
+class Selectivity(Part):
     """How the likelihood of held-out texts moved; it does not rank methods as generation does."""
 
     undesired: Interval
@@ -228,7 +222,7 @@ class Selectivity(_Part):
     """The first minus the second."""
 
 
-class Trait(_Part):
+class Trait(Part):
     """One trait in all four combinations of an edit and what it is on top of."""
 
     behavior: str
@@ -244,14 +238,14 @@ class Trait(_Part):
     """(both - parents) - (edit - base): 0 where the two do not interfere."""
 
 
-class SuiteMetric(_Part):
+class SuiteMetric(Part):
     name: str
     higher_is_better: bool
     of: Contrast
     items: int
 
 
-class SuiteResult(_Part):
+class SuiteResult(Part):
     """A standard suite, run on the base and on the edit."""
 
     name: str
@@ -262,7 +256,7 @@ class SuiteResult(_Part):
     seconds: float
 
 
-class Reproduction(_Part):
+class Reproduction(Part):
     """How an edit compares with the one that it repeats."""
 
     edit_id: str
@@ -277,7 +271,7 @@ class Reproduction(_Part):
     outside: tuple[str, ...]
 
 
-class ProbeReport(_Part):
+class ProbeReport(Part):
     """The linear classifier on hidden states that a method used."""
 
     train_accuracy: float
@@ -290,7 +284,7 @@ class ProbeReport(_Part):
     direction_norm: float
 
 
-class Remark(_Part):
+class Remark(Part):
     """Something about a request that will do, but could be better."""
 
     code: str
@@ -299,7 +293,7 @@ class Remark(_Part):
     detail: str
 
 
-class Separability(_Part):
+class Separability(Part):
     """How well the two sides of held-out texts are told apart without a language model."""
 
     words_auc: float
@@ -309,7 +303,7 @@ class Separability(_Part):
     note: str | None
 
 
-class SplitCounts(_Part):
+class SplitCounts(Part):
     """How many texts and prompts went where."""
 
     fit_undesired: int
@@ -332,7 +326,7 @@ class SplitCounts(_Part):
     """Nearly all texts repeat each other, so near-duplicates are on both sides of the split."""
 
 
-class TermReport(_Part):
+class TermReport(Part):
     """One rank-one term of the delta."""
 
     layer: int
@@ -343,7 +337,7 @@ class TermReport(_Part):
     """Frobenius norm of the change at strength 1."""
 
 
-class MethodReport(_Part):
+class MethodReport(Part):
     type: str
     settings: dict[str, JsonValue]
     """As the request gave them, with defaults."""
@@ -354,7 +348,7 @@ class MethodReport(_Part):
     terms: tuple[TermReport, ...]
 
 
-class Sample(_Part):
+class Sample(Part):
     """What the two models made of one test prompt, with the same random numbers."""
 
     prompt: str
@@ -362,7 +356,7 @@ class Sample(_Part):
     edited: str
 
 
-class Cost(_Part):
+class Cost(Part):
     stages: dict[str, float]
     """Seconds by stage."""
     evaluation: dict[str, float]
@@ -385,7 +379,7 @@ class Cost(_Part):
     """What had been computed before and was only read."""
 
 
-class Provenance(_Part):
+class Provenance(Part):
     edit_id: str
     created_at: int
     base_model: str
@@ -404,7 +398,7 @@ class Provenance(_Part):
     """The body that repeats the edit, but for texts given in place: those are in `behavior`."""
 
 
-class Verdict(_Part):
+class Verdict(Part):
     """The receipt in one sentence."""
 
     sentence: str
@@ -424,7 +418,7 @@ class Verdict(_Part):
     they are too few to show any."""
 
 
-class Candidate(_Part):
+class Candidate(Part):
     """One candidate of a search, on validation prompts."""
 
     index: int
@@ -445,7 +439,7 @@ class Candidate(_Part):
     seconds: float = 0.0
 
 
-class Search(_Part):
+class Search(Part):
     """How the edit was chosen."""
 
     candidates: tuple[Candidate, ...]
@@ -453,7 +447,7 @@ class Search(_Part):
     """Candidates that were not measured, each with why."""
 
 
-class Report(_Part):
+class Report(Part):
     """All that is known about an edit when it is done."""
 
     schema_version: Literal[1, 2] = 2
@@ -494,70 +488,3 @@ class Report(_Part):
     def relied(self) -> Effect:
         """By the scorer that the verdict relies on."""
         return self.effects[relied_on(card.headline for card in self.scorers)]
-
-
-class Point(_Part):
-    """One evaluated candidate, as the API shows it."""
-
-    index: int
-    method: str
-    relative_alpha: float | None
-    effect: PointEffect
-    damage: PointDamage
-    selected: bool
-
-
-class ReportSummary(_Part):
-    """The receipt in one line, as the API shows it with the edit."""
-
-    verdict: str
-    scorer: str
-    base: float
-    edited: float
-    low: float
-    high: float
-    kl: float
-    perplexity_ratio: float
-    seconds: float
-
-
-def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
-    """The edit itself as a point, by the scorer that the verdict relies on."""
-    rate, damage = report.relied.rate, report.damage
-    return Point(
-        index=index,
-        method=report.method.type,
-        relative_alpha=report.method.relative_alpha,
-        effect=PointEffect(
-            scorer=report.relied.scorer,
-            base=rate.base,
-            edited=rate.edited,
-            low=rate.difference.low,
-            high=rate.difference.high,
-        ),
-        damage=PointDamage(
-            kl=damage.kl,
-            perplexity_ratio=damage.perplexity_ratio.value,
-            domain=None if damage.domain is None else damage.domain.value,
-            fluency=damage.fluency.value,
-            distinct2_ratio=damage.distinct2_ratio,
-            kl_preserve=None if damage.kl_preserve is None else damage.kl_preserve.value,
-        ),
-        selected=selected,
-    )
-
-
-def summary_of(report: Report) -> ReportSummary:
-    """The effect by the scorer that the verdict relies on, so that both say the same."""
-    rate = report.relied.rate
-    return ReportSummary(
-        verdict=report.verdict.sentence,
-        scorer=report.relied.scorer,
-        base=rate.base,
-        edited=rate.edited,
-        low=rate.difference.low,
-        high=rate.difference.high,
-        kl=report.damage.kl,
-        perplexity_ratio=report.damage.perplexity_ratio.value,
-        seconds=report.cost.total_seconds,
-    )

@@ -21,9 +21,8 @@ from models_store.report import (
     Report,
     Sample,
     Verdict,
-    point_of,
-    summary_of,
 )
+from models_store.report_views import point_of, summary_of
 from tests.app.sample_report import early_report, effect, full_report, sample_report
 
 HOSTILE = (

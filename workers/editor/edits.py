@@ -9,8 +9,9 @@ from models_store.delta import dump_delta
 from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
 from models_store.records import Artifact, EditSettings, json_object
-from models_store.report import Point, Report, point_of, summary_of
+from models_store.report import Report
 from models_store.report import Search as SearchReport
+from models_store.report_views import Point, point_of, summary_of
 from models_store.suites import configured_suites
 from workers.editor.cache import Cache
 from workers.editor.choosing import Chosen, chosen_from, recipes_for, scaled_as_asked

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from models_store.delta import Delta, dump_delta
 from models_store.records import Artifact
-from models_store.report import Candidate, Point, PointEffect, Search
+from models_store.report import Candidate, Search
+from models_store.report_views import Point, PointEffect
 from workers.editor.search import Found
 from workers.editor.task import Task
 from workers.editor.validation import FEW_PROMPTS, Trial
