@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """Shared by the API and the generators; `scalpel up` makes one."""
     generator_host: str = "127.0.0.1"
     generator_port: int = Field(default=0, ge=0, le=65535)
+    kv_cache_bytes: int = Field(default=2 * 2**30, ge=2**20)
+    """Memory for the keys and values of what a generator decodes together."""
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
     draft_url: str = ""

@@ -6,7 +6,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,13 @@ import torch
 from models_store.architectures import GATE, MatrixKey
 from models_store.errors import Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
-from tests.edits import random_edit
+from tests.edits import random_edit, random_term
 from workers.generator.engine import Choice, Engine, Job, Line
 from workers.generator.text import TextStream
 from workers.runtime.apply import WeightEditor
-from workers.runtime.decode import Request
+from workers.runtime.decode import generate
 from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, make_term
@@ -132,6 +133,70 @@ def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> No
 
     assert engine.busy == 0
     assert not any(isinstance(line, Finished) for line in list(lines.queue))
+
+
+def test_tenants_take_turns(base: BaseModel) -> None:
+    engine = Engine(most_rows=4)
+    try:
+        order: list[str] = []
+        side = SidePath(base)
+        ended = threading.Semaphore(0)
+
+        def sink(tenant: str) -> Callable[[Line], None]:
+            def take(line: Line) -> None:
+                if isinstance(line, Finished):
+                    order.append(tenant)
+                    ended.release()
+
+            return take
+
+        many = [choice(base, index, length=20) for index in range(40)]
+        engine.submit(Job(side, many, sink("large"), "large"))
+        engine.submit(Job(side, [choice(base, 0, length=20)], sink("small"), "small"))
+        for _ in range(41):
+            assert ended.acquire(timeout=60)
+
+        # Four rows are decoded at a time: at worst the small one waits for the four before it.
+        assert order.index("small") <= 8
+    finally:
+        engine.close()
+
+
+def test_edits_of_routed_experts_are_served_from_the_weights_one_variant_at_a_time(
+    load_pico: Callable[..., BaseModel], engine: Engine
+) -> None:
+    base = load_pico("qwen3_moe")
+    pristine = {name: value.clone() for name, value in base.model.named_parameters()}
+    keys = [key for key in base.architecture.gates() if key.expert is not None]
+    edits = [
+        [random_term(base, key, seed=100 * number + place) for place, key in enumerate(keys)]
+        for number in range(2)
+    ]
+    mixtures: list[Mixture] = [(), [(edits[0], 2.0)], [(edits[1], -2.0)], [(edits[0], 2.0)]]
+    choices = [choice(base, index) for index in range(4)]
+    for own, mixture in zip(choices, mixtures, strict=True):
+        own.weights = mixture
+    lines: queue.Queue[Line] = queue.Queue()
+    engine.submit(Job(SidePath(base), choices, lines.put))
+    answers = collect(lines, 4)
+    seen: list[bool] = []
+
+    def pieces() -> Iterator[None]:
+        seen.append(all(map(torch.equal, pristine.values(), base.model.parameters())))
+        yield
+
+    engine.run(pieces(), timeout=60)
+
+    assert seen == [True]
+    for index, mixture in enumerate(mixtures):
+        with WeightEditor(base).applied(mixture):
+            (alone,) = generate(
+                base, [choices[0].request.prompt], max_new_tokens=12, stop_ids=frozenset()
+            )
+        text = base.tokenizer.decode(alone.ids, skip_special_tokens=True)
+        assert answers[index][0] == text.rstrip("\ufffd")
+    assert answers[1][0] == answers[3][0]
+    assert len({text for text, _ in answers.values()}) == 3
 
 
 def test_more_than_may_wait_is_refused_at_once(base: BaseModel, engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from models_store.errors import InvalidRequest
 from tests.edits import random_edit
 from workers.runtime.apply import WeightEditor
-from workers.runtime.decode import Decoding, Request, generate
+from workers.runtime.decode import Decoding, generate
 from workers.runtime.loading import BaseModel
+from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -138,3 +140,106 @@ def test_the_model_s_own_stop_token_is_the_default(pico: BaseModel) -> None:
 def test_an_empty_prompt_is_refused(pico: BaseModel) -> None:
     with pytest.raises(InvalidRequest, match="at least one token"):
         generate(pico, [[]], max_new_tokens=1)
+
+
+def random_requests(base: BaseModel, count: int, seed: int) -> list[Request]:
+    """Prompts, lengths, edits and settings of all kinds."""
+    dice = random.Random(seed)
+    edits = [random_edit(base, seed=number) for number in range(4)]
+    made = []
+    for number in range(count):
+        terms = dice.sample(edits, dice.randint(0, 2))
+        made.append(
+            Request(
+                [dice.randrange(4, 500) for _ in range(dice.choice([1, 3, 40, 120, 300]))],
+                dice.randint(1, 30),
+                [(one, dice.uniform(-2, 2)) for one in terms],
+                SamplingParams(dice.choice([0.0, 0.8]), top_k=dice.choice([0, 20])),
+                seed=number,
+                stop_ids=frozenset(),
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("kv_tokens", [None, 700])
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
+def test_rows_that_come_and_go_are_decoded_as_if_alone(
+    load_pico: Callable[..., BaseModel], model_type: str, kv_tokens: int | None
+) -> None:
+    base = load_pico(model_type, load_dtype="float64")
+    dice = random.Random(3)
+    side = SidePath(base)
+    requests = random_requests(base, 24, seed=1)
+    decoding = Decoding(base, side, kv_tokens=kv_tokens)
+    made: dict[int, list[int]] = {row: [] for row in range(len(requests))}
+    dropped = set()
+    waiting = list(requests)
+    most = 0
+    while waiting or not decoding.done:
+        for _ in range(dice.choice([0, 0, 1, 4])):
+            if waiting:
+                decoding.add([waiting.pop(0)])
+        if dice.random() < 0.03:
+            dropped.add(dice.randrange(len(requests) - len(waiting)))
+            decoding.drop(max(dropped))
+        for token in decoding.step():
+            assert token.id is not None
+            made[token.row].append(token.id)
+        most = max(most, decoding.kv_tokens)
+    assert len(dropped) < len(requests) // 2
+    for row, request in enumerate(requests):
+        alone = Decoding(base, side, [request])
+        own: list[int] = []
+        while not alone.done:
+            own += [token.id for token in alone.step() if token.id is not None]
+        if row in dropped:
+            own = own[: len(made[row])]
+        assert made[row] == own
+    assert kv_tokens is None or most <= kv_tokens
+
+
+def test_a_row_that_is_set_aside_goes_on_where_it_was(pico: BaseModel) -> None:
+    requests = [
+        Request(prompt, 40, params=SamplingParams(0.9), seed=row, stop_ids=frozenset())
+        for row, prompt in enumerate(prompts(pico))
+    ]
+    free, tight = (Decoding(pico, SidePath(pico), requests, kv_tokens=n) for n in (None, 90))
+    made: list[dict[int, list[int]]] = [{row: [] for row in range(4)} for _ in range(2)]
+    aside = False
+    for own, decoding in zip(made, (free, tight), strict=True):
+        while not decoding.done:
+            for token in decoding.step():
+                assert token.id is not None
+                own[token.row].append(token.id)
+            aside = aside or (len(own[0]) > 1 and decoding.reading)
+    assert aside
+    assert made[0] == made[1]
+
+
+def test_a_long_prompt_is_read_between_the_steps_of_others(pico: BaseModel) -> None:
+    short = Request(prompts(pico)[0], 400, stop_ids=frozenset())
+    long = Request([5] * 450, 4, stop_ids=frozenset())
+    decoding = Decoding(pico, SidePath(pico), [short])
+    while decoding.reading:
+        decoding.step()
+    decoding.add([long])
+    seen = [{token.row for token in decoding.step()} for _ in range(3)]
+    assert seen[0] == {0}
+    assert seen[1] == {0, 1}
+
+
+def test_copies_of_a_prompt_share_one_reading(pico: BaseModel) -> None:
+    prompt = prompts(pico)[2]
+    requests = [Request(prompt, 6, params=SamplingParams(1.0), seed=n) for n in range(3)]
+    alone = [
+        generate(pico, [prompt], max_new_tokens=6, temperature=1.0, seeds=[n])[0] for n in range(3)
+    ]
+    decoding = Decoding(pico, SidePath(pico), requests)
+    ids: dict[int, list[int]] = {row: [] for row in range(3)}
+    while not decoding.done:
+        for token in decoding.step():
+            if token.id is not None:
+                ids[token.row].append(token.id)
+        assert decoding.kv_tokens <= 3 * (len(prompt) + 6)
+    assert [tuple(own) for own in ids.values()] == [one.ids for one in alone]

@@ -29,9 +29,10 @@ from models_store.objects import ObjectMissing, ObjectStore
 from models_store.tensor_file import dump_tensors, load_tensors
 from models_store.work import SHARED_TENANT
 from workers.evaluation.generations import Arm, Decoding, arm_of
-from workers.runtime.decode import FinishReason, Generated
+from workers.runtime.decode import Generated
 from workers.runtime.extract import EXTRACTOR_VERSION
 from workers.runtime.loading import BaseModel as LanguageModel
+from workers.runtime.requests import FinishReason
 from workers.surgery.terms import Mixture
 
 _log = structlog.get_logger()

@@ -63,7 +63,7 @@ def main() -> int:
     except ScalpelError as error:
         print(f"scalpel: {error.message}", file=sys.stderr)
         return 1
-    engine = Engine()
+    engine = Engine(kv_bytes=settings.kv_cache_bytes)
     with socket.create_server((settings.generator_host, settings.generator_port)) as listener:
         port = listener.getsockname()[1]
         name = f"{socket.gethostname()}-{os.getpid()}"

@@ -1,8 +1,10 @@
-"""The engine: one thread that runs everything, one step of each batch after the other.
+"""The engine: one thread that runs everything, step by step.
 
-Requests that wait together are decoded together, whichever variant each is for; one that comes
-later starts a batch of its own at once, whose steps alternate with those of the older ones. Rows
-leave when they end or when their reader has gone.
+All rows of one base model are one batch, whichever variant each is for; they join it and leave it
+between steps. Edits of routed experts cannot run beside the weights: rows of such a variant are a
+batch of their own, before whose steps the variant is written into the weights.
+
+Who waits is let in in turn: of the tenants that wait, the one with the fewest rows comes first.
 
 Work that is not decoding, such as reading texts, comes in short pieces that are done between steps.
 While something is decoded, a piece waits until decoding has had as much time as the piece before
@@ -11,12 +13,14 @@ took: what streams is slowed down to half its speed at worst, and paused for one
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import structlog
 import torch
@@ -24,8 +28,11 @@ import torch
 from models_store.errors import ScalpelError, Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
 from workers.generator.text import TextStream
-from workers.runtime.decode import Decoding, Request, Token
+from workers.runtime.apply import WeightEditor
+from workers.runtime.decode import Decoding, Token
+from workers.runtime.requests import Request
 from workers.runtime.side_path import SidePath
+from workers.surgery.terms import Mixture, flatten
 
 _log = structlog.get_logger()
 
@@ -41,6 +48,8 @@ class Choice:
     index: int
     request: Request
     text: TextStream
+    weights: Mixture = ()
+    """Edits that have to be in the weights while this row is decoded."""
     made: int = 0
 
 
@@ -51,6 +60,7 @@ class Job:
     side: SidePath
     choices: Sequence[Choice]
     sink: Sink
+    tenant: str = ""
     gone: bool = False
     """Its reader has left, or was told of an error: nothing more is decoded for it."""
     left: int = field(init=False)
@@ -73,23 +83,45 @@ class _Errand:
 
 
 @dataclass(eq=False)
-class _Batch:
+class _Lane:
+    """The rows that are decoded together, and what must be in the weights meanwhile."""
+
+    side: SidePath
+    weights: Mixture
     decoding: Decoding
-    members: list[tuple[Job, Choice]]
-    """By row."""
+    members: dict[int, tuple[Job, Choice]] = field(default_factory=dict)
+    """By the number that decoding gave the row."""
 
 
 class Engine:
     """Decodes jobs; `submit`, `cancel` and `run` may be called from any thread."""
 
     def __init__(
-        self, *, most_rows: int = 64, most_waiting: int = 512, most_errands: int = 8
+        self,
+        *,
+        most_rows: int = 64,
+        most_waiting: int = 512,
+        most_errands: int = 8,
+        kv_bytes: int | None = None,
     ) -> None:
+        """
+        Args:
+            most_rows: that are decoded at the same time.
+            most_waiting: choices that wait to be decoded; more are refused.
+            most_errands: pieces of other work that wait, likewise.
+            kv_bytes: memory for the keys and values of a batch; None: any.
+        """
         self._most_rows = most_rows
         self._most_waiting = most_waiting
         self._most_errands = most_errands
-        self._waiting: deque[tuple[Job, Choice]] = deque()
-        self._batches: list[_Batch] = []
+        self._kv_bytes = kv_bytes
+        self._waiting: dict[str, deque[tuple[Job, Choice]]] = {}
+        """By tenant; in the order in which they were served last."""
+        self._lanes: dict[tuple[object, ...], _Lane] = {}
+        self._editors: WeakKeyDictionary[SidePath, WeightEditor] = WeakKeyDictionary()
+        """Of base models whose weights hold, or held, a variant."""
+        self._written: WeakKeyDictionary[SidePath, tuple[object, ...]] = WeakKeyDictionary()
+        """The key of the variant that is in the weights now."""
         self._errands: deque[_Errand] = deque()
         self._piece_seconds = 0.0
         """What the last piece of an errand took."""
@@ -104,8 +136,15 @@ class Engine:
     def busy(self) -> int:
         """Rows that are decoded or wait to be, and other work that waits for its next piece."""
         with self._changed:
-            rows = sum(len(batch.members) for batch in self._batches)
-            return len(self._waiting) + rows + len(self._errands)
+            return self._number_waiting + self._number_decoded + len(self._errands)
+
+    @property
+    def _number_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def _number_decoded(self) -> int:
+        return sum(len(lane.members) for lane in self._lanes.values())
 
     def submit(self, job: Job) -> None:
         """Take a job in; its lines go to its sink, the last of each choice is its end.
@@ -116,11 +155,11 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise Unavailable("this generator is shutting down", code="overloaded")
-            if len(self._waiting) + len(job.choices) > self._most_waiting:
-                raise Unavailable(
-                    f"{len(self._waiting)} completions are waiting already", code="overloaded"
-                )
-            self._waiting.extend((job, choice) for choice in job.choices)
+            waiting = self._number_waiting
+            if waiting + len(job.choices) > self._most_waiting:
+                raise Unavailable(f"{waiting} completions are waiting already", code="overloaded")
+            queue = self._waiting.setdefault(job.tenant, deque())
+            queue.extend((job, choice) for choice in job.choices)
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
@@ -170,19 +209,19 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._batches or self._errands or self._closing):
+                while not (self._waiting or self._lanes or self._errands or self._closing):
                     self._changed.wait()
                 if self._closing:
                     break
             started = time.monotonic()
             self._admit()
-            for batch in list(self._batches):
-                self._advance(batch)
+            for key, lane in list(self._lanes.items()):
+                self._advance(key, lane)
             self._decoding_seconds += time.monotonic() - started
-            if not self._batches or self._decoding_seconds >= self._piece_seconds:
+            if not self._lanes or self._decoding_seconds >= self._piece_seconds:
                 self._do_piece()
-        unfinished = [*self._waiting, *(one for batch in self._batches for one in batch.members)]
-        for job, _ in unfinished:
+        held = [lane.members.values() for lane in self._lanes.values()]
+        for job, _ in itertools.chain(*self._waiting.values(), *held):
             _give_up(job, "overloaded", "this generator is shutting down")
         for errand in self._errands:
             errand.end(Unavailable("this generator is shutting down", code="overloaded"))
@@ -195,6 +234,7 @@ class Engine:
                 return
             self._errands.append(errand)
         started = time.monotonic()
+        self._restore()
         try:
             next(errand.pieces)
         except Exception as error:
@@ -206,63 +246,105 @@ class Engine:
         self._decoding_seconds = 0.0
 
     def _admit(self) -> None:
-        """Start one batch a base model of what waits, as far as there is room."""
-        with self._changed:
-            room = self._most_rows - sum(len(batch.members) for batch in self._batches)
-            taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        by_base: dict[int, list[tuple[Job, Choice]]] = {}
-        for job, choice in taken:
-            if not job.gone:
-                by_base.setdefault(id(job.side), []).append((job, choice))
-        for members in by_base.values():
-            self._start(members)
+        """Let in what waits, as far as there is room."""
+        while True:
+            with self._changed:
+                taken = self._next() if self._number_decoded < self._most_rows else None
+            if taken is None:
+                return
+            self._let_in(*taken)
 
-    def _start(self, members: list[tuple[Job, Choice]]) -> None:
-        side = members[0][0].side
+    def _next(self) -> tuple[Job, Choice] | None:
+        """Who is served next: of the tenants that wait, the one with the fewest rows."""
+        if not self._waiting:
+            return None
+        rows = Counter(
+            job.tenant for lane in self._lanes.values() for job, _ in lane.members.values()
+        )
+        tenant = min(self._waiting, key=lambda tenant: rows[tenant])
+        queue = self._waiting.pop(tenant)
+        taken = queue.popleft()
+        if queue:
+            self._waiting[tenant] = queue
+        return taken
+
+    def _let_in(self, job: Job, choice: Choice) -> None:
+        if job.gone:
+            return
+        key = _lane_key(job.side, choice.weights)
+        lane = self._lanes.get(key)
         try:
-            decoding = Decoding(side.base, side, [choice.request for _, choice in members])
+            if lane is None:
+                base = job.side.base
+                most = self._kv_bytes and self._kv_bytes // base.kv_bytes_per_token
+                lane = _Lane(job.side, choice.weights, Decoding(base, job.side, kv_tokens=most))
+            (number,) = lane.decoding.add([choice.request])
         except Exception as error:
-            self._fail(members, error)
+            _fail([(job, choice)], error)
             return
         with self._changed:
-            self._batches.append(_Batch(decoding, members))
+            lane.members[number] = (job, choice)
+            self._lanes[key] = lane
 
-    def _advance(self, batch: _Batch) -> None:
-        for row, (job, _) in enumerate(batch.members):
+    def _advance(self, key: tuple[object, ...], lane: _Lane) -> None:
+        for number, (job, _) in list(lane.members.items()):
             if job.gone:
-                batch.decoding.drop(row)
+                lane.decoding.drop(number)
+                self._leave(lane, number)
         try:
-            tokens = [] if batch.decoding.done else batch.decoding.step()
+            self._write(key, lane)
+            tokens = [] if lane.decoding.done else lane.decoding.step()
         except Exception as error:
-            self._fail(batch.members, error)
-            tokens = []
-            self._drop(batch)
+            _fail(list(lane.members.values()), error)
+            with self._changed:
+                del self._lanes[key]
+            return
         for token in tokens:
-            job, choice = batch.members[token.row]
+            job, choice = lane.members[token.row]
             if _take(job, choice, token):
-                batch.decoding.drop(token.row)
-        if batch.decoding.done:
-            self._drop(batch)
+                lane.decoding.drop(token.row)
+                self._leave(lane, token.row)
+        if not lane.members:
+            with self._changed:
+                del self._lanes[key]
 
-    def _drop(self, batch: _Batch) -> None:
+    def _leave(self, lane: _Lane, number: int) -> None:
         with self._changed:
-            if batch in self._batches:
-                self._batches.remove(batch)
+            del lane.members[number]
 
-    def _fail(self, members: Sequence[tuple[Job, Choice]], error: Exception) -> None:
-        """One batch failed; the engine and everybody else go on."""
-        code, message = "generation_failed", "the generation failed; see the generator's log"
-        if isinstance(error, ScalpelError):
-            code, message = error.code, error.message
-        elif isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-            code, message = "overloaded", "not enough memory for this batch: try again"
-        _log.error("generation failed", code=code, exc_info=error)
-        for job, _ in members:
-            _give_up(job, code, message)
+    def _write(self, key: tuple[object, ...], lane: _Lane) -> None:
+        """Let the weights be those that the rows of the lane need."""
+        if self._written.get(lane.side, _lane_key(lane.side, ())) == key:
+            return
+        editor = self._editors.setdefault(lane.side, WeightEditor(lane.side.base))
+        editor.apply_(lane.weights)
+        self._written[lane.side] = key
+
+    def _restore(self) -> None:
+        """Let all weights be those of the base models, for work that is not decoding."""
+        for editor in self._editors.values():
+            editor.restore_()
+        self._written.clear()
+
+
+def _lane_key(side: SidePath, weights: Mixture) -> tuple[object, ...]:
+    return (id(side), *((term.digest, strength) for term, strength in flatten(weights)))
+
+
+def _fail(members: Sequence[tuple[Job, Choice]], error: Exception) -> None:
+    """One batch failed; the engine and everybody else go on."""
+    code, message = "generation_failed", "the generation failed; see the generator's log"
+    if isinstance(error, ScalpelError):
+        code, message = error.code, error.message
+    elif isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        code, message = "overloaded", "not enough memory for this batch: try again"
+    _log.error("generation failed", code=code, exc_info=error)
+    for job, _ in members:
+        _give_up(job, code, message)
 
 
 def _take(job: Job, choice: Choice, token: Token) -> bool:
-    """Pass a token on as text; True when a stop string has just ended the choice."""
+    """Pass a token on as text; True when the choice has ended."""
     if job.gone:
         return True
     piece = ""
@@ -286,7 +368,7 @@ def _take(job: Job, choice: Choice, token: Token) -> bool:
             completion_tokens=choice.made,
         )
     )
-    return stopped
+    return True
 
 
 def _give_up(job: Job, code: str, message: str) -> None:

@@ -28,8 +28,9 @@ from workers.evaluation.splits import Sides, Splits, split_behavior
 from workers.evaluation.statistics import Floats
 from workers.generator.engine import Engine
 from workers.generator.shelf import Shelf
-from workers.runtime.decode import Decoding, Request
+from workers.runtime.decode import Decoding
 from workers.runtime.extract import features
+from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches, encode, encode_prompt
@@ -285,8 +286,9 @@ class _Timing:
 
     def pieces(self) -> Iterator[None]:
         decoding = Decoding(self._side.base, self._side, self._requests)
-        decoding.step()
-        yield
+        while decoding.reading:
+            decoding.step()
+            yield
         for _ in range(_TIMED_STEPS):
             began = time.perf_counter()
             decoding.step()

@@ -10,8 +10,8 @@ from models_store.generation import GenerationPrompt, GenerationRequest
 from workers.generator.engine import Choice, Job, Sink
 from workers.generator.shelf import Shelf
 from workers.generator.text import TextStream
-from workers.runtime.decode import Request
 from workers.runtime.loading import BaseModel
+from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.tokens import encode_prompt
 
@@ -37,20 +37,23 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
         if prompt.variant >= len(mixtures):
             raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
         ids = _encode(base, prompt)
-        room = _room(base, ids, request.sampling.max_tokens)
+        room = _room(base, ids, sampling.max_tokens, shelf.kv_bytes)
+        # Edits of routed experts cannot run beside the weights.
+        mixture = mixtures[prompt.variant]
+        written = any(term.expert is not None for terms, _ in mixture for term in terms)
         for copy in range(request.n):
             index = place * request.n + copy
             row = Request(
                 prompt=ids,
                 max_new_tokens=room,
-                mixture=mixtures[prompt.variant],
+                mixture=() if written else mixture,
                 params=params,
                 # Strengths of one prompt are compared on the same random numbers.
                 seed=seed + _SEED_STRIDE * copy,
             )
             text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
-            choices.append(Choice(index, row, text))
-    return Job(side, choices, sink)
+            choices.append(Choice(index, row, text, mixture if written else ()))
+    return Job(side, choices, sink, request.tenant)
 
 
 def _encode(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
@@ -73,13 +76,16 @@ def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
 
 
-def _room(base: BaseModel, ids: Sequence[int], wanted: int | None) -> int:
+def _room(base: BaseModel, ids: Sequence[int], wanted: int | None, kv_bytes: int) -> int:
     """Tokens to generate: what was asked for, or what the context has left."""
     context = base.context_length
-    if len(ids) + (wanted or 1) > context:
+    held = kv_bytes // base.kv_bytes_per_token
+    if len(ids) + (wanted or 1) > min(context, held):
+        limit = f"the model's context is {context} tokens"
+        if held < context:
+            limit = f"this generator has memory for {held} tokens of a text"
         raise InvalidRequest(
-            f"the model's context is {context} tokens; the prompt has {len(ids)} and "
-            f"{wanted or 1} more were asked for",
+            f"{limit}; the prompt has {len(ids)} and {wanted or 1} more were asked for",
             code="context_length_exceeded",
         )
-    return wanted if wanted is not None else context - len(ids)
+    return wanted if wanted is not None else min(context, held) - len(ids)

@@ -63,6 +63,11 @@ class Shelf:
         self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
 
     @property
+    def kv_bytes(self) -> int:
+        """Memory for the keys and values of a batch."""
+        return self._settings.kv_cache_bytes
+
+    @property
     def base_models(self) -> tuple[str, ...]:
         """Ids of the base models that are loaded."""
         return tuple(sorted({key.partition("@")[0] for key in self._bases.keys()}))  # noqa: SIM118

@@ -1,37 +1,24 @@
-"""Batched decoding in which every row has its own edits, settings and random stream."""
+"""Continuous batching: rows join and leave between steps, each with its own edits and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from models_store.errors import InvalidRequest
+from workers.runtime.kv_cache import RowCache
 from workers.runtime.loading import BaseModel
-from workers.runtime.sampling import GREEDY, RandomStream, SamplingParams, sample
+from workers.runtime.prefill import Prefill, forward, similar
+from workers.runtime.requests import FinishReason, Request, Row
+from workers.runtime.sampling import SamplingParams, Scores, adjusted, sample, scores
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
 BATCH_ROWS = 64
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One row to decode."""
-
-    prompt: Sequence[int]
-    """At least one token."""
-    max_new_tokens: int
-    mixture: Mixture = ()
-    params: SamplingParams = GREEDY
-    seed: int = 0
-    stop_ids: frozenset[int] | None = None
-    """Tokens that end the row, none of which is returned; None: the model's own."""
 
 
 @dataclass(frozen=True)
@@ -47,103 +34,234 @@ class Token:
     """What one step brought for one row; `id` is None when the row ended instead."""
 
     row: int
-    """Index of the request."""
+    """The number that `Decoding.add` gave the request."""
     id: int | None
     finish_reason: FinishReason | None
+    scores: Scores | None = None
+    """Where the request asks for them."""
+    prompt: Sequence[Scores | None] | None = None
+    """With the first token, where the request asks for them: one a token of the prompt."""
 
 
 class Decoding:
     """A batch that is being decoded, one token a row and step.
 
-    Prompts are filled up on the left, so that all rows go on at the same position of the cache.
-    Rows that have ended leave the batch once they are half of it.
+    Prompts are read a piece at a time, a piece a step, so that they hold up the rows which are
+    decoded already by little. When keys and values would take more memory than they may, the row
+    that joined last is set aside, and read again once there is room.
     """
 
-    def __init__(self, base: BaseModel, side: SidePath, requests: Sequence[Request]) -> None:
-        if not requests or any(not request.prompt for request in requests):
-            raise InvalidRequest("each row to decode needs a prompt of at least one token")
+    def __init__(
+        self,
+        base: BaseModel,
+        side: SidePath,
+        requests: Sequence[Request] = (),
+        *,
+        kv_tokens: int | None = None,
+    ) -> None:
+        """
+        Args:
+            requests: the first ones, numbered from 0.
+            kv_tokens: keys and values at most, in tokens of padded rows; None: any number. One
+                row alone may have more.
+
+        Raises:
+            InvalidRequest: as `add`.
+        """
         self._base = base
         self._side = side
-        self._requests = list(requests)
-        self._plan = side.plan([request.mixture for request in requests])
-        self._streams = [RandomStream(request.seed) for request in requests]
-        self._made = [0] * len(requests)
-        self._rows = list(range(len(requests)))
-        """The request in each row of the batch."""
-        self._open = {row for row, request in enumerate(requests) if request.max_new_tokens > 0}
-        self._cache = DynamicCache(config=base.model.config)
-        self._ids, self._mask = self._left_padded()
+        self._most = kv_tokens
+        self._rows: list[Row] = []
+        """By place in the batch."""
+        self._waiting: deque[Row] = deque()
+        self._prefills: deque[Prefill] = deque()
+        self._added = 0
+        self._plan = side.plan([])
+        self._cache = RowCache(base.model.config)
+        self.add(requests)
 
     @property
     def done(self) -> bool:
-        return not self._open
+        return all(row.ended for row in self._every())
 
-    def drop(self, row: int) -> None:
+    @property
+    def reading(self) -> bool:
+        """Whether some row has not been read to the end of its prompt."""
+        return bool(self._waiting or self._prefills)
+
+    @property
+    def kv_tokens(self) -> int:
+        """Padded tokens that keys and values are held of."""
+        return len(self._rows) * self._cache.columns + sum(one.tokens for one in self._prefills)
+
+    def add(self, requests: Sequence[Request]) -> list[int]:
+        """Let rows join; returns their numbers.
+
+        Raises:
+            InvalidRequest: a prompt is empty or an edit does not fit; then none joins.
+        """
+        for request in requests:
+            if not request.prompt:
+                raise InvalidRequest("each row to decode needs a prompt of at least one token")
+            self._side.prepare(request.mixture)
+        added = [Row(self._added + place, request) for place, request in enumerate(requests)]
+        self._added += len(added)
+        self._waiting.extend(row for row in added if not row.ended)
+        return [row.number for row in added]
+
+    def drop(self, number: int) -> None:
         """Stop decoding a row, for a reader that has gone."""
-        self._open.discard(row)
+        for row in self._every():
+            if row.number == number:
+                row.ended = True
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """Decode one more token for every row that is still open."""
-        self._compact()
-        chosen = self._next_tokens().to(self._base.device)
-        self._ids = chosen[:, None]
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        tokens = zip(self._rows, chosen.tolist(), strict=True)
-        return [self._take(row, token) for row, token in tokens if row in self._open]
+        """Decode one more token for every row that is open, and read a piece of what waits."""
+        self._leave()
+        while len(self._rows) > 1 and self._too_much(len(self._rows), self._cache.columns + 1):
+            self._set_aside()
+        tokens = self._decode() if self._rows else []
+        return tokens + self._read()
 
-    def _next_tokens(self) -> Tensor:
-        positions = (self._mask.cumsum(dim=1) - 1).clamp_min(0)[:, -self._ids.shape[1] :]
-        with self._side.active(self._plan):
-            states = self._base.decoder(
-                input_ids=self._ids,
-                attention_mask=self._mask,
-                position_ids=positions,
-                past_key_values=self._cache,
-                use_cache=True,
-            ).last_hidden_state
+    def _every(self) -> Iterable[Row]:
+        yield from self._rows
+        yield from self._waiting
+        for prefill in self._prefills:
+            yield from prefill.members
+
+    def _too_much(self, rows: int, columns: int) -> bool:
+        reading = sum(one.tokens for one in self._prefills)
+        return self._most is not None and rows * columns + reading > self._most
+
+    def _decode(self) -> list[Token]:
+        lengths = torch.tensor([row.length for row in self._rows])
+        columns = self._cache.columns + 1
+        states = forward(
+            self._base,
+            self._cache,
+            self._side,
+            self._plan,
+            ids=torch.tensor([[row.ids[-1]] for row in self._rows]),
+            mask=torch.arange(columns) >= columns - 1 - lengths[:, None],
+            positions=lengths[:, None],
+        )
+        for row in self._rows:
+            row.length += 1
+        return self._choose(self._rows, states[:, -1])
+
+    def _choose(self, rows: Sequence[Row], states: Tensor) -> list[Token]:
+        """The next token of each row from its last hidden state, `[rows, hidden]`."""
         # The head only sees the last position, laid out anew: on a CPU in bf16 it is about a
         # thousand times slower on a strided view.
-        logits = self._base.logits(states[:, -1].contiguous())
-        return sample(
-            logits,
-            [self._requests[row].params for row in self._rows],
-            [self._streams[row] for row in self._rows],
-        )
+        logits = self._base.logits(states.contiguous())
+        params = [row.request.params for row in rows]
+        chosen = sample(
+            adjusted(logits, params, [row.ids for row in rows]),
+            params,
+            [row.stream for row in rows],
+        ).tolist()
+        told = [
+            scores(logits[place], [token], row.request.logprobs)[0]
+            if row.request.logprobs is not None
+            else None
+            for place, (row, token) in enumerate(zip(rows, chosen, strict=True))
+        ]
+        return [
+            self._take(row, token, own)
+            for row, token, own in zip(rows, chosen, told, strict=True)
+            if not row.ended
+        ]
 
-    def _take(self, row: int, token: int) -> Token:
-        request = self._requests[row]
+    def _take(self, row: Row, token: int, own: Scores | None) -> Token:
+        request = row.request
+        prompt, row.prompt_scores = row.prompt_scores or None, []
         stops = self._base.stop_ids if request.stop_ids is None else request.stop_ids
         if token in stops:
-            self._open.discard(row)
-            return Token(row, None, "stop")
-        self._made[row] += 1
-        if self._made[row] < request.max_new_tokens:
-            return Token(row, token, None)
-        self._open.discard(row)
-        return Token(row, token, "length")
+            row.ended = True
+            return Token(row.number, None, "stop", None, prompt)
+        row.ids.append(token)
+        row.ended = len(row.ids) >= request.max_new_tokens
+        return Token(row.number, token, "length" if row.ended else None, own, prompt)
 
-    def _compact(self) -> None:
-        """Take ended rows out of the batch when half of it has ended."""
-        keep = [place for place, row in enumerate(self._rows) if row in self._open]
-        if len(keep) > len(self._rows) // 2 or not keep:
+    def _leave(self) -> None:
+        """Take ended rows out of the batch; the last ones take their places."""
+        places = list(range(len(self._rows)))
+        moves: list[tuple[int, int]] = []
+        place = 0
+        while place < len(places):
+            if not self._rows[places[place]].ended:
+                place += 1
+                continue
+            last = places.pop()
+            if place < len(places):
+                places[place] = last
+                moves.append((len(places), place))
+        if len(places) == len(self._rows):
             return
-        # On the CPU: the layers of the cache may lie on different devices.
-        index = torch.tensor(keep)
-        if self._cache.get_seq_length():
-            self._cache.batch_select_indices(index)
-        self._plan.select_(index)
-        self._ids, self._mask = self._ids[index], self._mask[index]
-        self._rows = [self._rows[place] for place in keep]
+        self._rows = [self._rows[place] for place in places]
+        if not self._rows:
+            self._plan, self._cache = self._side.plan([]), RowCache(self._base.model.config)
+            return
+        longest = max(row.length for row in self._rows)
+        self._cache.keep_(moves, len(self._rows), self._cache.columns - longest)
+        self._plan.select_(torch.tensor(places))
 
-    def _left_padded(self) -> tuple[Tensor, Tensor]:
-        length = max(len(request.prompt) for request in self._requests)
-        ids = torch.full((len(self._requests), length), self._base.pad_id)
-        mask = torch.zeros_like(ids)
-        for row, request in enumerate(self._requests):
-            ids[row, length - len(request.prompt) :] = torch.tensor(list(request.prompt))
-            mask[row, length - len(request.prompt) :] = 1
-        return ids.to(self._base.device), mask.to(self._base.device)
+    def _set_aside(self) -> None:
+        """Take the row that joined last out, to be read again first of all when there is room."""
+        latest = max(self._rows, key=lambda row: row.number)
+        self._waiting.appendleft(latest.read_again())
+        latest.ended = True
+        self._leave()
+
+    def _read(self) -> list[Token]:
+        """One piece of a prompt; rows whose prompt is complete join with their first token."""
+        self._prefills = deque(one for one in self._prefills if not one.abandoned)
+        self._begin_reading()
+        if not self._prefills:
+            return []
+        prefill = self._prefills.popleft()
+        states = prefill.step()
+        if states is None:
+            self._prefills.append(prefill)
+            return []
+        first = self._choose(prefill.members, states[prefill.places])
+        self._join(prefill)
+        return first
+
+    def _begin_reading(self) -> None:
+        self._waiting = deque(row for row in self._waiting if not row.ended)
+        if not self._waiting:
+            return
+        rows = len(self._rows) + sum(len(one.members) for one in self._prefills)
+        columns = max([self._cache.columns, *(one.columns for one in self._prefills)])
+
+        def fits(more: int, longest: int) -> bool:
+            return not self._too_much(rows + more, max(columns, longest) + 1)
+
+        taken = similar(self._waiting, fits)
+        if not taken and not rows:
+            taken = [self._waiting[0]]  # alone it may be larger than what there is for all
+        if taken:
+            gone = {row.number for row in taken}
+            self._waiting = deque(row for row in self._waiting if row.number not in gone)
+            self._prefills.append(Prefill(self._base, self._side, taken))
+
+    def _join(self, prefill: Prefill) -> None:
+        staying = [
+            (row, place)
+            for row, place in zip(prefill.members, prefill.places, strict=True)
+            if not row.ended
+        ]
+        if not staying:
+            return
+        places = [place for _, place in staying]
+        if self._rows or places != list(range(prefill.texts)):
+            self._cache.join_(prefill.cache, places)
+        else:
+            self._cache = prefill.cache
+        self._rows += [row for row, _ in staying]
+        self._plan = self._side.plan([row.request.mixture for row in self._rows])
 
 
 def generate(

@@ -60,6 +60,14 @@ class BaseModel:
         return int(self.model.config.max_position_embeddings)
 
     @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory of the keys and values of one token in all layers."""
+        config = self.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or self.hidden_size // config.num_attention_heads
+        return int(2 * self.layers * heads * size * self.dtype.itemsize)
+
+    @property
     def decoder(self) -> nn.Module:
         """Everything but the head: token ids to last hidden states (after the final norm)."""
         decoder: nn.Module = self.model.model

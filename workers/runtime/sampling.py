@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,12 @@ class SamplingParams:
     """Only the likeliest tokens that together have this probability; 1: all."""
     min_p: float = 0.0
     """Only tokens at least so many times as likely as the likeliest one; 0: all."""
+    frequency_penalty: float = 0.0
+    """Taken off a token's logit for each time that it was made before."""
+    presence_penalty: float = 0.0
+    """Taken off a token's logit once it was made."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
 
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -35,6 +42,61 @@ class RandomStream:
     def draw(self) -> float:
         """The next number, uniform in [0, 1)."""
         return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How likely a token was, in nats: what the model says, before temperature and penalties."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens, the first ones first."""
+
+
+def scores(logits: Tensor, ids: Sequence[int], top: int) -> list[Scores]:
+    """How likely one token a position is, and the likeliest ones.
+
+    Args:
+        logits: `[positions, vocabulary]`, or `[vocabulary]` for one position.
+        ids: one a position.
+        top: how many of the likeliest ones; at least 0.
+    """
+    logprobs = torch.log_softmax(logits.reshape(len(ids), -1).float(), dim=-1)
+    own = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
+    best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
+    return [
+        Scores(id, value, tuple(zip(places, values, strict=True)))
+        for id, value, places, values in zip(
+            ids, own, best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]
+
+
+def adjusted(
+    logits: Tensor, params: Sequence[SamplingParams], made: Sequence[Sequence[int]]
+) -> Tensor:
+    """The logits with penalties and biases, as OpenAI's API defines them.
+
+    Args:
+        logits: `[rows, vocabulary]`; left as it is.
+        params: one a row.
+        made: the tokens that each row was given so far.
+    """
+    changed = logits
+    for row, (own, ids) in enumerate(zip(params, made, strict=True)):
+        changes: dict[int, float] = dict(own.logit_bias)
+        if own.frequency_penalty or own.presence_penalty:
+            for id, count in Counter(ids).items():
+                taken = own.presence_penalty + count * own.frequency_penalty
+                changes[id] = changes.get(id, 0.0) - taken
+        if not changes:
+            continue
+        if changed is logits:
+            changed = logits.float().clone()
+        index = torch.tensor(list(changes), device=logits.device)
+        changed[row, index] += torch.tensor(list(changes.values()), device=logits.device)
+    return changed
 
 
 def sample(

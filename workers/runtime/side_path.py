@@ -13,48 +13,47 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models_store.architectures import MatrixKey
 from workers.runtime.apply import check_fit
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Mixture, Term, by_matrix, dense, flatten
 
-_CACHED_STACKS = 64
+_CACHED_EDITS = 64
+"""Whose terms are kept as the model needs them: dense, in its dtype, on its device."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """One term as its linear layer needs it, in the layer's dtype."""
+
+    direction: Tensor
+    """`[in]`, of unit length: half precision would lose very short ones."""
+    output: Tensor
+    """`[out]`."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Stack:
-    """The terms of one linear layer that a batch needs, in the layer's dtype."""
+    """The terms of one linear layer that a batch needs."""
 
     directions: Tensor
-    """`[in, E]`, columns of unit length: half precision would lose very short ones."""
+    """`[in, E]`."""
     outputs: Tensor
     """`[E, out]`."""
-
-
-class _Row:
-    """Strength of each term, by its digest, for one row of a batch."""
-
-    def __init__(self, mixture: Mixture) -> None:
-        self.terms: dict[str, Term] = {}
-        self.strengths: dict[str, float] = {}
-        for term, strength in flatten(mixture):
-            self.terms[term.digest] = term
-            self.strengths[term.digest] = self.strengths.get(term.digest, 0.0) + strength
+    factors: Tensor
+    """`[rows, 1, E]`: the strength of each term in each row."""
 
 
 class RowPlan:
     """What each row of a batch adds to which layer; follows the batch when rows leave it."""
 
-    def __init__(self, stacks: dict[nn.Module, _Stack], factors: dict[nn.Module, Tensor]) -> None:
+    def __init__(self, stacks: dict[nn.Module, _Stack]) -> None:
         self._stacks = stacks
-        self._factors = factors
-        """By module: `[rows, 1, E]`."""
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -62,13 +61,15 @@ class RowPlan:
 
     def select_(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order; int64 `[kept]`."""
-        self._factors = {
-            module: factors[rows.to(factors.device)] for module, factors in self._factors.items()
+        self._stacks = {
+            module: replace(stack, factors=stack.factors[rows.to(stack.factors.device)])
+            for module, stack in self._stacks.items()
         }
 
     def add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Forward hook: add the terms to the output of `module`."""
-        stack, factors = self._stacks[module], self._factors[module]
+        stack = self._stacks[module]
+        factors = stack.factors
         if inputs[0].dim() == 3 and len(factors) not in (1, len(inputs[0])):
             raise ValueError(f"a batch of {len(inputs[0])} rows, but mixtures for {len(factors)}")
         # Sparse layers flatten [rows, length, in] to two dimensions: undone here.
@@ -88,7 +89,8 @@ class SidePath:
 
     def __init__(self, base: BaseModel) -> None:
         self.base = base
-        self._stacks: OrderedDict[tuple[MatrixKey, tuple[str, ...]], _Stack] = OrderedDict()
+        self._pieces: OrderedDict[str, _Piece] = OrderedDict()
+        """By the digest of the term, which says which matrix it is of."""
 
     @contextmanager
     def rows(self, mixtures: Sequence[Mixture]) -> Iterator[RowPlan]:
@@ -114,53 +116,65 @@ class SidePath:
             for hook in hooks:
                 hook.remove()
 
+    def prepare(self, mixture: Mixture) -> None:
+        """Bring the terms of a mixture into the form that they are served in, if they are not.
+
+        Raises:
+            InvalidRequest: a term does not fit the model or is a routed expert's.
+        """
+        for term, _ in flatten(mixture):
+            self._piece(term, *self.base.linear(term.key))
+
     def plan(self, mixtures: Sequence[Mixture]) -> RowPlan:
         """Work out which layers get which terms at which strength in which row."""
-        rows = [_Row(mixture) for mixture in mixtures]
-        distinct = {digest: term for row in rows for digest, term in row.terms.items()}
-        groups = by_matrix([(term, 1.0) for _, term in sorted(distinct.items())])
-        check_fit(self.base, groups)
-        stacks: dict[nn.Module, list[_Stack]] = {}
-        factors: dict[nn.Module, list[Tensor]] = {}
-        for key, weighted in groups.items():
-            terms = [term for term, _ in weighted]
+        distinct: dict[str, Term] = {}
+        users: dict[str, dict[int, float]] = {}
+        """By digest: the rows that have the term, and at which strength."""
+        for row, mixture in enumerate(mixtures):
+            for term, strength in flatten(mixture):
+                distinct[term.digest] = term
+                rows = users.setdefault(term.digest, {})
+                rows[row] = rows.get(row, 0.0) + strength
+        parts: dict[nn.Module, list[_Stack]] = {}
+        for key, weighted in by_matrix([(one, 1.0) for _, one in sorted(distinct.items())]).items():
             module, first_row = self.base.linear(key)
-            stack = self._stack(key, terms, module, first_row)
-            strengths = [[row.strengths.get(t.digest, 0.0) for t in terms] for row in rows]
-            stacks.setdefault(module, []).append(stack)
-            factors.setdefault(module, []).append(
-                torch.tensor(strengths, dtype=stack.outputs.dtype, device=stack.outputs.device)
+            pieces = [self._piece(term, module, first_row) for term, _ in weighted]
+            outputs = torch.stack([piece.output for piece in pieces])
+            strengths = torch.zeros(len(mixtures), 1, len(pieces), dtype=outputs.dtype)
+            for place, (term, _) in enumerate(weighted):
+                for row, strength in users[term.digest].items():
+                    strengths[row, 0, place] = strength
+            parts.setdefault(module, []).append(
+                _Stack(
+                    torch.stack([piece.direction for piece in pieces], dim=1),
+                    outputs,
+                    strengths.to(outputs.device),
+                )
             )
-        return RowPlan(
-            {module: _join(parts) for module, parts in stacks.items()},
-            {module: torch.cat(parts, dim=1)[:, None, :] for module, parts in factors.items()},
-        )
+        return RowPlan({module: _join(own) for module, own in parts.items()})
 
-    def _stack(
-        self, key: MatrixKey, terms: Sequence[Term], module: nn.Module, first_row: int
-    ) -> _Stack:
-        """The terms of one matrix in the dtype and on the device of its module, remembered."""
-        name = (key, tuple(term.digest for term in terms))
-        if name in self._stacks:
-            self._stacks.move_to_end(name)
-            return self._stacks[name]
+    def _piece(self, term: Term, module: nn.Module, first_row: int) -> _Piece:
+        """A term in the dtype and on the device of its module, remembered."""
+        known = self._pieces.get(term.digest)
+        if known is not None:
+            self._pieces.move_to_end(term.digest)
+            return known
+        check_fit(self.base, {term.key: [(term, 1.0)]})
         weight: Tensor = module.weight  # type: ignore[assignment]
         wide = torch.promote_types(weight.dtype, torch.float32)
-        directions = torch.stack([term.direction for term in terms], dim=1).to(wide)
-        lengths = directions.norm(dim=0).clamp_min(torch.finfo(wide).tiny)
-        outputs = torch.zeros(len(terms), len(weight), dtype=wide)
-        size = len(self.base.matrix(key))
-        for i, term in enumerate(terms):
-            outputs[i, first_row : first_row + size] = dense(term, size).to(wide) * lengths[i]
-        stack = _Stack(
-            (directions / lengths).to(weight.device, weight.dtype),
-            outputs.to(weight.device, weight.dtype),
+        direction = term.direction.to(wide)
+        length = direction.norm().clamp_min(torch.finfo(wide).tiny)
+        output = torch.zeros(len(weight), dtype=wide)
+        size = len(self.base.matrix(term.key))
+        output[first_row : first_row + size] = dense(term, size).to(wide) * length
+        piece = _Piece(
+            (direction / length).to(weight.device, weight.dtype),
+            output.to(weight.device, weight.dtype),
         )
-        self._stacks[name] = stack
-        # One entry a matrix and combination of edits: room for a few combinations of all matrices.
-        while len(self._stacks) > _CACHED_STACKS * self.base.layers:
-            self._stacks.popitem(last=False)
-        return stack
+        self._pieces[term.digest] = piece
+        while len(self._pieces) > _CACHED_EDITS * self.base.layers:
+            self._pieces.popitem(last=False)
+        return piece
 
 
 def _join(parts: Sequence[_Stack]) -> _Stack:
@@ -170,4 +184,5 @@ def _join(parts: Sequence[_Stack]) -> _Stack:
     return _Stack(
         torch.cat([part.directions for part in parts], dim=1),
         torch.cat([part.outputs for part in parts], dim=0),
+        torch.cat([part.factors for part in parts], dim=2),
     )
