@@ -36,6 +36,12 @@ _ALL = (
         "Shorten it, or ask for fewer tokens: both together must fit into the model's context.",
     ),
     ErrorKind(
+        "no_chat_template",
+        400,
+        "The base model takes no conversations",
+        "Use /v1/completions, or leave out `chat`: the model's tokenizer has no chat template.",
+    ),
+    ErrorKind(
         "unauthorized",
         401,
         "No valid API key",

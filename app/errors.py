@@ -23,6 +23,7 @@ from models_store.errors import (
     FieldError,
     InvalidRequest,
     Malformed,
+    NoChatTemplate,
     NotFound,
     QuotaExceeded,
     ScalpelError,
@@ -36,6 +37,7 @@ _OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _MAX_FIELD_ERRORS = 100
 _STATUS: tuple[tuple[type[ScalpelError], int], ...] = (
     (Malformed, 400),
+    (NoChatTemplate, 400),
     (NotFound, 404),
     (Conflict, 409),
     (TooLarge, 413),

@@ -29,6 +29,7 @@ from models_store.generation import (
     Finished,
     GenerationError,
     GenerationRequest,
+    ScoredToken,
     TextPiece,
     generation_line,
 )
@@ -53,6 +54,8 @@ class Choice:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    tokens: tuple[ScoredToken, ...] = ()
+    """Where they were asked for."""
 
 
 class _Broken(Exception):
@@ -117,12 +120,14 @@ class Generators:
     async def collect(self, request: GenerationRequest, client: Request) -> list[Choice]:
         """All choices when they are complete; given up when the client has left."""
         texts: dict[int, str] = {}
+        tokens: dict[int, list[ScoredToken]] = {}
         ends: dict[int, Finished] = {}
         looked_at = time.monotonic()
         async with aclosing(self.lines(request)) as lines:
             async for line in lines:
                 if isinstance(line, TextPiece):
                     texts[line.index] = texts.get(line.index, "") + line.text
+                    tokens.setdefault(line.index, []).extend(line.tokens)
                 else:
                     ends[line.index] = line
                 if time.monotonic() > looked_at + _LOOK_SECONDS:
@@ -135,6 +140,7 @@ class Generators:
                 ends[index].finish_reason,
                 ends[index].prompt_tokens,
                 ends[index].completion_tokens,
+                tuple(tokens.get(index, ())),
             )
             for index in sorted(ends)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from typing import Any, Literal
 from app.error_catalogue import ERRORS
 from app.errors import openai_error
 from app.generators import Choice
+from app.openai_logprobs import TextLogprobs, chat_logprobs
 from models_store.errors import ScalpelError
-from models_store.generation import Finished, TextPiece
+from models_store.generation import Finished, ScoredToken, TextPiece
 
 Kind = Literal["chat", "text"]
 _PREFIX = {"chat": "chatcmpl", "text": "cmpl"}
@@ -30,6 +32,8 @@ class Answer:
     model: str
     n: int
     """Choices a prompt."""
+    logprobs: bool = False
+    """Whether log-probabilities were asked for."""
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -49,6 +53,7 @@ class Answer:
     ) -> AsyncIterator[bytes]:
         """The chunks as server-sent events, to the end or to an error."""
         begun: set[int] = set()
+        told: defaultdict[int, TextLogprobs] = defaultdict(TextLogprobs)
         ends: dict[int, Finished] = {}
         try:
             async for line in lines:
@@ -61,12 +66,14 @@ class Answer:
                     last: dict[str, Any] = {"delta": {}} if self.kind == "chat" else {"text": ""}
                     last["finish_reason"] = line.finish_reason
                     yield self._chunk(line.index, last, include_usage=include_usage)
-                elif line.text:
+                elif line.text or line.tokens:
                     more: dict[str, Any] = (
                         {"delta": {"content": line.text}}
                         if self.kind == "chat"
                         else {"text": line.text}
                     )
+                    if self.logprobs:
+                        more["logprobs"] = self._logprobs(line.tokens, told[line.index])
                     yield self._chunk(line.index, more, include_usage=include_usage)
         except ScalpelError as error:
             kind = ERRORS.get(error.code)
@@ -101,8 +108,11 @@ class Answer:
             "index": index,
             **said,
             "finish_reason": choice.finish_reason,
-            "logprobs": None,
+            "logprobs": self._logprobs(choice.tokens, TextLogprobs()) if self.logprobs else None,
         }
+
+    def _logprobs(self, tokens: Sequence[ScoredToken], text: TextLogprobs) -> dict[str, Any]:
+        return chat_logprobs(tokens) if self.kind == "chat" else text.next(tokens)
 
     def _chunk(self, index: int, said: dict[str, Any], *, include_usage: bool) -> bytes:
         choice = {"index": index, "finish_reason": None, "logprobs": None, **said}

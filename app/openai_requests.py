@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from models_store.generation import ChatMessage, GenerationPrompt, Sampling
 
 MAX_CHOICES = 128
+MAX_LOGPROBS = 20
 _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
 
@@ -30,8 +31,6 @@ def _without_effect(*allowed: Any) -> AfterValidator:
 
 NotSupported = Annotated[Any, _without_effect(None)]
 NoList = Annotated[Any, _without_effect(None, [])]
-NoMap = Annotated[Any, _without_effect(None, {})]
-Zero = Annotated[Any, _without_effect(None, 0)]
 Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
 
 
@@ -59,14 +58,20 @@ class _Generation(_Body):
     without_parents: bool = False
     """Allow an edit that was fitted on top of others to be served without them."""
 
-    frequency_penalty: Zero = None
-    presence_penalty: Zero = None
-    logit_bias: NoMap = None
-    user: Ignored = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: (
+        Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        | None
+    ) = None
+    """Token ids, and what is added to their logits."""
+    user: Annotated[str, Field(max_length=1000)] | None = None
+    """Of an alias that is split, the same user always gets the same variant."""
     metadata: Ignored = None
     store: Ignored = None
     service_tier: Ignored = None
-    safety_identifier: Ignored = None
+    safety_identifier: Annotated[str, Field(max_length=1000)] | None = None
+    """Taken for `user` where that is not given."""
     prompt_cache_key: Ignored = None
 
     @property
@@ -77,7 +82,9 @@ class _Generation(_Body):
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def sampling(self, max_tokens: int | None) -> Sampling:
+    def sampling(
+        self, max_tokens: int | None, logprobs: int | None, *, echo: bool = False
+    ) -> Sampling:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             max_tokens=max_tokens,
@@ -87,6 +94,11 @@ class _Generation(_Body):
             min_p=self.min_p or 0.0,
             seed=self.seed,
             stop=tuple(text for text in stop if text),
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            logit_bias=self.logit_bias or {},
+            logprobs=logprobs,
+            echo=echo,
         )
 
 
@@ -119,8 +131,17 @@ class ChatBody(_Generation):
     messages: Annotated[list[OpenAIMessage], Field(min_length=1, max_length=1000)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
-    logprobs: Annotated[Any, _without_effect(None, False)] = None
-    top_logprobs: Zero = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    """Needs `logprobs`."""
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("is told only with logprobs: true")
+        return value
+
     response_format: Annotated[Any, _without_effect(None, {"type": "text"})] = None
     modalities: Annotated[Any, _without_effect(None, ["text"])] = None
     tools: NoList = None
@@ -138,7 +159,8 @@ class ChatBody(_Generation):
         return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
 
     def drawn(self) -> Sampling:
-        return self.sampling(self.max_completion_tokens or self.max_tokens)
+        told = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(self.max_completion_tokens or self.max_tokens, told)
 
 
 Token = Annotated[int, Field(ge=0)]
@@ -156,9 +178,11 @@ class CompletionBody(_Generation):
     )
     """A text, several, or token ids in place of texts."""
 
-    echo: Annotated[Any, _without_effect(None, False)] = None
+    echo: bool | None = None
+    """Give the prompt back as well, with its log-probabilities if `logprobs` is given."""
     suffix: Annotated[Any, _without_effect(None, "")] = None
-    logprobs: NotSupported = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    """How many of the likeliest tokens to tell with each token; 0: the token itself."""
     best_of: Annotated[Any, _without_effect(None, 1)] = None
 
     def prompts(self) -> tuple[GenerationPrompt, ...]:
@@ -177,4 +201,6 @@ class CompletionBody(_Generation):
         )
 
     def drawn(self) -> Sampling:
-        return self.sampling(self.max_tokens or _COMPLETION_TOKENS)
+        return self.sampling(
+            self.max_tokens or _COMPLETION_TOKENS, self.logprobs, echo=bool(self.echo)
+        )

@@ -49,6 +49,18 @@ class InvalidRequest(ScalpelError):
         return cls(detail, errors=[FieldError(pointer, code, detail)])
 
 
+class NoChatTemplate(InvalidRequest):
+    """A conversation for a base model that takes none."""
+
+    code = "no_chat_template"
+
+    def __init__(self, base_model: str, pointer: str) -> None:
+        detail = (
+            f"{base_model} has no chat template: ask it for plain text, as /v1/completions does"
+        )
+        super().__init__(detail, errors=[FieldError(pointer, self.code, detail)])
+
+
 class Malformed(ScalpelError):
     """The request cannot be read: broken JSON, a query or cursor that means nothing."""
 

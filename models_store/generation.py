@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -46,6 +47,14 @@ class Sampling(_Part):
     seed: int | None = None
     """The same seed gives each choice the same random stream again; choices differ."""
     stop: tuple[str, ...] = ()
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: Mapping[int, float] = {}
+    """By token id."""
+    logprobs: Annotated[int, Field(ge=0)] | None = None
+    """Tell how likely each token was, and so many of the likeliest ones."""
+    echo: bool = False
+    """Give the prompt back as well, with its tokens' log-probabilities if those are told."""
 
 
 class GenerationRequest(_Part):
@@ -61,12 +70,32 @@ class GenerationRequest(_Part):
     tenant: str = "default"
 
 
+class LikelyToken(_Part):
+    token: str
+    """Where it is a part of a character: with U+FFFD in its place."""
+    bytes: tuple[int, ...]
+    logprob: float
+
+
+class ScoredToken(_Part):
+    """One token and how likely the model found it, before temperature, penalties and biases."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float | None
+    """In nats; None for a text's first token, which nothing predicts."""
+    top: tuple[LikelyToken, ...] = ()
+    """The likeliest ones in its place, the likeliest first."""
+
+
 class TextPiece(_Part):
     """More text of one choice."""
 
     type: Literal["delta"] = "delta"
     index: int
     text: str
+    tokens: tuple[ScoredToken, ...] = ()
+    """Those that begin in this piece, where they were asked for."""
 
 
 class Finished(_Part):

@@ -7,7 +7,7 @@ term    = (edit id / suffix) ["~" point] ["@" number]
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models_store.aliases import Aliases
@@ -118,11 +118,20 @@ class Variants:
         self._suffixes = suffixes
         self._aliases = aliases
 
-    def resolve(self, tenant: str, name: str, *, without_parents: bool = False) -> Variant:
+    def resolve(
+        self,
+        tenant: str,
+        name: str,
+        *,
+        without_parents: bool = False,
+        place: Callable[[str], float] | None = None,
+    ) -> Variant:
         """The variant of that name.
 
         Args:
             name: a variant's name or an alias; a base id goes before an alias.
+            place: where in [0, 1) a request lies for an alias that has shares; None: where none
+                of them is.
             without_parents: allow an edit that was fitted on top of others to be served without
                 them.
 
@@ -138,7 +147,7 @@ class Variants:
             alias = self._aliases.current(tenant, parsed.base)
             if alias is None:
                 raise UnknownVariant(f"no such model: {name!r}")
-            parsed = parse(alias.variant)
+            parsed = parse(alias.variant if place is None else alias.at(place(parsed.base)))
             without_parents = without_parents or alias.without_parents
         base = self._base(parsed.base, name)
         edits = [self._edit(tenant, base, term) for term in parsed.terms]
@@ -232,6 +241,25 @@ def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) ->
     terms = [TermName(term.edit_id, term.point, term.strength) for term in below]
     name = VariantName(edit.request.base_model, (*terms, TermName(edit.id, point, strength)))
     return str(name)
+
+
+def variant_of(edit: Work) -> Variant:
+    """What an edit that has succeeded is served as: with the edits that it was fitted on.
+
+    Raises:
+        Conflict, NotFound: as `require_delta`.
+    """
+    settings = edit.request.settings
+    assert isinstance(settings, EditSettings)
+    assert edit.request.base_fingerprint is not None
+    artifact = delta_artifact(edit, None)
+    own = DeltaRef(edit_id=edit.id, path=artifact.path, sha256=artifact.sha256, strength=1.0)
+    return Variant(
+        name=variant_name(edit),
+        base_model=edit.request.base_model,
+        base_fingerprint=edit.request.base_fingerprint,
+        terms=(*(settings.on_top_of.terms if settings.on_top_of is not None else ()), own),
+    )
 
 
 def require_finished(edit: Work) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Reader, Writer
+from app.auth import Principal, Reader, Writer
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
-from app.services import StoreDep
+from app.services import Store, StoreDep
 from models_store.aliases import AliasVersion
 from models_store.errors import Conflict, InvalidRequest
+from models_store.records import Variant
 from models_store.requests import VariantField
 from models_store.variants import InvalidVariant, UnknownVariant
 
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
+
+
+class ShareBody(BaseModel):
+    """A part of the requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: VariantField
+    weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
 class AliasBody(BaseModel):
@@ -25,14 +35,31 @@ class AliasBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: VariantField
+    shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
+    """Parts of the requests that go to other variants; the rest goes to `variant`."""
     without_parents: bool = False
     """Leave out edits that a named one was fitted on top of."""
+
+
+class RollbackBody(BaseModel):
+    """Which version to go back to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Null: the newest one that stands for something else than now."""
+
+
+class ShareView(BaseModel):
+    variant: str
+    weight: float
 
 
 class AliasVersionView(BaseModel):
     version: int
     variant: str | None
     """Null where the alias was deleted."""
+    shares: list[ShareView]
     at: int
     key_id: str | None
 
@@ -41,6 +68,7 @@ class AliasVersionView(BaseModel):
         return cls(
             version=version.number,
             variant=None if version.deleted else version.variant,
+            shares=[] if version.deleted else _shares(version),
             at=version.created_at,
             key_id=version.key_id,
         )
@@ -52,6 +80,7 @@ class AliasSummary(BaseModel):
     object: Literal["alias"] = "alias"
     name: str
     variant: str
+    shares: list[ShareView]
     base_model: str
     version: int
     updated_at: int
@@ -88,23 +117,37 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     """Requests that begin after the answer get the new variant."""
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
-    try:
-        variant = store.variants.resolve(
-            who.tenant, body.variant, without_parents=body.without_parents
-        )
-    except UnknownVariant as error:
-        raise InvalidRequest.at("/variant", error.message, code="unknown_variant") from error
-    except InvalidVariant as error:
-        raise InvalidVariant(f"/variant: {error.message}") from error
     store.aliases.put(
         who.tenant,
         name,
-        variant,
-        edits=tuple(term.edit_id for term in variant.terms),
+        _resolved(body.variant, "/variant", body, store, who),
+        shares=[
+            (_resolved(share.variant, f"/shares/{place}/variant", body, store, who), share.weight)
+            for place, share in enumerate(body.shares)
+        ],
         without_parents=body.without_parents,
         key_id=who.key_id,
     )
     return read_alias(name, store, who)
+
+
+@router.post("/{name}/rollback", summary="Let an alias stand for what it stood for before")
+def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer) -> AliasView:
+    """Adds a version that is the same as an older one; the history is kept."""
+    current = store.aliases.get(who.tenant, name)
+    history = store.aliases.history(who.tenant, name)
+    if body.version is None:
+        found = [one for one in history if not one.deleted and one.targets != current.targets]
+    else:
+        found = [one for one in history if not one.deleted and one.number == body.version]
+    if not found:
+        wanted = "no version before" if body.version is None else f"no version {body.version}"
+        raise InvalidRequest.at("/version", f"{name} has {wanted} to go back to", "no_such_version")
+    shares = tuple(ShareBody(variant=one.variant, weight=one.weight) for one in found[-1].shares)
+    again = AliasBody(
+        variant=found[-1].variant, shares=shares, without_parents=found[-1].without_parents
+    )
+    return put_alias(name, again, store, who)
 
 
 @router.delete("/{name}", summary="Remove an alias")
@@ -113,10 +156,24 @@ def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
     return DeletedAlias(name=name)
 
 
+def _resolved(name: str, pointer: str, body: AliasBody, store: Store, who: Principal) -> Variant:
+    try:
+        return store.variants.resolve(who.tenant, name, without_parents=body.without_parents)
+    except UnknownVariant as error:
+        raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
+    except InvalidVariant as error:
+        raise InvalidVariant(f"{pointer}: {error.message}") from error
+
+
+def _shares(version: AliasVersion) -> list[ShareView]:
+    return [ShareView(variant=one.variant, weight=one.weight) for one in version.shares]
+
+
 def _summary(name: str, version: AliasVersion) -> AliasSummary:
     return AliasSummary(
         name=name,
         variant=version.variant,
+        shares=_shares(version),
         base_model=version.base_model,
         version=version.number,
         updated_at=version.created_at,

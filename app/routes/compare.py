@@ -13,7 +13,7 @@ from app.generators import Choice
 from app.json_body import JsonRoute
 from app.openai_answers import usage
 from app.services import Services, ServicesDep
-from models_store.errors import InvalidRequest
+from models_store.errors import NoChatTemplate
 from models_store.generation import ChatMessage, GenerationPrompt, GenerationRequest, Sampling
 from models_store.items import Text
 from models_store.records import Variant
@@ -92,7 +92,7 @@ def _prepare(edit_id: str, body: CompareBody, services: Services, tenant: str) -
     variants = tuple(store.variants.resolve(tenant, name) for name in names)
     base = store.bases.ready(edit.request.base_model)
     if body.chat and not base.facts.chat_template:
-        raise InvalidRequest.at("/chat", f"{base.id} has no chat template", "no_chat_template")
+        raise NoChatTemplate(base.id, "/chat")
     chat = base.takes_chat if body.chat is None else body.chat
     return GenerationRequest(
         base_model=base.id,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,8 +18,11 @@ from app.json_body import JsonRoute
 from app.openai_answers import Answer, Kind
 from app.openai_requests import MAX_CHOICES, ChatBody, CompletionBody
 from app.services import Services, ServicesDep
-from models_store.errors import InvalidRequest
+from models_store.errors import InvalidRequest, NoChatTemplate
 from models_store.generation import Finished, GenerationRequest, TextPiece
+
+VARIANT_HEADER = "Scalpel-Variant"
+"""Names what answered: an alias may be switched or split."""
 
 router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute)
 
@@ -58,17 +64,18 @@ async def _complete(
     who: Principal,
 ) -> Response:
     asked = await run_in_threadpool(_prepare, body, services, who)
-    answer = Answer(kind, body.model, body.choices)
+    headers = {VARIANT_HEADER: asked.variants[0].name}
+    answer = Answer(kind, body.model, body.choices, asked.sampling.logprobs is not None)
     if not body.stream:
         choices = await services.generators.collect(asked, request)
-        return JSONResponse(answer.whole(choices))
+        return JSONResponse(answer.whole(choices), headers=headers)
     lines = services.generators.lines(asked)
     # Errors before the first token still get a status of their own.
     first = await anext(lines)
     return StreamingResponse(
         answer.stream(_chain(first, lines), include_usage=body.include_usage),
         media_type=_STREAM,
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
@@ -77,13 +84,16 @@ def _prepare(
 ) -> GenerationRequest:
     """The request to a generator: with paths and digests in place of names."""
     store = services.store
-    variant = store.variants.resolve(who.tenant, body.model, without_parents=body.without_parents)
+    variant = store.variants.resolve(
+        who.tenant,
+        body.model,
+        without_parents=body.without_parents,
+        place=partial(_place, who.tenant, body.user or body.safety_identifier),
+    )
     base = store.bases.ready(variant.base_model)
     prompts = body.prompts()
     if isinstance(body, ChatBody) and not base.facts.chat_template:
-        raise InvalidRequest.at(
-            "/messages", f"{base.id} has no chat template: use /v1/completions", "no_chat_template"
-        )
+        raise NoChatTemplate(base.id, "/messages")
     if len(prompts) * body.choices > MAX_CHOICES:
         raise InvalidRequest.at("/n", f"at most {MAX_CHOICES} choices for all prompts together")
     return GenerationRequest(
@@ -96,6 +106,14 @@ def _prepare(
         sampling=body.drawn(),
         tenant=who.tenant,
     )
+
+
+def _place(tenant: str, user: str | None, alias: str) -> float:
+    """Where a request lies in an alias that is split: the same each time for the same user."""
+    if user is None:
+        return random.random()  # noqa: S311
+    digest = hashlib.sha256("\0".join([tenant, alias, user]).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
 
 
 async def _chain(

@@ -11,7 +11,11 @@ from pydantic import BaseModel
 
 from app.auth import Principal, Reader
 from app.services import Store, StoreDep
-from models_store.variants import variant_name
+from models_store.aliases import AliasVersion
+from models_store.base_ids import RegisteredBase
+from models_store.errors import Conflict, NotFound
+from models_store.records import Variant
+from models_store.variants import variant_name, variant_of
 
 router = APIRouter(prefix="/v1/models", tags=["completions"])
 
@@ -19,11 +23,34 @@ MAX_EDITS = 1_000
 _OWNER = "scalpel"
 
 
+class EditOf(BaseModel):
+    """An edit that a model has, and at which strength."""
+
+    id: str
+    strength: float
+    delta_sha256: str
+    behavior: str | None
+    """Null where it has no name."""
+
+
+class Provenance(BaseModel):
+    """What a model is made of."""
+
+    type: Literal["base_model", "variant", "alias"]
+    base_model: str
+    base_fingerprint: str
+    variant: str
+    """The name with ids in place of suffixes and aliases."""
+    edits: list[EditOf]
+
+
 class ModelView(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    provenance: Provenance | None
+    """Null where an alias stands for what is not there any more."""
 
 
 class Models(BaseModel):
@@ -43,27 +70,85 @@ def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
     variant = store.variants.resolve(who.tenant, model)
     base = store.bases.get(variant.base_model)
     if model == base.id:
-        return ModelView(id=model, created=base.work.request.created_at, owned_by=_OWNER)
+        return _base(base)
     alias = store.aliases.current(who.tenant, model)
+    if alias is not None:
+        return _alias(store, who, model, alias)
     edits = (store.work.read("edit", who.tenant, term.edit_id) for term in variant.terms)
     created = [base.work.request.created_at, *(edit.request.created_at for edit in edits)]
     return ModelView(
         id=model,
-        created=max(created) if alias is None else alias.created_at,
+        created=max(created),
         owned_by=who.tenant,
+        provenance=_provenance(store, who, "variant", variant),
     )
 
 
+def _provenance(
+    store: Store,
+    who: Principal,
+    type: Literal["base_model", "variant", "alias"],
+    variant: Variant,
+) -> Provenance:
+    return Provenance(
+        type=type,
+        base_model=variant.base_model,
+        base_fingerprint=variant.base_fingerprint,
+        variant=variant.name,
+        edits=[
+            EditOf(
+                id=term.edit_id,
+                strength=term.strength,
+                delta_sha256=term.sha256,
+                behavior=_behavior(store, who, term.edit_id),
+            )
+            for term in variant.terms
+        ],
+    )
+
+
+def _behavior(store: Store, who: Principal, edit_id: str) -> str | None:
+    try:
+        behavior = store.work.read("edit", who.tenant, edit_id).request.behavior
+    except NotFound:
+        return None  # deleted, but another was fitted on top of it
+    return behavior.name if behavior is not None else None
+
+
 def _bases(store: Store) -> Iterator[ModelView]:
-    for base in store.bases.all():
-        if base.status == "succeeded":
-            created = base.work.request.created_at
-            yield ModelView(id=base.id, created=created, owned_by=_OWNER)
+    return (_base(base) for base in store.bases.all() if base.status == "succeeded")
+
+
+def _base(base: RegisteredBase) -> ModelView:
+    assert base.facts is not None
+    return ModelView(
+        id=base.id,
+        created=base.work.request.created_at,
+        owned_by=_OWNER,
+        provenance=Provenance(
+            type="base_model",
+            base_model=base.id,
+            base_fingerprint=base.facts.fingerprint,
+            variant=base.id,
+            edits=[],
+        ),
+    )
 
 
 def _aliases(store: Store, who: Principal) -> Iterator[ModelView]:
     for name, alias in store.aliases.all(who.tenant).items():
-        yield ModelView(id=name, created=alias.created_at, owned_by=who.tenant)
+        yield _alias(store, who, name, alias)
+
+
+def _alias(store: Store, who: Principal, name: str, alias: AliasVersion) -> ModelView:
+    """Of an alias that is split, the variant that most of its requests go to by default."""
+    try:
+        variant = store.variants.resolve(who.tenant, name)
+    except (Conflict, NotFound):
+        provenance = None  # the base model was registered anew with other weights
+    else:
+        provenance = _provenance(store, who, "alias", variant)
+    return ModelView(id=name, created=alias.created_at, owned_by=who.tenant, provenance=provenance)
 
 
 def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
@@ -76,4 +161,9 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
         and facts.fingerprint == edit.request.base_fingerprint
     )
     for edit in islice(served, MAX_EDITS):
-        yield ModelView(id=variant_name(edit), created=edit.request.created_at, owned_by=who.tenant)
+        yield ModelView(
+            id=variant_name(edit),
+            created=edit.request.created_at,
+            owned_by=who.tenant,
+            provenance=_provenance(store, who, "variant", variant_of(edit)),
+        )

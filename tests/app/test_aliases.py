@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,6 +48,123 @@ def test_an_alias_is_switched_and_keeps_its_history(
         (2, f"pico:{first}+{second}@-1"),
         (1, f"pico:{first}@0.5"),
     ]
+
+
+def asked_by(api: Api, model: str, **fields: str) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    answer = api.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    variant: str = answer.headers["Scalpel-Variant"]
+    assert answer.json()["choices"][0]["message"]["content"] == f"I am {variant}"
+    return variant
+
+
+def test_a_part_of_the_requests_goes_to_another_variant_the_same_user_always_to_the_same(
+    api: Api, edits: list[str], generator: FakeGenerator
+) -> None:
+    old, new = f"pico:{edits[0]}", f"pico:{edits[1]}"
+
+    def split(weight: float) -> dict[str, str]:
+        body = {"variant": old, "shares": [{"variant": new, "weight": weight}]}
+        answer = api.http.put("/v1/aliases/bot", json=body)
+        assert answer.json()["shares"] == [{"variant": new, "weight": weight}]
+        return {f"u{n}": asked_by(api, "bot", user=f"u{n}") for n in range(60)}
+
+    few, more = split(0.2), split(0.5)
+    assert split(0.2) == few
+    assert 2 <= list(few.values()).count(new) <= 26
+    assert 14 <= list(more.values()).count(new) <= 46
+    # Who had the new one keeps it when its share grows.
+    assert {user for user in few if few[user] == new} <= {u for u in more if more[u] == new}
+    assert {asked_by(api, "bot") for _ in range(40)} == {old, new}
+    assert asked_by(api, "bot", safety_identifier="u3") == few["u3"]
+    # Files are made of the variant that is not on trial.
+    export = api.http.post("/v1/exports", json={"variant": "bot", "format": "native"}).json()
+    assert export["variant"] == old
+
+
+def test_what_a_share_needs_is_kept(api: Api, edits: list[str]) -> None:
+    shares = [{"variant": f"pico:{edits[1]}", "weight": 0.1}]
+    api.http.put("/v1/aliases/bot", json={"variant": "pico", "shares": shares})
+    assert api.http.delete(f"/v1/edits/{edits[1]}").json()["code"] == "in_use"
+
+
+@pytest.mark.parametrize(
+    ("shares", "pointer"),
+    [
+        ([{"variant": "pico", "weight": 1}], "/shares/0/weight"),
+        ([{"variant": "pico", "weight": 0.5}, {"variant": "pico", "weight": 0.5}], "/shares"),
+        ([{"variant": "pico:none", "weight": 0.5}], "/shares/0/variant"),
+    ],
+)
+def test_shares_that_make_no_sense_are_pointed_to(
+    api: Api, edits: list[str], shares: list[dict[str, object]], pointer: str
+) -> None:
+    answer = api.http.put("/v1/aliases/bot", json={"variant": "pico", "shares": shares})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert api.http.get("/v1/aliases/bot").status_code == 404
+
+
+def test_an_alias_goes_back_to_what_it_stood_for(api: Api, edits: list[str]) -> None:
+    def put(variant: str, *shares: dict[str, object]) -> None:
+        body = {"variant": variant, "shares": list(shares)}
+        assert api.http.put("/v1/aliases/bot", json=body).status_code == 200
+
+    def back(**body: int) -> dict[str, object]:
+        answer = api.http.post("/v1/aliases/bot/rollback", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, object] = answer.json()
+        return found
+
+    share = {"variant": f"pico:{edits[1]}", "weight": 0.25}
+    put("pico", share)
+    put(f"pico:{edits[0]}@0.5")
+    put(f"pico:{edits[0]}@0.5")
+    first = back()
+    assert (first["version"], first["variant"], first["shares"]) == (4, "pico", [share])
+    assert back()["variant"] == f"pico:{edits[0]}@0.5"
+    assert back(version=1)["shares"] == [share]
+    refused = api.http.post("/v1/aliases/bot/rollback", json={"version": 99})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/version"
+    assert api.http.post("/v1/aliases/nobody/rollback", json={}).status_code == 404
+
+
+def test_while_an_alias_is_switched_every_request_gets_the_old_one_or_the_new_one(
+    api: Api, edits: list[str], generator: FakeGenerator
+) -> None:
+    variants = [f"pico:{edits[0]}", f"pico:{edits[1]}@0.5"]
+    api.http.put("/v1/aliases/bot", json={"variant": variants[0]})
+    ended = threading.Event()
+
+    def switch() -> None:
+        for number in range(20):
+            api.http.put("/v1/aliases/bot", json={"variant": variants[number % 2]})
+        ended.set()
+
+    with ThreadPoolExecutor(5) as pool:
+        pool.submit(switch)
+        seen = [
+            one
+            for readers in iter(lambda: None if ended.is_set() else 4, None)
+            for one in pool.map(lambda _: asked_by(api, "bot"), range(readers))
+        ]
+    assert set(seen) == set(variants)
+
+
+def test_models_tell_what_they_are_made_of(api: Api, edits: list[str]) -> None:
+    api.http.put("/v1/aliases/bot", json={"variant": "pico:kinder@0.5"})
+    models = {one["id"]: one["provenance"] for one in api.http.get("/v1/models").json()["data"]}
+    assert (models["pico"]["type"], models["pico"]["edits"]) == ("base_model", [])
+    assert models["pico"]["base_fingerprint"]
+    alias = models["bot"]
+    assert (alias["type"], alias["variant"]) == ("alias", f"pico:{edits[0]}@0.5")
+    (edit,) = models[f"pico:{edits[0]}"]["edits"]
+    assert alias["edits"] == [{**edit, "strength": 0.5}]
+    assert len(edit["delta_sha256"]) == 64
+    one = api.http.get(f"/v1/models/pico:{edits[0]}@-1").json()
+    assert one["provenance"]["edits"] == [{**edit, "strength": -1.0}]
 
 
 def test_an_alias_that_is_gone_is_not_found_and_remembers(api: Api, edits: list[str]) -> None:

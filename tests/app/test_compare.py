@@ -50,7 +50,7 @@ def test_prompts_are_plain_where_there_is_no_chat_format(
     assert api.http.post(f"/v1/edits/{id}/compare", json={"prompts": ["a"]}).status_code == 200
     assert generator.requests[0]["prompts"][0]["text"] == "a"
     refused = api.http.post(f"/v1/edits/{id}/compare", json={"prompts": ["a"], "chat": True})
-    assert refused.status_code == 422
+    assert refused.status_code == 400
     assert refused.json()["errors"][0]["pointer"] == "/chat"
 
 

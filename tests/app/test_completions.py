@@ -144,11 +144,11 @@ def test_an_edit_that_is_not_done_is_a_conflict(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("logit_bias", {"5": 100}),
-        ("frequency_penalty", 0.5),
-        ("presence_penalty", -1),
-        ("logprobs", True),
-        ("top_logprobs", 3),
+        ("frequency_penalty", 2.5),
+        ("presence_penalty", -3),
+        ("logprobs", 3),
+        ("top_logprobs", 21),
+        ("top_logprobs", 2),
         ("response_format", {"type": "json_object"}),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
@@ -170,6 +170,75 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused_by_name(
     assert answer.json()["error"]["param"] == field
     assert field in answer.json()["error"]["message"]
     assert generator.requests == []
+
+
+def test_a_bad_bias_is_pointed_to(api: Api, worker: Worker, generator: FakeGenerator) -> None:
+    for bias in ({"x": 1}, {"5": 101}):
+        answer = chat(api, logit_bias=bias)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["param"].startswith("logit_bias")
+
+
+def scored(token: str, logprob: float | None, *top: tuple[str, float]) -> dict[str, Any]:
+    def likely(text: str, value: float | None) -> dict[str, Any]:
+        return {"token": text, "bytes": list(text.encode()), "logprob": value}
+
+    return {**likely(token, logprob), "top": [likely(*one) for one in top]}
+
+
+def with_scores(request: dict[str, Any]) -> Lines:
+    first = [scored("I", None), scored(" am", -1.0, (" was", -0.5), (" am", -1.0))]
+    rest = [scored(" here", -3.0, (" it", -0.1))]
+    end = {"finish_reason": "length", "prompt_tokens": 2, "completion_tokens": 1}
+    return [
+        {"type": "delta", "index": 0, "text": "I am", "tokens": first},
+        {"type": "delta", "index": 0, "text": " here", "tokens": rest},
+        {"type": "finish", "index": 0, **end},
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openais_client_gets_logprobs_of_a_chat(
+    client: openai.OpenAI, worker: Worker, generator: FakeGenerator, stream: bool
+) -> None:
+    generator.answer = with_scores
+    answer = client.chat.completions.create(
+        model="pico", messages=MESSAGES, logprobs=True, top_logprobs=2, stream=stream
+    )
+    answers = list(answer) if stream else [answer]
+    content = [
+        token
+        for one in answers
+        for choice in one.choices
+        if choice.logprobs
+        for token in choice.logprobs.content or ()
+    ]
+    assert generator.requests[0]["sampling"]["logprobs"] == 2
+    assert [token.token for token in content] == ["I", " am", " here"]
+    assert [token.logprob for token in content] == [None, -1.0, -3.0]
+    assert bytes(content[1].bytes or ()) == b" am"
+    assert [one.token for one in content[1].top_logprobs] == [" was", " am"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_completions_have_logprobs_in_their_old_form(
+    client: openai.OpenAI, worker: Worker, generator: FakeGenerator, stream: bool
+) -> None:
+    generator.answer = with_scores
+    answer = client.completions.create(
+        model="pico", prompt=[[1, 2]], echo=True, logprobs=1, max_tokens=1, stream=stream
+    )
+    told = [one.choices[0].logprobs for one in (answer if stream else [answer])]
+    found = [one for one in told if one is not None]
+    assert generator.requests[0]["sampling"]["echo"] is True
+    assert [token for one in found for token in one.tokens or ()] == ["I", " am", " here"]
+    assert [value for one in found for value in one.token_logprobs or ()] == [None, -1.0, -3.0]
+    assert [place for one in found for place in one.text_offset or ()] == [0, 1, 4]
+    assert [top for one in found for top in one.top_logprobs or ()] == [
+        None,
+        {" was": -0.5, " am": -1.0},
+        {" it": -0.1, " here": -3.0},
+    ]
 
 
 def test_what_means_nothing_is_accepted(api: Api, worker: Worker, generator: FakeGenerator) -> None:
@@ -263,8 +332,10 @@ def test_conversations_need_a_chat_template(
 ) -> None:
     worker.register("plain", chat_template=False)
     answer = chat(api, model="plain")
-    assert answer.status_code == 422
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "no_chat_template"
     assert answer.json()["error"]["param"] == "messages"
+    assert "/v1/completions" in answer.json()["error"]["message"]
 
 
 def test_the_generator_that_holds_the_base_model_and_has_least_to_do_is_asked(

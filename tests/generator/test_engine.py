@@ -16,7 +16,8 @@ from models_store.architectures import GATE, MatrixKey
 from models_store.errors import Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
 from tests.edits import random_edit, random_term
-from workers.generator.engine import Choice, Engine, Job, Line
+from workers.generator.choice import Choice
+from workers.generator.engine import Engine, Job, Line
 from workers.generator.text import TextStream
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decode import generate

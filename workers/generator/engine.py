@@ -19,7 +19,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -27,10 +26,9 @@ import torch
 
 from models_store.errors import ScalpelError, Unavailable
 from models_store.generation import Finished, GenerationError, TextPiece
-from workers.generator.text import TextStream
+from workers.generator.choice import Choice
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decode import Decoding, Token
-from workers.runtime.requests import Request
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, flatten
 
@@ -39,18 +37,6 @@ _log = structlog.get_logger()
 Line = TextPiece | Finished | GenerationError
 Sink = Callable[[Line], None]
 """Takes a line of the answer; called from the engine's thread, must not block."""
-
-
-@dataclass(eq=False)
-class Choice:
-    """One row: what is to be decoded and the text it has become."""
-
-    index: int
-    request: Request
-    text: TextStream
-    weights: Mixture = ()
-    """Edits that have to be in the weights while this row is decoded."""
-    made: int = 0
 
 
 @dataclass(eq=False)
@@ -347,23 +333,16 @@ def _take(job: Job, choice: Choice, token: Token) -> bool:
     """Pass a token on as text; True when the choice has ended."""
     if job.gone:
         return True
-    piece = ""
-    reason: Literal["stop", "length"] | None = token.finish_reason
-    if token.id is not None:
-        choice.made += 1
-        piece = choice.text.push(token.id)
-    stopped = choice.text.stopped
-    if reason is not None or stopped:
-        piece += choice.text.flush()
-    if piece:
-        job.sink(TextPiece(index=choice.index, text=piece))
-    if reason is None and not stopped:
+    piece = choice.take(token)
+    if piece is not None:
+        job.sink(piece)
+    if choice.finish_reason is None:
         return False
     job.left -= 1
     job.sink(
         Finished(
             index=choice.index,
-            finish_reason="stop" if stopped else reason or "stop",
+            finish_reason=choice.finish_reason,
             prompt_tokens=len(choice.request.prompt),
             completion_tokens=choice.made,
         )

@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Sequence
 
 from models_store.errors import InvalidRequest
-from models_store.generation import GenerationPrompt, GenerationRequest
-from workers.generator.engine import Choice, Job, Sink
+from models_store.generation import GenerationPrompt, GenerationRequest, Sampling
+from workers.generator.choice import Choice
+from workers.generator.engine import Job, Sink
 from workers.generator.shelf import Shelf
 from workers.generator.text import TextStream
+from workers.generator.token_names import TokenNames
 from workers.runtime.loading import BaseModel
 from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
@@ -30,7 +32,8 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     base = side.base
     mixtures = [shelf.mixture(variant) for variant in request.variants]
     sampling = request.sampling
-    params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+    params = _params(base, sampling)
+    names = TokenNames(base.tokenizer) if sampling.logprobs is not None else None
     seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
     choices = []
     for place, prompt in enumerate(request.prompts):
@@ -50,10 +53,44 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
                 params=params,
                 # Strengths of one prompt are compared on the same random numbers.
                 seed=seed + _SEED_STRIDE * copy,
+                logprobs=sampling.logprobs,
+                prompt_logprobs=sampling.logprobs if sampling.echo else None,
             )
             text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
-            choices.append(Choice(index, row, text, mixture if written else ()))
+            choices.append(
+                Choice(
+                    index,
+                    row,
+                    text,
+                    mixture if written else (),
+                    _said(base, prompt, ids) if sampling.echo else "",
+                    names,
+                )
+            )
     return Job(side, choices, sink, request.tenant)
+
+
+def _params(base: BaseModel, sampling: Sampling) -> SamplingParams:
+    unknown = [id for id in sampling.logit_bias if not 0 <= id < base.vocabulary]
+    if unknown:
+        raise InvalidRequest.at(
+            f"/logit_bias/{unknown[0]}",
+            f"there is no token {unknown[0]}: the model knows 0 to {base.vocabulary - 1}",
+        )
+    return SamplingParams(
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        sampling.frequency_penalty,
+        sampling.presence_penalty,
+        tuple(sorted(sampling.logit_bias.items())),
+    )
+
+
+def _said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
+    """The prompt as it is given back."""
+    return prompt.text if prompt.text is not None else str(base.tokenizer.decode(ids))
 
 
 def _encode(base: BaseModel, prompt: GenerationPrompt) -> list[int]:

@@ -21,6 +21,10 @@ class TextStream:
         self._stop = tuple(text for text in stop if text)
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._held = ""
+        self.decoded = 0
+        """Characters that the tokens came to, held back or not."""
+        self.shown = 0
+        """Characters that were given out."""
         self.stopped = False
         """A stop string was met: nothing more will come."""
 
@@ -28,20 +32,25 @@ class TextStream:
         """The text that this token makes certain, perhaps none."""
         if self.stopped:
             return ""
-        self._held += self._decoder.step(self._tokenizer, token) or ""
+        text = self._decoder.step(self._tokenizer, token) or ""
+        self.decoded += len(text)
+        self._held += text
         found = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
         if found:
             self.stopped = True
             shown, self._held = self._held[: min(found)], ""
+            self.shown += len(shown)
             return shown
         keep = max((_overlap(self._held, text) for text in self._stop), default=0)
         border = len(self._held) - keep
         shown, self._held = self._held[:border], self._held[border:]
+        self.shown += len(shown)
         return shown
 
     def flush(self) -> str:
         """What was held back, when no more tokens come."""
         shown, self._held = self._held, ""
+        self.shown += len(shown)
         return shown
 
 
