@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     device: str = "cpu"
     """A torch device (`cpu`, `cuda`, `cuda:1`), or `auto` to spread a model over all GPUs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: the dtype that the base model is stored in."""
+    """`auto`: the dtype that the base model is stored in; fp32 for half precision on a CPU that has
+    to emulate it."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of torch in a worker; 0: as many as torch takes by itself."""
     fsync: bool = False

@@ -262,6 +262,25 @@ def variant_of(edit: Work) -> Variant:
     )
 
 
+def at_strength(variant: Variant, factor: float, pointer: str) -> Variant:
+    """A variant with the strengths of all its edits multiplied; of factor 0 the base model.
+
+    Raises:
+        InvalidRequest: a strength would be out of bounds; said of the field at `pointer`.
+    """
+    terms = tuple(
+        term.model_copy(update={"strength": term.strength * factor}) for term in variant.terms
+    )
+    if any(abs(term.strength) > MAX_STRENGTH for term in terms):
+        raise InvalidRequest.at(
+            pointer, f"{factor:g} times {variant.name} is beyond {MAX_STRENGTH:g}", "out_of_bounds"
+        )
+    terms = terms if factor else ()
+    names = tuple(TermName(term.edit_id, term.point, term.strength) for term in terms)
+    name = str(VariantName(variant.base_model, names))
+    return variant.model_copy(update={"name": name, "terms": terms})
+
+
 def require_finished(edit: Work) -> None:
     """Pass if the edit has ended; raise the Conflict `edit_not_finished` if it has not."""
     if edit.result is None:

@@ -17,6 +17,7 @@ from app.routes import (
     estimate,
     exports,
     health,
+    live_compare,
     models,
     pages,
     reproduce,
@@ -36,6 +37,7 @@ ROUTERS = (
     aliases.router,
     models.router,
     completions.router,
+    live_compare.router,
     health.router,
     pages.router,
 )

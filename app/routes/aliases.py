@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Principal, Reader, Writer
+from app.auth import Reader, Writer
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
-from app.services import Store, StoreDep
+from app.named_variants import named_variant
+from app.services import StoreDep
 from models_store.aliases import AliasVersion
 from models_store.errors import Conflict, InvalidRequest
-from models_store.records import Variant
 from models_store.requests import VariantField
-from models_store.variants import InvalidVariant, UnknownVariant
 
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
 
@@ -117,12 +117,13 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     """Requests that begin after the answer get the new variant."""
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
+    resolve = partial(named_variant, store, who.tenant, without_parents=body.without_parents)
     store.aliases.put(
         who.tenant,
         name,
-        _resolved(body.variant, "/variant", body, store, who),
+        resolve(body.variant, "/variant"),
         shares=[
-            (_resolved(share.variant, f"/shares/{place}/variant", body, store, who), share.weight)
+            (resolve(share.variant, f"/shares/{place}/variant"), share.weight)
             for place, share in enumerate(body.shares)
         ],
         without_parents=body.without_parents,
@@ -154,15 +155,6 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
     store.aliases.delete(who.tenant, name, who.key_id)
     return DeletedAlias(name=name)
-
-
-def _resolved(name: str, pointer: str, body: AliasBody, store: Store, who: Principal) -> Variant:
-    try:
-        return store.variants.resolve(who.tenant, name, without_parents=body.without_parents)
-    except UnknownVariant as error:
-        raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
-    except InvalidVariant as error:
-        raise InvalidVariant(f"{pointer}: {error.message}") from error
 
 
 def _shares(version: AliasVersion) -> list[ShareView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -25,13 +26,20 @@ def copied(pico_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pico_folder, tmp_path / "model"))
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
-def test_auto_keeps_the_stored_dtype(
-    load_pico: Callable[..., BaseModel], stored: torch.dtype
+def test_auto_keeps_the_stored_dtype_where_the_cpu_can_compute_in_it(
+    load_pico: Callable[..., BaseModel],
+    monkeypatch: pytest.MonkeyPatch,
+    stored: torch.dtype,
+    capability: str,
 ) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     base = load_pico(load_dtype="auto", dtype=stored)
-    assert base.dtype == stored
-    assert {parameter.dtype for parameter in base.model.parameters()} == {stored}
+    expected = stored if capability == "AVX512" else torch.float32
+    assert base.dtype == expected
+    assert {parameter.dtype for parameter in base.model.parameters()} == {expected}
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "float64"])

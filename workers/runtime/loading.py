@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from models_store.architectures import ARCHITECTURES, Architecture, MatrixKey, a
 from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models import fingerprint as fingerprint_of
 
-_DTYPES = {
+_DTYPES: dict[str, torch.dtype | str] = {
     "auto": "auto",
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -150,7 +151,8 @@ def load_base(
     Args:
         folder: `config.json`, tokenizer files and `*.safetensors`.
         device: a torch device, or `auto` to spread the model over all accelerators.
-        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` or `float64`.
+        dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto`: as stored, but not in half
+            precision on a CPU that has to emulate it.
         threads: CPU threads for all of torch in this process; 0 leaves the number as it is.
         cache: Scalpel's cache folder, which remembers fingerprints; None reads the weights anew.
 
@@ -169,7 +171,7 @@ def load_base(
         model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=_DTYPES[dtype],
+            dtype=_chosen_dtype(dtype, device, config),
             # The fast kernel for experts knows no fp64, which only judges the other dtypes.
             experts_implementation="eager" if dtype == "float64" else None,
             device_map=_device_map(device),
@@ -215,6 +217,21 @@ def preload(model_type: str) -> None:
         raise InvalidRequest(f"models of type {model_type!r} are not supported")
     configuration: str = CONFIG_MAPPING[model_type].__module__
     importlib.import_module(configuration.replace("configuration_", "modeling_"))
+
+
+def _chosen_dtype(name: str, device: str, config: Any) -> torch.dtype | str:
+    """What `from_pretrained` is asked for."""
+    stored = str(getattr(config, "dtype", None)).removeprefix("torch.")
+    half = stored in ("bfloat16", "float16")
+    if name == "auto" and device == "cpu" and half and emulates_half_precision():
+        return torch.float32
+    return _DTYPES[name]
+
+
+def emulates_half_precision() -> bool:
+    """Whether this CPU is slow at bf16: without AVX-512 products take nine times those of fp32."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
 
 
 def _device_map(device: str) -> str | dict[str, str] | None:
