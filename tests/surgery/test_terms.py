@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models_store.architectures import GATE, MatrixKey
+from models_store.architectures import DOWN, GATE, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.surgery.terms import canonical, change, dense, flatten, make_term, scaled
+from workers.surgery.terms import Term, canonical, change, dense, flatten, make_term, scaled
 
 KEY = MatrixKey(1, GATE)
 
@@ -79,3 +79,49 @@ def test_scaling_multiplies_coefficients_only() -> None:
     (double,) = scaled([term], 2.0)
     assert double.coefficients.tolist() == [2.0, -4.0]
     assert torch.equal(double.direction, term.direction)
+
+
+def held(terms: list[Term]) -> int:
+    """Bytes of the memory behind the tensors of an edit; what is shared counts once."""
+    stores = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for term in terms
+        for tensor in (term.direction, term.rows, term.coefficients)
+    }
+    return sum(stores.values())
+
+
+def test_an_edit_of_a_large_model_takes_little_memory() -> None:
+    hidden, intermediate, layers = 4096, 11008, 32
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator)
+
+    direction, rows = noise(hidden), int(0.0465 * intermediate)
+    surgery = [
+        make_term(
+            MatrixKey(layer, GATE),
+            direction,
+            torch.randperm(intermediate, generator=generator)[:rows],
+            torch.full((rows,), 1.08),
+        )
+        for layer in range(layers)
+    ]
+    bias = [
+        make_term(MatrixKey(layer, DOWN), noise(intermediate), torch.arange(hidden), noise(hidden))
+        for layer in range(3)
+    ]
+    natural = [
+        make_term(
+            MatrixKey(layer, GATE), noise(hidden), torch.arange(intermediate), noise(intermediate)
+        )
+        for layer in range(layers)
+    ]
+    # Rows of whole matrices are shared by all edits.
+    shared = 8 * intermediate
+    assert held(surgery) <= 200_000
+    assert held(bias) - 8 * hidden <= 200_000
+    assert held(natural) - shared <= 2_000_000
+    assert torch.equal(surgery[0].coefficients, torch.full((rows,), 1.08))
+    assert torch.equal(natural[0].rows, torch.arange(intermediate))

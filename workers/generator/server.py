@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -23,8 +22,9 @@ from models_store.errors import (
 from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.generation import Finished, GenerationError, GenerationRequest
 from workers.generator import examine
-from workers.generator.engine import Engine, Job, Line
+from workers.generator.engine import Engine, Job
 from workers.generator.jobs import prepare
+from workers.generator.outbox import Outbox
 from workers.generator.shelf import Shelf
 
 _STATUS: dict[type[ScalpelError], int] = {
@@ -71,16 +71,10 @@ def create_server(shelf: Shelf, engine: Engine, token: str) -> FastAPI:
 
     @app.post("/internal/generate")
     async def generate(body: GenerationRequest) -> StreamingResponse:
-        loop = asyncio.get_running_loop()
-        lines: asyncio.Queue[Line] = asyncio.Queue()
-
-        def sink(line: Line) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(lines.put_nowait, line)
-
-        job = await run_in_threadpool(prepare, shelf, body, sink)
+        outbox = Outbox(asyncio.get_running_loop())
+        job = await run_in_threadpool(prepare, shelf, body, outbox.put)
         engine.submit(job)
-        return StreamingResponse(_answer(engine, job, lines), media_type="application/x-ndjson")
+        return StreamingResponse(_answer(engine, job, outbox), media_type="application/x-ndjson")
 
     @app.post("/internal/estimate")
     def estimate(body: EstimateRequest) -> Estimate:
@@ -97,16 +91,16 @@ def _status_of(error: ScalpelError) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-async def _answer(engine: Engine, job: Job, lines: asyncio.Queue[Line]) -> AsyncIterator[str]:
+async def _answer(engine: Engine, job: Job, outbox: Outbox) -> AsyncIterator[str]:
     """The lines of a job until all its choices are done; leaving early cancels the rest."""
     open_choices = len(job.choices)
     try:
         while open_choices:
-            line = await lines.get()
-            if isinstance(line, Finished):
-                open_choices -= 1
-            yield line.model_dump_json() + "\n"
-            if isinstance(line, GenerationError):
-                return
+            for line in await outbox.take():
+                if isinstance(line, Finished):
+                    open_choices -= 1
+                yield line.model_dump_json() + "\n"
+                if isinstance(line, GenerationError):
+                    return
     finally:
         engine.cancel(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -79,7 +79,25 @@ def make_term(
     factors = coefficients.detach().to("cpu", torch.float32)[order]
     if not bool(torch.isfinite(vector).all() and torch.isfinite(factors).all()):
         raise InvalidRequest("the values of a term must be finite")
-    return Term(key.layer, key.module, key.expert, vector, ordered, factors)
+    return Term(key.layer, key.module, key.expert, vector, *_compact(ordered, factors))
+
+
+def _compact(rows: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """The same values in less memory: many edits are held at once.
+
+    Terms of whole matrices share one list of rows, and a single value stands for coefficients
+    that are all alike, as those of Model Surgery are.
+    """
+    if rows.numel() and int(rows[-1]) == len(rows) - 1:
+        rows = _first_rows(len(rows))
+    if rows.numel() and bool((coefficients == coefficients[0]).all()):
+        coefficients = coefficients[:1].clone().expand(len(rows))
+    return rows, coefficients
+
+
+@lru_cache(maxsize=64)
+def _first_rows(count: int) -> Tensor:
+    return torch.arange(count)
 
 
 def canonical(terms: Iterable[Term]) -> list[Term]:
