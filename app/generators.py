@@ -153,7 +153,7 @@ class Generators:
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses.
         """
-        candidates = await self._candidates(base_model)
+        candidates = await self._candidates(base_model, reading=True)
         for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):
             self._asked[generator.name] += 1
             try:
@@ -191,7 +191,7 @@ class Generators:
         except ValidationError as error:
             raise _Broken("it says something that is not understood") from error
 
-    async def _candidates(self, base_model: str) -> list[Generator]:
+    async def _candidates(self, base_model: str, *, reading: bool = False) -> list[Generator]:
         """The best first: those that hold the base model, then those with the least to do."""
         seen = await run_in_threadpool(self._live.generators)
         if seen is not None:
@@ -203,8 +203,20 @@ class Generators:
                 code="no_generator",
                 retry_after=_RETRY_AFTER_SECONDS,
             )
+        able = [
+            one
+            for one in self._known
+            if (one.serves is None or base_model in one.serves) and (one.reads or not reading)
+        ]
+        if not able:
+            raise Unavailable(
+                f"no generator that is running can {'read texts' if reading else 'speak'} with "
+                f"{base_model}",
+                code="no_generator",
+                retry_after=_RETRY_AFTER_SECONDS,
+            )
         return sorted(
-            self._known,
+            able,
             key=lambda one: (
                 base_model not in one.base_models,
                 max(one.busy, self._asked[one.name]),

@@ -34,6 +34,11 @@ class Generator(BaseModel):
     name: str
     url: str
     base_models: tuple[str, ...] = ()
+    """That it holds now."""
+    serves: tuple[str, ...] | None = None
+    """That it can be asked of; None: any."""
+    reads: bool = True
+    """Whether it can look at texts."""
     busy: int = 0
 
 

@@ -24,6 +24,7 @@ def to_peft(
     architecture: Architecture,
     *,
     base_model: str = "",
+    ranks: Sequence[int] = (),
 ) -> tuple[dict[str, Any], bytes]:
     """Terms at their strengths as one adapter: lora_A = directions, lora_B = scaled coefficients.
 
@@ -36,6 +37,7 @@ def to_peft(
             base model's files; fused modules are the fused size.
         architecture: of the base model.
         base_model: what `base_model_name_or_path` is to say.
+        ranks: ascending; those that the reader of the adapter can take, if not any.
 
     Returns:
         The content of `adapter_config.json`, and the bytes of `adapter_model.safetensors`.
@@ -51,6 +53,7 @@ def to_peft(
     rank = max((len(own) for own in modules.values()), default=0)
     if not rank:
         raise InvalidRequest("an adapter needs at least one term")
+    rank = next((allowed for allowed in ranks if allowed >= rank), rank)
     tensors: dict[str, np.ndarray] = {}
     for module, own in modules.items():
         out_features, in_features = shapes[module]

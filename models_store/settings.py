@@ -64,6 +64,17 @@ class Settings(BaseSettings):
     """Shared by the API and the generators; `scalpel up` makes one."""
     generator_host: str = "127.0.0.1"
     generator_port: int = Field(default=0, ge=0, le=65535)
+    engine: Literal["builtin", "vllm"] = "builtin"
+    """What a generator speaks with: itself, or a vLLM server."""
+    vllm_url: str = ""
+    """That server, without `/v1`."""
+    vllm_base_model: str = ""
+    """The id, here, of the base model that it serves."""
+    vllm_adapters: Path | None = None
+    """Folder for adapters, which the server reads under the same path; None: one under `data`."""
+    vllm_max_loras: int = Field(default=4, ge=1)
+    """Adapters held there at a time; the server's own `--max-loras`."""
+    vllm_api_key: SecretStr = SecretStr("")
     kv_cache_bytes: int = Field(default=2 * 2**30, ge=2**20)
     """Memory for the keys and values of what a generator decodes together."""
     pool: str = "cpu"
@@ -84,7 +95,7 @@ class Settings(BaseSettings):
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
 
-    @field_validator("data", "cache", "base_models", "suites", "scorers")
+    @field_validator("data", "cache", "base_models", "suites", "scorers", "vllm_adapters")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -102,6 +113,15 @@ class Settings(BaseSettings):
     def _a_model_that_drafts(self) -> Settings:
         if self.draft_url and not self.draft_model:
             raise ValueError("SCALPEL_DRAFT_URL needs SCALPEL_DRAFT_MODEL: name the model to ask")
+        return self
+
+    @model_validator(mode="after")
+    def _a_server_that_speaks(self) -> Settings:
+        if self.engine == "vllm" and not (self.vllm_url and self.vllm_base_model):
+            raise ValueError(
+                "SCALPEL_ENGINE=vllm needs SCALPEL_VLLM_URL, the server's address, and "
+                "SCALPEL_VLLM_BASE_MODEL, the id of the base model that it serves"
+            )
         return self
 
     @property

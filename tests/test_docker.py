@@ -17,7 +17,8 @@ from models_store.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-PARTS = {name: part for name, part in COMPOSE["services"].items() if name != "redis"}
+OTHERS = ("redis", "vllm")
+PARTS = {name: part for name, part in COMPOSE["services"].items() if name not in OTHERS}
 
 
 def test_every_part_runs_a_command_that_exists() -> None:
@@ -47,6 +48,18 @@ def test_the_gpu_parts_ask_for_a_gpu_and_use_it() -> None:
         devices = PARTS[name]["deploy"]["resources"]["reservations"]["devices"]
         assert devices[0]["capabilities"] == ["gpu"]
         assert PARTS[name]["environment"]["SCALPEL_DEVICE"] == "cuda"
+
+
+def test_vllm_reads_what_its_generator_writes_and_takes_adapters() -> None:
+    server, speaker = COMPOSE["services"]["vllm"], PARTS["generator-vllm"]
+    assert "data:/data" in server["volumes"]
+    assert "data:/data" in speaker["volumes"]
+    assert server["environment"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    options = server["command"]
+    held = options[options.index("--max-loras") + 1]
+    assert "--enable-lora" in options
+    assert speaker["environment"]["SCALPEL_VLLM_MAX_LORAS"] == held
+    assert server["profiles"] == speaker["profiles"] == ["vllm"]
 
 
 def test_the_image_is_built_from_files_that_exist() -> None:

@@ -14,6 +14,7 @@ import uvicorn
 from models_store import redis_keys
 from models_store.objects import ObjectStore
 from models_store.settings import Settings
+from workers.generator.builtin import BuiltIn
 from workers.generator.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
@@ -25,7 +26,9 @@ def running_generator(
 ) -> Iterator[Engine]:
     """The generator's engine, while the API can find the generator."""
     engine = Engine()
-    app = create_server(Shelf(settings, objects), engine, settings.internal_token)
+    app = create_server(
+        own := BuiltIn(Shelf(settings, objects), engine), own, settings.internal_token
+    )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

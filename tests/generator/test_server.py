@@ -17,6 +17,7 @@ from models_store.objects import ObjectStore, open_store
 from models_store.records import DeltaRef, Variant
 from models_store.settings import Settings
 from tests.edits import random_edit
+from workers.generator.builtin import BuiltIn
 from workers.generator.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
@@ -36,7 +37,9 @@ def store(tmp_path: Path) -> ObjectStore:
 def server(tmp_path: Path, store: ObjectStore) -> Iterator[TestClient]:
     settings = Settings(data=tmp_path, cache=tmp_path / "cache", dtype="float32")
     engine = Engine()
-    with TestClient(create_server(Shelf(settings, store), engine, TOKEN)) as client:
+    with TestClient(
+        create_server(own := BuiltIn(Shelf(settings, store), engine), own, TOKEN)
+    ) as client:
         yield client
     engine.close()
 

@@ -20,9 +20,12 @@ from models_store.live import Heartbeat, connect
 from models_store.objects import open_store
 from models_store.redis_keys import GENERATORS
 from models_store.settings import Settings, is_loopback
+from workers.generator.builtin import BuiltIn
 from workers.generator.engine import Engine
+from workers.generator.protocol import TextEngine, TextReader
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
+from workers.generator.vllm import VllmEngine
 
 _log = structlog.get_logger()
 
@@ -30,7 +33,7 @@ _log = structlog.get_logger()
 class _Server(uvicorn.Server):
     """On a signal, what is streaming may go on for a while; then it is told that it ends."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, engine: TextEngine, drain_seconds: float) -> None:
         super().__init__(config)
         self._engine = engine
         self._drain_seconds = drain_seconds
@@ -58,12 +61,11 @@ def main() -> int:
         )
         return 2
     try:
-        shelf = Shelf(settings, open_store(settings))
+        engine, reader = _engine(settings, Shelf(settings, open_store(settings)))
         redis = connect(settings)
     except ScalpelError as error:
         print(f"scalpel: {error.message}", file=sys.stderr)
         return 1
-    engine = Engine(kv_bytes=settings.kv_cache_bytes)
     with socket.create_server((settings.generator_host, settings.generator_port)) as listener:
         port = listener.getsockname()[1]
         name = f"{socket.gethostname()}-{os.getpid()}"
@@ -73,13 +75,15 @@ def main() -> int:
             lambda: {
                 "name": name,
                 "url": f"http://{settings.generator_host}:{port}",
-                "base_models": list(shelf.base_models),
+                "base_models": list(engine.base_models),
+                "serves": engine.serves,
+                "reads": reader is not None,
                 "busy": engine.busy,
                 "pid": os.getpid(),
             },
         )
         config = uvicorn.Config(
-            create_server(shelf, engine, settings.internal_token),
+            create_server(engine, reader, settings.internal_token),
             log_config=None,
             timeout_graceful_shutdown=int(settings.drain_seconds) + 2,
         )
@@ -90,6 +94,13 @@ def main() -> int:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             server.run(sockets=[listener])
     return 0
+
+
+def _engine(settings: Settings, shelf: Shelf) -> tuple[TextEngine, TextReader | None]:
+    if settings.engine == "vllm":
+        return VllmEngine(settings, shelf), None
+    own = BuiltIn(shelf, Engine(kv_bytes=settings.kv_cache_bytes))
+    return own, own
 
 
 if __name__ == "__main__":

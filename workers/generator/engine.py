@@ -25,8 +25,9 @@ import structlog
 import torch
 
 from models_store.errors import ScalpelError, Unavailable
-from models_store.generation import Finished, GenerationError, TextPiece
+from models_store.generation import Finished, GenerationError
 from workers.generator.choice import Choice
+from workers.generator.protocol import Line
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decode import Decoding, Token
 from workers.runtime.side_path import SidePath
@@ -34,7 +35,6 @@ from workers.surgery.terms import Mixture, flatten
 
 _log = structlog.get_logger()
 
-Line = TextPiece | Finished | GenerationError
 Sink = Callable[[Line], None]
 """Takes a line of the answer; called from the engine's thread, must not block."""
 

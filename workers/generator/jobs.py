@@ -17,7 +17,7 @@ from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.tokens import encode_prompt
 
-_SEED_STRIDE = 1_000_003
+SEED_STRIDE = 1_000_003
 
 
 def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
@@ -32,15 +32,16 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     base = side.base
     mixtures = [shelf.mixture(variant) for variant in request.variants]
     sampling = request.sampling
-    params = _params(base, sampling)
+    params = sampling_params(base, sampling)
     names = TokenNames(base.tokenizer) if sampling.logprobs is not None else None
+    held = shelf.kv_bytes // base.kv_bytes_per_token
     seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
     choices = []
     for place, prompt in enumerate(request.prompts):
         if prompt.variant >= len(mixtures):
             raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
-        ids = _encode(base, prompt)
-        room = _room(base, ids, sampling.max_tokens, shelf.kv_bytes)
+        ids = encoded(base, prompt)
+        length = room(base, ids, sampling.max_tokens, held)
         # Edits of routed experts cannot run beside the weights.
         mixture = mixtures[prompt.variant]
         written = any(term.expert is not None for terms, _ in mixture for term in terms)
@@ -48,11 +49,11 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
             index = place * request.n + copy
             row = Request(
                 prompt=ids,
-                max_new_tokens=room,
+                max_new_tokens=length,
                 mixture=() if written else mixture,
                 params=params,
                 # Strengths of one prompt are compared on the same random numbers.
-                seed=seed + _SEED_STRIDE * copy,
+                seed=seed + SEED_STRIDE * copy,
                 logprobs=sampling.logprobs,
                 prompt_logprobs=sampling.logprobs if sampling.echo else None,
             )
@@ -63,14 +64,14 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
                     row,
                     text,
                     mixture if written else (),
-                    _said(base, prompt, ids) if sampling.echo else "",
+                    said(base, prompt, ids) if sampling.echo else "",
                     names,
                 )
             )
     return Job(side, choices, sink, request.tenant)
 
 
-def _params(base: BaseModel, sampling: Sampling) -> SamplingParams:
+def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
     unknown = [id for id in sampling.logit_bias if not 0 <= id < base.vocabulary]
     if unknown:
         raise InvalidRequest.at(
@@ -88,12 +89,12 @@ def _params(base: BaseModel, sampling: Sampling) -> SamplingParams:
     )
 
 
-def _said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
+def said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
     """The prompt as it is given back."""
     return prompt.text if prompt.text is not None else str(base.tokenizer.decode(ids))
 
 
-def _encode(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
+def encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
     if prompt.messages is not None:
         conversation = [(message.role, message.content) for message in prompt.messages]
         return encode_prompt(base, conversation, chat=True)
@@ -113,10 +114,16 @@ def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
 
 
-def _room(base: BaseModel, ids: Sequence[int], wanted: int | None, kv_bytes: int) -> int:
-    """Tokens to generate: what was asked for, or what the context has left."""
+def room(base: BaseModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
+    """Tokens to generate: what was asked for, or what the context has left.
+
+    Args:
+        held: tokens of a text that the engine has memory for.
+
+    Raises:
+        InvalidRequest: `context_length_exceeded`.
+    """
     context = base.context_length
-    held = kv_bytes // base.kv_bytes_per_token
     if len(ids) + (wanted or 1) > min(context, held):
         limit = f"the model's context is {context} tokens"
         if held < context:

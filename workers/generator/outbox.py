@@ -7,7 +7,7 @@ import contextlib
 import threading
 
 from models_store.generation import TextPiece
-from workers.generator.engine import Line
+from workers.generator.protocol import Line
 
 
 class Outbox:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from models_store.errors import (
     BaseModelUnavailable,
@@ -20,12 +19,8 @@ from models_store.errors import (
     Unavailable,
 )
 from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.generation import Finished, GenerationError, GenerationRequest
-from workers.generator import examine
-from workers.generator.engine import Engine, Job
-from workers.generator.jobs import prepare
-from workers.generator.outbox import Outbox
-from workers.generator.shelf import Shelf
+from models_store.generation import GenerationRequest
+from workers.generator.protocol import Line, TextEngine, TextReader
 
 _STATUS: dict[type[ScalpelError], int] = {
     InvalidRequest: 400,
@@ -40,13 +35,23 @@ class _Unauthorized(ScalpelError):
     code = "unauthorized"
 
 
-def create_server(shelf: Shelf, engine: Engine, token: str) -> FastAPI:
-    """The application; `token` is what callers must bear, empty when there is none."""
+def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> FastAPI:
+    """The application.
+
+    Args:
+        reader: None: texts cannot be looked at here.
+        token: what callers must bear, empty when there is none.
+    """
 
     def authorize(request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token and not hmac.compare_digest(given.encode(), token.encode()):
             raise _Unauthorized("the internal token is missing or wrong")
+
+    def reading() -> TextReader:
+        if reader is None:
+            raise Unavailable("this generator cannot look at texts", code="no_generator")
+        return reader
 
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(authorize)]
@@ -67,22 +72,20 @@ def create_server(shelf: Shelf, engine: Engine, token: str) -> FastAPI:
 
     @app.get("/internal/health")
     def health() -> dict[str, object]:
-        return {"status": "ok", "base_models": list(shelf.base_models), "busy": engine.busy}
+        return {"status": "ok", "base_models": list(engine.base_models), "busy": engine.busy}
 
     @app.post("/internal/generate")
     async def generate(body: GenerationRequest) -> StreamingResponse:
-        outbox = Outbox(asyncio.get_running_loop())
-        job = await run_in_threadpool(prepare, shelf, body, outbox.put)
-        engine.submit(job)
-        return StreamingResponse(_answer(engine, job, outbox), media_type="application/x-ndjson")
+        lines = await engine.begin(body)
+        return StreamingResponse(_told(lines), media_type="application/x-ndjson")
 
     @app.post("/internal/estimate")
     def estimate(body: EstimateRequest) -> Estimate:
-        return examine.estimate(shelf, engine, body)
+        return reading().estimate(body)
 
     @app.post("/internal/probe")
     def probe(body: ProbeRequest) -> ProbeScores:
-        return examine.probe_scores(shelf, engine, body)
+        return reading().probe(body)
 
     return app
 
@@ -91,16 +94,7 @@ def _status_of(error: ScalpelError) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-async def _answer(engine: Engine, job: Job, outbox: Outbox) -> AsyncIterator[str]:
-    """The lines of a job until all its choices are done; leaving early cancels the rest."""
-    open_choices = len(job.choices)
-    try:
-        while open_choices:
-            for line in await outbox.take():
-                if isinstance(line, Finished):
-                    open_choices -= 1
-                yield line.model_dump_json() + "\n"
-                if isinstance(line, GenerationError):
-                    return
-    finally:
-        engine.cancel(job)
+async def _told(lines: AsyncGenerator[Line]) -> AsyncIterator[str]:
+    async with aclosing(lines):
+        async for line in lines:
+            yield line.model_dump_json() + "\n"

@@ -12,7 +12,8 @@ from models_store.objects import ObjectStore
 from models_store.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.work import WorkStore
-from workers.runtime.pinned import load_pinned, published_terms
+from workers.runtime.loading import BaseModel
+from workers.runtime.pinned import load_pinned, outline_pinned, published_terms
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
@@ -60,6 +61,7 @@ class Shelf:
         self._settings = settings
         self._works = WorkStore(objects)
         self._bases: _Recent[SidePath] = _Recent(_MOST_BASES)
+        self._outlines: _Recent[BaseModel] = _Recent(_MOST_BASES)
         self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
 
     @property
@@ -82,6 +84,16 @@ class Shelf:
         return self._bases.get(
             f"{id}@{fingerprint}",
             lambda: SidePath(load_pinned(id, fingerprint, source, self._settings)),
+        )
+
+    def outline(self, id: str, fingerprint: str, source: BaseModelSource) -> BaseModel:
+        """The base model without its weights, for an engine that has them elsewhere.
+
+        Raises:
+            BaseModelUnavailable: as `base`.
+        """
+        return self._outlines.get(
+            f"{id}@{fingerprint}", lambda: outline_pinned(id, fingerprint, source, self._settings)
         )
 
     def mixture(self, variant: Variant) -> Mixture:

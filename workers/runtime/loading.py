@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import platform
 from collections.abc import Sequence
@@ -12,7 +13,13 @@ from typing import Any
 import safetensors
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from models_store.architectures import ARCHITECTURES, Architecture, MatrixKey, architecture_for
@@ -200,6 +207,40 @@ def load_base(
         fingerprint=fingerprint_of(folder, cache),
         folder=folder,
         device=model.get_input_embeddings().weight.device,
+        dtype=model.dtype,
+    )
+
+
+def load_outline(folder: Path, *, cache: Path | None = None) -> BaseModel:
+    """The model in `folder` without its weights: tokenizer, sizes, names of matrices.
+
+    It cannot run; what needs no numbers, such as encoding a prompt, works as with a loaded model.
+
+    Raises:
+        InvalidRequest: the architecture is not supported.
+        BaseModelUnavailable: files are missing or broken.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        architecture = architecture_for(config.to_dict())
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        with contextlib.suppress(OSError):  # without such a file the defaults hold
+            model.generation_config = GenerationConfig.from_pretrained(
+                folder, local_files_only=True
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelUnavailable(f"cannot read the base model in {folder}: {error}") from error
+    return BaseModel(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        architecture=architecture,
+        fingerprint=fingerprint_of(folder, cache),
+        folder=folder,
+        device=torch.device("meta"),
         dtype=model.dtype,
     )
 

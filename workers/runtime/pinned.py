@@ -11,7 +11,7 @@ from models_store.records import DeltaRef
 from models_store.settings import Settings
 from workers.runtime.base_models import materialise
 from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import BaseModel, load_base, load_outline
 from workers.surgery.terms import Term
 
 
@@ -35,6 +35,22 @@ def load_pinned(
         threads=settings.threads,
         cache=settings.cache,
     )
+    return _checked(base, id, fingerprint)
+
+
+def outline_pinned(
+    id: str, fingerprint: str, source: BaseModelSource, settings: Settings
+) -> BaseModel:
+    """The same without its weights, of which the files must be here all the same.
+
+    Raises:
+        BaseModelUnavailable: as `load_pinned`.
+    """
+    folder = materialise(source, settings.cache)
+    return _checked(load_outline(folder, cache=settings.cache), id, fingerprint)
+
+
+def _checked(base: BaseModel, id: str, fingerprint: str) -> BaseModel:
     if base.fingerprint != fingerprint:
         raise BaseModelUnavailable(
             f"the weights of {id} on this machine ({base.fingerprint}) are not the ones it was "

@@ -1,0 +1,426 @@
+"""What serving variants costs, on SmolLM2: ratios, each measured in this one run.
+
+- a batch whose rows have different edits against the same batch of the base model;
+- the engine against transformers' `generate`, with requests that arrive spread out: served one
+  after the other, and all that wait together as one batch;
+- time to the first token of a strength that was never used against that of the base model;
+- memory of one more edit, at the shape of a 7B model, against its goal;
+- 1,000 edits from a store, each asked once, against one minute.
+
+Times to the first token and between tokens are printed beside them.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import queue
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.claims import Claim, interleaved, parser, report
+from benchmarks.edit_cost import load
+from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.catalogue import SMOLLM2
+from models_store.delta import dump_delta
+from models_store.generation import Finished, GenerationPrompt, GenerationRequest, Sampling
+from models_store.objects import ObjectStore, open_store
+from models_store.records import DeltaRef, Variant
+from models_store.settings import Settings
+from workers.generator.choice import Choice
+from workers.generator.engine import Engine, Job, Line
+from workers.generator.jobs import prepare
+from workers.generator.shelf import Shelf
+from workers.generator.text import TextStream
+from workers.runtime.decode import Decoding
+from workers.runtime.deltas import to_delta
+from workers.runtime.loading import BaseModel
+from workers.runtime.requests import Request
+from workers.runtime.side_path import SidePath
+from workers.surgery.terms import Mixture, Term, make_term
+
+NO_STOP: frozenset[int] = frozenset()
+PROMPT_TOKENS = 24
+ROWS = (1, 8, 32)
+DECODED = {1: 64, 8: 48, 32: 32}
+ARRIVALS = {1: 6, 8: 24, 32: 64}
+GOALS = {1: 1.0, 8: 1.5, 32: 2.0}
+LENGTHS = (8, 16, 32, 64)
+VARIANTS = 1_000
+SHAPE_7B = (4096, 11008, 32)
+
+
+def shift(hidden: int, intermediate: int, layers: Sequence[int], seed: int) -> list[Term]:
+    """An edit of the size of `natural_bias` or `bias`: whole `down_proj`s of some layers."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        make_term(
+            MatrixKey(layer, DOWN),
+            torch.randn(intermediate, generator=generator) / 100,
+            torch.arange(hidden),
+            torch.randn(hidden, generator=generator) / 100,
+        )
+        for layer in layers
+    ]
+
+
+def surgery(hidden: int, intermediate: int, layers: int, seed: int) -> list[Term]:
+    """An edit of the size of `model_surgery`: 4.65 % of all gate rows, one direction."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(hidden, generator=generator) / 100
+    rows = int(0.0465 * intermediate)
+    return [
+        make_term(
+            MatrixKey(layer, GATE),
+            direction,
+            torch.randperm(intermediate, generator=generator)[:rows],
+            torch.full((rows,), 1.0),
+        )
+        for layer in range(layers)
+    ]
+
+
+def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
+    hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
+    places = range(base.layers // 8, base.layers - 1, 2)
+    return [
+        shift(hidden, intermediate, places, seed)
+        if seed % 2
+        else surgery(hidden, intermediate, base.layers, seed)
+        for seed in range(count)
+    ]
+
+
+def prompt_of(base: BaseModel, dice: random.Random) -> list[int]:
+    return [dice.randrange(100, base.vocabulary - 100) for _ in range(PROMPT_TOKENS)]
+
+
+def mixed_batches(base: BaseModel) -> list[Claim]:
+    """Rows with two of eight edits each, against the same rows without."""
+    edits, side, dice = edits_of(base, 8), SidePath(base), random.Random(0)
+    claims = []
+    for rows in ROWS:
+        prompts = [prompt_of(base, dice) for _ in range(rows)]
+        mixtures: list[Mixture] = [
+            [(edit, dice.uniform(-1, 1)) for edit in dice.sample(edits, 2)] for _ in range(rows)
+        ]
+
+        length, repeats = DECODED[rows], 3 if rows > 8 else 7
+        plain = partial(decode, base, side, prompts, [()] * rows, length)
+        mixed = partial(decode, base, side, prompts, mixtures, length)
+        plain()
+        mixed()
+        without, with_edits = interleaved(plain, mixed, repeats)
+        claims.append(
+            Claim(
+                f"speed of {rows} rows with two edits each against the base model",
+                without / with_edits,
+                0.95,
+                "higher",
+            )
+        )
+    return claims
+
+
+def decode(
+    base: BaseModel,
+    side: SidePath,
+    prompts: Sequence[list[int]],
+    mixtures: Sequence[Mixture],
+    length: int,
+) -> None:
+    pairs = zip(prompts, mixtures, strict=True)
+    requests = [Request(own, length, mix, stop_ids=NO_STOP) for own, mix in pairs]
+    decoding = Decoding(base, side, requests)
+    while not decoding.done:
+        decoding.step()
+
+
+@dataclass
+class Arrival:
+    """One request, and when what happened to it."""
+
+    at: float
+    """Seconds after the first."""
+    prompt: list[int]
+    length: int
+    tokens: list[float] = field(default_factory=list)
+    """When each token was there."""
+
+    @property
+    def first(self) -> float:
+        return self.tokens[0] - self.at
+
+
+def arrivals(base: BaseModel, users: int, single: float) -> list[Arrival]:
+    """Requests that come so that about so many are under way at a time."""
+    dice = random.Random(users)
+    made, now = [], 0.0
+    for _ in range(ARRIVALS[users]):
+        made.append(Arrival(now, prompt_of(base, dice), dice.choice(LENGTHS)))
+        now += dice.expovariate(users / single)
+    return made
+
+
+def by_engine(base: BaseModel, requests: Sequence[Arrival]) -> float:
+    """Serve them; returns the seconds until the last one has ended."""
+    engine, side = Engine(), SidePath(base)
+    done = threading.Semaphore(0)
+    started = time.perf_counter()
+
+    def sink_of(one: Arrival) -> Callable[[Line], None]:
+        def sink(line: Line) -> None:
+            if isinstance(line, Finished):
+                done.release()
+            else:
+                one.tokens.append(time.perf_counter() - started)
+
+        return sink
+
+    tokenizer = base.tokenizer.backend_tokenizer
+    for one in requests:
+        time.sleep(max(0.0, one.at - (time.perf_counter() - started)))
+        request = Request(one.prompt, one.length, stop_ids=NO_STOP)
+        engine.submit(Job(side, [Choice(0, request, TextStream(tokenizer))], sink_of(one)))
+    for _ in requests:
+        done.acquire()
+    taken = time.perf_counter() - started
+    engine.close()
+    return taken
+
+
+def by_generate(base: BaseModel, requests: Sequence[Arrival], most: int) -> float:
+    """The same by `generate`, with all that wait, at most so many, as one padded batch."""
+    waiting: queue.Queue[Arrival | None] = queue.Queue()
+    started = time.perf_counter()
+
+    def serve() -> None:
+        ended = False
+        while not ended:
+            batch = [waiting.get()]
+            while len(batch) < most and not waiting.empty():
+                batch.append(waiting.get())
+            ended = batch[-1] is None
+            own = [one for one in batch if one is not None]
+            if own:
+                _generate(base, own)
+                for one in own:
+                    one.tokens = [time.perf_counter() - started]
+
+    server = threading.Thread(target=serve)
+    server.start()
+    for one in requests:
+        time.sleep(max(0.0, one.at - (time.perf_counter() - started)))
+        waiting.put(one)
+    waiting.put(None)
+    server.join()
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def _generate(base: BaseModel, batch: Sequence[Arrival]) -> None:
+    ids = torch.tensor([one.prompt for one in batch], device=base.device)
+    base.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max(one.length for one in batch),
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=base.pad_id,
+    )
+
+
+def spread_out(base: BaseModel, figures: list[str]) -> list[Claim]:
+    """The engine against `generate` under the same arrivals."""
+    probe = [Arrival(0.0, prompt_of(base, random.Random(9)), 32)]
+    by_generate(base, probe, 1)
+    single = by_generate(base, probe, 1)
+    claims = []
+    for users in ROWS:
+        requests = arrivals(base, users, single)
+        ours = by_engine(base, requests)
+        firsts = [one.first for one in requests]
+        gaps = [
+            after - before
+            for one in requests
+            for before, after in zip(one.tokens, one.tokens[1:], strict=False)
+        ]
+        figures.append(
+            f"{users} at a time: first token {_centiles(firsts)}, between tokens {_centiles(gaps)}"
+        )
+        alone = by_generate(base, requests, 1)
+        batched = by_generate(base, requests, 64)
+        claims += [
+            Claim(
+                f"engine against generate, {users} at a time, one after the other",
+                alone / ours,
+                GOALS[users],
+                "higher",
+            ),
+            Claim(
+                f"engine against generate, {users} at a time, all that wait as a batch",
+                batched / ours,
+                1.0,
+                "higher",
+            ),
+        ]
+    return claims
+
+
+def _centiles(seconds: Sequence[float]) -> str:
+    ordered = sorted(seconds)
+    p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+    return f"p50 {1000 * statistics.median(ordered):.0f} ms, p99 {1000 * p99:.0f} ms"
+
+
+def first_tokens(base: BaseModel) -> Claim:
+    """A strength that was never used, and the base model, in turns."""
+    engine, side = Engine(), SidePath(base)
+    prompt = prompt_of(base, random.Random(1))
+    edit = edits_of(base, 2)[1]
+
+    def first(mixture: Mixture) -> float:
+        lines: queue.Queue[Line] = queue.Queue()
+        request = Request(prompt, 1, mixture, stop_ids=NO_STOP)
+        text = TextStream(base.tokenizer.backend_tokenizer)
+        started = time.perf_counter()
+        engine.submit(Job(side, [Choice(0, request, text)], lines.put))
+        while not isinstance(lines.get(), Finished):
+            pass
+        return time.perf_counter() - started
+
+    first([(edit, 1.0)])
+    pairs = [(first(()), first([(edit, 0.5 + number / 1000)])) for number in range(50)]
+    engine.close()
+    plain = statistics.median(one for one, _ in pairs)
+    edited = statistics.median(two for _, two in pairs)
+    # 5 % or 5 ms more, whichever is larger.
+    goal = 1 + max(0.05, 0.005 / plain)
+    return Claim(
+        f"time to the first token at a new strength against {1000 * plain:.0f} ms of the base",
+        edited / plain,
+        round(goal, 3),
+        "lower",
+    )
+
+
+def memory() -> list[Claim]:
+    """Resident memory of one more edit of a 7B model."""
+    hidden, intermediate, layers = SHAPE_7B
+    kinds: dict[str, tuple[Callable[[int], list[Term]], float]] = {
+        "model_surgery": (lambda seed: surgery(hidden, intermediate, layers, seed), 200e3),
+        "bias on three layers": (lambda seed: shift(hidden, intermediate, range(3), seed), 200e3),
+        "bias on all layers": (lambda seed: shift(hidden, intermediate, range(32), seed), 2e6),
+    }
+    claims = []
+    for name, (make, goal) in kinds.items():
+        kept = [make(seed) for seed in range(3)]
+        gc.collect()
+        before = _resident()
+        kept += [make(seed) for seed in range(3, 103)]
+        gc.collect()
+        each = (_resident() - before) / 100
+        claims.append(
+            Claim(
+                f"{each / 1000:.0f} kB of {name} against {goal / 1000:.0f}",
+                each / goal,
+                1.1,
+                "lower",
+            )
+        )
+        kept.clear()
+    return claims
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def many_variants(base: BaseModel) -> Claim:
+    """Each of 1,000 stored edits is asked once, 64 at a time, for eight tokens."""
+    hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data=Path(folder), dtype=Settings().dtype)
+        store = open_store(settings)
+        variants = [
+            _stored(store, base, shift(hidden, intermediate, range(10, 20, 3), number), number)
+            for number in range(VARIANTS)
+        ]
+        shelf, engine = Shelf(settings, store), Engine(most_waiting=2 * VARIANTS)
+        shelf.base(SMOLLM2.id, base.fingerprint, SMOLLM2.source)
+        done = threading.Semaphore(0)
+        started = time.perf_counter()
+        for variant in variants:
+            request = GenerationRequest(
+                base_model=SMOLLM2.id,
+                base_fingerprint=base.fingerprint,
+                source=SMOLLM2.source,
+                variants=(variant,),
+                prompts=(GenerationPrompt(text="The food at the new place was"),),
+                sampling=Sampling(max_tokens=8, temperature=0),
+            )
+            engine.submit(
+                prepare(
+                    shelf,
+                    request,
+                    lambda line: done.release() if isinstance(line, Finished) else None,
+                )
+            )
+        for _ in variants:
+            done.acquire()
+        taken = time.perf_counter() - started
+        engine.close()
+    return Claim(f"{VARIANTS} variants, {taken:.0f} s against a minute", taken / 60, 1.0, "lower")
+
+
+def _stored(store: ObjectStore, base: BaseModel, terms: list[Term], number: int) -> Variant:
+    data = dump_delta(to_delta(terms, base.fingerprint, "bias"))
+    path = f"edits/{number}.safetensors"
+    store.put(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    term = DeltaRef(edit_id=f"edit_{number}", path=path, sha256=digest, strength=1.0)
+    return Variant(
+        name=str(number),
+        base_model=SMOLLM2.id,
+        base_fingerprint=base.fingerprint,
+        terms=(term,),
+    )
+
+
+PARTS = ("mixed", "spread", "first", "memory", "variants")
+
+
+def main() -> int:
+    options = parser(__doc__ or "")
+    options.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
+    given = options.parse_args()
+    base, figures, claims = load(), [], []
+    if "mixed" in given.parts:
+        claims += mixed_batches(base)
+    if "spread" in given.parts:
+        claims += spread_out(base, figures)
+    if "first" in given.parts:
+        claims.append(first_tokens(base))
+    if "memory" in given.parts:
+        claims += memory()
+    if "variants" in given.parts:
+        claims.append(many_variants(base))
+    status = report(claims, as_json=given.json)
+    if not given.json:
+        print("\n".join(figures))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

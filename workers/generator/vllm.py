@@ -1,0 +1,332 @@
+"""Speaking through a vLLM server: a variant is a LoRA adapter there, made when it is asked for.
+
+The server must be started with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, read the
+folder of adapters under the same path, and belong to one generator alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from models_store.errors import BaseModelUnavailable, InvalidRequest, ScalpelError, Unavailable
+from models_store.generation import (
+    Finished,
+    GenerationError,
+    GenerationPrompt,
+    GenerationRequest,
+    ScoredToken,
+    TextPiece,
+)
+from models_store.settings import Settings
+from workers.generator.adapters import Adapters
+from workers.generator.jobs import SEED_STRIDE, encoded, room, said, sampling_params
+from workers.generator.probe import apart, probe_logprobs, probe_tokens
+from workers.generator.protocol import Line
+from workers.generator.shelf import Shelf
+from workers.generator.token_names import TokenNames
+from workers.runtime.loading import BaseModel
+from workers.runtime.sampling import Scores
+from workers.surgery.terms import Mixture
+
+_log = structlog.get_logger()
+_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+MOST_APART = 0.1
+"""Mean difference of log-probabilities, in nats a token, up to which two sets of weights pass for
+the same: rounding to 16 bits makes 0.01 to 0.03."""
+
+
+class VllmEngine:
+    """Speaks with the one base model that a vLLM server holds."""
+
+    def __init__(self, settings: Settings, shelf: Shelf) -> None:
+        self._settings = settings
+        self._shelf = shelf
+        self._busy = 0
+        self._closing = False
+        key = settings.vllm_api_key.get_secret_value()
+        self._http = httpx.AsyncClient(
+            base_url=settings.vllm_url.rstrip("/"),
+            timeout=_TIMEOUT,
+            limits=httpx.Limits(max_connections=None),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            trust_env=False,
+        )
+        self._adapters = Adapters(
+            self._http,
+            settings.vllm_adapters or settings.data / "vllm_adapters",
+            settings.vllm_max_loras,
+        )
+        self._checking = asyncio.Lock()
+        self._served: tuple[str, int] | None = None
+        """Name of the base model there and its context, once it was found to be the right one."""
+
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        return (self._settings.vllm_base_model,)
+
+    @property
+    def serves(self) -> tuple[str, ...] | None:
+        return (self._settings.vllm_base_model,)
+
+    @property
+    def busy(self) -> int:
+        return self._busy
+
+    def close(self) -> None:
+        self._closing = True
+
+    async def begin(self, request: GenerationRequest) -> AsyncGenerator[Line]:
+        if self._closing:
+            raise Unavailable("this generator is shutting down", code="overloaded")
+        if request.base_model != self._settings.vllm_base_model:
+            raise BaseModelUnavailable(
+                f"this generator speaks with {self._settings.vllm_base_model} only"
+            )
+        base = await run_in_threadpool(
+            self._shelf.outline, request.base_model, request.base_fingerprint, request.source
+        )
+        name, context = await self._checked(base)
+        bodies = await run_in_threadpool(_bodies, base, request, context)
+        mixtures = [
+            await run_in_threadpool(self._shelf.mixture, variant) for variant in request.variants
+        ]
+        if any(term.expert is not None for own in mixtures for terms, _ in own for term in terms):
+            raise InvalidRequest("edits of routed experts cannot be served by vLLM")
+        return self._lines(base, request, [{**body, "model": name} for body in bodies], mixtures)
+
+    async def _lines(
+        self,
+        base: BaseModel,
+        request: GenerationRequest,
+        bodies: Sequence[dict[str, Any]],
+        mixtures: Sequence[Mixture],
+    ) -> AsyncGenerator[Line]:
+        """All choices at the same time, each a request of its own."""
+        lines: asyncio.Queue[Line | None] = asyncio.Queue(maxsize=1024)
+        tokens = TokenNames(base.tokenizer) if request.sampling.logprobs is not None else None
+        tasks = []
+        self._busy += len(bodies)
+        try:
+            for index, body in enumerate(bodies):
+                prompt = request.prompts[index // request.n]
+                echo = _echo(base, request, prompt)
+                mixture = mixtures[prompt.variant]
+                reader = self._adapted(base, mixture, index, body, echo, tokens)
+                tasks.append(asyncio.create_task(_pass_on(reader, lines)))
+            left = len(tasks)
+            while left:
+                line = await lines.get()
+                if line is None:
+                    left -= 1
+                    continue
+                yield line
+                if isinstance(line, GenerationError):
+                    return
+        finally:
+            self._busy -= len(bodies)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _adapted(
+        self,
+        base: BaseModel,
+        mixture: Mixture,
+        index: int,
+        body: dict[str, Any],
+        echo: str,
+        names: TokenNames | None,
+    ) -> AsyncGenerator[Line]:
+        """One choice, while the server has the adapter that it needs."""
+        adapter = await self._adapters.hold(base, mixture)
+        try:
+            own = body if adapter is None else {**body, "model": adapter}
+            async with aclosing(self._choice(index, own, echo, names)) as lines:
+                async for line in lines:
+                    yield line
+        finally:
+            await self._adapters.release(adapter)
+
+    async def _choice(
+        self, index: int, body: dict[str, Any], echo: str, names: TokenNames | None
+    ) -> AsyncGenerator[Line]:
+        reason = "stop"
+        usage: dict[str, Any] = {}
+        if echo:
+            yield TextPiece(index=index, text=echo)
+        async with self._http.stream("POST", "/v1/completions", json=body) as answer:
+            if answer.status_code != 200:
+                await answer.aread()
+                raise _refused(answer)
+            async for line in answer.aiter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                event = json.loads(line.removeprefix("data: "))
+                if "error" in event:
+                    raise Unavailable(f"vLLM: {event['error']}", code="generation_failed")
+                usage = event.get("usage") or usage
+                for choice in event.get("choices", ()):
+                    reason = choice.get("finish_reason") or reason
+                    told = _scored(choice.get("logprobs"), names)
+                    if choice.get("text") or told:
+                        yield TextPiece(index=index, text=choice.get("text") or "", tokens=told)
+        yield Finished(
+            index=index,
+            finish_reason="length" if reason == "length" else "stop",
+            prompt_tokens=int(usage.get("prompt_tokens", len(body["prompt"]))),
+            completion_tokens=int(usage.get("completion_tokens", 0)),
+        )
+
+    async def _probed(self, model: str, prompt: Sequence[int]) -> list[float]:
+        """How likely the base model there finds the tokens of a prompt but the first."""
+        answer = await self._http.post(
+            "/v1/completions",
+            json={
+                "model": model,
+                "prompt": list(prompt),
+                "echo": True,
+                "logprobs": 0,
+                "max_tokens": 1,
+                "temperature": 0,
+            },
+        )
+        answer.raise_for_status()
+        told: list[float] = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
+        return told[1 : len(prompt)]
+
+    async def _checked(self, base: BaseModel) -> tuple[str, int]:
+        """The name of the base model on the server and its context, if it is the right one.
+
+        Raises:
+            BaseModelUnavailable: its weights say something else about a text.
+            Unavailable: the server cannot be reached.
+        """
+        async with self._checking:
+            if self._served is None:
+                self._served = await self._check(base)
+            return self._served
+
+    async def _check(self, base: BaseModel) -> tuple[str, int]:
+        try:
+            answer = await self._http.get("/v1/models")
+            answer.raise_for_status()
+            (own,) = [one for one in answer.json()["data"] if one.get("parent") is None]
+            left = [one["id"] for one in answer.json()["data"] if one.get("parent")]
+            await self._adapters.forget(left)
+            found = await self._probed(own["id"], probe_tokens(base))
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise Unavailable(
+                f"the vLLM server at {self._settings.vllm_url} cannot be used: {error}",
+                code="no_generator",
+            ) from error
+        expected = await run_in_threadpool(probe_logprobs, base, self._settings)
+        distance = apart(expected, found)
+        if distance > MOST_APART:
+            raise BaseModelUnavailable(
+                f"the vLLM server at {self._settings.vllm_url} does not hold "
+                f"{self._settings.vllm_base_model}: log-probabilities of a text differ by "
+                f"{distance:.2f} nats a token"
+            )
+        _log.info("vLLM holds the base model", name=own["id"], apart=round(distance, 4))
+        return str(own["id"]), int(own.get("max_model_len") or base.context_length)
+
+
+def _bodies(base: BaseModel, request: GenerationRequest, context: int) -> list[dict[str, Any]]:
+    """What the server is asked for each choice, but for the model."""
+    sampling = request.sampling
+    if sampling.echo and sampling.logprobs is not None:
+        # vLLM 0.32 for CPUs ends its engine when it is asked for them beside an adapter.
+        raise InvalidRequest.at(
+            "/echo",
+            "log-probabilities of a prompt are told by Scalpel's own engine only, not through "
+            "vLLM: leave out echo or logprobs",
+            "not_supported",
+        )
+    sampling_params(base, sampling)  # refuses a bias on what is no token
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed % 2**31
+    bodies = []
+    for prompt in request.prompts:
+        if prompt.variant >= len(request.variants):
+            raise InvalidRequest(f"there is no variant {prompt.variant}")
+        ids = encoded(base, prompt)
+        for copy in range(request.n):
+            body: dict[str, Any] = {
+                "prompt": ids,
+                "max_tokens": room(base, ids, sampling.max_tokens, context),
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k or -1,
+                "min_p": sampling.min_p,
+                "seed": seed + SEED_STRIDE * copy,
+                "stop": list(sampling.stop),
+                "frequency_penalty": sampling.frequency_penalty,
+                "presence_penalty": sampling.presence_penalty,
+                "logit_bias": {str(id): value for id, value in sampling.logit_bias.items()},
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "return_tokens_as_token_ids": True,
+            }
+            if sampling.logprobs is not None:
+                body["logprobs"] = sampling.logprobs
+            bodies.append(body)
+    return bodies
+
+
+def _echo(base: BaseModel, request: GenerationRequest, prompt: GenerationPrompt) -> str:
+    return said(base, prompt, encoded(base, prompt)) if request.sampling.echo else ""
+
+
+async def _pass_on(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | None]) -> None:
+    try:
+        async with aclosing(reader):
+            async for line in reader:
+                await lines.put(line)
+    except ScalpelError as error:
+        await lines.put(GenerationError(code=error.code, message=error.message))
+    except httpx.HTTPError as error:
+        message = f"the vLLM server cannot be reached: {error or type(error).__name__}"
+        await lines.put(GenerationError(code="no_generator", message=message))
+    await lines.put(None)
+
+
+def _scored(told: dict[str, Any] | None, names: TokenNames | None) -> tuple[ScoredToken, ...]:
+    """Log-probabilities as the server tells them, in its old form with `token_id:5` for tokens."""
+    if told is None or names is None:
+        return ()
+    found = []
+    for token, logprob, top in zip(
+        told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True
+    ):
+        id = _id(token)
+        scores = None
+        if logprob is not None:
+            likely = sorted(
+                ((_id(one), float(value)) for one, value in (top or {}).items()),
+                key=lambda pair: -pair[1],
+            )
+            scores = Scores(id, float(logprob), tuple(likely))
+        found.append(names.named(scores, id))
+    return tuple(found)
+
+
+def _id(token: str) -> int:
+    return int(token.removeprefix("token_id:"))
+
+
+def _refused(answer: httpx.Response) -> ScalpelError:
+    try:
+        message = str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"status {answer.status_code}"
+    if answer.status_code == 400:
+        return InvalidRequest(f"vLLM: {message}")
+    return Unavailable(f"vLLM: {message}", code="generation_failed")
