@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from safetensors.torch import load_file
 
 from models_store.errors import Unavailable
 from tests.edits import random_edit
@@ -106,11 +107,17 @@ def test_only_what_is_ours_is_forgotten(tmp_path: Path) -> None:
     assert server.calls == [f"unload {PREFIX}old"]
 
 
-def test_the_base_model_needs_no_adapter(pico: BaseModel, tmp_path: Path) -> None:
+def test_the_base_model_has_an_adapter_of_zeros(
+    pico: BaseModel, outline: BaseModel, tmp_path: Path
+) -> None:
     server = Server(tmp_path)
-    none: list[Mixture] = [(), [(random_edit(pico), 0.0)]]
-    assert [asyncio.run(server.adapters.hold(pico, own)) for own in none] == [None, None]
-    assert server.calls == []
+    nothing: list[Mixture] = [(), [(random_edit(pico), 0.0)]]
+    names = {asyncio.run(server.adapters.hold(outline, own)) for own in nothing[:1]}
+    names |= {adapter_name(own) for own in nothing}
+    (name,) = names
+    weights = load_file(tmp_path / name / "adapter_model.safetensors")
+    assert all(not tensor.any() for tensor in weights.values())
+    assert server.held == [name]
 
 
 def test_a_name_tells_changes_apart_however_they_are_written(pico: BaseModel) -> None:

@@ -73,7 +73,7 @@ def scored(tasks: Path, out: Path, model: str, arguments: str) -> list[dict[str,
         [
             *(python, "-m", "lm_eval", "--model", model, "--model_args", arguments),
             *("--tasks", "plain_sense", "--include_path", str(tasks), "--batch_size", "4"),
-            *("--output_path", str(out), "--log_samples"),
+            *("--output_path", str(out), "--log_samples", "--device", "cpu"),
         ],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
         capture_output=True,
@@ -98,9 +98,7 @@ def test_a_score_through_the_api_is_the_score_in_process(
             f"base_url={service.url}/v1/completions,model={SMOLLM2.id},"
             f"tokenizer={smollm2_folder},tokenized_requests=True,num_concurrent=2",
         )
-    theirs = scored(
-        tasks, tmp_path / "theirs", "hf", f"pretrained={smollm2_folder},dtype=float32,device=cpu"
-    )
+    theirs = scored(tasks, tmp_path / "theirs", "hf", f"pretrained={smollm2_folder},dtype=float32")
     assert len(ours) == len(theirs) == len(_QUESTIONS)
     for own, other in zip(ours, theirs, strict=True):
         assert (own["acc"], own["acc_norm"]) == (other["acc"], other["acc_norm"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,10 +131,12 @@ def ask(bench: Bench, url: str, request: GenerationRequest, **changes: object) -
 
     async def run() -> Answer:
         settings = bench.settings(url, **changes)
-        engine = VllmEngine(settings, Shelf(settings, bench.store))
         found: Answer = {}
         ended = 0
-        async for line in await engine.begin(request):
+        engine = VllmEngine(settings, Shelf(settings, bench.store))
+        async with aclosing(engine), aclosing(await engine.begin(request)) as lines:
+            said = [line async for line in lines]
+        for line in said:
             assert not isinstance(line, GenerationError), line
             if isinstance(line, Finished):
                 ended += 1
@@ -189,9 +191,10 @@ def test_seeds_and_choices_are_as_with_the_own_engine(bench: Bench, exact_server
         settings = bench.settings(exact_server)
         engine = VllmEngine(settings, Shelf(settings, bench.store))
         said = ["", "", ""]
-        async for line in await engine.begin(request):
-            if isinstance(line, TextPiece):
-                said[line.index] += line.text
+        async with aclosing(engine), aclosing(await engine.begin(request)) as lines:
+            async for line in lines:
+                if isinstance(line, TextPiece):
+                    said[line.index] += line.text
         return said
 
     first = asyncio.run(texts())
@@ -217,7 +220,8 @@ def test_a_server_with_other_weights_is_found_out(
     shelf = Shelf(bench.settings(exact_server), bench.store)
 
     async def begin() -> None:
-        await VllmEngine(settings, shelf).begin(bench.request(bench.variant()))
+        async with aclosing(VllmEngine(settings, shelf)) as engine:
+            await engine.begin(bench.request(bench.variant()))
 
     with pytest.raises(BaseModelUnavailable, match="does not hold"):
         asyncio.run(begin())

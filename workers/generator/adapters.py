@@ -12,14 +12,16 @@ from pathlib import Path
 
 import httpx
 import structlog
+import torch
 from starlette.concurrency import run_in_threadpool
 from torch import nn
 
+from models_store.architectures import OUTPUT
 from models_store.errors import Unavailable
 from models_store.peft_format import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel
-from workers.surgery.terms import Mixture, flatten
+from workers.surgery.terms import Mixture, Term, flatten, make_term
 
 PREFIX = "scalpel-"
 """Of the names of adapters that are ours."""
@@ -40,18 +42,19 @@ class Adapters:
         self._users: Counter[str] = Counter()
         self._changed = asyncio.Condition()
 
-    async def hold(self, base: BaseModel, mixture: Mixture) -> str | None:
+    async def hold(self, base: BaseModel, mixture: Mixture) -> str:
         """See to it that the server has an adapter for the mixture until it is released.
 
+        The base model has one too, of zeros: vLLM 0.32 for CPUs takes "no adapter" of a row for
+        the last adapter when others of the batch have one.
+
         Returns:
-            Its name; None for the base model.
+            Its name.
 
         Raises:
             InvalidRequest: no adapter can be made of these edits.
             Unavailable: the server cannot be reached, or does not take it.
         """
-        if not flatten(mixture):
-            return None
         name = adapter_name(mixture)
         async with self._changed:
             self._users[name] += 1
@@ -66,10 +69,8 @@ class Adapters:
             self._there.move_to_end(name)
         return name
 
-    async def release(self, name: str | None) -> None:
+    async def release(self, name: str) -> None:
         """It is not used any more by one who held it."""
-        if name is None:
-            return
         async with self._changed:
             self._users[name] -= 1
             self._changed.notify_all()
@@ -127,10 +128,17 @@ def adapter_name(mixture: Mixture) -> str:
     return PREFIX + digest.hexdigest()[:32]
 
 
+def _nothing(base: BaseModel) -> Term:
+    """A term that changes nothing."""
+    key = next(base.architecture.matrices(OUTPUT))
+    size = base.model.get_submodule(base.architecture.tensor(key).removesuffix(".weight"))
+    return make_term(key, torch.zeros(size.in_features), torch.tensor([0]), torch.zeros(1))
+
+
 def _write(base: BaseModel, mixture: Mixture, folder: Path) -> None:
     weighted = [
         (term, strength)
-        for own, strength in mixture
+        for own, strength in mixture or [([_nothing(base)], 1.0)]
         for term in to_delta(own, base.fingerprint, "").terms
     ]
     shapes = {

@@ -66,8 +66,8 @@ class VllmEngine:
             settings.vllm_max_loras,
         )
         self._checking = asyncio.Lock()
-        self._served: tuple[str, int] | None = None
-        """Name of the base model there and its context, once it was found to be the right one."""
+        self._context: int | None = None
+        """Of the base model there, once it was found to be the right one."""
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -84,6 +84,11 @@ class VllmEngine:
     def close(self) -> None:
         self._closing = True
 
+    async def aclose(self) -> None:
+        """Close the connections, in the loop that they belong to."""
+        self.close()
+        await self._http.aclose()
+
     async def begin(self, request: GenerationRequest) -> AsyncGenerator[Line]:
         if self._closing:
             raise Unavailable("this generator is shutting down", code="overloaded")
@@ -94,14 +99,14 @@ class VllmEngine:
         base = await run_in_threadpool(
             self._shelf.outline, request.base_model, request.base_fingerprint, request.source
         )
-        name, context = await self._checked(base)
+        context = await self._checked(base)
         bodies = await run_in_threadpool(_bodies, base, request, context)
         mixtures = [
             await run_in_threadpool(self._shelf.mixture, variant) for variant in request.variants
         ]
         if any(term.expert is not None for own in mixtures for terms, _ in own for term in terms):
             raise InvalidRequest("edits of routed experts cannot be served by vLLM")
-        return self._lines(base, request, [{**body, "model": name} for body in bodies], mixtures)
+        return self._lines(base, request, bodies, mixtures)
 
     async def _lines(
         self,
@@ -149,7 +154,7 @@ class VllmEngine:
         """One choice, while the server has the adapter that it needs."""
         adapter = await self._adapters.hold(base, mixture)
         try:
-            own = body if adapter is None else {**body, "model": adapter}
+            own = {**body, "model": adapter}
             async with aclosing(self._choice(index, own, echo, names)) as lines:
                 async for line in lines:
                     yield line
@@ -203,19 +208,19 @@ class VllmEngine:
         told: list[float] = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
         return told[1 : len(prompt)]
 
-    async def _checked(self, base: BaseModel) -> tuple[str, int]:
-        """The name of the base model on the server and its context, if it is the right one.
+    async def _checked(self, base: BaseModel) -> int:
+        """The context of the base model on the server, if it is the right one.
 
         Raises:
             BaseModelUnavailable: its weights say something else about a text.
             Unavailable: the server cannot be reached.
         """
         async with self._checking:
-            if self._served is None:
-                self._served = await self._check(base)
-            return self._served
+            if self._context is None:
+                self._context = await self._check(base)
+            return self._context
 
-    async def _check(self, base: BaseModel) -> tuple[str, int]:
+    async def _check(self, base: BaseModel) -> int:
         try:
             answer = await self._http.get("/v1/models")
             answer.raise_for_status()
@@ -237,7 +242,7 @@ class VllmEngine:
                 f"{distance:.2f} nats a token"
             )
         _log.info("vLLM holds the base model", name=own["id"], apart=round(distance, 4))
-        return str(own["id"]), int(own.get("max_model_len") or base.context_length)
+        return int(own.get("max_model_len") or base.context_length)
 
 
 def _bodies(base: BaseModel, request: GenerationRequest, context: int) -> list[dict[str, Any]]:
