@@ -32,6 +32,8 @@ class Costs:
     fine: float = 1.0
     """KL on the texts of finals, as a share of that on the texts of first trials."""
     gain: float = 0.1
+    falls: bool = False
+    """On all prompts text is not fluent, at any scale."""
 
     def meter(self, plan: DamagePlan, progress: object) -> Meter:
         return Meter(self.fine if plan is REPORTED else 1.0)
@@ -40,6 +42,8 @@ class Costs:
         self, found: object, scale: float, so_far: PointDamage, *_: object, prompts: int
     ) -> Trial:
         fluency = LIMITS.max_fluency * (scale / self.fluent) ** 2
+        if self.falls and prompts > 40:
+            fluency = 2 * LIMITS.max_fluency
         full = so_far.model_copy(update={"fluency": fluency})
         over = exceeded(LIMITS, full)
         return replace(
@@ -58,17 +62,18 @@ class Meter:
         return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
 
 
-def searched(costs: Costs, *, finalists: int) -> Found:
-    method: FixedMethod = Bias()
+def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
+    methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
     validation = SimpleNamespace(
         context=SimpleNamespace(limits=LIMITS),
         prompts=range(100),
         meter=costs.meter,
         try_out=costs.try_out,
     )
-    prepared = Prepared({method: candidate()}, {}, cast(ProbeReport, None), None)
+    made = {method: candidate() for method in methods}
+    prepared = Prepared(made, {}, cast(ProbeReport, None), None)
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
-    recipes = [Recipe((method,), (1.0,))]
+    recipes = [Recipe((method,), (1.0,)) for method in methods]
     return search(cast(Validation, validation), recipes, prepared, budget, ignore)
 
 
@@ -112,3 +117,13 @@ def test_a_final_grows_where_its_texts_let_it() -> None:
     assert found.winner is not None
     assert found.winner.damage.kl == pytest.approx(0.09, rel=0.06)
     assert found.winner.scale == pytest.approx((0.9 / 0.5) ** 0.5, rel=0.03)
+
+
+def test_a_final_that_nobody_stands_ends() -> None:
+    costs = Costs(fluent=3.0, falls=True)
+    found = searched(costs, finalists=2, candidates=9)
+    finals = [one for one in found.trials if one.prompts == 100]
+    assert found.winner is None
+    # Two for each place, each at no more than three scales.
+    assert len(found.trials) - len(finals) == 9
+    assert 4 <= len(finals) <= 12

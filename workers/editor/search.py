@@ -34,6 +34,8 @@ _STEPS = 5
 """Measurements of a calibration at most: about three are needed."""
 _SCALES = 3
 """At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
+_FINALS = 2
+"""Candidates that are tried for each place in the final, at most: some fall on its texts."""
 _ACCEPTED = LIMIT_SHARE * (1 + _TOLERANCE)
 """Share of a limit that a scale may use up."""
 
@@ -233,7 +235,7 @@ class _Search:
             reverse=True,
         )
         stood: list[Trial] = []
-        for done, trial in enumerate(ranked):
+        for done, trial in enumerate(ranked[: _FINALS * self._finalists]):
             if len(stood) == self._finalists:
                 break
             # Nobody knows how many will fall, so each takes a part of what is left.
