@@ -15,6 +15,7 @@ import openai
 import pytest
 import torch
 
+from benchmarks.vllm_server import MAX_LORAS
 from models_store.catalogue import SMOLLM2
 from models_store.delta import dump_delta
 from models_store.errors import BaseModelUnavailable, InvalidRequest, Unavailable
@@ -31,7 +32,6 @@ from models_store.records import DeltaRef, Variant
 from models_store.settings import Settings
 from tests.edits import random_edit
 from tests.system.service import running_service
-from tests.vllm.conftest import MAX_LORAS
 from workers.generator.adapters import PREFIX
 from workers.generator.shelf import Shelf
 from workers.generator.vllm import VllmEngine
@@ -267,9 +267,9 @@ def test_openais_client_speaks_with_vllm_behind_the_api(
 
 
 def test_in_half_precision_variants_are_as_near_as_the_base_model(
-    bench: Bench, vllm_server: Callable[[str], AbstractContextManager[str]]
+    bench: Bench, start_vllm: Callable[[str], AbstractContextManager[str]]
 ) -> None:
-    with vllm_server("bfloat16") as url:
+    with start_vllm("bfloat16") as url:
         answers = ask(bench, url, bench.request(*(bench.variant(*own) for own in MIXES)))
     apart = [
         float(np.abs(np.subtract(bench.merged(own, ids), logprobs)).mean())
