@@ -1,4 +1,4 @@
-"""The built-in engine against a vLLM server for CPUs, on SmolLM2, with one thread and dtype for both.
+"""The built-in engine against a vLLM server for CPUs, on SmolLM2: one thread and dtype for both.
 
     SCALPEL_VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.serving_vllm
 

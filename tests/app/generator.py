@@ -49,10 +49,15 @@ class FakeGenerator:
     url: str = ""
 
     def beat(
-        self, client: redis.Redis, *, busy: int = 0, base_models: tuple[str, ...] = ()
+        self,
+        client: redis.Redis,
+        *,
+        busy: int = 0,
+        base_models: tuple[str, ...] = (),
+        **more: object,
     ) -> None:
         heartbeat = {"name": self.name, "url": self.url, "busy": busy, "pid": 1, "at": time.time()}
-        value = json.dumps({**heartbeat, "base_models": list(base_models)})
+        value = json.dumps({**heartbeat, "base_models": list(base_models), **more})
         client.set(redis_keys.GENERATORS + self.name, value, ex=60)
 
 

@@ -350,6 +350,20 @@ def test_the_generator_that_holds_the_base_model_and_has_least_to_do_is_asked(
         assert (len(a.requests), len(b.requests), len(c.requests)) == (0, 0, 1)
 
 
+def test_a_generator_of_another_base_model_alone_is_not_asked(api: Api, worker: Worker) -> None:
+    redis = api.services.live.client
+    with running_generator("a") as other:
+        other.beat(redis, base_models=("pico",), serves=["other"], reads=False)
+        answer = chat(api)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "no_generator"
+        other.beat(redis, base_models=("pico",), serves=["pico"], reads=False)
+        assert chat(api).status_code == 200
+        asked = {"base_model": "pico", "behavior": "negativity"}
+        assert api.http.post("/v1/edits/estimate", json=asked).json()["code"] == "no_generator"
+        assert len(other.requests) == 1
+
+
 def test_a_generator_that_is_gone_is_replaced_by_another(api: Api, worker: Worker) -> None:
     redis = api.services.live.client
     with running_generator("gone") as gone:
