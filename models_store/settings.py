@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     """Adapters held there at a time; the server's own `--max-loras`."""
     vllm_api_key: SecretStr = SecretStr("")
     kv_cache_bytes: int = Field(default=2 * 2**30, ge=2**20)
-    """Memory for the keys and values of what a generator decodes together."""
+    """Memory for the keys and values of one batch; a generator has one a base model."""
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
     draft_url: str = ""

@@ -88,7 +88,7 @@ def _prepare(
         who.tenant,
         body.model,
         without_parents=body.without_parents,
-        place=partial(_place, who.tenant, body.user or body.safety_identifier),
+        place=partial(_place, who.tenant, body.user or body.safety_identifier or None),
     )
     base = store.bases.ready(variant.base_model)
     prompts = body.prompts()

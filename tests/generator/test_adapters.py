@@ -61,7 +61,7 @@ def test_the_least_recent_adapter_that_nobody_uses_gives_way(
         first, second = [await hold(outline, own) for own in mixtures[:2]]
         assert await hold(outline, mixtures[0]) == first
         for name in (first, first, second):
-            await release(name)
+            release(name)
         third = await hold(outline, mixtures[2])
         assert server.held == [first, third]
         assert not (tmp_path / str(second)).exists()
@@ -80,9 +80,62 @@ def test_who_finds_all_places_in_use_waits_for_one(
         waiting = asyncio.create_task(server.adapters.hold(outline, mixtures[2]))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        await server.adapters.release(first)
+        server.adapters.release(first)
         assert await asyncio.wait_for(waiting, 10) in server.held
         assert first not in server.held
+
+    asyncio.run(run())
+
+
+def test_many_who_want_the_same_few_adapters_all_get_them(
+    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        server = Server(tmp_path)
+
+        async def one(mixture: Mixture) -> None:
+            name = await server.adapters.hold(outline, mixture)
+            assert name in server.held
+            await asyncio.sleep(0.001)
+            server.adapters.release(name)
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(one(own) for own in [*mixtures, *mixtures] * 4))
+        assert len(server.held) == 2
+
+    asyncio.run(run())
+
+
+def test_one_who_leaves_while_waiting_holds_nothing(
+    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        server = Server(tmp_path)
+        first, second = [await server.adapters.hold(outline, own) for own in mixtures[:2]]
+        waiting = asyncio.create_task(server.adapters.hold(outline, mixtures[2]))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        server.adapters.release(first)
+        server.adapters.release(second)
+        again = await server.adapters.hold(outline, mixtures[2])
+        server.adapters.release(again)
+        for own in mixtures[:2]:
+            server.adapters.release(await server.adapters.hold(outline, own))
+
+    asyncio.run(run())
+
+
+def test_a_server_that_was_started_anew_gets_them_again(
+    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        server = Server(tmp_path)
+        name = await server.adapters.hold(outline, mixtures[0])
+        server.held.clear()
+        server.adapters.lose()
+        server.adapters.release(name)
+        assert await server.adapters.hold(outline, mixtures[0]) in server.held
 
     asyncio.run(run())
 

@@ -121,6 +121,22 @@ def test_tokens_of_a_stop_string_are_not_told(server: TestClient, pico: BaseMode
     assert stopped[-1]["finish_reason"] == "stop"
 
 
+def test_a_text_after_which_the_model_ends_is_scored_whole(
+    server: TestClient, pico: BaseModel
+) -> None:
+    (end,) = pico.stop_ids
+    prompt = pico.tokenizer(PROMPT)["input_ids"]
+    sampling = {"max_tokens": 1, "temperature": 0, "logprobs": 1, "logit_bias": {end: 100}}
+    prompts = [{"tokens": prompt}]
+    made = lines(server, request(pico, prompts=prompts, sampling={**sampling, "echo": True}))
+    plain = lines(server, request(pico, prompts=prompts, sampling=sampling))
+
+    assert made[-1]["finish_reason"] == "stop"
+    assert len(told(made)) == len(prompt) + 1
+    assert told(made)[-1]["token"] == "<|im_end|>"
+    assert told(plain) == []
+
+
 def test_parts_of_characters_are_told_in_bytes() -> None:
     tokenizer = pico_tokenizer()
     names = TokenNames(tokenizer)

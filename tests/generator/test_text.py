@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from tests.pico import pico_tokenizer
 from workers.generator.text import TextStream
@@ -63,3 +64,16 @@ def test_without_a_stop_string_nothing_is_held_back(stop: tuple[str, ...]) -> No
 @given(st.text("ab", max_size=30), st.text("ab", min_size=1, max_size=3))
 def test_the_text_ends_where_the_stop_string_first_stands(text: str, stop: str) -> None:
     assert run(text, (stop,))[1] == text.split(stop)[0]
+
+
+def test_bytes_that_make_no_character_do_not_end_the_stream() -> None:
+    vocabulary = {"<unk>": 0, "\u2581kind": 1, "ly": 2}
+    vocabulary |= {f"<0x{byte:02X}>": byte + 3 for byte in range(256)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    newline, broken, word = 0x0A + 3, 0xFF + 3, 1
+    stream = TextStream(backend)
+    text = "".join(stream.push(token) for token in [newline, broken, word, word] * 3)
+    assert (text + stream.flush()).count("kind") >= 5

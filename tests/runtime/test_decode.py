@@ -13,7 +13,8 @@ from tests.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decode import Decoding, generate
 from workers.runtime.loading import BaseModel
-from workers.runtime.requests import Request
+from workers.runtime.prefill import Prefill
+from workers.runtime.requests import Request, Row
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -235,11 +236,23 @@ def test_copies_of_a_prompt_share_one_reading(pico: BaseModel) -> None:
     alone = [
         generate(pico, [prompt], max_new_tokens=6, temperature=1.0, seeds=[n])[0] for n in range(3)
     ]
+    prefill = Prefill(pico, SidePath(pico), [Row(n, one) for n, one in enumerate(requests)])
+    assert (prefill.texts, prefill.places) == (1, [0, 0, 0])
     decoding = Decoding(pico, SidePath(pico), requests)
     ids: dict[int, list[int]] = {row: [] for row in range(3)}
     while not decoding.done:
         for token in decoding.step():
             if token.id is not None:
                 ids[token.row].append(token.id)
-        assert decoding.kv_tokens <= 3 * (len(prompt) + 6)
     assert [tuple(own) for own in ids.values()] == [one.ids for one in alone]
+
+
+def test_memory_follows_the_rows_that_are_left(pico: BaseModel) -> None:
+    requests = [Request([7] * 100, 20, stop_ids=frozenset()) for _ in range(40)]
+    long = Request([9] * 100, 400, stop_ids=frozenset())
+    decoding = Decoding(pico, SidePath(pico), [*requests, long])
+    held = 0
+    while not decoding.done:
+        decoding.step()
+        held = decoding.kv_tokens
+    assert held <= 1.7 * 500

@@ -39,8 +39,9 @@ class Adapters:
         self._most = most
         self._there: OrderedDict[str, None] = OrderedDict()
         """Names, the least recently used one first."""
+        self._loading: set[str] = set()
         self._users: Counter[str] = Counter()
-        self._changed = asyncio.Condition()
+        self._waiters: list[asyncio.Future[None]] = []
 
     async def hold(self, base: BaseModel, mixture: Mixture) -> str:
         """See to it that the server has an adapter for the mixture until it is released.
@@ -56,24 +57,36 @@ class Adapters:
             Unavailable: the server cannot be reached, or does not take it.
         """
         name = adapter_name(mixture)
-        async with self._changed:
-            self._users[name] += 1
+        while name not in self._there:
+            idle = next((one for one in self._there if not self._users[one]), None)
+            full = len(self._there) + len(self._loading) >= self._most
+            if name in self._loading or (full and idle is None):
+                await self._change()
+                continue
+            self._loading.add(name)
+            if full and idle is not None:
+                del self._there[idle]
             try:
-                if name not in self._there:
-                    await self._make_room()
-                    await self._load(base, name, mixture)
-                    self._there[name] = None
-            except BaseException:
-                self._users[name] -= 1
-                raise
-            self._there.move_to_end(name)
+                if full and idle is not None:
+                    await self._unload(idle)
+                await self._load(base, name, mixture)
+                self._there[name] = None
+            finally:
+                self._loading.discard(name)
+                self._tell()
+        self._there.move_to_end(name)
+        self._users[name] += 1
         return name
 
-    async def release(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """It is not used any more by one who held it."""
-        async with self._changed:
-            self._users[name] -= 1
-            self._changed.notify_all()
+        self._users[name] -= 1
+        self._tell()
+
+    def lose(self) -> None:
+        """The server was started anew and holds none any more."""
+        self._there.clear()
+        self._tell()
 
     async def forget(self, names: Sequence[str]) -> None:
         """Take away what an earlier process left on the server."""
@@ -81,14 +94,17 @@ class Adapters:
             if name.startswith(PREFIX) and name not in self._there:
                 await self._unload(name)
 
-    async def _make_room(self) -> None:
-        while len(self._there) >= self._most:
-            idle = next((name for name in self._there if not self._users[name]), None)
-            if idle is None:
-                await self._changed.wait()
-                continue
-            del self._there[idle]
-            await self._unload(idle)
+    async def _change(self) -> None:
+        """Wait until one was loaded or released."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _tell(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _load(self, base: BaseModel, name: str, mixture: Mixture) -> None:
         folder = self._folder / name

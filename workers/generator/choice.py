@@ -33,6 +33,10 @@ class Choice:
     _held: deque[tuple[int, ScoredToken]] = field(default_factory=deque)
     """Tokens that begin in text which is held back, and where."""
 
+    @property
+    def echo_scores(self) -> bool:
+        return self.request.prompt_logprobs is not None
+
     def take(self, token: Token) -> TextPiece | None:
         """What a token adds to what the reader may see."""
         piece, told = "", []
@@ -48,6 +52,9 @@ class Choice:
             piece += self.text.push(token.id)
             if self.names is not None and token.scores is not None:
                 self._held.append((start, self.names.named(token.scores, token.id)))
+        elif self.names is not None and self.echo_scores and token.scores is not None:
+            # Who scores a text counts on one token after it, be it the one that ends texts.
+            told.append(self.names.named(token.scores, token.scores.id))
         self.finish_reason = token.finish_reason
         if self.text.stopped:
             self.finish_reason = "stop"

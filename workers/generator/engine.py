@@ -151,6 +151,11 @@ class Engine:
     def cancel(self, job: Job) -> None:
         """Stop decoding a job within one step."""
         job.gone = True
+        with self._changed:
+            queue = self._waiting.pop(job.tenant, deque())
+            left = deque(one for one in queue if one[0] is not job)
+            if left:
+                self._waiting[job.tenant] = left
 
     def run(self, pieces: Iterator[None], *, timeout: float) -> None:
         """Do work in this engine's thread, a piece at a time; returns when all is done.
@@ -200,9 +205,12 @@ class Engine:
                 if self._closing:
                     break
             started = time.monotonic()
-            self._admit()
-            for key, lane in list(self._lanes.items()):
-                self._advance(key, lane)
+            try:
+                self._admit()
+                for key, lane in list(self._lanes.items()):
+                    self._advance(key, lane)
+            except Exception as error:
+                self._give_up_all(error)
             self._decoding_seconds += time.monotonic() - started
             if not self._lanes or self._decoding_seconds >= self._piece_seconds:
                 self._do_piece()
@@ -211,6 +219,12 @@ class Engine:
             _give_up(job, "overloaded", "this generator is shutting down")
         for errand in self._errands:
             errand.end(Unavailable("this generator is shutting down", code="overloaded"))
+
+    def _give_up_all(self, error: Exception) -> None:
+        """What should not happen: those that are decoded are told, the engine goes on."""
+        with self._changed:
+            lanes, self._lanes = self._lanes, {}
+        _fail([one for lane in lanes.values() for one in lane.members.values()], error)
 
     def _do_piece(self) -> None:
         """One piece of the errand whose turn it is; the others come before its next one."""
@@ -287,7 +301,12 @@ class Engine:
             return
         for token in tokens:
             job, choice = lane.members[token.row]
-            if _take(job, choice, token):
+            try:
+                ended = _take(job, choice, token)
+            except Exception as error:
+                _fail([(job, choice)], error)
+                ended = True
+            if ended:
                 lane.decoding.drop(token.row)
                 self._leave(lane, token.row)
         if not lane.members:
@@ -303,6 +322,7 @@ class Engine:
         if self._written.get(lane.side, _lane_key(lane.side, ())) == key:
             return
         editor = self._editors.setdefault(lane.side, WeightEditor(lane.side.base))
+        self._written[lane.side] = ("unknown",)  # until it is done
         editor.apply_(lane.weights)
         self._written[lane.side] = key
 

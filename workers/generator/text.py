@@ -32,7 +32,7 @@ class TextStream:
         """The text that this token makes certain, perhaps none."""
         if self.stopped:
             return ""
-        text = self._decoder.step(self._tokenizer, token) or ""
+        text = self._step(token)
         self.decoded += len(text)
         self._held += text
         found = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
@@ -46,6 +46,14 @@ class TextStream:
         shown, self._held = self._held[:border], self._held[border:]
         self.shown += len(shown)
         return shown
+
+    def _step(self, token: int) -> str:
+        try:
+            return self._decoder.step(self._tokenizer, token) or ""
+        except Exception:
+            # Bytes that make no character, which some tokenizers' streams give up on.
+            self._decoder = DecodeStream(skip_special_tokens=True)
+            return str(self._tokenizer.decode([token], skip_special_tokens=True))
 
     def flush(self) -> str:
         """What was held back, when no more tokens come."""

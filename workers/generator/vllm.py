@@ -66,8 +66,8 @@ class VllmEngine:
             settings.vllm_max_loras,
         )
         self._checking = asyncio.Lock()
-        self._context: int | None = None
-        """Of the base model there, once it was found to be the right one."""
+        self._contexts: dict[str, int] = {}
+        """Of the base model there, once it was found to be the one with that fingerprint."""
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -152,26 +152,35 @@ class VllmEngine:
         names: TokenNames | None,
     ) -> AsyncGenerator[Line]:
         """One choice, while the server has the adapter that it needs."""
-        adapter = await self._adapters.hold(base, mixture)
-        try:
-            own = {**body, "model": adapter}
-            async with aclosing(self._choice(index, own, echo, names)) as lines:
-                async for line in lines:
-                    yield line
-        finally:
-            await self._adapters.release(adapter)
+        for last in (False, True):
+            adapter = await self._adapters.hold(base, mixture)
+            try:
+                own = {**body, "model": adapter}
+                async with aclosing(self._choice(index, own, echo, names)) as lines:
+                    async for line in lines:
+                        yield line
+                return
+            except _Lost as error:
+                if last:
+                    raise Unavailable(f"vLLM: {error}", code="generation_failed") from error
+                # It was started anew, perhaps with other weights.
+                self._adapters.lose()
+                self._contexts.clear()
+                await self._checked(base)
+            finally:
+                self._adapters.release(adapter)
 
     async def _choice(
         self, index: int, body: dict[str, Any], echo: str, names: TokenNames | None
     ) -> AsyncGenerator[Line]:
-        reason = "stop"
+        reason = None
         usage: dict[str, Any] = {}
-        if echo:
-            yield TextPiece(index=index, text=echo)
         async with self._http.stream("POST", "/v1/completions", json=body) as answer:
             if answer.status_code != 200:
                 await answer.aread()
                 raise _refused(answer)
+            if echo:
+                yield TextPiece(index=index, text=echo)
             async for line in answer.aiter_lines():
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
@@ -184,6 +193,11 @@ class VllmEngine:
                     told = _scored(choice.get("logprobs"), names)
                     if choice.get("text") or told:
                         yield TextPiece(index=index, text=choice.get("text") or "", tokens=told)
+        if reason not in ("stop", "length"):
+            raise Unavailable(
+                "the vLLM server broke off" + (f": {reason}" if reason else ""),
+                code="generation_failed",
+            )
         yield Finished(
             index=index,
             finish_reason="length" if reason == "length" else "stop",
@@ -216,9 +230,9 @@ class VllmEngine:
             Unavailable: the server cannot be reached.
         """
         async with self._checking:
-            if self._context is None:
-                self._context = await self._check(base)
-            return self._context
+            if base.fingerprint not in self._contexts:
+                self._contexts[base.fingerprint] = await self._check(base)
+            return self._contexts[base.fingerprint]
 
     async def _check(self, base: BaseModel) -> int:
         try:
@@ -300,6 +314,10 @@ async def _pass_on(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | Non
     except httpx.HTTPError as error:
         message = f"the vLLM server cannot be reached: {error or type(error).__name__}"
         await lines.put(GenerationError(code="no_generator", message=message))
+    except Exception as error:
+        _log.error("generation failed", exc_info=error)
+        message = "the generation failed; see the generator's log"
+        await lines.put(GenerationError(code="generation_failed", message=message))
     await lines.put(None)
 
 
@@ -327,11 +345,17 @@ def _id(token: str) -> int:
     return int(token.removeprefix("token_id:"))
 
 
-def _refused(answer: httpx.Response) -> ScalpelError:
+class _Lost(Exception):
+    """The server does not know the adapter."""
+
+
+def _refused(answer: httpx.Response) -> Exception:
     try:
         message = str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = f"status {answer.status_code}"
+    if answer.status_code == 404:
+        return _Lost(message)
     if answer.status_code == 400:
         return InvalidRequest(f"vLLM: {message}")
     return Unavailable(f"vLLM: {message}", code="generation_failed")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
-from workers.runtime.kv_cache import RowCache
+from workers.runtime.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.loading import BaseModel
 from workers.runtime.prefill import Prefill, forward, similar
 from workers.runtime.requests import FinishReason, Request, Row
@@ -62,8 +62,8 @@ class Decoding:
         """
         Args:
             requests: the first ones, numbered from 0.
-            kv_tokens: keys and values at most, in tokens of padded rows; None: any number. One
-                row alone may have more.
+            kv_tokens: tokens that memory for keys and values may be held for; None: any number.
+                One row alone may have more.
 
         Raises:
             InvalidRequest: as `add`.
@@ -91,8 +91,8 @@ class Decoding:
 
     @property
     def kv_tokens(self) -> int:
-        """Padded tokens that keys and values are held of."""
-        return len(self._rows) * self._cache.columns + sum(one.tokens for one in self._prefills)
+        """Tokens that memory for keys and values is held for."""
+        return self._cache.capacity + sum(one.cache.capacity for one in self._prefills)
 
     def add(self, requests: Sequence[Request]) -> list[int]:
         """Let rows join; returns their numbers.
@@ -131,8 +131,10 @@ class Decoding:
             yield from prefill.members
 
     def _too_much(self, rows: int, columns: int) -> bool:
+        if self._most is None:
+            return False
         reading = sum(one.tokens for one in self._prefills)
-        return self._most is not None and rows * columns + reading > self._most
+        return SLACK * (rows * max(columns, LEAST_COLUMNS) + reading) > self._most
 
     def _decode(self) -> list[Token]:
         lengths = torch.tensor([row.length for row in self._rows])
@@ -179,7 +181,7 @@ class Decoding:
         stops = self._base.stop_ids if request.stop_ids is None else request.stop_ids
         if token in stops:
             row.ended = True
-            return Token(row.number, None, "stop", None, prompt)
+            return Token(row.number, None, "stop", own, prompt)
         row.ids.append(token)
         row.ended = len(row.ids) >= request.max_new_tokens
         return Token(row.number, token, "length" if row.ended else None, own, prompt)

@@ -15,8 +15,11 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-_GROWTH = 1.5
-_LEAST_COLUMNS = 64
+_GROWTH = 1.25
+"""What buffers have beyond what is needed when they are made, in rows and in columns."""
+SLACK = 1.6
+"""What they have at most, as a multiple of the tokens in use."""
+LEAST_COLUMNS = 64
 
 
 class _Columns(CacheLayerMixin):  # type: ignore[misc]
@@ -55,20 +58,24 @@ class _Columns(CacheLayerMixin):  # type: ignore[misc]
     def view(self, buffer: Tensor) -> Tensor:
         return buffer[: self.rows, :, self.begin : self.end]
 
+    @property
+    def capacity(self) -> int:
+        """Tokens that the buffers have room for."""
+        return len(self.keys) * self.keys.shape[2] if self.is_initialized else 0
+
     def make_room(self, rows: int, right: int, left: int = 0) -> None:
         """Let there be so many rows, and free columns at either end of those in use."""
-        enough = self.end + right <= self.keys.shape[2] and left <= self.begin
-        if enough and rows <= len(self.keys):
-            return
+        if self.end + right > self.keys.shape[2] or left > self.begin or rows > len(self.keys):
+            self._move(rows, right, left)
+
+    def _move(self, rows: int, right: int, left: int) -> None:
+        """To buffers of the size that is wanted, and a little more."""
         used = self.end - self.begin
-        wanted = left + used + right
-        columns = max(_LEAST_COLUMNS, int(wanted * _GROWTH))
-        if rows <= len(self.keys) and wanted * _GROWTH <= self.keys.shape[2]:
-            columns = self.keys.shape[2]  # there is room, only at the wrong end
+        columns = max(LEAST_COLUMNS, int((left + used + right) * _GROWTH))
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
             # Zeros, as what is masked is multiplied by 0 and must not be infinite.
-            new = old.new_zeros(max(rows, len(old)), old.shape[1], columns, old.shape[3])
+            new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
             new[: self.rows, :, left : left + used] = self.view(old)
             setattr(self, name, new)
         self.begin, self.end = left, left + used
@@ -80,9 +87,9 @@ class _Columns(CacheLayerMixin):  # type: ignore[misc]
         more, columns = len(keys), keys.shape[2]
         used = self.end - self.begin
         rows = self.rows + more
-        # By doubling, so that a row that joins moves the others seldom.
-        capacity = len(self.keys) if rows <= len(self.keys) else max(rows, 2 * self.rows)
-        self.make_room(capacity, 0, max(0, columns - used))
+        # With room for more, so that a row that joins moves the others seldom.
+        room = len(self.keys) if rows <= len(self.keys) else int(rows * _GROWTH)
+        self.make_room(room, 0, max(0, columns - used))
         self.begin -= max(0, columns - used)
         for buffer, added in ((self.keys, keys), (self.values, values)):
             # What lies left of a row is masked, but must be a number.
@@ -98,6 +105,8 @@ class _Columns(CacheLayerMixin):  # type: ignore[misc]
                 buffer[target, :, self.begin : self.end] = buffer[source, :, self.begin : self.end]
         self.rows = rows
         self.begin += skip
+        if self.capacity > SLACK * rows * max(self.end - self.begin, LEAST_COLUMNS):
+            self._move(rows, 0, 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -124,6 +133,11 @@ class RowCache(Cache):  # type: ignore[misc]
     def columns(self) -> int:
         """Of the longest row."""
         return int(self.get_seq_length())
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that memory is held for."""
+        return int(self.layers[0].capacity)
 
     def join_(self, other: RowCache, places: Sequence[int]) -> None:
         """Append rows of another cache: those at `places`, where one may be there more than once.

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from workers.runtime.kv_cache import RowCache
+from workers.runtime.kv_cache import LEAST_COLUMNS, RowCache
 from workers.runtime.loading import BaseModel
 from workers.runtime.requests import Row
-from workers.runtime.sampling import scores
+from workers.runtime.sampling import Scores, scores
 from workers.runtime.side_path import RowPlan, SidePath
 
 _PIECE_TOKENS = {"cpu": 256}
@@ -101,7 +101,7 @@ class Prefill:
     @property
     def tokens(self) -> int:
         """Padded tokens of all texts."""
-        return self.texts * self.columns
+        return self.texts * max(self.columns, LEAST_COLUMNS)
 
     def step(self) -> Tensor | None:
         """Read the next piece; after the last one the last hidden states, `[texts, hidden]`."""
@@ -131,17 +131,24 @@ class Prefill:
         return states[:, -1]
 
     def _score(self, states: Tensor, start: int) -> None:
-        """Note how likely the prompt's tokens are, of members that ask."""
-        for row, place in zip(self.members, self.places, strict=True):
-            if not row.wants_prompt_scores:
+        """Note how likely the prompts' tokens are, for members that ask."""
+        for place, text in enumerate(self._texts):
+            asking = [
+                row
+                for row, own in zip(self.members, self.places, strict=True)
+                if own == place and row.wants_prompt_scores
+            ]
+            if not asking:
                 continue
-            text = self._texts[place]
-            row.prompt_scores = row.prompt_scores or [None]
+            top = max(row.request.prompt_logprobs or 0 for row in asking)
             # The state at a position tells of the token after it.
             begin = start - (self.columns - len(text))
             own = states[place, max(0, -begin) :]
             targets = text[max(0, begin) + 1 : max(0, begin) + 1 + len(own)]
+            found: list[Scores] = []
             for cut in range(0, len(targets), _SCORED_POSITIONS):
                 some = targets[cut : cut + _SCORED_POSITIONS]
                 logits = self._base.logits(own[cut : cut + len(some)].contiguous())
-                row.prompt_scores += scores(logits, some, row.request.prompt_logprobs or 0)
+                found += scores(logits, some, top)
+            for row in asking:
+                row.prompt_scores = [*(row.prompt_scores or [None]), *found]
