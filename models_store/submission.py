@@ -33,8 +33,6 @@ from models_store.scorers import SCORERS, ScorerInfo
 from models_store.suites import check_suites
 from models_store.variants import (
     MAX_TERMS,
-    InvalidVariant,
-    UnknownVariant,
     Variants,
     parents_of,
     require_report,
@@ -198,7 +196,7 @@ class Submission:
         earlier = self._earlier("export", sender.tenant, sender.key)
         if earlier is not None:
             return earlier
-        variant = self._variant(
+        variant = self._variants.named(
             sender.tenant, body.variant, "/variant", without_parents=body.without_parents
         )
         if not variant.terms:
@@ -277,7 +275,7 @@ class Submission:
     def _variant_below(self, tenant: str, body: EditBody, base: ReadyBase) -> Variant | None:
         if body.on_top_of is None:
             return None
-        variant = self._variant(tenant, body.on_top_of, "/on_top_of")
+        variant = self._variants.named(tenant, body.on_top_of, "/on_top_of")
         if variant.base_model != base.id:
             raise InvalidRequest.at(
                 "/on_top_of",
@@ -288,16 +286,6 @@ class Submission:
                 "/on_top_of", f"a variant has at most {MAX_TERMS} edits, so this one takes no more"
             )
         return variant if variant.terms else None
-
-    def _variant(
-        self, tenant: str, name: str, pointer: str, *, without_parents: bool = False
-    ) -> Variant:
-        try:
-            return self._variants.resolve(tenant, name, without_parents=without_parents)
-        except UnknownVariant as error:
-            raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
-        except InvalidVariant as error:
-            raise InvalidVariant(f"{pointer}: {error.message}") from error
 
 
 def claim_id(key: IdempotencyKey | None, kind: IdempotentKind) -> str:

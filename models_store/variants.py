@@ -167,6 +167,23 @@ class Variants:
             terms=tuple(term for term in terms if term.strength != 0),
         )
 
+    def named(
+        self, tenant: str, name: str, pointer: str, *, without_parents: bool = False
+    ) -> Variant:
+        """The variant that a body names; what is wrong with the name is said of its field.
+
+        Raises:
+            InvalidRequest: there is no such variant.
+            InvalidVariant: the name means nothing.
+            NotFound, Conflict: as `resolve`.
+        """
+        try:
+            return self.resolve(tenant, name, without_parents=without_parents)
+        except UnknownVariant as error:
+            raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
+        except InvalidVariant as error:
+            raise InvalidVariant(f"{pointer}: {error.message}") from error
+
     def _base(self, id: str, name: str) -> ReadyBase:
         try:
             return self._bases.ready(id)

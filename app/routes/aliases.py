@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.auth import Reader, Writer
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
-from app.named_variants import named_variant
 from app.services import StoreDep
 from models_store.aliases import AliasVersion
 from models_store.errors import Conflict, InvalidRequest
@@ -117,7 +116,7 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     """Requests that begin after the answer get the new variant."""
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
-    resolve = partial(named_variant, store, who.tenant, without_parents=body.without_parents)
+    resolve = partial(store.variants.named, who.tenant, without_parents=body.without_parents)
     store.aliases.put(
         who.tenant,
         name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -14,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from app.auth import Caller
 from app.json_body import JsonRoute
-from app.named_variants import named_variant
 from app.openai_answers import usage
 from app.openai_requests import OpenAIMessage
 from app.routes.compare import MAX_STRENGTHS, Strength
@@ -165,18 +165,16 @@ def _prepare(body: LiveCompareBody, services: Services, tenant: str) -> Generati
 
 
 def _variants(body: LiveCompareBody, services: Services, tenant: str) -> tuple[Variant, ...]:
+    named = partial(services.store.variants.named, tenant)
     if body.model is not None:
-        whole = named_variant(services.store, tenant, body.model, "/model")
+        whole = named(body.model, "/model")
         return tuple(
             at_strength(whole, strength, f"/strengths/{place}")
             for place, strength in enumerate(body.strengths)
         )
     if body.variants is None:
         raise InvalidRequest.at("/model", "name a model, or variants", "missing")
-    found = [
-        named_variant(services.store, tenant, name, f"/variants/{place}")
-        for place, name in enumerate(body.variants)
-    ]
+    found = [named(name, f"/variants/{place}") for place, name in enumerate(body.variants)]
     for place, one in enumerate(found):
         if one.base_model != found[0].base_model:
             raise InvalidRequest.at(

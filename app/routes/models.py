@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Literal
 
@@ -16,6 +16,7 @@ from models_store.base_ids import RegisteredBase
 from models_store.errors import Conflict, NotFound
 from models_store.records import Variant
 from models_store.variants import variant_name, variant_of
+from models_store.work import Work
 
 router = APIRouter(prefix="/v1/models", tags=["completions"])
 
@@ -74,13 +75,13 @@ def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
     alias = store.aliases.current(who.tenant, model)
     if alias is not None:
         return _alias(store, who, model, alias)
-    edits = (store.work.read("edit", who.tenant, term.edit_id) for term in variant.terms)
+    edits = [store.work.read("edit", who.tenant, term.edit_id) for term in variant.terms]
     created = [base.work.request.created_at, *(edit.request.created_at for edit in edits)]
     return ModelView(
         id=model,
         created=max(created),
         owned_by=who.tenant,
-        provenance=_provenance(store, who, "variant", variant),
+        provenance=_provenance(store, who, "variant", variant, edits),
     )
 
 
@@ -89,7 +90,10 @@ def _provenance(
     who: Principal,
     type: Literal["base_model", "variant", "alias"],
     variant: Variant,
+    known: Iterable[Work] = (),
 ) -> Provenance:
+    """`known` are edits that were read already."""
+    works = {edit.id: edit for edit in known}
     return Provenance(
         type=type,
         base_model=variant.base_model,
@@ -100,18 +104,19 @@ def _provenance(
                 id=term.edit_id,
                 strength=term.strength,
                 delta_sha256=term.sha256,
-                behavior=_behavior(store, who, term.edit_id),
+                behavior=_behavior(store, who, term.edit_id, works),
             )
             for term in variant.terms
         ],
     )
 
 
-def _behavior(store: Store, who: Principal, edit_id: str) -> str | None:
+def _behavior(store: Store, who: Principal, edit_id: str, known: Mapping[str, Work]) -> str | None:
     try:
-        behavior = store.work.read("edit", who.tenant, edit_id).request.behavior
+        edit = known.get(edit_id) or store.work.read("edit", who.tenant, edit_id)
     except NotFound:
         return None  # deleted, but another was fitted on top of it
+    behavior = edit.request.behavior
     return behavior.name if behavior is not None else None
 
 
@@ -165,5 +170,5 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
             id=variant_name(edit),
             created=edit.request.created_at,
             owned_by=who.tenant,
-            provenance=_provenance(store, who, "variant", variant_of(edit)),
+            provenance=_provenance(store, who, "variant", variant_of(edit), [edit]),
         )

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.generation import Finished, GenerationError, GenerationRequest, TextPiece
+from models_store.generation import GenerationLine, GenerationRequest
 
-Line = TextPiece | Finished | GenerationError
+Line = GenerationLine
 
 
 class TextEngine(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -59,8 +60,8 @@ def similar(waiting: Iterable[Row], fits: Callable[[int, int], bool]) -> list[Ro
     taken: list[Row] = []
     longest = 0
     for row in waiting:
-        length = len(row.text)
-        first = len(taken[0].text) if taken else length
+        length = row.size
+        first = taken[0].size if taken else length
         near = min(first, length) * 2 >= max(first, length) or abs(first - length) < _ALIKE
         if near and fits(len(taken) + 1, max(longest, length)):
             taken.append(row)
@@ -127,19 +128,17 @@ class Prefill:
         if end < self.columns:
             return None
         for row in self.members:
-            row.length = len(row.text)
+            row.length = row.size
         return states[:, -1]
 
     def _score(self, states: Tensor, start: int) -> None:
         """Note how likely the prompts' tokens are, for members that ask."""
-        for place, text in enumerate(self._texts):
-            asking = [
-                row
-                for row, own in zip(self.members, self.places, strict=True)
-                if own == place and row.wants_prompt_scores
-            ]
-            if not asking:
-                continue
+        members: defaultdict[int, list[Row]] = defaultdict(list)
+        for row, place in zip(self.members, self.places, strict=True):
+            if row.wants_prompt_scores:
+                members[place].append(row)
+        for place, asking in members.items():
+            text = self._texts[place]
             top = max(row.request.prompt_logprobs or 0 for row in asking)
             # The state at a position tells of the token after it.
             begin = start - (self.columns - len(text))

@@ -50,6 +50,11 @@ class Row:
         return [*self.request.prompt, *self.ids]
 
     @property
+    def size(self) -> int:
+        """Tokens of `text`."""
+        return len(self.request.prompt) + len(self.ids)
+
+    @property
     def wants_prompt_scores(self) -> bool:
         return self.request.prompt_logprobs is not None and not self.ids
 
