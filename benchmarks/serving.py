@@ -29,7 +29,7 @@ import torch
 
 from benchmarks.claims import Claim, interleaved, parser, report
 from benchmarks.edit_cost import load
-from models_store.architectures import DOWN, GATE, MatrixKey
+from benchmarks.made_up_edits import SHAPE_7B, held_bytes, shift, surgery
 from models_store.catalogue import SMOLLM2
 from models_store.delta import dump_delta
 from models_store.generation import Finished, GenerationPrompt, GenerationRequest, Sampling
@@ -46,7 +46,7 @@ from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel
 from workers.runtime.requests import Request
 from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture, Term, make_term
+from workers.surgery.terms import Mixture, Term
 
 NO_STOP: frozenset[int] = frozenset()
 PROMPT_TOKENS = 24
@@ -56,37 +56,6 @@ ARRIVALS = {1: 6, 8: 24, 32: 64}
 GOALS = {1: 1.0, 8: 1.5, 32: 2.0}
 LENGTHS = (8, 16, 32, 64)
 VARIANTS = 1_000
-SHAPE_7B = (4096, 11008, 32)
-
-
-def shift(hidden: int, intermediate: int, layers: Sequence[int], seed: int) -> list[Term]:
-    """An edit of the size of `natural_bias` or `bias`: whole `down_proj`s of some layers."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        make_term(
-            MatrixKey(layer, DOWN),
-            torch.randn(intermediate, generator=generator) / 100,
-            torch.arange(hidden),
-            torch.randn(hidden, generator=generator) / 100,
-        )
-        for layer in layers
-    ]
-
-
-def surgery(hidden: int, intermediate: int, layers: int, seed: int) -> list[Term]:
-    """An edit of the size of `model_surgery`: 4.65 % of all gate rows, one direction."""
-    generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(hidden, generator=generator) / 100
-    rows = int(0.0465 * intermediate)
-    return [
-        make_term(
-            MatrixKey(layer, GATE),
-            direction,
-            torch.randperm(intermediate, generator=generator)[:rows],
-            torch.full((rows,), 1.0),
-        )
-        for layer in range(layers)
-    ]
 
 
 def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
@@ -325,21 +294,10 @@ def memory() -> list[Claim]:
     for name, (make, goal) in kinds.items():
         first = [make(seed) for seed in range(2)]
         more = [*first, *(make(seed) for seed in range(2, 22))]
-        each = (_held(more) - _held(first)) / 20
+        each = (held_bytes(more) - held_bytes(first)) / 20
         claim = f"{each / 1000:.0f} kB of one more {name} against {goal / 1000:.0f}"
         claims.append(Claim(claim, each / goal, 1.0, "lower"))
     return claims
-
-
-def _held(edits: Sequence[Sequence[Term]]) -> int:
-    """Bytes behind the tensors of edits; what several share counts once."""
-    stores = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for terms in edits
-        for term in terms
-        for tensor in (term.direction, term.rows, term.coefficients)
-    }
-    return sum(stores.values())
 
 
 def many_variants(base: BaseModel) -> Claim:

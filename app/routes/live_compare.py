@@ -35,6 +35,11 @@ from models_store.variants import at_strength
 router = APIRouter(prefix="/v1/compare", tags=["completions"], route_class=JsonRoute)
 
 MAX_VARIANTS = 16
+_EITHER = {
+    "variants": ("model", "name either model, with strengths, or variants"),
+    "messages": ("prompt", "give either a prompt or messages"),
+}
+"""By field: the one that it stands in place of."""
 
 
 class LiveCompareBody(BaseModel):
@@ -63,18 +68,12 @@ class LiveCompareBody(BaseModel):
     """All answers draw the same random numbers."""
     stop: Annotated[list[str], Field(max_length=4)] = []
 
-    @field_validator("variants")
+    @field_validator("variants", "messages")
     @classmethod
     def _one_way(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("model") is not None:
-            raise ValueError("name either model, with strengths, or variants")
-        return value
-
-    @field_validator("messages")
-    @classmethod
-    def _one_form(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and info.data.get("prompt") is not None:
-            raise ValueError("give either a prompt or messages")
+        other, message = _EITHER[info.field_name or ""]
+        if value is not None and info.data.get(other) is not None:
+            raise ValueError(message)
         return value
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models_store.architectures import DOWN, GATE, MatrixKey
+from benchmarks.made_up_edits import SHAPE_7B, held_bytes, shift, surgery
+from models_store.architectures import GATE, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.surgery.terms import Term, canonical, change, dense, flatten, make_term, scaled
+from workers.surgery.terms import canonical, change, dense, flatten, make_term, scaled
 
 KEY = MatrixKey(1, GATE)
 
@@ -81,47 +82,25 @@ def test_scaling_multiplies_coefficients_only() -> None:
     assert torch.equal(double.direction, term.direction)
 
 
-def held(terms: list[Term]) -> int:
-    """Bytes of the memory behind the tensors of an edit; what is shared counts once."""
-    stores = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for term in terms
-        for tensor in (term.direction, term.rows, term.coefficients)
-    }
-    return sum(stores.values())
-
-
 def test_an_edit_of_a_large_model_takes_little_memory() -> None:
-    hidden, intermediate, layers = 4096, 11008, 32
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(size: int) -> torch.Tensor:
-        return torch.randn(size, generator=generator)
-
-    direction, rows = noise(hidden), int(0.0465 * intermediate)
-    surgery = [
-        make_term(
-            MatrixKey(layer, GATE),
-            direction,
-            torch.randperm(intermediate, generator=generator)[:rows],
-            torch.full((rows,), 1.08),
-        )
-        for layer in range(layers)
-    ]
-    bias = [
-        make_term(MatrixKey(layer, DOWN), noise(intermediate), torch.arange(hidden), noise(hidden))
-        for layer in range(3)
-    ]
+    hidden, intermediate, layers = SHAPE_7B
+    edit = surgery(hidden, intermediate, layers, seed=0)
+    bias = shift(hidden, intermediate, range(3), seed=1)
+    generator = torch.Generator().manual_seed(2)
     natural = [
         make_term(
-            MatrixKey(layer, GATE), noise(hidden), torch.arange(intermediate), noise(intermediate)
+            MatrixKey(layer, GATE),
+            torch.randn(hidden, generator=generator),
+            torch.arange(intermediate),
+            torch.randn(intermediate, generator=generator),
         )
         for layer in range(layers)
     ]
     # Rows of whole matrices are shared by all edits.
     shared = 8 * intermediate
-    assert held(surgery) <= 200_000
-    assert held(bias) - 8 * hidden <= 200_000
-    assert held(natural) - shared <= 2_000_000
-    assert torch.equal(surgery[0].coefficients, torch.full((rows,), 1.08))
+    assert held_bytes([edit]) <= 200_000
+    assert held_bytes([bias]) - 8 * hidden <= 200_000
+    assert held_bytes([natural]) - shared <= 2_000_000
+    rows = int(0.0465 * intermediate)
+    assert torch.equal(edit[0].coefficients, torch.full((rows,), 1.08))
     assert torch.equal(natural[0].rows, torch.arange(intermediate))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from models_store.errors import InvalidRequest
 from models_store.generation import GenerationPrompt, GenerationRequest, Sampling
@@ -16,8 +17,9 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.requests import Request
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.terms import Mixture
 
-SEED_STRIDE = 1_000_003
+_SEED_STRIDE = 1_000_003
 
 
 def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
@@ -35,40 +37,66 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     params = sampling_params(base, sampling)
     names = TokenNames(base.tokenizer) if sampling.logprobs is not None else None
     held = shelf.kv_bytes // base.kv_bytes_per_token
-    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
     choices = []
-    for place, prompt in enumerate(request.prompts):
-        if prompt.variant >= len(mixtures):
-            raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
-        ids = encoded(base, prompt)
-        length = room(base, ids, sampling.max_tokens, held)
+    for asked in walk(base, request, held):
+        mixture = mixtures[asked.variant]
         # Edits of routed experts cannot run beside the weights.
-        mixture = mixtures[prompt.variant]
-        written = any(term.expert is not None for terms, _ in mixture for term in terms)
+        written = needs_weights(mixture)
+        row = Request(
+            prompt=asked.ids,
+            max_new_tokens=asked.length,
+            mixture=() if written else mixture,
+            params=params,
+            seed=asked.seed,
+            logprobs=sampling.logprobs,
+            prompt_logprobs=sampling.logprobs if sampling.echo else None,
+        )
+        text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
+        weights = mixture if written else ()
+        choices.append(Choice(asked.index, row, text, weights, asked.echo, names))
+    return Job(side, choices, sink, request.tenant)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One choice of a request, whichever engine answers it."""
+
+    index: int
+    variant: int
+    ids: list[int]
+    length: int
+    """Tokens to generate."""
+    seed: int
+    """Strengths of one prompt are compared on the same random numbers."""
+    echo: str
+    """The prompt, where it is to be given back."""
+
+
+def walk(base: BaseModel, request: GenerationRequest, held: int) -> Iterator[Asked]:
+    """The choices of a request, prompt by prompt.
+
+    Args:
+        held: tokens of a text that the engine has memory for.
+
+    Raises:
+        InvalidRequest: as `prepare`.
+    """
+    sampling = request.sampling
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+    for place, prompt in enumerate(request.prompts):
+        if prompt.variant >= len(request.variants):
+            raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
+        ids = _encoded(base, prompt)
+        length = _room(base, ids, sampling.max_tokens, held)
+        echo = _said(base, prompt, ids) if sampling.echo else ""
         for copy in range(request.n):
             index = place * request.n + copy
-            row = Request(
-                prompt=ids,
-                max_new_tokens=length,
-                mixture=() if written else mixture,
-                params=params,
-                # Strengths of one prompt are compared on the same random numbers.
-                seed=seed + SEED_STRIDE * copy,
-                logprobs=sampling.logprobs,
-                prompt_logprobs=sampling.logprobs if sampling.echo else None,
-            )
-            text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
-            choices.append(
-                Choice(
-                    index,
-                    row,
-                    text,
-                    mixture if written else (),
-                    said(base, prompt, ids) if sampling.echo else "",
-                    names,
-                )
-            )
-    return Job(side, choices, sink, request.tenant)
+            yield Asked(index, prompt.variant, ids, length, seed + _SEED_STRIDE * copy, echo)
+
+
+def needs_weights(mixture: Mixture) -> bool:
+    """Whether it has edits of routed experts, which can only be written into the weights."""
+    return any(term.expert is not None for terms, _ in mixture for term in terms)
 
 
 def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
@@ -89,12 +117,12 @@ def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
     )
 
 
-def said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
+def _said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
     """The prompt as it is given back."""
     return prompt.text if prompt.text is not None else str(base.tokenizer.decode(ids))
 
 
-def encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
+def _encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
     if prompt.messages is not None:
         conversation = [(message.role, message.content) for message in prompt.messages]
         return encode_prompt(base, conversation, chat=True)
@@ -114,7 +142,7 @@ def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
 
 
-def room(base: BaseModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
+def _room(base: BaseModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
     """Tokens to generate: what was asked for, or what the context has left.
 
     Args:

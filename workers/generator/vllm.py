@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -21,14 +20,14 @@ from models_store.errors import BaseModelUnavailable, InvalidRequest, ScalpelErr
 from models_store.generation import (
     Finished,
     GenerationError,
-    GenerationPrompt,
     GenerationRequest,
+    Sampling,
     ScoredToken,
     TextPiece,
 )
 from models_store.settings import Settings
 from workers.generator.adapters import Adapters
-from workers.generator.jobs import SEED_STRIDE, encoded, room, said, sampling_params
+from workers.generator.jobs import Asked, needs_weights, sampling_params, walk
 from workers.generator.probe import apart, probe_logprobs, probe_tokens
 from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
@@ -100,32 +99,30 @@ class VllmEngine:
             self._shelf.outline, request.base_model, request.base_fingerprint, request.source
         )
         context = await self._checked(base)
-        bodies = await run_in_threadpool(_bodies, base, request, context)
+        asked = await run_in_threadpool(_asked, base, request, context)
         mixtures = [
             await run_in_threadpool(self._shelf.mixture, variant) for variant in request.variants
         ]
-        if any(term.expert is not None for own in mixtures for terms, _ in own for term in terms):
+        if any(map(needs_weights, mixtures)):
             raise InvalidRequest("edits of routed experts cannot be served by vLLM")
-        return self._lines(base, request, bodies, mixtures)
+        return self._lines(base, request, asked, mixtures)
 
     async def _lines(
         self,
         base: BaseModel,
         request: GenerationRequest,
-        bodies: Sequence[dict[str, Any]],
+        asked: Sequence[Asked],
         mixtures: Sequence[Mixture],
     ) -> AsyncGenerator[Line]:
         """All choices at the same time, each a request of its own."""
         lines: asyncio.Queue[Line | None] = asyncio.Queue(maxsize=1024)
         tokens = TokenNames(base.tokenizer) if request.sampling.logprobs is not None else None
         tasks = []
-        self._busy += len(bodies)
+        self._busy += len(asked)
         try:
-            for index, body in enumerate(bodies):
-                prompt = request.prompts[index // request.n]
-                echo = _echo(base, request, prompt)
-                mixture = mixtures[prompt.variant]
-                reader = self._adapted(base, mixture, index, body, echo, tokens)
+            for one in asked:
+                body = _body(request.sampling, one)
+                reader = self._adapted(base, mixtures[one.variant], one, body, tokens)
                 tasks.append(asyncio.create_task(_pass_on(reader, lines)))
             left = len(tasks)
             while left:
@@ -137,7 +134,7 @@ class VllmEngine:
                 if isinstance(line, GenerationError):
                     return
         finally:
-            self._busy -= len(bodies)
+            self._busy -= len(asked)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -146,9 +143,8 @@ class VllmEngine:
         self,
         base: BaseModel,
         mixture: Mixture,
-        index: int,
+        asked: Asked,
         body: dict[str, Any],
-        echo: str,
         names: TokenNames | None,
     ) -> AsyncGenerator[Line]:
         """One choice, while the server has the adapter that it needs."""
@@ -156,7 +152,7 @@ class VllmEngine:
             adapter = await self._adapters.hold(base, mixture)
             try:
                 own = {**body, "model": adapter}
-                async with aclosing(self._choice(index, own, echo, names)) as lines:
+                async with aclosing(self._choice(asked, own, names)) as lines:
                     async for line in lines:
                         yield line
                 return
@@ -171,16 +167,16 @@ class VllmEngine:
                 self._adapters.release(adapter)
 
     async def _choice(
-        self, index: int, body: dict[str, Any], echo: str, names: TokenNames | None
+        self, asked: Asked, body: dict[str, Any], names: TokenNames | None
     ) -> AsyncGenerator[Line]:
-        reason = None
+        index, reason = asked.index, None
         usage: dict[str, Any] = {}
         async with self._http.stream("POST", "/v1/completions", json=body) as answer:
             if answer.status_code != 200:
                 await answer.aread()
                 raise _refused(answer)
-            if echo:
-                yield TextPiece(index=index, text=echo)
+            if asked.echo:
+                yield TextPiece(index=index, text=asked.echo)
             async for line in answer.aiter_lines():
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
@@ -201,7 +197,7 @@ class VllmEngine:
         yield Finished(
             index=index,
             finish_reason="length" if reason == "length" else "stop",
-            prompt_tokens=int(usage.get("prompt_tokens", len(body["prompt"]))),
+            prompt_tokens=int(usage.get("prompt_tokens", len(asked.ids))),
             completion_tokens=int(usage.get("completion_tokens", 0)),
         )
 
@@ -259,8 +255,8 @@ class VllmEngine:
         return int(own.get("max_model_len") or base.context_length)
 
 
-def _bodies(base: BaseModel, request: GenerationRequest, context: int) -> list[dict[str, Any]]:
-    """What the server is asked for each choice, but for the model."""
+def _asked(base: BaseModel, request: GenerationRequest, context: int) -> list[Asked]:
+    """The choices of a request that the server can answer."""
     sampling = request.sampling
     if sampling.echo and sampling.logprobs is not None:
         # vLLM 0.32 for CPUs ends its engine when it is asked for them beside an adapter.
@@ -271,37 +267,33 @@ def _bodies(base: BaseModel, request: GenerationRequest, context: int) -> list[d
             "not_supported",
         )
     sampling_params(base, sampling)  # refuses a bias on what is no token
-    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed % 2**31
-    bodies = []
-    for prompt in request.prompts:
-        if prompt.variant >= len(request.variants):
-            raise InvalidRequest(f"there is no variant {prompt.variant}")
-        ids = encoded(base, prompt)
-        for copy in range(request.n):
-            body: dict[str, Any] = {
-                "prompt": ids,
-                "max_tokens": room(base, ids, sampling.max_tokens, context),
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k or -1,
-                "min_p": sampling.min_p,
-                "seed": seed + SEED_STRIDE * copy,
-                "stop": list(sampling.stop),
-                "frequency_penalty": sampling.frequency_penalty,
-                "presence_penalty": sampling.presence_penalty,
-                "logit_bias": {str(id): value for id, value in sampling.logit_bias.items()},
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                "return_tokens_as_token_ids": True,
-            }
-            if sampling.logprobs is not None:
-                body["logprobs"] = sampling.logprobs
-            bodies.append(body)
-    return bodies
+    if sampling.seed is not None:
+        small = sampling.model_copy(update={"seed": sampling.seed % 2**31})
+        request = request.model_copy(update={"sampling": small})
+    return list(walk(base, request, context))
 
 
-def _echo(base: BaseModel, request: GenerationRequest, prompt: GenerationPrompt) -> str:
-    return said(base, prompt, encoded(base, prompt)) if request.sampling.echo else ""
+def _body(sampling: Sampling, asked: Asked) -> dict[str, Any]:
+    """What the server is asked for a choice, but for the model."""
+    body: dict[str, Any] = {
+        "prompt": asked.ids,
+        "max_tokens": asked.length,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "min_p": sampling.min_p,
+        "seed": asked.seed,
+        "stop": list(sampling.stop),
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "logit_bias": {str(id): value for id, value in sampling.logit_bias.items()},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_tokens_as_token_ids": True,
+    }
+    if sampling.logprobs is not None:
+        body["logprobs"] = sampling.logprobs
+    return body
 
 
 async def _pass_on(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | None]) -> None:
