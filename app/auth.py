@@ -106,7 +106,7 @@ def _list(scopes: tuple[str, ...]) -> str:
     return ", ".join(scopes) or "none"
 
 
-Reader = Annotated[Principal, Depends(require("read"))]
-Writer = Annotated[Principal, Depends(require("write"))]
-Caller = Annotated[Principal, Depends(require("generate"))]
-Operator = Annotated[Principal, Depends(require("operate"))]
+Reader = Annotated[Principal, Depends(require("edits:read"))]
+Writer = Annotated[Principal, Depends(require("edits:write"))]
+Caller = Annotated[Principal, Depends(require("models:generate"))]
+Admin = Annotated[Principal, Depends(require("admin"))]
