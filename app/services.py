@@ -29,7 +29,7 @@ from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
-from models_store.variants import Variants
+from models_store.variants import SUFFIXES, Variants
 
 _log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class Store:
         bases = BaseModels(work)
         behaviors = BehaviorLibrary(objects)
         aliases = Aliases(objects)
-        suffixes = Reservations(work, "edit", "suffixes", "suffix_taken")
+        suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         variants = Variants(work, bases, suffixes, aliases)
         quotas = Quotas(objects, limits or read_limits(settings))
         submission = Submission(
