@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from app.audit_cli import audit
 from app.client import ApiError, Client
 from app.progress import show
 from models_store.errors import ScalpelError
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys of this installation.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 console = Console(highlight=False)
 
 Url = Annotated[

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from app.generators import Generators
 from models_store.aliases import Aliases
 from models_store.api_keys import ApiKeys
+from models_store.audit import AuditLog
 from models_store.base_ids import BaseModels
 from models_store.behavior_library import BehaviorLibrary
 from models_store.cached_work import CachedWorkStore
@@ -44,6 +45,7 @@ class Store:
     variants: Variants
     submission: Submission
     keys: ApiKeys
+    audit: AuditLog
 
     @classmethod
     def over(cls, objects: ObjectStore, settings: Settings) -> Store:
@@ -63,7 +65,8 @@ class Store:
             suites=configured_suites(settings).tables,
             scorers=known_scorers(read_scorers(settings.scorers)),
         )
-        return cls(objects, work, bases, behaviors, aliases, variants, submission, ApiKeys(objects))
+        keys = ApiKeys(objects)
+        return cls(objects, work, bases, behaviors, aliases, variants, submission, keys, work.audit)
 
 
 class Services:

@@ -15,10 +15,11 @@ from app.errors import UnsupportedMediaType
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import content_type, parse_json
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.services import Services, ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.behavior_library import BehaviorVersion, Found
-from models_store.behaviors import checked
+from models_store.behaviors import checked, reference
 from models_store.errors import NotFound
 from models_store.items import Item, Prompt
 from models_store.submission import check_scorers, claim_id
@@ -127,6 +128,7 @@ def _create(
     else:
         id = earlier.id
         behavior = checked(behavior, pointer="")
+    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
     version = store.behaviors.add(who.tenant, id, behavior)
     if version.deleted:
         raise NotFound(f"no such behavior: {id}")
@@ -154,6 +156,8 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
 @router.delete("/{behavior_id}", summary="Forget a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
     """Edits that were made from it keep their copy of the texts."""
+    store.behaviors.head(who.tenant, behavior_id)
+    logged(store, who, "behavior.deleted", id=behavior_id)
     store.behaviors.delete(who.tenant, behavior_id)
     return DeletedBehavior(id=behavior_id)
 
