@@ -19,14 +19,17 @@ from models_store.behavior_library import BehaviorLibrary
 from models_store.cached_work import CachedWorkStore
 from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSource, read_base_models
 from models_store.errors import Unavailable
+from models_store.limits import LimitTable, read_limits
 from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
 from models_store.operator_scorers import known_scorers, read_scorers
+from models_store.quotas import Quotas
+from models_store.rates import Rates
 from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
-from models_store.variants import Variants
+from models_store.variants import SUFFIXES, Variants
 
 _log = structlog.get_logger()
 
@@ -46,27 +49,34 @@ class Store:
     submission: Submission
     keys: ApiKeys
     audit: AuditLog
+    quotas: Quotas
 
     @classmethod
-    def over(cls, objects: ObjectStore, settings: Settings) -> Store:
+    def over(
+        cls, objects: ObjectStore, settings: Settings, limits: LimitTable | None = None
+    ) -> Store:
         work = CachedWorkStore(objects)
         bases = BaseModels(work)
         behaviors = BehaviorLibrary(objects)
         aliases = Aliases(objects)
-        suffixes = Reservations(work, "edit", "suffixes", "suffix_taken")
+        suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         variants = Variants(work, bases, suffixes, aliases)
+        quotas = Quotas(objects, limits or read_limits(settings))
         submission = Submission(
             work,
             bases,
             behaviors,
             variants,
             suffixes,
+            quotas,
             deadline_seconds=settings.edit_deadline_seconds,
             suites=configured_suites(settings).tables,
             scorers=known_scorers(read_scorers(settings.scorers)),
         )
         keys = ApiKeys(objects)
-        return cls(objects, work, bases, behaviors, aliases, variants, submission, keys, work.audit)
+        return cls(
+            objects, work, bases, behaviors, aliases, variants, submission, keys, work.audit, quotas
+        )
 
 
 class Services:
@@ -75,7 +85,9 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live = LiveState(settings)
-        self.generators = Generators(self.live, settings.internal_token)
+        self.limits = read_limits(settings)
+        self.rates = Rates(self.live, self.limits)
+        self.generators = Generators(self.live, self.rates, settings.internal_token)
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
         self._store: Store | None = None
@@ -98,7 +110,7 @@ class Services:
                 if self._failure and time.monotonic() < self._failed_at + _PAUSE_SECONDS:
                     raise self._failure
                 try:
-                    self._store = Store.over(open_store(self.settings), self.settings)
+                    self._store = Store.over(open_store(self.settings), self.settings, self.limits)
                 except Unavailable as error:
                     self._failed_at, self._failure = time.monotonic(), error
                     raise

@@ -173,6 +173,11 @@ class WorkStore:
         folder = Place(kind, tenant, id).folder
         return self.objects.info(f"{folder}/deleted.json") is not None
 
+    def is_begun(self, place: Place) -> bool:
+        """Whether work was put in there, deleted or not, or is being put in right now."""
+        paths = (place.marker, f"{place.folder}/request.json")
+        return any(self.objects.info(path) is not None for path in paths)
+
     def result_of(self, place: Place) -> Result | None:
         return self.objects.read_record(f"{place.folder}/result.json", Result)
 

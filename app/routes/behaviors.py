@@ -19,7 +19,7 @@ from app.logged import logged
 from app.services import Services, ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.behavior_library import BehaviorVersion, Found
-from models_store.behaviors import checked, reference
+from models_store.behaviors import Behavior, checked, reference
 from models_store.errors import NotFound
 from models_store.items import Item, Prompt
 from models_store.submission import check_scorers, claim_id
@@ -124,16 +124,22 @@ def _create(
     if earlier is None:
         check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
         behavior = checked(behavior, pointer="")
-        id = claim_id(who_sends.key, "behavior")
+        with store.quotas.room_for_bytes(who.tenant, len(data)):
+            id = claim_id(who_sends.key, "behavior")
+            version = _add(store, who, id, behavior)
     else:
         id = earlier.id
         behavior = checked(behavior, pointer="")
-    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
-    version = store.behaviors.add(who.tenant, id, behavior)
+        version = _add(store, who, id, behavior)
     if version.deleted:
         raise NotFound(f"no such behavior: {id}")
     mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)
     return _summary(version)
+
+
+def _add(store: Store, who: Principal, id: str, behavior: Behavior) -> BehaviorVersion:
+    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
+    return store.behaviors.add(who.tenant, id, behavior)
 
 
 @router.get("", summary="List one's own behaviours")
