@@ -73,7 +73,9 @@ class Up:
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if process.environ().get(_MARK) == self.mark:
+                marked = process.environ().get(_MARK) == self.mark
+                # Redis writes its title over its environment; it lives in a folder of this one.
+                if marked or Path(process.cwd()) == self.data / "redis":
                     found.append(process)
         return found
 

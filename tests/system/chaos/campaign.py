@@ -142,7 +142,7 @@ def _count(
         "edits that were never acknowledged": sorted(
             set(clients.keys) - clients.acknowledged.keys()
         ),
-        "acknowledged edits lost": count.lost(store, acknowledged),
+        "acknowledged edits lost, or without an end": count.lost(store, acknowledged),
         "keys answered with two edits": clients.remade,
         "edits that nobody was told of": [w.id for w in edits if w.id not in acknowledged],
         "edits seen with two final statuses": _several(seen.statuses),

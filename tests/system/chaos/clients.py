@@ -158,8 +158,8 @@ class Clients:
                 open_ = [id for id in known if id not in self.seen.statuses]
                 for id in [*rng.sample(open_, min(4, len(open_))), *known[:1], *known[-1:]]:
                     self._look(http, f"poller {number}", id, wait=rng.choice((0, 0, 2)))
-                    self._stopped.wait(0.05)
-                self._stopped.wait(0.2)
+                    self._stopped.wait(0.2)
+                self._stopped.wait(0.5)
 
     def _look(self, http: httpx.Client, observer: str, id: str, wait: int) -> None:
         with contextlib.suppress(httpx.HTTPError):

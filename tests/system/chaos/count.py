@@ -86,7 +86,7 @@ def _orphans(store: WorkStore) -> Iterator[str]:
             names += [f"attempts/{claim.attempt}/{name}.json" for name in ("claim", "end")]
         named |= {f"{place.folder}/{name}" for name in names}
         if work.result is None:
-            named.add(place.marker)
+            named |= {place.marker, *(info.path for info in store.objects.files(place.folder))}
         else:
             named |= {artifact.path for artifact in work.result.artifacts}
     ids = {place.id for place, _ in works}
