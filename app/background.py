@@ -50,13 +50,13 @@ async def _keep(services: Services) -> None:
 
     while True:
         try:
-            objects = await run_in_threadpool(lambda: services.store.objects)
+            store = await run_in_threadpool(lambda: services.store)
             client = connect(services.settings)
             break
         except ScalpelError as error:
             _log.warning("the keeper cannot begin yet", error=error.message)
         await asyncio.sleep(_RETRY_SECONDS)
-    keeper = Keeper(objects, client, services.settings)
+    keeper = Keeper(store.objects, client, services.settings, store.audit)
     running = asyncio.create_task(keeper.run())
     try:
         await asyncio.shield(running)

@@ -88,6 +88,18 @@ class Settings(BaseSettings):
     draft_model: str = ""
     """The model that is asked there."""
     draft_api_key: SecretStr = SecretStr("")
+    outgoing_allow: str = ""
+    """Networks that requests to addresses of tenants may go to besides the public ones, with commas
+    between, such as `10.0.0.0/8,fd00::/8`."""
+    outgoing_http: bool = False
+    """Let such requests go over plain http too."""
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    """For one delivery to a webhook as a whole."""
+    webhook_retry_seconds: float = Field(default=5.0, gt=0)
+    """The longest pause before the second try of a delivery; later ones are up to four times as
+    long each, and 6 hours at most."""
+    webhook_tries: int = Field(default=12, ge=1)
+    """Tries of a delivery before it is given up: with the default pauses, up to 32 hours."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """How long an attempt may be silent before it counts as lost."""
     ring_seconds: float = Field(default=10.0, gt=0)
@@ -97,11 +109,35 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
+    tenants: Path | None = None
+    """TOML file of tenants whose limits are not those below."""
+    limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
+    limit_request_burst: int = Field(default=400, ge=1, le=2**53)
+    limit_tokens_per_minute: int = Field(default=1_000_000, ge=1, le=2**53)
+    limit_queued_edits: int = Field(default=1_000, ge=1, le=2**53)
+    limit_running_edits: int = Field(default=64, ge=1, le=2**53)
+    limit_stored_bytes: int = Field(default=50 * 2**30, ge=1, le=2**53)
+    max_connections: int = Field(default=10_000, ge=1)
+    """Open connections to the API; beyond it the one that is idle for longest is closed."""
+    header_seconds: float = Field(default=10.0, gt=0)
+    """How long a client may take to send the headers of a request."""
+    body_seconds: float = Field(default=20.0, gt=0)
+    """How long it may take to send a body, and a second more for each 16 KiB that came."""
+    unread_seconds: float = Field(default=60.0, gt=0)
+    """How long it may leave an answer unread."""
 
-    @field_validator("data", "cache", "base_models", "suites", "scorers", "vllm_adapters")
+    @field_validator(
+        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "tenants"
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("outgoing_allow")
+    @classmethod
+    def _of_networks(cls, value: str) -> str:
+        networks(value)
+        return value
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Settings:
@@ -135,6 +171,15 @@ class Settings(BaseSettings):
     @property
     def embedded_redis_dir(self) -> Path:
         return self.data / "redis"
+
+
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Networks from a list with commas.
+
+    Raises:
+        ValueError: one of them is not a network such as `10.0.0.0/8`.
+    """
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def is_loopback(host: str) -> bool:
