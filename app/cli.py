@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from app.audit_cli import audit
 from app.client import ApiError, Client
 from app.key_commands import keys
 from app.progress import show
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 console = Console(highlight=False)
 
 Url = Annotated[
