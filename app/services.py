@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from app.generators import Generators
 from models_store.aliases import Aliases
 from models_store.api_keys import ApiKeys
+from models_store.audit import AuditLog
 from models_store.base_ids import BaseModels
 from models_store.behavior_library import BehaviorLibrary
 from models_store.cached_work import CachedWorkStore
@@ -28,7 +29,7 @@ from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
-from models_store.variants import Variants
+from models_store.variants import SUFFIXES, Variants
 
 _log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ class Store:
     variants: Variants
     submission: Submission
     keys: ApiKeys
+    audit: AuditLog
     quotas: Quotas
 
     @classmethod
@@ -57,7 +59,7 @@ class Store:
         bases = BaseModels(work)
         behaviors = BehaviorLibrary(objects)
         aliases = Aliases(objects)
-        suffixes = Reservations(work, "edit", "suffixes", "suffix_taken")
+        suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         variants = Variants(work, bases, suffixes, aliases)
         quotas = Quotas(objects, limits or read_limits(settings))
         submission = Submission(
@@ -72,7 +74,9 @@ class Store:
             scorers=known_scorers(read_scorers(settings.scorers)),
         )
         keys = ApiKeys(objects)
-        return cls(objects, work, bases, behaviors, aliases, variants, submission, keys, quotas)
+        return cls(
+            objects, work, bases, behaviors, aliases, variants, submission, keys, work.audit, quotas
+        )
 
 
 class Services:

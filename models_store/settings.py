@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """`file:///…` or `s3://bucket/prefix`; empty: the folder `store` under `data`."""
     s3_endpoint: str | None = None
     """Endpoint of an S3-compatible server; credentials come from the usual `AWS_…` variables."""
+    s3_timeout_seconds: float = Field(default=10.0, gt=0)
+    """How long an S3 server may be silent before a request to it is tried again; after that long a
+    request is not tried again."""
     redis_url: str = ""
     """`redis://…` or `unix://…`; empty: the embedded server that `scalpel up` starts."""
     host: str = "127.0.0.1"
@@ -85,6 +88,18 @@ class Settings(BaseSettings):
     draft_model: str = ""
     """The model that is asked there."""
     draft_api_key: SecretStr = SecretStr("")
+    outgoing_allow: str = ""
+    """Networks that requests to addresses of tenants may go to besides the public ones, with commas
+    between, such as `10.0.0.0/8,fd00::/8`."""
+    outgoing_http: bool = False
+    """Let such requests go over plain http too."""
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    """For one delivery to a webhook as a whole."""
+    webhook_retry_seconds: float = Field(default=5.0, gt=0)
+    """The longest pause before the second try of a delivery; later ones are up to four times as
+    long each, and 6 hours at most."""
+    webhook_tries: int = Field(default=12, ge=1)
+    """Tries of a delivery before it is given up: with the default pauses, up to 32 hours."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """How long an attempt may be silent before it counts as lost."""
     ring_seconds: float = Field(default=10.0, gt=0)
@@ -118,6 +133,12 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("outgoing_allow")
+    @classmethod
+    def _of_networks(cls, value: str) -> str:
+        networks(value)
+        return value
+
     @model_validator(mode="after")
     def _no_open_door(self) -> Settings:
         if self.auth == "none" and not is_loopback(self.host):
@@ -150,6 +171,15 @@ class Settings(BaseSettings):
     @property
     def embedded_redis_dir(self) -> Path:
         return self.data / "redis"
+
+
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Networks from a list with commas.
+
+    Raises:
+        ValueError: one of them is not a network such as `10.0.0.0/8`.
+    """
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def is_loopback(host: str) -> bool:

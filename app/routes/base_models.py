@@ -14,6 +14,7 @@ from app.edit_views import ErrorView
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.routes.edits import Wait
 from app.services import ServicesDep, Store, StoreDep
 from app.waiting import wait_until_ended
@@ -107,6 +108,7 @@ def delete_base_model(
     user = next(_users(store, base.id), None)
     if user is not None:
         raise Conflict(f"{user} needs the base model {base.id}", code="in_use")
+    logged(store, who, "base_model.removed", name=base.id)
     store.bases.remove(base.id)
     services.live.wake_keeper()
     return DeletedBaseModel(id=base.id)

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
+from models_store.addresses import AddressRefused
 from models_store.catalogue import HubSource
 from models_store.errors import BaseModelUnavailable
 from tests.pico import save_pico
@@ -27,12 +30,20 @@ REPO = "someone/pico"
 class _Hub(ThreadingHTTPServer):
     """Serves one folder as one repository at one commit."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
+    daemon_threads = True
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), _Answers)
         self.folder = folder
         self.asked: list[str] = []
         self.spoilt: str | None = None
         """Name of a file that is sent with a wrong byte."""
+        self.moved_to: str | None = None
+        """Where files are; None: here."""
+        self.endless = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client may hang up."""
 
     @property
     def url(self) -> str:
@@ -58,12 +69,23 @@ class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].replace("/datasets/", "/", 1)
         if path.startswith(f"/api/models/{REPO}/") and path.endswith(f"/{COMMIT}"):
+            if self.server.endless:
+                self.send_response(200)
+                self.end_headers()
+                while True:
+                    self.wfile.write(b" " * 2**20)
             everything = "recursive=true" in self.path
             found = self.server.folder.rglob("*") if everything else self.server.folder.iterdir()
             self._send(json.dumps([self._listed(file) for file in found]).encode())
         elif path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
             name = path.partition(f"{COMMIT}/")[2]
             self.server.asked.append(name)
+            if self.server.moved_to is not None and self.command == "GET":
+                self.send_response(302)
+                self.send_header("Location", self.server.moved_to + self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             data = (self.server.folder / name).read_bytes()
             if name == self.server.spoilt:
                 data = data[:-1] + bytes([data[-1] ^ 1])
@@ -241,3 +263,47 @@ def test_without_a_connection_the_way_around_is_told(tmp_path: Path) -> None:
     assert f"hf download {REPO} --revision {COMMIT} --local-dir FOLDER" in told
     assert '{"type": "folder"}' in told
     assert not [path for path in (tmp_path / "base_models").iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2", "169.254.169.254", "[::ffff:127.0.0.2]", "0x7f.2", "2130706434"]
+)
+def test_a_hub_cannot_redirect_into_the_house(hub: _Hub, tmp_path: Path, host: str) -> None:
+    with _victim(hub) as victim:
+        hub.moved_to = f"http://{host}:{hub.server_address[1]}"
+        with pytest.raises(BaseModelUnavailable, match="could not be downloaded") as refused:
+            download(HubSource(repo=REPO, revision=COMMIT), tmp_path, endpoint=hub.url)
+        assert isinstance(refused.value.__cause__, AddressRefused)
+        assert victim.asked == []
+
+
+def test_a_hub_may_redirect_to_where_the_operator_allows(
+    hub: _Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALPEL_OUTGOING_ALLOW", "127.0.0.2/32")
+    monkeypatch.setenv("SCALPEL_OUTGOING_HTTP", "true")
+    with _victim(hub) as allowed:
+        hub.moved_to = f"http://127.0.0.2:{hub.server_address[1]}"
+        download(HubSource(repo=REPO, revision=COMMIT), tmp_path, endpoint=hub.url)
+        assert "model.safetensors" in allowed.asked
+    assert check(tmp_path) == check(hub.folder)
+
+
+def test_a_hub_that_sends_without_end_is_cut_off(hub: _Hub, tmp_path: Path) -> None:
+    hub.endless = True
+    with pytest.raises(BaseModelUnavailable, match="more than 67108864 bytes"):
+        download(HubSource(repo=REPO, revision=COMMIT), tmp_path, endpoint=hub.url)
+
+
+@contextmanager
+def _victim(hub: _Hub) -> Iterator[_Hub]:
+    """The same content on the same port of another address."""
+    server = _Hub(hub.folder, "127.0.0.2", hub.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

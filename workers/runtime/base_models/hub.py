@@ -1,5 +1,9 @@
 """Download from the Hugging Face hub at one commit: weights and tokenizer of a base model, never
-code; or one file of a data set."""
+code; or one file of a data set.
+
+The hub itself is where the operator says (`HF_ENDPOINT`), which may be in the house; but what it
+redirects to is held to the rule of `models_store.addresses`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -22,10 +26,13 @@ from huggingface_hub.hf_api import RepoFile
 
 from models_store.catalogue import HubSource
 from models_store.errors import BaseModelUnavailable
+from workers.runtime.base_models.hub_client import Bounds, use_checked_client
 
 _WANTED = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja")
 # A second copy of the weights in another layout.
 _UNWANTED = ("consolidated*",)
+# It fetches from wherever the hub says, through a client of its own, which nothing checks.
+constants.HF_HUB_DISABLE_XET = True
 
 
 def download(source: HubSource, folder: Path, *, endpoint: str | None = None) -> None:
@@ -40,6 +47,7 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
         BaseModelUnavailable: no connection, no such repository or commit, or no access.
     """
     api = HfApi(endpoint=endpoint)
+    bounds = use_checked_client(api.endpoint)
     way_around = (
         f"run `hf download {source.repo} --revision {source.revision} --local-dir FOLDER`, copy "
         'FOLDER here and register it as {"type": "folder"}'
@@ -48,6 +56,7 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
         # The list first and the comparison after: when it cannot reach the hub, snapshot_download
         # is content with whatever the folder holds.
         files = _files(api, source)
+        _bound(bounds, files)
         api.snapshot_download(
             source.repo,
             revision=source.revision,
@@ -68,6 +77,7 @@ def download_data_file(
         BaseModelUnavailable: no connection, no such repository, commit or file, or no access.
     """
     api = HfApi(endpoint=endpoint)
+    bounds = use_checked_client(api.endpoint)
     way_around = (
         f"run `hf download {source.repo} {path} --repo-type dataset --revision {source.revision} "
         "--local-dir FOLDER`, copy FOLDER here and name the file in it"
@@ -81,6 +91,7 @@ def download_data_file(
             raise BaseModelUnavailable(
                 f"{source.repo} on the Hugging Face hub has no file {path} at {source.revision}"
             )
+        _bound(bounds, files)
         api.hf_hub_download(
             source.repo, path, revision=source.revision, repo_type="dataset", local_dir=folder
         )
@@ -130,6 +141,11 @@ def _files(api: HfApi, source: HubSource) -> list[RepoFile]:
         and any(fnmatch(entry.path, pattern) for pattern in _WANTED)
         and not any(fnmatch(entry.path, pattern) for pattern in _UNWANTED)
     ]
+
+
+def _bound(bounds: Bounds, files: list[RepoFile]) -> None:
+    """Let no answer be longer than the largest of the files."""
+    bounds.max_bytes = max([bounds.max_bytes, *(file.size for file in files)])
 
 
 def _compare(files: list[RepoFile], folder: Path) -> None:

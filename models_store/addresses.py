@@ -1,0 +1,123 @@
+"""Which addresses a request may go to when somebody else than the operator named them.
+
+Own code, since no library has all of it: `httpx-secure` connects before it checks, `drawbridge`
+knows no allowed networks, and neither serves the hub's client, which is not httpx.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from models_store.settings import Settings, networks
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], Sequence[str]]
+"""Name and port to addresses; raises OSError where there are none."""
+
+# Global by the standard library's tables, or by some versions of them, but no place to send to.
+_OTHER_V4 = tuple(
+    ipaddress.IPv4Network(block)
+    for block in (
+        "100.64.0.0/10",  # carriers' NAT; Alibaba Cloud's metadata
+        "168.63.129.16/32",  # Azure's metadata
+        "192.0.0.0/24",  # protocol assignments; Oracle Cloud's metadata
+        "192.88.99.0/24",  # relays of 6to4
+    )
+)
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+"""All that is given out; what maps or translates IPv4 (`::ffff:0:0/96`, `64:ff9b::/96`, …), local
+and multicast addresses lie outside."""
+_OTHER_V6 = tuple(
+    ipaddress.IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocol assignments; Teredo carries IPv4
+        "2001:db8::/32",
+        "2002::/16",  # 6to4 carries IPv4
+        "3fff::/20",
+    )
+)
+
+
+class AddressRefused(OSError):
+    """A request may not go there."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is one of the open Internet, and of no host's own services."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return (
+            address in _GLOBAL_V6
+            and address.is_global
+            and not any(address in block for block in _OTHER_V6)
+        )
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not any(address in block for block in _OTHER_V4)
+    )
+
+
+def lookup(host: str, port: int) -> list[str]:
+    """The system's resolver, which reads `0x7f.1` and `2130706433` as addresses too."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in found))
+
+
+@dataclass(frozen=True)
+class AddressRule:
+    """Public addresses over https, and what an operator allows besides."""
+
+    allowed: tuple[Network, ...] = ()
+    http: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(networks(settings.outgoing_allow), settings.outgoing_http)
+
+    def check_url(self, scheme: str, userinfo: bytes, host: str) -> None:
+        """Refuse what can be told without a look at the network.
+
+        Raises:
+            AddressRefused: not https, a user name, no host, or an address in any spelling that is
+                not public.
+        """
+        if scheme != "https" and not (scheme == "http" and self.http):
+            raise AddressRefused(f"a request goes out over https only, not over {scheme or 'none'}")
+        if userinfo:
+            raise AddressRefused("an address to send to has no user name or password in it")
+        if not host:
+            raise AddressRefused("an address to send to names a host")
+        try:
+            spelled = socket.getaddrinfo(
+                host, 443, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+        except (OSError, UnicodeError):
+            return  # a name
+        self.check(host, [str(answer[4][0]) for answer in spelled])
+
+    def check(self, host: str, addresses: Sequence[str]) -> list[str]:
+        """The addresses, when a request may go to every one of them.
+
+        One that may not spoils the others: who controls the name chooses which is used.
+
+        Raises:
+            AddressRefused: it does not say what the addresses are, which may be nobody's business.
+        """
+        if not addresses:
+            raise AddressRefused(f"{host} has no address")
+        if not all(self._may_go_to(address) for address in addresses):
+            raise AddressRefused(f"{host} is not at a public address")
+        return list(addresses)
+
+    def _may_go_to(self, spelled: str) -> bool:
+        try:
+            address = ipaddress.ip_address(spelled)
+        except ValueError:
+            return False
+        return is_public(address) or any(address in network for network in self.allowed)
