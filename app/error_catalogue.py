@@ -97,6 +97,12 @@ _ALL = (
         "The detail lists the types that the path has; send one of them as Accept.",
     ),
     ErrorKind(
+        "request_timeout",
+        408,
+        "The request did not come",
+        "Send its headers at once, and its body without long pauses.",
+    ),
+    ErrorKind(
         "key_ended",
         409,
         "The key is accepted no more",
@@ -206,6 +212,9 @@ _ALL = (
     ErrorKind("rate_limited", 429, "Too many requests", "Wait for the seconds in Retry-After."),
     ErrorKind(
         "quota_exceeded", 429, "The quota is used up", "Wait for the seconds in Retry-After."
+    ),
+    ErrorKind(
+        "headers_too_large", 431, "The headers are too large", "Send fewer and shorter headers."
     ),
     ErrorKind(
         "internal_error",
