@@ -1,4 +1,5 @@
-"""What the API does besides answering: it fills the catalogue, and it keeps."""
+"""What the API does besides answering: it fills the catalogue, it
+keeps, and it tells heads of the audit log."""
 
 from __future__ import annotations
 
@@ -10,17 +11,23 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 
 from app.services import Services
-from models_store.errors import ScalpelError
+from models_store.audit_heads import make_head
+from models_store.errors import CorruptArtifact, ScalpelError
 from models_store.live import connect
 
 _RETRY_SECONDS = 2.0
+_FIRST_HEAD_SECONDS = 60.0
+_HEAD_SECONDS = 3600.0
 _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
 async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[None]:
-    """Both run inside; they begin when the store can be reached, and end on the way out."""
-    tasks = [asyncio.create_task(_fill_catalogue(services))]
+    """All run inside; they begin when the store can be reached, and end on the way out."""
+    tasks = [
+        asyncio.create_task(_fill_catalogue(services)),
+        asyncio.create_task(_tell_heads(services)),
+    ]
     if with_keeper:
         tasks.append(asyncio.create_task(_keep(services)))
     try:
@@ -41,6 +48,22 @@ async def _fill_catalogue(services: Services) -> None:
         except ScalpelError as error:
             _log.warning("the catalogue cannot be filled yet", error=error.message)
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _tell_heads(services: Services) -> None:
+    """Log the head of the audit log soon after the start and each hour, for others to keep."""
+    pause = _FIRST_HEAD_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = _HEAD_SECONDS
+        try:
+            head = await run_in_threadpool(lambda: make_head(services.store.objects))
+        except CorruptArtifact as error:
+            _log.error("the audit log was tampered with", error=error.message)
+        except ScalpelError as error:
+            _log.warning("the head of the audit log cannot be told", error=error.message)
+        else:
+            _log.info("audit head", head=head.hash, lines=head.lines, chains=len(head.tips))
 
 
 async def _keep(services: Services) -> None:
