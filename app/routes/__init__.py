@@ -21,6 +21,7 @@ from app.routes import (
     models,
     pages,
     reproduce,
+    webhooks,
 )
 
 ROUTERS = (
@@ -35,6 +36,7 @@ ROUTERS = (
     drafts.router,
     base_models.router,
     aliases.router,
+    webhooks.router,
     models.router,
     completions.router,
     live_compare.router,
