@@ -43,7 +43,7 @@ up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Red
 
 test: $(VENV)/.dev ## Run the tests
 	@$(PYTEST) -n 2 -m "not system and not vllm and not lm_eval"
-	@$(PYTEST) -m system
+	@$(PYTEST) -n 2 --dist loadgroup -m system
 
 test-all: $(VENV)/.dev ## The same with Gemma 3 270M (400 MB more)
 	@$(PIP) $(GEMMA)

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from app import standings
 from app.errors import MissingScope, Unauthorized
 from app.services import Services, services
 from models_store.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey, ApiKeys
@@ -88,11 +89,25 @@ def _key(request: Request, found: Services, secret: str) -> ApiKey | None:
     return cache.find(found.store.keys, secret)
 
 
+def counted(request: Request) -> Principal:
+    """Whose request it is, counted against what the tenant may ask.
+
+    Raises:
+        Unauthorized: a key is needed and there is no valid one.
+        QuotaExceeded: `rate_limited`.
+    """
+    who = principal(request)
+    if not getattr(request.state, "counted", False):  # this is asked more than once a request
+        request.state.counted = True
+        standings.tell(services(request).rates.count_request(who.tenant))
+    return who
+
+
 def require(scope: str) -> Callable[..., Principal]:
     """A dependency: the principal, who must have the scope."""
 
     def check(
-        who: Annotated[Principal, Depends(principal)],
+        who: Annotated[Principal, Depends(counted)],
         _documented: Annotated[object, Depends(bearer)],
     ) -> Principal:
         if scope not in who.scopes:
@@ -106,7 +121,7 @@ def _list(scopes: tuple[str, ...]) -> str:
     return ", ".join(scopes) or "none"
 
 
-Reader = Annotated[Principal, Depends(require("read"))]
-Writer = Annotated[Principal, Depends(require("write"))]
-Caller = Annotated[Principal, Depends(require("generate"))]
-Operator = Annotated[Principal, Depends(require("operate"))]
+Reader = Annotated[Principal, Depends(require("edits:read"))]
+Writer = Annotated[Principal, Depends(require("edits:write"))]
+Caller = Annotated[Principal, Depends(require("models:generate"))]
+Admin = Annotated[Principal, Depends(require("admin"))]

@@ -52,7 +52,7 @@ async def _keep(services: Services) -> None:
     from app.keeper import Keeper
 
     store, client = await _parts(services, "the keeper")
-    await _run(Keeper(store.objects, client, services.settings), client)
+    await _run(Keeper(store.objects, client, services.settings, store.audit), client)
 
 
 async def _tell(services: Services) -> None:

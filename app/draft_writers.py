@@ -49,14 +49,14 @@ class Writer(Protocol):
 
 
 def writer_for(
-    settings: Settings, generators: Generators, base: ReadyBase, client: Request
+    settings: Settings, generators: Generators, base: ReadyBase, client: Request, tenant: str
 ) -> Writer:
     """The operator's endpoint where there is one, else the base model."""
     if settings.draft_url:
         return EndpointWriter(
             settings.draft_url, settings.draft_model, settings.draft_api_key.get_secret_value()
         )
-    return BaseModelWriter(generators, base, client)
+    return BaseModelWriter(generators, base, client, tenant)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class BaseModelWriter:
     generators: Generators
     base: ReadyBase
     client: Request
+    tenant: str
 
     @property
     def name(self) -> str:
@@ -97,6 +98,8 @@ class BaseModelWriter:
                 # A model without a chat format would go on with questions of its own.
                 stop=() if base.takes_chat else ("\n\n", "\nQuestion:"),
             ),
+            tenant=self.tenant,
+            context_length=base.facts.context_length,
         )
 
     def _prompt(self, instruction: str) -> GenerationPrompt:

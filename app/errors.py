@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from app import standings
 from app.described import PROBLEM_TYPE
 from app.error_catalogue import ERRORS
 from app.pointers import field_errors
@@ -139,6 +140,7 @@ def openai_error(status: int, code: str, message: str, param: str | None = None)
 
 async def _scalpel_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ScalpelError)
+    standings.tell(getattr(error, "standing", None))
     response = error_response(request.scope, error)
     if response.status_code >= 500:
         _log.warning(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -15,6 +17,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
+from app import standings
 from app.errors import GenerationFailed
 from models_store.errors import (
     CorruptArtifact,
@@ -34,6 +37,7 @@ from models_store.generation import (
     generation_line,
 )
 from models_store.live_state import Generator, LiveState
+from models_store.rates import Rates
 
 _log = structlog.get_logger()
 T = TypeVar("T", bound=BaseModel)
@@ -66,11 +70,29 @@ class _Broken(Exception):
         self.code = code
 
 
+@dataclass
+class _TokenCount:
+    """Tokens that an answer has come to so far; a piece of text is one at least."""
+
+    pieces: Counter[int] = field(default_factory=Counter)
+
+    def add(self, line: TextPiece | Finished) -> None:
+        if isinstance(line, Finished):
+            self.pieces[line.index] = line.completion_tokens
+        else:
+            self.pieces[line.index] += 1
+
+    @property
+    def tokens(self) -> int:
+        return self.pieces.total()
+
+
 class Generators:
     """The generators that are there, as their heartbeats tell."""
 
-    def __init__(self, live: LiveState, token: str) -> None:
+    def __init__(self, live: LiveState, rates: Rates, token: str) -> None:
         self._live = live
+        self._rates = rates
         self._http = httpx.AsyncClient(
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=None),
@@ -87,13 +109,30 @@ class Generators:
     async def lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         """What a generator says, line by line; it is told to stop when this is closed.
 
-        A generator that fails before its first line is replaced, once.
+        A generator that fails before its first line is replaced, once. What the request may come
+        to is reserved of the tenant's tokens, and what it did not come to given back.
 
         Raises:
             Unavailable: `no_generator`; `overloaded`.
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses the request.
+            QuotaExceeded: `rate_limited`, the tenant's tokens are used up.
         """
+        most = request.most_tokens
+        standings.tell(await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most))
+        count = _TokenCount()
+        try:
+            async with aclosing(self._lines(request)) as lines:
+                async for line in lines:
+                    count.add(line)
+                    yield line
+        finally:
+            # In a thread of its own: who has left must not cut it short.
+            unused = most - count.tokens
+            give_back = partial(self._rates.give_back_tokens, request.tenant, unused)
+            asyncio.get_running_loop().run_in_executor(None, give_back)
+
+    async def _lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         candidates = await self._candidates(request.base_model)
         begun = False
         for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):

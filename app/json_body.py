@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
-from app.auth import principal
+from app.auth import counted
 from app.errors import UnsupportedMediaType
 from app.pointers import field_errors, named, pointer_of
 from models_store.errors import FieldError, InvalidRequest, Malformed
@@ -39,7 +39,7 @@ class JsonRoute(APIRoute):
 
         async def read(request: Request) -> Response:
             # Before the body: a stranger's is not even read.
-            await run_in_threadpool(principal, request)
+            await run_in_threadpool(counted, request)
             require_type(request, "json")
             data = await request.body()
             request.state.sent = parse_json(data)

@@ -1,4 +1,6 @@
-"""What happens around every request: it gets an id, and its body a bound."""
+"""What happens around every request: it gets an id, its body a bound, and its answer says how much
+is left of the tenant's limits.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import standings
 from app.errors import error_response
 from models_store.errors import TooLarge
 
@@ -34,6 +37,7 @@ class RequestMiddleware:
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
         received = 0
+        told = standings.begin()
 
         async def bounded() -> Message:
             nonlocal received
@@ -45,7 +49,9 @@ class RequestMiddleware:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                answered = MutableHeaders(scope=message)
+                answered["X-Request-Id"] = request_id
+                standings.write_headers(answered, told.values())
             await send(message)
 
         length = headers.get("content-length", "")

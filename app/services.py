@@ -15,21 +15,25 @@ from app.generators import Generators
 from models_store.addresses import AddressRule
 from models_store.aliases import Aliases
 from models_store.api_keys import ApiKeys
+from models_store.audit import AuditLog
 from models_store.base_ids import BaseModels
 from models_store.behavior_library import BehaviorLibrary
 from models_store.cached_work import CachedWorkStore
 from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSource, read_base_models
 from models_store.deliveries import Deliveries
 from models_store.errors import Unavailable
+from models_store.limits import LimitTable, read_limits
 from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
 from models_store.operator_scorers import known_scorers, read_scorers
 from models_store.outgoing import Outgoing
+from models_store.quotas import Quotas
+from models_store.rates import Rates
 from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
-from models_store.variants import Variants
+from models_store.variants import SUFFIXES, Variants
 from models_store.webhooks import Webhooks
 
 _log = structlog.get_logger()
@@ -49,23 +53,29 @@ class Store:
     variants: Variants
     submission: Submission
     keys: ApiKeys
+    audit: AuditLog
+    quotas: Quotas
     webhooks: Webhooks
     deliveries: Deliveries
 
     @classmethod
-    def over(cls, objects: ObjectStore, settings: Settings) -> Store:
+    def over(
+        cls, objects: ObjectStore, settings: Settings, limits: LimitTable | None = None
+    ) -> Store:
         work = CachedWorkStore(objects)
         bases = BaseModels(work)
         behaviors = BehaviorLibrary(objects)
         aliases = Aliases(objects)
-        suffixes = Reservations(work, "edit", "suffixes", "suffix_taken")
+        suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         variants = Variants(work, bases, suffixes, aliases)
+        quotas = Quotas(objects, limits or read_limits(settings))
         submission = Submission(
             work,
             bases,
             behaviors,
             variants,
             suffixes,
+            quotas,
             deadline_seconds=settings.edit_deadline_seconds,
             suites=configured_suites(settings).tables,
             scorers=known_scorers(read_scorers(settings.scorers)),
@@ -79,6 +89,8 @@ class Store:
             variants=variants,
             submission=submission,
             keys=ApiKeys(objects),
+            audit=work.audit,
+            quotas=quotas,
             webhooks=Webhooks(objects, AddressRule.of(settings)),
             deliveries=Deliveries(objects),
         )
@@ -90,7 +102,9 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live = LiveState(settings)
-        self.generators = Generators(self.live, settings.internal_token)
+        self.limits = read_limits(settings)
+        self.rates = Rates(self.live, self.limits)
+        self.generators = Generators(self.live, self.rates, settings.internal_token)
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
         self._store: Store | None = None
@@ -113,7 +127,7 @@ class Services:
                 if self._failure and time.monotonic() < self._failed_at + _PAUSE_SECONDS:
                     raise self._failure
                 try:
-                    self._store = Store.over(open_store(self.settings), self.settings)
+                    self._store = Store.over(open_store(self.settings), self.settings, self.limits)
                 except Unavailable as error:
                     self._failed_at, self._failure = time.monotonic(), error
                     raise

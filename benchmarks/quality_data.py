@@ -1,6 +1,6 @@
 """The behaviours of the quality table, read from a folder of texts that does not come with Scalpel.
 
-Where it lies is told by `SCALPEL_BENCH_DATA`, by default `../shared/data`.
+`SCALPEL_BENCH_DATA` says where it lies.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def data_folder() -> Path:
     """Where the texts lie.
 
     Raises:
-        InvalidRequest: there is no such folder.
+        InvalidRequest: it is not said, or there is no such folder.
     """
-    folder = Path(os.environ.get("SCALPEL_BENCH_DATA", "../shared/data"))
-    if not folder.is_dir():
-        raise InvalidRequest(
-            f"no texts: {folder} is not a folder; set SCALPEL_BENCH_DATA to the one that holds "
-            f"{', '.join(SUBJECTS)}"
-        )
-    return folder
+    named = os.environ.get("SCALPEL_BENCH_DATA")
+    if named and Path(named).is_dir():
+        return Path(named)
+    found = f"{named} is not a folder" if named else "these texts do not come with Scalpel"
+    raise InvalidRequest(
+        f"no texts: {found}; set SCALPEL_BENCH_DATA to the folder that holds {', '.join(SUBJECTS)}"
+    )
 
 
 def subject(name: str, folder: Path, texts: int | None) -> Subject:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from ulid import ULID
 
 from models_store.errors import InvalidRequest, NotFound
@@ -16,13 +16,20 @@ from models_store.objects import ObjectStore, Record
 from models_store.work import SHARED_TENANT
 
 SCOPES = {
-    "read": "see edits, exports, behaviours, aliases and base models",
-    "write": "make, cancel and delete edits, exports, behaviours and aliases",
-    "generate": "completions and comparisons",
-    "operate": "register and remove base models",
+    "edits:read": "see edits, exports, behaviours, aliases and base models",
+    "edits:write": "make, cancel and delete edits, exports, behaviours and aliases",
+    "models:generate": "completions, comparisons and drafts",
+    "admin": "register and remove base models",
+    "edits:unsafe": "publish edits that make a model worse",
 }
 ALL_SCOPES = tuple(SCOPES)
 DEFAULT_TENANT = "default"
+_EARLIER_NAMES = {
+    "read": "edits:read",
+    "write": "edits:write",
+    "generate": "models:generate",
+    "operate": "admin",
+}
 _PREFIX = "sk-"
 _FOLDER = "api_keys"
 
@@ -35,6 +42,12 @@ class ApiKey(Record):
     tenant: str
     scopes: tuple[str, ...]
     created_at: int = Field(default_factory=lambda: int(time.time()))
+
+    @field_validator("scopes")
+    @classmethod
+    def _todays_names(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        """Keys outlive the names that scopes had when they were made."""
+        return tuple(_EARLIER_NAMES.get(scope, scope) for scope in scopes)
 
 
 class Revoked(Record):

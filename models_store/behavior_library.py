@@ -12,6 +12,8 @@ from models_store.histories import Histories, Version
 from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.objects import ObjectMissing, ObjectStore
 
+BEHAVIORS = "behaviors"
+"""Folder of their histories."""
 _ID_PREFIX = f"{PREFIXES['behavior']}_"
 
 
@@ -39,9 +41,7 @@ class BehaviorLibrary:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._versions: Histories[BehaviorVersion] = Histories(
-            objects, "behaviors", BehaviorVersion
-        )
+        self._versions: Histories[BehaviorVersion] = Histories(objects, BEHAVIORS, BehaviorVersion)
 
     def add(self, tenant: str, id: str, behavior: Behavior) -> BehaviorVersion:
         """Keep a (checked) behaviour; adding the same id again changes nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
+from models_store.audit import AuditLog
 from models_store.errors import NotFound
 from models_store.objects import ObjectStore
 from models_store.records import Kind
@@ -16,8 +17,13 @@ _CAPACITY = 2_000
 class CachedWorkStore(WorkStore):
     """Keeps ended work in memory; only whether it was deleted is looked up each time."""
 
-    def __init__(self, objects: ObjectStore, capacity: int = _CAPACITY) -> None:
-        super().__init__(objects)
+    def __init__(
+        self,
+        objects: ObjectStore,
+        capacity: int = _CAPACITY,
+        audit: AuditLog | None = None,
+    ) -> None:
+        super().__init__(objects, audit)
         self._capacity = capacity
         self._ended: OrderedDict[Place, Work] = OrderedDict()
         self._lock = Lock()

@@ -20,6 +20,19 @@ class FieldError:
     detail: str
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a tenant has used up one of its limits."""
+
+    name: str
+    size: int
+    left: int
+    window: float | None = None
+    """Seconds in which all of it is free again; None where only the tenant makes room."""
+    full_in: float | None = None
+    """Seconds until nothing is used up."""
+
+
 class ScalpelError(Exception):
     """Base of all errors that Scalpel raises on purpose."""
 
@@ -94,9 +107,17 @@ class QuotaExceeded(ScalpelError):
 
     code = "quota_exceeded"
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: int,
+        code: str | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
         self.retry_after = retry_after
+        self.standing = standing
 
 
 class Unavailable(ScalpelError):

@@ -68,6 +68,14 @@ class GenerationRequest(_Part):
     n: Annotated[int, Field(ge=1, le=128)] = 1
     sampling: Sampling = Sampling()
     tenant: str = "default"
+    context_length: Annotated[int, Field(ge=1)] = 4096
+    """Of the base model."""
+
+    @property
+    def most_tokens(self) -> int:
+        """That all choices together can come to."""
+        each = min(self.sampling.max_tokens or self.context_length, self.context_length)
+        return len(self.prompts) * self.n * each
 
 
 class LikelyToken(_Part):

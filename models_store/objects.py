@@ -162,6 +162,13 @@ class ObjectStore:
             ]
         return sorted(found, key=lambda info: info.path)
 
+    def size(self, folder: str) -> int:
+        """Bytes of all objects below `folder`."""
+        with self._guard():
+            return sum(
+                meta["size"] for batch in obstore.list(self._backend, folder) for meta in batch
+            )
+
     def children(self, folder: str) -> list[str]:
         """Names of the folders and objects right below `folder`, sorted."""
         with self._guard():

@@ -48,3 +48,8 @@ def ring(work_id: str) -> str:
 def death(work_id: str) -> str:
     """An editor's notice that its process for this work has ended."""
     return f"{PREFIX}:death:{work_id}"
+
+
+def bucket(of: str, tenant: str) -> str:
+    """When a tenant's bucket of requests or tokens is full again: milliseconds."""
+    return f"{PREFIX}:bucket:{of}:{tenant}"

@@ -6,6 +6,7 @@ create of the next version of the name's history, so that of two at the same tim
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from models_store.errors import Conflict, NotFound
@@ -82,6 +83,24 @@ class Reservations:
         current = self._names.get(tenant, name)
         version = Reservation(number=current.number + 1, work_id=current.work_id, deleted=True)
         self._names.append(tenant, name, version)
+
+    def release_unborn(self, tenant: str, before: float) -> int:
+        """Free the names held since before `before` (Unix seconds) by work that never came to be.
+
+        Returns:
+            How many were freed.
+        """
+        freed = 0
+        for name in self.names(tenant):
+            current = self._names.current(tenant, name)
+            if current is None or current.created_at >= before:
+                continue
+            if self._work.is_begun(Place(self._kind, tenant, current.work_id)):
+                continue
+            with contextlib.suppress(Conflict, NotFound):  # it has just changed hands
+                self.release(tenant, name)
+                freed += 1
+        return freed
 
     def names(self, tenant: str) -> list[str]:
         """Every name that was ever held, sorted."""

@@ -106,8 +106,26 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
+    tenants: Path | None = None
+    """TOML file of tenants whose limits are not those below."""
+    limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
+    limit_request_burst: int = Field(default=400, ge=1, le=2**53)
+    limit_tokens_per_minute: int = Field(default=1_000_000, ge=1, le=2**53)
+    limit_queued_edits: int = Field(default=1_000, ge=1, le=2**53)
+    limit_running_edits: int = Field(default=64, ge=1, le=2**53)
+    limit_stored_bytes: int = Field(default=50 * 2**30, ge=1, le=2**53)
+    max_connections: int = Field(default=10_000, ge=1)
+    """Open connections to the API; beyond it the one that is idle for longest is closed."""
+    header_seconds: float = Field(default=10.0, gt=0)
+    """How long a client may take to send the headers of a request."""
+    body_seconds: float = Field(default=20.0, gt=0)
+    """How long it may take to send a body, and a second more for each 16 KiB that came."""
+    unread_seconds: float = Field(default=60.0, gt=0)
+    """How long it may leave an answer unread."""
 
-    @field_validator("data", "cache", "base_models", "suites", "scorers", "vllm_adapters")
+    @field_validator(
+        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "tenants"
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

@@ -19,6 +19,7 @@ from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound
 from models_store.idempotency import IdempotencyKey, IdempotentKind
 from models_store.items import ChatItem, Item
 from models_store.methods import Bias, Natural, NaturalBias
+from models_store.quotas import Quotas
 from models_store.records import (
     Actor,
     EditSettings,
@@ -77,6 +78,7 @@ class Submission:
         Conflict: `idempotency_key_reused`, `base_model_not_ready`, `edit_not_finished`,
             `suffix_taken`, `base_model_exists`, `base_model_changed`, `parents_missing`.
         NotFound: `no_delta`, `no_report`: an edit that the request names ended without one.
+        QuotaExceeded: the tenant has too much waiting, or stored; not of a repeated request.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Submission:
         behaviors: BehaviorLibrary,
         variants: Variants,
         suffixes: Reservations,
+        quotas: Quotas,
         *,
         deadline_seconds: float,
         suites: Collection[str] = (),
@@ -100,6 +103,7 @@ class Submission:
         self._behaviors = behaviors
         self._variants = variants
         self._suffixes = suffixes
+        self._quotas = quotas
         self._deadline_seconds = deadline_seconds
         self._suites = suites
         self.scorers = scorers
@@ -110,6 +114,13 @@ class Submission:
         if earlier is not None:
             return earlier
         examined = self.examine(sender.tenant, body)
+        texts = to_lines(examined.found.behavior, body.preserve)
+        with self._quotas.room_for_work(sender.tenant, len(texts)):
+            return self._submit_edit(sender, body, sent, examined, texts)
+
+    def _submit_edit(
+        self, sender: Sender, body: EditBody, sent: JsonValue, examined: Examined, texts: bytes
+    ) -> Submitted:
         base, found = examined.base, examined.found
         id = claim_id(sender.key, "edit")
         if body.suffix is not None:
@@ -136,7 +147,6 @@ class Submission:
             base_fingerprint=base.facts.fingerprint,
             behavior=found.ref,
         )
-        texts = to_lines(found.behavior, body.preserve)
         return Submitted(self._work.submit(request, texts), replayed=False)
 
     def examine(self, tenant: str, body: EditBody) -> Examined:
@@ -174,22 +184,22 @@ class Submission:
         assert isinstance(settings, EditSettings)
         self._require_suites(edit_id, settings.suites)
         self._require_parents(sender.tenant, model)
-        place = Place("edit", sender.tenant, edit_id)
-        request = WorkRequest(
-            id=claim_id(sender.key, "edit"),
-            kind="edit",
-            tenant=sender.tenant,
-            actor=sender.actor,
-            deadline=self._deadline(),
-            pool=base.spec.pool,
-            body=_without_suffix(earlier.body),
-            settings=settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
-            base_model=base.id,
-            base_fingerprint=earlier.base_fingerprint,
-            behavior=earlier.behavior,
-        )
-        texts = self._work.read_artifact(place.texts)
-        return Submitted(self._work.submit(request, texts), replayed=False)
+        texts = self._work.read_artifact(Place("edit", sender.tenant, edit_id).texts)
+        with self._quotas.room_for_work(sender.tenant, len(texts)):
+            request = WorkRequest(
+                id=claim_id(sender.key, "edit"),
+                kind="edit",
+                tenant=sender.tenant,
+                actor=sender.actor,
+                deadline=self._deadline(),
+                pool=base.spec.pool,
+                body=_without_suffix(earlier.body),
+                settings=settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
+                base_model=base.id,
+                base_fingerprint=earlier.base_fingerprint,
+                behavior=earlier.behavior,
+            )
+            return Submitted(self._work.submit(request, texts), replayed=False)
 
     def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
         """Queue an export."""
@@ -204,19 +214,20 @@ class Submission:
                 "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
             )
         base = self._bases.ready(variant.base_model)
-        request = WorkRequest(
-            id=claim_id(sender.key, "export"),
-            kind="export",
-            tenant=sender.tenant,
-            actor=sender.actor,
-            deadline=self._deadline(),
-            pool=base.spec.pool,
-            body=sent,
-            settings=ExportSettings(variant=variant, format=body.format),
-            base_model=base.id,
-            base_fingerprint=base.facts.fingerprint,
-        )
-        return Submitted(self._work.submit(request), replayed=False)
+        with self._quotas.room_for_work(sender.tenant, 0):
+            request = WorkRequest(
+                id=claim_id(sender.key, "export"),
+                kind="export",
+                tenant=sender.tenant,
+                actor=sender.actor,
+                deadline=self._deadline(),
+                pool=base.spec.pool,
+                body=sent,
+                settings=ExportSettings(variant=variant, format=body.format),
+                base_model=base.id,
+                base_fingerprint=base.facts.fingerprint,
+            )
+            return Submitted(self._work.submit(request), replayed=False)
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""

@@ -20,6 +20,8 @@ from models_store.work import Work, WorkStore
 
 MAX_TERMS = 8
 MAX_STRENGTH = 4.0
+SUFFIXES = "suffixes"
+"""Folder of their reservations."""
 _RETRY_SECONDS = 5
 _TERM = re.compile(
     r"(?P<edit>edit_[0-9A-Z]{26}|[a-z0-9][a-z0-9-]{0,39})"

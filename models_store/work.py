@@ -22,11 +22,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from pydantic import JsonValue
+
 from models_store import ids
+from models_store.audit import NOBODY, AuditLog, about
 from models_store.errors import Conflict, NotFound
 from models_store.objects import ObjectMissing, ObjectStore
 from models_store.outbox import Outbox
 from models_store.records import (
+    Actor,
     AttemptEnd,
     Claim,
     Deleted,
@@ -104,8 +108,12 @@ class Place:
 class WorkStore:
     """The records of all work, of every kind and tenant."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog | None = None) -> None:
+        """Args:
+        audit: the log of this process; by default one of its own.
+        """
         self.objects = objects
+        self.audit = audit or AuditLog(objects)
 
     def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
         """Write down a piece of work; once this returns it will be done, or told why not.
@@ -113,6 +121,7 @@ class WorkStore:
         Putting in the same id again finishes what a crash cut short, and changes nothing else.
         """
         place = Place(request.kind, request.tenant, request.id)
+        self._log(place, "submitted", request.actor, **about(request))
         self.objects.create_record(place.marker, Marker(kind=request.kind))
         if request.kind == "edit":
             Outbox(self.objects).put(request.tenant, request.id)
@@ -175,6 +184,11 @@ class WorkStore:
         folder = Place(kind, tenant, id).folder
         return self.objects.info(f"{folder}/deleted.json") is not None
 
+    def is_begun(self, place: Place) -> bool:
+        """Whether work was put in there, deleted or not, or is being put in right now."""
+        paths = (place.marker, f"{place.folder}/request.json")
+        return any(self.objects.info(path) is not None for path in paths)
+
     def result_of(self, place: Place) -> Result | None:
         return self.objects.read_record(f"{place.folder}/result.json", Result)
 
@@ -198,6 +212,8 @@ class WorkStore:
     def finish(self, place: Place, result: Result) -> Result:
         """Decide how the work ended; the answer is what was decided, perhaps by another."""
         path = f"{place.folder}/result.json"
+        code = result.error.code if result.error is not None else None
+        self._log(place, "ended", NOBODY, status=result.status, code=code, attempt=result.attempt)
         decided: Result | None = result
         if not self.objects.create_record(path, result):
             decided = self.objects.read_record(path, Result)
@@ -220,13 +236,15 @@ class WorkStore:
         request = work.request
         return result and self.finish(Place(request.kind, request.tenant, request.id), result)
 
-    def cancel(self, kind: Kind, tenant: str, id: str) -> Work:
+    def cancel(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> Work:
         """End the work as canceled; canceling twice is fine.
 
         Raises:
             Conflict: `edit_already_finished`, it ended otherwise.
         """
         work = self.read(kind, tenant, id)
+        if work.result is None:
+            self._log(Place(kind, tenant, id), "canceled", actor)
         result = self.settle(work) or self.finish(
             Place(kind, tenant, id), Result(status="canceled", attempt=work.attempt)
         )
@@ -240,10 +258,11 @@ class WorkStore:
     def fail(self, place: Place, attempt: int, error: ErrorInfo) -> Result:
         return self.finish(place, Result(status="failed", attempt=attempt, error=error))
 
-    def delete(self, kind: Kind, tenant: str, id: str) -> None:
+    def delete(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> None:
         """Forget the work: a tombstone first, then all but the request goes."""
         work = self.read(kind, tenant, id)
         place = Place(kind, tenant, id)
+        self._log(place, "deleted", actor)
         if work.result is None:
             self.finish(place, Result(status="canceled", attempt=work.attempt))
         self.objects.create_record(f"{place.folder}/deleted.json", Deleted())
@@ -298,3 +317,12 @@ class WorkStore:
             return self.objects.read(path)
         except ObjectMissing:
             raise NotFound(f"the artifact {path} is gone") from None
+
+    def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
+        """A line of the audit log, before what it tells of is done.
+
+        Raises:
+            Unavailable: it cannot be written.
+        """
+        event = f"{place.kind}.{what}"
+        self.audit.append(event, tenant=place.tenant, actor=actor, id=place.id, **fields)

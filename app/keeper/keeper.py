@@ -20,6 +20,7 @@ import structlog
 from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, kind_of, verdict
 from app.keeper.sweep import sweep
 from models_store import redis_keys
+from models_store.audit import AuditLog
 from models_store.doorbell import Doorbell, Ring
 from models_store.errors import CorruptArtifact, NotFound, Unavailable
 from models_store.live import (
@@ -78,8 +79,14 @@ class _Leaving:
 class Keeper:
     """Seals dead attempts, completes what was cut short, and rings editors in fair order."""
 
-    def __init__(self, objects: ObjectStore, client: redis.Redis, settings: Settings) -> None:
-        self._store = WorkStore(objects)
+    def __init__(
+        self,
+        objects: ObjectStore,
+        client: redis.Redis,
+        settings: Settings,
+        audit: AuditLog | None = None,
+    ) -> None:
+        self._store = WorkStore(objects, audit)
         self._client = client
         self._settings = settings
         self._doorbell = Doorbell(client)

@@ -123,11 +123,13 @@ def _create(
     if earlier is None:
         check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
         behavior = checked(behavior, pointer="")
-        id = claim_id(who_sends.key, "behavior")
+        with store.quotas.room_for_bytes(who.tenant, len(data)):
+            id = claim_id(who_sends.key, "behavior")
+            version = store.behaviors.add(who.tenant, id, behavior)
     else:
         id = earlier.id
         behavior = checked(behavior, pointer="")
-    version = store.behaviors.add(who.tenant, id, behavior)
+        version = store.behaviors.add(who.tenant, id, behavior)
     if version.deleted:
         raise NotFound(f"no such behavior: {id}")
     mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)

@@ -106,6 +106,7 @@ def _prepare(edit_id: str, body: CompareBody, services: Services, tenant: str) -
         ),
         sampling=Sampling(max_tokens=body.max_tokens, temperature=body.temperature, seed=body.seed),
         tenant=tenant,
+        context_length=base.facts.context_length,
     )
 
 

@@ -105,6 +105,7 @@ def _prepare(
         n=body.choices,
         sampling=body.drawn(),
         tenant=who.tenant,
+        context_length=base.facts.context_length,
     )
 
 

@@ -29,7 +29,7 @@ async def draft_behavior(
     comes back is to be looked at, and can be sent to `POST /v1/behaviors` or in an edit as it is;
     nothing is stored. It takes some seconds to a minute."""
     base = await run_in_threadpool(lambda: services.store.bases.ready(body.base_model))
-    writer = writer_for(services.settings, services.generators, base, request)
+    writer = writer_for(services.settings, services.generators, base, request, who.tenant)
     asked = drafts.questions(body)
     answers = await writer.answers(drafts.instructions(body, asked), body.seed)
     kept, dropped = drafts.usable(body.sentence, drafts.pairs_of(asked, answers))

@@ -160,6 +160,7 @@ def _prepare(body: LiveCompareBody, services: Services, tenant: str) -> Generati
             stop=tuple(text for text in body.stop if text),
         ),
         tenant=tenant,
+        context_length=base.facts.context_length,
     )
 
 

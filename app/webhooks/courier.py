@@ -238,6 +238,8 @@ class Courier:
                 webhook = self._webhook(tenant, webhook_id)
                 last = edit.last[webhook_id]
                 progress = last.progress if last is not None else Progress()
+                if webhook is not None and progress.is_complete(edit.events, webhook.events):
+                    webhook = self._webhook(tenant, webhook_id, anew=True)
                 if webhook is None or progress.is_complete(edit.events, webhook.events):
                     edit.complete.add(webhook_id)
                 elif progress.next_event(edit.events, webhook.events) is None:
@@ -251,11 +253,11 @@ class Courier:
                 del self._edits[tenant, id]
         return [pair for _, pair in sorted(due, key=lambda one: one[0])]
 
-    def _webhook(self, tenant: str, id: str) -> WebhookVersion | None:
-        """The webhook as it was a moment ago; None when it is deleted."""
+    def _webhook(self, tenant: str, id: str, *, anew: bool = False) -> WebhookVersion | None:
+        """The webhook as it was a moment ago, or as it is now; None when it is deleted."""
         read_at, known = self._known.get((tenant, id), (float("-inf"), None))
         now = time.monotonic()
-        if read_at + _WEBHOOK_SECONDS < now:
+        if read_at + _WEBHOOK_SECONDS < now or (anew and read_at <= now):
             newest = self._webhooks.newest(tenant, id)
             known = None if newest is None or newest.deleted else newest
             # Deleted is deleted.
@@ -282,7 +284,9 @@ class Courier:
         edit = self._edits.get((pair.tenant, pair.edit_id))
         if edit is None or pair.webhook_id not in edit.last:
             return False
-        webhook = await self._in_thread(partial(self._webhook, pair.tenant, pair.webhook_id))
+        webhook = await self._in_thread(
+            partial(self._webhook, pair.tenant, pair.webhook_id, anew=True)
+        )
         last = edit.last[pair.webhook_id]
         progress = last.progress if last is not None else Progress()
         event = progress.next_event(edit.events, webhook.events if webhook is not None else ())
@@ -335,7 +339,6 @@ class Courier:
             )
         if self._webhooks.disable(pair.tenant, pair.webhook_id, reason) is not None:
             _log.warning("disabled a webhook", webhook_id=pair.webhook_id, reason=reason)
-        self._known.pop((pair.tenant, pair.webhook_id), None)
 
     def _sweep(self) -> None:
         """Forget deliveries that are old, and all of webhooks that are deleted."""

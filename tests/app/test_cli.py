@@ -21,14 +21,16 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_key_is_made_listed_and_revoked() -> None:
-    made = runner.invoke(app, ["keys", "create", "support", "--tenant", "blue", "--scope", "read"])
+    made = runner.invoke(
+        app, ["keys", "create", "support", "--tenant", "blue", "--scope", "edits:read"]
+    )
     id = made.stderr.split()[0]
     before = runner.invoke(app, ["keys", "list"]).stdout
     revoked = runner.invoke(app, ["keys", "revoke", id])
     after = runner.invoke(app, ["keys", "list"]).stdout
 
     assert made.stdout.startswith("sk-")
-    assert before.split() == [id, "accepted", "blue", "support", "read"]
+    assert before.split() == [id, "accepted", "blue", "support", "edits:read"]
     assert revoked.exit_code == 0
     assert after.split()[1] == "revoked"
     assert made.stdout.strip() not in before

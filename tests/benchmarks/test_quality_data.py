@@ -56,6 +56,9 @@ def test_without_its_data_the_benchmark_says_so(
     monkeypatch.setenv("SCALPEL_BENCH_DATA", str(tmp_path / "nowhere"))
     assert quality.main(["--out", str(tmp_path / "rows.jsonl")]) == 2
     assert "set SCALPEL_BENCH_DATA" in capsys.readouterr().err
+    monkeypatch.delenv("SCALPEL_BENCH_DATA")
+    with pytest.raises(InvalidRequest, match="set SCALPEL_BENCH_DATA"):
+        data_folder()
     monkeypatch.setenv("SCALPEL_BENCH_DATA", str(tmp_path))
     assert data_folder() == tmp_path
 

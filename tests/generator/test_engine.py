@@ -205,6 +205,34 @@ def test_more_than_may_wait_is_refused_at_once(base: BaseModel, engine: Engine) 
         engine.submit(Job(SidePath(base), [choice(base, i) for i in range(17)], lambda line: None))
 
 
+def test_no_tenants_take_all_waiting_places(base: BaseModel) -> None:
+    engine = Engine(most_rows=1, most_waiting=64)
+
+    def submit(tenant: str, count: int, sink: Callable[[Line], None] = lambda line: None) -> None:
+        choices = [choice(base, i, length=400) for i in range(count)]
+        engine.submit(Job(SidePath(base), choices, sink, tenant))
+
+    def fill(tenant: str) -> int:
+        for number in range(100):
+            try:
+                submit(tenant, 1)
+            except Unavailable:
+                return number
+        return 100
+
+    lines: queue.Queue[Line] = queue.Queue()
+    submit("first", 1, lines.put)
+    lines.get(timeout=60)  # the only row is taken: what comes now waits
+    try:
+        assert fill("greedy") == 32
+        assert [fill(f"greedy-{number}") for number in range(3)] == [16, 8, 4]
+        submit("modest", 2)
+        with pytest.raises(Unavailable, match="of them this tenant's"):
+            submit("greedy", 1)
+    finally:
+        engine.close()
+
+
 def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
     bad, good = queue.Queue[Line](), queue.Queue[Line]()
     misfit = make_term(MatrixKey(9, GATE), torch.ones(32), torch.tensor([0]), torch.ones(1))

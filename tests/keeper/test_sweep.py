@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from app.keeper.sweep import sweep
-from models_store.records import Deleted, Marker, Result
+from models_store.idempotency import KEPT_SECONDS, IdempotencyKey
+from models_store.records import Artifact, AttemptEnd, Deleted, Marker, Result
+from models_store.reservations import Reservations
 from models_store.settings import Settings
+from models_store.variants import SUFFIXES
 from models_store.work import Place, WorkStore
 from tests.keeper.conftest import World
 
@@ -48,8 +51,9 @@ def test_markers_of_what_never_came_to_be_go_after_a_day(store: WorkStore) -> No
         store.objects.create_record(place.marker, Marker(kind="edit"))
     store.objects.create(unborn.texts, b"{}\n")
     assert sweep(store, never) == {}, "their POST may still be under way"
-    assert sweep(store, never, TOMORROW) == {"unmarked": 2}
+    assert sweep(store, never, TOMORROW) == {"unmarked": 2, "unborn": 1}
     assert markers(store) == []
+    assert store.objects.files("edits") == [], "its texts are nobody's any more"
 
 
 def test_markers_of_finished_work_go(world: World, store: WorkStore) -> None:
@@ -87,6 +91,58 @@ def test_only_old_temporary_files_are_removed(
     assert not old.exists()
     assert young.exists()
     assert other.exists()
+
+
+def left(store: WorkStore, place: Place) -> set[str]:
+    """What the attempts at some work have left, beside their records."""
+    files = store.objects.files(f"{place.folder}/attempts")
+    names = (info.path.removeprefix(f"{place.folder}/attempts/") for info in files)
+    return {name for name in names if not name.endswith(".json")}
+
+
+def test_files_of_attempts_that_are_no_results_go(world: World, store: WorkStore) -> None:
+    place = world.submit()
+    for number, outcome in ((1, "lost"), (2, "succeeded")):
+        world.claim(place, leased=False)
+        for name in ("delta", "stray"):
+            store.objects.put(f"{place.attempt(number)}/{name}.safetensors", b"1")
+        path = f"{place.attempt(number)}/delta.safetensors"
+        delta = Artifact(name="delta", path=path, sha256="0", bytes=1)
+        named = (delta,) if outcome == "succeeded" else ()
+        end = AttemptEnd(attempt=number, outcome=outcome, artifacts=named)  # type: ignore[arg-type]
+        store.publish(place, end)
+    assert sweep(store, never) == {}, "their writer may still be at it"
+    assert sweep(store, never, TOMORROW) == {"unnamed": 3}
+    assert left(store, place) == {"2/delta.safetensors"}
+
+
+def test_files_of_open_work_stay(world: World, store: WorkStore) -> None:
+    place = world.submit()
+    world.claim(place, leased=False)
+    store.objects.put(f"{place.attempt(1)}/delta.safetensors", b"1")
+    assert sweep(store, never, TOMORROW) == {}
+    assert left(store, place) == {"1/delta.safetensors"}
+
+
+def test_keys_and_suffixes_of_what_never_came_to_be_go(world: World, store: WorkStore) -> None:
+    suffixes = Reservations(store, "edit", SUFFIXES, "suffix_taken")
+    born, unborn = world.submit().id, "edit_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    for id in (born, unborn):
+        IdempotencyKey(store.objects, "default", id, "POST /v1/edits", "0").claim("edit", id)
+        suffixes.take("default", f"pico:{id.lower()}", id)
+    IdempotencyKey(store.objects, "default", "b", "POST /v1/behaviors", "0").claim("behavior", "b")
+    assert sweep(store, never) == {}
+    assert sweep(store, never, TOMORROW) == {"keys": 2, "suffixes": 1}
+    assert len(store.objects.files("idempotency")) == 1
+    assert suffixes.holder("default", f"pico:{born.lower()}") is not None
+    suffixes.take("default", f"pico:{unborn.lower()}", born)
+
+
+def test_keys_that_are_too_old_to_count_go(world: World, store: WorkStore) -> None:
+    id = world.submit().id
+    IdempotencyKey(store.objects, "default", "k", "POST /v1/edits", "0").claim("edit", id)
+    assert sweep(store, never, time.time() + KEPT_SECONDS - 60) == {}
+    assert sweep(store, never, time.time() + KEPT_SECONDS + 60) == {"keys": 1}
 
 
 @pytest.mark.parametrize("looks", [0, 1])

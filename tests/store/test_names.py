@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -205,10 +206,10 @@ def test_a_key_has_a_length(objects: ObjectStore, text: str) -> None:
 
 def test_a_secret_is_shown_once_and_never_stored(objects: ObjectStore) -> None:
     keys = ApiKeys(objects)
-    secret, made = keys.create(name="ci", tenant="red", scopes=("read",))
+    secret, made = keys.create(name="ci", tenant="red", scopes=("edits:read",))
     assert secret.startswith("sk-")
     assert len(secret) > 40
-    assert (made.tenant, made.scopes) == ("red", ("read",))
+    assert (made.tenant, made.scopes) == ("red", ("edits:read",))
     assert keys.find(secret) == made
     assert keys.find(secret + "x") is None
     assert all(secret not in info.path for info in objects.files("api_keys"))
@@ -224,9 +225,21 @@ def test_a_secret_is_shown_once_and_never_stored(objects: ObjectStore) -> None:
         keys.revoke("key_nobody")
 
 
+def test_a_key_made_when_scopes_had_other_names_is_still_good(objects: ObjectStore) -> None:
+    secret, made = ApiKeys(objects).create(name="old")
+    path = objects.files("api_keys")[0].path
+    stored = json.loads(objects.read(path))
+    stored["scopes"] = ["read", "write", "generate", "operate"]
+    objects.put(path, json.dumps(stored).encode())
+    found = ApiKeys(objects).find(secret)
+    assert found is not None
+    assert found.id == made.id
+    assert found.scopes == ("edits:read", "edits:write", "models:generate", "admin")
+
+
 def test_keys_are_for_real_scopes_and_tenants(objects: ObjectStore) -> None:
     keys = ApiKeys(objects)
-    for scopes in ((), ("read", "fly")):
+    for scopes in ((), ("edits:read", "fly"), ("read",)):
         with pytest.raises(InvalidRequest, match="scopes are some of"):
             keys.create(name="x", scopes=scopes)
     for tenant in ("_", "a/b", "", "../x"):

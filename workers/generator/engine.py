@@ -4,7 +4,9 @@ All rows of one base model are one batch, whichever variant each is for; they jo
 between steps. Edits of routed experts cannot run beside the weights: rows of such a variant are a
 batch of their own, before whose steps the variant is written into the weights.
 
-Who waits is let in in turn: of the tenants that wait, the one with the fewest rows comes first.
+Who waits is let in in turn: of the tenants that wait, the one with the fewest rows comes first. A
+tenant may have at most as many waiting places as are left free, so however many tenants come, some
+are free for the next one.
 
 Work that is not decoding, such as reading texts, comes in short pieces that are done between steps.
 While something is decoded, a piece waits until decoding has had as much time as the piece before
@@ -86,14 +88,15 @@ class Engine:
         self,
         *,
         most_rows: int = 64,
-        most_waiting: int = 512,
+        most_waiting: int = 1024,
         most_errands: int = 8,
         kv_bytes: int | None = None,
     ) -> None:
         """
         Args:
             most_rows: that are decoded at the same time.
-            most_waiting: choices that wait to be decoded; more are refused.
+            most_waiting: choices that wait to be decoded, half of them of one tenant; more are
+                refused.
             most_errands: pieces of other work that wait, likewise.
             kv_bytes: memory for the keys and values of a batch; None: any.
         """
@@ -142,8 +145,13 @@ class Engine:
             if self._closing:
                 raise Unavailable("this generator is shutting down", code="overloaded")
             waiting = self._number_waiting
-            if waiting + len(job.choices) > self._most_waiting:
-                raise Unavailable(f"{waiting} completions are waiting already", code="overloaded")
+            own = len(self._waiting.get(job.tenant, ()))
+            free = self._most_waiting - waiting - len(job.choices)
+            if own + len(job.choices) > free:
+                raise Unavailable(
+                    f"{waiting} completions are waiting already, {own} of them this tenant's",
+                    code="overloaded",
+                )
             queue = self._waiting.setdefault(job.tenant, deque())
             queue.extend((job, choice) for choice in job.choices)
             self._changed.notify()
