@@ -51,6 +51,12 @@ _ALL = (
         "missing_scope", 403, "The key may not do this", "Use a key that has the scope named."
     ),
     ErrorKind(
+        "operators_only",
+        403,
+        "Only the operator may do this",
+        "Use a key with the scope `admin` of the tenant `default`.",
+    ),
+    ErrorKind(
         "not_found",
         404,
         "There is no such thing",
@@ -89,6 +95,12 @@ _ALL = (
         406,
         "None of the accepted types can be had",
         "The detail lists the types that the path has; send one of them as Accept.",
+    ),
+    ErrorKind(
+        "key_ended",
+        409,
+        "The key is accepted no more",
+        "Make a new key; one that was revoked, expired or replaced cannot be rotated.",
     ),
     ErrorKind(
         "edit_not_finished",
@@ -156,6 +168,13 @@ _ALL = (
         409,
         "Another request changed it at the same time",
         "Read it, and send the request again if it is still what you want.",
+    ),
+    ErrorKind(
+        "idempotency_key_in_use",
+        409,
+        "The first request with this Idempotency-Key is not done",
+        "Send it again in a moment; if that does not help, the first one was cut short before it "
+        "made anything: use a new Idempotency-Key.",
     ),
     ErrorKind(
         "idempotency_key_reused",

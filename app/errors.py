@@ -75,6 +75,11 @@ class MissingScope(HttpError):
     status = 403
 
 
+class OperatorsOnly(HttpError):
+    code = "operators_only"
+    status = 403
+
+
 class NotAcceptable(HttpError):
     code = "not_acceptable"
     status = 406

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 
 from app import errors
-from app.auth import KeyCache
 from app.background import background
 from app.described import DescribedApp
+from app.key_cache import KeyCache
 from app.known_query import known_query
 from app.middleware import RequestMiddleware
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at

@@ -1,6 +1,6 @@
 """Heads of the audit log: one hash that stands for every chain up to its last line.
 
-A head is the SHA-256 of its record, `audit_heads/{at:012}-{hash}.json`. The record names the last
+A head is the SHA-256 of its record, `audit_heads/{at:015}-{hash}.json`. The record names the last
 line of every chain that has grown since the head before it, and that head by its hash; so the hash
 alone, together with the store, tells what the log looked like then. Whoever removes or changes a
 record, or what it names, is found out by anyone who has kept the hash.
@@ -29,6 +29,7 @@ Tips = Mapping[str, tuple[int, str]]
 
 class HeadRecord(Record):
     at: int
+    """Unix milliseconds; heads of one moment go up by one, so that the newest is known."""
     previous: str | None = None
     """The head that this one adds to."""
     depth: int = 0
@@ -101,14 +102,14 @@ def make_head(objects: ObjectStore) -> Head:
     tips = {**known, **grown}
     chained = before if before is not None and before.depth < _MAX_DEPTH else None
     record = HeadRecord(
-        at=int(time.time()),
+        at=max(int(time.time() * 1000), 0 if before is None else before.at + 1),
         previous=None if chained is None else chained.hash,
         depth=0 if chained is None else chained.depth + 1,
         tips=tips if chained is None else grown,
     )
     data = record.to_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    objects.create(f"{HEADS}/{record.at:012}-{digest}.json", data)
+    objects.create(f"{HEADS}/{record.at:015}-{digest}.json", data)
     return Head(digest, record.at, record.depth, tips)
 
 

@@ -20,6 +20,7 @@ PREFIXES = {
     "base_model": "bm",
     "behavior": "beh",
     "webhook": "whk",
+    "api_key": "key",
 }
 _BUCKET_LENGTH = 5
 

@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ from models_store.settings import Settings
 _MARKER = "scalpel-store.json"
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
+_S3_CONNECT = timedelta(seconds=3)
+_S3_LONGEST = timedelta(hours=1)
 _TEMPORARY = re.compile(r".+#[0-9]+")
 
 
@@ -71,6 +74,11 @@ class ObjectStore:
         self._backend = backend
         self._root = root
         self._fsync = fsync and root is not None
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of a local store."""
+        return self._root
 
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if nothing is there; False when something is."""
@@ -320,16 +328,22 @@ def _open_folder(root: Path, fsync: bool) -> ObjectStore:
 
 
 def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
-    options = (
-        {
-            "endpoint": settings.s3_endpoint,
-            "client_options": {"allow_http": settings.s3_endpoint.startswith("http://")},
-            "virtual_hosted_style_request": False,
-        }
-        if settings.s3_endpoint
-        else {}
+    endpoint = settings.s3_endpoint
+    options = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
+    silence = timedelta(seconds=settings.s3_timeout_seconds)
+    backend = S3Store(
+        bucket,
+        prefix=prefix or None,
+        # No limit for a request as a whole: a large file on a slow line takes its time.
+        client_options={
+            "allow_http": (endpoint or "").startswith("http://"),
+            "connect_timeout": min(silence, _S3_CONNECT),
+            "read_timeout": silence,
+            "timeout": _S3_LONGEST,
+        },
+        retry_config={"max_retries": 4, "retry_timeout": silence},
+        **options,
     )
-    backend = S3Store(bucket, prefix=prefix or None, retry_config={"max_retries": 4}, **options)
     store = ObjectStore(backend)
     if store.info(_MARKER) is None:
         store.create(_MARKER, b'{"format": "scalpel-store/1"}\n')

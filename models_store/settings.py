@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """`file:///…` or `s3://bucket/prefix`; empty: the folder `store` under `data`."""
     s3_endpoint: str | None = None
     """Endpoint of an S3-compatible server; credentials come from the usual `AWS_…` variables."""
+    s3_timeout_seconds: float = Field(default=10.0, gt=0)
+    """How long an S3 server may be silent before a request to it is tried again; after that long a
+    request is not tried again."""
     redis_url: str = ""
     """`redis://…` or `unix://…`; empty: the embedded server that `scalpel up` starts."""
     host: str = "127.0.0.1"

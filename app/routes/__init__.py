@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 
 from app.routes import (
     aliases,
+    api_keys,
     base_models,
     behaviors,
     compare,
@@ -40,6 +41,7 @@ ROUTERS = (
     models.router,
     completions.router,
     live_compare.router,
+    api_keys.router,
     health.router,
     pages.router,
 )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.auth import Reader, Writer
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.services import StoreDep
 from models_store.aliases import AliasVersion
 from models_store.errors import Conflict, InvalidRequest
@@ -117,14 +118,24 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
     resolve = partial(store.variants.named, who.tenant, without_parents=body.without_parents)
+    variant = resolve(body.variant, "/variant")
+    shares = [
+        (resolve(share.variant, f"/shares/{place}/variant"), share.weight)
+        for place, share in enumerate(body.shares)
+    ]
+    logged(
+        store,
+        who,
+        "alias.put",
+        name=name,
+        variant=variant.name,
+        shares=[[share.name, weight] for share, weight in shares],
+    )
     store.aliases.put(
         who.tenant,
         name,
-        resolve(body.variant, "/variant"),
-        shares=[
-            (resolve(share.variant, f"/shares/{place}/variant"), share.weight)
-            for place, share in enumerate(body.shares)
-        ],
+        variant,
+        shares=shares,
         without_parents=body.without_parents,
         key_id=who.key_id,
     )
@@ -144,6 +155,7 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
         wanted = "no version before" if body.version is None else f"no version {body.version}"
         raise InvalidRequest.at("/version", f"{name} has {wanted} to go back to", "no_such_version")
     shares = tuple(ShareBody(variant=one.variant, weight=one.weight) for one in found[-1].shares)
+    logged(store, who, "alias.rolled_back", name=name, version=found[-1].number)
     again = AliasBody(
         variant=found[-1].variant, shares=shares, without_parents=found[-1].without_parents
     )
@@ -152,6 +164,8 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
 
 @router.delete("/{name}", summary="Remove an alias")
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
+    store.aliases.get(who.tenant, name)
+    logged(store, who, "alias.deleted", name=name)
     store.aliases.delete(who.tenant, name, who.key_id)
     return DeletedAlias(name=name)
 

@@ -15,10 +15,11 @@ from app.errors import UnsupportedMediaType
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import content_type, parse_json
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.services import Services, ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.behavior_library import BehaviorVersion, Found
-from models_store.behaviors import checked
+from models_store.behaviors import Behavior, checked, reference
 from models_store.errors import NotFound
 from models_store.items import Item, Prompt
 from models_store.submission import check_scorers, claim_id
@@ -125,15 +126,20 @@ def _create(
         behavior = checked(behavior, pointer="")
         with store.quotas.room_for_bytes(who.tenant, len(data)):
             id = claim_id(who_sends.key, "behavior")
-            version = store.behaviors.add(who.tenant, id, behavior)
+            version = _add(store, who, id, behavior)
     else:
         id = earlier.id
         behavior = checked(behavior, pointer="")
-        version = store.behaviors.add(who.tenant, id, behavior)
+        version = _add(store, who, id, behavior)
     if version.deleted:
         raise NotFound(f"no such behavior: {id}")
     mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)
     return _summary(version)
+
+
+def _add(store: Store, who: Principal, id: str, behavior: Behavior) -> BehaviorVersion:
+    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
+    return store.behaviors.add(who.tenant, id, behavior)
 
 
 @router.get("", summary="List one's own behaviours")
@@ -156,6 +162,8 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
 @router.delete("/{behavior_id}", summary="Forget a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
     """Edits that were made from it keep their copy of the texts."""
+    store.behaviors.head(who.tenant, behavior_id)
+    logged(store, who, "behavior.deleted", id=behavior_id)
     store.behaviors.delete(who.tenant, behavior_id)
     return DeletedBehavior(id=behavior_id)
 

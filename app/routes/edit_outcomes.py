@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from app.artifacts import artifact_response, read_checked
 from app.auth import Reader
+from app.logged import logged
 from app.negotiation import wanted_type
 from app.services import StoreDep
 from models_store.errors import CorruptArtifact
@@ -76,6 +77,8 @@ def read_delta(
     """The weight difference of the selected point, or of another one that was evaluated."""
     edit = store.work.read("edit", who.tenant, edit_id)
     artifact = delta_artifact(edit, point)
+    if request.method == "GET":
+        logged(store, who, "delta.downloaded", id=edit_id, point=point, sha256=artifact.sha256)
     suffix = "" if point is None else f".point-{point}"
     return artifact_response(
         request,

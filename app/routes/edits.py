@@ -101,7 +101,7 @@ async def read_edit(edit_id: str, services: ServicesDep, who: Reader, wait: Wait
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")
 def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> EditView:
-    work = store.work.cancel("edit", who.tenant, edit_id)
+    work = store.work.cancel("edit", who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return edit_view(services, work)
 
@@ -115,7 +115,7 @@ def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
             f"the alias {users[0]} needs {edit_id}: point it elsewhere or delete it first",
             code="in_use",
         )
-    store.work.delete("edit", who.tenant, edit_id)
+    store.work.delete("edit", who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return DeletedEdit(id=edit_id)
 

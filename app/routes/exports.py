@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -16,6 +17,7 @@ from app.edit_views import ErrorView
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.routes.edits import Wait
 from app.services import ServicesDep, Store, StoreDep
 from app.waiting import wait_until_ended
@@ -110,6 +112,8 @@ def read_file(
     found = next((file for file in files if file.name == name), None)
     if found is None:
         raise NotFound(f"{export_id} has no file {name!r}")
+    if request.method == "GET":
+        logged(store, who, "export.downloaded", id=export_id, file=name, sha256=found.sha256)
     media_type = "application/json" if name.endswith(".json") else _FILE
     return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
 
@@ -123,8 +127,12 @@ def read_file(
 async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> StreamingResponse:
     store = await run_in_threadpool(lambda: services.store)
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
+    files = _files(work)
+    await run_in_threadpool(
+        partial(logged, store, who, "export.downloaded", id=export_id, file="archive")
+    )
     return StreamingResponse(
-        _archive(store, _files(work)),
+        _archive(store, files),
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{export_id}.zip"'},
     )

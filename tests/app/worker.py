@@ -103,9 +103,9 @@ class Worker:
             outcome_data={"points": shown, "report_summary": {"verdict": "It works."}},
         )
 
-    def export(self, id: str, files: dict[str, bytes]) -> None:
+    def export(self, id: str, files: dict[str, bytes], tenant: str = "default") -> None:
         proof: dict[str, JsonValue] = {"loader": "native", "passed": True}
-        self._end(Place("export", "default", id), files=files, outcome_data={"proof": proof})
+        self._end(Place("export", tenant, id), files=files, outcome_data={"proof": proof})
 
     def fail(self, id: str, code: str = "edit_error", kind: Kind = "edit") -> None:
         tenant = SHARED_TENANT if kind == "base_model" else "default"
