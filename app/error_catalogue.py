@@ -167,6 +167,9 @@ _ALL = (
         "The detail names what does: change or delete that first.",
     ),
     ErrorKind(
+        "too_many_webhooks", 409, "There are as many webhooks as can be", "Delete one of them."
+    ),
+    ErrorKind(
         "changed_meanwhile",
         409,
         "Another request changed it at the same time",
