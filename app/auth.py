@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app import standings
-from app.errors import MissingScope, Unauthorized
+from app.errors import MissingScope, OperatorsOnly, Unauthorized
+from app.key_cache import KeyCache
 from app.services import Services, services
-from models_store.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey, ApiKeys
+from models_store.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
 from models_store.records import Actor
-
-_REMEMBERED_SECONDS = 3.0
-_CAPACITY = 10_000
 
 bearer = HTTPBearer(auto_error=False, description="An API key, sk-…")
 
@@ -36,32 +31,14 @@ class Principal:
     def actor(self) -> Actor:
         return Actor(key_id=self.key_id, scopes=self.scopes)
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether it speaks for the installation, and not for a tenant of it alone."""
+        return self.tenant == DEFAULT_TENANT and "admin" in self.scopes
+
 
 EVERYONE = Principal(DEFAULT_TENANT, None, ALL_SCOPES)
 """Who asks where no keys are needed."""
-
-
-class KeyCache:
-    """Keys as they were a few seconds ago at most, so that a revocation takes effect soon."""
-
-    def __init__(self, seconds: float = _REMEMBERED_SECONDS) -> None:
-        self._seconds = seconds
-        self._known: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
-        self._lock = Lock()
-
-    def find(self, keys: ApiKeys, secret: str) -> ApiKey | None:
-        now = time.monotonic()
-        with self._lock:
-            read_at, key = self._known.get(secret, (-self._seconds, None))
-        if now < read_at + self._seconds:
-            return key
-        key = keys.find(secret)
-        with self._lock:
-            self._known[secret] = (now, key)
-            self._known.move_to_end(secret)
-            while len(self._known) > _CAPACITY:
-                self._known.popitem(last=False)
-        return key
 
 
 def principal(request: Request) -> Principal:
@@ -84,9 +61,13 @@ def principal(request: Request) -> Principal:
 
 
 def _key(request: Request, found: Services, secret: str) -> ApiKey | None:
+    return key_cache(request).find(found.store.keys, secret)
+
+
+def key_cache(request: Request) -> KeyCache:
     cache = request.app.state.keys
     assert isinstance(cache, KeyCache)
-    return cache.find(found.store.keys, secret)
+    return cache
 
 
 def counted(request: Request) -> Principal:
@@ -117,6 +98,16 @@ def require(scope: str) -> Callable[..., Principal]:
     return check
 
 
+def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
+    """Raise `OperatorsOnly` for what is everybody's, unless the operator asks."""
+    if not who.is_operator:
+        raise OperatorsOnly(
+            "base models are shared by all tenants: this needs an admin key of the tenant "
+            f"{DEFAULT_TENANT!r}; the key is of {who.tenant!r}"
+        )
+    return who
+
+
 def _list(scopes: tuple[str, ...]) -> str:
     return ", ".join(scopes) or "none"
 
@@ -125,3 +116,4 @@ Reader = Annotated[Principal, Depends(require("edits:read"))]
 Writer = Annotated[Principal, Depends(require("edits:write"))]
 Caller = Annotated[Principal, Depends(require("models:generate"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
+Operator = Annotated[Principal, Depends(_operator)]

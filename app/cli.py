@@ -15,9 +15,11 @@ from rich.console import Console
 
 from app.audit_cli import audit
 from app.client import ApiError, Client
+from app.key_commands import keys
 from app.progress import show
 from models_store.errors import ScalpelError
 from models_store.methods import Effort
+from models_store.policy import read_policy
 from models_store.settings import Settings
 
 app = typer.Typer(
@@ -26,7 +28,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys = typer.Typer(help="API keys of this installation.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
 console = Console(highlight=False)
@@ -112,6 +113,7 @@ def config() -> None:
     shown["internal_token"] = "set" if shown["internal_token"] else "not set"
     for name, value in shown.items():
         typer.echo(f"SCALPEL_{name.upper()}={'' if value is None else value}")
+    typer.echo(f"# policy: {read_policy(Settings()).summary()}")
 
 
 @app.command()
@@ -219,43 +221,6 @@ def recover() -> None:
     from app.keeper import recover_once
 
     typer.echo(recover_once(Settings()))
-
-
-@keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    tenant: str = "default",
-    scope: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
-) -> None:
-    """Make an API key; it is shown once."""
-    from models_store.api_keys import ALL_SCOPES, ApiKeys
-    from models_store.objects import open_store
-
-    secret, key = ApiKeys(open_store(Settings())).create(
-        name=name, tenant=tenant, scopes=tuple(scope or ALL_SCOPES)
-    )
-    typer.echo(secret)
-    typer.echo(f"{key.id} for tenant {tenant}; keep it, it is not shown again", err=True)
-
-
-@keys.command("list")
-def list_keys() -> None:
-    """List the keys; their secrets are not kept."""
-    from models_store.api_keys import ApiKeys
-    from models_store.objects import open_store
-
-    for key, accepted in ApiKeys(open_store(Settings())).all():
-        state = "accepted" if accepted else "revoked"
-        typer.echo(f"{key.id}  {state:<8}  {key.tenant}  {key.name}  {' '.join(key.scopes)}")
-
-
-@keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="A key_… id.")]) -> None:
-    """Accept a key no longer; the API notices within 3 seconds."""
-    from models_store.api_keys import ApiKeys
-    from models_store.objects import open_store
-
-    ApiKeys(open_store(Settings())).revoke(key_id)
 
 
 def connect(url: str, key: str) -> Client:

@@ -51,6 +51,19 @@ _ALL = (
         "missing_scope", 403, "The key may not do this", "Use a key that has the scope named."
     ),
     ErrorKind(
+        "operators_only",
+        403,
+        "Only the operator may do this",
+        "Use a key with the scope `admin` of the tenant `default`.",
+    ),
+    ErrorKind(
+        "policy_refused",
+        403,
+        "The operator's policy does not allow it",
+        "The detail names the rule; ask the operator, or use a key with the scope edits:unsafe. "
+        "Of an edit that failed with it, the report says what harm was measured.",
+    ),
+    ErrorKind(
         "not_found",
         404,
         "There is no such thing",
@@ -89,6 +102,18 @@ _ALL = (
         406,
         "None of the accepted types can be had",
         "The detail lists the types that the path has; send one of them as Accept.",
+    ),
+    ErrorKind(
+        "request_timeout",
+        408,
+        "The request did not come",
+        "Send its headers at once, and its body without long pauses.",
+    ),
+    ErrorKind(
+        "key_ended",
+        409,
+        "The key is accepted no more",
+        "Make a new key; one that was revoked, expired or replaced cannot be rotated.",
     ),
     ErrorKind(
         "edit_not_finished",
@@ -149,10 +174,20 @@ _ALL = (
         "The detail names what does: change or delete that first.",
     ),
     ErrorKind(
+        "too_many_webhooks", 409, "There are as many webhooks as can be", "Delete one of them."
+    ),
+    ErrorKind(
         "changed_meanwhile",
         409,
         "Another request changed it at the same time",
         "Read it, and send the request again if it is still what you want.",
+    ),
+    ErrorKind(
+        "idempotency_key_in_use",
+        409,
+        "The first request with this Idempotency-Key is not done",
+        "Send it again in a moment; if that does not help, the first one was cut short before it "
+        "made anything: use a new Idempotency-Key.",
     ),
     ErrorKind(
         "idempotency_key_reused",
@@ -187,6 +222,9 @@ _ALL = (
     ErrorKind("rate_limited", 429, "Too many requests", "Wait for the seconds in Retry-After."),
     ErrorKind(
         "quota_exceeded", 429, "The quota is used up", "Wait for the seconds in Retry-After."
+    ),
+    ErrorKind(
+        "headers_too_large", 431, "The headers are too large", "Send fewer and shorter headers."
     ),
     ErrorKind(
         "internal_error",
@@ -261,7 +299,6 @@ _ALL = (
         "max_domain or max_fluency), or give texts that show the behaviour more clearly, or "
         "prompts that elicit it.",
     ),
-    ErrorKind("policy_refused", None, "The operator does not allow this edit", "Ask the operator."),
     ErrorKind(
         "export_mismatch",
         None,

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 
 from app import errors
-from app.auth import KeyCache
 from app.background import background
 from app.described import DescribedApp
+from app.key_cache import KeyCache
 from app.known_query import known_query
 from app.middleware import RequestMiddleware
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.operator_scorers import read_scorers
+from models_store.policy import read_policy
 from models_store.settings import Settings
 from models_store.suites import configured_suites
 
@@ -32,12 +33,13 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         with_keeper: run the keeper, which sees to it that queued work is done.
 
     Raises:
-        InvalidRequest: the operator's list of base models, or that of suites, is wrong.
+        InvalidRequest: the operator's list of base models, that of suites, or the policy is wrong.
     """
     settings = settings or Settings()
     catalogue(settings)
     configured_suites(settings)
     read_scorers(settings.scorers)
+    read_policy(settings)
     services = Services(settings)
 
     @contextlib.asynccontextmanager

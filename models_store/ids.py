@@ -14,7 +14,14 @@ BASE_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 SUFFIX_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 TENANT_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-PREFIXES = {"edit": "edit", "export": "exp", "base_model": "bm", "behavior": "beh"}
+PREFIXES = {
+    "edit": "edit",
+    "export": "exp",
+    "base_model": "bm",
+    "behavior": "beh",
+    "webhook": "whk",
+    "api_key": "key",
+}
 _BUCKET_LENGTH = 5
 
 

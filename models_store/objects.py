@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -25,12 +25,14 @@ from obstore.store import LocalStore, S3Store
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
+from models_store.local_folders import TEMPORARY, LocalFolders
 from models_store.settings import Settings
 
 _MARKER = "scalpel-store.json"
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
-_TEMPORARY = re.compile(r".+#[0-9]+")
+_S3_CONNECT = timedelta(seconds=3)
+_S3_LONGEST = timedelta(hours=1)
 
 
 class Record(BaseModel):
@@ -70,7 +72,13 @@ class ObjectStore:
     ) -> None:
         self._backend = backend
         self._root = root
+        self._folders = LocalFolders(root) if root is not None else None
         self._fsync = fsync and root is not None
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of a local store."""
+        return self._root
 
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if nothing is there; False when something is."""
@@ -169,8 +177,18 @@ class ObjectStore:
                 meta["size"] for batch in obstore.list(self._backend, folder) for meta in batch
             )
 
+    def paths(self, folder: str) -> list[str]:
+        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`."""
+        if self._folders is None:
+            return [info.path for info in self.files(folder)]
+        with self._guard():
+            return sorted(self._folders.below(folder))
+
     def children(self, folder: str) -> list[str]:
         """Names of the folders and objects right below `folder`, sorted."""
+        if self._folders is not None:
+            with self._guard():
+                return list(self._folders.entries(folder))
         with self._guard():
             found = obstore.list_with_delimiter(self._backend, folder or None)
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
@@ -197,7 +215,7 @@ class ObjectStore:
         with self._guard():
             for path in self._root.rglob("*#*") if self._root is not None else ():
                 with contextlib.suppress(FileNotFoundError):  # its writer is alive, and faster
-                    if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                    if TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
                         path.unlink()
                         removed += 1
         return removed
@@ -320,16 +338,22 @@ def _open_folder(root: Path, fsync: bool) -> ObjectStore:
 
 
 def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
-    options = (
-        {
-            "endpoint": settings.s3_endpoint,
-            "client_options": {"allow_http": settings.s3_endpoint.startswith("http://")},
-            "virtual_hosted_style_request": False,
-        }
-        if settings.s3_endpoint
-        else {}
+    endpoint = settings.s3_endpoint
+    options = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
+    silence = timedelta(seconds=settings.s3_timeout_seconds)
+    backend = S3Store(
+        bucket,
+        prefix=prefix or None,
+        # No limit for a request as a whole: a large file on a slow line takes its time.
+        client_options={
+            "allow_http": (endpoint or "").startswith("http://"),
+            "connect_timeout": min(silence, _S3_CONNECT),
+            "read_timeout": silence,
+            "timeout": _S3_LONGEST,
+        },
+        retry_config={"max_retries": 4, "retry_timeout": silence},
+        **options,
     )
-    backend = S3Store(bucket, prefix=prefix or None, retry_config={"max_retries": 4}, **options)
     store = ObjectStore(backend)
     if store.info(_MARKER) is None:
         store.create(_MARKER, b'{"format": "scalpel-store/1"}\n')

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """`file:///…` or `s3://bucket/prefix`; empty: the folder `store` under `data`."""
     s3_endpoint: str | None = None
     """Endpoint of an S3-compatible server; credentials come from the usual `AWS_…` variables."""
+    s3_timeout_seconds: float = Field(default=10.0, gt=0)
+    """How long an S3 server may be silent before a request to it is tried again; after that long a
+    request is not tried again."""
     redis_url: str = ""
     """`redis://…` or `unix://…`; empty: the embedded server that `scalpel up` starts."""
     host: str = "127.0.0.1"
@@ -106,6 +109,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
+    policy: Path | None = None
+    """TOML file of who may edit what, and how much harm an edit may do."""
     tenants: Path | None = None
     """TOML file of tenants whose limits are not those below."""
     limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
@@ -124,7 +129,7 @@ class Settings(BaseSettings):
     """How long it may leave an answer unread."""
 
     @field_validator(
-        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "tenants"
+        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "policy", "tenants"
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 
 from app.routes import (
     aliases,
+    api_keys,
     base_models,
     behaviors,
     compare,
@@ -21,6 +22,7 @@ from app.routes import (
     models,
     pages,
     reproduce,
+    webhooks,
 )
 
 ROUTERS = (
@@ -35,9 +37,11 @@ ROUTERS = (
     drafts.router,
     base_models.router,
     aliases.router,
+    webhooks.router,
     models.router,
     completions.router,
     live_compare.router,
+    api_keys.router,
     health.router,
     pages.router,
 )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.auth import Admin, Reader
+from app.auth import Operator, Reader
 from app.edit_views import ErrorView
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
@@ -87,7 +87,7 @@ def create_base_model(
     response: Response,
     services: ServicesDep,
     store: StoreDep,
-    who: Admin,
+    who: Operator,
     idempotency_key: KeyHeader = None,
 ) -> BaseModelView:
     """An editor fetches, converts, checks and pins its weights; then it can be edited."""
@@ -101,7 +101,7 @@ def create_base_model(
 
 @router.delete("/{base_model_id}", summary="Remove a base model")
 def delete_base_model(
-    base_model_id: str, services: ServicesDep, store: StoreDep, who: Admin
+    base_model_id: str, services: ServicesDep, store: StoreDep, who: Operator
 ) -> DeletedBaseModel:
     """Its edits stay, but cannot be served until it is registered again."""
     base = store.bases.get(base_model_id)

@@ -46,7 +46,7 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz", summary="Is the process alive")
-def healthz() -> Alive:
+async def healthz() -> Alive:
     return Alive()
 
 

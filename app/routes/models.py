@@ -68,7 +68,7 @@ def list_models(store: StoreDep, who: Reader) -> Models:
 @router.get("/{model:path}", summary="Read a model")
 def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
     """Any name that a completion may be asked of."""
-    variant = store.variants.resolve(who.tenant, model)
+    variant = store.variants.resolve(who.tenant, model, actor=None)
     base = store.bases.get(variant.base_model)
     if model == base.id:
         return _base(base)
@@ -148,7 +148,7 @@ def _aliases(store: Store, who: Principal) -> Iterator[ModelView]:
 def _alias(store: Store, who: Principal, name: str, alias: AliasVersion) -> ModelView:
     """Of an alias that is split, the variant that most of its requests go to by default."""
     try:
-        variant = store.variants.resolve(who.tenant, name)
+        variant = store.variants.resolve(who.tenant, name, actor=None)
     except (Conflict, NotFound):
         provenance = None  # the base model was registered anew with other weights
     else:

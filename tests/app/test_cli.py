@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,24 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     after = runner.invoke(app, ["keys", "list"]).stdout
 
     assert made.stdout.startswith("sk-")
-    assert before.split() == [id, "accepted", "blue", "support", "edits:read"]
+    assert before.split()[:5] == [id, "active", "blue", "support", "edits:read"]
+    assert before.split()[5:] == ["expires", "never", "used", "never"]
     assert revoked.exit_code == 0
     assert after.split()[1] == "revoked"
     assert made.stdout.strip() not in before
+
+
+def test_a_key_is_rotated_and_may_have_an_end() -> None:
+    made = runner.invoke(app, ["keys", "create", "ci", "--days", "30"])
+    id = made.stderr.split()[0]
+    rotated = runner.invoke(app, ["keys", "rotate", id, "--overlap-seconds", "0"])
+    old, new = runner.invoke(app, ["keys", "list"]).stdout.splitlines()
+
+    assert rotated.stdout.startswith("sk-")
+    assert rotated.stdout != made.stdout
+    assert old.split()[:2] == [id, "expired"]
+    assert new.split()[:2] == [rotated.stderr.split()[0], "active"]
+    assert new.split()[6].startswith(time.strftime("%Y-", time.gmtime(time.time() + 30 * 86400)))
 
 
 def test_the_settings_in_force_are_printed_but_for_the_secret(

@@ -98,10 +98,13 @@ def test_several_api_processes_share_one_bucket(settings: Settings) -> None:
     changed = settings.model_copy(
         update={"limit_requests_per_second": 0.001, "limit_request_burst": 20}
     )
-    with running_api(changed) as one, running_api(changed) as two:
-        with ThreadPoolExecutor(8) as pool:
-            calls = [pool.submit(api.http.get, "/v1/edits") for api in [one, two] * 20]
-            statuses = sorted(call.result().status_code for call in calls)
+    with (
+        running_api(changed) as one,
+        running_api(changed) as two,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        calls = [pool.submit(api.http.get, "/v1/edits") for api in [one, two] * 20]
+        statuses = sorted(call.result().status_code for call in calls)
 
     assert statuses == [200] * 20 + [429] * 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ from typing import Self
 import redis
 import structlog
 
-from models_store.errors import Unavailable
+from models_store.errors import CorruptArtifact, Unavailable
 from models_store.live import attempt_lease, wake_keeper
 from models_store.records import AttemptEnd, Claim, ErrorInfo, WorkRequest
 from models_store.settings import Settings
@@ -90,6 +91,8 @@ class Attempt:
                 lambda: self._store.publish(self._place, end), _PUBLISH_PATIENCE_SECONDS
             )
             self._stopped = True  # the result that is there now is no reason to leave
+            if not published:
+                self._say_why_nothing_is_published()
             return published
 
     def hand_back(self, reason: ErrorInfo) -> None:
@@ -102,6 +105,7 @@ class Attempt:
             _log.warning("cannot write down that the work is handed back", error=error.message)
 
     def _watch(self) -> None:
+        structlog.contextvars.bind_contextvars(work_id=self._place.id)  # a thread starts without
         try:
             while not self._stopped:
                 self._renew()
@@ -124,8 +128,8 @@ class Attempt:
         if not self._deciding.acquire(blocking=False):
             return
         try:
-            if not self._stopped and (self._has("result.json") or self._is_sealed()):
-                _log.info("nothing is left to do: canceled, or sealed by the keeper")
+            if not self._stopped and (self._is_sealed() or self._has("result.json")):
+                self._say_why_nothing_is_published()
                 self._let_go()
                 leave(ABANDONED)
             self._complaints.discard("store")
@@ -154,6 +158,19 @@ class Attempt:
 
     def _is_sealed(self) -> bool:
         return self._has(f"attempts/{self.number}/end.json")
+
+    def _say_why_nothing_is_published(self) -> None:
+        path = f"{self._place.attempt(self.number)}/end.json"
+        end = None
+        with contextlib.suppress(Unavailable, CorruptArtifact):  # it is only to be told
+            end = self._store.objects.read_record(path, AttemptEnd)
+        if end is not None and end.outcome == "lost":
+            _log.warning(
+                "the keeper has sealed this attempt: nothing of it is published",
+                attempt=self.number,
+            )
+        else:
+            _log.info("the work was canceled: nothing of this attempt is published")
 
     def _has(self, name: str) -> bool:
         return self._store.objects.info(f"{self._place.folder}/{name}") is not None

@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from models_store import live, redis_keys
 from models_store.records import STAGES, Claim
 from models_store.work import Work
-from tests.services import RedisServer
+from tests.services import RedisServer, running_api
 from tests.system.faults.edits import edit_body
-from tests.system.faults.harness import Cluster, is_alive, wait_for
+from tests.system.faults.harness import Cluster, EditorProcess, is_alive, wait_for
 from tests.system.faults.observer import Observer
 from tests.system.faults.trap import Trap
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def http(cluster: Cluster) -> Iterator[httpx.Client]:
+    """The API over the same store and Redis; the cluster has the keeper."""
+    with running_api(cluster.settings) as api:
+        api.http.timeout = httpx.Timeout(90.0)
+        yield api.http
 
 
 def frozen_in(cluster: Cluster, trap: Trap, stage: str) -> tuple[str, Claim]:
@@ -154,7 +164,9 @@ def test_a_process_that_hangs_is_sealed_and_ended(cluster: Cluster, trap: Trap) 
     wait_for(lambda: not is_alive(claim.pid), "the end of the process", 5.0)
 
 
-def test_a_sealed_attempt_that_comes_back_publishes_nothing(cluster: Cluster, trap: Trap) -> None:
+def test_a_sealed_attempt_that_comes_back_publishes_nothing_and_says_so(
+    cluster: Cluster, trap: Trap
+) -> None:
     id, claim = frozen_in(cluster, trap, "publish")
     editor = cluster.editor_of(claim)
     os.kill(editor.pid, signal.SIGSTOP)  # so that nobody ends the child
@@ -171,23 +183,52 @@ def test_a_sealed_attempt_that_comes_back_publishes_nothing(cluster: Cluster, tr
     result = cluster.read("edit", id).result
     assert result is not None
     assert result.attempt == 2
+    assert says_that_it_was_sealed(editor, id)
 
 
-def test_an_edit_whose_process_keeps_dying_is_given_up(cluster: Cluster, trap: Trap) -> None:
-    trap.set("extract")
-    id = cluster.submit(**edit_body())
-    for _ in range(cluster.settings.max_deaths):
-        child = trap.caught()
-        trap.set("extract")
-        os.kill(child, signal.SIGKILL)
-    try:
-        work = cluster.finished("edit", id)
-    finally:
-        trap.clear()
-    assert work.result is not None
-    assert work.result.error is not None
-    assert work.result.error.code == "worker_lost"
-    assert outcomes(work) == ["lost"] * 3
+def says_that_it_was_sealed(editor: EditorProcess, id: str) -> bool:
+    return any(
+        "the keeper has sealed this attempt: nothing of it is published" in line and id in line
+        for line in editor.log.read_text().splitlines()
+    )
+
+
+def test_an_editor_that_hangs_with_its_child_publishes_nothing_when_both_wake(
+    cluster: Cluster, trap: Trap, http: httpx.Client
+) -> None:
+    id, claim = frozen_in(cluster, trap, "publish")
+    editor = cluster.editor_of(claim)
+    os.kill(editor.pid, signal.SIGSTOP)
+    with Observer(cluster.store.work, id) as observer:
+        try:
+            edit = http.get(f"/v1/edits/{id}", params={"wait": 60}).json()
+            etag = http.get(f"/v1/edits/{id}/delta").headers["ETag"]
+        finally:
+            os.kill(claim.pid, signal.SIGCONT)
+            os.kill(editor.pid, signal.SIGCONT)
+        wait_for(lambda: not is_alive(claim.pid), "the end of the process", 10.0)
+    observer.check()
+    assert (edit["status"], edit["attempt"]) == ("succeeded", 2)
+    assert http.get(f"/v1/edits/{id}").json() == edit
+    assert http.get(f"/v1/edits/{id}/delta").headers["ETag"] == etag
+    assert is_alive(editor.pid), "the editor itself goes on"
+
+
+def test_a_text_that_crashes_its_process_every_time_is_given_up_and_holds_nobody_up(
+    cluster: Cluster, http: httpx.Client
+) -> None:
+    deadly = http.post("/v1/edits", json=edit_body(long=True)).json()["id"]
+    behind = [http.post("/v1/edits", json=edit_body()).json()["id"] for _ in range(2)]
+    for number in range(1, cluster.settings.max_deaths + 1):
+        os.kill(cluster.claimed("edit", deadly, attempt=number).pid, signal.SIGKILL)
+    edit = http.get(f"/v1/edits/{deadly}", params={"wait": 60}).json()
+    assert (edit["status"], edit["error"]["code"]) == ("failed", "worker_lost")
+    assert "died 3 times" in edit["error"]["message"]
+    attempts = [(one["n"], one["outcome"]) for one in edit["error"]["attempts"]]
+    assert attempts == [(1, "lost"), (2, "lost"), (3, "lost")]
+    assert all(one["at"] >= edit["started_at"] for one in edit["error"]["attempts"])
+    for id in behind:
+        assert http.get(f"/v1/edits/{id}", params={"wait": 60}).json()["status"] == "succeeded"
 
 
 def test_an_edit_is_ended_at_its_deadline(cluster: Cluster) -> None:

@@ -1,0 +1,130 @@
+"""An S3 server that can be told to fail in the ways in which they do: a proxy before a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import random
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+from urllib.parse import urlsplit
+
+Trouble = Literal["500", "503", "stored, then 500", "cut", "silent"]
+_SHARE = 0.7
+"""Of the requests that trouble hits, unless it is told otherwise."""
+_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed in the middle are what this is for."""
+
+
+class S3Proxy:
+    """Passes requests on, but for what `trouble` does to them."""
+
+    def __init__(self, target: str, seed: int = 0) -> None:
+        self.trouble: Trouble | None = None
+        self.share = _SHARE
+        self._target = urlsplit(target).netloc
+        self._random = random.Random(seed)
+        # moto looks whether an object is there and then stores it; a real server does both at once.
+        self._one_at_a_time = threading.Lock()
+        self._closing = threading.Event()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                proxy._serve(self)
+
+            do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        trouble = self.trouble if self._random.random() < self.share else None
+        if trouble == "silent":
+            while self.trouble == "silent" and not self._closing.is_set():
+                time.sleep(0.05)
+            handler.close_connection = True
+            return
+        if trouble in ("500", "503"):
+            self._answer(handler, int(trouble), [], b"<Error><Code>InternalError</Code></Error>")
+            return
+        status, headers, data = self._ask(handler, body)
+        if trouble == "stored, then 500" and handler.command in ("PUT", "POST", "DELETE"):
+            self._answer(handler, 500, [], b"<Error><Code>InternalError</Code></Error>")
+            return
+        if trouble == "cut":
+            handler.close_connection = True
+            with contextlib.suppress(OSError):
+                handler.wfile.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + data[:9]
+                )
+            return
+        self._answer(handler, status, headers, data)
+
+    def _ask(
+        self, handler: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        headers = {n: v for n, v in handler.headers.items() if n.lower() not in _HOP}
+        writes = handler.command not in ("GET", "HEAD")
+        with self._one_at_a_time if writes else contextlib.nullcontext():
+            connection = http.client.HTTPConnection(self._target, timeout=60)
+            try:
+                connection.request(handler.command, handler.path, body or None, headers)
+                answer = connection.getresponse()
+                return answer.status, answer.getheaders(), answer.read()
+            finally:
+                connection.close()
+
+    def _answer(
+        self,
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        headers: list[tuple[str, str]],
+        data: bytes,
+    ) -> None:
+        length = str(len(data))
+        handler.send_response_only(status)
+        for name, value in headers:
+            if name.lower() == "content-length" and handler.command == "HEAD":
+                length = value
+            if name.lower() not in _HOP:
+                handler.send_header(name, value)
+        if status != 204:
+            handler.send_header("Content-Length", length)
+        with contextlib.suppress(OSError):
+            handler.end_headers()
+            if handler.command != "HEAD":
+                handler.wfile.write(data)
+
+
+@contextlib.contextmanager
+def running_proxy(target: str, seed: int = 0) -> Iterator[S3Proxy]:
+    proxy = S3Proxy(target, seed)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

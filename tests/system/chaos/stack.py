@@ -1,0 +1,193 @@
+"""Every process of Scalpel on this machine, started again when it ends, and ways to hurt each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+
+from app import embedded_redis
+from app.supervisor import Part
+from models_store.processes import die_with_parent
+from models_store.settings import Settings
+from tests.pico import save_pico
+
+EDITORS = ("editor-1", "editor-2")
+LEASE_SECONDS = 3.0
+_TEND_SECONDS = 0.1
+_LIMIT_TICKS = 20
+"""A child that was forked meanwhile has the limit of a moment ago."""
+_MODULES = {
+    "api": ("app.cli", "api"),
+    **dict.fromkeys(EDITORS, ("workers.editor",)),
+    "generator": ("workers.generator",),
+}
+
+
+class Stack:
+    """API, two editors, a generator and Redis over one store, with the base model `pico`."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        # A socket's path is at most 108 bytes long.
+        self._sockets = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
+        self.redis_url = f"unix://{self._sockets / 'redis.sock'}"
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {
+            **{name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"},
+            "OMP_NUM_THREADS": "1",
+            "SCALPEL_DATA": str(folder / "data"),
+            "SCALPEL_CACHE": str(folder / "cache"),
+            "SCALPEL_REDIS_URL": self.redis_url,
+            "SCALPEL_PORT": str(self.port),
+            "SCALPEL_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
+            "SCALPEL_RING_SECONDS": "2",
+            "SCALPEL_DRAIN_SECONDS": "5",
+            "SCALPEL_DEFAULT_BASE_MODEL": "false",
+            "SCALPEL_BASE_MODELS": str(self._catalogue()),
+            **settings,
+        }
+        self.full = False
+        """Whether no file of theirs can grow: what a full disk looks like to them."""
+        self.held: set[str] = set()
+        """Names of processes that are not started again when they end."""
+        self._limits = 0
+        """How often they are still to be told that there is room."""
+        self._closing = threading.Event()
+        self.parts = {"redis": Part("redis", self._start_redis)}
+        self.parts |= {name: Part(name, self._starter(name)) for name in _MODULES}
+        self._tender = threading.Thread(target=self._tend, daemon=True)
+        self._tender.start()
+
+    @property
+    def settings(self) -> Settings:
+        """Those of its processes, for looking at its store and its Redis from outside."""
+        names = {name[8:].lower(): value for name, value in self.env.items() if "SCALPEL_" in name}
+        return Settings(**names)  # type: ignore[arg-type]
+
+    def client(self, timeout: float = 20.0) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+
+    def pid(self, name: str) -> int | None:
+        process = self.parts[name].process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def children(self) -> list[tuple[int, int]]:
+        """The processes of attempts that go on, each with the editor that it belongs to."""
+        found = []
+        for name in EDITORS:
+            pid = self.pid(name)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if pid is not None:
+                    found += [(child.pid, pid) for child in psutil.Process(pid).children()]
+        return found
+
+    def wait_until_ready(self, seconds: float = 120.0) -> None:
+        limit = time.monotonic() + seconds
+        said = ""
+        with self.client(5) as http:
+            while time.monotonic() < limit:
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = http.get("/readyz?require=all")
+                    said = answer.text
+                    editors = answer.json()["parts"]["editors"]["count"] or 0
+                    if answer.status_code == 200 and editors >= len(EDITORS):
+                        return
+                time.sleep(0.1)
+        raise AssertionError(f"not ready after {seconds:.0f} s: {said}\n{self.logs()}")
+
+    def logs(self, each: int = 3000) -> str:
+        files = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text()[-each:]}" for file in files)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._tender.join()
+        for part in self.parts.values():
+            if part.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(part.process.pid, signal.SIGKILL)
+                part.process.wait()
+        shutil.rmtree(self._sockets)
+
+    def _tend(self) -> None:
+        # In a thread that lives as long as they shall: they die with the thread that started them.
+        while not self._closing.is_set():
+            for name, part in self.parts.items():
+                if name not in self.held:
+                    part.tend(lambda _: None)
+            if self.full:
+                self._limits = _LIMIT_TICKS
+                self._limit(0)
+            elif self._limits > 0:
+                self._limits -= 1
+                self._limit(resource.RLIM_INFINITY)
+            time.sleep(_TEND_SECONDS)
+
+    def _limit(self, size: int) -> None:
+        for name in _MODULES:
+            pid = self.pid(name)
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if pid is None:
+                    continue
+                for one in [pid, *(child.pid for child in psutil.Process(pid).children())]:
+                    resource.prlimit(one, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def _start_redis(self) -> subprocess.Popen[bytes]:
+        sock = self._sockets / "redis.sock"
+        return embedded_redis.start(self._sockets / "redis", sock, self.folder / "redis.log")
+
+    def _starter(self, name: str):  # type: ignore[no-untyped-def]
+        def start() -> subprocess.Popen[bytes]:
+            parent = os.getpid()
+            with (self.folder / f"{name}.log").open("ab") as output:
+                return subprocess.Popen(
+                    [sys.executable, "-m", *_MODULES[name]],
+                    env=self.env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
+                )
+
+        return start
+
+    def _catalogue(self) -> Path:
+        save_pico(self.folder / "pico")
+        path = self.folder / "base_models.toml"
+        path.write_text(
+            '[[base_model]]\nid = "pico"\nsource = { type = "folder", path = "pico" }\n'
+        )
+        return path
+
+
+@contextlib.contextmanager
+def running_stack(folder: Path, settings: dict[str, str]) -> Iterator[Stack]:
+    """All processes, ready, for the length of a block; none is left after it."""
+    stack = Stack(folder, settings)
+    try:
+        stack.wait_until_ready()
+        yield stack
+    finally:
+        stack.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

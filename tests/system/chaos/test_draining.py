@@ -1,0 +1,166 @@
+"""SIGTERM: what is under way is finished or handed back, and told to those who wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.system.chaos.conftest import Outage
+from tests.system.faults.edits import edit_body
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+DRAIN_SECONDS = 5.0
+
+
+def terminate(outage: Outage, name: str) -> psutil.Process:
+    """Ask a process to end, which is not started again for now."""
+    pid = outage.stack.pid(name)
+    assert pid is not None
+    outage.stack.held.add(name)
+    os.kill(pid, signal.SIGTERM)
+    return psutil.Process(pid)
+
+
+def seconds_to_end(process: psutil.Process, began: float) -> float:
+    gone, _ = psutil.wait_procs([process], timeout=4 * DRAIN_SECONDS)
+    assert gone, "it does not end"
+    return time.monotonic() - began
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def running(outage: Outage) -> str:
+    """An edit that somebody works on, for some time yet."""
+    id = outage.submit(long=True).json()["id"]
+    limit = time.monotonic() + 60
+    while outage.http.get(f"/v1/edits/{id}").json()["status"] != "running":
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    return str(id)
+
+
+def test_an_api_that_drains_answers_what_it_was_asked_and_sends_streams_elsewhere(
+    outage: Outage,
+) -> None:
+    id = running(outage)
+    told: dict[str, Any] = {}
+
+    def stream() -> None:
+        headers = {"Accept": "text/event-stream"}
+        with outage.stack.client(60) as http:
+            url = f"/v1/edits/{id}/events"
+            with http.stream("GET", url, headers=headers) as answer:
+                told["stream"] = answer.read().decode()
+
+    def wait() -> None:
+        with outage.stack.client(60) as http:
+            told["wait"] = http.get(f"/v1/edits/{id}", params={"wait": 60})
+
+    askers = [in_thread(stream), in_thread(wait)]
+    sent = json.dumps(edit_body()).encode()
+    with socket.create_connection(("127.0.0.1", outage.stack.port), timeout=30) as slow:
+        head = (
+            "POST /v1/edits HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+        )
+        slow.sendall(head.encode() + sent[:100])  # begun before the end is asked for
+        time.sleep(1.0)
+        api, began = terminate(outage, "api"), time.monotonic()
+        try:
+            time.sleep(0.5)
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection(("127.0.0.1", outage.stack.port), timeout=5).close()
+            slow.sendall(sent[100:])
+            answer = b"".join(iter(lambda: slow.recv(65536), b""))
+            for asker in askers:
+                asker.join(20)
+            assert seconds_to_end(api, began) < DRAIN_SECONDS + 5
+        finally:
+            outage.stack.held.clear()
+    assert answer.startswith(b"HTTP/1.1 201"), answer[:300]
+    made = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+    assert told["stream"].endswith("retry: 2000\n\n")
+    assert told["wait"].status_code == 200
+    assert told["wait"].json()["status"] == "running", "it is answered before the edit has ended"
+    outage.stack.wait_until_ready()
+    assert outage.http.post(f"/v1/edits/{id}/cancel").json()["status"] == "canceled"
+    assert outage.ended(made)["status"] == "succeeded"
+
+
+def test_an_editor_that_drains_hands_its_edit_back(outage: Outage) -> None:
+    id = running(outage)
+    ((child, editor),) = outage.stack.children()
+    name = next(name for name in outage.stack.parts if outage.stack.pid(name) == editor)
+    try:
+        process, began = terminate(outage, name), time.monotonic()
+        assert seconds_to_end(process, began) < 10
+        assert not psutil.pid_exists(child)
+    finally:
+        outage.stack.held.clear()
+    limit = time.monotonic() + 60
+    while outage.http.get(f"/v1/edits/{id}").json()["attempt"] < 2:
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    told = outage.http.get(f"/v1/edits/{id}/events", params={"order": "asc"}).json()["data"]
+    ends = [one["data"]["outcome"] for one in told if one["type"] == "edit.attempt_ended"]
+    assert ends == ["handed_back"]
+    outage.http.post(f"/v1/edits/{id}/cancel").raise_for_status()
+    outage.stack.wait_until_ready()
+
+
+def completion(outage: Outage, told: list[str], **changes: Any) -> None:
+    body = {"model": "pico", "prompt": "the food", "temperature": 1, "stream": True, **changes}
+    with (
+        outage.stack.client(60) as http,
+        http.stream("POST", "/v1/completions", json=body) as answer,
+    ):
+        assert answer.status_code == 200, answer.read()
+        for line in answer.iter_lines():
+            if line:
+                told.append(line.removeprefix("data: "))
+
+
+def test_a_generator_that_drains_finishes_its_streams_or_says_that_they_end(
+    outage: Outage,
+) -> None:
+    short: list[str] = []
+    long: list[list[str]] = [[] for _ in range(4)]
+    askers = [
+        in_thread(lambda own=own: completion(outage, own, max_tokens=480, n=16))  # type: ignore[misc]
+        for own in long
+    ]
+    limit = time.monotonic() + 60
+    while not all(long):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    askers.append(in_thread(lambda: completion(outage, short, max_tokens=2)))
+    while not short:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    generator, began = terminate(outage, "generator"), time.monotonic()
+    try:
+        for asker in askers:
+            asker.join(4 * DRAIN_SECONDS)
+        assert seconds_to_end(generator, began) < DRAIN_SECONDS + 5
+    finally:
+        outage.stack.held.clear()
+    assert short[-1] == "[DONE]"
+    for own in long:
+        assert own[-1] == "[DONE]" or json.loads(own[-1])["error"]["code"] == "generation_failed"
+    outage.stack.wait_until_ready()
+    answer = outage.http.post("/v1/completions", json={"model": "pico", "prompt": "a"})
+    assert answer.status_code == 200

@@ -1,0 +1,166 @@
+"""`scalpel up` leaves no process and no lock behind, whichever way it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.pico import save_pico
+from tests.system.faults.edits import edit_body
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+_MARK = "SCALPEL_TEST_MARK"
+_DRAIN_SECONDS = 3
+_PARTS = 5  # the command itself, Redis, API, editor, generator
+
+
+@dataclass
+class Up:
+    """A running `scalpel up`, and every process that descends from it, by a mark that all carry."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        toml = self.folder / "base_models.toml"
+        toml.write_text(
+            '[[base_model]]\nid = "pico"\nsource = { type = "folder", path = "pico" }\n'
+        )
+        own = {
+            _MARK: self.mark,
+            "OMP_NUM_THREADS": "1",
+            "SCALPEL_CACHE": str(self.folder / "cache"),
+            "SCALPEL_DRAIN_SECONDS": str(_DRAIN_SECONDS),
+            "SCALPEL_DEFAULT_BASE_MODEL": "false",
+            "SCALPEL_BASE_MODELS": str(toml),
+        }
+        others = {name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"}
+        with (self.folder / "up.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", "up", "--port", "0", "--data", str(self.data)],
+                env={**others, **own},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def alive(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                marked = process.environ().get(_MARK) == self.mark
+                # Redis writes its title over its environment; it lives in a folder of this one.
+                if marked or Path(process.cwd()) == self.data / "redis":
+                    found.append(process)
+        return found
+
+    def part(self, word: str) -> psutil.Process:
+        (found,) = [
+            one
+            for one in self.alive()
+            if word in " ".join(one.cmdline()) and one.ppid() == self.process.pid
+        ]
+        return found
+
+    def is_locked(self) -> bool:
+        with (self.data / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+
+def wait_for(question: Callable[[], object], what: str, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < limit, f"not within {seconds:.0f} seconds: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    save_pico(tmp_path / "pico")
+    up = Up(tmp_path)
+    try:
+        wait_for(lambda: len(up.alive()) >= _PARTS, "all processes", 60)
+        yield up
+    finally:
+        for process in up.alive():
+            process.kill()
+        up.process.wait()
+
+
+@pytest.fixture
+def busy(up: Up) -> Up:
+    """With an edit that runs, in a process of its own."""
+    wait_for(lambda: "ready at" in up.said, "it to be ready", 120)
+    url = up.said.partition("ready at ")[2].split()[0]
+    with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+        id = http.post("/v1/edits", json=edit_body(long=True)).json()["id"]
+        wait_for(lambda: http.get(f"/v1/edits/{id}").json()["stage"], "it to run", 60)
+    assert len(up.alive()) > _PARTS
+    return up
+
+
+def leaves_nothing(up: Up, seconds: float = _DRAIN_SECONDS + 10) -> None:
+    wait_for(lambda: not up.alive(), f"the end of {up.alive()}", seconds)
+    assert not up.is_locked()
+
+
+def test_when_it_is_told_to_end_while_it_works(busy: Up) -> None:
+    busy.process.send_signal(signal.SIGTERM)
+    assert busy.process.wait(_DRAIN_SECONDS + 10) == 0
+    leaves_nothing(busy, 3)
+
+
+def test_when_it_is_killed_while_it_works(busy: Up) -> None:
+    busy.process.kill()
+    leaves_nothing(busy)
+
+
+def test_when_a_part_hangs_and_another_is_killed_during_its_end(busy: Up) -> None:
+    editor, api = busy.part("workers.editor"), busy.part("app.cli api")
+    editor.suspend()
+    api.suspend()
+    busy.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert busy.process.poll() is None, "it waits for them"
+    api.kill()
+    assert busy.process.wait(2 * _DRAIN_SECONDS + 10) == 0
+    leaves_nothing(busy, 3)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_when_ctrl_c_comes_before_it_is_ready(up: Up, times: int) -> None:
+    for _ in range(times):
+        up.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    # The last one may find an interpreter that is done and has given up its handlers.
+    assert up.process.wait(_DRAIN_SECONDS + 10) in (0, -signal.SIGINT)
+    leaves_nothing(up, 3)
