@@ -138,7 +138,7 @@ class WorkStore:
         names = {info.path.removeprefix(f"{folder}/") for info in self.objects.files(folder)}
         if "request.json" not in names or "deleted.json" in names:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
-        request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
+        request = self._request(place)
         if request is None:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
         result = None
@@ -160,6 +160,9 @@ class WorkStore:
                 else None
             )
         return Work(request, tuple(claims), tuple(ends), result)
+
+    def _request(self, place: Place) -> WorkRequest | None:
+        return self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
 
     def find(self, place: Place) -> Work | None:
         """The work at a place; None when there is none, or it was deleted."""
