@@ -24,13 +24,14 @@ class QueueLine:
 
     @classmethod
     def read(cls, work: WorkStore, live: LiveState, tenant: str) -> QueueLine:
-        open_ids = sorted(work.objects.children(f"open/{tenant}"), key=_ulid)
-        oldest = open_ids[:_MOST_HELD]
-        held = live.leased(oldest)
+        open_ids = work.objects.children(f"open/{tenant}")
+        ulids = sorted(map(_ulid, open_ids))
+        oldest = set(ulids[:_MOST_HELD])
+        held = live.leased([id for id in open_ids if _ulid(id) in oldest])
         if held is None:
             return cls(None)
-        left = [id for id in oldest if id not in held] + open_ids[_MOST_HELD:]
-        return cls(tuple(map(_ulid, left)))
+        gone = set(map(_ulid, held))
+        return cls(tuple(ulid for ulid in ulids if ulid not in gone) if gone else tuple(ulids))
 
     def position(self, work: Work) -> int | None:
         """1 for the oldest; None for what does not wait."""
@@ -40,4 +41,4 @@ class QueueLine:
 
 
 def _ulid(id: str) -> str:
-    return id.rpartition("_")[2]
+    return id[-26:]

@@ -135,7 +135,7 @@ class WorkStore:
         """
         place = Place(kind, tenant, id)
         folder = place.folder
-        names = {info.path.removeprefix(f"{folder}/") for info in self.objects.files(folder)}
+        names = {path.removeprefix(f"{folder}/") for path in self.objects.paths(folder)}
         if "request.json" not in names or "deleted.json" in names:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
         request = self._request(place)
