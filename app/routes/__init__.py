@@ -22,6 +22,7 @@ from app.routes import (
     models,
     pages,
     reproduce,
+    webhooks,
 )
 
 ROUTERS = (
@@ -36,6 +37,7 @@ ROUTERS = (
     drafts.router,
     base_models.router,
     aliases.router,
+    webhooks.router,
     models.router,
     completions.router,
     live_compare.router,
