@@ -62,7 +62,7 @@ class WebhookPatch(_Body):
     enabled: bool | None = None
 
 
-class RotateBody(_Body):
+class SecretRotation(_Body):
     """How long the secret before signs too."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
@@ -229,7 +229,7 @@ def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebh
 
 @router.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
 def rotate_secret(
-    webhook_id: str, body: RotateBody, store: StoreDep, who: Writer
+    webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
     """Messages carry a signature by each of both secrets while they overlap."""
     store.webhooks.get(who.tenant, webhook_id)
