@@ -99,7 +99,7 @@ def test_without_redis_reading_goes_on_and_what_is_submitted_is_done_later(
 
 
 def test_a_wait_and_a_stream_see_the_end_of_an_edit_while_redis_hangs(outage: Outage) -> None:
-    id = outage.submit(long=True).json()["id"]
+    id = outage.submit(prompts=50).json()["id"]
     limit = time.monotonic() + 60
     while outage.http.get(f"/v1/edits/{id}").json()["status"] == "queued":
         assert time.monotonic() < limit
