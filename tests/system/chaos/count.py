@@ -18,7 +18,7 @@ from tests.system.chaos.faults import Done
 
 _DAYS = 2 * 24 * 3600
 _OF_WORK = ("open", "outbox", "idempotency", "suffixes", "probe", *FOLDERS.values())
-"""Folders of what lives and ends with pieces of work; what lies in others, such as keys, does not."""
+"""Folders of what lives and ends with pieces of work; keys, for one, do not."""
 
 
 def all_work(store: WorkStore) -> list[tuple[Place, Work]]:
