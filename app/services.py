@@ -26,6 +26,7 @@ from models_store.operator_scorers import known_scorers, read_scorers
 from models_store.quotas import Quotas
 from models_store.rates import Rates
 from models_store.reservations import Reservations
+from models_store.sessions import Sessions
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
@@ -48,6 +49,7 @@ class Store:
     variants: Variants
     submission: Submission
     keys: ApiKeys
+    sessions: Sessions
     audit: AuditLog
     quotas: Quotas
 
@@ -75,7 +77,17 @@ class Store:
         )
         keys = ApiKeys(objects)
         return cls(
-            objects, work, bases, behaviors, aliases, variants, submission, keys, work.audit, quotas
+            objects,
+            work,
+            bases,
+            behaviors,
+            aliases,
+            variants,
+            submission,
+            keys,
+            Sessions(objects),
+            work.audit,
+            quotas,
         )
 
 

@@ -23,10 +23,12 @@ OPEN = {
     "/docs",
     "/docs/errors",
     "/healthz",
+    "/login",
+    "/logout",
     "/openapi.json",
     "/readyz",
 }
-"""Paths that need no key: what they show is the same for everybody."""
+"""Paths that need no key: what they show is the same for everybody without one."""
 
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
@@ -146,6 +148,8 @@ BODIES: dict[str, Bodies] = {
         {"variant": "pico", "shares": [{"variant": f"pico:{names.edit}", "weight": 0.5}]},
     ],
     "POST /v1/aliases/*/rollback": lambda names: [{}],
+    "POST /login": _nothing,
+    "POST /logout": _nothing,
     "POST /v1/api_keys": lambda names: [_OWN_KEY],
     "POST /v1/api_keys/*/rotate": lambda names: [{}],
 }
