@@ -1,16 +1,18 @@
-"""What the API does besides answering: it fills the catalogue, it
-keeps, and it tells heads of the audit log."""
+"""What the API does besides answering: it fills the catalogue, it keeps, it tells webhooks, and it
+tells heads of the audit log."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Protocol
 
+import redis
 import structlog
 from fastapi.concurrency import run_in_threadpool
 
-from app.services import Services
+from app.services import Services, Store
 from models_store.audit_heads import make_head
 from models_store.errors import CorruptArtifact, ScalpelError
 from models_store.live import connect
@@ -30,6 +32,7 @@ async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[
     ]
     if with_keeper:
         tasks.append(asyncio.create_task(_keep(services)))
+        tasks.append(asyncio.create_task(_tell_webhooks(services)))
     try:
         yield
     finally:
@@ -71,19 +74,41 @@ async def _keep(services: Services) -> None:
     # Imported here since it brings RQ, which the rest of the API can do without.
     from app.keeper import Keeper
 
+    store, client = await _parts(services, "the keeper")
+    await _run(Keeper(store.objects, client, services.settings, store.audit), client)
+
+
+async def _tell_webhooks(services: Services) -> None:
+    """Run the courier, which tells webhooks of events."""
+    from app.webhooks import Courier
+
+    store, client = await _parts(services, "the courier")
+    courier = Courier(store.work, store.webhooks, services.outgoing, client, services.settings)
+    await _run(courier, client)
+
+
+async def _parts(services: Services, who: str) -> tuple[Store, redis.Redis]:
+    """The store and a client of one's own, once both can be had."""
     while True:
         try:
-            store = await run_in_threadpool(lambda: services.store)
-            client = connect(services.settings)
-            break
+            return await run_in_threadpool(lambda: services.store), connect(services.settings)
         except ScalpelError as error:
-            _log.warning("the keeper cannot begin yet", error=error.message)
+            _log.warning(f"{who} cannot begin yet", error=error.message)
         await asyncio.sleep(_RETRY_SECONDS)
-    keeper = Keeper(store.objects, client, services.settings, store.audit)
-    running = asyncio.create_task(keeper.run())
+
+
+class _Loop(Protocol):
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def _run(loop: _Loop, client: redis.Redis) -> None:
+    """Run a loop until this task is canceled, and then to its end."""
+    running = asyncio.create_task(loop.run())
     try:
         await asyncio.shield(running)
     finally:
-        keeper.stop()
+        loop.stop()
         await running
         client.close()

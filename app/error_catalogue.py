@@ -117,6 +117,12 @@ _ALL = (
         "The detail lists the types that the path has; send one of them as Accept.",
     ),
     ErrorKind(
+        "request_timeout",
+        408,
+        "The request did not come",
+        "Send its headers at once, and its body without long pauses.",
+    ),
+    ErrorKind(
         "key_ended",
         409,
         "The key is accepted no more",
@@ -181,6 +187,9 @@ _ALL = (
         "The detail names what does: change or delete that first.",
     ),
     ErrorKind(
+        "too_many_webhooks", 409, "There are as many webhooks as can be", "Delete one of them."
+    ),
+    ErrorKind(
         "changed_meanwhile",
         409,
         "Another request changed it at the same time",
@@ -226,6 +235,9 @@ _ALL = (
     ErrorKind("rate_limited", 429, "Too many requests", "Wait for the seconds in Retry-After."),
     ErrorKind(
         "quota_exceeded", 429, "The quota is used up", "Wait for the seconds in Retry-After."
+    ),
+    ErrorKind(
+        "headers_too_large", 431, "The headers are too large", "Send fewer and shorter headers."
     ),
     ErrorKind(
         "internal_error",

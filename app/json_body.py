@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.auth import counted
 from app.errors import UnsupportedMediaType
+from app.json_shape import check_shape
 from app.pointers import field_errors, named, pointer_of
 from models_store.errors import FieldError, InvalidRequest, Malformed
 
@@ -69,7 +71,8 @@ def parse_json(data: bytes, name: str = "the body") -> Any:
     """The JSON value.
 
     Raises:
-        Malformed: it is not JSON.
+        Malformed: it is not JSON, nested too deeply, or an object has a key twice.
+        TooLarge: it has too many values.
         InvalidRequest: a number is not finite, which JSON has no word for, or a text has half of
             a surrogate pair, which UTF-8 has none for.
     """
@@ -84,9 +87,21 @@ def parse_json(data: bytes, name: str = "the body") -> Any:
     def integer(text: str) -> int | float:
         return int(text) if len(text) <= _MAX_DIGITS else number(text)
 
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+            raise Malformed(f"{name} has the key {twice[:100]!r} twice in one object")
+        return found
+
+    check_shape(data, name)
     try:
         value = json.loads(
-            data.decode("utf-8"), parse_float=number, parse_constant=number, parse_int=integer
+            data.decode("utf-8"),
+            parse_float=number,
+            parse_constant=number,
+            parse_int=integer,
+            object_pairs_hook=members,
         )
     except UnicodeDecodeError as error:
         raise Malformed(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None

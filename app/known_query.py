@@ -13,16 +13,19 @@ from fastapi.routing import APIRoute
 from models_store.errors import Malformed
 
 _KEY = "[key]"
+_MOST = 100
 
 
 async def known_query(request: Request) -> None:
     """Of every call that is not OpenAI's, whose clients may add what they like.
 
     Raises:
-        Malformed: the query has a parameter that the call has not.
+        Malformed: the query has a parameter that the call has not, or too many.
     """
     if not request.query_params:
         return
+    if len(request.query_params.multi_items()) > _MOST:
+        raise Malformed(f"a query has at most {_MOST} parameters", code="bad_request")
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
     known = sorted(set(_names(route.dependant)))

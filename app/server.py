@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from types import FrameType
 
 import uvicorn
 
+from app.connections import (
+    MAX_HEADER_BYTES,
+    BoundedProtocol,
+    Connections,
+    allow_many_files,
+)
 from app.main import create_app
 from app.services import Services
 from models_store import logs
 from models_store.settings import Settings
 
+_TICKS_PER_SECOND = 10
+
 
 class ApiServer(uvicorn.Server):
     """Tells those who wait (event streams, long polls) that it is about to stop.
 
-    uvicorn waits for open requests, and these would go on for ever.
+    uvicorn waits for open requests, and these would go on for ever. Meanwhile it looks after
+    connections whose clients are too slow.
     """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+        self._all = Connections(services.settings)
+        self.server_state = self._all
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SECOND == 0:
+            self._all.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._services.draining.set()
@@ -43,6 +60,11 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
         log_config=None,
         access_log=False,
         server_header=False,
+        # The protocol is h11's on asyncio's own loop: see `app.connections`.
+        loop="asyncio",
+        http=BoundedProtocol,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
     return ApiServer(config, app.state.services)
@@ -50,4 +72,5 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
 
 def serve(settings: Settings) -> None:
     """Run the API and the keeper until SIGTERM or SIGINT."""
+    allow_many_files()
     make_server(settings).run()

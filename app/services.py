@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
 
 from app.generators import Generators
+from models_store.addresses import AddressRule
 from models_store.aliases import Aliases
 from models_store.api_keys import ApiKeys
 from models_store.audit import AuditLog
@@ -18,11 +20,13 @@ from models_store.base_ids import BaseModels
 from models_store.behavior_library import BehaviorLibrary
 from models_store.cached_work import CachedWorkStore
 from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSource, read_base_models
+from models_store.deliveries import Deliveries
 from models_store.errors import Unavailable
 from models_store.limits import LimitTable, read_limits
 from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
 from models_store.operator_scorers import known_scorers, read_scorers
+from models_store.outgoing import Outgoing
 from models_store.quotas import Quotas
 from models_store.rates import Rates
 from models_store.reservations import Reservations
@@ -31,6 +35,7 @@ from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
 from models_store.variants import SUFFIXES, Variants
+from models_store.webhooks import Webhooks
 
 _log = structlog.get_logger()
 
@@ -52,6 +57,8 @@ class Store:
     sessions: Sessions
     audit: AuditLog
     quotas: Quotas
+    webhooks: Webhooks
+    deliveries: Deliveries
 
     @classmethod
     def over(
@@ -75,19 +82,20 @@ class Store:
             suites=configured_suites(settings).tables,
             scorers=known_scorers(read_scorers(settings.scorers)),
         )
-        keys = ApiKeys(objects)
         return cls(
-            objects,
-            work,
-            bases,
-            behaviors,
-            aliases,
-            variants,
-            submission,
-            keys,
-            Sessions(objects),
-            work.audit,
-            quotas,
+            objects=objects,
+            work=work,
+            bases=bases,
+            behaviors=behaviors,
+            aliases=aliases,
+            variants=variants,
+            submission=submission,
+            keys=ApiKeys(objects),
+            sessions=Sessions(objects),
+            audit=work.audit,
+            quotas=quotas,
+            webhooks=Webhooks(objects, AddressRule.of(settings)),
+            deliveries=Deliveries(objects),
         )
 
 
@@ -136,7 +144,16 @@ class Services:
             _log.info("registering base models", ids=put_in)
             self.live.wake_keeper()
 
+    @cached_property
+    def outgoing(self) -> Outgoing:
+        """For requests to addresses that tenants give; used in the event loop only."""
+        return Outgoing(
+            AddressRule.of(self.settings), seconds=self.settings.webhook_timeout_seconds
+        )
+
     async def close(self) -> None:
+        if "outgoing" in self.__dict__:
+            await self.outgoing.aclose()
         await self.generators.close()
         self.live.close()
 

@@ -7,6 +7,7 @@ knows no allowed networks, and neither serves the hub's client, which is not htt
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Sequence[str]]
 """Name and port to addresses; raises OSError where there are none."""
+
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
 # Global by the standard library's tables, or by some versions of them, but no place to send to.
 _OTHER_V4 = tuple(
@@ -91,7 +94,7 @@ class AddressRule:
             raise AddressRefused(f"a request goes out over https only, not over {scheme or 'none'}")
         if userinfo:
             raise AddressRefused("an address to send to has no user name or password in it")
-        if not host:
+        if not _HOST.fullmatch(host):
             raise AddressRefused("an address to send to names a host")
         try:
             spelled = socket.getaddrinfo(

@@ -18,7 +18,7 @@ from models_store.errors import Conflict, Malformed
 from models_store.objects import ObjectStore
 from models_store.records import IdempotencyRecord, Kind
 
-IdempotentKind = Kind | Literal["behavior", "api_key"]
+IdempotentKind = Kind | Literal["behavior", "webhook", "api_key"]
 KEPT_SECONDS = 30 * 24 * 3600
 MAX_KEY_LENGTH = 255
 

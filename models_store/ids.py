@@ -19,6 +19,7 @@ PREFIXES = {
     "export": "exp",
     "base_model": "bm",
     "behavior": "beh",
+    "webhook": "whk",
     "api_key": "key",
 }
 _BUCKET_LENGTH = 5

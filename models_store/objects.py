@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from obstore.store import LocalStore, S3Store
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
+from models_store.local_folders import TEMPORARY, LocalFolders
 from models_store.settings import Settings
 
 _MARKER = "scalpel-store.json"
@@ -33,7 +33,6 @@ _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _S3_CONNECT = timedelta(seconds=3)
 _S3_LONGEST = timedelta(hours=1)
-_TEMPORARY = re.compile(r".+#[0-9]+")
 
 
 class Record(BaseModel):
@@ -73,6 +72,7 @@ class ObjectStore:
     ) -> None:
         self._backend = backend
         self._root = root
+        self._folders = LocalFolders(root) if root is not None else None
         self._fsync = fsync and root is not None
 
     @property
@@ -177,8 +177,18 @@ class ObjectStore:
                 meta["size"] for batch in obstore.list(self._backend, folder) for meta in batch
             )
 
+    def paths(self, folder: str) -> list[str]:
+        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`."""
+        if self._folders is None:
+            return [info.path for info in self.files(folder)]
+        with self._guard():
+            return sorted(self._folders.below(folder))
+
     def children(self, folder: str) -> list[str]:
         """Names of the folders and objects right below `folder`, sorted."""
+        if self._folders is not None:
+            with self._guard():
+                return list(self._folders.entries(folder))
         with self._guard():
             found = obstore.list_with_delimiter(self._backend, folder or None)
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
@@ -205,7 +215,7 @@ class ObjectStore:
         with self._guard():
             for path in self._root.rglob("*#*") if self._root is not None else ():
                 with contextlib.suppress(FileNotFoundError):  # its writer is alive, and faster
-                    if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                    if TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
                         path.unlink()
                         removed += 1
         return removed

@@ -171,7 +171,7 @@ class Marker(Record):
 class IdempotencyRecord(Record):
     """What a key was first used for; created before the work itself."""
 
-    kind: Kind | Literal["behavior", "api_key"]
+    kind: Kind | Literal["behavior", "webhook", "api_key"]
     id: str
     route: str
     body_sha256: str

@@ -6,11 +6,14 @@ PREFIX = "scalpel"
 
 KEEPER = f"{PREFIX}:keeper"
 """Lease of the keeper that leads: its token."""
+COURIER = f"{PREFIX}:courier"
+"""Lease of the courier that delivers to webhooks: its token."""
 EDITORS = f"{PREFIX}:editor:"
 """Heartbeats of editors, one key each: JSON, gone a few seconds after the editor."""
 GENERATORS = f"{PREFIX}:generator:"
 """Heartbeats of generators, one key each: JSON with the address and the base models held."""
 
+LEASES = f"{PREFIX}:lease:"
 WAKE = f"{PREFIX}:wake"
 """List: anything in it makes the keeper look around at once."""
 SWEPT = f"{PREFIX}:swept"
@@ -24,7 +27,7 @@ def queue(pool: str) -> str:
 
 def lease(work_id: str) -> str:
     """Lease of the attempt that works on it: `{attempt}:{token}`."""
-    return f"{PREFIX}:lease:{work_id}"
+    return f"{LEASES}{work_id}"
 
 
 def progress(work_id: str) -> str:

@@ -10,6 +10,7 @@ the next reader can finish, and no two parties can both believe that they decide
                               /result.json
                               /deleted.json
 open/{tenant}/{id}
+outbox/{tenant}/{id}
 ```
 """
 
@@ -27,6 +28,7 @@ from models_store import ids
 from models_store.audit import NOBODY, AuditLog, about
 from models_store.errors import Conflict, NotFound
 from models_store.objects import ObjectMissing, ObjectStore
+from models_store.outbox import Outbox
 from models_store.records import (
     Actor,
     AttemptEnd,
@@ -121,6 +123,8 @@ class WorkStore:
         place = Place(request.kind, request.tenant, request.id)
         self._log(place, "submitted", request.actor, **about(request))
         self.objects.create_record(place.marker, Marker(kind=request.kind))
+        if request.kind == "edit":
+            Outbox(self.objects).put(request.tenant, request.id)
         if texts is not None:
             self.objects.create(place.texts, texts)
         self.objects.create_record(f"{place.folder}/request.json", request)
@@ -167,6 +171,13 @@ class WorkStore:
             return self.read(place.kind, place.tenant, place.id)
         except NotFound:
             return None
+
+    def remains(self, place: Place) -> Work | None:
+        """What is left of deleted work: that it was asked for, and how it ended."""
+        if self.objects.info(f"{place.folder}/deleted.json") is None:
+            return None
+        request = self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
+        return Work(request, (), (), self.result_of(place)) if request is not None else None
 
     def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
         """Whether there was such work once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.live import DeathNotice, LeaseSeen
@@ -14,6 +16,7 @@ from models_store.work import Place, Work
 
 _LONGEST_PAUSE_SECONDS = 30.0
 _ULID_LENGTH = 26
+T = TypeVar("T")
 
 
 def kind_of(id: str) -> Kind | None:
@@ -110,37 +113,71 @@ class Candidate:
     deadline: float
 
 
+class Busy(NamedTuple):
+    """Work that goes on: whose it is, and in which pool."""
+
+    tenant: str
+    pool: str
+
+
 class Turns:
     """Whose turn it is: the tenant with the least going on, then the one that waited longest."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_running: Callable[[str], int] = lambda tenant: sys.maxsize) -> None:
+        """Args:
+        most_running: how much work of a tenant may go on at the same time, in all pools.
+        """
+        self._most_running = most_running
         self._served: Counter[str] = Counter()
         self._count = 0
 
     def choose(
-        self, candidates: Sequence[Candidate], room: Mapping[str, int], busy: Iterable[Place]
+        self, candidates: Iterable[Candidate], room: Mapping[str, int], busy: Iterable[Busy]
     ) -> list[Candidate]:
         """Those to ring for now.
+
+        What a tenant has going on in another pool does not hold it up in this one.
 
         Args:
             candidates: within a tenant the smallest id, which is the oldest, comes first.
             room: by pool, how many rings its idle editors can answer.
             busy: work that runs or was rung for, of all pools.
         """
-        load = Counter(place.tenant for place in busy)
-        left = Counter(room)
-        waiting = sorted(candidates, key=lambda candidate: candidate.place.id.rpartition("_")[2])
+        left = {pool: count for pool, count in room.items() if count > 0}
+        load = Counter(busy)
+        running: Counter[str] = Counter()
+        for key, count in load.items():
+            running[key.tenant] += count
+        fitting = (one for one in candidates if one.pool in left)
+        waiting: dict[Busy, deque[Candidate]] = {}
+        for one in sorted(fitting, key=lambda one: one.place.id.rpartition("_")[2]):
+            waiting.setdefault(Busy(one.place.tenant, one.pool), deque()).append(one)
         chosen = []
-        while fitting := [candidate for candidate in waiting if left[candidate.pool] > 0]:
-            tenant = min(
-                {candidate.place.tenant for candidate in fitting},
-                key=lambda name: (load[name], self._served[name], name),
-            )
-            pick = next(one for one in fitting if one.place.tenant == tenant)
-            waiting.remove(pick)
-            chosen.append(pick)
-            left[pick.pool] -= 1
-            load[tenant] += 1
+        while able := [
+            key
+            for key in waiting
+            if key.pool in left and running[key.tenant] < self._most_running(key.tenant)
+        ]:
+            key = min(able, key=lambda key: (load[key], self._served[key.tenant], *key))
+            chosen.append(waiting[key].popleft())
+            if not waiting[key]:
+                del waiting[key]
+            left[key.pool] -= 1
+            if not left[key.pool]:
+                del left[key.pool]
+            load[key] += 1
+            running[key.tenant] += 1
             self._count += 1
-            self._served[tenant] = self._count
+            self._served[key.tenant] = self._count
         return chosen
+
+
+def by_turns(of_tenants: Mapping[str, Sequence[T]]) -> Iterator[T]:
+    """One of each tenant after the other, in the order that each has."""
+    left = deque(iter(one) for one in of_tenants.values())
+    while left:
+        one = left.popleft()
+        for item in one:
+            yield item
+            left.append(one)
+            break

@@ -11,18 +11,30 @@ import contextlib
 import secrets
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import redis
 import structlog
 
-from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, kind_of, verdict
+from app.keeper.decisions import (
+    Busy,
+    Candidate,
+    Pulse,
+    Turns,
+    by_turns,
+    due_at,
+    is_about,
+    kind_of,
+    verdict,
+)
 from app.keeper.sweep import sweep
 from models_store import redis_keys
 from models_store.audit import AuditLog
 from models_store.doorbell import Doorbell, Ring
 from models_store.errors import CorruptArtifact, NotFound, Unavailable
+from models_store.limits import read_limits
 from models_store.live import (
     DeathNotice,
     LeaseSeen,
@@ -43,7 +55,9 @@ _WAKE_SLICE_SECONDS = 0.5
 _LEAD_SECONDS = 5.0
 _REREAD_SECONDS = 30.0
 """How often queued work that nobody was told of is read again."""
-_READING_SECONDS = 2.0
+_READING_SECONDS = 1.0
+"""Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
+_REREADING_SECONDS = 0.2
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
 
@@ -61,11 +75,13 @@ class _Open:
     """The last one, by this keeper or by one that led before."""
     unreadable: bool = False
 
-    def is_quiet(self, now: float) -> bool:
-        """Whether nothing can have happened that the keeper need know now."""
-        if self.work is None or self.ring is not None or self.work.claims:
+    @property
+    def is_urgent(self) -> bool:
+        """Whether something may have happened that the keeper has to know now."""
+        if self.work is None:
             return False
-        return now - self.read_at < _REREAD_SECONDS
+        under_way = self.ring is not None or bool(self.work.claims)
+        return under_way or time.time() >= self.work.request.deadline
 
 
 @dataclass
@@ -94,7 +110,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._open: dict[str, _Open] = {}
         self._leaving: dict[str, _Leaving] = {}
-        self._turns = Turns()
+        limits = read_limits(settings)
+        self._turns = Turns(lambda tenant: limits.of(tenant).running_edits)
         self._leads = False
         self._seeing_since = 0.0
         self._looked_at = float("-inf")
@@ -197,12 +214,7 @@ class Keeper:
 
     def _look(self, now: float) -> None:
         self._list_open()
-        # What is running first; of a long queue that was never read, as much as there is time for.
-        for entry in sorted(self._open.values(), key=lambda entry: entry.work is None):
-            if entry.work is None and time.monotonic() - now > _READING_SECONDS:
-                break
-            if not entry.is_quiet(now):
-                self._read(entry, now)
+        self._read_due(now)
         running = [entry for entry in self._open.values() if entry.work and entry.work.running]
         ids = [entry.place.id for entry in running]
         leases = leases_seen(self._client, [*ids, *self._leaving])
@@ -213,18 +225,46 @@ class Keeper:
         self._stop_leaving(leases)
         self._ring()
 
+    def _read_due(self, now: float) -> None:
+        """Read what goes on, then as much of what waits as there is time for."""
+        waiting: dict[str, list[_Open]] = defaultdict(list)
+        quiet = []
+        for entry in list(self._open.values()):
+            if entry.is_urgent:
+                self._read(entry, now)
+            elif entry.work is None:
+                waiting[entry.place.tenant].append(entry)
+            elif now - entry.read_at >= _REREAD_SECONDS:
+                quiet.append(entry)
+        # However much of one tenant was never read, the oldest of another is not held up by it.
+        for of_tenant in waiting.values():
+            of_tenant.sort(key=lambda entry: (entry.read_at, entry.place.id.rpartition("_")[2]))
+        self._read_within(_READING_SECONDS, by_turns(waiting), now)
+        quiet.sort(key=lambda entry: entry.read_at)
+        self._read_within(_REREADING_SECONDS, quiet, now)
+
+    def _read_within(self, seconds: float, entries: Iterable[_Open], now: float) -> None:
+        limit = time.monotonic() + seconds
+        for entry in entries:
+            if time.monotonic() > limit:
+                return
+            self._read(entry, now)
+
     def _list_open(self) -> None:
         """Bring what is remembered in line with the markers."""
         found = {}
-        for info in self._store.objects.files("open"):
-            _, tenant, id = info.path.split("/", 2)
+        for path in self._store.objects.paths("open"):
+            _, tenant, id = path.split("/", 2)
+            if id in self._open:
+                found[id] = self._open[id].place
+                continue
             # What the marker says inside is in its name too, so even an empty one counts.
             kind = kind_of(id)
             if kind is not None:
                 found[id] = Place(kind, tenant, id)
-        for id in found.keys() - self._open.keys():
+        new = list(found.keys() - self._open.keys())
+        for id in new:
             self._open[id] = _Open(found[id])
-        new = [id for id, entry in self._open.items() if entry.work is None]
         for id, ring in self._doorbell.rings(new).items():
             self._open[id].ring = ring
         for id in self._open.keys() - found.keys():
@@ -248,6 +288,7 @@ class Keeper:
     def _read(self, entry: _Open, now: float) -> None:
         """Read the work again; complete what was cut short and give up what is hopeless."""
         place = entry.place
+        entry.read_at = now
         try:
             work = self._store.read(place.kind, place.tenant, place.id)
         except NotFound:
@@ -260,7 +301,7 @@ class Keeper:
                 _log.error("a record cannot be read", work_id=place.id, error=error.message)
             entry.unreadable, entry.work = True, None
             return
-        entry.work, entry.read_at = work, now
+        entry.work = work
         if work.result is not None:
             self._store.objects.delete(place.marker)
             self._forget(entry)
@@ -331,7 +372,8 @@ class Keeper:
         editors = editors_seen(self._client)
         living = {editor.name for editor in editors}
         room = Counter(editor.pool for editor in editors)
-        due, busy = [], []
+        busy: list[Busy] = []
+        idle: list[_Open] = []
         waiting: dict[str, set[str]] = {}
         for entry in self._open.values():
             if (work := entry.work) is None:
@@ -340,13 +382,18 @@ class Keeper:
             if pool not in waiting:
                 waiting[pool] = self._doorbell.waiting(pool)
             if work.running is not None:
-                busy.append(entry.place)
+                busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= work.running.worker in living
             elif self._is_answerable(work, entry.ring, waiting[pool]):
-                busy.append(entry.place)
+                busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= 1
-            elif due_at(work) <= time.time():
-                due.append(Candidate(entry.place, pool, work.attempt + 1, work.request.deadline))
+            else:
+                idle.append(entry)
+        due = (
+            Candidate(entry.place, work.request.pool, work.attempt + 1, work.request.deadline)
+            for entry in idle
+            if (work := entry.work) and room[work.request.pool] > 0 and due_at(work) <= time.time()
+        )
         for one in self._turns.choose(due, room, busy):
             entry = self._open[one.place.id]
             entry.ring = self._doorbell.ring(

@@ -23,6 +23,7 @@ from app.routes import (
     pages,
     reproduce,
     sign_in,
+    webhooks,
 )
 
 ROUTERS = (
@@ -37,6 +38,7 @@ ROUTERS = (
     drafts.router,
     base_models.router,
     aliases.router,
+    webhooks.router,
     models.router,
     completions.router,
     live_compare.router,

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.keeper.decisions import Candidate, Pulse, Turns, due_at, is_about, kind_of, verdict
+from app.keeper.decisions import (
+    Busy,
+    Candidate,
+    Pulse,
+    Turns,
+    due_at,
+    is_about,
+    kind_of,
+    verdict,
+)
 from models_store.ids import new_id
 from models_store.live import DeathNotice, LeaseSeen
 from models_store.methods import Bias
@@ -166,7 +175,7 @@ def test_tenants_take_turns_however_much_one_of_them_has_queued() -> None:
 
 def test_a_tenant_with_work_under_way_lets_others_go_first() -> None:
     turns = Turns()
-    busy = [Place("edit", "a", "edit_x")]
+    busy = [Busy("a", "cpu")]
     (chosen,) = turns.choose([candidate("a", 1), candidate("b", 2)], {"cpu": 1}, busy)
     assert chosen.place.tenant == "b"
 
@@ -202,3 +211,62 @@ def test_no_pool_is_given_more_than_it_has_room_for_and_none_is_left_idle(
                 one.place.id for one in queue if (one.place.tenant, one.pool) == (tenant, pool)
             ]
             assert own == queued[: len(own)], "a tenant's oldest work goes first"
+
+
+def test_what_a_tenant_does_in_one_pool_does_not_hold_it_up_in_another() -> None:
+    busy = [*[Busy("a", "gpu")] * 5, Busy("b", "cpu")]
+    (chosen,) = Turns().choose([candidate("b", 1), candidate("a", 2)], {"cpu": 1}, busy)
+    assert chosen.place.tenant == "a"
+
+
+def test_no_tenant_gets_more_at_once_than_it_may_have_running_in_all_pools() -> None:
+    turns = Turns({"a": 3, "b": 9}.__getitem__)
+    queue = [candidate("a", n, pool) for n in range(5) for pool in ("cpu", "gpu")]
+    queue += [candidate("b", 90, "gpu")]
+    chosen = turns.choose(queue, {"cpu": 4, "gpu": 4}, [Busy("a", "cpu")])
+    assert sorted(one.place.tenant for one in chosen) == ["a", "a", "b"]
+
+
+@given(
+    slots=st.integers(1, 4),
+    backlog=st.integers(0, 40),
+    warm_up=st.integers(0, 30),
+    ending=st.lists(st.integers(0, 3), max_size=80),
+    others=st.sets(st.sampled_from("bcd")),
+)
+def test_a_backlog_delays_the_first_edit_of_another_by_one_edit_a_slot_at_most(
+    slots: int, backlog: int, warm_up: int, ending: list[int], others: set[str]
+) -> None:
+    """A pool of editors as a game: one slot after the other ends its edit and gets another."""
+    turns = Turns()
+    queue = [candidate("a", n) for n in range(backlog)]
+    queue += [candidate(name, 1000 + n) for name in sorted(others) for n in range(3)]
+    running: list[Candidate] = []
+
+    def fill() -> list[Candidate]:
+        busy = [Busy(one.place.tenant, one.pool) for one in running]
+        begun = turns.choose(queue, {"cpu": slots - len(running)}, busy)
+        for one in begun:
+            queue.remove(one)
+        running.extend(begun)
+        return begun
+
+    def end_one(which: int) -> list[Candidate]:
+        if running:
+            running.pop(which % len(running))
+        return fill()
+
+    ends = iter([*ending, *[0] * 200])
+    fill()
+    for _ in range(warm_up):
+        end_one(next(ends))
+    first = candidate("new", 5000)
+    queue.append(first)
+    # Who else waits without anything running may have its turn before.
+    idle = others - {one.place.tenant for one in running}
+    begun = fill()
+    delays = 0
+    while first not in begun:
+        delays += 1
+        assert delays <= slots + len(idle), "the first edit is held up"
+        begun = end_one(next(ends))

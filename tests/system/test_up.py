@@ -136,7 +136,7 @@ def leaves_nothing(up: Up, seconds: float = _DRAIN_SECONDS + 10) -> None:
 def test_when_it_is_told_to_end_while_it_works(busy: Up) -> None:
     busy.process.send_signal(signal.SIGTERM)
     assert busy.process.wait(_DRAIN_SECONDS + 10) == 0
-    leaves_nothing(busy, 1)
+    leaves_nothing(busy, 3)
 
 
 def test_when_it_is_killed_while_it_works(busy: Up) -> None:
@@ -147,11 +147,13 @@ def test_when_it_is_killed_while_it_works(busy: Up) -> None:
 def test_when_a_part_hangs_and_another_is_killed_during_its_end(busy: Up) -> None:
     editor, api = busy.part("workers.editor"), busy.part("app.cli api")
     editor.suspend()
+    api.suspend()
     busy.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
+    assert busy.process.poll() is None, "it waits for them"
     api.kill()
     assert busy.process.wait(2 * _DRAIN_SECONDS + 10) == 0
-    leaves_nothing(busy, 1)
+    leaves_nothing(busy, 3)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -159,5 +161,6 @@ def test_when_ctrl_c_comes_before_it_is_ready(up: Up, times: int) -> None:
     for _ in range(times):
         up.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    assert up.process.wait(_DRAIN_SECONDS + 10) == 0
-    leaves_nothing(up, 1)
+    # The last one may find an interpreter that is done and has given up its handlers.
+    assert up.process.wait(_DRAIN_SECONDS + 10) in (0, -signal.SIGINT)
+    leaves_nothing(up, 3)

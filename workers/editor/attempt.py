@@ -105,6 +105,7 @@ class Attempt:
             _log.warning("cannot write down that the work is handed back", error=error.message)
 
     def _watch(self) -> None:
+        structlog.contextvars.bind_contextvars(work_id=self._place.id)  # a thread starts without
         try:
             while not self._stopped:
                 self._renew()

@@ -33,13 +33,23 @@ _log = structlog.get_logger()
 class _Server(uvicorn.Server):
     """On a signal, what is streaming may go on for a while; then it is told that it ends."""
 
-    def __init__(self, config: uvicorn.Config, engine: TextEngine, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        engine: TextEngine,
+        heartbeat: Heartbeat,
+        drain_seconds: float,
+    ) -> None:
         super().__init__(config)
         self._engine = engine
+        self._heartbeat = heartbeat
         self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
+        # Taken away now, so that new requests go to others. It would outlive this process else:
+        # uvicorn raises the signal again, which ends it on the spot.
+        self._heartbeat.stop()
         threading.Thread(target=self._drain, daemon=True).start()
 
     def _drain(self) -> None:
@@ -87,7 +97,7 @@ def main() -> int:
             log_config=None,
             timeout_graceful_shutdown=int(settings.drain_seconds) + 2,
         )
-        server = _Server(config, engine, settings.drain_seconds)
+        server = _Server(config, engine, heartbeat, settings.drain_seconds)
         _log.info("generator ready", name=name, port=port)
         # uvicorn raises the signal again after a clean shutdown, which is no failure.
         with heartbeat, contextlib.suppress(KeyboardInterrupt):

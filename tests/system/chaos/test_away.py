@@ -114,7 +114,7 @@ def test_a_wait_and_a_stream_see_the_end_of_an_edit_while_redis_hangs(outage: Ou
     outage.stack.wait_until_ready()
 
 
-@pytest.mark.parametrize("trouble", ["silent", "503", "cut"])
+@pytest.mark.parametrize("trouble", ["silent", "cut"])
 def test_without_the_store_every_answer_is_503_and_in_time_and_all_comes_back(
     outage: Outage, trouble: Trouble
 ) -> None:
