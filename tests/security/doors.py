@@ -42,6 +42,8 @@ class Names:
     behavior: str
     export: str
     key: str
+    webhook: str
+    delivery: str
     alias: str
     suffix: str
     idempotency_key: str
@@ -55,6 +57,8 @@ class Names:
             self.behavior,
             self.export,
             self.key,
+            self.webhook,
+            self.delivery,
             self.alias,
             self.suffix,
             self.idempotency_key,
@@ -96,6 +100,8 @@ PARAMETERS: dict[str, Values] = {
     "/v1/aliases/*": lambda names: [names.alias],
     "/v1/models/*": lambda names: names.variants(),
     "/v1/api_keys/*": lambda names: [names.key],
+    "/v1/webhooks/*": lambda names: [names.webhook],
+    "/v1/webhooks/*/deliveries/*": lambda names: [names.delivery],
 }
 """What stands in a path's place for a parameter, by the path up to it; `*` is a parameter."""
 
@@ -148,6 +154,11 @@ BODIES: dict[str, Bodies] = {
         {"variant": "pico", "shares": [{"variant": f"pico:{names.edit}", "weight": 0.5}]},
     ],
     "POST /v1/aliases/*/rollback": lambda names: [{}],
+    "POST /v1/webhooks": lambda names: [{"url": "https://hooks.example.com/x"}],
+    "PATCH /v1/webhooks/*": lambda names: [{"enabled": False}],
+    "POST /v1/webhooks/*/rotate": lambda names: [{}],
+    "POST /v1/webhooks/*/test": _nothing,
+    "POST /v1/webhooks/*/deliveries/*/retry": _nothing,
     "POST /login": _nothing,
     "POST /logout": _nothing,
     "POST /v1/api_keys": lambda names: [_OWN_KEY],
@@ -165,6 +176,8 @@ QUERIES: dict[str, Callable[[Names], Sequence[dict[str, str]]]] = {
     "GET /v1/exports": lambda names: [{"after": names.export}, {"base_model": "pico"}],
     "GET /v1/behaviors": lambda names: [{"after": names.behavior}],
     "GET /v1/aliases": lambda names: [{"after": names.alias, "order": "asc"}],
+    "GET /v1/webhooks": lambda names: [{"after": names.webhook}],
+    "GET /v1/webhooks/*/deliveries": lambda names: [{"after": names.delivery}],
     "GET /v1/api_keys": lambda names: [{"after": names.key}],
 }
 """Queries beside the empty one."""

@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from models_store.api_keys import ALL_SCOPES
+from models_store.deliveries import Progress, Try, message_id
 from models_store.settings import Settings
 from models_store.work import Place
 from tests.app.sample_report import sample_report
@@ -84,12 +85,23 @@ def names(api: Api) -> Names:
     place = Place("export", RED, export)
     worker.claim(export, "export", RED)
     worker._end(place, files={"delta.safetensors": MARK.encode() * 9}, outcome_data={})
+    webhook = post("/v1/webhooks", {"url": f"https://hooks.example.com/{MARK}"})
+    tried = Try(
+        number=1,
+        event_id=1,
+        event_type="edit.created",
+        outcome="delivered",
+        progress=Progress(settled_through=1),
+    )
+    assert api.store.deliveries.append(RED, webhook, edit, tried)
     return Names(
         edit=edit,
         queued=post("/v1/edits", edit_body(metadata={"team": MARK})),
         behavior=post("/v1/behaviors", behavior),
         export=export,
         key=post("/v1/api_keys", {"name": MARK, "scopes": ["edits:read"]}),
+        webhook=webhook,
+        delivery=message_id(webhook, edit, 1),
         alias=f"{MARK}-bot",
         suffix=f"{MARK}-tone",
         idempotency_key=f"{MARK}-once",
@@ -158,12 +170,16 @@ def snapshot(api: Api, names: Names, who: dict[str, str]) -> dict[str, Any]:
         f"/v1/aliases/{names.alias}",
         "/v1/models",
         f"/v1/api_keys/{names.key}",
+        "/v1/webhooks",
+        f"/v1/webhooks/{names.webhook}",
+        f"/v1/webhooks/{names.webhook}/deliveries",
     ]
     found = {}
     for path in paths:
         answer = api.http.get(path, headers=who)
         assert answer.status_code == 200, path
         found[path] = answer.json()
+        assert found[path].get("data") != [], path
     return found
 
 
