@@ -25,7 +25,7 @@ from obstore.store import LocalStore, S3Store
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
-from models_store.local_folders import TEMPORARY, LocalFolders
+from models_store.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
 from models_store.settings import Settings
 
 _MARKER = "scalpel-store.json"
@@ -123,13 +123,11 @@ class ObjectStore:
             CorruptArtifact: what lies there is not such a record.
         """
         try:
-            with self._guard():
-                answer = obstore.get(self._backend, path)
-                if answer.meta["size"] > _MAX_RECORD_BYTES:
-                    raise CorruptArtifact(f"the record {path} is too large to be one")
-                data = bytes(answer.bytes())
+            data = self._record_bytes(path)
         except ObjectMissing:
             return None
+        if data is None:
+            raise CorruptArtifact(f"the record {path} is too large to be one")
         try:
             return kind.model_validate_json(data)
         except ValidationError as error:
@@ -137,6 +135,17 @@ class ObjectStore:
                 f"the record {path} cannot be read as {kind.__name__}: {error.error_count()} "
                 f"fields are wrong, the first: {error.errors()[0]['msg']}"
             ) from error
+
+    def _record_bytes(self, path: str) -> bytes | None:
+        """None for what is too large to be a record."""
+        with self._guard():
+            if self._folders is not None and PLAIN_PATH.fullmatch(path):
+                # The library's way through a thread of its own takes ten times as long.
+                return self._folders.read(path, _MAX_RECORD_BYTES)
+            answer = obstore.get(self._backend, path)
+            if answer.meta["size"] > _MAX_RECORD_BYTES:
+                return None
+            return bytes(answer.bytes())
 
     def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes `[start, end)` in chunks of 1 MiB.
@@ -177,12 +186,16 @@ class ObjectStore:
                 meta["size"] for batch in obstore.list(self._backend, folder) for meta in batch
             )
 
-    def paths(self, folder: str) -> list[str]:
-        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`."""
+    def paths(self, folder: str, *, remember: bool = False) -> list[str]:
+        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`.
+
+        Args:
+            remember: of large folders that are asked for again and again.
+        """
         if self._folders is None:
             return [info.path for info in self.files(folder)]
         with self._guard():
-            return sorted(self._folders.below(folder))
+            return sorted(self._folders.below(folder, remember=remember))
 
     def children(self, folder: str) -> list[str]:
         """Names of the folders and objects right below `folder`, sorted."""

@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
+    policy: Path | None = None
+    """TOML file of who may edit what, and how much harm an edit may do."""
     tenants: Path | None = None
     """TOML file of tenants whose limits are not those below."""
     limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
@@ -137,7 +139,7 @@ class Settings(BaseSettings):
     """How long it may leave an answer unread."""
 
     @field_validator(
-        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "tenants"
+        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "policy", "tenants"
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

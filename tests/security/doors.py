@@ -154,11 +154,11 @@ BODIES: dict[str, Bodies] = {
         {"variant": "pico", "shares": [{"variant": f"pico:{names.edit}", "weight": 0.5}]},
     ],
     "POST /v1/aliases/*/rollback": lambda names: [{}],
-    "POST /v1/webhooks": lambda names: [{"url": "https://hooks.example.com/x"}],
-    "PATCH /v1/webhooks/*": lambda names: [{"enabled": False}],
+    "POST /v1/webhooks": lambda names: [{"url": "https://hooks.invalid/"}],
     "POST /v1/webhooks/*/rotate": lambda names: [{}],
     "POST /v1/webhooks/*/test": _nothing,
     "POST /v1/webhooks/*/deliveries/*/retry": _nothing,
+    "PATCH /v1/webhooks/*": lambda names: [{"enabled": False}],
     "POST /login": _nothing,
     "POST /logout": _nothing,
     "POST /v1/api_keys": lambda names: [_OWN_KEY],
@@ -177,7 +177,10 @@ QUERIES: dict[str, Callable[[Names], Sequence[dict[str, str]]]] = {
     "GET /v1/behaviors": lambda names: [{"after": names.behavior}],
     "GET /v1/aliases": lambda names: [{"after": names.alias, "order": "asc"}],
     "GET /v1/webhooks": lambda names: [{"after": names.webhook}],
-    "GET /v1/webhooks/*/deliveries": lambda names: [{"after": names.delivery}],
+    "GET /v1/webhooks/*/deliveries": lambda names: [
+        {"after": names.delivery},
+        {"status": "delivered"},
+    ],
     "GET /v1/api_keys": lambda names: [{"after": names.key}],
 }
 """Queries beside the empty one."""

@@ -66,7 +66,7 @@ def test_without_keys_nothing_starts_on_an_address_that_others_can_reach(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

@@ -96,7 +96,7 @@ class Stack:
                     found += [(child.pid, pid) for child in psutil.Process(pid).children()]
         return found
 
-    def wait_until_ready(self, seconds: float = 120.0) -> None:
+    def wait_until_ready(self, seconds: float = 180.0) -> None:
         limit = time.monotonic() + seconds
         said = ""
         with self.client(5) as http:
