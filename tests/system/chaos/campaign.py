@@ -28,6 +28,8 @@ _AWS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_REGION": "us-east-1",
 }
+_FIRST_ATTEMPT_SECONDS = 30.0
+"""There should be somebody to kill when the first fault comes."""
 _HOOK_PATIENCE_SECONDS = 60.0
 """How long after the last edit its end may be told: there are pauses between two tries."""
 
@@ -113,9 +115,10 @@ def run(plan: Plan, folder: Path, s3_endpoint: str | None = None) -> Outcome:
         with stack.client() as http:
             http.post("/v1/webhooks", json={"url": hook.url}).raise_for_status()
         havoc = Havoc(stack, proxy, clients.vanish)
-        began = time.monotonic()
         clients.start()
         try:
+            _wait(lambda: bool(stack.children()), _FIRST_ATTEMPT_SECONDS)
+            began = time.monotonic()
             havoc.run(
                 schedule(plan.seed, plan.store, plan.seconds, plan.gap),
                 is_over=lambda: time.monotonic() > began + plan.seconds,

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -151,7 +151,7 @@ class Stack:
         sock = self._sockets / "redis.sock"
         return embedded_redis.start(self._sockets / "redis", sock, self.folder / "redis.log")
 
-    def _starter(self, name: str):  # type: ignore[no-untyped-def]
+    def _starter(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
         def start() -> subprocess.Popen[bytes]:
             parent = os.getpid()
             with (self.folder / f"{name}.log").open("ab") as output:

@@ -45,7 +45,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 def running(outage: Outage) -> str:
     """An edit that somebody works on, for some time yet."""
-    id = outage.submit(long=True).json()["id"]
+    id = outage.submit(prompts=150).json()["id"]
     limit = time.monotonic() + 60
     while outage.http.get(f"/v1/edits/{id}").json()["status"] != "running":
         assert time.monotonic() < limit
