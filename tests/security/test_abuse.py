@@ -18,7 +18,7 @@ from tests.security.api_process import ApiProcess, api_process
 from tests.services import RedisServer, running_redis, shared_redis  # noqa: F401 - fixtures
 
 MIB = 2**20
-CONNECTIONS = int(os.environ.get("SCALPEL_TEST_CONNECTIONS", "1500"))
+CONNECTIONS = int(os.environ.get("ABUSE_CONNECTIONS", "1500"))
 """10,000 by hand: twice as many open files are needed, half of them here."""
 HEADERS = (
     b"POST /v1/edits/estimate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
