@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """`none` is allowed on a loopback address only."""
     base_models: Path | None = None
     """TOML file of base models that are put into the catalogue at start."""
+    policy: Path | None = None
+    """TOML file of who may edit what, and how much harm an edit may do."""
     suites: Path | None = None
     """TOML file of the data that standard suites run on; without it there are no suites."""
     scorers: Path | None = None
@@ -109,8 +111,6 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
-    policy: Path | None = None
-    """TOML file of who may edit what, and how much harm an edit may do."""
     tenants: Path | None = None
     """TOML file of tenants whose limits are not those below."""
     limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
