@@ -184,7 +184,7 @@ def test_what_nobody_foresaw_is_an_internal_error(settings: Settings) -> None:
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return await http.get("/v1/broken", headers={"X-Request-Id": "r1"})
 
     answer = asyncio.run(ask())
