@@ -28,6 +28,10 @@ class Principal:
     key_id: str | None
     scopes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, key: ApiKey) -> Principal:
+        return cls(key.tenant, key.id, key.scopes)
+
     @property
     def actor(self) -> Actor:
         return Actor(key_id=self.key_id, scopes=self.scopes)
@@ -58,7 +62,7 @@ def principal(request: Request) -> Principal:
             "send a valid API key as Authorization: Bearer sk-…",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return Principal(key.tenant, key.id, key.scopes)
+    return Principal.of(key)
 
 
 def _key(request: Request, found: Services) -> ApiKey | None:

@@ -10,9 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from app import sign_in
+from app.auth import Principal
 from app.html_pages import page
 from app.json_body import require_type
 from app.key_cache import key_cache
+from app.logged import logged
 from app.services import services
 from models_store.api_keys import digest_of
 from models_store.errors import TooLarge
@@ -56,8 +58,11 @@ def own_path(path: str) -> str:
 
 def _log_in(request: Request, form: dict[str, str]) -> Response:
     next, digest = form.get("next", "/"), digest_of(form.get("key", "").strip())
-    if key_cache(request).find_digest(services(request).store.keys, digest) is None:
+    store = services(request).store
+    key = key_cache(request).find_digest(store.keys, digest)
+    if key is None:
         return login_page(next, 401, failed=True)
+    logged(store, Principal.of(key), "session.begun")
     response = RedirectResponse(own_path(next), 303)
     response.headers["Cache-Control"] = "no-store"
     sign_in.begin(request, response, digest)
@@ -66,8 +71,10 @@ def _log_in(request: Request, form: dict[str, str]) -> Response:
 
 def _log_out(request: Request, form: dict[str, str]) -> Response:
     response = RedirectResponse("/login", 303)
-    if sign_in.signed_in(request) is not None:
+    key = sign_in.signed_in(request)
+    if key is not None:
         sign_in.check_csrf(request, form.get(sign_in.CSRF_FIELD))
+        logged(services(request).store, Principal.of(key), "session.ended")
     sign_in.end(request, response)
     return response
 

@@ -14,6 +14,7 @@ import pytest
 from app.html_pages import style_hash
 from app.keeper.sweep import sweep
 from models_store.api_keys import ApiKey
+from models_store.audit_check import lines_of
 from models_store.sessions import SESSION_SECONDS, Sessions
 from models_store.settings import Settings
 from tests.app.sample_report import full_report, sample_report
@@ -174,7 +175,7 @@ def test_a_sign_in_ends_with_the_life_of_its_key_and_after_half_a_day(
 
 def test_signing_out_ends_it_everywhere_at_once(settings: Settings) -> None:
     with running_api(settings) as one, running_api(settings) as two:
-        browser, _, _ = sign_in(one)
+        browser, _, key = sign_in(one)
         cookies = shown(browser)
         assert two.http.get("/v1/edits", headers=cookies).status_code == 200
         home = browser.get("/")
@@ -186,6 +187,8 @@ def test_signing_out_ends_it_everywhere_at_once(settings: Settings) -> None:
         assert dict(browser.cookies) == {}
         for api in (one, two):
             assert api.http.get("/v1/edits", headers=cookies).status_code == 401
+        lines = [(line.event, line.key_id) for line in lines_of(one.store.objects)]
+        assert {("session.begun", key.id), ("session.ended", key.id)} <= set(lines)
 
 
 def test_what_changes_something_needs_the_token_of_the_session(api: Api) -> None:
