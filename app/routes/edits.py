@@ -12,7 +12,7 @@ from app.auth import Reader, Writer
 from app.edit_views import EditView, edit_view, edit_views
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
+from app.lists import IdPageDep, Page, page_of
 from app.services import ServicesDep, StoreDep
 from app.waiting import wait_until_ended
 from models_store.errors import Conflict
@@ -64,7 +64,7 @@ def list_edits(
     services: ServicesDep,
     store: StoreDep,
     who: Reader,
-    page: PageDep,
+    page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
     metadata: Annotated[
@@ -82,7 +82,7 @@ def list_edits(
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
-    works = store.work.walk("edit", who.tenant, after=page.after_id, descending=page.descending)
+    works = store.work.walk("edit", who.tenant, after=page.after, descending=page.descending)
     found, has_more = page.cut(
         work
         for work in works
