@@ -184,7 +184,7 @@ class Submission:
         assert isinstance(settings, EditSettings)
         self._require_suites(edit_id, settings.suites)
         self._require_parents(sender.tenant, model)
-        texts = self._work.read_artifact(Place("edit", sender.tenant, edit_id).texts)
+        texts = self._work.read_texts(earlier)
         with self._quotas.room_for_work(sender.tenant, len(texts)):
             request = WorkRequest(
                 id=claim_id(sender.key, "edit"),
