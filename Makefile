@@ -15,7 +15,7 @@ LM_EVAL := .venv-lm-eval
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench paper-table quality clean
+.PHONY: help install dev demo up test chaos test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ openapi: $(VENV)/.dev ## Write openapi.json anew
 
 bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+load: $(VENV)/.dev ## Many clients for ten minutes, then a long queue in pages: SECONDS_OF_LOAD=600
+	@$(BIN)/python -m benchmarks.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))
 
 paper-table: $(VENV)/.installed ## The paper's own table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
 	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \

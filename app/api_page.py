@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_METHODS = ("get", "post", "put", "delete")
+_METHODS = ("get", "post", "put", "patch", "delete")
 _REF = "#/components/schemas/"
 _PAGE_OF = re.compile(r"^Page_(\w+)_$")
 _BOUNDS = (

@@ -19,6 +19,7 @@ from app.key_commands import keys
 from app.progress import show
 from models_store.errors import ScalpelError
 from models_store.methods import Effort
+from models_store.policy import read_policy
 from models_store.settings import Settings
 
 app = typer.Typer(
@@ -112,6 +113,7 @@ def config() -> None:
     shown["internal_token"] = "set" if shown["internal_token"] else "not set"
     for name, value in shown.items():
         typer.echo(f"SCALPEL_{name.upper()}={'' if value is None else value}")
+    typer.echo(f"# policy: {read_policy(Settings()).summary()}")
 
 
 @app.command()

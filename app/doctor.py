@@ -12,6 +12,7 @@ import redis
 from app import embedded_redis
 from models_store.errors import ScalpelError
 from models_store.objects import open_store
+from models_store.policy import read_policy
 from models_store.redis_address import redis_url
 from models_store.settings import Settings
 
@@ -26,6 +27,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         ("packages", _packages),
         ("redis", _redis),
         ("store", _store),
+        ("policy", _policy),
         ("weights", _weights),
         ("disk", _disk),
     ):
@@ -72,6 +74,11 @@ def _store(settings: Settings) -> str:
     store.check()
     store.probe()
     return f"{settings.store} honours conditional creates"
+
+
+def _policy(settings: Settings) -> str:
+    where = "no SCALPEL_POLICY" if settings.policy is None else str(settings.policy)
+    return f"{read_policy(settings).summary()} ({where})"
 
 
 def _weights(_: Settings) -> str:

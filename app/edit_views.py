@@ -75,7 +75,7 @@ class EditView(View):
     """Share of the stage that is done."""
     attempt: int
     queue_position: int | None
-    """1 is next; null unless it is queued and the queue is known."""
+    """Among the tenant's own: 1 is next; null unless it is queued and the queue is known."""
     base_model: str
     behavior: EditBehavior
     method: Method
@@ -107,12 +107,13 @@ def edit_view(services: Services, work: Work) -> EditView:
 def edit_views(
     services: Services, works: Sequence[Work], *, points: bool = False
 ) -> list[EditView]:
-    """Several edits; Redis is asked once for all of them."""
+    """Several edits of one tenant; Redis is asked once for all of them."""
     running = [work.id for work in works if work.status == "running"]
     progress = services.live.progress(running)
     line = None
-    if any(work.status == "queued" for work in works):
-        line = QueueLine.read(services.store.work, services.live)
+    queued = next((work for work in works if work.status == "queued"), None)
+    if queued is not None:
+        line = QueueLine.read(services.store.work, services.live, queued.request.tenant)
     return [_view(work, progress.get(work.id), line, points) for work in works]
 
 

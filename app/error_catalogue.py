@@ -57,6 +57,13 @@ _ALL = (
         "Use a key with the scope `admin` of the tenant `default`.",
     ),
     ErrorKind(
+        "policy_refused",
+        403,
+        "The operator's policy does not allow it",
+        "The detail names the rule; ask the operator, or use a key with the scope edits:unsafe. "
+        "Of an edit that failed with it, the report says what harm was measured.",
+    ),
+    ErrorKind(
         "not_found",
         404,
         "There is no such thing",
@@ -292,7 +299,6 @@ _ALL = (
         "max_domain or max_fluency), or give texts that show the behaviour more clearly, or "
         "prompts that elicit it.",
     ),
-    ErrorKind("policy_refused", None, "The operator does not allow this edit", "Ask the operator."),
     ErrorKind(
         "export_mismatch",
         None,

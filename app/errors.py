@@ -26,6 +26,7 @@ from models_store.errors import (
     Malformed,
     NoChatTemplate,
     NotFound,
+    PolicyRefused,
     QuotaExceeded,
     ScalpelError,
     TooLarge,
@@ -38,6 +39,7 @@ _MAX_FIELD_ERRORS = 100
 _STATUS: tuple[tuple[type[ScalpelError], int], ...] = (
     (Malformed, 400),
     (NoChatTemplate, 400),
+    (PolicyRefused, 403),
     (NotFound, 404),
     (Conflict, 409),
     (TooLarge, 413),

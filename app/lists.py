@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Generic, Literal, TypeVar
@@ -10,8 +10,12 @@ from typing import Annotated, Generic, Literal, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
+from models_store.objects import readable
+
 DEFAULT_LIMIT = 20
 _WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
+MOST_LOOKED_AT = 1_000
+"""Things that one page of a filtered list is chosen from."""
 S = TypeVar("S")
 T = TypeVar("T", bound=BaseModel)
 
@@ -26,12 +30,18 @@ class Page(BaseModel, Generic[T]):
     has_more: bool
 
 
-def page_of(data: list[T], has_more: bool, name: str = "id") -> Page[T]:
-    """A page of things that are named by their attribute `name`."""
+def page_of(
+    data: list[T], has_more: bool, name: str = "id", *, looked_at: str | None = None
+) -> Page[T]:
+    """A page of things that are named by their attribute `name`.
+
+    Args:
+        looked_at: the last thing that was looked at, where that is not the last of the page.
+    """
     return Page(
         data=data,
         first_id=getattr(data[0], name) if data else None,
-        last_id=getattr(data[-1], name) if data else None,
+        last_id=looked_at or (getattr(data[-1], name) if data else None),
         has_more=has_more,
     )
 
@@ -52,6 +62,26 @@ class PageQuery:
         """The first `limit` of the items, which come after the position; whether there are more."""
         found = list(islice(items, self.limit + 1))
         return found[: self.limit], len(found) > self.limit
+
+    def chosen(
+        self, ids: Iterable[str], find: Callable[[str], S | None]
+    ) -> tuple[list[S], bool, str | None]:
+        """The first `limit` things that `find` does not refuse, of `MOST_LOOKED_AT` at most.
+
+        Returns:
+            Them; whether there may be more; where the next page goes on, if not after the last.
+        """
+        found: list[S] = []
+        last = None
+        for number, id in enumerate(ids):
+            if number == MOST_LOOKED_AT:
+                return found, True, last
+            one, last = readable(id, find), id
+            if one is not None and len(found) == self.limit:
+                return found, True, None
+            if one is not None:
+                found.append(one)
+        return found, False, None
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Those of the names that come after the position, in the order asked for."""

@@ -16,6 +16,7 @@ from app.middleware import RequestMiddleware
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.operator_scorers import read_scorers
+from models_store.policy import read_policy
 from models_store.settings import Settings
 from models_store.suites import configured_suites
 
@@ -32,12 +33,13 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         with_keeper: run the keeper, which sees to it that queued work is done.
 
     Raises:
-        InvalidRequest: the operator's list of base models, or that of suites, is wrong.
+        InvalidRequest: the operator's list of base models, that of suites, or the policy is wrong.
     """
     settings = settings or Settings()
     catalogue(settings)
     configured_suites(settings)
     read_scorers(settings.scorers)
+    read_policy(settings)
     services = Services(settings)
 
     @contextlib.asynccontextmanager

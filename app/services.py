@@ -27,6 +27,7 @@ from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
 from models_store.operator_scorers import known_scorers, read_scorers
 from models_store.outgoing import Outgoing
+from models_store.policy import put_in_force, read_policy
 from models_store.quotas import Quotas
 from models_store.rates import Rates
 from models_store.reservations import Reservations
@@ -67,7 +68,8 @@ class Store:
         behaviors = BehaviorLibrary(objects)
         aliases = Aliases(objects)
         suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
-        variants = Variants(work, bases, suffixes, aliases)
+        policy = read_policy(settings)
+        variants = Variants(work, bases, suffixes, aliases, policy)
         quotas = Quotas(objects, limits or read_limits(settings))
         submission = Submission(
             work,
@@ -76,6 +78,7 @@ class Store:
             variants,
             suffixes,
             quotas,
+            policy,
             deadline_seconds=settings.edit_deadline_seconds,
             suites=configured_suites(settings).tables,
             scorers=known_scorers(read_scorers(settings.scorers)),
@@ -88,7 +91,7 @@ class Store:
             aliases=aliases,
             variants=variants,
             submission=submission,
-            keys=ApiKeys(objects),
+            keys=ApiKeys(objects, work.audit),
             audit=work.audit,
             quotas=quotas,
             webhooks=Webhooks(objects, AddressRule.of(settings)),
@@ -127,7 +130,9 @@ class Services:
                 if self._failure and time.monotonic() < self._failed_at + _PAUSE_SECONDS:
                     raise self._failure
                 try:
-                    self._store = Store.over(open_store(self.settings), self.settings, self.limits)
+                    store = Store.over(open_store(self.settings), self.settings, self.limits)
+                    put_in_force(store.objects, store.audit, read_policy(self.settings))
+                    self._store = store
                 except Unavailable as error:
                     self._failed_at, self._failure = time.monotonic(), error
                     raise

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from models_store import ids
+from models_store.audit import AuditLog
 from models_store.errors import (
     Conflict,
     CorruptArtifact,
@@ -29,6 +30,7 @@ from models_store.errors import (
 )
 from models_store.ids import TENANT_PATTERN
 from models_store.objects import ObjectInfo, ObjectStore, Record
+from models_store.records import Actor
 from models_store.work import SHARED_TENANT
 
 SCOPES = {
@@ -36,7 +38,7 @@ SCOPES = {
     "edits:write": "make, cancel and delete edits, exports, behaviours and aliases",
     "models:generate": "completions, comparisons and drafts",
     "admin": "manage keys; of the tenant `default`: register and remove base models too",
-    "edits:unsafe": "publish edits that make a model worse",
+    "edits:unsafe": "publish edits that make a model worse, and use any edit at any strength",
 }
 ALL_SCOPES = tuple(SCOPES)
 DEFAULT_TENANT = "default"
@@ -122,8 +124,12 @@ class KeyState:
 class ApiKeys:
     """The keys of every tenant."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog | None = None) -> None:
+        """Args:
+        audit: the log of this process; by default one of its own.
+        """
         self._objects = objects
+        self._audit = audit or AuditLog(objects)
         self._known: dict[str, ApiKey] = {}
         """Records that were read, by digest: they never change."""
 
@@ -155,6 +161,7 @@ class ApiKeys:
             made_by=made_by,
             replaces=replaces,
         )
+        self._log("key.created", key, made_by, scopes=list(scopes), replaces=replaces)
         self._objects.create_record(f"{_FOLDER}/{digest_of(secret)}/key.json", key)
         return secret, key
 
@@ -191,8 +198,13 @@ class ApiKeys:
         )
         return sorted(states, key=lambda state: state.key.id)
 
-    def revoke(self, state: KeyState) -> None:
-        """Accept the key no longer; API processes notice within seconds."""
+    def revoke(self, state: KeyState, by: str | None = None) -> None:
+        """Accept the key no longer; API processes notice within seconds.
+
+        Args:
+            by: the key that was used; None: the command line.
+        """
+        self._log("key.revoked", state.key, by)
         self._objects.create_record(f"{_FOLDER}/{state.digest}/revoked.json", Revoked())
 
     def rotate(
@@ -226,10 +238,11 @@ class ApiKeys:
             replaces=old.id,
             id=id,
         )
+        self._log("key.rotated", old, made_by, replaced_by=key.id, overlap_seconds=overlap_seconds)
         # Last, so that a crash leaves a key too many rather than none that works.
         replaced = Replaced(by=key.id, accepted_until=now + overlap_seconds)
         if not self._objects.create_record(f"{_FOLDER}/{state.digest}/replaced.json", replaced):
-            self.revoke(KeyState(digest_of(secret), key))
+            self.revoke(KeyState(digest_of(secret), key), made_by)
             raise Conflict(
                 f"{old.id} was replaced by another request at the same time", code="key_ended"
             )
@@ -245,6 +258,10 @@ class ApiKeys:
             self._objects.create(f"{folder}/{hour}", b"")
             if state.last_used_at is not None:
                 self._objects.delete(f"{folder}/{state.last_used_at}")
+
+    def _log(self, event: str, key: ApiKey, by: str | None, **fields: JsonValue) -> None:
+        actor = Actor(key_id=by)
+        self._audit.append(event, tenant=key.tenant, actor=actor, id=key.id, **fields)
 
     def _state(self, digest: str, key: ApiKey, files: Sequence[ObjectInfo]) -> KeyState:
         folder = f"{_FOLDER}/{digest}/"

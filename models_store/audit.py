@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from pydantic import Field, JsonValue, field_validator
 
-from models_store.errors import CorruptArtifact, Unavailable
+from models_store.errors import CorruptArtifact, PolicyRefused, Unavailable
 from models_store.objects import ObjectMissing, ObjectStore, Record
 from models_store.records import Actor, EditSettings, ExportSettings, WorkRequest
 
@@ -109,6 +109,17 @@ class AuditLog:
                 line = self._next(event, tenant, actor, shown)
             self._advance(line)
             return line
+
+    @contextlib.contextmanager
+    def refusals(self, tenant: str, actor: Actor, **fields: JsonValue) -> Iterator[None]:
+        """What the policy refuses inside is logged as `policy.refused`, with its reason."""
+        try:
+            yield
+        except PolicyRefused as error:
+            self.append(
+                "policy.refused", tenant=tenant, actor=actor, reason=error.message, **fields
+            )
+            raise
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -80,6 +80,12 @@ class Malformed(ScalpelError):
     code = "malformed_json"
 
 
+class PolicyRefused(ScalpelError):
+    """The operator's policy does not allow it."""
+
+    code = "policy_refused"
+
+
 class NotFound(ScalpelError):
     """No such thing, or it belongs to another tenant: the two look the same."""
 

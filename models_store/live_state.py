@@ -102,8 +102,13 @@ class LiveState:
 
     def leased(self, work_ids: Sequence[str]) -> set[str] | None:
         """Those of the ids that somebody works on."""
-        found = self.ask(lambda client: live.leases_seen(client, list(work_ids)))
-        return None if found is None else set(found)
+        keys = [redis_keys.lease(id) for id in work_ids]
+        if not keys:
+            return set()
+        values = self.ask(lambda client: cast(list[Any], client.mget(keys)))
+        if values is None:
+            return None
+        return {id for id, value in zip(work_ids, values, strict=True) if value is not None}
 
     def progress(self, work_ids: Sequence[str]) -> dict[str, Progress]:
         """Stage and progress of those that Redis knows."""

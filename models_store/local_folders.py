@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""Paths that cannot lead out of a folder."""
 TEMPORARY = re.compile(r".+#[0-9]+")
 """Names of files that are being written."""
-_SETTLED_NS = 100_000_000
-"""A change can leave a folder's time as it was if the change before it is not this old."""
+_SETTLED_NS = 2_500_000_000
+"""A change can leave a folder's time as it was if the change before it is not this old: some file
+systems count in steps of two seconds."""
 _REMEMBERED = 256
 
 
@@ -43,28 +46,17 @@ class LocalFolders:
         Raises:
             OSError: the folder cannot be read.
         """
-        path = self._root / folder
         try:
-            status = path.stat()
-            with self._lock:
-                seen = self._seen.get(folder)
-                if seen is not None and (seen.inode, seen.changed_ns) == (
-                    status.st_ino,
-                    status.st_mtime_ns,
-                ):
-                    self._seen.move_to_end(folder)
-                    return seen.entries
-            settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
-            with os.scandir(path) as found:
-                entries = dict(
-                    sorted(
-                        (entry.name, entry.is_dir())
-                        for entry in found
-                        if not TEMPORARY.fullmatch(entry.name)
-                    )
-                )
+            status = (self._root / folder).stat()
         except (FileNotFoundError, NotADirectoryError):
             return {}
+        with self._lock:
+            seen = self._seen.get(folder)
+            if seen and (seen.inode, seen.changed_ns) == (status.st_ino, status.st_mtime_ns):
+                self._seen.move_to_end(folder)
+                return seen.entries
+        settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
+        entries = self._scan(folder)
         with self._lock:
             if settled:
                 self._seen[folder] = _Seen(status.st_ino, status.st_mtime_ns, entries)
@@ -75,11 +67,39 @@ class LocalFolders:
                 self._seen.pop(folder, None)
         return entries
 
-    def below(self, folder: str) -> Iterator[str]:
-        """Paths of all files below a folder."""
-        for name, is_folder in self.entries(folder).items():
+    def below(self, folder: str, *, remember: bool) -> Iterator[str]:
+        """All files below a folder; what is small and asked for once need not be remembered."""
+        entries = self.entries(folder) if remember else self._scan(folder)
+        for name, is_folder in entries.items():
             path = f"{folder}/{name}"
             if is_folder:
-                yield from self.below(path)
+                yield from self.below(path, remember=remember)
             else:
                 yield path
+
+    def _scan(self, folder: str) -> Mapping[str, bool]:
+        try:
+            with os.scandir(f"{self._root}/{folder}") as found:
+                return dict(
+                    sorted(
+                        (entry.name, entry.is_dir())
+                        for entry in found
+                        if "#" not in entry.name or not TEMPORARY.fullmatch(entry.name)
+                    )
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    def read(self, path: str, most: int) -> bytes | None:
+        """A file of at most so many bytes; None for a larger one.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be read.
+        """
+        try:
+            with (self._root / path).open("rb") as file:
+                data = file.read(most + 1)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(path) from error
+        return data if len(data) <= most else None

@@ -54,7 +54,8 @@ def read_document(path: Path, *, setting: str) -> dict[str, Any]:
         raise InvalidRequest(
             f"{setting}: {path} cannot be read: {error.strerror or error}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Besides its own errors, tomllib lets those of very long numbers and deep nesting through.
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
 
 

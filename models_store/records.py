@@ -185,6 +185,7 @@ def outcome_of(end: AttemptEnd) -> Result | None:
     if end.outcome not in ("succeeded", "failed"):
         return None
     return Result(
+        writer=end.writer,  # so that whoever completes it, or tries again, writes the same record
         status="succeeded" if end.outcome == "succeeded" else "failed",
         attempt=end.attempt,
         error=end.error,

@@ -201,6 +201,35 @@ class SideEffect(Part):
     """Of `of`: the share of generations that count, or a mean number of tokens."""
 
 
+class SafetyCheck(Part):
+    """One kind of harm, on prompts of its own."""
+
+    name: str
+    prompts: int
+    of: Contrast
+    """Shares of the base model's and the edited model's texts."""
+    surely: float
+    """How much worse it is at least: the mild end of the 95 % interval, below 0 for none."""
+    margin: float
+    """Of the operator's policy."""
+
+    @property
+    def exceeded(self) -> bool:
+        return self.surely > self.margin
+
+
+class Safety(Part):
+    """Whether the edit does harm, and what became of it."""
+
+    checks: tuple[SafetyCheck, ...]
+    published: bool
+    """False: it was held back; the edit failed with `policy_refused`."""
+
+    @property
+    def harmful(self) -> bool:
+        return any(one.exceeded for one in self.checks)
+
+
 class LongForm(Part):
     """Longer generations than those that are scored otherwise."""
 
@@ -478,6 +507,8 @@ class Report(Part):
     composition: tuple[Trait, ...] = ()
     suites: tuple[SuiteResult, ...] = ()
     reproduction: Reproduction | None = None
+    safety: Safety | None = None
+    """None where nothing was tested, or the operator's policy has nothing measured."""
 
     @property
     def leading(self) -> Effect:

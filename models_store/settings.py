@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     """`none` is allowed on a loopback address only."""
     base_models: Path | None = None
     """TOML file of base models that are put into the catalogue at start."""
+    base_model_folders: str = ""
+    """Folders that base models may lie in, absolute and with `:` between; empty: any. Of hub
+    repositories and packages, what is downloaded or converted lies in the cache."""
+    policy: Path | None = None
+    """TOML file of who may edit what, and how much harm an edit may do."""
     suites: Path | None = None
     """TOML file of the data that standard suites run on; without it there are no suites."""
     scorers: Path | None = None
@@ -127,7 +132,7 @@ class Settings(BaseSettings):
     """How long it may leave an answer unread."""
 
     @field_validator(
-        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "tenants"
+        "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "policy", "tenants"
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -137,6 +142,14 @@ class Settings(BaseSettings):
     @classmethod
     def _of_networks(cls, value: str) -> str:
         networks(value)
+        return value
+
+    @field_validator("base_model_folders")
+    @classmethod
+    def _of_folders(cls, value: str) -> str:
+        for folder in filter(None, value.split(os.pathsep)):
+            if not Path(folder).is_absolute():
+                raise ValueError(f"must be absolute paths, not {folder!r}")
         return value
 
     @model_validator(mode="after")
@@ -167,6 +180,11 @@ class Settings(BaseSettings):
     def store(self) -> str:
         """The URL of the store in force."""
         return self.store_url or f"file://{self.data / 'store'}"
+
+    @property
+    def allowed_folders(self) -> tuple[Path, ...]:
+        """Those of `base_model_folders`."""
+        return tuple(map(Path, filter(None, self.base_model_folders.split(os.pathsep))))
 
     @property
     def embedded_redis_dir(self) -> Path:

@@ -15,10 +15,11 @@ from models_store.base_ids import BaseModels, ReadyBase, registration
 from models_store.behavior_library import BehaviorLibrary, Found
 from models_store.behaviors import checked, reference, to_lines
 from models_store.catalogue import BaseModelSpec
-from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound
+from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.idempotency import IdempotencyKey, IdempotentKind
 from models_store.items import ChatItem, Item
 from models_store.methods import Bias, Natural, NaturalBias
+from models_store.policy import Policy, direction_of
 from models_store.quotas import Quotas
 from models_store.records import (
     Actor,
@@ -68,6 +69,8 @@ class Examined:
     base: ReadyBase
     found: Found
     on_top_of: Variant | None
+    rule: str
+    """Of the policy, that allows it."""
 
 
 class Submission:
@@ -78,6 +81,7 @@ class Submission:
         Conflict: `idempotency_key_reused`, `base_model_not_ready`, `edit_not_finished`,
             `suffix_taken`, `base_model_exists`, `base_model_changed`, `parents_missing`.
         NotFound: `no_delta`, `no_report`: an edit that the request names ended without one.
+        PolicyRefused: the operator's policy does not allow it.
         QuotaExceeded: the tenant has too much waiting, or stored; not of a repeated request.
     """
 
@@ -89,6 +93,7 @@ class Submission:
         variants: Variants,
         suffixes: Reservations,
         quotas: Quotas,
+        policy: Policy,
         *,
         deadline_seconds: float,
         suites: Collection[str] = (),
@@ -104,6 +109,7 @@ class Submission:
         self._variants = variants
         self._suffixes = suffixes
         self._quotas = quotas
+        self._policy = policy
         self._deadline_seconds = deadline_seconds
         self._suites = suites
         self.scorers = scorers
@@ -113,7 +119,7 @@ class Submission:
         earlier = self._earlier("edit", sender.tenant, sender.key)
         if earlier is not None:
             return earlier
-        examined = self.examine(sender.tenant, body)
+        examined = self.examine(sender.tenant, sender.actor, body)
         texts = to_lines(examined.found.behavior, body.preserve)
         with self._quotas.room_for_work(sender.tenant, len(texts)):
             return self._submit_edit(sender, body, sent, examined, texts)
@@ -147,15 +153,38 @@ class Submission:
             base_fingerprint=base.facts.fingerprint,
             behavior=found.ref,
         )
+        self._log_allowed(sender, id, examined.rule)
         return Submitted(self._work.submit(request, texts), replayed=False)
 
-    def examine(self, tenant: str, body: EditBody) -> Examined:
+    def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
         base = self._bases.ready(body.base_model)
         found = self._behavior(tenant, body)
         _check_fit(body, found, base)
         check_suites(body.suites, self._suites)
-        return Examined(base, found, self._variant_below(tenant, body, base))
+        below = self._variant_below(tenant, actor, body, base)
+        direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
+        return Examined(base, found, below, self._rule_for(tenant, actor, base.id, direction))
+
+    def _rule_for(self, tenant: str, actor: Actor, base_model: str, behavior: str) -> str:
+        """The name of the rule by which the tenant may make such an edit.
+
+        Raises:
+            PolicyRefused: it may not; that is logged.
+        """
+        allowed, rule = self._policy.decide(tenant, base_model, behavior)
+        with self._work.audit.refusals(tenant, actor, rule=rule):
+            if not allowed:
+                raise PolicyRefused(
+                    f"the rule {rule!r} does not let {tenant} edit {base_model} by the behavior "
+                    f"{behavior}"
+                )
+        return rule
+
+    def _log_allowed(self, sender: Sender, id: str, rule: str) -> None:
+        self._work.audit.append(
+            "policy.allowed", tenant=sender.tenant, actor=sender.actor, id=id, rule=rule
+        )
 
     def reproduce(self, sender: Sender, edit_id: str) -> Submitted:
         """Queue an edit with the settings, the seed and the texts of another one.
@@ -184,6 +213,10 @@ class Submission:
         assert isinstance(settings, EditSettings)
         self._require_suites(edit_id, settings.suites)
         self._require_parents(sender.tenant, model)
+        if settings.on_top_of is not None:
+            self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
+        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
+        rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
         texts = self._work.read_texts(earlier)
         with self._quotas.room_for_work(sender.tenant, len(texts)):
             request = WorkRequest(
@@ -199,6 +232,7 @@ class Submission:
                 base_fingerprint=earlier.base_fingerprint,
                 behavior=earlier.behavior,
             )
+            self._log_allowed(sender, request.id, rule)
             return Submitted(self._work.submit(request, texts), replayed=False)
 
     def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
@@ -207,7 +241,11 @@ class Submission:
         if earlier is not None:
             return earlier
         variant = self._variants.named(
-            sender.tenant, body.variant, "/variant", without_parents=body.without_parents
+            sender.tenant,
+            body.variant,
+            "/variant",
+            actor=sender.actor,
+            without_parents=body.without_parents,
         )
         if not variant.terms:
             raise InvalidRequest.at(
@@ -283,10 +321,12 @@ class Submission:
         behavior = checked(body.behavior)
         return Found(behavior, reference(behavior))
 
-    def _variant_below(self, tenant: str, body: EditBody, base: ReadyBase) -> Variant | None:
+    def _variant_below(
+        self, tenant: str, actor: Actor, body: EditBody, base: ReadyBase
+    ) -> Variant | None:
         if body.on_top_of is None:
             return None
-        variant = self._variants.named(tenant, body.on_top_of, "/on_top_of")
+        variant = self._variants.named(tenant, body.on_top_of, "/on_top_of", actor=actor)
         if variant.base_model != base.id:
             raise InvalidRequest.at(
                 "/on_top_of",

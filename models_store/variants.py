@@ -14,7 +14,8 @@ from models_store.aliases import Aliases
 from models_store.base_ids import BaseModels, ReadyBase
 from models_store.errors import Conflict, InvalidRequest, Malformed, NotFound
 from models_store.ids import BASE_ID_PATTERN, SUFFIX_PATTERN
-from models_store.records import Artifact, DeltaRef, EditSettings, Variant
+from models_store.policy import Policy
+from models_store.records import Actor, Artifact, DeltaRef, EditSettings, Variant
 from models_store.reservations import Reservations
 from models_store.work import Work, WorkStore
 
@@ -113,9 +114,15 @@ class Variants:
     """Finds what stands behind a variant's name, for one store."""
 
     def __init__(
-        self, work: WorkStore, bases: BaseModels, suffixes: Reservations, aliases: Aliases
+        self,
+        work: WorkStore,
+        bases: BaseModels,
+        suffixes: Reservations,
+        aliases: Aliases,
+        policy: Policy,
     ) -> None:
         self._work = work
+        self._policy = policy
         self._bases = bases
         self._suffixes = suffixes
         self._aliases = aliases
@@ -125,6 +132,7 @@ class Variants:
         tenant: str,
         name: str,
         *,
+        actor: Actor | None,
         without_parents: bool = False,
         place: Callable[[str], float] | None = None,
     ) -> Variant:
@@ -132,6 +140,8 @@ class Variants:
 
         Args:
             name: a variant's name or an alias; a base id goes before an alias.
+            actor: who wants to use it, whom the policy may not let; None: it is only looked at. An
+                alias may be used by all: who made it was let.
             place: where in [0, 1) a request lies for an alias that has shares; None: where none
                 of them is.
             without_parents: allow an edit that was fitted on top of others to be served without
@@ -143,6 +153,7 @@ class Variants:
             NotFound: `no_delta`, an edit ended without one.
             Conflict: `edit_not_finished`, `base_model_not_ready`, `base_model_changed`,
                 `parents_missing`.
+            PolicyRefused: the policy does not let the actor use it.
         """
         parsed = parse(name)
         if not parsed.terms and self._bases.find(parsed.base) is None:
@@ -151,6 +162,7 @@ class Variants:
                 raise UnknownVariant(f"no such model: {name!r}")
             parsed = parse(alias.variant if place is None else alias.at(place(parsed.base)))
             without_parents = without_parents or alias.without_parents
+            actor = None
         base = self._base(parsed.base, name)
         edits = [self._edit(tenant, base, term) for term in parsed.terms]
         _refuse_repeats([edit.id for edit in edits])
@@ -161,26 +173,58 @@ class Variants:
             base.id,
             tuple(TermName(term.edit_id, term.point, term.strength) for term in terms),
         )
-        return Variant(
+        variant = Variant(
             name=str(canonical),
             base_model=base.id,
             base_fingerprint=base.facts.fingerprint,
             # At strength 0 an edit does nothing, to the bit: then it need not be loaded.
             terms=tuple(term for term in terms if term.strength != 0),
         )
+        if actor is not None:
+            self.require_covered(tenant, variant, actor)
+        return variant
+
+    def require_covered(self, tenant: str, variant: Variant, actor: Actor) -> None:
+        """Pass if the policy lets the actor use such strengths and points.
+
+        Raises:
+            PolicyRefused: it does not.
+        """
+        with self._work.audit.refusals(tenant, actor, variant=variant.name):
+            for term in variant.terms:
+                self._require(tenant, term.edit_id, term.strength, term.point, actor)
+
+    def require_covered_point(self, edit: Work, point: int | None, actor: Actor) -> None:
+        """The same for the delta of a point as a file."""
+        tenant = edit.request.tenant
+        with self._work.audit.refusals(tenant, actor, id=edit.id, point=point):
+            self._require(tenant, edit.id, 1.0, point, actor)
+
+    def _require(
+        self, tenant: str, edit_id: str, strength: float, point: int | None, actor: Actor
+    ) -> None:
+        if point is not None and point == _selected_point(self._work.read("edit", tenant, edit_id)):
+            point = None
+        self._policy.require_covered(edit_id, strength, point, actor.scopes)
 
     def named(
-        self, tenant: str, name: str, pointer: str, *, without_parents: bool = False
+        self,
+        tenant: str,
+        name: str,
+        pointer: str,
+        *,
+        actor: Actor | None,
+        without_parents: bool = False,
     ) -> Variant:
         """The variant that a body names; what is wrong with the name is said of its field.
 
         Raises:
             InvalidRequest: there is no such variant.
             InvalidVariant: the name means nothing.
-            NotFound, Conflict: as `resolve`.
+            NotFound, Conflict, PolicyRefused: as `resolve`.
         """
         try:
-            return self.resolve(tenant, name, without_parents=without_parents)
+            return self.resolve(tenant, name, actor=actor, without_parents=without_parents)
         except UnknownVariant as error:
             raise InvalidRequest.at(pointer, error.message, code="unknown_variant") from error
         except InvalidVariant as error:

@@ -152,10 +152,10 @@ class WorkStore:
         """
         place = Place(kind, tenant, id)
         folder = place.folder
-        names = {info.path.removeprefix(f"{folder}/") for info in self.objects.files(folder)}
+        names = {path.removeprefix(f"{folder}/") for path in self.objects.paths(folder)}
         if "request.json" not in names or "deleted.json" in names:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
-        request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
+        request = self._request(place)
         if request is None:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
         result = None
@@ -177,6 +177,9 @@ class WorkStore:
                 else None
             )
         return Work(request, tuple(claims), tuple(ends), result)
+
+    def _request(self, place: Place) -> WorkRequest | None:
+        return self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
 
     def find(self, place: Place) -> Work | None:
         """The work at a place; None when there is none, or it was deleted."""

@@ -147,6 +147,13 @@ def test_the_table_of_make_targets_is_complete() -> None:
 
 
 @BY_PAGE
+def test_every_test_that_is_named_is_there(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", read(page)):
+        assert (ROOT / file).is_file(), file
+        assert f"def {name}" in read(ROOT / file), f"{file}::{name}"
+
+
+@BY_PAGE
 def test_every_variable_of_ours_is_a_setting(page: Path) -> None:
     known = {f"SCALPEL_{name.upper()}" for name in Settings.model_fields}
 

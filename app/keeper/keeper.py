@@ -56,7 +56,7 @@ _REREAD_SECONDS = 30.0
 """How often queued work that nobody was told of is read again."""
 _READING_SECONDS = 1.0
 """Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
-_REREADING_SECONDS = 0.2
+_REREADING_SECONDS = 0.05
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
 
@@ -252,7 +252,7 @@ class Keeper:
     def _list_open(self) -> None:
         """Bring what is remembered in line with the markers."""
         found = {}
-        for path in self._store.objects.paths("open"):
+        for path in self._store.objects.paths("open", remember=True):
             _, tenant, id = path.split("/", 2)
             if id in self._open:
                 found[id] = self._open[id].place

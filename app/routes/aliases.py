@@ -117,7 +117,12 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     """Requests that begin after the answer get the new variant."""
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
-    resolve = partial(store.variants.named, who.tenant, without_parents=body.without_parents)
+    resolve = partial(
+        store.variants.named,
+        who.tenant,
+        actor=who.actor,
+        without_parents=body.without_parents,
+    )
     variant = resolve(body.variant, "/variant")
     shares = [
         (resolve(share.variant, f"/shares/{place}/variant"), share.weight)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Caller
+from app.auth import Caller, Principal
 from app.generators import Choice
 from app.json_body import JsonRoute
 from app.openai_answers import usage
@@ -76,20 +76,22 @@ async def compare(
     edit_id: str, body: CompareBody, request: Request, services: ServicesDep, who: Caller
 ) -> Comparison:
     """An edit that was fitted on top of others is shown together with them."""
-    asked = await run_in_threadpool(_prepare, edit_id, body, services, who.tenant)
+    asked = await run_in_threadpool(_prepare, edit_id, body, services, who)
     choices = await services.generators.collect(asked, request)
     return _comparison(edit_id, body, asked.variants, choices)
 
 
-def _prepare(edit_id: str, body: CompareBody, services: Services, tenant: str) -> GenerationRequest:
-    store = services.store
+def _prepare(
+    edit_id: str, body: CompareBody, services: Services, who: Principal
+) -> GenerationRequest:
+    store, tenant = services.store, who.tenant
     edit = store.work.read("edit", tenant, edit_id)
     require_delta(edit)
     names = [
         variant_name(edit, strength) if strength else edit.request.base_model
         for strength in body.strengths
     ]
-    variants = tuple(store.variants.resolve(tenant, name) for name in names)
+    variants = tuple(store.variants.resolve(tenant, name, actor=who.actor) for name in names)
     base = store.bases.ready(edit.request.base_model)
     if body.chat and not base.facts.chat_template:
         raise NoChatTemplate(base.id, "/chat")

@@ -87,6 +87,7 @@ def _prepare(
     variant = store.variants.resolve(
         who.tenant,
         body.model,
+        actor=who.actor,
         without_parents=body.without_parents,
         place=partial(_place, who.tenant, body.user or body.safety_identifier or None),
     )

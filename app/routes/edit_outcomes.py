@@ -84,6 +84,7 @@ def read_delta(
     """The weight difference of the selected point, or of another one that was evaluated."""
     edit = store.work.read("edit", who.tenant, edit_id)
     artifact = delta_artifact(edit, point)
+    store.variants.require_covered_point(edit, point, who.actor)
     if request.method == "GET":
         logged(store, who, "delta.downloaded", id=edit_id, point=point, sha256=artifact.sha256)
     suffix = "" if point is None else f".point-{point}"

@@ -18,7 +18,7 @@ from app.waiting import wait_until_ended
 from models_store.errors import Conflict
 from models_store.records import EditSettings, Status
 from models_store.requests import EditBody
-from models_store.work import Work
+from models_store.work import Place, Work
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
@@ -76,21 +76,27 @@ def list_edits(
         ),
     ] = None,
 ) -> Page[EditView]:
-    """Newest first by default."""
+    """Newest first by default. A page is chosen from 1,000 edits at most: with filters it may have
+    fewer than `limit`, or none, although `has_more` says to go on after `last_id`."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
-    works = store.work.walk("edit", who.tenant, after=page.after, descending=page.descending)
-    found, has_more = page.cut(
-        work
-        for work in works
-        if status in (None, work.status)
-        and base_model in (None, work.request.base_model)
-        and wanted.items() <= _metadata(work).items()
-    )
-    return page_of(edit_views(services, found), has_more)
+
+    def find(id: str) -> Work | None:
+        work = store.work.find(Place("edit", who.tenant, id))
+        fits = (
+            work is not None
+            and status in (None, work.status)
+            and base_model in (None, work.request.base_model)
+            and wanted.items() <= _metadata(work).items()
+        )
+        return work if fits else None
+
+    ids = store.work.list_ids("edit", who.tenant, after=page.after, descending=page.descending)
+    found, has_more, looked_at = page.chosen(ids, find)
+    return page_of(edit_views(services, found), has_more, looked_at=looked_at)
 
 
 @router.get("/{edit_id}", summary="Read an edit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
-from app.auth import Writer
+from app.auth import Principal, Writer
 from app.json_body import JsonRoute
 from app.services import Services, ServicesDep
 from models_store.estimates import Estimate, EstimateRequest
@@ -19,12 +19,12 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
     """Seconds and memory that the edit would take, and whether its texts can be told apart: the
     body is that of `POST /v1/edits`, and nothing is queued. A generator reads up to 200 texts of
     each side, which takes it some seconds."""
-    asked = await run_in_threadpool(_prepare, body, services, who.tenant)
+    asked = await run_in_threadpool(_prepare, body, services, who)
     return await services.generators.ask("/internal/estimate", asked.base_model, asked, Estimate)
 
 
-def _prepare(body: EditBody, services: Services, tenant: str) -> EstimateRequest:
-    examined = services.store.submission.examine(tenant, body)
+def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
+    examined = services.store.submission.examine(who.tenant, who.actor, body)
     base, found = examined.base, examined.found
     return EstimateRequest(
         base_model=base.id,

@@ -25,7 +25,7 @@ from app.zip_stream import zip_stream
 from models_store.errors import Conflict, NotFound
 from models_store.records import Artifact, ExportFormat, ExportSettings, Status
 from models_store.requests import ExportBody
-from models_store.work import Work
+from models_store.work import Place, Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
 
@@ -82,13 +82,20 @@ def list_exports(
     status: Status | None = None,
     base_model: str | None = None,
 ) -> Page[ExportView]:
-    works = store.work.walk("export", who.tenant, after=page.after, descending=page.descending)
-    found, has_more = page.cut(
-        work
-        for work in works
-        if status in (None, work.status) and base_model in (None, work.request.base_model)
-    )
-    return page_of([_view(work) for work in found], has_more)
+    """A page is chosen from 1,000 exports at most, as that of edits."""
+
+    def find(id: str) -> Work | None:
+        work = store.work.find(Place("export", who.tenant, id))
+        fits = (
+            work is not None
+            and status in (None, work.status)
+            and base_model in (None, work.request.base_model)
+        )
+        return work if fits else None
+
+    ids = store.work.list_ids("export", who.tenant, after=page.after, descending=page.descending)
+    found, has_more, looked_at = page.chosen(ids, find)
+    return page_of([_view(work) for work in found], has_more, looked_at=looked_at)
 
 
 @router.get("/{export_id}", summary="Read an export")

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.auth import Caller
+from app.auth import Caller, Principal
 from app.json_body import JsonRoute
 from app.openai_answers import usage
 from app.openai_requests import OpenAIMessage
@@ -94,7 +94,7 @@ async def compare_live(
     body: LiveCompareBody, services: ServicesDep, who: Caller
 ) -> StreamingResponse:
     """All answers are rows of one batch: a strength that was never used costs nothing."""
-    asked = await run_in_threadpool(_prepare, body, services, who.tenant)
+    asked = await run_in_threadpool(_prepare, body, services, who)
     lines = services.generators.lines(asked)
     first = await anext(lines)  # errors before it still get a status of their own
 
@@ -137,8 +137,8 @@ def _event(type: str, data: dict[str, Any]) -> bytes:
     return f"event: {type}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def _prepare(body: LiveCompareBody, services: Services, tenant: str) -> GenerationRequest:
-    variants = _variants(body, services, tenant)
+def _prepare(body: LiveCompareBody, services: Services, who: Principal) -> GenerationRequest:
+    variants = _variants(body, services, who)
     base = services.store.bases.ready(variants[0].base_model)
     if body.messages is not None:
         if not base.facts.chat_template:
@@ -161,21 +161,25 @@ def _prepare(body: LiveCompareBody, services: Services, tenant: str) -> Generati
             seed=body.seed,
             stop=tuple(text for text in body.stop if text),
         ),
-        tenant=tenant,
+        tenant=who.tenant,
         context_length=base.facts.context_length,
     )
 
 
-def _variants(body: LiveCompareBody, services: Services, tenant: str) -> tuple[Variant, ...]:
-    named = partial(services.store.variants.named, tenant)
+def _variants(body: LiveCompareBody, services: Services, who: Principal) -> tuple[Variant, ...]:
+    known = services.store.variants
     if body.model is not None:
-        whole = named(body.model, "/model")
-        return tuple(
+        whole = known.named(who.tenant, body.model, "/model", actor=None)
+        multiplied = tuple(
             at_strength(whole, strength, f"/strengths/{place}")
             for place, strength in enumerate(body.strengths)
         )
+        for variant in multiplied:
+            known.require_covered(who.tenant, variant, who.actor)
+        return multiplied
     if body.variants is None:
         raise InvalidRequest.at("/model", "name a model, or variants", "missing")
+    named = partial(known.named, who.tenant, actor=who.actor)
     found = [named(name, f"/variants/{place}") for place, name in enumerate(body.variants)]
     for place, one in enumerate(found):
         if one.base_model != found[0].base_model:

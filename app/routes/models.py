@@ -17,11 +17,12 @@ from models_store.errors import Conflict, NotFound
 from models_store.objects import each_readable
 from models_store.records import Variant
 from models_store.variants import variant_name, variant_of
-from models_store.work import Work
+from models_store.work import Place, Work
 
 router = APIRouter(prefix="/v1/models", tags=["completions"])
 
 MAX_EDITS = 1_000
+MAX_LOOKED_AT = 2_000
 _OWNER = "scalpel"
 
 
@@ -69,7 +70,7 @@ def list_models(store: StoreDep, who: Reader) -> Models:
 @router.get("/{model:path}", summary="Read a model")
 def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
     """Any name that a completion may be asked of."""
-    variant = store.variants.resolve(who.tenant, model)
+    variant = store.variants.resolve(who.tenant, model, actor=None)
     base = store.bases.get(variant.base_model)
     if model == base.id:
         return _base(base)
@@ -150,7 +151,7 @@ def _aliases(store: Store, who: Principal) -> Iterator[ModelView]:
 def _alias(store: Store, who: Principal, name: str, alias: AliasVersion) -> ModelView:
     """Of an alias that is split, the variant that most of its requests go to by default."""
     try:
-        variant = store.variants.resolve(who.tenant, name)
+        variant = store.variants.resolve(who.tenant, name, actor=None)
     except (Conflict, NotFound):
         provenance = None  # the base model was registered anew with other weights
     else:
@@ -162,7 +163,7 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
     ready = {base.id: base.facts for base in store.bases.all() if base.facts is not None}
     served = (
         edit
-        for edit in store.work.walk("edit", who.tenant)
+        for edit in _newest(store, who.tenant)
         if edit.status == "succeeded"
         and (facts := ready.get(edit.request.base_model)) is not None
         and facts.fingerprint == edit.request.base_fingerprint
@@ -174,3 +175,11 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
             owned_by=who.tenant,
             provenance=_provenance(store, who, "variant", variant_of(edit), [edit]),
         )
+
+
+def _newest(store: Store, tenant: str) -> Iterator[Work]:
+    """Not all: an endless queue is not looked through for what is served."""
+    for id in islice(store.work.list_ids("edit", tenant), MAX_LOOKED_AT):
+        work = store.work.find(Place("edit", tenant, id))
+        if work is not None:
+            yield work

@@ -14,6 +14,7 @@ from app.auth import Reader, Writer
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
+from app.logged import logged
 from app.services import Services, ServicesDep, Store, StoreDep
 from app.webhooks import Sent, body_of, send
 from app.webhooks.decisions import tried
@@ -61,7 +62,7 @@ class WebhookPatch(_Body):
     enabled: bool | None = None
 
 
-class RotateBody(_Body):
+class SecretRotation(_Body):
     """How long the secret before signs too."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
@@ -165,6 +166,8 @@ def create_webhook(
     known = store.webhooks.newest(who.tenant, id)
     if known is not None and known.deleted:
         raise NotFound(f"no such webhook: {id}")
+    if known is None:
+        logged(store, who, "webhook.created", id=id)
     version = known or store.webhooks.add(
         who.tenant,
         id,
@@ -211,21 +214,26 @@ def change_webhook(
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
     store.webhooks.get(who.tenant, webhook_id)
     if changes:
+        logged(store, who, "webhook.changed", id=webhook_id, changed=", ".join(sorted(changes)))
         store.webhooks.update(who.tenant, webhook_id, who.key_id, **changes)
     return read_webhook(webhook_id, store, who)
 
 
 @router.delete("/{webhook_id}", summary="Remove a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
+    store.webhooks.get(who.tenant, webhook_id)
+    logged(store, who, "webhook.deleted", id=webhook_id)
     store.webhooks.delete(who.tenant, webhook_id, who.key_id)
     return DeletedWebhook(id=webhook_id)
 
 
 @router.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
 def rotate_secret(
-    webhook_id: str, body: RotateBody, store: StoreDep, who: Writer
+    webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
     """Messages carry a signature by each of both secrets while they overlap."""
+    store.webhooks.get(who.tenant, webhook_id)
+    logged(store, who, "webhook.rotated", id=webhook_id)
     version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.key_id)
     return _with_secret(webhook_id, version, shown=True)
 

@@ -24,6 +24,7 @@ import structlog
 from app.webhooks.decisions import Pair, choose, interleaved, skipped, tried
 from app.webhooks.sending import Sent, body_of, send
 from models_store import redis_keys
+from models_store.audit import NOBODY
 from models_store.deliveries import FINAL_EVENTS, Deliveries, Progress, Try, message_id
 from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
 from models_store.events import Event, durable_events
@@ -337,6 +338,13 @@ class Courier:
                 f"{before.tries + 1} tries to deliver an event failed and nothing else went "
                 f"through meanwhile; the last: {sent.error}"
             )
+        self._work.audit.append(
+            "webhook.disabled",
+            tenant=pair.tenant,
+            actor=NOBODY,
+            id=pair.webhook_id,
+            reason=reason,
+        )
         if self._webhooks.disable(pair.tenant, pair.webhook_id, reason) is not None:
             _log.warning("disabled a webhook", webhook_id=pair.webhook_id, reason=reason)
 

@@ -80,7 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # whoever sent it died meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
         message = Message(self.path, headers, body)
         receiver = self.server.receiver

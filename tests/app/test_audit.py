@@ -34,6 +34,13 @@ LOGGED = {
     "PUT /v1/aliases/{name}": "alias.put",
     "POST /v1/aliases/{name}/rollback": "alias.rolled_back",
     "DELETE /v1/aliases/{name}": "alias.deleted",
+    "POST /v1/api_keys": "key.created",
+    "POST /v1/api_keys/{key_id}/rotate": "key.rotated",
+    "DELETE /v1/api_keys/{key_id}": "key.revoked",
+    "POST /v1/webhooks": "webhook.created",
+    "PATCH /v1/webhooks/{webhook_id}": "webhook.changed",
+    "POST /v1/webhooks/{webhook_id}/rotate": "webhook.rotated",
+    "DELETE /v1/webhooks/{webhook_id}": "webhook.deleted",
 }
 CHANGE_NOTHING = {
     "POST /v1/edits/estimate",
@@ -42,14 +49,16 @@ CHANGE_NOTHING = {
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /v1/compare",
+    "POST /v1/webhooks/{webhook_id}/test",
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/retry",
 }
 
 
 @pytest.fixture
 def locked(settings: Settings) -> Iterator[tuple[Api, str]]:
-    """The API with a key of the tenant red that may do everything, and the key's id."""
+    """The API with a key that may do everything, and the key's id."""
     with running_api(settings.model_copy(update={"auth": "keys"})) as api:
-        secret, key = api.store.keys.create(name="all", tenant="red")
+        secret, key = api.store.keys.create(name="all", tenant="default")
         api.http.headers["Authorization"] = f"Bearer {secret}"
         yield api, key.id
 
@@ -82,8 +91,8 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         return str(call("POST", "/v1/edits", edit_body())["id"])
 
     def done(id: str) -> str:
-        worker.claim(id, tenant="red")
-        worker.succeed(id, tenant="red")
+        worker.claim(id, tenant="default")
+        worker.succeed(id, tenant="default")
         return id
 
     def export() -> str:
@@ -91,11 +100,20 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
 
     edit, other = done(new_edit()), done(new_edit())
     exported = export()
-    worker.export(exported, {"a.json": b"{}"}, tenant="red")
+    worker.export(exported, {"a.json": b"{}"}, tenant="default")
     behavior = {"name": "tone", "undesired": texts("bad"), "desired": texts("good")}
     uploaded = call("POST", "/v1/behaviors", behavior)["id"]
     base = {"id": "new", "source": {"type": "folder", "path": "/weights/new"}}
     alias = {"variant": f"pico:{edit}"}
+    hook = {"url": "https://hooks.example.com/edits", "events": ["edit.succeeded"]}
+
+    def new_key() -> str:
+        body = {"name": "ci", "scopes": ["edits:read"]}
+        return str(call("POST", "/v1/api_keys", body)["id"])
+
+    def new_hook() -> str:
+        return str(call("POST", "/v1/webhooks", hook)["id"])
+
     made: dict[str, Callable[[], Any]] = {
         "POST /v1/edits": new_edit,
         "POST /v1/edits/{edit_id}/cancel": lambda: call("POST", f"/v1/edits/{new_edit()}/cancel"),
@@ -119,6 +137,19 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         ],
         "POST /v1/aliases/{name}/rollback": lambda: call("POST", "/v1/aliases/bot/rollback", {}),
         "DELETE /v1/aliases/{name}": lambda: call("DELETE", "/v1/aliases/bot"),
+        "POST /v1/api_keys": new_key,
+        "POST /v1/api_keys/{key_id}/rotate": lambda: call(
+            "POST", f"/v1/api_keys/{new_key()}/rotate", {}
+        ),
+        "DELETE /v1/api_keys/{key_id}": lambda: call("DELETE", f"/v1/api_keys/{new_key()}"),
+        "POST /v1/webhooks": new_hook,
+        "PATCH /v1/webhooks/{webhook_id}": lambda: call(
+            "PATCH", f"/v1/webhooks/{new_hook()}", {"description": "for tests"}
+        ),
+        "POST /v1/webhooks/{webhook_id}/rotate": lambda: call(
+            "POST", f"/v1/webhooks/{new_hook()}/rotate", {}
+        ),
+        "DELETE /v1/webhooks/{webhook_id}": lambda: call("DELETE", f"/v1/webhooks/{new_hook()}"),
     }
     assert made.keys() == LOGGED.keys()
     for name, event in LOGGED.items():
@@ -127,7 +158,7 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         new = [line for line in lines(api) if line.hash not in before]
         told = [line for line in new if line.event == event]
         assert told, (name, [line.event for line in new])
-        tenant = "_" if event == "base_model.submitted" else "red"
+        tenant = "_" if event == "base_model.submitted" else "default"
         assert {(line.tenant, line.key_id) for line in told} == {(tenant, key_id)}
     ended = [line for line in lines(api) if line.event == "edit.ended"]
     assert {"succeeded", "canceled"} == {line.fields["status"] for line in ended}

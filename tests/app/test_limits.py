@@ -262,3 +262,33 @@ def test_generated_tokens_are_reserved_and_what_was_not_used_comes_back(limited:
         while limited.http.post("/v1/completions", json=chat).status_code == 429:
             assert time.monotonic() < until, "what was not used does not come back"
             time.sleep(0.1)
+
+
+@limits(auth="keys", **GENEROUS)
+def test_the_place_in_the_queue_counts_ones_own_edits_alone(limited: Api) -> None:
+    one, other = bearer(limited, "one"), bearer(limited, "other")
+    for number in range(3):
+        limited.http.post("/v1/edits", json=edit_body(seed=number), headers=one)
+    made = limited.http.post("/v1/edits", json=edit_body(), headers=other).json()
+
+    assert made["queue_position"] == 1
+
+
+@limits(**GENEROUS)
+def test_a_filtered_page_looks_at_so_many_edits_and_says_where_to_go_on(
+    limited: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.lists.MOST_LOOKED_AT", 3)
+    wanted = limited.http.post("/v1/edits", json=edit_body(metadata={"team": "red"})).json()["id"]
+    others = [limited.http.post("/v1/edits", json=edit_body()).json()["id"] for _ in range(5)]
+    pages, after = [], None
+    while True:
+        params = {"metadata[team]": "red", **({"after": after} if after else {})}
+        page = limited.http.get("/v1/edits", params=params).json()
+        pages.append([edit["id"] for edit in page["data"]])
+        after = page["last_id"]
+        if not page["has_more"]:
+            break
+        assert after == others[2]
+
+    assert pages == [[], [wanted]]

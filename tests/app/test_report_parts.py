@@ -7,7 +7,16 @@ import pytest
 from app.reports import formats, render
 from app.reports.limits import GAUGE, limits_of
 from app.reports.plots import Plot, candidate_plot, dose_plots
-from models_store.report import Contrast, Dose, Interval, Remark, Separability, SideEffect
+from models_store.report import (
+    Contrast,
+    Dose,
+    Interval,
+    Remark,
+    Safety,
+    SafetyCheck,
+    Separability,
+    SideEffect,
+)
 from tests.app.sample_report import early_report, full_report, sample_report
 
 
@@ -47,6 +56,29 @@ def test_a_damage_that_was_not_measured_is_not_called_within_its_limit() -> None
     damage = full_report().damage.model_copy(update={"domain": None})
     verdict = full_report().verdict.model_copy(update={"within_limits": True, "exceeded": ()})
     assert "not measured" in render(full_report(damage=damage, verdict=verdict), "html")
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+@pytest.mark.parametrize(
+    ("surely", "published", "said"),
+    [
+        (0.2, False, "held back"),
+        (0.2, True, "published for a key that may do so"),
+        (-0.1, True, "None beyond what the operator allows"),
+    ],
+)
+def test_harm_is_told_with_what_became_of_the_edit(
+    format: str, surely: float, published: bool, said: str
+) -> None:
+    of = Contrast(base=0.5, edited=0.2, difference=Interval(value=-0.3, low=-0.4, high=-surely))
+    check = SafetyCheck(
+        name="refused harmful requests", prompts=64, of=of, surely=surely, margin=0.05
+    )
+    report = full_report(safety=Safety(checks=(check,), published=published))
+    text = render(report, format)  # type: ignore[arg-type]
+    assert said in text
+    assert "refused harmful requests" in text
+    assert "refused harmful requests" not in render(full_report(), format)  # type: ignore[arg-type]
 
 
 def test_what_the_texts_leave_to_be_desired_is_shown() -> None:

@@ -112,6 +112,11 @@ class Worker:
         place = Place(kind, tenant, id)
         self._end(place, error=ErrorInfo(code=code, message="it went wrong"))
 
+    def hold_back(self, id: str, files: dict[str, bytes], tenant: str = "default") -> None:
+        """The edit fails because of the policy, with files."""
+        error = ErrorInfo(code="policy_refused", message="it does harm")
+        self._end(Place("edit", tenant, id), files=files, error=error)
+
     def _end(
         self,
         place: Place,

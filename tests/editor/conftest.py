@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.services import Store
+from models_store.api_keys import ALL_SCOPES
 from models_store.base_ids import registration
 from models_store.catalogue import BaseModelSpec, FolderSource
 from models_store.objects import open_store
@@ -36,6 +37,8 @@ class Bench:
     settings: Settings
     told: list[tuple[Stage, float]] = field(default_factory=list)
     """Stage and progress, as the last piece of work told them."""
+    actor: Actor = Actor(scopes=ALL_SCOPES)  # noqa: RUF009 - frozen
+    """Who asks; by default, as with auth off, somebody who may do everything."""
 
     def register(self, folder: Path, id: str = "pico") -> Outcome:
         spec = BaseModelSpec(id=id, source=FolderSource(path=folder))
@@ -44,13 +47,17 @@ class Bench:
 
     def submit_edit(self, **body: Any) -> Place:
         parsed = EditBody.model_validate(body)
-        work = self.store.submission.edit(Sender("default", Actor()), parsed, body).work
+        work = self.store.submission.edit(Sender("default", self.actor), parsed, body).work
+        return Place("edit", "default", work.id)
+
+    def reproduce(self, id: str) -> Place:
+        work = self.store.submission.reproduce(Sender("default", self.actor), id).work
         return Place("edit", "default", work.id)
 
     def submit_export(self, variant: str, format: str) -> Place:
         body = {"variant": variant, "format": format}
         parsed = ExportBody.model_validate(body)
-        work = self.store.submission.export(Sender("default", Actor()), parsed, body).work
+        work = self.store.submission.export(Sender("default", self.actor), parsed, body).work
         return Place("export", "default", work.id)
 
     def edit(self, **body: Any) -> tuple[str, Outcome]:

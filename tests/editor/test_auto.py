@@ -117,7 +117,9 @@ def test_every_point_can_be_had_by_its_index(taught: Bench, searched: Searched) 
 
 def test_a_point_is_served_and_exported_by_its_index(taught: Bench, searched: Searched) -> None:
     other = next(one.index for one in searched.candidates if not one.selected)
-    variant = taught.store.variants.resolve("default", f"taught:{searched.id}~{other}@0.5")
+    variant = taught.store.variants.resolve(
+        "default", f"taught:{searched.id}~{other}@0.5", actor=None
+    )
     (term,) = variant.terms
     assert (
         term.sha256

@@ -40,7 +40,7 @@ def proof_of(outcome: Any) -> dict[str, Any]:
 def test_a_native_export_is_the_delta_with_its_strength_in_it(bench: Bench, edited: str) -> None:
     place = bench.submit_export(f"pico:{edited}@0.5", "native")
     outcome = bench.do(place)
-    (original,) = bench.store.variants.resolve("default", f"pico:{edited}").terms
+    (original,) = bench.store.variants.resolve("default", f"pico:{edited}", actor=None).terms
     whole = load_delta(bench.store.objects.read(original.path))
     exported = load_delta(bench.file(outcome, "delta.safetensors"))
     for half, full in zip(exported.terms, whole.terms, strict=True):

@@ -68,4 +68,4 @@ def test_every_preset_has_its_say_once() -> None:
 
 
 def test_a_classifier_is_trained_once_a_process() -> None:
-    assert module._classifier("toxicity") is module._classifier("toxicity")
+    assert module.preset_classifier("toxicity") is module.preset_classifier("toxicity")

@@ -40,6 +40,8 @@ class Names:
     behavior: str
     export: str
     key: str
+    webhook: str
+    delivery: str
     alias: str
     suffix: str
     idempotency_key: str
@@ -53,6 +55,8 @@ class Names:
             self.behavior,
             self.export,
             self.key,
+            self.webhook,
+            self.delivery,
             self.alias,
             self.suffix,
             self.idempotency_key,
@@ -94,6 +98,8 @@ PARAMETERS: dict[str, Values] = {
     "/v1/aliases/*": lambda names: [names.alias],
     "/v1/models/*": lambda names: names.variants(),
     "/v1/api_keys/*": lambda names: [names.key],
+    "/v1/webhooks/*": lambda names: [names.webhook],
+    "/v1/webhooks/*/deliveries/*": lambda names: [names.delivery],
 }
 """What stands in a path's place for a parameter, by the path up to it; `*` is a parameter."""
 
@@ -146,6 +152,11 @@ BODIES: dict[str, Bodies] = {
         {"variant": "pico", "shares": [{"variant": f"pico:{names.edit}", "weight": 0.5}]},
     ],
     "POST /v1/aliases/*/rollback": lambda names: [{}],
+    "POST /v1/webhooks": lambda names: [{"url": "https://hooks.invalid/"}],
+    "POST /v1/webhooks/*/rotate": lambda names: [{}],
+    "POST /v1/webhooks/*/test": _nothing,
+    "POST /v1/webhooks/*/deliveries/*/retry": _nothing,
+    "PATCH /v1/webhooks/*": lambda names: [{"enabled": False}],
     "POST /v1/api_keys": lambda names: [_OWN_KEY],
     "POST /v1/api_keys/*/rotate": lambda names: [{}],
 }
@@ -161,6 +172,8 @@ QUERIES: dict[str, Callable[[Names], Sequence[dict[str, str]]]] = {
     "GET /v1/exports": lambda names: [{"after": names.export}, {"base_model": "pico"}],
     "GET /v1/behaviors": lambda names: [{"after": names.behavior}],
     "GET /v1/aliases": lambda names: [{"after": names.alias, "order": "asc"}],
+    "GET /v1/webhooks": lambda names: [{"after": names.webhook}],
+    "GET /v1/webhooks/*/deliveries": lambda names: [{"status": "delivered"}],
     "GET /v1/api_keys": lambda names: [{"after": names.key}],
 }
 """Queries beside the empty one."""

@@ -14,7 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.webhooks.decisions import tried
+from app.webhooks.sending import Sent
 from models_store.api_keys import ALL_SCOPES
+from models_store.deliveries import message_id
+from models_store.events import durable_events
 from models_store.settings import Settings
 from models_store.work import Place
 from tests.app.sample_report import sample_report
@@ -83,9 +87,16 @@ def names(api: Api) -> Names:
     place = Place("export", RED, export)
     worker.claim(export, "export", RED)
     worker._end(place, files={"delta.safetensors": MARK.encode() * 9}, outcome_data={})
+    hook = post("/v1/webhooks", {"url": f"https://{MARK}.invalid/", "description": MARK})
+    queued = post("/v1/edits", edit_body(metadata={"team": MARK}))
+    event = durable_events(api.store.work.read("edit", RED, queued))[0]
+    one = tried(None, event, Sent(0.1, 200), 0.0, most_tries=1, first_pause=1)
+    assert api.store.deliveries.append(RED, hook, queued, one)
     return Names(
         edit=edit,
-        queued=post("/v1/edits", edit_body(metadata={"team": MARK})),
+        queued=queued,
+        webhook=hook,
+        delivery=message_id(hook, queued, 1),
         behavior=post("/v1/behaviors", behavior),
         export=export,
         key=post("/v1/api_keys", {"name": MARK, "scopes": ["edits:read"]}),

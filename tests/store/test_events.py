@@ -81,7 +81,7 @@ def test_without_redis_nobody_knows_the_place_in_the_queue(work: WorkStore) -> N
     request = edit_request()
     queued = work.submit(request)
     live = LiveState(Settings(redis_url="unix:///nowhere.sock"))
-    assert QueueLine.read(work, live).position(queued) is None
+    assert QueueLine.read(work, live, queued.request.tenant).position(queued) is None
     assert live.progress([request.id]) == {}
     assert live.events(request.id) == []
     assert live.generators() is None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from models_store.aliases import Aliases
 from models_store.base_ids import BaseModels, registration
 from models_store.errors import Conflict, NotFound
+from models_store.policy import Policy
 from models_store.reservations import Reservations
 from models_store.variants import (
     InvalidVariant,
@@ -119,11 +120,11 @@ def suffixes_held(work: WorkStore) -> Reservations:
 @pytest.fixture
 def variants(work: WorkStore, bases: BaseModels, suffixes_held: Reservations) -> Variants:
     register(work, bases)
-    return Variants(work, bases, suffixes_held, Aliases(work.objects))
+    return Variants(work, bases, suffixes_held, Aliases(work.objects), Policy())
 
 
 def test_the_base_itself_has_no_terms(variants: Variants) -> None:
-    found = variants.resolve("default", "pico")
+    found = variants.resolve("default", "pico", actor=None)
     assert (found.name, found.base_model, found.terms) == ("pico", "pico", ())
 
 
@@ -133,7 +134,7 @@ def test_terms_become_paths_and_digests_in_the_order_given(
     first = finished_edit(work, "delta", "point-2")
     second = finished_edit(work)
     suffixes_held.take("default", suffix_key("pico", "kinder"), second)
-    found = variants.resolve("default", f"pico:kinder@-0.5+{first}~2@2")
+    found = variants.resolve("default", f"pico:kinder@-0.5+{first}~2@2", actor=None)
     assert found.name == f"pico:{second}@-0.5+{first}~2@2"
     assert [(term.edit_id, term.point, term.strength, term.path) for term in found.terms] == [
         (second, None, -0.5, "somewhere/delta"),
@@ -145,14 +146,14 @@ def test_at_strength_zero_a_term_is_named_but_not_loaded(
     work: WorkStore, variants: Variants
 ) -> None:
     id = finished_edit(work)
-    found = variants.resolve("default", f"pico:{id}@0")
+    found = variants.resolve("default", f"pico:{id}@0", actor=None)
     assert (found.name, found.terms) == (f"pico:{id}@0", ())
 
 
 @pytest.mark.parametrize("name", ["nobody", "pico:nobody", f"pico:{EDIT}", f"other:{EDIT}"])
 def test_what_is_not_there_is_unknown(variants: Variants, name: str) -> None:
     with pytest.raises(UnknownVariant):
-        variants.resolve("default", name)
+        variants.resolve("default", name, actor=None)
 
 
 def test_edits_of_others_other_bases_and_other_points_are_unknown(
@@ -162,20 +163,20 @@ def test_edits_of_others_other_bases_and_other_points_are_unknown(
     id = finished_edit(work)
     for tenant, name in (("red", f"pico:{id}"), ("default", f"other:{id}")):
         with pytest.raises(UnknownVariant):
-            variants.resolve(tenant, name)
+            variants.resolve(tenant, name, actor=None)
     with pytest.raises(UnknownVariant, match="no point 1"):
-        variants.resolve("default", f"pico:{id}~1")
+        variants.resolve("default", f"pico:{id}~1", actor=None)
 
 
 def test_edits_without_a_delta_say_why(work: WorkStore, variants: Variants) -> None:
     queued = edit_request()
     work.submit(queued)
     with pytest.raises(Conflict) as conflict:
-        variants.resolve("default", f"pico:{queued.id}")
+        variants.resolve("default", f"pico:{queued.id}", actor=None)
     assert conflict.value.code == "edit_not_finished"
     failed = finished_edit(work, outcome="failed")
     with pytest.raises(NotFound) as missing:
-        variants.resolve("default", f"pico:{failed}")
+        variants.resolve("default", f"pico:{failed}", actor=None)
     assert missing.value.code == "no_delta"
 
 
@@ -184,20 +185,23 @@ def test_a_base_that_is_not_ready_or_failed_is_told_apart(
 ) -> None:
     bases.register(registration(spec("new"), 3600))
     with pytest.raises(Conflict) as conflict:
-        variants.resolve("default", "new")
+        variants.resolve("default", "new", actor=None)
     assert conflict.value.code == "base_model_not_ready"
 
 
 def test_an_edit_on_top_of_others_needs_them(work: WorkStore, variants: Variants) -> None:
     below = finished_edit(work)
-    on_top_of = variants.resolve("default", f"pico:{below}@0.5")
+    on_top_of = variants.resolve("default", f"pico:{below}@0.5", actor=None)
     above = finished_edit(work, on_top_of=on_top_of)
     assert variant_name(work.read("edit", "default", above), -1) == f"pico:{below}@0.5+{above}@-1"
     for lacking in (f"pico:{above}", f"pico:{below}@0+{above}"):
         with pytest.raises(Conflict) as conflict:
-            variants.resolve("default", lacking)
+            variants.resolve("default", lacking, actor=None)
         assert conflict.value.code == "parents_missing"
-    assert len(variants.resolve("default", f"pico:{above}+{below}@0.3").terms) == 2
-    assert len(variants.resolve("default", f"pico:{above}", without_parents=True).terms) == 1
+    assert len(variants.resolve("default", f"pico:{above}+{below}@0.3", actor=None).terms) == 2
+    assert (
+        len(variants.resolve("default", f"pico:{above}", actor=None, without_parents=True).terms)
+        == 1
+    )
     # At strength 0 it does nothing, and needs nothing.
-    assert variants.resolve("default", f"pico:{above}@0").terms == ()
+    assert variants.resolve("default", f"pico:{above}@0", actor=None).terms == ()

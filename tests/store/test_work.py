@@ -100,6 +100,17 @@ def test_a_sealed_attempt_publishes_nothing(work: WorkStore) -> None:
     assert work.read("edit", "default", request.id).status == "running"
 
 
+def test_publishing_again_after_a_failure_knows_its_own_result(work: WorkStore) -> None:
+    request = edit_request()
+    place = place_of(request)
+    work.submit(request, b"texts")
+    work.claim(place, "w")
+    made = end(1, "succeeded", "delta")
+    assert work.publish(place, made)
+    assert work.publish(place, made), "as after an answer that was lost"
+    assert not work.publish(place, end(1, "succeeded", "delta"))
+
+
 def test_an_end_without_a_result_is_completed(work: WorkStore) -> None:
     for outcome, status in (("succeeded", "succeeded"), ("failed", "failed")):
         request = edit_request()

@@ -17,6 +17,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 from models_store import logs
 from models_store.errors import ScalpelError
 from models_store.live import Heartbeat, connect
+from models_store.policy import read_policy
 from models_store.redis_address import redis_url
 from models_store.redis_keys import EDITORS
 from models_store.settings import Settings
@@ -31,6 +32,7 @@ def main() -> int:
     settings = Settings()
     logs.configure()
     try:
+        read_policy(settings)  # a mistake in it must not fail edits one by one
         live = connect(settings)
     except ScalpelError as error:
         print(f"scalpel: {error.message}", file=sys.stderr)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from models_store.delta import dump_delta
+from models_store.errors import PolicyRefused
 from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
+from models_store.policy import read_policy
 from models_store.records import Artifact, EditSettings, json_object
-from models_store.report import Report
+from models_store.report import Report, Safety, SafetyCheck
 from models_store.report import Search as SearchReport
 from models_store.report_views import Point, point_of, summary_of
 from models_store.suites import configured_suites
+from models_store.work import SHARED_TENANT
 from workers.editor.cache import Cache
 from workers.editor.choosing import Chosen, chosen_from, recipes_for, scaled_as_asked
 from workers.editor.inputs import base_of, mixture_of, parents_of
@@ -31,17 +35,21 @@ from workers.evaluation.arms import base_arm
 from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import AskedSuites, EvaluationContext
 from workers.evaluation.evaluate import Evaluation, evaluate
-from workers.evaluation.generations import Arm
+from workers.evaluation.generations import Arm, Decoding
 from workers.evaluation.limits import surely_exceeded
 from workers.evaluation.plan import plan_for
 from workers.evaluation.progress import Progress, span
 from workers.evaluation.report import Made, Spent, build_report
+from workers.evaluation.safety import harm_told, measure_harm
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.splits import split_behavior
 from workers.evaluation.suites import open_suites
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
+
+_HARM_FROM = 0.92
+"""Share of the stage `evaluate` after which harm is measured."""
 
 
 def run(task: Task) -> Outcome:
@@ -53,7 +61,8 @@ def run(task: Task) -> Outcome:
             or broken.
         EditFailed: the method finds nothing to write, or the edited model breaks; with the code
             `no_effect_within_limits`, report and points where a search finds nothing that helps
-            within the limits.
+            within the limits; with `policy_refused` and the report where the edit does more harm
+            than the operator's policy allows.
         Unavailable: the store stayed away.
     """
     earlier = earlier_report(task)
@@ -71,6 +80,7 @@ class _Edit:
         assert isinstance(settings, EditSettings)
         self.task = task
         self.settings = settings
+        self.policy = read_policy(task.settings)
         self.earlier = earlier
         self.stages = Stages(task.report, task.started_at)
         with self.stages.stage("load"):
@@ -122,9 +132,11 @@ class _Edit:
         with self.stages.stage("tune") as progress:
             chosen = scaled_as_asked(self.context, method, prepared, progress)
         with self.stages.stage("evaluate") as progress:
-            evaluation = self._evaluated(chosen, prepared, progress)
+            evaluation = self._evaluated(chosen, prepared, span(progress, 0.0, _HARM_FROM))
+            harm = self._harm(chosen, evaluation, span(progress, _HARM_FROM, 1.0))
         with self.stages.stage("publish"):
             report, data = self._report(chosen, prepared, evaluation, None)
+            report = self._judged(report, harm, [point_of(report)])
             delta = self.task.save("delta", "delta.safetensors", data)
             # The edit is its only point, and needs no second copy of its file.
             return self._outcome(report, [delta, _named(delta, "point-0")], [point_of(report)])
@@ -141,16 +153,19 @@ class _Edit:
             budget = BUDGETS[self.settings.effort]
             found = search(validation, tried, prepared, budget, span(progress, 0.05, 1.0))
             chosen = chosen_from(self.context, found.best)
+        harm: tuple[SafetyCheck, ...] = ()
         with self.stages.stage("evaluate") as progress:
             if found.winner is None:
                 evaluation = untested(validation, found, progress)
             else:
-                evaluation = self._evaluated(chosen, prepared, progress)
+                evaluation = self._evaluated(chosen, prepared, span(progress, 0.0, _HARM_FROM))
+                harm = self._harm(chosen, evaluation, span(progress, _HARM_FROM, 1.0))
         with self.stages.stage("publish"):
             found_report = search_report(found, len(validation.prompts))
             report, _ = self._report(chosen, prepared, evaluation, found_report)
-            files = save_points(self.task, found.trials, self.base.fingerprint)
             points = points_of(found)
+            report = self._judged(report, harm, points)
+            files = save_points(self.task, found.trials, self.base.fingerprint)
             if found.winner is None or not self._holds(evaluation):
                 sentence = evaluation.verdict.sentence
                 if found.winner is not None:
@@ -182,6 +197,73 @@ class _Edit:
             paper=prepared.paper,
             before=lambda share: self._before(context, share),
         )
+
+    def _harm(
+        self, chosen: Chosen, evaluation: Evaluation, progress: Progress
+    ) -> tuple[SafetyCheck, ...]:
+        """Whether the edit, with all that it is on top of, does harm; empty where the policy has
+        nothing measured."""
+        margins = self.policy.margins
+        if not margins.prompts:
+            return ()
+        shared = Cache(self.task.store.objects, SHARED_TENANT, self.base)
+
+        def remembered(
+            prompts: Sequence[Sequence[int]], decoding: Decoding, make: Callable[[], Arm]
+        ) -> Arm:
+            found = shared.arm(prompts, decoding)
+            if found is None:
+                found = make()
+                shared.save_arm(found, decoding)
+            return found
+
+        told = harm_told(
+            evaluation.effects,
+            evaluation.scorers,
+            evaluation.extras.side_effects,
+            len(self.context.prompts),
+            margins,
+        )
+        measured = measure_harm(
+            self.base,
+            [*self.on_top, (chosen.terms, 1.0)],
+            margins,
+            remembered=remembered,
+            bootstrap=self.context.bootstrap,
+            progress=progress,
+        )
+        return (*measured, *told)
+
+    def _judged(
+        self, report: Report, harm: tuple[SafetyCheck, ...], points: Sequence[Point]
+    ) -> Report:
+        """The receipt with what the operator's policy says of the edit. No delta may be stored
+        before this.
+
+        Raises:
+            FailedWithOutcome: `policy_refused`, with the receipt and nothing else.
+        """
+        if not harm:
+            return report
+        safety = Safety(checks=harm, published=True)
+        request = self.task.request
+        log = partial(
+            self.task.store.audit.append,
+            tenant=request.tenant,
+            actor=request.actor,
+            id=request.id,
+            beyond=[one.name for one in harm if one.exceeded],
+        )
+        try:
+            self.policy.require_harmless(safety, request.actor.scopes)
+        except PolicyRefused as error:
+            refused = partial(log, "policy.refused", reason=error.message)
+            self.task.patiently(refused)
+            held = safety.model_copy(update={"published": False})
+            outcome = self._outcome(report.model_copy(update={"safety": held}), [], points)
+            raise FailedWithOutcome(error.message, code=error.code, outcome=outcome) from error
+        self.task.patiently(partial(log, "policy.allowed"))
+        return report.model_copy(update={"safety": safety})
 
     def _before(self, context: EvaluationContext, progress: Progress) -> Arm:
         """What the model without the edit makes of the test prompts, from an earlier edit if it

@@ -77,7 +77,7 @@ def _others(behavior: Behavior) -> Iterator[tuple[str, str, Scorer, float]]:
             yield (
                 f"{preset} (tfidf)",
                 f"likeness to the undesired texts of the preset {preset}",
-                _classifier(preset),
+                preset_classifier(preset),
                 SCORERS["tfidf"].threshold,
             )
 
@@ -93,7 +93,7 @@ def _presets_by_texts() -> Mapping[str, frozenset[str]]:
 
 
 @cache
-def _classifier(preset: str) -> Scorer:
+def preset_classifier(preset: str) -> Scorer:
     """Trained on all of a preset's texts: no text of the behaviour is among them."""
     behavior = load_preset(preset)
     items = (*behavior.undesired, *behavior.desired)

@@ -18,6 +18,8 @@ from models_store.work import WorkStore
 from tests.system.chaos import count
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.faults import Havoc, StoreKind, schedule
+from tests.system.chaos.hook import SETTINGS as HOOK_SETTINGS
+from tests.system.chaos.hook import Hook, running_hook
 from tests.system.chaos.s3_proxy import S3Proxy, running_proxy
 from tests.system.chaos.stack import Stack, running_stack
 
@@ -26,6 +28,10 @@ _AWS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_REGION": "us-east-1",
 }
+_FIRST_ATTEMPT_SECONDS = 30.0
+"""There should be somebody to kill when the first fault comes."""
+_HOOK_PATIENCE_SECONDS = 60.0
+"""How long after the last edit its end may be told: there are pauses between two tries."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +106,19 @@ def run(plan: Plan, folder: Path, s3_endpoint: str | None = None) -> Outcome:
     """
     with (
         stores(plan, s3_endpoint) as (settings, proxy, direct),
-        running_stack(folder, settings) as stack,
+        running_stack(folder, {**settings, **HOOK_SETTINGS}) as stack,
+        contextlib.ExitStack() as told,
     ):
         store = WorkStore(open_store(stack.settings.model_copy(update=direct)))
         clients = Clients(stack.url, plan.seed, plan.edits, pace=0.6 * plan.seconds / plan.edits)
+        hook = told.enter_context(running_hook(clients.seen, plan.seed))
+        with stack.client() as http:
+            http.post("/v1/webhooks", json={"url": hook.url}).raise_for_status()
         havoc = Havoc(stack, proxy, clients.vanish)
-        began = time.monotonic()
         clients.start()
         try:
+            _wait(lambda: bool(stack.children()), _FIRST_ATTEMPT_SECONDS)
+            began = time.monotonic()
             havoc.run(
                 schedule(plan.seed, plan.store, plan.seconds, plan.gap),
                 is_over=lambda: time.monotonic() > began + plan.seconds,
@@ -115,9 +126,10 @@ def run(plan: Plan, folder: Path, s3_endpoint: str | None = None) -> Outcome:
             seconds = time.monotonic() - began
             stack.wait_until_ready()
             _wait(clients.all_final, plan.patience)
+            _wait(lambda: not store.objects.files("outbox"), _HOOK_PATIENCE_SECONDS)
         finally:
             clients.stop()
-        return _count(plan, stack, store, clients, havoc, seconds)
+        return _count(plan, stack, store, clients, havoc, hook, seconds)
 
 
 def _count(
@@ -126,6 +138,7 @@ def _count(
     store: WorkStore,
     clients: Clients,
     havoc: Havoc,
+    hook: Hook,
     seconds: float,
 ) -> Outcome:
     seen = clients.seen
@@ -145,6 +158,7 @@ def _count(
         "acknowledged edits lost, or without an end": count.lost(store, acknowledged),
         "keys answered with two edits": clients.remade,
         "edits that nobody was told of": [w.id for w in edits if w.id not in acknowledged],
+        "ends that no webhook was told of": sorted(acknowledged - hook.ended),
         "edits seen with two final statuses": _several(seen.statuses),
         "edits seen with two digests": _several(seen.digests),
         "steps back seen": seen.steps_back,

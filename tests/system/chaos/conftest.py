@@ -26,9 +26,10 @@ class Outage:
     s3: S3Proxy
     http: httpx.Client
 
-    def submit(self, *, long: bool = False, **headers: str) -> httpx.Response:
-        body = edit_body(long=long)
-        body["behavior"]["prompts"] = body["behavior"]["prompts"][:50]
+    def submit(self, *, prompts: int = 6, **headers: str) -> httpx.Response:
+        """Queue an edit: a second of work, or with 150 prompts about ten of them."""
+        body = edit_body(long=prompts > 6)
+        body["behavior"]["prompts"] = body["behavior"]["prompts"][:prompts]
         return self.http.post("/v1/edits", json=body, headers=headers)
 
     def ended(self, id: str) -> dict[str, object]:

@@ -17,8 +17,8 @@ from models_store.work import FOLDERS, Place, Work, WorkStore
 from tests.system.chaos.faults import Done
 
 _DAYS = 2 * 24 * 3600
-_APART = ("scalpel-store.json", "cache", "api_keys", "base_ids", "audit")
-"""What belongs to no piece of work."""
+_OF_WORK = ("open", "outbox", "idempotency", "suffixes", "probe", *FOLDERS.values())
+"""Folders of what lives and ends with pieces of work; keys, for one, do not."""
 
 
 def all_work(store: WorkStore) -> list[tuple[Place, Work]]:
@@ -92,7 +92,7 @@ def _orphans(store: WorkStore) -> Iterator[str]:
     ids = {place.id for place, _ in works}
     for info in store.objects.files(""):
         top = info.path.partition("/")[0]
-        if top in _APART or info.path in named:
+        if top not in _OF_WORK or info.path in named:
             continue
         if top == "idempotency" and _leads(store, info.path, IdempotencyRecord, ids):
             continue

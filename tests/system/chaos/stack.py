@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -96,7 +96,7 @@ class Stack:
                     found += [(child.pid, pid) for child in psutil.Process(pid).children()]
         return found
 
-    def wait_until_ready(self, seconds: float = 120.0) -> None:
+    def wait_until_ready(self, seconds: float = 180.0) -> None:
         limit = time.monotonic() + seconds
         said = ""
         with self.client(5) as http:
@@ -151,7 +151,7 @@ class Stack:
         sock = self._sockets / "redis.sock"
         return embedded_redis.start(self._sockets / "redis", sock, self.folder / "redis.log")
 
-    def _starter(self, name: str):  # type: ignore[no-untyped-def]
+    def _starter(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
         def start() -> subprocess.Popen[bytes]:
             parent = os.getpid()
             with (self.folder / f"{name}.log").open("ab") as output:

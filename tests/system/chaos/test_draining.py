@@ -45,7 +45,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 def running(outage: Outage) -> str:
     """An edit that somebody works on, for some time yet."""
-    id = outage.submit(long=True).json()["id"]
+    id = outage.submit(prompts=150).json()["id"]
     limit = time.monotonic() + 60
     while outage.http.get(f"/v1/edits/{id}").json()["status"] != "running":
         assert time.monotonic() < limit
@@ -101,13 +101,22 @@ def test_an_api_that_drains_answers_what_it_was_asked_and_sends_streams_elsewher
     assert outage.ended(made)["status"] == "succeeded"
 
 
+def ends_of_attempts(outage: Outage, id: str) -> list[str]:
+    told = outage.http.get(f"/v1/edits/{id}/events", params={"order": "asc"}).json()["data"]
+    return [one["data"]["outcome"] for one in told if one["type"] == "edit.attempt_ended"]
+
+
 def test_an_editor_that_drains_hands_its_edit_back(outage: Outage) -> None:
     id = running(outage)
     ((child, editor),) = outage.stack.children()
     name = next(name for name in outage.stack.parts if outage.stack.pid(name) == editor)
     try:
         process, began = terminate(outage, name), time.monotonic()
-        assert seconds_to_end(process, began) < 10
+        while not ends_of_attempts(outage, id):
+            assert time.monotonic() < began + 10
+            time.sleep(0.05)
+        assert ends_of_attempts(outage, id) == ["handed_back"]
+        seconds_to_end(process, began)
         assert not psutil.pid_exists(child)
     finally:
         outage.stack.held.clear()
@@ -115,9 +124,6 @@ def test_an_editor_that_drains_hands_its_edit_back(outage: Outage) -> None:
     while outage.http.get(f"/v1/edits/{id}").json()["attempt"] < 2:
         assert time.monotonic() < limit
         time.sleep(0.1)
-    told = outage.http.get(f"/v1/edits/{id}/events", params={"order": "asc"}).json()["data"]
-    ends = [one["data"]["outcome"] for one in told if one["type"] == "edit.attempt_ended"]
-    assert ends == ["handed_back"]
     outage.http.post(f"/v1/edits/{id}/cancel").raise_for_status()
     outage.stack.wait_until_ready()
 

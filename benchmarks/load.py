@@ -1,0 +1,247 @@
+"""The service under many clients, and a long queue in pages.
+
+`scalpel up` with a pico model on this machine: clients that poll edits, that queue and cancel them,
+and that stream completions, all at once. Any answer but a good one and 429 counts as an error; the
+memory of the API must not grow once it has warmed up. Then 10,000 queued edits are put into a
+store without editors and listed in pages of 100.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.claims import Claim, parser, report
+from tests.app.worker import edit_body
+from tests.pico import save_pico
+from tests.queued import queue_many
+from tests.security.api_process import api_process
+from tests.services import running_redis
+from tests.system.service import Service, running_service
+
+POLL_SECONDS = 1.0
+SUBMIT_SECONDS = 2.0
+SETTINGS = {
+    "SCALPEL_DEFAULT_BASE_MODEL": "false",
+    "SCALPEL_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # All clients are one tenant here.
+    "SCALPEL_LIMIT_REQUESTS_PER_SECOND": "10000",
+    "SCALPEL_LIMIT_REQUEST_BURST": "10000",
+    "SCALPEL_LIMIT_TOKENS_PER_MINUTE": "100000000",
+}
+PAGE_MILLISECONDS = 50.0
+MEGABYTE = 2**20
+
+
+@dataclass
+class Seen:
+    """What the clients saw."""
+
+    until: float
+    seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of good answers, by call."""
+    refused: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    edits: list[str] = field(default_factory=list)
+
+    @property
+    def going_on(self) -> bool:
+        return time.monotonic() < self.until
+
+    async def ask(
+        self, call: str, answer: Awaitable[httpx.Response], fine: tuple[int, ...] = ()
+    ) -> httpx.Response | None:
+        started = time.monotonic()
+        try:
+            response = await answer
+        except httpx.HTTPError as error:
+            self.errors[f"{call}: {type(error).__name__}"] += 1
+            return None
+        if response.status_code == 429:
+            self.refused[call] += 1
+        elif not response.is_success and response.status_code not in fine:
+            self.errors[f"{call}: {response.status_code}"] += 1
+        else:
+            self.seconds[call].append(time.monotonic() - started)
+            return response
+        return None
+
+
+async def poll(client: httpx.AsyncClient, seen: Seen) -> None:
+    await asyncio.sleep(random.random() * POLL_SECONDS)
+    while seen.going_on:
+        if seen.edits:
+            id = random.choice(seen.edits[-500:])
+            await seen.ask("GET /v1/edits/{id}", client.get(f"/v1/edits/{id}"))
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def submit(client: httpx.AsyncClient, seen: Seen) -> None:
+    await asyncio.sleep(random.random() * SUBMIT_SECONDS)
+    while seen.going_on:
+        body = edit_body(method={"type": "bias"}, effort="quick")
+        made = await seen.ask("POST /v1/edits", client.post("/v1/edits", json=body))
+        if made is not None:
+            seen.edits.append(made.json()["id"])
+        await asyncio.sleep(SUBMIT_SECONDS)
+        if made is not None:
+            cancel = client.post(f"/v1/edits/{made.json()['id']}/cancel")
+            # One that has been made meanwhile cannot be canceled.
+            await seen.ask("POST /v1/edits/{id}/cancel", cancel, fine=(409,))
+
+
+async def stream(client: httpx.AsyncClient, seen: Seen) -> None:
+    body = {
+        "model": "pico",
+        "messages": [{"role": "user", "content": "the food is"}],
+        "max_tokens": 64,
+        "stream": True,
+    }
+
+    async def answer() -> httpx.Response:
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            said = (await response.aread()).decode()
+        if response.is_success and not said.rstrip().endswith("data: [DONE]"):
+            raise httpx.RemoteProtocolError("the stream broke off")
+        return response
+
+    while seen.going_on:
+        await seen.ask("POST /v1/chat/completions", answer())
+        await asyncio.sleep(0.1)
+
+
+async def put_on_load(
+    service: Service, seen: Seen, crowd: dict[Callable[..., Awaitable[None]], int]
+) -> None:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=service.url, timeout=60.0, limits=limits, trust_env=False
+    ) as client:
+        await asyncio.gather(
+            *(kind(client, seen) for kind, count in crowd.items() for _ in range(count))
+        )
+
+
+async def watch_memory(pid: int, seen: Seen) -> list[tuple[float, int]]:
+    process, started = psutil.Process(pid), time.monotonic()
+    found = []
+    while seen.going_on:
+        found.append((time.monotonic() - started, int(process.memory_info().rss)))
+        await asyncio.sleep(1)
+    return found
+
+
+def api_of(service: Service) -> int:
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        if process.cmdline()[-2:] == ["app.cli", "api"]:
+            return int(process.pid)
+    raise AssertionError("the service has no API process")
+
+
+def percentiles(seconds: list[float]) -> str:
+    if len(seconds) < 2:
+        return f"{len(seconds)} answers"
+    cuts = statistics.quantiles(seconds, n=100)
+    return (
+        f"{len(seconds)} answers, p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms, "
+        f"worst {max(seconds) * 1000:.0f} ms"
+    )
+
+
+def under_load(
+    folder: Path, seconds: float, warm_up: float, pollers: int, submitters: int, streamers: int
+) -> list[Claim]:
+    with running_service(folder / "data", **SETTINGS) as service:
+        with service.client() as client:
+            pico = save_pico(folder / "pico", num_hidden_layers=3)
+            source = {"type": "folder", "path": str(pico)}
+            client.post("/v1/base_models", json={"id": "pico", "source": source})
+            made = client.get("/v1/base_models/pico?wait=60").json()
+            assert made["status"] == "succeeded", made
+        seen = Seen(time.monotonic() + seconds)
+
+        async def run() -> list[tuple[float, int]]:
+            crowd = {poll: pollers, submit: submitters, stream: streamers}
+            watching = asyncio.create_task(watch_memory(api_of(service), seen))
+            await put_on_load(service, seen, crowd)
+            return await watching
+
+        memory = asyncio.run(run())
+    for call, took in sorted(seen.seconds.items()):
+        print(f"{call}: {percentiles(took)}, {seen.refused[call]} refused (429)")
+    for error, count in seen.errors.most_common():
+        print(f"error: {error}: {count}")
+    warm = [rss for at, rss in memory if warm_up <= at < warm_up + 10]
+    last = [rss for _, rss in memory[-10:]]
+    growth = statistics.median(last) / statistics.median(warm)
+    print(
+        f"memory of the API: {statistics.median(warm) / MEGABYTE:.0f} MiB after {warm_up:.0f} s, "
+        f"{statistics.median(last) / MEGABYTE:.0f} MiB after {seconds:.0f} s"
+    )
+    return [
+        Claim("answers that are neither good nor 429", seen.errors.total(), 0, "lower"),
+        Claim("memory of the API at the end against after its warm-up", growth, 1.05, "lower"),
+    ]
+
+
+def long_queue(folder: Path, count: int, settle: float) -> list[Claim]:
+    root = folder / "data" / "store"
+    root.mkdir(parents=True)
+    queue_many(root, "default", count)
+    with running_redis() as server, api_process(folder, server.url) as api:
+        time.sleep(settle)  # the keeper reads all of it once
+        with httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client:
+            client.get("/v1/edits").raise_for_status()
+            took, after, found = [], None, 0
+            for _ in itertools.count():
+                params = {"limit": 100, **({"after": after} if after else {})}
+                started = time.perf_counter()
+                page = client.get("/v1/edits", params=params).raise_for_status()
+                took.append(time.perf_counter() - started)
+                found, after = found + len(page.json()["data"]), page.json()["last_id"]
+                if not page.json()["has_more"]:
+                    break
+    assert found == count, f"{found} of {count} edits were listed"
+    print(f"{count} queued edits in pages of 100: {percentiles(took)}")
+    worst = max(took) * 1000 / PAGE_MILLISECONDS
+    return [Claim(f"worst page against {PAGE_MILLISECONDS:.0f} ms", worst, 1.0, "lower")]
+
+
+def main() -> int:
+    options = parser("The service under many clients, and a long queue in pages.")
+    options.add_argument("--seconds", type=float, default=600)
+    options.add_argument("--warm-up", type=float, help="seconds; by default a fifth of the time")
+    options.add_argument("--pollers", type=int, default=200)
+    options.add_argument("--submitters", type=int, default=50)
+    options.add_argument("--streamers", type=int, default=20)
+    options.add_argument("--queued", type=int, default=10_000)
+    options.add_argument("--settle", type=float, default=30)
+    given = options.parse_args()
+    claims = []
+    with tempfile.TemporaryDirectory(prefix="scalpel-load-") as name:
+        folder = Path(name)
+        if given.seconds:
+            (folder / "load").mkdir()
+            warm_up = given.warm_up or given.seconds / 5
+            crowd = (given.pollers, given.submitters, given.streamers)
+            claims += under_load(folder / "load", given.seconds, warm_up, *crowd)
+        if given.queued:
+            claims += long_queue(folder / "queue", given.queued, given.settle)
+    return report(claims, as_json=given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
