@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from app import standings
+from app import sign_in, standings
+from app.browsers import SAFE_METHODS
 from app.errors import MissingScope, OperatorsOnly, Unauthorized
-from app.key_cache import KeyCache
+from app.key_cache import key_cache
 from app.services import Services, services
 from models_store.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
 from models_store.records import Actor
@@ -46,12 +47,12 @@ def principal(request: Request) -> Principal:
 
     Raises:
         Unauthorized: a key is needed and there is no valid one.
+        CsrfFailed: a signed-in browser changes something without its session's token.
     """
     found = services(request)
     if found.settings.auth == "none":
         return EVERYONE
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    key = _key(request, found, secret.strip()) if kind.lower() == "bearer" else None
+    key = _key(request, found)
     if key is None:
         raise Unauthorized(
             "send a valid API key as Authorization: Bearer sk-…",
@@ -60,14 +61,18 @@ def principal(request: Request) -> Principal:
     return Principal(key.tenant, key.id, key.scopes)
 
 
-def _key(request: Request, found: Services, secret: str) -> ApiKey | None:
-    return key_cache(request).find(found.store.keys, secret)
-
-
-def key_cache(request: Request) -> KeyCache:
-    cache = request.app.state.keys
-    assert isinstance(cache, KeyCache)
-    return cache
+def _key(request: Request, found: Services) -> ApiKey | None:
+    """The key that is sent along, or the one that the browser is signed in with."""
+    sent = request.headers.get("authorization")
+    if sent is None:
+        key = sign_in.signed_in(request)
+        if key is not None and request.method not in SAFE_METHODS:
+            sign_in.check_csrf(request, request.headers.get(sign_in.CSRF_HEADER))
+        return key
+    kind, _, secret = sent.partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    return key_cache(request).find(found.store.keys, secret.strip())
 
 
 def counted(request: Request) -> Principal:

@@ -42,6 +42,12 @@ _ALL = (
         "Use /v1/completions, or leave out `chat`: the model's tokenizer has no chat template.",
     ),
     ErrorKind(
+        "bad_host",
+        400,
+        "The server is not called that",
+        "Use one of its names; SCALPEL_ALLOWED_HOSTS lists those besides the loopback ones.",
+    ),
+    ErrorKind(
         "unauthorized",
         401,
         "No valid API key",
@@ -55,6 +61,20 @@ _ALL = (
         403,
         "Only the operator may do this",
         "Use a key with the scope `admin` of the tenant `default`.",
+    ),
+    ErrorKind(
+        "cross_site",
+        403,
+        "A page of another site sent it",
+        "Send it from a program or from this server's own pages; SCALPEL_CORS_ORIGINS lists sites "
+        "whose pages may.",
+    ),
+    ErrorKind(
+        "csrf_failed",
+        403,
+        "The session's token is missing",
+        "Sign out and in again; a page's script sends the token as X-CSRF-Token, a program a key "
+        "in place of the cookie.",
     ),
     ErrorKind(
         "policy_refused",

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -81,6 +81,21 @@ class OperatorsOnly(HttpError):
     status = 403
 
 
+class CsrfFailed(HttpError):
+    code = "csrf_failed"
+    status = 403
+
+
+class BadHost(HttpError):
+    code = "bad_host"
+    status = 400
+
+
+class CrossSite(HttpError):
+    code = "cross_site"
+    status = 403
+
+
 class NotAcceptable(HttpError):
     code = "not_acceptable"
     status = 406
@@ -144,8 +159,10 @@ def openai_error(status: int, code: str, message: str, param: str | None = None)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-async def _scalpel_error(request: Request, error: Exception) -> JSONResponse:
+async def _scalpel_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ScalpelError)
+    if isinstance(error, Unauthorized) and _is_person(request):
+        return _sign_in_page(request)
     standings.tell(getattr(error, "standing", None))
     response = error_response(request.scope, error)
     if response.status_code >= 500:
@@ -156,6 +173,22 @@ async def _scalpel_error(request: Request, error: Exception) -> JSONResponse:
             code=error.code,
             error=error.message,
         )
+    return response
+
+
+def _is_person(request: Request) -> bool:
+    """Whether it is a browser that shows a page, and no key was sent."""
+    accepts = request.headers.get("accept", "").lower()
+    shows = request.method in ("GET", "HEAD") and "text/html" in accepts
+    return shows and "authorization" not in request.headers
+
+
+def _sign_in_page(request: Request) -> Response:
+    from app.routes.sign_in import login_page
+
+    query = f"?{request.url.query}" if request.url.query else ""
+    response = login_page(request.url.path + query, 401)
+    response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from typing import TypeVar
 
+from fastapi import Request
+
 from models_store.api_keys import ApiKey, ApiKeys, KeyState, digest_of
 
 REMEMBERED_SECONDS = 3.0
@@ -61,6 +63,13 @@ class KeyCache:
                 return
             _put(self._noted, state.digest, now)
         threading.Thread(target=keys.note_use, args=(state,), daemon=True).start()
+
+
+def key_cache(request: Request) -> KeyCache:
+    """That of the application."""
+    cache = request.app.state.keys
+    assert isinstance(cache, KeyCache)
+    return cache
 
 
 def _put(cache: OrderedDict[str, T], name: str, value: T) -> None:

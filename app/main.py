@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app import errors
 from app.background import background
+from app.browsers import EXPOSED_HEADERS, BrowserMiddleware
 from app.described import DescribedApp
 from app.key_cache import KeyCache
 from app.known_query import known_query
@@ -60,6 +62,15 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     )
     app.state.services = services
     app.state.keys = KeyCache()
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    app.add_middleware(BrowserMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes)
     errors.install(app, methods_at)
     for router in ROUTERS:

@@ -31,6 +31,7 @@ from models_store.policy import put_in_force, read_policy
 from models_store.quotas import Quotas
 from models_store.rates import Rates
 from models_store.reservations import Reservations
+from models_store.sessions import Sessions
 from models_store.settings import Settings
 from models_store.submission import Submission
 from models_store.suites import configured_suites
@@ -54,6 +55,7 @@ class Store:
     variants: Variants
     submission: Submission
     keys: ApiKeys
+    sessions: Sessions
     audit: AuditLog
     quotas: Quotas
     webhooks: Webhooks
@@ -92,6 +94,7 @@ class Store:
             variants=variants,
             submission=submission,
             keys=ApiKeys(objects, work.audit),
+            sessions=Sessions(objects),
             audit=work.audit,
             quotas=quotas,
             webhooks=Webhooks(objects, AddressRule.of(settings)),

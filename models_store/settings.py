@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what it is compared with
+_ORIGIN = re.compile(r"https?://[^/\s*@?#]+")
 
 
 def default_data_dir() -> Path:
@@ -45,6 +49,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     auth: Literal["keys", "none"] = "none"
     """`none` is allowed on a loopback address only."""
+    allowed_hosts: str = ""
+    """Names that the API is reached by, with commas between, besides the loopback ones and `host`;
+    `*`: any, as by default where `host` stands for every address of the machine."""
+    cors_origins: str = ""
+    """Sites whose pages may call the API with a key, such as `https://app.example.org`, with commas
+    between."""
     base_models: Path | None = None
     """TOML file of base models that are put into the catalogue at start."""
     base_model_folders: str = ""
@@ -162,6 +172,20 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _no_name_of_others(self) -> Settings:
+        if self.auth == "none" and self.hosts is None:
+            raise ValueError(
+                "SCALPEL_ALLOWED_HOSTS=* needs SCALPEL_AUTH=keys: without keys, any web page could "
+                "have its name resolved to this machine and use the API"
+            )
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"SCALPEL_CORS_ORIGINS: {origin!r} is no origin, such as https://example.org"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _a_model_that_drafts(self) -> Settings:
         if self.draft_url and not self.draft_model:
             raise ValueError("SCALPEL_DRAFT_URL needs SCALPEL_DRAFT_MODEL: name the model to ask")
@@ -187,6 +211,19 @@ class Settings(BaseSettings):
         return tuple(map(Path, filter(None, self.base_model_folders.split(os.pathsep))))
 
     @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names that the API answers to besides the loopback ones; None: any."""
+        named = {self.host.lower(), *_listed(self.allowed_hosts.lower())}
+        if "*" in named or (not self.allowed_hosts and self.host in _EVERY_ADDRESS):
+            return None
+        return frozenset(named)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Sites whose pages may call the API."""
+        return tuple(_listed(self.cors_origins))
+
+    @property
     def embedded_redis_dir(self) -> Path:
         return self.data / "redis"
 
@@ -198,6 +235,10 @@ def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, 
         ValueError: one of them is not a network such as `10.0.0.0/8`.
     """
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def is_loopback(host: str) -> bool:

@@ -74,13 +74,12 @@ class _Open:
     """The last one, by this keeper or by one that led before."""
     unreadable: bool = False
 
-    @property
-    def is_urgent(self) -> bool:
-        """Whether something may have happened that the keeper has to know now."""
+    def is_urgent(self, now: float) -> bool:
+        """Whether something may have happened that the keeper has to know now (Unix seconds)."""
         if self.work is None:
             return False
         under_way = self.ring is not None or bool(self.work.claims)
-        return under_way or time.time() >= self.work.request.deadline
+        return under_way or now >= self.work.request.deadline
 
 
 @dataclass
@@ -108,6 +107,8 @@ class Keeper:
         self._lead = TokenLease(client, redis_keys.KEEPER, secrets.token_hex(8), _LEAD_SECONDS)
         self._stopping = threading.Event()
         self._open: dict[str, _Open] = {}
+        self._listed: tuple[list[str], int] = ([], 0)
+        """The markers that were there at the last look, and how much was open after it."""
         self._leaving: dict[str, _Leaving] = {}
         limits = read_limits(settings)
         self._turns = Turns(lambda tenant: limits.of(tenant).running_edits)
@@ -228,8 +229,9 @@ class Keeper:
         """Read what goes on, then as much of what waits as there is time for."""
         waiting: dict[str, list[_Open]] = defaultdict(list)
         quiet = []
+        wall = time.time()
         for entry in list(self._open.values()):
-            if entry.is_urgent:
+            if entry.is_urgent(wall):
                 self._read(entry, now)
             elif entry.work is None:
                 waiting[entry.place.tenant].append(entry)
@@ -251,8 +253,11 @@ class Keeper:
 
     def _list_open(self) -> None:
         """Bring what is remembered in line with the markers."""
+        paths = self._store.objects.paths("open", remember=True)
+        if (paths, len(self._open)) == self._listed:
+            return
         found = {}
-        for path in self._store.objects.paths("open", remember=True):
+        for path in paths:
             _, tenant, id = path.split("/", 2)
             if id in self._open:
                 found[id] = self._open[id].place
@@ -262,12 +267,12 @@ class Keeper:
             if kind is not None:
                 found[id] = Place(kind, tenant, id)
         new = list(found.keys() - self._open.keys())
+        rings = self._doorbell.rings(new)
         for id in new:
-            self._open[id] = _Open(found[id])
-        for id, ring in self._doorbell.rings(new).items():
-            self._open[id].ring = ring
+            self._open[id] = _Open(found[id], ring=rings.get(id))
         for id in self._open.keys() - found.keys():
             self._decided(self._open[id])
+        self._listed = (paths, len(self._open))
 
     def _decided(self, entry: _Open) -> None:
         """Somebody else ended the work; if that was a cancel, end its process too, at once."""

@@ -11,6 +11,7 @@ from models_store.idempotency import KEPT_SECONDS
 from models_store.objects import ObjectInfo
 from models_store.records import IdempotencyRecord, Kind, Marker
 from models_store.reservations import Reservations
+from models_store.sessions import remove_old_sessions
 from models_store.variants import SUFFIXES
 from models_store.work import FOLDERS, Place, WorkStore
 
@@ -30,8 +31,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
     - Files of ended work that its result does not name are removed: attempts that were lost,
       handed back or canceled left them.
     - What deleted work left behind is erased.
-    - Idempotency keys that are too old to count, and temporary files of writers that died, are
-      removed.
+    - Idempotency keys that are too old to count, sign-ins that are over, and temporary files of
+      writers that died, are removed.
 
     Args:
         stopped: asked between two pieces of work; the sweep then ends early.
@@ -39,7 +40,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were mended: `marked`, `unmarked`, `erased`, `unborn`, `unnamed`, `keys`,
-        `suffixes`, `temporary`.
+        `suffixes`, `sessions`, `temporary`.
 
     Raises:
         Unavailable: the store is away.
@@ -73,6 +74,7 @@ class _Sweep:
         for info in self._objects.files(_PROBES):
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
+        self._done["sessions"] = remove_old_sessions(self._objects, self._now)
         old = self._now - _STALE_SECONDS
         self._done["temporary"] += self._objects.remove_temporary_files(old)
         return self._done

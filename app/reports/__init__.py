@@ -5,14 +5,13 @@ The page is complete in itself: no scripts, no fonts, nothing that is fetched fr
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from app.html_pages import style_hash
 from app.reports import formats
 from app.reports.chart import chart_of
 from app.reports.limits import exceeded_of, limit_name, limits_of
@@ -47,10 +46,9 @@ def render(report: Report, format: Literal["html", "markdown"]) -> str:
 def content_security_policy() -> str:
     """What a browser may do with the page: show it, in its own style, and nothing else."""
     style = (_TEMPLATES / _STYLE).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; style-src '{style_hash(style)}'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     )
 
 

@@ -22,6 +22,7 @@ from app.routes import (
     models,
     pages,
     reproduce,
+    sign_in,
     webhooks,
 )
 
@@ -44,6 +45,7 @@ ROUTERS = (
     api_keys.router,
     health.router,
     pages.router,
+    sign_in.router,
 )
 """In the order of the documentation."""
 

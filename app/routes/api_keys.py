@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Admin, Principal, key_cache
+from app.auth import Admin, Principal
 from app.errors import MissingScope, OperatorsOnly
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
+from app.key_cache import key_cache
 from app.lists import Page, PageDep, page_of
 from app.services import Store, StoreDep
 from models_store import ids

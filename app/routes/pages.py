@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app import api_page
+from app import api_page, sign_in
 from app.error_catalogue import ERRORS
+from app.html_pages import page
+from app.services import services
 
 router = APIRouter(include_in_schema=False)
-
-_FOLDER = Path(__file__).parent.parent / "pages"
 
 
 @router.get("/", response_class=HTMLResponse)
 def landing(request: Request) -> HTMLResponse:
-    return _page("landing.html", url=str(request.base_url).rstrip("/"))
+    """With the way in where keys are needed, or the way out."""
+    keys = services(request).settings.auth == "keys"
+    key = sign_in.signed_in(request) if keys else None
+    response = page(
+        "landing.html",
+        url=str(request.base_url).rstrip("/"),
+        keys=keys,
+        key=key,
+        csrf_token=sign_in.csrf_token(request) if key is not None else None,
+    )
+    response.headers["Vary"] = "Cookie"
+    if key is not None:
+        response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @router.get("/docs", response_class=HTMLResponse)
 def docs(request: Request) -> HTMLResponse:
     document = request.app.openapi()
     described = api_page.schemas(document)
-    return _page(
+    return page(
         "docs.html",
         calls=api_page.calls(document),
         schemas=described,
@@ -37,20 +46,8 @@ def docs(request: Request) -> HTMLResponse:
 @router.get("/docs/errors", response_class=HTMLResponse)
 def errors() -> HTMLResponse:
     kinds = list(ERRORS.values())
-    return _page(
+    return page(
         "errors.html",
         answers=[kind for kind in kinds if kind.status is not None],
         failures=[kind for kind in kinds if kind.status is None],
     )
-
-
-def _page(name: str, **values: Any) -> HTMLResponse:
-    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
-    return HTMLResponse(_templates().get_template(name).render(style=style, **values))
-
-
-@cache
-def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
-    return Environment(loader=FileSystemLoader(_FOLDER), autoescape=True)

@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 
 _TURN_SECONDS = 1.0
 _LEAST_PAUSE_SECONDS = 0.1
+_PAUSE_FACTOR = 4.0
+_LEAVING_SECONDS = 3.0
 _LEAD_SECONDS = 5.0
 _READING_SECONDS = 2.0
 """How long one look may read; what is left over has its turn at the next."""
@@ -113,16 +115,21 @@ class Courier:
         self._swept_at = time.monotonic()
 
     async def run(self) -> None:
-        """Deliver until `stop`; what is under way then is waited for."""
+        """Deliver until `stop`."""
         self._loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             self._wake.clear()
+            began = time.monotonic()
             for pair in choose(await self._turn(), self._under_way.keys(), self._failing):
                 self._under_way[pair] = asyncio.create_task(self._deliver(pair))
+            # However much there is to look at, looking takes a small share of the time.
+            took = time.monotonic() - began
+            least = min(max(_LEAST_PAUSE_SECONDS, _PAUSE_FACTOR * took), _TURN_SECONDS)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _TURN_SECONDS)
-            await asyncio.sleep(_LEAST_PAUSE_SECONDS)
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+            if not self._stopping.is_set():
+                await asyncio.sleep(least)
+        await self._wait_for_deliveries()
         with contextlib.suppress(redis.RedisError):
             await self._in_thread(self._lead.release)
         self._threads.shutdown(wait=False)
@@ -132,6 +139,15 @@ class Courier:
         self._stopping.set()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _wait_for_deliveries(self) -> None:
+        """A moment for what is under way; what takes longer will be tried again."""
+        tasks = list(self._under_way.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LEAVING_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _turn(self) -> list[Pair]:
         """What is due now, if this courier leads."""

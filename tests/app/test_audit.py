@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from app.cli import app
 from app.openapi import openapi_document
 from models_store.audit import AuditLine
 from models_store.audit_check import check_log, lines_of
+from models_store.audit_heads import find_head
+from models_store.policy import Policy
 from models_store.settings import Settings
 from tests.app.worker import Worker, edit_body, texts
 from tests.services import Api, running_api
@@ -240,3 +244,25 @@ def test_the_command_line_tells_the_head_and_finds_what_was_cut(
     cut = runner.invoke(app, ["audit", "verify", "--head", head])
     assert cut.exit_code == 1
     assert api.store.audit.writer in cut.stdout
+
+
+def test_an_api_tells_the_head_of_the_log_by_itself(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.background._FIRST_HEAD_SECONDS", 0.2)
+    with running_api(settings) as api, structlog.testing.capture_logs() as logged:
+        api.http.get("/v1/edits")
+        limit = time.monotonic() + 20
+        while not (told := [one for one in logged if one["event"] == "audit head"]):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        assert find_head(api.store.objects, told[0]["head"]).lines == told[0]["lines"] >= 1
+        assert check_log(api.store.objects, heads=[told[0]["head"]]).problems == ()
+
+
+def test_an_api_at_its_start_says_which_policy_is_in_force(settings: Settings) -> None:
+    for event in ("policy.changed", "policy.loaded"):
+        with running_api(settings) as api:
+            api.http.get("/v1/edits")
+            assert lines(api)[-1].event == event
+            assert lines(api)[-1].fields["sha256"] == Policy().sha256

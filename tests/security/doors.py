@@ -23,10 +23,12 @@ OPEN = {
     "/docs",
     "/docs/errors",
     "/healthz",
+    "/login",
+    "/logout",
     "/openapi.json",
     "/readyz",
 }
-"""Paths that need no key: what they show is the same for everybody."""
+"""Paths that need no key: what they show is the same for everybody without one."""
 
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
@@ -157,6 +159,8 @@ BODIES: dict[str, Bodies] = {
     "POST /v1/webhooks/*/test": _nothing,
     "POST /v1/webhooks/*/deliveries/*/retry": _nothing,
     "PATCH /v1/webhooks/*": lambda names: [{"enabled": False}],
+    "POST /login": _nothing,
+    "POST /logout": _nothing,
     "POST /v1/api_keys": lambda names: [_OWN_KEY],
     "POST /v1/api_keys/*/rotate": lambda names: [{}],
 }
@@ -173,7 +177,10 @@ QUERIES: dict[str, Callable[[Names], Sequence[dict[str, str]]]] = {
     "GET /v1/behaviors": lambda names: [{"after": names.behavior}],
     "GET /v1/aliases": lambda names: [{"after": names.alias, "order": "asc"}],
     "GET /v1/webhooks": lambda names: [{"after": names.webhook}],
-    "GET /v1/webhooks/*/deliveries": lambda names: [{"status": "delivered"}],
+    "GET /v1/webhooks/*/deliveries": lambda names: [
+        {"after": names.delivery},
+        {"status": "delivered"},
+    ],
     "GET /v1/api_keys": lambda names: [{"after": names.key}],
 }
 """Queries beside the empty one."""

@@ -18,9 +18,11 @@ from tests.security.api_process import ApiProcess, api_process
 from tests.services import RedisServer, running_redis, shared_redis  # noqa: F401 - fixtures
 
 MIB = 2**20
-CONNECTIONS = int(os.environ.get("SCALPEL_TEST_CONNECTIONS", "1500"))
+CONNECTIONS = int(os.environ.get("ABUSE_CONNECTIONS", "1500"))
 """10,000 by hand: twice as many open files are needed, half of them here."""
-HEADERS = b"POST /v1/edits/estimate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEADERS = (
+    b"POST /v1/edits/estimate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +109,13 @@ def test_who_says_nothing_is_told_so_and_left(api: ApiProcess) -> None:
 
 def test_headers_that_come_a_byte_at_a_time_are_not_waited_for(api: ApiProcess) -> None:
     with api.connect() as connection:
-        first = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
+        first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
         assert dribble(connection, endless(b"a", first), 0.1) < 5
 
 
 def test_a_second_request_has_no_more_time_than_the_first(api: ApiProcess) -> None:
     with api.connect() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         assert dribble(connection, endless(b"a", b"GET /healthz HTTP/1.1\r\nX-Slow: "), 0.1) < 5
 
@@ -129,7 +131,7 @@ def test_a_body_that_comes_a_byte_at_a_time_is_not_waited_for(api: ApiProcess) -
 
 def test_the_rest_of_a_body_that_was_refused_is_not_waited_for(api: ApiProcess) -> None:
     with api.connect() as connection:
-        first = b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{"
+        first = b"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{"
         assert dribble(connection, endless(b" ", first), 0.1) < 8
 
 
@@ -147,13 +149,13 @@ def test_an_answer_that_nobody_reads_is_given_up(api: ApiProcess) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", api.port))
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
         given_up = False
         limit = time.monotonic() + 15
         while not given_up and time.monotonic() < limit:
             time.sleep(0.1)
             try:
-                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             except ConnectionError:
                 given_up = True
     assert given_up
@@ -164,11 +166,11 @@ def test_headers_of_a_megabyte_are_refused_before_they_are_there(api: ApiProcess
         for _ in range(5):
             with api.connect() as connection:
                 with contextlib.suppress(ConnectionError):
-                    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * MIB)
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Big: " + b"a" * MIB)
                 said = read_all(connection)
                 assert said == b"" or said.startswith(b"HTTP/1.1 431")
         with api.connect() as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 40_000)
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Big: " + b"a" * 40_000)
             said = read_all(connection)
     assert said.startswith(b"HTTP/1.1 431")
     assert b'"code": "headers_too_large"' in said
@@ -176,7 +178,7 @@ def test_headers_of_a_megabyte_are_refused_before_they_are_there(api: ApiProcess
 
 def test_many_headers_and_a_long_path_are_refused_likewise(api: ApiProcess) -> None:
     for request in (
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 8_000,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 8_000,
         b"GET /" + b"a" * 40_000,
     ):
         with api.connect() as connection:
@@ -293,7 +295,7 @@ def test_idle_and_half_open_connections_are_closed_for_others_and_take_little(
             for number in range(CONNECTIONS + CONNECTIONS // 2):
                 idle.append(api.connect())
                 if number % 3 == 0:
-                    idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
+                    idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
                 if number % 500 == 0:
                     assert api.answers_within(5)
 
@@ -304,7 +306,7 @@ def test_idle_and_half_open_connections_are_closed_for_others_and_take_little(
             assert grown < 0.05 * CONNECTIONS + 20
             # The oldest went first; the newest is there and is served.
             assert read_all(idle[0]) == b""
-            idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200")
     finally:
         for connection in idle:

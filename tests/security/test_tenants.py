@@ -5,6 +5,7 @@ The doors are read from the application, so that a new one cannot be forgotten.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -168,12 +169,16 @@ def snapshot(api: Api, names: Names, who: dict[str, str]) -> dict[str, Any]:
         f"/v1/aliases/{names.alias}",
         "/v1/models",
         f"/v1/api_keys/{names.key}",
+        "/v1/webhooks",
+        f"/v1/webhooks/{names.webhook}",
+        f"/v1/webhooks/{names.webhook}/deliveries",
     ]
     found = {}
     for path in paths:
         answer = api.http.get(path, headers=who)
         assert answer.status_code == 200, path
         found[path] = answer.json()
+        assert found[path].get("data") != [], path
     return found
 
 
@@ -186,17 +191,19 @@ def test_without_a_key_every_door_is_shut_but_those_that_are_listed(
             for headers in ({}, {"Authorization": "Bearer sk-" + "x" * 43}):
                 answer = send(api, knock, headers)
                 if door.path in OPEN:
-                    assert answer.status_code in (200, 206, 405, 406), knock
+                    assert answer.status_code in (200, 206, 405, 406, 415), knock
                     continue
                 assert answer.status_code == 401, knock
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
                 if knock.method != "HEAD":
                     shut.add(_said(answer))
-    # One body for all, and one in the shape of OpenAI's API.
-    assert len(shut) == 2
+    # One body for all, one in the shape of OpenAI's API, and one page for people.
+    assert len(shut) == 3
 
 
 def _said(answer: httpx.Response) -> str:
+    if "text/html" in answer.headers["Content-Type"]:
+        return answer.text.replace(html.escape(answer.request.url.raw_path.decode()), "PATH")
     body = {
         name: value
         for name, value in answer.json().items()

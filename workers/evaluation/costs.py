@@ -20,6 +20,8 @@ READ = 1246.0
 """Tokens a second that it reads."""
 HEAD = 3000.0
 """Positions a second over which its head gives log-probabilities."""
+HARM_SECONDS = 2 * 64 * (32 + 24) / GENERATED
+"""Answers of two models to what harm is measured on, at the default of the operator's policy."""
 _PROMPT = 12.0
 """Tokens of a prompt, about."""
 _TEXT = 40.0

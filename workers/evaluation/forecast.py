@@ -26,7 +26,7 @@ from models_store.methods import (
 from models_store.report import ControlKind
 from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
-from workers.evaluation.costs import GENERATED, READ, expected_seconds
+from workers.evaluation.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.validation_prompts import samples_each, validation_prompts
 from workers.runtime.likelihood import CHUNK_LOGITS
@@ -95,7 +95,8 @@ def seconds(
     search = _search(context, effort, speed) if isinstance(method, Auto) else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2
-    test = slower * sum(expected_seconds(context, _kinds(context, method)).values())
+    parts = expected_seconds(context, _kinds(context, method))
+    test = slower * (sum(parts.values()) + HARM_SECONDS)
     return EstimatedSeconds(
         fit=round(fit, 1),
         search=round(search, 1),

@@ -27,6 +27,9 @@ from tests.pico import save_pico
 
 EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
+DRAIN_SECONDS = 5.0
+GENERATOR_DRAIN_SECONDS = 2.0
+"""Short, so that there are streams which do not end within it."""
 _TEND_SECONDS = 0.1
 _LIMIT_TICKS = 20
 """A child that was forked meanwhile has the limit of a moment ago."""
@@ -56,7 +59,7 @@ class Stack:
             "SCALPEL_PORT": str(self.port),
             "SCALPEL_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
             "SCALPEL_RING_SECONDS": "2",
-            "SCALPEL_DRAIN_SECONDS": "5",
+            "SCALPEL_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
             "SCALPEL_DEFAULT_BASE_MODEL": "false",
             "SCALPEL_BASE_MODELS": str(self._catalogue()),
             **settings,
@@ -154,10 +157,11 @@ class Stack:
     def _starter(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
         def start() -> subprocess.Popen[bytes]:
             parent = os.getpid()
+            own = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
             with (self.folder / f"{name}.log").open("ab") as output:
                 return subprocess.Popen(
                     [sys.executable, "-m", *_MODULES[name]],
-                    env=self.env,
+                    env={**self.env, **own} if name == "generator" else self.env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
