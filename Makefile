@@ -15,7 +15,7 @@ LM_EVAL := .venv-lm-eval
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos test-all test-vllm test-lm-eval test-fast lint types format openapi bench load paper-table quality clean
+.PHONY: help install dev demo up test chaos test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,10 +74,15 @@ chaos: $(VENV)/.dev ## Kill, stop and cut off everything and count what is lost:
 test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
 	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"
 
-lint: $(VENV)/.dev ## Style, imports between packages
+lint: $(VENV)/.dev ## Style, imports between packages, bandit, pip-audit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll app models_store workers
+	@$(BIN)/python .ci/audit.py
+
+fuzz: $(VENV)/.dev ## Shoot at the API: CASES=100000 (hours) SEED=1
+	@$(BIN)/python -m tests.security.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 types: $(VENV)/.dev ## Strict mypy
 	@$(BIN)/mypy

@@ -129,7 +129,7 @@ def _contents(content: Schema, **described: str) -> Iterator[Content]:
 
 def _answers(responses: Schema) -> Iterator[Content]:
     for status, response in responses.items():
-        if status == "default":
+        if "$ref" in response:
             continue  # errors, which are the same everywhere
         text = response["description"].removeprefix("Successful Response")
         contents = list(_contents(response.get("content", {}), status=status, text=text))

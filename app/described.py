@@ -1,13 +1,24 @@
-"""The application's own description (OpenAPI), with errors as they are answered."""
+"""The application's own description (OpenAPI), with every error that a call can answer.
+
+An answer with a status that is not described is a mistake that the fuzzing tests find, so there
+is no `default` that would cover all of them.
+"""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 PROBLEM_TYPE = "application/problem+json"
+OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
+"""Where errors have the shape that OpenAI's clients read."""
+_REFERENCE = "#/components/schemas/{model}"
+_BODY_STATUSES = (413, 415, 422)
+_ANY_STATUSES = (400, 429, 500, 503)
+"""A query that means nothing; a limit; a damaged record; a part that is away."""
 
 
 class FieldProblem(BaseModel):
@@ -33,26 +44,79 @@ class Problem(BaseModel):
     errors: list[FieldProblem]
 
 
-class DescribedApp(FastAPI):
-    """A FastAPI whose every operation says how errors look."""
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
 
-    def __init__(self, **options: Any) -> None:
-        errors: dict[int | str, dict[str, Any]] = {
-            "default": {"model": Problem, "description": "An error; `/docs/errors` has all"}
-        }
-        super().__init__(responses=errors, **options)
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's API has it."""
+
+    error: OpenAIErrorDetail
+
+
+class DescribedApp(FastAPI):
+    """A FastAPI whose every operation says which errors it answers, and how they look."""
+
+    def __init__(self, *, with_keys: bool, **options: Any) -> None:
+        """Args:
+        with_keys: whether calls need an API key; else the description asks for none.
+        """
+        super().__init__(**options)
+        self._with_keys = with_keys
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            for operations in super().openapi()["paths"].values():
-                for operation in operations.values():
-                    _move(operation["responses"]["default"]["content"])
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
+            # Those of the framework's own errors, which are answered differently here.
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for model in (FieldProblem, Problem, OpenAIErrorDetail, OpenAIError):
+                schema = model.model_json_schema(ref_template=_REFERENCE)
+                schema.pop("$defs", None)
+                schemas[model.__name__] = schema
+            answers = document["components"].setdefault("responses", {})
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    if not self._with_keys:
+                        operation.pop("security", None)
+                    for status in _error_statuses(path, method, operation):
+                        _describe(operation["responses"], answers, path, status)
         assert self.openapi_schema is not None
         return self.openapi_schema
 
 
-def _move(content: dict[str, Any]) -> None:
-    """Errors have one media type, whatever the answer has."""
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    content.clear()
-    content[PROBLEM_TYPE] = {"schema": schema}
+def _error_statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
+    """The errors that follow from what an operation takes; routes add those that don't."""
+    found = {*_ANY_STATUSES}
+    if operation.get("security"):
+        found |= {401, 403}
+    if "requestBody" in operation:
+        found |= {*_BODY_STATUSES}
+    if "{" in path or path.startswith(OPENAI_PATHS):
+        found |= {404, 409}
+    if method != "get":
+        found |= {404, 409, 422}
+    # The framework describes an error of its own for every parameter; wrong ones are answered 400.
+    answers = operation["responses"]
+    if "HTTPValidationError" in str(answers.get("422")):
+        del answers["422"]
+    return sorted(found | {int(status) for status in answers if status >= "400"})
+
+
+def _describe(responses: dict[str, Any], answers: dict[str, Any], path: str, status: int) -> None:
+    """Refer to the description of a status that operations share, unless the route has its own."""
+    if responses.get(str(status), {}).get("content"):
+        return
+    openai = path.startswith(OPENAI_PATHS)
+    name = f"{'OpenAI' if openai else ''}{HTTPStatus(status).name.title().replace('_', '')}"
+    model = OpenAIError if openai else Problem
+    reference = {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
+    answers[name] = {
+        "description": f"{HTTPStatus(status).phrase}; `/docs/errors` has all",
+        "content": {"application/json" if openai else PROBLEM_TYPE: reference},
+    }
+    responses[str(status)] = {"$ref": f"#/components/responses/{name}"}

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from app import standings
-from app.described import PROBLEM_TYPE
+from app.described import OPENAI_PATHS, PROBLEM_TYPE
 from app.error_catalogue import ERRORS
 from app.pointers import field_errors
 from models_store.errors import (
@@ -35,7 +35,6 @@ from models_store.errors import (
 
 _log = structlog.get_logger()
 
-_OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _MAX_FIELD_ERRORS = 100
 _STATUS: tuple[tuple[type[ScalpelError], int], ...] = (
     (Malformed, 400),
@@ -265,7 +264,7 @@ def _response(
 
 def _is_openai(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path.startswith(_OPENAI_PATHS)
+    return path.startswith(OPENAI_PATHS)
 
 
 def _parameter(pointer: str) -> str | None:

@@ -8,13 +8,15 @@ from fastapi import Header, Request, Response
 
 from app.auth import Principal
 from app.services import Store
-from models_store.idempotency import IdempotencyKey, digest
+from models_store.idempotency import MAX_KEY_LENGTH, IdempotencyKey, digest
 from models_store.submission import Sender
 
 KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
         description="Makes the request safe to repeat: the same key and body make one thing.",
     ),
 ]

@@ -10,10 +10,10 @@ from typing import Annotated, Generic, Literal, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
-from models_store.errors import Malformed, NotFound
-from models_store.ids import bucket_of
+from models_store.objects import readable
 
 DEFAULT_LIMIT = 20
+_WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
 MOST_LOOKED_AT = 1_000
 """Things that one page of a filtered list is chosen from."""
 S = TypeVar("S")
@@ -58,20 +58,6 @@ class PageQuery:
     def descending(self) -> bool:
         return self.order == "desc"
 
-    @property
-    def after_id(self) -> str | None:
-        """`after` as the id of something that need not exist.
-
-        Raises:
-            Malformed: it cannot be an id.
-        """
-        if self.after is not None:
-            try:
-                bucket_of(self.after)
-            except NotFound:
-                raise Malformed(f"after: {self.after!r} is no id", code="bad_request") from None
-        return self.after
-
     def cut(self, items: Iterable[S]) -> tuple[list[S], bool]:
         """The first `limit` of the items, which come after the position; whether there are more."""
         found = list(islice(items, self.limit + 1))
@@ -90,7 +76,7 @@ class PageQuery:
         for number, id in enumerate(ids):
             if number == MOST_LOOKED_AT:
                 return found, True, last
-            one, last = find(id), id
+            one, last = readable(id, find), id
             if one is not None and len(found) == self.limit:
                 return found, True, None
             if one is not None:
@@ -106,12 +92,36 @@ class PageQuery:
         return [name for name in found if (name < after if self.descending else name > after)]
 
 
-def _page_query(
-    limit: Annotated[int, Query(ge=1, le=100)] = DEFAULT_LIMIT,
-    order: Literal["asc", "desc"] = "desc",
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+
+
+def _by_name(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
     after: Annotated[str | None, Query(max_length=200)] = None,
 ) -> PageQuery:
     return PageQuery(limit, order, after)
 
 
-PageDep = Annotated[PageQuery, Depends(_page_query)]
+def _by_id(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
+    after: Annotated[str | None, Query(pattern=_WORK_ID, description="An id.")] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, after)
+
+
+def _by_number(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
+    after: Annotated[int | None, Query(ge=0, lt=10**18, description="A number.")] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, None if after is None else str(after))
+
+
+PageDep = Annotated[PageQuery, Depends(_by_name)]
+"""Which page of things that are ordered by a name."""
+IdPageDep = Annotated[PageQuery, Depends(_by_id)]
+"""Of things that are ordered by an id that Scalpel gave; `after` need not exist."""
+NumberPageDep = Annotated[PageQuery, Depends(_by_number)]

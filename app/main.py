@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         await services.close()
 
     app = DescribedApp(
+        with_keys=settings.auth == "keys",
         title="Scalpel",
         version="1",
         description=_DESCRIPTION,

@@ -6,7 +6,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from models_store.generation import ChatMessage, GenerationPrompt, Sampling
 
@@ -20,17 +30,30 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def _without_effect(*allowed: Any) -> AfterValidator:
-    def check(value: Any) -> Any:
-        if value not in allowed:
+class _WithoutEffect:
+    """Of a field that may be there as long as it asks for nothing."""
+
+    def __init__(self, *allowed: Any) -> None:
+        self._allowed = allowed
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"enum": list(self._allowed)}
+
+    def _check(self, value: Any) -> Any:
+        if value not in self._allowed:
             raise ValueError("is not supported here: leave it out")
         return value
 
-    return AfterValidator(check)
 
-
-NotSupported = Annotated[Any, _without_effect(None)]
-NoList = Annotated[Any, _without_effect(None, [])]
+NotSupported = Annotated[Any, _WithoutEffect(None)]
+NoList = Annotated[Any, _WithoutEffect(None, [])]
 Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
 
 
@@ -142,16 +165,16 @@ class ChatBody(_Generation):
             raise ValueError("is told only with logprobs: true")
         return value
 
-    response_format: Annotated[Any, _without_effect(None, {"type": "text"})] = None
-    modalities: Annotated[Any, _without_effect(None, ["text"])] = None
+    response_format: Annotated[Any, _WithoutEffect(None, {"type": "text"})] = None
+    modalities: Annotated[Any, _WithoutEffect(None, ["text"])] = None
     tools: NoList = None
     functions: NoList = None
-    tool_choice: Annotated[Any, _without_effect(None, "none", "auto")] = None
-    function_call: Annotated[Any, _without_effect(None, "none", "auto")] = None
+    tool_choice: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
+    function_call: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
     parallel_tool_calls: Ignored = None
     audio: NotSupported = None
     prediction: NotSupported = None
-    reasoning_effort: Annotated[Any, _without_effect(None, "none")] = None
+    reasoning_effort: Annotated[Any, _WithoutEffect(None, "none")] = None
     verbosity: NotSupported = None
     web_search_options: NotSupported = None
 
@@ -180,10 +203,10 @@ class CompletionBody(_Generation):
 
     echo: bool | None = None
     """Give the prompt back as well, with its log-probabilities if `logprobs` is given."""
-    suffix: Annotated[Any, _without_effect(None, "")] = None
+    suffix: Annotated[Any, _WithoutEffect(None, "")] = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     """How many of the likeliest tokens to tell with each token; 0: the token itself."""
-    best_of: Annotated[Any, _without_effect(None, 1)] = None
+    best_of: Annotated[Any, _WithoutEffect(None, 1)] = None
 
     def prompts(self) -> tuple[GenerationPrompt, ...]:
         given = self.prompt

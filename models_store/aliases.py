@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.histories import Histories, Version
 from models_store.ids import BASE_ID_PATTERN
-from models_store.objects import ObjectStore
+from models_store.objects import ObjectStore, each_readable
 from models_store.records import Variant
 
 _TRIES = 8
@@ -95,8 +95,8 @@ class Aliases:
 
     def all(self, tenant: str) -> dict[str, AliasVersion]:
         """Every alias in force, by name."""
-        found = ((name, self.current(tenant, name)) for name in self._versions.names(tenant))
-        return {name: version for name, version in found if version is not None}
+        names = self._versions.names(tenant)
+        return dict(each_readable(names, lambda name: self.current(tenant, name)))
 
     def put(
         self,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from models_store import ids
 from models_store.catalogue import BaseModelSpec
 from models_store.errors import Conflict, InvalidRequest, NotFound
+from models_store.objects import each_readable
 from models_store.records import Actor, RegistrationSettings, Status, WorkRequest, json_object
 from models_store.reservations import NameTaken, Reservation, Reservations
 from models_store.work import SHARED_TENANT, Work, WorkStore
@@ -143,8 +144,7 @@ class BaseModels:
 
     def all(self) -> list[RegisteredBase]:
         """Every base model, by id."""
-        found = (self.find(name) for name in self._names.names(SHARED_TENANT))
-        return [base for base in found if base is not None]
+        return [base for _, base in each_readable(self._names.names(SHARED_TENANT), self.find)]
 
     def register(self, request: WorkRequest) -> Work:
         """Put a registration in and give it the name; doing so again is fine.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models_store import presets
-from models_store.behaviors import Behavior, BehaviorRef, from_lines, reference, to_lines
-from models_store.errors import InvalidRequest, NotFound
+from models_store.behaviors import Behavior, BehaviorRef, from_lines, reference, sha256_of, to_lines
+from models_store.errors import CorruptArtifact, InvalidRequest, NotFound
 from models_store.histories import Histories, Version
 from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.objects import ObjectMissing, ObjectStore
@@ -77,13 +77,17 @@ class BehaviorLibrary:
 
         Raises:
             NotFound: no such behaviour.
+            CorruptArtifact: its texts are not those that were uploaded.
         """
         version = self.head(tenant, id)
         try:
             lines = self._objects.read(self._texts(tenant, id, version.number))
         except ObjectMissing:
             raise NotFound(f"no such behavior: {id}") from None
-        return Found(from_lines(lines)[0], version.behavior)
+        behavior = from_lines(lines)[0]
+        if sha256_of(behavior) != version.behavior.sha256:
+            raise CorruptArtifact(f"the texts of {id} are not those that were uploaded")
+        return Found(behavior, version.behavior)
 
     def find(self, tenant: str, name: str, pointer: str = "/behavior") -> Found:
         """The behaviour that a request names: a preset or an uploaded one.

@@ -78,7 +78,7 @@ _SOURCE_TYPES = ("package", "folder", "hub")
 class BaseModelSpec(_Frozen):
     """One base model as it is registered."""
 
-    id: str
+    id: Annotated[str, Field(json_schema_extra={"pattern": f"^{BASE_ID_PATTERN.pattern}$"})]
     source: BaseModelSource
     pool: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "cpu"
     """Which editors may edit it: the name of their queue, such as `cpu` or `gpu-80g`."""

@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,13 +20,17 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import obstore
+import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import LocalStore, S3Store
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
+from models_store.sealed import seal, unseal
 from models_store.settings import Settings
+
+_log = structlog.get_logger()
 
 _MARKER = "scalpel-store.json"
 _MAX_RECORD_BYTES = 64 * 2**20
@@ -46,6 +50,7 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,27 @@ class ObjectInfo:
     size: int
     modified_at: float
     """Unix seconds."""
+
+
+def readable(name: str, read: Callable[[str], T | None]) -> T | None:
+    """What `read` finds for one name of a list; None where it is damaged.
+
+    A damaged record must not hide the others: it is left out and logged; whoever asks for it by
+    its name is told.
+    """
+    try:
+        return read(name)
+    except CorruptArtifact as error:
+        _log.warning("left out of a list", name=name, error=error.message)
+        return None
+
+
+def each_readable(names: Iterable[str], read: Callable[[str], T | None]) -> Iterator[tuple[str, T]]:
+    """All of a list that is there and can be read, with its name."""
+    for name in names:
+        found = readable(name, read)
+        if found is not None:
+            yield name, found
 
 
 class ObjectMissing(Exception):
@@ -96,7 +122,7 @@ class ObjectStore:
         An S3 server may store an object and then answer 500; the library's retry is refused by
         one's own write. The record's `writer`, read back, settles it.
         """
-        if self.create(path, record.model_dump_json().encode()):
+        if self.create(path, seal(path, record.model_dump_json().encode())):
             return True
         stored = self.read_record(path, type(record))
         return stored is not None and stored.writer == record.writer
@@ -120,7 +146,7 @@ class ObjectStore:
         """The record under `path`, or None.
 
         Raises:
-            CorruptArtifact: what lies there is not such a record.
+            CorruptArtifact: what lies there is not such a record, or not what was written.
         """
         try:
             data = self._record_bytes(path)
@@ -129,7 +155,7 @@ class ObjectStore:
         if data is None:
             raise CorruptArtifact(f"the record {path} is too large to be one")
         try:
-            return kind.model_validate_json(data)
+            return kind.model_validate_json(unseal(path, data))
         except ValidationError as error:
             raise CorruptArtifact(
                 f"the record {path} cannot be read as {kind.__name__}: {error.error_count()} "

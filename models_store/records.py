@@ -103,6 +103,8 @@ class WorkRequest(Record):
     base_fingerprint: str | None = None
     """None in a registration, which finds it out."""
     behavior: BehaviorRef | None = None
+    texts_sha256: str | None = None
+    """Of the bytes of `texts.jsonl`; None where there are no texts, or nobody took it yet."""
 
 
 class Claim(Record):

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     between."""
     base_models: Path | None = None
     """TOML file of base models that are put into the catalogue at start."""
+    base_model_folders: str = ""
+    """Folders that base models may lie in, absolute and with `:` between; empty: any. Of hub
+    repositories and packages, what is downloaded or converted lies in the cache."""
     policy: Path | None = None
     """TOML file of who may edit what, and how much harm an edit may do."""
     suites: Path | None = None
@@ -151,6 +154,14 @@ class Settings(BaseSettings):
         networks(value)
         return value
 
+    @field_validator("base_model_folders")
+    @classmethod
+    def _of_folders(cls, value: str) -> str:
+        for folder in filter(None, value.split(os.pathsep)):
+            if not Path(folder).is_absolute():
+                raise ValueError(f"must be absolute paths, not {folder!r}")
+        return value
+
     @model_validator(mode="after")
     def _no_open_door(self) -> Settings:
         if self.auth == "none" and not is_loopback(self.host):
@@ -193,6 +204,11 @@ class Settings(BaseSettings):
     def store(self) -> str:
         """The URL of the store in force."""
         return self.store_url or f"file://{self.data / 'store'}"
+
+    @property
+    def allowed_folders(self) -> tuple[Path, ...]:
+        """Those of `base_model_folders`."""
+        return tuple(map(Path, filter(None, self.base_model_folders.split(os.pathsep))))
 
     @property
     def hosts(self) -> frozenset[str] | None:

@@ -217,7 +217,7 @@ class Submission:
             self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
         sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
         rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
-        texts = self._work.read_artifact(Place("edit", sender.tenant, edit_id).texts)
+        texts = self._work.read_texts(earlier)
         with self._quotas.room_for_work(sender.tenant, len(texts)):
             request = WorkRequest(
                 id=claim_id(sender.key, "edit"),

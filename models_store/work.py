@@ -16,6 +16,7 @@ outbox/{tenant}/{id}
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,8 @@ from pydantic import JsonValue
 
 from models_store import ids
 from models_store.audit import NOBODY, AuditLog, about
-from models_store.errors import Conflict, NotFound
-from models_store.objects import ObjectMissing, ObjectStore
+from models_store.errors import Conflict, CorruptArtifact, NotFound
+from models_store.objects import ObjectMissing, ObjectStore, each_readable
 from models_store.outbox import Outbox
 from models_store.records import (
     Actor,
@@ -44,8 +45,17 @@ from models_store.records import (
 )
 
 FOLDERS: dict[Kind, str] = {"edit": "edits", "export": "exports", "base_model": "base_models"}
+_ULID_LENGTH = 26
 SHARED_TENANT = "_"
 """Owner of what depends on base models alone."""
+
+
+def kind_of(id: str) -> Kind | None:
+    """Which kind of work has such an id; None for what is no id of work."""
+    kinds: tuple[Kind, ...] = ("edit", "export", "base_model")
+    prefix, _, ulid = id.rpartition("_")
+    found = (kind for kind in kinds if ids.PREFIXES[kind] == prefix)
+    return next(found, None) if ids.ID_PATTERN.fullmatch(id) and len(ulid) == _ULID_LENGTH else None
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,9 @@ class WorkStore:
 
         Putting in the same id again finishes what a crash cut short, and changes nothing else.
         """
+        if texts is not None:
+            digest = hashlib.sha256(texts).hexdigest()
+            request = request.model_copy(update={"texts_sha256": digest})
         place = Place(request.kind, request.tenant, request.id)
         self._log(place, "submitted", request.actor, **about(request))
         self.objects.create_record(place.marker, Marker(kind=request.kind))
@@ -279,9 +292,10 @@ class WorkStore:
         """Everything that has no result yet, as the markers tell; a marker may be stale."""
         for tenant in self.objects.children("open"):
             for id in self.objects.children(f"open/{tenant}"):
-                marker = self.objects.read_record(f"open/{tenant}/{id}", Marker)
-                if marker is not None:
-                    yield Place(marker.kind, tenant, id)
+                # What the marker says inside is in its name too, so a damaged one counts.
+                kind = kind_of(id)
+                if kind is not None:
+                    yield Place(kind, tenant, id)
 
     def list_ids(
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
@@ -302,21 +316,37 @@ class WorkStore:
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
     ) -> Iterator[Work]:
         """All work of one kind that there is, in the order of `list_ids`."""
-        for id in self.list_ids(kind, tenant, after=after, descending=descending):
-            work = self.find(Place(kind, tenant, id))
-            if work is not None:
-                yield work
+        ids = self.list_ids(kind, tenant, after=after, descending=descending)
+        for _, work in each_readable(ids, lambda id: self.find(Place(kind, tenant, id))):
+            yield work
 
-    def read_artifact(self, path: str) -> bytes:
+    def read_texts(self, request: WorkRequest) -> bytes:
+        """The texts that the work was put in with.
+
+        Raises:
+            CorruptArtifact: they are not those.
+            NotFound: they are gone.
+        """
+        place = Place(request.kind, request.tenant, request.id)
+        return self.read_artifact(place.texts, request.texts_sha256)
+
+    def read_artifact(self, path: str, sha256: str | None = None) -> bytes:
         """The bytes of an artifact.
+
+        Args:
+            sha256: what they must be; None: whoever asked looks at that.
 
         Raises:
             NotFound: it is gone.
+            CorruptArtifact: it is another one.
         """
         try:
-            return self.objects.read(path)
+            data = self.objects.read(path)
         except ObjectMissing:
             raise NotFound(f"the artifact {path} is gone") from None
+        if sha256 is not None and sha256 != hashlib.sha256(data).hexdigest():
+            raise CorruptArtifact(f"the artifact {path} is not what was written")
+        return data
 
     def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
         """A line of the audit log, before what it tells of is done.

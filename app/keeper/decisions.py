@@ -8,23 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.live import DeathNotice, LeaseSeen
-from models_store.records import Claim, ErrorInfo, Kind
+from models_store.records import Claim, ErrorInfo
 from models_store.settings import Settings
 from models_store.work import Place, Work
 
 _LONGEST_PAUSE_SECONDS = 30.0
-_ULID_LENGTH = 26
 T = TypeVar("T")
-
-
-def kind_of(id: str) -> Kind | None:
-    """Which kind of work has such an id; None for what is no id of work."""
-    kinds: tuple[Kind, ...] = ("edit", "export", "base_model")
-    prefix, _, ulid = id.rpartition("_")
-    found = (kind for kind in kinds if PREFIXES[kind] == prefix)
-    return next(found, None) if ID_PATTERN.fullmatch(id) and len(ulid) == _ULID_LENGTH else None
 
 
 @dataclass

@@ -26,7 +26,6 @@ from app.keeper.decisions import (
     by_turns,
     due_at,
     is_about,
-    kind_of,
     verdict,
 )
 from app.keeper.sweep import sweep
@@ -46,7 +45,7 @@ from models_store.live import (
 from models_store.objects import ObjectStore
 from models_store.records import AttemptEnd, Claim, ErrorInfo
 from models_store.settings import Settings
-from models_store.work import Place, Work, WorkStore
+from models_store.work import Place, Work, WorkStore, kind_of
 
 _log = structlog.get_logger()
 

@@ -53,11 +53,12 @@ OPENAI_ROUTERS = (models.router, completions.router)
 
 
 def methods_at(path: str) -> set[str]:
-    """Every method that a path has."""
-    return {
-        method
+    """Every method that a path has; one that is there word for word is no thing's id."""
+    fitting = [
+        route
         for router in ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute) and route.path_regex.match(path)
-        for method in route.methods or ()
-    }
+    ]
+    exact = [route for route in fitting if route.path == path]
+    return {method for route in exact or fitting for method in route.methods or ()}

@@ -22,6 +22,7 @@ from models_store.behavior_library import BehaviorVersion, Found
 from models_store.behaviors import Behavior, checked, reference
 from models_store.errors import NotFound
 from models_store.items import Item, Prompt
+from models_store.objects import each_readable
 from models_store.submission import check_scorers, claim_id
 
 router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
@@ -169,11 +170,13 @@ def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBe
 
 
 def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSummary]:
-    for id in ids:
+    def summary(id: str) -> BehaviorSummary | None:
         try:
-            yield _summary(store.behaviors.head(tenant, id))
+            return _summary(store.behaviors.head(tenant, id))
         except NotFound:
-            continue  # deleted
+            return None  # deleted
+
+    return (found for _, found in each_readable(ids, summary))
 
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:

@@ -19,7 +19,7 @@ from models_store.items import Text
 from models_store.records import Variant
 from models_store.variants import MAX_STRENGTH, require_delta, variant_name
 
-router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute, responses={502: {}})
 
 MAX_PROMPTS = 32
 MAX_STRENGTHS = 8

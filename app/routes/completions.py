@@ -24,7 +24,7 @@ from models_store.generation import Finished, GenerationRequest, TextPiece
 VARIANT_HEADER = "Scalpel-Variant"
 """Names what answered: an alias may be switched or split."""
 
-router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute, responses={502: {}})
 
 _STREAM = "text/event-stream"
 _RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -18,7 +18,9 @@ from models_store.drafts import Draft, DraftBody, Judged, Pair, Reason
 from models_store.errors import Unavailable
 from models_store.estimates import Distinction, ProbeRequest, ProbeScores
 
-router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/behaviors", tags=["behaviors"], route_class=JsonRoute, responses={502: {}}
+)
 
 
 @router.post("/draft", summary="Draft a behaviour from one sentence")

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.auth import Reader
 from app.event_stream import all_events, event_stream, has_seen_all
-from app.lists import Page, PageDep, PageQuery, page_of
+from app.lists import NumberPageDep, Page, PageQuery, page_of
 from app.negotiation import wanted_type
 from app.services import Services, ServicesDep
 from models_store.errors import Malformed
@@ -28,6 +28,7 @@ JSON, STREAM = "application/json", "text/event-stream"
     responses={
         200: {"content": {STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "The client has seen the final event"},
+        406: {},
     },
 )
 async def read_events(
@@ -35,7 +36,7 @@ async def read_events(
     request: Request,
     services: ServicesDep,
     who: Reader,
-    page: PageDep,
+    page: NumberPageDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A list; or, for `Accept: text/event-stream`, a stream up to the final event, which goes on
@@ -55,7 +56,7 @@ async def read_events(
 
 
 def _list(services: Services, tenant: str, edit_id: str, page: PageQuery) -> Response:
-    after = _number(page.after, "after") if page.after is not None else None
+    after = int(page.after) if page.after is not None else None
     work = services.store.work.read("edit", tenant, edit_id)
     events = all_events(work, services.live)
     if page.descending:

@@ -27,7 +27,13 @@ DELTA = "application/octet-stream"
     "/report",
     summary="Read an edit's report",
     response_class=Response,
-    responses={200: {"model": Report, "content": {HTML: {}, MARKDOWN: {}}}},
+    responses={
+        200: {"model": Report, "content": {HTML: {}, MARKDOWN: {}}},
+        206: {"description": "The range asked for"},
+        304: {"description": "The client has it"},
+        406: {},
+        416: {},
+    },
 )
 def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) -> Response:
     """The receipt as JSON, as a page (`Accept: text/html`) or a model card (`text/markdown`)."""
@@ -65,6 +71,7 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
         200: {"content": {DELTA: {}}, "description": "The delta as safetensors"},
         206: {"description": "The range asked for"},
         304: {"description": "The client has it"},
+        416: {},
     },
 )
 def read_delta(

@@ -12,7 +12,7 @@ from app.auth import Reader, Writer
 from app.edit_views import EditView, edit_view, edit_views
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
+from app.lists import IdPageDep, Page, page_of
 from app.services import ServicesDep, StoreDep
 from app.waiting import wait_until_ended
 from models_store.errors import Conflict
@@ -64,7 +64,7 @@ def list_edits(
     services: ServicesDep,
     store: StoreDep,
     who: Reader,
-    page: PageDep,
+    page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
     metadata: Annotated[
@@ -94,7 +94,7 @@ def list_edits(
         )
         return work if fits else None
 
-    ids = store.work.list_ids("edit", who.tenant, after=page.after_id, descending=page.descending)
+    ids = store.work.list_ids("edit", who.tenant, after=page.after, descending=page.descending)
     found, has_more, looked_at = page.chosen(ids, find)
     return page_of(edit_views(services, found), has_more, looked_at=looked_at)
 

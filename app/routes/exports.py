@@ -11,12 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, JsonValue
 
-from app.artifacts import artifact_response, stream_checked
+from app.artifacts import artifact_response, require_sound
 from app.auth import Reader, Writer
 from app.edit_views import ErrorView
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
+from app.lists import IdPageDep, Page, page_of
 from app.logged import logged
 from app.routes.edits import Wait
 from app.services import ServicesDep, Store, StoreDep
@@ -30,7 +30,7 @@ from models_store.work import Place, Work
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
 
 _RETRY_SECONDS = 5
-_FILE = "application/octet-stream"
+_FILE, _JSON = "application/octet-stream", "application/json"
 
 
 class FileView(BaseModel):
@@ -78,7 +78,7 @@ def create_export(
 def list_exports(
     store: StoreDep,
     who: Reader,
-    page: PageDep,
+    page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
 ) -> Page[ExportView]:
@@ -93,7 +93,7 @@ def list_exports(
         )
         return work if fits else None
 
-    ids = store.work.list_ids("export", who.tenant, after=page.after_id, descending=page.descending)
+    ids = store.work.list_ids("export", who.tenant, after=page.after, descending=page.descending)
     found, has_more, looked_at = page.chosen(ids, find)
     return page_of([_view(work) for work in found], has_more, looked_at=looked_at)
 
@@ -110,7 +110,12 @@ async def read_export(
     "/{export_id}/files/{name}",
     summary="Download a file of an export",
     response_class=Response,
-    responses={200: {"content": {_FILE: {}}}, 206: {"description": "The range asked for"}},
+    responses={
+        200: {"content": {_FILE: {}, _JSON: {}}},
+        206: {"description": "The range asked for"},
+        304: {"description": "The client has it"},
+        416: {},
+    },
 )
 def read_file(
     export_id: str, name: str, request: Request, store: StoreDep, who: Reader
@@ -121,7 +126,7 @@ def read_file(
         raise NotFound(f"{export_id} has no file {name!r}")
     if request.method == "GET":
         logged(store, who, "export.downloaded", id=export_id, file=name, sha256=found.sha256)
-    media_type = "application/json" if name.endswith(".json") else _FILE
+    media_type = _JSON if name.endswith(".json") else _FILE
     return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
 
 
@@ -135,6 +140,7 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
     store = await run_in_threadpool(lambda: services.store)
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
     files = _files(work)
+    await run_in_threadpool(_require_sound, store, files)
     await run_in_threadpool(
         partial(logged, store, who, "export.downloaded", id=export_id, file="archive")
     )
@@ -146,7 +152,13 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
 
 
 def _archive(store: Store, files: tuple[Artifact, ...]) -> Iterator[bytes]:
-    return zip_stream((file.name, stream_checked(store.objects, file)) for file in files)
+    return zip_stream((file.name, store.objects.stream(file.path, 0, file.bytes)) for file in files)
+
+
+def _require_sound(store: Store, files: tuple[Artifact, ...]) -> None:
+    """Before the first byte: an archive that breaks off says nothing of why."""
+    for file in files:
+        require_sound(store.objects, file)
 
 
 def _files(work: Work) -> tuple[Artifact, ...]:

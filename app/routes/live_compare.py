@@ -32,7 +32,9 @@ from models_store.records import Variant
 from models_store.requests import VariantField
 from models_store.variants import at_strength
 
-router = APIRouter(prefix="/v1/compare", tags=["completions"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/compare", tags=["completions"], route_class=JsonRoute, responses={502: {}}
+)
 
 MAX_VARIANTS = 16
 _EITHER = {

@@ -14,6 +14,7 @@ from app.services import Store, StoreDep
 from models_store.aliases import AliasVersion
 from models_store.base_ids import RegisteredBase
 from models_store.errors import Conflict, NotFound
+from models_store.objects import each_readable
 from models_store.records import Variant
 from models_store.variants import variant_name, variant_of
 from models_store.work import Place, Work
@@ -142,8 +143,9 @@ def _base(base: RegisteredBase) -> ModelView:
 
 
 def _aliases(store: Store, who: Principal) -> Iterator[ModelView]:
-    for name, alias in store.aliases.all(who.tenant).items():
-        yield _alias(store, who, name, alias)
+    aliases = store.aliases.all(who.tenant)
+    shown = each_readable(aliases, lambda name: _alias(store, who, name, aliases[name]))
+    return (alias for _, alias in shown)
 
 
 def _alias(store: Store, who: Principal, name: str, alias: AliasVersion) -> ModelView:

@@ -171,6 +171,7 @@ def test_a_record_that_cannot_be_read_is_corrupt(api: Api, worker: Worker) -> No
         info.path for info in api.store.objects.files("edits") if info.path.endswith("request.json")
     )
     api.store.objects.put(path, b'{"schema_version": 1}')
+    api.services._store = None  # a process that has just begun remembers no request
     answer = api.http.get(f"/v1/edits/{id}")
     assert (answer.status_code, answer.json()["code"]) == (500, "corrupt_artifact")
 

@@ -15,7 +15,6 @@ from app.keeper.decisions import (
     Turns,
     due_at,
     is_about,
-    kind_of,
     verdict,
 )
 from models_store.ids import new_id
@@ -23,7 +22,7 @@ from models_store.live import DeathNotice, LeaseSeen
 from models_store.methods import Bias
 from models_store.records import AttemptEnd, Claim, EditSettings, Outcome, WorkRequest
 from models_store.settings import Settings
-from models_store.work import Place, Work
+from models_store.work import Place, Work, kind_of
 
 SETTINGS = Settings(lease_seconds=15, max_deaths=3, max_attempts=10)
 LEASE = SETTINGS.lease_seconds

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from models_store.architectures import ARCHITECTURES
 from models_store.catalogue import FolderSource
 from models_store.errors import BaseModelUnavailable, InvalidRequest, ScalpelError
+from models_store.settings import Settings
 from tests.pico import LAYERS, save_pico
 from workers.runtime.base_models import check, fingerprint, hashing, materialise
 from workers.runtime.base_models.weights import StoredTensor
@@ -94,6 +96,20 @@ def test_a_link_to_a_folder_is_followed(pico: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(pico)
     assert materialise(FolderSource(path=link), tmp_path / "cache") == pico
+
+
+def test_a_folder_must_lie_where_base_models_may_lie(pico: Path, tmp_path: Path) -> None:
+    shelf, cache = tmp_path / "shelf", tmp_path / "cache"
+    shelf.mkdir()
+    link = shelf / "link"
+    link.symlink_to(pico)
+    allowed = Settings(base_model_folders=f"{shelf}:{pico.parent}").allowed_folders
+    assert materialise(FolderSource(path=pico), cache, allowed) == pico
+    for path in (pico, link, shelf / ".." / pico.name, tmp_path / "shelf2", Path("/absent")):
+        with pytest.raises(InvalidRequest, match="in none of the folders"):
+            materialise(FolderSource(path=path), cache, [shelf])
+    with pytest.raises(ValidationError, match="absolute"):
+        Settings(base_model_folders="relative")
 
 
 def test_links_within_the_folder_are_fine(pico: Path, tmp_path: Path) -> None:

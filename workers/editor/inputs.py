@@ -79,7 +79,8 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
             continue
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
-        behavior, _ = from_lines(task.read(place.texts))
+        texts = task.patiently(partial(task.store.read_texts, work.request))
+        behavior, _ = from_lines(texts)
         splits = split_behavior(behavior, settings.seed)
         found.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
     return found

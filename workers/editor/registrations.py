@@ -24,7 +24,7 @@ def run(task: Task) -> Outcome:
     settings = task.request.settings
     assert isinstance(settings, RegistrationSettings)
     task.report("load", 0.0)
-    folder = materialise(settings.spec.source, task.settings.cache)
+    folder = materialise(settings.spec.source, task.settings.cache, task.settings.allowed_folders)
     task.report("load", 0.5)
     checked = check(folder, values=True)
     base = load_base(

@@ -32,7 +32,9 @@ def earlier_report(task: Task) -> Report | None:
     try:
         work = task.patiently(lambda: task.store.read("edit", tenant, id))
         found = work.result.artifact("report") if work.result is not None else None
-        return None if found is None else Report.model_validate_json(task.read(found.path))
+        if found is None:
+            return None
+        return Report.model_validate_json(task.read(found.path, found.sha256))
     except (NotFound, CorruptArtifact, ValueError) as error:
         _log.warning("the edit to repeat cannot be read", edit=id, error=str(error))
         return None

@@ -51,20 +51,21 @@ class Task:
         """The behaviour with all its texts, and the items to preserve.
 
         Raises:
-            CorruptArtifact: they cannot be read.
+            CorruptArtifact: they are not those that were sent.
             NotFound: they are gone.
             Unavailable: the store stayed away.
         """
-        return from_lines(self.read(self.place.texts))
+        return from_lines(self.patiently(lambda: self.store.read_texts(self.request)))
 
-    def read(self, path: str) -> bytes:
-        """The bytes of an artifact.
+    def read(self, path: str, sha256: str | None = None) -> bytes:
+        """The bytes of an artifact; `sha256` says what they must be.
 
         Raises:
             NotFound: it is gone.
+            CorruptArtifact: it is another one.
             Unavailable: the store stayed away.
         """
-        return self.patiently(lambda: self.store.read_artifact(path))
+        return self.patiently(lambda: self.store.read_artifact(path, sha256))
 
     def save(self, name: str, file: str, data: bytes) -> Artifact:
         """Store an artifact of this attempt under `file`, in its folder.

@@ -29,7 +29,7 @@ def load_pinned(
         BaseModelUnavailable: its files are missing or broken, or have another fingerprint.
     """
     base = load_base(
-        materialise(source, settings.cache),
+        materialise(source, settings.cache, settings.allowed_folders),
         device=settings.device,
         dtype=dtype or settings.dtype,
         threads=settings.threads,
@@ -46,7 +46,7 @@ def outline_pinned(
     Raises:
         BaseModelUnavailable: as `load_pinned`.
     """
-    folder = materialise(source, settings.cache)
+    folder = materialise(source, settings.cache, settings.allowed_folders)
     return _checked(load_outline(folder, cache=settings.cache), id, fingerprint)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.items import ChatItem, CompletionItem, Item, TextItem
+from workers.runtime.chat_template import render_chat
 from workers.runtime.loading import BaseModel
 
 MAX_PROMPT_TOKENS = 512
@@ -179,13 +179,7 @@ def _render(base: BaseModel, conversation: Conversation) -> str:
     if not base.has_chat_template:
         raise InvalidRequest("the base model has no chat template, so it cannot take messages")
     messages = [{"role": role, "content": content} for role, content in conversation]
-    try:
-        text: str = base.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except TemplateError as error:
-        raise InvalidRequest(f"the chat template refuses the conversation: {error}") from error
-    return text
+    return render_chat(base.tokenizer, messages)
 
 
 def _require(ids: list[int], text: str) -> list[int]:

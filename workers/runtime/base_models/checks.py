@@ -13,6 +13,7 @@ from models_store.architectures import Architecture, architecture_for
 from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models.weights import StoredTensor, read_json, stored_tensors
 
+_MAX_TOKENIZER_BYTES = 256 * 2**20
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _CODE_BEARING = ("config.json", "tokenizer_config.json", "generation_config.json")
 
@@ -127,6 +128,8 @@ def _check_names(
 def _check_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer.json"
     if path.is_file():
+        if path.stat().st_size > _MAX_TOKENIZER_BYTES:
+            raise BaseModelUnavailable(f"{path} has more than {_MAX_TOKENIZER_BYTES} bytes")
         try:
             Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models_store.catalogue import (
     HubSource,
     PackageSource,
 )
-from models_store.errors import BaseModelUnavailable
+from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models.checks import refuse_links_out
 from workers.runtime.base_models.packages import gguf_file
 from workers.runtime.base_models.staging import make_once
@@ -23,33 +24,44 @@ _CONVERSION = 1
 """Counts up when a converted folder changes, so that old ones are not taken for new."""
 
 
-def materialise(source: BaseModelSource, cache: Path) -> Path:
+def materialise(source: BaseModelSource, cache: Path, allowed: Sequence[Path] = ()) -> Path:
     """The folder with config, tokenizer and safetensors of `source`, made if it is not there yet.
 
     A folder source is used in place. Packages are converted (10 to 60 s) and hub repositories
     downloaded into `cache / "base_models"`, once; afterwards this takes about a millisecond.
     Safe to call from many processes, and to kill.
 
+    Args:
+        allowed: folders that a folder source must lie in, links followed; none: anywhere.
+
     Raises:
         BaseModelUnavailable: the package is not installed, the folder is not there, the hub cannot
             be reached, or the cache cannot be written; the message says what to do.
-        InvalidRequest: a folder source has links that lead out of it.
+        InvalidRequest: a folder source is not in an allowed folder, or has links that lead out of
+            it.
     """
     if isinstance(source, FolderSource):
-        return _in_place(source)
+        return _in_place(source, allowed)
     if isinstance(source, PackageSource):
         return _converted(source, cache / "base_models")
     return _downloaded(source, cache / "base_models")
 
 
-def _in_place(source: FolderSource) -> Path:
+def _in_place(source: FolderSource, allowed: Sequence[Path]) -> Path:
+    real = source.path.resolve()
+    # First of all: what lies elsewhere is nobody's business, not even whether it is there.
+    if allowed and not any(real.is_relative_to(folder.resolve()) for folder in allowed):
+        raise InvalidRequest(
+            f"{source.path} is in none of the folders that base models may lie in: move it there, "
+            "or let the operator add its folder to SCALPEL_BASE_MODEL_FOLDERS"
+        )
     if not source.path.is_dir():
         raise BaseModelUnavailable(
             f"{source.path} is not a folder on this machine: base models from a folder must lie "
             "at the same path wherever a worker runs"
         )
     refuse_links_out(source.path)
-    return source.path.resolve()
+    return real
 
 
 def _converted(source: PackageSource, shelf: Path) -> Path:

@@ -16,6 +16,8 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LENGTH_BYTES = 8
+_MAX_JSON_BYTES = 64 * 2**20
+"""The index of the largest models has a tenth of this."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        BaseModelUnavailable: the file is missing or holds no JSON object.
+        BaseModelUnavailable: the file is missing, too large, or holds no JSON object.
     """
     try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise BaseModelUnavailable(f"{path} has more than {_MAX_JSON_BYTES} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BaseModelUnavailable(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,82 @@
+"""Are there known vulnerabilities in the pinned dependencies? Fails where there are.
+
+A machine without the index's list of vulnerabilities, such as one behind a mirror, is told that
+nothing was checked, and why. What cannot be fixed yet stands in `audit-ignore.txt`, one a line:
+the id, then the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_PROBE = "https://pypi.org/pypi/pip/20.0/json"
+"""A version that has known vulnerabilities for ever."""
+_SECONDS = 10
+
+
+def main() -> int:
+    missing = why_not()
+    if missing is not None:
+        print(f"pip-audit: SKIPPED, {missing}: dependencies were not checked on this machine")
+        return 0
+    ignored = read_ignored(_FOLDER / "audit-ignore.txt")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--format", "json"),
+            *("--disable-pip", "--no-deps", "--timeout", str(_SECONDS)),
+            *("-r", str(_FOLDER.parent / "constraints.txt")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        print(f"pip-audit: SKIPPED, it broke off: {done.stderr.strip().splitlines()[-1:]}")
+        return 0
+    found = [
+        f"{one['name']} {one['version']}: {flaw['id']}, fixed in {flaw['fix_versions'] or 'none'}"
+        for one in report["dependencies"]
+        for flaw in one.get("vulns", ())
+        if not ignored.keys() & {flaw["id"], *flaw["aliases"]}
+    ]
+    for line in found:
+        print(f"pip-audit: {line}")
+    print(f"pip-audit: {len(report['dependencies'])} pins, {len(found)} known vulnerabilities")
+    return 1 if found else 0
+
+
+def why_not() -> str | None:
+    """What the list of vulnerabilities lacks; None where it is there."""
+    try:
+        with urllib.request.urlopen(_PROBE, timeout=_SECONDS) as answer:
+            known = json.load(answer).get("vulnerabilities")
+    except (OSError, ValueError) as error:
+        return f"{_PROBE} cannot be read ({error})"
+    return None if known else f"{_PROBE} has no vulnerabilities"
+
+
+def read_ignored(path: Path) -> dict[str, str]:
+    """The reason of each id that is let pass.
+
+    Raises:
+        ValueError: one has no reason.
+    """
+    ignored = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            id, _, reason = line.partition(" ")
+            if not reason.strip():
+                raise ValueError(f"{path.name}: {id} has no reason")
+            ignored[id] = reason.strip()
+    return ignored
+
+
+if __name__ == "__main__":
+    sys.exit(main())

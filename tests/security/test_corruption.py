@@ -1,0 +1,206 @@
+"""Whatever happens to the bytes of a store, nobody is given anything else than what was written:
+the same answer as before, or an error that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models_store.objects import ObjectStore
+from models_store.settings import Settings
+from tests.app.worker import Worker
+from tests.security.target import Crew, Names
+from tests.services import (  # noqa: F401 - fixtures
+    Api,
+    RedisServer,
+    redis_server,
+    running_api,
+    shared_redis,
+)
+
+pytestmark = pytest.mark.slow
+
+Damage = Callable[[bytes, bytes, random.Random], bytes]
+_FULL = ("text/html", "text/markdown")
+
+
+def _flip(data: bytes, sibling: bytes, at: random.Random) -> bytes:
+    place = at.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ (1 << at.randrange(8))]) + data[place + 1 :]
+
+
+def _cut(data: bytes, sibling: bytes, at: random.Random) -> bytes:
+    return data[: at.randrange(1, len(data))]
+
+
+DAMAGES: dict[str, Damage] = {
+    "flip": _flip,
+    "cut": _cut,
+    "empty": lambda data, sibling, at: b"",
+    "sibling": lambda data, sibling, at: sibling,
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_list(self) -> bool:
+        return self.path.count("/") == 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    etag: str | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is an error, and of those that say what is wrong."""
+        return self.status in (404, 500) and (
+            self.status == 404 or b'"corrupt_artifact"' in self.body
+        )
+
+
+def questions(names: Names) -> list[Question]:
+    """Every call that reads, of things that are there."""
+    edit, other, _, _ = names.edits
+    (export,) = names.exports
+    delta = f"/v1/edits/{edit}/delta"
+    asked = [
+        *(f"/v1/edits/{id}" for id in names.edits),
+        *(f"/v1/edits/{id}/events" for id in names.edits),
+        *(f"/v1/edits/{id}/report" for id in (edit, other)),
+        delta,
+        f"{delta}?point=1",
+        f"/v1/edits/{other}/delta",
+        f"/v1/exports/{export}",
+        *(f"/v1/exports/{export}/files/{name}" for name in names.files),
+        f"/v1/exports/{export}/archive",
+        *(f"/v1/behaviors/{id}" for id in names.behaviors),
+        *(f"/v1/aliases/{name}" for name in names.aliases),
+        *(f"/v1/models/{name}" for name in names.variants),
+        "/v1/base_models/pico",
+        *(f"/v1/{kind}" for kind in ("edits", "exports", "behaviors", "aliases", "models")),
+        "/v1/base_models",
+    ]
+    return [
+        *map(Question, asked),
+        *(Question(f"/v1/edits/{edit}/report", (("Accept", kind),)) for kind in _FULL),
+        Question(f"/v1/edits/{edit}/events", (("Accept", "text/event-stream"),)),
+        Question(delta, (("Range", "bytes=8-40"),)),
+        Question(delta, (("If-None-Match", '"another"'),)),
+    ]
+
+
+def ask(http: httpx.Client, question: Question) -> Answer:
+    answer = http.get(question.path, headers=dict(question.headers))
+    return Answer(answer.status_code, answer.content, answer.headers.get("ETag"))
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The API over a filled store."""
+
+    api: Api
+    names: Names
+
+    @property
+    def objects(self) -> ObjectStore:
+        return self.api.store.objects
+
+    def answers(self, asked: list[Question]) -> dict[Question, Answer]:
+        """What a process says that has just begun, and remembers nothing."""
+        self.api.services._store = None
+        return {question: ask(self.api.http, question) for question in asked}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis_server: RedisServer) -> Iterator[Shop]:  # noqa: F811
+    settings = Settings(
+        data=tmp_path / "data",
+        cache=tmp_path / "cache",
+        redis_url=redis_server.url,
+        default_base_model=False,
+        internal_token="a shared secret",
+    )
+    with running_api(settings) as api:
+        crew = Crew(Worker(api.store, api.services.live.client))
+        names = crew.fill(api.http)
+        crew.end_all()
+        assert crew.errors == []
+        yield Shop(api, names)
+
+
+def sibling_of(path: str, contents: dict[str, bytes]) -> bytes:
+    """The bytes of another object of the same name, or of any other."""
+    name = path.rpartition("/")[2]
+    others = [other for other in contents if other != path and contents[other] != contents[path]]
+    alike = [other for other in others if other.rpartition("/")[2] == name]
+    return contents[(alike or others)[0]]
+
+
+def items(body: Any) -> dict[str, Any]:
+    data = body["data"]
+    return {str(one.get("id") or one.get("name")): one for one in data}
+
+
+def is_part_of(found: Answer, clean: Answer) -> bool:
+    """Whether a list has nothing that it did not have, and has lost something at most."""
+    if found.status != 200:
+        return False
+    then, now = items(json.loads(clean.body)), items(json.loads(found.body))
+    return all(then.get(name) == one for name, one in now.items())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_object_is_found_and_never_served(damage: str, shop: Shop) -> None:
+    objects, asked = shop.objects, questions(shop.names)
+    clean = shop.answers(asked)
+    assert {answer.status for answer in clean.values()} == {200, 206}
+    contents = {
+        info.path: objects.read(info.path)
+        for info in objects.files("")
+        if info.size and not info.path.startswith(("audit/", "audit_heads/", "probe/"))
+    }
+    at = random.Random(damage)
+    noticed = 0
+    for path, data in contents.items():
+        objects.put(path, DAMAGES[damage](data, sibling_of(path, contents), at))
+        try:
+            found = shop.answers(asked)
+        finally:
+            objects.put(path, data)
+        for question, answer in found.items():
+            same = answer == clean[question]
+            fewer = question.is_list and is_part_of(answer, clean[question])
+            assert same or answer.refused or fewer, (path, question, answer, clean[question])
+            noticed += not same
+    assert noticed > len(contents) / 2
+    assert shop.answers(asked) == clean
+
+
+def test_the_rest_of_a_list_is_shown(shop: Shop) -> None:
+    objects, names = shop.objects, shop.names
+    broken = names.edits[0]
+    (path,) = [
+        info.path for info in objects.files("edits") if info.path.endswith(f"{broken}/request.json")
+    ]
+    objects.put(path, b"{")
+    shop.api.services._store = None  # a process that has just begun
+    listed = [one["id"] for one in shop.api.http.get("/v1/edits").json()["data"]]
+    answer = shop.api.http.get(f"/v1/edits/{broken}")
+    assert set(names.edits[1:]) <= set(listed)
+    assert broken not in listed
+    assert (answer.status_code, answer.json()["code"]) == (500, "corrupt_artifact")

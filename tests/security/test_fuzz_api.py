@@ -1,0 +1,33 @@
+"""schemathesis shoots at the API over HTTP: no error of the server's, no answer that its own
+description does not have, nothing accepted that it forbids.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.security.fuzzing import Campaign, run_campaign
+from tests.security.target import running_target
+
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+
+CASES = 5_000
+
+
+def campaign(folder: Path, auth: str, examples: int) -> Campaign:
+    with running_target(folder, auth) as target:
+        done = run_campaign(target, folder, examples=examples, seed=1)
+        assert target.errors == []
+        assert "Traceback" not in target.said(), target.said()[-4000:]
+    assert done.passed, done.output[-20_000:]
+    return done
+
+
+def test_every_call_answers_as_described_where_no_keys_are_needed(tmp_path: Path) -> None:
+    assert campaign(tmp_path, "none", 15).cases >= CASES
+
+
+def test_every_call_answers_as_described_where_keys_are_needed(tmp_path: Path) -> None:
+    assert campaign(tmp_path, "keys", 1).cases >= CASES // 2

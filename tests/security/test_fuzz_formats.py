@@ -1,0 +1,154 @@
+"""Files and names that others hand over: whatever they hold, there is a clear error, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.behavior_upload import behavior_from_lines
+from models_store.behaviors import MAX_PROMPTS, MAX_TEXTS
+from models_store.delta import dump_delta, load_delta
+from models_store.errors import (
+    BaseModelUnavailable,
+    CorruptArtifact,
+    InvalidRequest,
+    Malformed,
+)
+from models_store.records import DeltaRef
+from models_store.tensor_file import MAX_HEADER_BYTES, load_tensors
+from models_store.variants import InvalidVariant, TermName, VariantName, parse
+from tests.app.worker import small_delta
+from tests.security.malformed import file_of, malformed_files
+from workers.runtime.base_models.weights import stored_tensors
+from workers.runtime.pinned import published_terms
+
+FILES = list(malformed_files(small_delta(), 200))
+_MOST_BYTES = 64 * 2**20
+
+
+def test_malformed_deltas_are_refused_in_little_memory() -> None:
+    assert len(FILES) == 200
+    tracemalloc.start()
+    passed = []
+    try:
+        for name, data in FILES:
+            with contextlib.suppress(CorruptArtifact):
+                load_delta(data)
+                passed.append(name)
+        assert tracemalloc.get_traced_memory()[1] < _MOST_BYTES
+    finally:
+        tracemalloc.stop()
+    assert passed == []
+
+
+def test_malformed_weights_are_refused(tmp_path: Path) -> None:
+    passed = []
+    for name, data in FILES:
+        (tmp_path / "model.safetensors").write_bytes(data)
+        try:
+            stored_tensors(tmp_path)
+        except (BaseModelUnavailable, InvalidRequest):
+            continue
+        passed.append(name)
+    assert passed == []
+
+
+def test_a_delta_of_other_bytes_than_published_is_not_even_parsed() -> None:
+    data = small_delta()
+    ref = DeltaRef(edit_id="e", path="p", sha256=hashlib.sha256(data).hexdigest(), strength=1)
+    for _, other in FILES[:20]:
+        with pytest.raises(CorruptArtifact, match="not the one that was published"):
+            published_terms(other, ref, "any")
+
+
+def test_a_header_over_the_limit_is_not_parsed() -> None:
+    huge = b"{" + b" " * (MAX_HEADER_BYTES + 8) + b"}"
+    with pytest.raises(CorruptArtifact, match="header is too large"):
+        load_tensors(file_of(huge, b""))
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=500, deadline=None)
+def test_bytes_are_a_delta_or_a_clear_error(data: bytes) -> None:
+    with pytest.raises(CorruptArtifact):
+        load_delta(data)
+
+
+@given(st.integers(0, len(small_delta()) * 8 - 1))
+@settings(max_examples=500, deadline=None)
+def test_a_delta_with_one_bit_turned_is_another_delta_or_an_error(bit: int) -> None:
+    data = bytearray(small_delta())
+    data[bit // 8] ^= 1 << bit % 8
+    try:
+        found = load_delta(bytes(data))
+    except CorruptArtifact:
+        return
+    assert dump_delta(found)  # it can be read and written; its digest is another one's
+
+
+edits = st.one_of(
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
+    st.from_regex(r"edit_[0-9A-Z]{26}", fullmatch=True),
+)
+strengths = st.integers(-4_000, 4_000).map(lambda number: number / 1000)
+terms = st.builds(TermName, edits, st.none() | st.integers(0, 999_999), strengths)
+names = st.builds(
+    VariantName,
+    st.from_regex(r"[a-z0-9][a-z0-9.-]{0,62}", fullmatch=True),
+    st.lists(terms, max_size=8, unique_by=lambda term: term.edit).map(tuple),
+)
+
+
+@given(names)
+@settings(max_examples=500, deadline=None)
+def test_a_variants_name_is_read_as_it_was_written(name: VariantName) -> None:
+    assert parse(str(name)) == name
+
+
+@given(st.text(max_size=100) | st.text("abc09:+~@.-_", max_size=60))
+@example("a:b@" + "9" * 5_000)
+@example("a:" + "b+" * 5_000)
+@example("a:b@-0")
+@settings(max_examples=1_000, deadline=None)
+def test_any_text_is_a_variant_or_a_clear_error(text: str) -> None:
+    try:
+        found = parse(text)
+    except InvalidVariant:
+        return
+    assert parse(str(found)) == found
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+items = st.fixed_dictionaries(
+    {"label": st.sampled_from(["undesired", "desired", "prompt"]) | json_values},
+    optional=dict.fromkeys(("text", "prompt", "messages", "pair_id"), json_values),
+)
+lines = st.lists(
+    st.one_of(items.map(json.dumps), json_values.map(json.dumps), st.text(max_size=30)),
+    max_size=30,
+)
+
+
+@given(lines | st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_an_upload_of_lines_is_a_behavior_or_a_clear_error(given: list[str] | bytes) -> None:
+    data = given if isinstance(given, bytes) else "\n".join(given).encode("utf-8", "replace")
+    with contextlib.suppress(InvalidRequest, Malformed):
+        behavior_from_lines(data, "any")
+
+
+def test_more_lines_than_any_behavior_has_are_refused_unread() -> None:
+    data = b"not even json\n" * (MAX_TEXTS + MAX_PROMPTS + 1)
+    with pytest.raises(InvalidRequest, match="lines; at most"):
+        behavior_from_lines(data, "any")
