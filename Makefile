@@ -74,11 +74,10 @@ chaos: $(VENV)/.dev ## Kill, stop and cut off everything and count what is lost:
 test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
 	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"
 
-lint: $(VENV)/.dev ## Style, imports between packages, bandit, pip-audit
+lint: $(VENV)/.dev ## Style, bandit's rules, imports between packages, pip-audit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll app models_store workers
 	@$(BIN)/python .ci/audit.py
 
 fuzz: $(VENV)/.dev ## Shoot at the API: CASES=100000 (hours) SEED=1
