@@ -23,18 +23,24 @@ _DAY = 24 * 3600
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     tenant: str = "default",
-    scope: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="May be given several times. Left out: all for the tenant default; for others "
+            "edits:read, edits:write and models:generate."
+        ),
+    ] = None,
     days: Annotated[
         float | None, typer.Option(min=0, help="How long it is accepted; left out: for ever.")
     ] = None,
 ) -> None:
     """Make an API key; it is shown once."""
-    from models_store.api_keys import ALL_SCOPES
+    from models_store.api_keys import ALL_SCOPES, DEFAULT_TENANT, USERS_SCOPES
 
     secret, key = _keys().create(
         name=name,
         tenant=tenant,
-        scopes=scope or ALL_SCOPES,
+        scopes=scope or (ALL_SCOPES if tenant == DEFAULT_TENANT else USERS_SCOPES),
         expires_at=None if days is None else int(time.time() + days * _DAY),
     )
     _show_once(secret, key.id, tenant)

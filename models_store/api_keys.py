@@ -41,6 +41,8 @@ SCOPES = {
     "edits:unsafe": "publish edits that make a model worse, and use any edit at any strength",
 }
 ALL_SCOPES = tuple(SCOPES)
+USERS_SCOPES = ("edits:read", "edits:write", "models:generate")
+"""What those need who make edits and use them."""
 DEFAULT_TENANT = "default"
 """The operator's."""
 MAX_NAME_LENGTH = 100

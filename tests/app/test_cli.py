@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from models_store.api_keys import ALL_SCOPES
 from models_store.errors import ScalpelError
 from tests.app.worker import Worker
 from tests.services import Api
@@ -36,6 +37,16 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     assert revoked.exit_code == 0
     assert after.split()[1] == "revoked"
     assert made.stdout.strip() not in before
+
+
+def test_a_key_of_a_tenant_gets_what_users_need_and_the_operators_all() -> None:
+    for tenant in ("blue", "default"):
+        runner.invoke(app, ["keys", "create", "ci", "--tenant", tenant])
+    rows = [line.split() for line in runner.invoke(app, ["keys", "list"]).stdout.splitlines()]
+
+    scopes = {row[2]: set(row[4].split(",")) for row in rows}
+    assert scopes["blue"] == {"edits:read", "edits:write", "models:generate"}
+    assert scopes["default"] == set(ALL_SCOPES)
 
 
 def test_a_key_is_rotated_and_may_have_an_end() -> None:
