@@ -75,8 +75,12 @@ class Client:
                     yield choice["delta"].get("content") or ""
 
     def follow(self, edit_id: str) -> Iterator[dict[str, Any]]:
-        """The edit, again and again, until it is at a final status; short outages are sat out."""
-        last_answer = time.monotonic()
+        """The edit, again and again, until it is at a final status; short outages are sat out.
+
+        Raises:
+            Unreachable: nothing answers, at the beginning or for a while.
+        """
+        last_answer = float("-inf")
         while True:
             try:
                 edit = self.get(f"/v1/edits/{edit_id}")
