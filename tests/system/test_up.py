@@ -144,6 +144,7 @@ def test_when_it_is_killed_while_it_works(busy: Up) -> None:
     leaves_nothing(busy)
 
 
+@pytest.mark.long
 def test_when_a_part_hangs_and_another_is_killed_during_its_end(busy: Up) -> None:
     editor, api = busy.part("workers.editor"), busy.part("app.cli api")
     editor.suspend()

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(280)]
 BRIEF = ("edit.stage", "edit.progress")
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.long)])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """Settings of all processes."""
     settings = {

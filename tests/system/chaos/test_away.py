@@ -70,7 +70,7 @@ def stream(outage: Outage, id: str) -> list[str]:
         return [line[7:] for line in answer.iter_lines() if line.startswith("event: ")]
 
 
-@pytest.mark.parametrize("how", ["hangs", "is gone"])
+@pytest.mark.parametrize("how", ["hangs", pytest.param("is gone", marks=pytest.mark.long)])
 def test_without_redis_reading_goes_on_and_what_is_submitted_is_done_later(
     outage: Outage, how: Literal["hangs", "is gone"]
 ) -> None:
@@ -115,7 +115,7 @@ def test_a_wait_and_a_stream_see_the_end_of_an_edit_while_redis_hangs(outage: Ou
     outage.stack.wait_until_ready()
 
 
-@pytest.mark.parametrize("trouble", ["silent", "cut"])
+@pytest.mark.parametrize("trouble", ["silent", pytest.param("cut", marks=pytest.mark.long)])
 def test_without_the_store_every_answer_is_503_and_in_time_and_all_comes_back(
     outage: Outage, trouble: Trouble
 ) -> None:

@@ -46,7 +46,8 @@ def running(outage: Outage) -> str:
     """An edit that somebody works on, for some time yet."""
     id = outage.submit(prompts=150).json()["id"]
     limit = time.monotonic() + 60
-    while outage.http.get(f"/v1/edits/{id}").json()["status"] != "running":
+    # A claim alone may be told of before there is anything to hand back.
+    while outage.http.get(f"/v1/edits/{id}").json()["stage"] is None:
         assert time.monotonic() < limit
         time.sleep(0.1)
     return str(id)

@@ -18,7 +18,7 @@ from tests.system.faults.observer import Observer
 from tests.system.faults.test_faults import frozen_in, outcomes
 from tests.system.faults.trap import Trap
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.long]
 
 VICTIMS = ("child", "editor", "both")
 

@@ -14,7 +14,7 @@ from tests.services import RedisServer
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import running_cluster
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.long]
 
 
 def test_an_edit_goes_on_within_thirty_seconds_of_the_death_of_everything(
