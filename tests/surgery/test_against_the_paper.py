@@ -199,6 +199,7 @@ def test_relative_and_absolute_alpha_are_one_factor_said_in_two_ways(pico: BaseM
 
 @pytest.mark.slow
 @pytest.mark.smollm2
+@pytest.mark.long
 def test_smollm2_gets_the_paper_s_edit(smollm2_folder: Path) -> None:
     base = load_base(smollm2_folder, device="cpu", dtype="float32")
     corpus = CORPUS[:32]
