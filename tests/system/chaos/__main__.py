@@ -17,11 +17,11 @@ def main() -> int:
     arguments.add_argument(
         "--seed", type=int, default=None, help="repeats a run; random if left out"
     )
-    arguments.add_argument("--seconds", type=float, default=240, help="of faults, for each store")
-    arguments.add_argument("--edits", type=int, default=200, help="for each store")
+    arguments.add_argument("--seconds", type=float, default=140, help="of faults, for each store")
+    arguments.add_argument("--edits", type=int, default=100, help="for each store")
     arguments.add_argument("--gap", type=float, default=2.0, help="seconds between two faults")
     arguments.add_argument(
-        "--patience", type=float, default=150, help="seconds to end all edits in"
+        "--patience", type=float, default=300, help="seconds to end all edits in"
     )
     arguments.add_argument("--store", choices=("file", "s3", "both"), default="both")
     given = arguments.parse_args()
