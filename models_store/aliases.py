@@ -7,13 +7,11 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from models_store.errors import Conflict, InvalidRequest, NotFound
+from models_store.errors import InvalidRequest, NotFound
 from models_store.histories import Histories, Version
 from models_store.ids import BASE_ID_PATTERN
 from models_store.objects import ObjectStore, each_readable
 from models_store.records import Variant
-
-_TRIES = 8
 
 
 class AliasTarget(BaseModel):
@@ -128,21 +126,17 @@ class Aliases:
             AliasShare(**AliasTarget.of(other).model_dump(), weight=weight)
             for other, weight in shares
         )
-        for attempt in range(1, _TRIES + 1):
-            newest = self._versions.newest(tenant, name)
-            version = AliasVersion(
+
+        def following(newest: AliasVersion | None) -> AliasVersion:
+            return AliasVersion(
                 number=newest.number + 1 if newest is not None else 1,
                 **own,
                 shares=others,
                 without_parents=without_parents,
                 key_id=key_id,
             )
-            try:
-                return self._versions.append(tenant, name, version)
-            except Conflict:
-                if attempt == _TRIES:
-                    raise
-        raise AssertionError("unreachable")
+
+        return self._versions.change(tenant, name, following)
 
     def delete(self, tenant: str, name: str, key_id: str | None = None) -> None:
         """Remove the alias.

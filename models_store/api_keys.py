@@ -11,25 +11,23 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
 from pydantic import Field, JsonValue, field_validator
 
 from models_store import ids
 from models_store.audit import AuditLog
 from models_store.errors import (
     Conflict,
-    CorruptArtifact,
     FieldError,
     InvalidRequest,
     NotFound,
     ScalpelError,
 )
 from models_store.ids import TENANT_PATTERN
-from models_store.objects import ObjectInfo, ObjectStore, Record
+from models_store.objects import ObjectInfo, ObjectStore, Record, each_readable
 from models_store.records import Actor
 from models_store.work import SHARED_TENANT
 
@@ -59,7 +57,6 @@ _FOLDER = "api_keys"
 _USED = re.compile(r"used/([0-9]{1,12})")
 _USE_SECONDS = 3600
 """How exactly the last use is known: an object in the store for every key and hour, at most."""
-_log = structlog.get_logger()
 
 
 class ApiKey(Record):
@@ -195,7 +192,7 @@ class ApiKeys:
             folders.setdefault(info.path.split("/")[1], []).append(info)
         states = (
             self._state(digest, key, folders[digest])
-            for digest, key in self._readable(folders)
+            for digest, key in each_readable(folders, self._read)
             if tenant in (None, key.tenant)
         )
         return sorted(states, key=lambda state: state.key.id)
@@ -281,16 +278,6 @@ class ApiKeys:
             if key is not None:
                 self._known[digest] = key
         return key
-
-    def _readable(self, digests: dict[str, list[ObjectInfo]]) -> Iterator[tuple[str, ApiKey]]:
-        for digest in digests:
-            try:
-                key = self._read(digest)
-            except CorruptArtifact as error:
-                _log.warning("a key is damaged, and not accepted", error=error.message)
-                continue
-            if key is not None:
-                yield digest, key
 
 
 def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None) -> None:

@@ -7,13 +7,15 @@ current one, and a deletion is a version too.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from pydantic import Field
 
 from models_store.errors import Conflict, NotFound
 from models_store.objects import ObjectStore, Record
+
+_TRIES = 8
 
 
 class Version(Record):
@@ -81,6 +83,28 @@ class Histories(Generic[V]):
                 code="changed_meanwhile",
             )
         return version
+
+    def change(self, tenant: str, name: str, following: Callable[[V | None], V]) -> V:
+        """Append what follows the newest version; again, where another request was faster.
+
+        Args:
+            following: makes the next version of the newest one, which may be a deletion, or None;
+                the newest itself if it is to stay.
+
+        Raises:
+            Conflict: `changed_meanwhile`, others were faster each time.
+        """
+        for attempt in range(1, _TRIES + 1):
+            newest = self.newest(tenant, name)
+            version = following(newest)
+            if version is newest:
+                return version
+            try:
+                return self.append(tenant, name, version)
+            except Conflict:
+                if attempt == _TRIES:
+                    raise
+        raise AssertionError("unreachable")
 
     def names(self, tenant: str) -> Iterator[str]:
         """All names that have a history, sorted; a deleted one too."""

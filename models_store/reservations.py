@@ -16,7 +16,6 @@ from models_store.work import Place, Work, WorkStore
 
 _SUBMISSION_SECONDS = 60
 """How long a name may be held by work that is not written down yet."""
-_TRIES = 8
 
 
 class Reservation(Version):
@@ -48,20 +47,17 @@ class Reservations:
         Raises:
             NameTaken: other work holds it.
         """
-        for attempt in range(1, _TRIES + 1):
-            newest = self._names.newest(tenant, name)
+
+        def following(newest: Reservation | None) -> Reservation:
             if newest is not None and not newest.deleted:
                 if newest.work_id == work_id:
-                    return
+                    return newest
                 if self._is_held(tenant, newest):
                     raise NameTaken(name, newest.work_id, self._taken_code)
             number = newest.number + 1 if newest is not None else 1
-            try:
-                self._names.append(tenant, name, Reservation(number=number, work_id=work_id))
-                return
-            except Conflict:
-                if attempt == _TRIES:
-                    raise
+            return Reservation(number=number, work_id=work_id)
+
+        self._names.change(tenant, name, following)
 
     def holder(self, tenant: str, name: str) -> Work | None:
         """The work that the name stands for, whatever became of it; None when there is none."""

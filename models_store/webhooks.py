@@ -19,7 +19,7 @@ from models_store.addresses import AddressRefused, AddressRule
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.histories import Histories, Version
 from models_store.ids import ID_PATTERN
-from models_store.objects import ObjectStore
+from models_store.objects import ObjectStore, each_readable
 from models_store.outbox import WEBHOOKS
 
 HookEvent = Literal[
@@ -44,7 +44,6 @@ MOST_WEBHOOKS = 16
 MAX_URL_LENGTH = 2048
 _SECRET_BYTES = 32
 _MOST_SECRETS = 3
-_TRIES = 8
 
 
 class SigningSecret(BaseModel):
@@ -129,10 +128,7 @@ class Webhooks:
         return self._versions.newest(tenant, id) if ID_PATTERN.fullmatch(id) else None
 
     def get(self, tenant: str, id: str) -> WebhookVersion:
-        found = self.newest(tenant, id)
-        if found is None or found.deleted:
-            raise NotFound(f"no such webhook: {id[:100]}")
-        return found
+        return _there(self.newest(tenant, id), id)
 
     def history(self, tenant: str, id: str) -> list[WebhookVersion]:
         """Every version, oldest first."""
@@ -141,8 +137,8 @@ class Webhooks:
 
     def all(self, tenant: str) -> dict[str, WebhookVersion]:
         """Every webhook that there is, by id, oldest first."""
-        found = ((id, self._versions.current(tenant, id)) for id in self._versions.names(tenant))
-        return {id: version for id, version in found if version is not None}
+        ids = self._versions.names(tenant)
+        return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
 
     def tenants(self) -> list[str]:
         """Every tenant that has or had a webhook."""
@@ -200,18 +196,16 @@ class Webhooks:
     def _change(
         self, tenant: str, id: str, fields: Callable[[WebhookVersion], dict[str, Any]]
     ) -> WebhookVersion:
-        for attempt in range(1, _TRIES + 1):
-            current = self.get(tenant, id)
+        self.get(tenant, id)
+
+        def following(newest: WebhookVersion | None) -> WebhookVersion:
+            current = _there(newest, id)
             kept = current.model_dump(exclude={"writer", "created_at", "number"})
-            version = WebhookVersion.model_validate(
+            return WebhookVersion.model_validate(
                 {**kept, **fields(current), "number": current.number + 1}
             )
-            try:
-                return self._versions.append(tenant, id, version)
-            except Conflict:
-                if attempt == _TRIES:
-                    raise
-        raise AssertionError("unreachable")
+
+        return self._versions.change(tenant, id, following)
 
     def _check(self, url: str) -> None:
         """Refuse what could never be sent to; names are looked up at each delivery only."""
@@ -220,6 +214,12 @@ class Webhooks:
             self._rule.check_url(parsed.scheme, parsed.userinfo, parsed.raw_host.decode("ascii"))
         except (httpx.InvalidURL, AddressRefused) as error:
             raise InvalidRequest.at("/url", f"url: {error}", "address_not_allowed") from None
+
+
+def _there(version: WebhookVersion | None, id: str) -> WebhookVersion:
+    if version is None or version.deleted:
+        raise NotFound(f"no such webhook: {id[:100]}")
+    return version
 
 
 def new_secret() -> str:

@@ -179,7 +179,6 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
 
 def _newest(store: Store, tenant: str) -> Iterator[Work]:
     """Not all: an endless queue is not looked through for what is served."""
-    for id in islice(store.work.list_ids("edit", tenant), MAX_LOOKED_AT):
-        work = store.work.find(Place("edit", tenant, id))
-        if work is not None:
-            yield work
+    ids = islice(store.work.list_ids("edit", tenant), MAX_LOOKED_AT)
+    edits = each_readable(ids, lambda id: store.work.find(Place("edit", tenant, id)))
+    return (edit for _, edit in edits)

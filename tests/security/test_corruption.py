@@ -200,7 +200,10 @@ def test_the_rest_of_a_list_is_shown(shop: Shop) -> None:
     objects.put(path, b"{")
     shop.api.services._store = None  # a process that has just begun
     listed = [one["id"] for one in shop.api.http.get("/v1/edits").json()["data"]]
+    models = shop.api.http.get("/v1/models")
     answer = shop.api.http.get(f"/v1/edits/{broken}")
+    assert models.status_code == 200
+    assert broken not in models.text
     assert set(names.edits[1:]) <= set(listed)
     assert broken not in listed
     assert (answer.status_code, answer.json()["code"]) == (500, "corrupt_artifact")
