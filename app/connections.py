@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.described import PROBLEM_TYPE
-from app.error_catalogue import ERRORS
+from app.errors import problem
 from models_store.settings import Settings
 
 _log = structlog.get_logger()
@@ -184,17 +184,7 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answer without a request that could be routed, and close."""
-        body = {
-            "type": f"/docs/errors#{code}",
-            "title": ERRORS[code].title,
-            "status": status,
-            "detail": detail,
-            "instance": None,
-            "code": code,
-            "request_id": None,
-            "errors": [],
-        }
-        data = json.dumps(body).encode()
+        data = json.dumps(problem(status, code, detail)).encode()
         headers = [
             ("Content-Type", PROBLEM_TYPE),
             ("Content-Length", str(len(data))),

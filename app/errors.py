@@ -159,6 +159,31 @@ def openai_error(status: int, code: str, message: str, param: str | None = None)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    instance: str | None = None,
+    request_id: str | None = None,
+    errors: Sequence[FieldError] = (),
+) -> dict[str, Any]:
+    """The body of an error (RFC 9457); without an instance that of a request that was not read."""
+    kind = ERRORS.get(code)
+    return {
+        "type": f"/docs/errors#{code}",
+        "title": kind.title if kind is not None else "Error",
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+        "request_id": request_id,
+        "errors": [
+            {"pointer": one.pointer, "code": one.code, "detail": one.detail}
+            for one in errors[:_MAX_FIELD_ERRORS]
+        ],
+    }
+
+
 async def _scalpel_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ScalpelError)
     if isinstance(error, Unauthorized) and _is_person(request):
@@ -245,20 +270,7 @@ def _response(
     if _is_openai(scope):
         param = _parameter(errors[0].pointer) if errors else None
         return JSONResponse(openai_error(status, code, detail, param), status, headers)
-    kind = ERRORS.get(code)
-    body: dict[str, Any] = {
-        "type": f"/docs/errors#{code}",
-        "title": kind.title if kind is not None else "Error",
-        "status": status,
-        "detail": detail,
-        "instance": scope["path"],
-        "code": code,
-        "request_id": request_id,
-        "errors": [
-            {"pointer": one.pointer, "code": one.code, "detail": one.detail}
-            for one in errors[:_MAX_FIELD_ERRORS]
-        ],
-    }
+    body = problem(status, code, detail, scope["path"], request_id, errors)
     return JSONResponse(body, status, headers, media_type=PROBLEM_TYPE)
 
 

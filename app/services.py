@@ -27,7 +27,7 @@ from models_store.live_state import LiveState
 from models_store.objects import ObjectStore, open_store
 from models_store.operator_scorers import known_scorers, read_scorers
 from models_store.outgoing import Outgoing
-from models_store.policy import put_in_force, read_policy
+from models_store.policy import Policy, put_in_force, read_policy
 from models_store.quotas import Quotas
 from models_store.rates import Rates
 from models_store.reservations import Reservations
@@ -57,6 +57,7 @@ class Store:
     keys: ApiKeys
     sessions: Sessions
     audit: AuditLog
+    policy: Policy
     quotas: Quotas
     webhooks: Webhooks
     deliveries: Deliveries
@@ -96,6 +97,7 @@ class Store:
             keys=ApiKeys(objects, work.audit),
             sessions=Sessions(objects),
             audit=work.audit,
+            policy=policy,
             quotas=quotas,
             webhooks=Webhooks(objects, AddressRule.of(settings)),
             deliveries=Deliveries(objects),
@@ -134,7 +136,7 @@ class Services:
                     raise self._failure
                 try:
                     store = Store.over(open_store(self.settings), self.settings, self.limits)
-                    put_in_force(store.objects, store.audit, read_policy(self.settings))
+                    put_in_force(store.objects, store.audit, store.policy)
                     self._store = store
                 except Unavailable as error:
                     self._failed_at, self._failure = time.monotonic(), error

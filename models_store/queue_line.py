@@ -31,7 +31,7 @@ class QueueLine:
         if held is None:
             return cls(None)
         gone = set(map(_ulid, held))
-        return cls(tuple(ulid for ulid in ulids if ulid not in gone) if gone else tuple(ulids))
+        return cls(tuple(ulid for ulid in ulids if ulid not in gone))
 
     def position(self, work: Work) -> int | None:
         """1 for the oldest; None for what does not wait."""

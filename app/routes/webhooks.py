@@ -15,7 +15,7 @@ from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import JsonRoute
 from app.lists import Page, PageDep, page_of
 from app.logged import logged
-from app.services import Services, ServicesDep, Store, StoreDep
+from app.services import Services, ServicesDep, StoreDep
 from app.webhooks import Sent, body_of, send
 from app.webhooks.decisions import tried
 from models_store import ids
@@ -288,7 +288,7 @@ async def retry_delivery(
     body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
     sent = await send(services.outgoing, webhook, delivery_id, body)
     return await run_in_threadpool(
-        partial(_retried, services.store, who.tenant, webhook_id, edit_id, event, sent, services)
+        partial(_retried, services, who.tenant, webhook_id, edit_id, event, sent)
     )
 
 
@@ -306,15 +306,15 @@ def _to_retry(
 
 
 def _retried(
-    store: Store,
+    services: Services,
     tenant: str,
     webhook_id: str,
     edit_id: str,
     event: Event,
     sent: Sent,
-    services: Services,
 ) -> WebhookDelivery:
     """Write the try down; the courier may be writing too."""
+    store = services.store
     while True:
         last = store.deliveries.last(tenant, webhook_id, edit_id)
         one = tried(

@@ -116,6 +116,16 @@ class Cache:
         data = dump_tensors(arrays, {"name": name, "sha256": _digest(arrays)})
         self._write(self._statistics(name, key), data)
 
+    def remembered_arm(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, make: Callable[[], Arm]
+    ) -> Arm:
+        """What this model generates from these prompts: from before, or made now and kept."""
+        found = self.arm(prompts, decoding)
+        if found is None:
+            found = make()
+            self.save_arm(found, decoding)
+        return found
+
     def arm(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm | None:
         """What this model generated from these prompts before; None if it did not."""
         path = self._generations(prompts, decoding)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -35,7 +35,7 @@ from workers.evaluation.arms import base_arm
 from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import AskedSuites, EvaluationContext
 from workers.evaluation.evaluate import Evaluation, evaluate
-from workers.evaluation.generations import Arm, Decoding
+from workers.evaluation.generations import Arm
 from workers.evaluation.limits import surely_exceeded
 from workers.evaluation.plan import plan_for
 from workers.evaluation.progress import Progress, span
@@ -207,16 +207,6 @@ class _Edit:
         if not margins.prompts:
             return ()
         shared = Cache(self.task.store.objects, SHARED_TENANT, self.base)
-
-        def remembered(
-            prompts: Sequence[Sequence[int]], decoding: Decoding, make: Callable[[], Arm]
-        ) -> Arm:
-            found = shared.arm(prompts, decoding)
-            if found is None:
-                found = make()
-                shared.save_arm(found, decoding)
-            return found
-
         told = harm_told(
             evaluation.effects,
             evaluation.scorers,
@@ -228,7 +218,7 @@ class _Edit:
             self.base,
             [*self.on_top, (chosen.terms, 1.0)],
             margins,
-            remembered=remembered,
+            remembered=shared.remembered_arm,
             bootstrap=self.context.bootstrap,
             progress=progress,
         )
@@ -270,12 +260,9 @@ class _Edit:
         can be had."""
         chat = context.behavior.chat
         prompts = [encode_prompt(self.base, prompt.text, chat=chat) for prompt in context.prompts]
-        found = self.cache.arm(prompts, context.decoding)
-        if found is not None:
-            return found
-        made = base_arm(context, progress)
-        self.cache.save_arm(made, context.decoding)
-        return made
+        return self.cache.remembered_arm(
+            prompts, context.decoding, lambda: base_arm(context, progress)
+        )
 
     def _holds(self, evaluation: Evaluation) -> bool:
         """Whether the test bears the search out: an effect, and no limit surely exceeded."""

@@ -92,10 +92,11 @@ class Validation:
             samples=samples_each(len(self.prompts), context.behavior.max_new_tokens),
             seed=derive(context.seed, "validation"),
         )
-        found = cache.arm(self._encoded, self.decoding)
-        self.before = found or self._generate((), len(self.prompts), progress)
-        if found is None:
-            cache.save_arm(self.before, self.decoding)
+        self.before = cache.remembered_arm(
+            self._encoded,
+            self.decoding,
+            lambda: self._generate((), len(self.prompts), progress),
+        )
         self._before_scores = score_grid(self.scorer, self.asked, self.before.texts)
 
     def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
