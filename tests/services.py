@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -75,6 +76,17 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     with contextlib.closing(shared_redis.client()) as client:
         client.flushall()
     return shared_redis
+
+
+def api_settings(folder: Path, redis: RedisServer, **changes: Any) -> Settings:
+    """Those of an API with a store of its own below `folder`, and no base model."""
+    return Settings(
+        data=folder / "data",
+        cache=folder / "cache",
+        redis_url=redis.url,
+        default_base_model=False,
+        **changes,
+    )
 
 
 @dataclass

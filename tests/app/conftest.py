@@ -13,6 +13,7 @@ from tests.app.worker import Worker
 from tests.services import (  # noqa: F401 - fixtures
     Api,
     RedisServer,
+    api_settings,
     redis_server,
     running_api,
     shared_redis,
@@ -21,14 +22,7 @@ from tests.services import (  # noqa: F401 - fixtures
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
-    return Settings(
-        data=tmp_path / "data",
-        cache=tmp_path / "cache",
-        redis_url=redis_server.url,
-        default_base_model=False,
-        internal_token="a shared secret",
-        drain_seconds=3,
-    )
+    return api_settings(tmp_path, redis_server, internal_token="a shared secret", drain_seconds=3)
 
 
 @pytest.fixture

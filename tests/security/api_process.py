@@ -79,7 +79,7 @@ def api_process(folder: Path, redis_url: str, **settings: str) -> Iterator[ApiPr
         limit = time.monotonic() + 60
         while True:
             with contextlib.suppress(httpx.HTTPError):
-                if api.answers_within(60):
+                if api.answers_within(60, "/readyz"):
                     break
             alive = process.poll() is None and time.monotonic() < limit
             assert alive, log.read_text()

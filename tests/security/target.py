@@ -5,12 +5,7 @@ generator that answers at once, and somebody who ends all work at once.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +17,12 @@ from app.services import Store
 from models_store.errors import ScalpelError
 from models_store.objects import open_store
 from models_store.report import SplitCounts
-from models_store.settings import Settings
 from models_store.work import Place
 from tests.app.generator import Lines, echo, running_generator
 from tests.app.sample_report import full_report
 from tests.app.worker import Worker, edit_body, small_delta
-from tests.services import running_redis
-
-_READY_SECONDS = 60.0
+from tests.security.api_process import api_process
+from tests.services import api_settings, running_redis
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,6 @@ class Target:
     """Empty where no keys are needed."""
     names: Names
     log: Path
-    process: subprocess.Popen[bytes]
     errors: list[str]
     """What the one who ends work stumbled over."""
 
@@ -67,40 +59,22 @@ def running_target(folder: Path, auth: str = "none", **more: str) -> Iterator[Ta
     """The service, ready, and everything around it."""
     with contextlib.ExitStack() as around:
         redis = around.enter_context(running_redis())
-        settings = Settings(
-            data=folder / "data",
-            cache=folder / "cache",
-            redis_url=redis.url,
-            default_base_model=False,
-            internal_token="a shared secret",
-        )
+        settings = api_settings(folder, redis, internal_token="a shared secret")
         store = Store.over(open_store(settings), settings)
         client = around.enter_context(contextlib.closing(redis.client()))
         generator = around.enter_context(running_generator())
         generator.answer = answer
         crew = Crew(Worker(store, client))
         key = store.keys.create(name="fuzz")[0] if auth == "keys" else ""
-        port = _free_port()
-        environment = {
-            **{name: value for name, value in os.environ.items() if "SCALPEL" not in name},
-            "SCALPEL_DATA": str(settings.data),
-            "SCALPEL_CACHE": str(settings.cache),
-            "SCALPEL_REDIS_URL": redis.url,
-            "SCALPEL_DEFAULT_BASE_MODEL": "0",
-            "SCALPEL_INTERNAL_TOKEN": settings.internal_token,
-            "SCALPEL_AUTH": auth,
-            "SCALPEL_PORT": str(port),
-            **more,
-        }
-        log = folder / "api.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "api"],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+        api = around.enter_context(
+            api_process(
+                folder,
+                redis.url,
+                SCALPEL_INTERNAL_TOKEN=settings.internal_token,
+                SCALPEL_AUTH=auth,
+                **more,
             )
-        url = f"http://127.0.0.1:{port}"
+        )
         over = threading.Event()
 
         def end_all_work() -> None:
@@ -112,18 +86,15 @@ def running_target(folder: Path, auth: str = "none", **more: str) -> Iterator[Ta
 
         thread = threading.Thread(target=end_all_work)
         try:
-            _wait_until_ready(url, process, log)
             headers = {"Authorization": f"Bearer {key}"} if key else {}
-            with httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
+            with httpx.Client(base_url=api.url, headers=headers, trust_env=False) as http:
                 names = crew.fill(http)
             thread.start()
-            yield Target(url, key, names, log, process, crew.errors)
+            yield Target(api.url, key, names, api.log, crew.errors)
         finally:
             over.set()
             if thread.ident is not None:
                 thread.join()
-            process.terminate()
-            process.wait(30)
 
 
 @dataclass
@@ -219,19 +190,3 @@ def answer(request: dict[str, Any]) -> Lines:
             "warnings": [],
         }
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < limit and process.poll() is None:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"the API does not start:\n{log.read_text()}")

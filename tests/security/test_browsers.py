@@ -17,6 +17,7 @@ from tests.app.worker import Worker, edit_body
 from tests.services import (  # noqa: F401 - fixtures
     Api,
     RedisServer,
+    api_settings,
     redis_server,
     running_api,
     shared_redis,
@@ -28,13 +29,7 @@ APP = "https://app.example.org"
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
-    return Settings(
-        data=tmp_path / "data",
-        cache=tmp_path / "cache",
-        redis_url=redis_server.url,
-        default_base_model=False,
-        drain_seconds=1,
-    )
+    return api_settings(tmp_path, redis_server, drain_seconds=1)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from models_store.objects import ObjectStore
-from models_store.settings import Settings
 from tests.app.worker import Worker
 from tests.security.target import Crew, Names
 from tests.services import (  # noqa: F401 - fixtures
     Api,
     RedisServer,
+    api_settings,
     redis_server,
     running_api,
     shared_redis,
@@ -128,13 +128,7 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, redis_server: RedisServer) -> Iterator[Shop]:  # noqa: F811
-    settings = Settings(
-        data=tmp_path / "data",
-        cache=tmp_path / "cache",
-        redis_url=redis_server.url,
-        default_base_model=False,
-        internal_token="a shared secret",
-    )
+    settings = api_settings(tmp_path, redis_server, internal_token="a shared secret")
     with running_api(settings) as api:
         crew = Crew(Worker(api.store, api.services.live.client))
         names = crew.fill(api.http)

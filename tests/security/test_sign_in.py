@@ -22,6 +22,7 @@ from tests.app.worker import Worker, edit_body
 from tests.services import (  # noqa: F401 - fixtures
     Api,
     RedisServer,
+    api_settings,
     redis_server,
     running_api,
     shared_redis,
@@ -33,14 +34,7 @@ COOKIE = "scalpel_session"
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
-    return Settings(
-        data=tmp_path / "data",
-        cache=tmp_path / "cache",
-        redis_url=redis_server.url,
-        default_base_model=False,
-        auth="keys",
-        drain_seconds=1,
-    )
+    return api_settings(tmp_path, redis_server, auth="keys", drain_seconds=1)
 
 
 @pytest.fixture

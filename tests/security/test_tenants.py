@@ -20,12 +20,11 @@ from app.webhooks.sending import Sent
 from models_store.api_keys import ALL_SCOPES
 from models_store.deliveries import message_id
 from models_store.events import durable_events
-from models_store.settings import Settings
 from models_store.work import Place
 from tests.app.sample_report import sample_report
 from tests.app.worker import Worker, edit_body, texts
 from tests.security.doors import OPEN, UNSAFE, Door, Knock, Names, doors
-from tests.services import Api, RedisServer, running_api, shared_redis  # noqa: F401 - a fixture
+from tests.services import Api, RedisServer, api_settings, running_api, shared_redis  # noqa: F401 - a fixture
 
 RED, BLUE, GREEN = "red", "blue", "green"
 MARK = "crimson"
@@ -47,11 +46,9 @@ def api(
     shared_redis: RedisServer,  # noqa: F811
 ) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("tenants")
-    settings = Settings(
-        data=folder / "data",
-        cache=folder / "cache",
-        redis_url=shared_redis.url,
-        default_base_model=False,
+    settings = api_settings(
+        folder,
+        shared_redis,
         auth="keys",
         drain_seconds=1,
         limit_requests_per_second=1e6,

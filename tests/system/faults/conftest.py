@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models_store.settings import Settings
-from tests.services import RedisServer, running_redis
+from tests.services import RedisServer, api_settings, running_redis
 from tests.system.faults.harness import Cluster, running_cluster
 from tests.system.faults.trap import Trap
 
@@ -45,15 +44,13 @@ def cluster(
 ) -> Iterator[Cluster]:
     """Two editors and a keeper, with short leases and the base model `pico`."""
     folder = tmp_path_factory.mktemp("cluster")
-    settings = Settings(
-        data=folder / "data",
-        cache=folder / "cache",
-        redis_url=redis_of_module.url,
+    settings = api_settings(
+        folder,
+        redis_of_module,
         lease_seconds=LEASE_SECONDS,
         ring_seconds=2,
         drain_seconds=5,
-        default_base_model=False,
-        **store_settings,  # type: ignore[arg-type]
+        **store_settings,
     )
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(

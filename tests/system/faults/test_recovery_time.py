@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models_store.settings import Settings
-from tests.services import RedisServer
+from tests.services import RedisServer, api_settings
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import running_cluster
 
@@ -20,12 +19,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.long]
 def test_an_edit_goes_on_within_thirty_seconds_of_the_death_of_everything(
     redis_of_module: RedisServer, pico_folder: Path, tmp_path: Path
 ) -> None:
-    settings = Settings(
-        data=tmp_path / "data",
-        cache=tmp_path / "cache",
-        redis_url=redis_of_module.url,
-        default_base_model=False,
-    )
+    settings = api_settings(tmp_path, redis_of_module)
     with running_cluster(settings, redis_of_module, tmp_path) as cluster:
         cluster.wait_for_editors()
         cluster.register("pico", pico_folder)
