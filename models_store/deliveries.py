@@ -197,15 +197,7 @@ class Deliveries:
     ) -> Iterator[str]:
         """Edits in order, from that one on."""
         root = f"{_FOLDER}/{tenant}/{webhook_id}"
-        limit = bucket_of(first) if first is not None else None
-        buckets = self._objects.children(root)
-        for bucket in reversed(buckets) if descending else buckets:
-            if limit is not None and (bucket > limit if descending else bucket < limit):
-                continue
-            found = self._objects.children(f"{root}/{bucket}")
-            for edit_id in reversed(found) if descending else found:
-                if first is None or (edit_id <= first if descending else edit_id >= first):
-                    yield edit_id
+        return self._objects.ids(root, first, descending=descending)
 
     def _of_edit(self, tenant: str, webhook_id: str, edit_id: str) -> list[Delivery]:
         """By id of the event."""

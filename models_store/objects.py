@@ -26,6 +26,7 @@ from obstore.store import LocalStore, S3Store
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
+from models_store.ids import bucket_of
 from models_store.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
 from models_store.sealed import seal, unseal
 from models_store.settings import Settings
@@ -232,6 +233,25 @@ class ObjectStore:
             found = obstore.list_with_delimiter(self._backend, folder or None)
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def ids(self, root: str, start: str | None, *, descending: bool) -> Iterator[str]:
+        """Ids in `root`, which has a folder for each bucket, by the time they were given.
+
+        Args:
+            start: where to begin, with that id itself; it need not exist. None: with the first.
+
+        Raises:
+            NotFound: `start` cannot be an id.
+        """
+        limit = bucket_of(start) if start is not None else None
+        buckets = self.children(root)
+        for bucket in reversed(buckets) if descending else buckets:
+            if limit is not None and (bucket > limit if descending else bucket < limit):
+                continue
+            found = self.children(f"{root}/{bucket}")
+            for id in reversed(found) if descending else found:
+                if start is None or (id <= start if descending else id >= start):
+                    yield id
 
     def delete(self, path: str) -> None:
         """Remove one object; removing what is not there is fine."""

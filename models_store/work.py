@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -301,16 +301,8 @@ class WorkStore:
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
     ) -> Iterator[str]:
         """Ids of one kind by time of creation, bucket by bucket; `after` need not exist."""
-        root = f"{FOLDERS[kind]}/{tenant}"
-        limit = ids.bucket_of(after) if after is not None else None
-        buckets: Sequence[str] = self.objects.children(root)
-        for bucket in reversed(buckets) if descending else buckets:
-            if limit is not None and (bucket > limit if descending else bucket < limit):
-                continue
-            found = self.objects.children(f"{root}/{bucket}")
-            for id in reversed(found) if descending else found:
-                if after is None or (id < after if descending else id > after):
-                    yield id
+        found = self.objects.ids(f"{FOLDERS[kind]}/{tenant}", after, descending=descending)
+        return (id for id in found if id != after)
 
     def walk(
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
