@@ -29,9 +29,9 @@ from benchmarks.paper_edits import Edit, Fitting, told
 from models_store.behaviors import Behavior
 from models_store.catalogue import BUILT_IN, BaseModelSource, FolderSource, HubSource
 from models_store.errors import InvalidRequest, ScalpelError
+from models_store.measurements import Interval
 from models_store.operator_scorers import read_scorers
 from models_store.presets import load_preset, preset_names
-from models_store.report import Interval
 from models_store.settings import Settings
 from models_store.suites import DataFile
 from workers.evaluation.generations import generate_arm

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.quality_arms import Made
 from benchmarks.quality_rows import BASE, Harm, Scores, Sheet, digests
 from benchmarks.quality_setting import TEST, Setting, quietly
-from models_store.report import Damage, Interval
+from models_store.measurements import Damage, Interval
 from workers.evaluation.damage import DamageMeter
 from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.extras import damage_texts

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models_store.errors import InvalidRequest
+from models_store.measurements import PointDamage
 from models_store.methods import Effort
-from models_store.report import PointDamage
 
 BASE = "base"
 """The arm without an edit."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.quality_rows import BASE, Harm, Row
-from models_store.report import Interval
+from models_store.measurements import Interval
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 

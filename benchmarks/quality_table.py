@@ -18,8 +18,8 @@ from benchmarks.quality_statistics import (
     holm,
     mean_harm,
 )
+from models_store.measurements import Interval
 from models_store.methods import Limits
-from models_store.report import Interval
 from workers.evaluation.limits import exceeded
 
 LIMITS = Limits()

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from models_store.audit import NO_TENANT, NOBODY, AuditLog
 from models_store.errors import Conflict, CorruptArtifact, InvalidRequest, PolicyRefused
 from models_store.histories import Histories, Version
+from models_store.measurements import Safety
 from models_store.objects import ObjectStore
 from models_store.operator_file import field_errors, read_document, refuse
-from models_store.report import Safety
 from models_store.settings import Settings
 
 UNSAFE = "edits:unsafe"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from models_store.report import Part, PointDamage, Report
+from models_store.measurements import Part, PointDamage
+from models_store.report import Report
 
 
 class PointEffect(Part):

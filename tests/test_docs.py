@@ -21,6 +21,7 @@ from app.cli import app as command_line
 from app.error_catalogue import ERRORS
 from app.openapi import openapi_document
 from models_store.api_keys import SCOPES
+from models_store.measurements import ControlKind
 from models_store.methods import (
     Attribution,
     Auto,
@@ -32,7 +33,6 @@ from models_store.methods import (
     NaturalBias,
 )
 from models_store.presets import preset_names
-from models_store.report import ControlKind
 from models_store.scorers import SCORERS
 from models_store.settings import Settings
 from models_store.suites import SUITES

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from app.reports.formats import control_name
-from models_store.report import Effect, Report
+from models_store.measurements import Effect
+from models_store.report import Report
 
 LEFT, WIDTH, RIGHT = 14.0, 410.0, 16.0
 """Columns of the picture: a margin, the scale, a margin."""

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models_store.report import Interval, Report, SideEffect
+from models_store.measurements import Interval, SideEffect
+from models_store.report import Report
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
 _NOTED = ("length_alone", "not_separable")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.reports import formats
-from models_store.report import Interval, Report
+from models_store.measurements import Interval
+from models_store.report import Report
 
 GAUGE = 200.0
 """Width of a gauge; the limit is in its middle."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, log10
 
 from app.reports.formats import percent, plain, signed, written
-from models_store.report import Candidate, Dose, Report
+from models_store.measurements import Dose
+from models_store.report import Candidate, Report
 
 LEFT, WIDTH, RIGHT = 54.0, 362.0, 24.0
 TOP, HEIGHT, BOTTOM = 14.0, 200.0, 40.0

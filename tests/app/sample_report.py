@@ -7,36 +7,38 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from models_store.behaviors import BehaviorRef
-from models_store.report import (
-    Candidate,
+from models_store.measurements import (
     Contrast,
     Control,
     ControlKind,
-    Cost,
     Damage,
     Dose,
     Effect,
     Interval,
     LongForm,
-    MethodReport,
     PointDamage,
     Preserved,
+    ScorerCard,
+    Selectivity,
+    SideEffect,
+    SuiteMetric,
+    SuiteResult,
+    TextQuality,
+    Trait,
+)
+from models_store.report import (
+    Candidate,
+    Cost,
+    MethodReport,
     ProbeReport,
     Provenance,
     Report,
     Reproduction,
     Sample,
-    ScorerCard,
     Search,
-    Selectivity,
     Separability,
-    SideEffect,
     SplitCounts,
-    SuiteMetric,
-    SuiteResult,
     TermReport,
-    TextQuality,
-    Trait,
     Verdict,
 )
 from models_store.scorers import SCORERS

@@ -7,16 +7,8 @@ import pytest
 from app.reports import formats, render
 from app.reports.limits import GAUGE, limits_of
 from app.reports.plots import Plot, candidate_plot, dose_plots
-from models_store.report import (
-    Contrast,
-    Dose,
-    Interval,
-    Remark,
-    Safety,
-    SafetyCheck,
-    Separability,
-    SideEffect,
-)
+from models_store.measurements import Contrast, Dose, Interval, Safety, SafetyCheck, SideEffect
+from models_store.report import Remark, Separability
 from tests.app.sample_report import early_report, full_report, sample_report
 
 

@@ -14,14 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from app.reports import content_security_policy, formats, render
 from app.reports.chart import chart_of
-from models_store.report import (
-    Interval,
-    Preserved,
-    Remark,
-    Report,
-    Sample,
-    Verdict,
-)
+from models_store.measurements import Interval, Preserved
+from models_store.report import Remark, Report, Sample, Verdict
 from models_store.report_views import point_of, summary_of
 from tests.app.sample_report import early_report, effect, full_report, sample_report
 

@@ -14,10 +14,11 @@ from app.services import Store
 from models_store.behaviors import Behavior
 from models_store.delta import load_delta
 from models_store.errors import NotFound
+from models_store.measurements import Effect
 from models_store.methods import Limits
 from models_store.objects import open_store
 from models_store.records import STAGES, AttemptEnd, ErrorInfo, Stage
-from models_store.report import Candidate, Effect, Report
+from models_store.report import Candidate, Report
 from models_store.settings import Settings
 from models_store.variants import delta_artifact
 from models_store.work import Place

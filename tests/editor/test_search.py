@@ -8,8 +8,9 @@ from typing import cast
 
 import pytest
 
+from models_store.measurements import PointDamage
 from models_store.methods import Bias, FixedMethod, Limits
-from models_store.report import PointDamage, ProbeReport
+from models_store.report import ProbeReport
 from tests.editor.test_tuning import candidate, damage, ignore, trial
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe

@@ -10,8 +10,8 @@ import torch
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.items import TextItem
+from models_store.measurements import Contrast, Effect, Interval, PointDamage
 from models_store.methods import Limits
-from models_store.report import Contrast, Effect, Interval, PointDamage
 from tests.pico import HIDDEN, INTERMEDIATE
 from workers.editor.candidates import Candidate
 from workers.editor.tuning import calibrated, fitted_to_limits, smaller, used

@@ -10,7 +10,7 @@ import torch
 from models_store.architectures import DOWN, MatrixKey
 from models_store.behaviors import Behavior
 from models_store.items import Prompt
-from models_store.report import Trait
+from models_store.measurements import Trait
 from tests.evaluation.texts import behavior
 from tests.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.composition import Subject, composition

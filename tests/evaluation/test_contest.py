@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models_store.report import Control
+from models_store.measurements import Control
 from tests.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
 from workers.evaluation.arms import ArmMaker
 from workers.evaluation.contest import Contest, kinds_for

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models_store.errors import EditFailed
-from models_store.report import Effect, PointDamage
+from models_store.measurements import Effect, PointDamage
 from tests.app.sample_report import effect
 from workers.evaluation.doses import STRENGTHS, doses
 from workers.surgery.terms import Term

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from models_store.measurements import Damage, Interval, PointDamage, TextQuality
 from models_store.methods import Limits
-from models_store.report import Damage, Interval, PointDamage, TextQuality
 from workers.evaluation.limits import exceeded, judged
 
 LIMITS = Limits(max_kl=0.1, max_perplexity_ratio=1.12, max_domain=0.3, max_fluency=0.2)

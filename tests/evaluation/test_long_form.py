@@ -9,7 +9,7 @@ import torch
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.items import Prompt
-from models_store.report import LongForm
+from models_store.measurements import LongForm
 from tests.evaluation.texts import behavior
 from tests.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.generations import Decoding, generate_arm

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models_store.report import TextQuality
+from models_store.measurements import TextQuality
 from workers.evaluation.generations import Arm
 from workers.evaluation.quality import distinct2_ratio, has_loop, quality_of, text_quality
 from workers.runtime.decode import Generated

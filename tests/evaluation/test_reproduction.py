@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from models_store.report import Interval, Report
+from models_store.measurements import Interval
+from models_store.report import Report
 from tests.app.sample_report import effect, sample_report
 from workers.evaluation.reproduction import compare_reports
 

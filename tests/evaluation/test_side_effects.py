@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from models_store.behaviors import Behavior
 from models_store.items import Prompt
+from models_store.measurements import SideEffect
 from models_store.presets import load_preset
-from models_store.report import SideEffect
 from tests.evaluation.texts import behavior
 from workers.evaluation import side_effects as module
 from workers.evaluation.generations import Arm

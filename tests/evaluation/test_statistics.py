@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models_store.items import Prompt
-from models_store.report import Interval
+from models_store.measurements import Interval
 from workers.evaluation.damage import exponential
 from workers.evaluation.effect import contrast
 from workers.evaluation.statistics import Bootstrap, groups_of, smallest_visible

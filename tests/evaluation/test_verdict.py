@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from models_store.measurements import Control, ControlKind, Interval
 from models_store.methods import Limits
-from models_store.report import Control, ControlKind, Interval, Verdict
+from models_store.report import Verdict
 from models_store.scorers import SCORERS
 from tests.app.sample_report import effect, sample_report
 from workers.evaluation.verdict import verdict

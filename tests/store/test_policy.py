@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models_store.audit import AuditLog
 from models_store.audit_check import lines_of
 from models_store.errors import InvalidRequest, PolicyRefused
+from models_store.measurements import Contrast, Interval, Safety, SafetyCheck
 from models_store.objects import ObjectStore
 from models_store.policy import (
     MAX_FILE_BYTES,
@@ -24,7 +25,6 @@ from models_store.policy import (
     parse_policy,
     put_in_force,
 )
-from models_store.report import Contrast, Interval, Safety, SafetyCheck
 
 FULL = """
 default = "deny"

@@ -8,11 +8,12 @@ from functools import partial
 
 from models_store.delta import dump_delta
 from models_store.errors import PolicyRefused
+from models_store.measurements import Safety, SafetyCheck
 from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
 from models_store.policy import read_policy
 from models_store.records import Artifact, EditSettings, json_object
-from models_store.report import Report, Safety, SafetyCheck
+from models_store.report import Report
 from models_store.report import Search as SearchReport
 from models_store.report_views import Point, point_of, summary_of
 from models_store.suites import configured_suites

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.measurements import PointDamage
 from models_store.methods import FixedMethod
-from models_store.report import PointDamage
 from workers.editor.candidates import Candidate, pair
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe

@@ -7,8 +7,8 @@ import math
 from pydantic import JsonValue
 
 from models_store.errors import EditFailed
+from models_store.measurements import Damage, PointDamage
 from models_store.methods import Limits
-from models_store.report import Damage, PointDamage
 from workers.editor.candidates import Candidate
 from workers.evaluation.damage import DamageMeter
 from workers.evaluation.limits import judged

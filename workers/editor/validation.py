@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models_store.report import Effect, PointDamage
+from models_store.measurements import Effect, PointDamage
 from workers.editor.cache import Cache
 from workers.editor.candidates import Candidate
 from workers.evaluation.context import EvaluationContext

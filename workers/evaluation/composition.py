@@ -14,7 +14,7 @@ import numpy as np
 
 from models_store.behaviors import Behavior
 from models_store.items import Prompt
-from models_store.report import Trait
+from models_store.measurements import Trait
 from workers.evaluation.effect import score_grid
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress

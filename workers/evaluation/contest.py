@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from models_store.report import Control, ControlKind, relied_on
+from models_store.measurements import Control, ControlKind, relied_on
 from workers.evaluation.arms import ArmMaker
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.controls import (

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed
-from models_store.report import ControlKind
+from models_store.measurements import ControlKind
 from workers.evaluation.progress import Progress
 from workers.runtime.loading import BaseModel
 from workers.surgery.calibrate import calibrate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models_store.report import ControlKind
+from models_store.measurements import ControlKind
 from workers.evaluation.composition import MAX_PROMPTS as COMPOSED_PROMPTS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.damage import DamagePlan

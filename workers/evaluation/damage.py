@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 
 from models_store.items import Item, Prompt, text_of
-from models_store.report import Damage, Interval, PointDamage, Preserved
+from models_store.measurements import Damage, Interval, PointDamage, Preserved
 from workers.evaluation.domain import (
     LEAST_SAMPLES,
     DomainMeter,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models_store.errors import EditFailed
 from models_store.items import Item, Prompt
-from models_store.report import Interval
+from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.extract import Progress

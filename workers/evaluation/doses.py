@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from models_store.errors import EditFailed
-from models_store.report import Dose, Effect, PointDamage
+from models_store.measurements import Dose, Effect, PointDamage
 from workers.evaluation.progress import Progress
 from workers.surgery.terms import Term
 

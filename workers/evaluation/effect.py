@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models_store.report import Contrast, Effect, Interval
+from models_store.measurements import Contrast, Effect, Interval
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import (
     Bootstrap,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import JsonValue
 
-from models_store.report import Control, Damage, Effect, Sample, ScorerCard, Verdict
+from models_store.measurements import Control, Damage, Effect, ScorerCard
+from models_store.report import Sample, Verdict
 from workers.evaluation.arms import ArmMaker
 from workers.evaluation.contest import Contest
 from workers.evaluation.context import EvaluationContext

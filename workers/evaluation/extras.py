@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.report import (
+from models_store.measurements import (
     Dose,
     Effect,
     LongForm,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models_store.items import Prompt
-from models_store.report import Interval
+from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of, interval

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from models_store.architectures import DOWN
 from models_store.estimates import EstimatedSeconds
+from models_store.measurements import ControlKind
 from models_store.methods import (
     Attribution,
     Auto,
@@ -23,7 +24,6 @@ from models_store.methods import (
     Natural,
     NaturalBias,
 )
-from models_store.report import ControlKind
 from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, HARM_SECONDS, READ, expected_seconds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from models_store.measurements import Damage, Interval, PointDamage
 from models_store.methods import Limits
-from models_store.report import Damage, Interval, PointDamage
 
 
 def judged(damage: PointDamage | Damage) -> Mapping[str, float | None]:

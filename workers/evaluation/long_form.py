@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models_store.items import Prompt
-from models_store.report import LongForm
+from models_store.measurements import LongForm
 from workers.evaluation.effect import Scored, score_grid
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress

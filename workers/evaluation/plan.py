@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models_store.measurements import ControlKind
 from models_store.methods import Effort
-from models_store.report import ControlKind
 from workers.evaluation.damage import REPORTED, DamagePlan
 from workers.evaluation.long_form import LongPlan
 from workers.evaluation.statistics import RESAMPLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from models_store.report import TextQuality
+from models_store.measurements import TextQuality
 from workers.evaluation.duplicates import words_of
 from workers.evaluation.generations import Arm
 

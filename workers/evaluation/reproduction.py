@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models_store.report import Interval, Report, Reproduction
+from models_store.measurements import Interval
+from models_store.report import Report, Reproduction
 
 _UNKNOWN = "unknown"
 

@@ -13,9 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from models_store.items import Prompt
+from models_store.measurements import (
+    Contrast,
+    Effect,
+    Interval,
+    SafetyCheck,
+    ScorerCard,
+    SideEffect,
+)
 from models_store.policy import Margins
 from models_store.presets import load_preset
-from models_store.report import Contrast, Effect, Interval, SafetyCheck, ScorerCard, SideEffect
 from models_store.scorers import SCORERS
 from workers.evaluation.effect import contrast
 from workers.evaluation.generations import Arm, Decoding, generate_arm

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from models_store.items import Item
-from models_store.report import Interval, Selectivity
+from models_store.measurements import Interval, Selectivity
 from workers.evaluation.seeds import derive
 from workers.evaluation.splits import Sides
 from workers.evaluation.statistics import Bootstrap, Floats, interval

@@ -13,8 +13,8 @@ import numpy as np
 
 from models_store.behaviors import Behavior
 from models_store.items import Prompt, text_of
+from models_store.measurements import SideEffect
 from models_store.presets import load_preset, preset_names
-from models_store.report import SideEffect
 from models_store.scorers import SCORERS
 from workers.evaluation.effect import contrast
 from workers.evaluation.generations import Arm

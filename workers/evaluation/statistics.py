@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models_store.items import Prompt
-from models_store.report import Interval
+from models_store.measurements import Interval
 
 RESAMPLES = 10_000
 FEWEST_UNITS = 8

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from models_store.measurements import Control, ControlKind, Damage, Effect, ScorerCard, relied_on
 from models_store.methods import Limits
-from models_store.report import (
-    Control,
-    ControlKind,
-    Damage,
-    Effect,
-    ScorerCard,
-    Verdict,
-    relied_on,
-)
+from models_store.report import Verdict
 from workers.evaluation.limits import exceeded, judged
 from workers.evaluation.statistics import FEWEST_UNITS
 

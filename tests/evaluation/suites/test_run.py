@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models_store.errors import InvalidRequest
-from models_store.report import SuiteResult
+from models_store.measurements import SuiteResult
 from models_store.suites import Suites
 from tests.edits import random_edit
 from tests.evaluation.suites.conftest import Configure, WriteLines, ignore

@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
 from models_store.items import Item, text_of
+from models_store.measurements import ScorerCard
 from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers
-from models_store.report import ScorerCard
 from models_store.scorers import DEFAULT_SCORERS, ScorerInfo
 from workers.evaluation.scorers import (
     answer_match,

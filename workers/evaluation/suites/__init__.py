@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models_store.report import SuiteResult
+from models_store.measurements import SuiteResult
 from models_store.suites import Suites, check_suites
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive

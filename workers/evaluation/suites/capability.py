@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models_store.report import SuiteMetric
+from models_store.measurements import SuiteMetric
 from models_store.suites import CapabilityTable, Suites
 from workers.evaluation.progress import Progress
 from workers.evaluation.suites.data import OpenFile, open_file, read_text

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from models_store.items import MAX_TEXT_CHARACTERS, CompletionItem
-from models_store.report import SuiteMetric
+from models_store.measurements import SuiteMetric
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field

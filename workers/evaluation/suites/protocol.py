@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from models_store.report import Contrast, SuiteMetric
+from models_store.measurements import Contrast, SuiteMetric
 from workers.evaluation.generations import Decoding, generate_arm
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive

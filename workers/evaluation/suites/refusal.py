@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models_store.report import SuiteMetric
+from models_store.measurements import SuiteMetric
 from models_store.suites import DataFile, RefusalTable, Suites
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats

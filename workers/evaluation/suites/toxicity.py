@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models_store.report import SuiteMetric
+from models_store.measurements import SuiteMetric
 from models_store.suites import Suites, ToxicityTable
 from workers.evaluation.generations import Decoding
 from workers.evaluation.progress import Progress
