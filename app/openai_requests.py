@@ -4,19 +4,19 @@ accepted; what would change the answer and is not supported is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from annotated_types import GroupedMetadata
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
 
 from models_store.generation import ChatMessage, GenerationPrompt, Sampling
 
@@ -30,21 +30,15 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class _WithoutEffect:
+class _WithoutEffect(GroupedMetadata):
     """Of a field that may be there as long as it asks for nothing."""
 
     def __init__(self, *allowed: Any) -> None:
         self._allowed = allowed
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"enum": list(self._allowed)}
+    def __iter__(self) -> Iterator[object]:
+        yield AfterValidator(self._check)
+        yield WithJsonSchema({"enum": list(self._allowed)})
 
     def _check(self, value: Any) -> Any:
         if value not in self._allowed:
