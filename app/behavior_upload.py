@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
+from pydantic_core import to_json
 
 from app.json_body import parse_json, validated
 from models_store.behaviors import MAX_PROMPTS, MAX_TEXTS, Behavior
-from models_store.errors import FieldError, InvalidRequest
+from models_store.errors import FieldError, InvalidRequest, TooLarge
+from models_store.items import Item, PromptItem
 
-_MAX_LINES = MAX_TEXTS + MAX_PROMPTS
-_adapter: TypeAdapter[Behavior] = TypeAdapter(Behavior)
+MAX_LINE_BYTES = 2**20
+_MOST_PROBLEMS = 100
+_behavior: TypeAdapter[Behavior] = TypeAdapter(Behavior)
+_item: TypeAdapter[Any] = TypeAdapter(Item)
+_labels: dict[str, tuple[TypeAdapter[Any], int]] = {
+    "undesired": (_item, MAX_TEXTS),
+    "desired": (_item, MAX_TEXTS),
+    "prompt": (TypeAdapter(PromptItem), MAX_PROMPTS),
+}
 
 
 def behavior_from_json(data: bytes, sent: Any) -> Behavior:
@@ -21,63 +30,97 @@ def behavior_from_json(data: bytes, sent: Any) -> Behavior:
     Raises:
         InvalidRequest: a field is wrong.
     """
-    behavior: Behavior = validated(_adapter, data, sent)
+    behavior: Behavior = validated(_behavior, data, sent)
     return behavior
 
 
-def behavior_from_lines(data: bytes, name: str) -> Behavior:
-    """The behaviour that the lines make up.
+class BehaviorLines:
+    """The behaviour that JSON lines make up, read as they arrive: of what was sent, only the line
+    that is not whole yet is kept.
 
-    Raises:
+    Raises (`feed` and `end`):
         Malformed: a line is not JSON.
-        InvalidRequest: a line has no label, or is no item; the pointer's first step is the number
-            of the line, from 0.
+        TooLarge: a line is too long.
+        InvalidRequest: lines have no label, or are no items, or there are too many of a label; the
+            pointer's first step is the number of the line, from 0.
     """
-    parts: dict[str, list[Any]] = {"undesired": [], "desired": [], "prompt": []}
-    origin: dict[tuple[str, int], int] = {}
-    problems = []
-    lines = [(n, line) for n, line in enumerate(data.splitlines()) if line.strip()]
-    if len(lines) > _MAX_LINES:
-        raise InvalidRequest(f"{len(lines)} lines; at most {_MAX_LINES} are allowed")
-    for number, line in lines:
-        try:
-            item = parse_json(line, f"line {number + 1}")
-        except InvalidRequest as error:
-            problems += [
-                _on_line(number, one.pointer, one.code, one.detail) for one in error.errors
-            ]
-            continue
-        label = item.pop("label", None) if isinstance(item, dict) else None
-        if not isinstance(label, str) or label not in parts:
-            detail = f"label must be one of {', '.join(parts)}"
-            problems.append(_on_line(number, "/label", "invalid_label", detail))
-            continue
-        origin[label, len(parts[label])] = number
-        parts[label].append(item)
-    if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems[:100])
-    whole = {"name": name, "undesired": parts["undesired"], "desired": parts["desired"]}
-    whole["prompts"] = parts["prompt"]
-    try:
-        return behavior_from_json(json.dumps(whole).encode(), whole)
-    except InvalidRequest as error:
-        raise _at_lines(error, origin) from None
+
+    def __init__(self, name: str) -> None:
+        self.size = 0
+        """Bytes so far."""
+        self._name = name
+        self._sha256 = hashlib.sha256()
+        self._rest = bytearray()
+        self._number = 0
+        self._items: dict[str, list[Any]] = {label: [] for label in _labels}
+        self._problems: list[FieldError] = []
+
+    @property
+    def sent(self) -> JsonValue:
+        """What tells this upload from others."""
+        return {"name": self._name, "sha256": self._sha256.hexdigest()}
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes, which may end anywhere in a line."""
+        self.size += len(data)
+        self._sha256.update(data)
+        first, *others = data.split(b"\n")
+        self._keep(first)
+        for part in others:
+            self._end_line()
+            self._keep(part)
+
+    def end(self) -> Behavior:
+        """The behaviour, once all has been fed."""
+        self._end_line()
+        if self._problems:
+            raise self._refusal()
+        return Behavior(
+            name=self._name,
+            undesired=tuple(self._items["undesired"]),
+            desired=tuple(self._items["desired"]),
+            prompts=tuple(self._items["prompt"]),
+        )
+
+    def _keep(self, part: bytes) -> None:
+        self._rest += part
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise TooLarge(f"line {self._number + 1} has more than {MAX_LINE_BYTES} bytes")
+
+    def _end_line(self) -> None:
+        line = bytes(self._rest).strip()
+        self._rest.clear()
+        if line:
+            try:
+                self._read(line)
+            except InvalidRequest as error:
+                self._problems += [
+                    FieldError(
+                        f"/{self._number}{one.pointer}",
+                        one.code,
+                        f"line {self._number + 1}: {one.detail}",
+                    )
+                    for one in error.errors
+                ]
+                if len(self._problems) >= _MOST_PROBLEMS:
+                    raise self._refusal() from None
+        self._number += 1
+
+    def _read(self, line: bytes) -> None:
+        sent = parse_json(line, f"line {self._number + 1}")
+        label = sent.pop("label", None) if isinstance(sent, dict) else None
+        if not isinstance(label, str) or label not in _labels:
+            raise _wrong_label("invalid_label", f"label must be one of {', '.join(_labels)}")
+        adapter, most = _labels[label]
+        item = validated(adapter, to_json(sent), sent)
+        if len(self._items[label]) == most:
+            raise _wrong_label("too_many_texts", f"{label}: at most {most} lines are allowed")
+        self._items[label].append(item)
+
+    def _refusal(self) -> InvalidRequest:
+        problems = self._problems[:_MOST_PROBLEMS]
+        return InvalidRequest(problems[0].detail, errors=problems)
 
 
-def _at_lines(error: InvalidRequest, origin: dict[tuple[str, int], int]) -> InvalidRequest:
-    """The same errors, pointing to lines in place of positions in one of the three lists."""
-    moved = []
-    for one in error.errors:
-        _, part, *rest = one.pointer.split("/")
-        label = "prompt" if part == "prompts" else part
-        if rest and rest[0].isdigit() and (label, int(rest[0])) in origin:
-            detail = one.detail.removeprefix(f"{part}.{rest[0]}").lstrip(".: ")
-            pointer = "".join(f"/{step}" for step in rest[1:])
-            moved.append(_on_line(origin[label, int(rest[0])], pointer, one.code, detail))
-        else:
-            moved.append(one)
-    return InvalidRequest(moved[0].detail, errors=moved)
-
-
-def _on_line(number: int, pointer: str, code: str, detail: str) -> FieldError:
-    return FieldError(f"/{number}{pointer}", code, f"line {number + 1}: {detail}")
+def _wrong_label(code: str, detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, errors=[FieldError("/label", code, detail)])

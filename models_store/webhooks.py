@@ -91,6 +91,30 @@ class Webhooks:
         self._versions: Histories[WebhookVersion] = Histories(objects, WEBHOOKS, WebhookVersion)
         self._rule = rule
 
+    def check_url(self, url: str) -> None:
+        """Refuse what could never be sent to; names are looked up at each delivery only.
+
+        Raises:
+            InvalidRequest: `address_not_allowed`.
+        """
+        try:
+            parsed = httpx.URL(url)
+            self._rule.check_url(parsed.scheme, parsed.userinfo, parsed.raw_host.decode("ascii"))
+        except (httpx.InvalidURL, AddressRefused) as error:
+            raise InvalidRequest.at("/url", f"url: {error}", "address_not_allowed") from None
+
+    def check_room(self, tenant: str) -> None:
+        """Refuse one more than there may be.
+
+        Raises:
+            Conflict: `too_many_webhooks`.
+        """
+        if len(self.all(tenant)) >= MOST_WEBHOOKS:
+            raise Conflict(
+                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
+                code="too_many_webhooks",
+            )
+
     def add(
         self,
         tenant: str,
@@ -107,12 +131,8 @@ class Webhooks:
             InvalidRequest: it may not be sent to that address.
             Conflict: `too_many_webhooks`.
         """
-        self._check(url)
-        if len(self.all(tenant)) >= MOST_WEBHOOKS:
-            raise Conflict(
-                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
-                code="too_many_webhooks",
-            )
+        self.check_url(url)
+        self.check_room(tenant)
         version = WebhookVersion(
             change="webhook.created",
             url=url,
@@ -155,7 +175,7 @@ class Webhooks:
             InvalidRequest: it may not be sent to that address.
         """
         if "url" in changes:
-            self._check(changes["url"])
+            self.check_url(changes["url"])
         enabled = changes.pop("enabled", None)
         change: Change = "webhook.updated"
         if enabled is not None:
@@ -206,14 +226,6 @@ class Webhooks:
             )
 
         return self._versions.change(tenant, id, following)
-
-    def _check(self, url: str) -> None:
-        """Refuse what could never be sent to; names are looked up at each delivery only."""
-        try:
-            parsed = httpx.URL(url)
-            self._rule.check_url(parsed.scheme, parsed.userinfo, parsed.raw_host.decode("ascii"))
-        except (httpx.InvalidURL, AddressRefused) as error:
-            raise InvalidRequest.at("/url", f"url: {error}", "address_not_allowed") from None
 
 
 def _there(version: WebhookVersion | None, id: str) -> WebhookVersion:

@@ -10,13 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.auth import Principal, Reader, Writer
-from app.behavior_upload import behavior_from_json, behavior_from_lines
+from app.behavior_upload import BehaviorLines, behavior_from_json
 from app.errors import UnsupportedMediaType
 from app.idempotency import KeyHeader, mark_created, sender
 from app.json_body import content_type, parse_json
 from app.lists import Page, PageDep, page_of
 from app.logged import logged
-from app.services import Services, ServicesDep, Store, StoreDep
+from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.behavior_library import BehaviorVersion, Found
 from models_store.behaviors import Behavior, checked, reference
@@ -91,41 +91,47 @@ async def create_behavior(
     idempotency_key: KeyHeader = None,
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
-    data = await request.body()
-    kind = content_type(request)
+    behavior, size = await _uploaded(request, name)
     return await run_in_threadpool(
-        _create, request, response, services, who, idempotency_key, kind, data, name
+        _create, request, response, services.store, who, idempotency_key, behavior, size
+    )
+
+
+async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
+    """The behaviour that the body is, and the bytes that it took."""
+    kind = content_type(request)
+    if kind in JSON_LINES:
+        lines = BehaviorLines(name)
+        async for data in request.stream():
+            await run_in_threadpool(lines.feed, data)
+        behavior = await run_in_threadpool(lines.end)
+        request.state.sent = lines.sent
+        return behavior, lines.size
+    if kind == "application/json":
+        data = await request.body()
+        request.state.sent = await run_in_threadpool(parse_json, data)
+        return await run_in_threadpool(behavior_from_json, data, request.state.sent), len(data)
+    raise UnsupportedMediaType(
+        f"send Content-Type: application/json or {JSON_LINES[0]}, not {kind or 'without one'}",
+        headers={"Accept-Post": f"application/json, {', '.join(JSON_LINES)}"},
     )
 
 
 def _create(
     request: Request,
     response: Response,
-    services: Services,
+    store: Store,
     who: Principal,
     key: str | None,
-    kind: str,
-    data: bytes,
-    name: str,
+    behavior: Behavior,
+    size: int,
 ) -> BehaviorSummary:
-    store = services.store
-    if kind in JSON_LINES:
-        request.state.sent = {"name": name, "lines": data.decode("utf-8", "replace")}
-        behavior = behavior_from_lines(data, name)
-    elif kind == "application/json":
-        request.state.sent = parse_json(data)
-        behavior = behavior_from_json(data, request.state.sent)
-    else:
-        raise UnsupportedMediaType(
-            f"send Content-Type: application/json or {JSON_LINES[0]}, not {kind or 'without one'}",
-            headers={"Accept-Post": f"application/json, {', '.join(JSON_LINES)}"},
-        )
     who_sends = sender(request, store, who, key)
     earlier = who_sends.key.find() if who_sends.key is not None else None
     if earlier is None:
         check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
         behavior = checked(behavior, pointer="")
-        with store.quotas.room_for_bytes(who.tenant, len(data)):
+        with store.quotas.room_for_bytes(who.tenant, size):
             id = claim_id(who_sends.key, "behavior")
             version = _add(store, who, id, behavior)
     else:

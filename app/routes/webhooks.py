@@ -167,6 +167,8 @@ def create_webhook(
     if known is not None and known.deleted:
         raise NotFound(f"no such webhook: {id}")
     if known is None:
+        store.webhooks.check_url(body.url)
+        store.webhooks.check_room(who.tenant)
         logged(store, who, "webhook.created", id=id)
     version = known or store.webhooks.add(
         who.tenant,
@@ -213,6 +215,8 @@ def change_webhook(
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
     store.webhooks.get(who.tenant, webhook_id)
+    if body.url is not None:
+        store.webhooks.check_url(body.url)
     if changes:
         logged(store, who, "webhook.changed", id=webhook_id, changed=", ".join(sorted(changes)))
         store.webhooks.update(who.tenant, webhook_id, who.key_id, **changes)

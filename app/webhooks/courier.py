@@ -112,7 +112,7 @@ class Courier:
         self._under_way: dict[Pair, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
         self._leads = False
-        self._swept_at = time.monotonic()
+        self._swept_at = float("-inf")
 
     async def run(self) -> None:
         """Deliver until `stop`."""

@@ -266,3 +266,14 @@ def test_an_api_at_its_start_says_which_policy_is_in_force(settings: Settings) -
             api.http.get("/v1/edits")
             assert lines(api)[-1].event == event
             assert lines(api)[-1].fields["sha256"] == Policy().sha256
+
+
+def test_a_webhook_that_is_refused_leaves_no_line(locked: tuple[Api, str]) -> None:
+    api, _ = locked
+    nowhere = {"url": "https://10.0.0.1/"}
+    assert api.http.post("/v1/webhooks", json=nowhere).status_code == 422
+    made = api.http.post("/v1/webhooks", json={"url": "https://hooks.example.com/"}).json()
+    assert api.http.patch(f"/v1/webhooks/{made['id']}", json=nowhere).status_code == 422
+    assert [one.event for one in lines(api) if one.event.startswith("webhook.")] == [
+        "webhook.created"
+    ]

@@ -99,6 +99,24 @@ def test_a_line_that_is_not_json_is_malformed(api: Api) -> None:
     assert "line 41" in answer.json()["detail"]
 
 
+def test_of_a_hundred_wrong_lines_each_is_pointed_to(api: Api) -> None:
+    answer = api.http.post("/v1/behaviors", content=b"[]\n" * 10_000, headers=JSONL)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [
+        f"/{number}/label" for number in range(100)
+    ]
+
+
+def test_lines_sent_again_with_their_key_are_the_same_behavior(api: Api) -> None:
+    headers = {**JSONL, "Idempotency-Key": "lines-1"}
+    first = api.http.post("/v1/behaviors", content=lines(), headers=headers)
+    again = api.http.post("/v1/behaviors", content=iter([lines().encode()]), headers=headers)
+    assert again.json() == first.json()
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = api.http.post("/v1/behaviors", content=lines() + "\n", headers=headers)
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -108,6 +108,47 @@ def test_what_the_model_or_a_user_wrote_is_shown_and_never_obeyed() -> None:
     assert "img" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_no_text_of_a_page_is_obeyed_wherever_it_stands() -> None:
+    whole = full_report().model_dump(mode="json")
+    free = [place for place in _texts(whole) if _can_hold(whole, place, HOSTILE)]
+    assert len(free) > 100
+    for *path, last in free:
+        _at(whole, path)[last] = HOSTILE
+    page = _Page(render(Report.model_validate(whole), "html"))
+    assert page.open == []
+    assert {"script", "img", "a"}.isdisjoint(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def _texts(value: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where the texts in a JSON value stand."""
+    if isinstance(value, str):
+        yield path
+    elif isinstance(value, dict | list):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, *path, step)
+
+
+def _at(value: Any, path: Sequence[str | int]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _can_hold(whole: dict[str, Any], place: Sequence[str | int], text: str) -> bool:
+    """Whether the field takes any text, and not only one of a few words."""
+    *path, last = place
+    part = _at(whole, path)
+    kept, part[last] = part[last], text
+    try:
+        Report.model_validate(whole)
+    except ValidationError:
+        return False
+    finally:
+        part[last] = kept
+    return True
 
 
 def test_the_policy_allows_the_style_of_the_page_and_nothing_else() -> None:

@@ -172,6 +172,17 @@ def test_pickles_beside_safetensors_are_not_looked_at(pico: Path) -> None:
     assert fingerprint(pico) == before
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "merges.txt", "chat_template.jinja"],
+)
+def test_a_file_too_large_to_read_whole_is_refused_unread(pico: Path, name: str) -> None:
+    with (pico / name).open("ab") as file:
+        file.truncate(2**40)
+    with pytest.raises(BaseModelUnavailable, match=f"{name} has more than [0-9]+ bytes"):
+        check(pico)
+
+
 def test_an_unsupported_architecture_is_named_with_the_supported_ones(pico: Path) -> None:
     _edit_json(pico / "config.json", model_type="gpt2")
     with pytest.raises(InvalidRequest, match=r"'gpt2' are not supported; .*llama, mistral"):

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.behavior_upload import behavior_from_lines
-from models_store.behaviors import MAX_PROMPTS, MAX_TEXTS
+from app.behavior_upload import MAX_LINE_BYTES, BehaviorLines
 from models_store.delta import dump_delta, load_delta
 from models_store.errors import (
     BaseModelUnavailable,
     CorruptArtifact,
     InvalidRequest,
     Malformed,
+    ScalpelError,
+    TooLarge,
 )
 from models_store.records import DeltaRef
 from models_store.tensor_file import MAX_HEADER_BYTES, load_tensors
@@ -140,15 +144,58 @@ lines = st.lists(
 )
 
 
-@given(lines | st.binary(max_size=200))
+@given(lines | st.binary(max_size=200), st.integers(1, 64))
 @settings(max_examples=500, deadline=None)
-def test_an_upload_of_lines_is_a_behavior_or_a_clear_error(given: list[str] | bytes) -> None:
+def test_an_upload_of_lines_is_a_behavior_or_a_clear_error(
+    given: list[str] | bytes, size: int
+) -> None:
     data = given if isinstance(given, bytes) else "\n".join(given).encode("utf-8", "replace")
-    with contextlib.suppress(InvalidRequest, Malformed):
-        behavior_from_lines(data, "any")
+
+    def read(pieces: Iterable[bytes]) -> Any:
+        upload = BehaviorLines("any")
+        try:
+            _feed(upload, pieces)
+            return upload.end(), upload.sent
+        except Malformed as error:
+            return str(error)
+        except InvalidRequest as error:
+            return error.errors
+
+    cut = [data[start : start + size] for start in range(0, len(data), size)]
+    assert read(cut) == read([data])
 
 
-def test_more_lines_than_any_behavior_has_are_refused_unread() -> None:
-    data = b"not even json\n" * (MAX_TEXTS + MAX_PROMPTS + 1)
-    with pytest.raises(InvalidRequest, match="lines; at most"):
-        behavior_from_lines(data, "any")
+@pytest.mark.parametrize(
+    ("piece", "error", "detail"),
+    [
+        (b'{"text": "a", "label": "prompt"}\n', InvalidRequest, "line 2001: prompt: at most 2000 "),
+        (b'{"text": "a", "label": "odd"}\n', InvalidRequest, "line 1: label must be one of "),
+        (b"x" * 1000, TooLarge, "line 1 has more than 1048576 bytes"),
+        (b"not json\n", Malformed, "line 1 is not JSON"),
+    ],
+)
+def test_an_upload_without_end_is_refused_on_the_way(
+    piece: bytes, error: type[ScalpelError], detail: str
+) -> None:
+    upload = BehaviorLines("any")
+    with pytest.raises(error, match=detail):
+        _feed(upload, itertools.repeat(piece))
+    assert upload.size <= MAX_LINE_BYTES + len(piece)
+
+
+def _feed(upload: BehaviorLines, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        upload.feed(piece)
+
+
+def test_of_an_upload_no_more_than_a_line_is_kept() -> None:
+    upload = BehaviorLines("any")
+    upload.feed(b'{"text": "a", "label": "desired"}\n')
+    blank = b" " * 2**16 + b"\n"
+    tracemalloc.start()
+    for _ in range(512):
+        upload.feed(blank)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert upload.size > 32 * 2**20
+    assert peak < 2**20

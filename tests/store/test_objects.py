@@ -105,6 +105,12 @@ def test_what_is_no_record_is_corrupt(objects: ObjectStore, data: bytes) -> None
         objects.read_record("n", Note)
 
 
+def test_what_is_too_large_for_a_record_is_not_parsed(any_objects: ObjectStore) -> None:
+    any_objects.put("large", b" " * (64 * 2**20) + b'{"text": "a"}')
+    with pytest.raises(CorruptArtifact, match="large"):
+        any_objects.read_record("large", Note)
+
+
 @pytest.mark.parametrize("path", ["../out", "a/../../out", "a//b", "a/./b"])
 def test_no_path_leads_out_of_the_store(objects: ObjectStore, path: str) -> None:
     for action in (objects.read, objects.info, objects.files):

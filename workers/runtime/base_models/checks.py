@@ -13,7 +13,9 @@ from models_store.architectures import Architecture, architecture_for
 from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models.weights import StoredTensor, read_json, stored_tensors
 
-_MAX_TOKENIZER_BYTES = 256 * 2**20
+_READ_WHOLE = (".json", ".txt", ".model", ".jinja")
+"""What loading reads into memory at once, however long it is."""
+_MOST_READ_BYTES = 256 * 2**20
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _CODE_BEARING = ("config.json", "tokenizer_config.json", "generation_config.json")
 
@@ -47,6 +49,7 @@ def check(folder: Path, *, values: bool = False) -> CheckedModel:
     if not folder.is_dir():
         raise BaseModelUnavailable(f"{folder} is not a folder on this machine")
     refuse_links_out(folder)
+    _refuse_huge(folder)
     config = read_json(folder / "config.json")
     _refuse_remote_code(folder)
     if config.get("quantization_config"):
@@ -83,6 +86,12 @@ def refuse_links_out(folder: Path) -> None:
                 f"{path} is a link out of its folder: copy the files themselves "
                 f"(cp -rL {folder} ELSEWHERE) and register the copy"
             )
+
+
+def _refuse_huge(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _READ_WHOLE and path.stat().st_size > _MOST_READ_BYTES:
+            raise BaseModelUnavailable(f"{path} has more than {_MOST_READ_BYTES} bytes")
 
 
 def _refuse_remote_code(folder: Path) -> None:
@@ -128,8 +137,6 @@ def _check_names(
 def _check_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer.json"
     if path.is_file():
-        if path.stat().st_size > _MAX_TOKENIZER_BYTES:
-            raise BaseModelUnavailable(f"{path} has more than {_MAX_TOKENIZER_BYTES} bytes")
         try:
             Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific
