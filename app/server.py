@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from types import FrameType
 
@@ -65,6 +66,7 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
         http=BoundedProtocol,
         ws="none",
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
     return ApiServer(config, app.state.services)
@@ -73,4 +75,9 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
 def serve(settings: Settings) -> None:
     """Run the API and the keeper until SIGTERM or SIGINT."""
     allow_many_files()
-    make_server(settings).run()
+    server = make_server(settings)
+    # What is there now stays to the end: each full collection would look through it again, which
+    # takes longer than most requests.
+    gc.collect()
+    gc.freeze()
+    server.run()

@@ -98,8 +98,8 @@ class LocalFolders:
             OSError: it cannot be read.
         """
         try:
-            with (self._root / path).open("rb") as file:
-                data = file.read(most + 1)
+            # Without a buffer, which would be as large as the most that may be read.
+            with open(f"{self._root}/{path}", "rb", buffering=0) as file:  # noqa: PTH123
+                return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
-        return data if len(data) <= most else None

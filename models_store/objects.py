@@ -309,7 +309,7 @@ class ObjectStore:
 
     def _require_root(self) -> None:
         """A local store whose folder went away must not be made anew, empty."""
-        if self._root is not None and not (self._root / _MARKER).is_file():
+        if self._root is not None and not os.path.isfile(f"{self._root}/{_MARKER}"):  # noqa: PTH113
             raise Unavailable(
                 f"the store's folder {self._root} is not there or cannot be read",
                 code="store_unavailable",

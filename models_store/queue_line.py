@@ -6,6 +6,7 @@ Tenants take turns, so what others have waiting says little; and it is not the t
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models_store.live_state import LiveState
@@ -19,25 +20,25 @@ _MOST_HELD = 256
 class QueueLine:
     """A tenant's work that waits at one moment, by age."""
 
-    waiting: tuple[str, ...] | None
-    """ULIDs, oldest first; None while Redis is away."""
+    open_ids: Sequence[str]
+    """Oldest first."""
+    held_ids: Sequence[str] | None
+    """Those that are worked on, likewise; None while Redis is away."""
 
     @classmethod
     def read(cls, work: WorkStore, live: LiveState, tenant: str) -> QueueLine:
-        open_ids = work.objects.children(f"open/{tenant}")
-        ulids = sorted(map(_ulid, open_ids))
-        oldest = set(ulids[:_MOST_HELD])
-        held = live.leased([id for id in open_ids if _ulid(id) in oldest])
-        if held is None:
-            return cls(None)
-        gone = set(map(_ulid, held))
-        return cls(tuple(ulid for ulid in ulids if ulid not in gone))
+        open_ids = sorted(work.objects.children(f"open/{tenant}"), key=_ulid)
+        held = live.leased(open_ids[:_MOST_HELD])
+        return cls(open_ids, None if held is None else sorted(held, key=_ulid))
 
     def position(self, work: Work) -> int | None:
         """1 for the oldest; None for what does not wait."""
-        if self.waiting is None or work.status != "queued":
+        if self.held_ids is None or work.status != "queued":
             return None
-        return 1 + bisect_left(self.waiting, _ulid(work.id))
+        older, held = (
+            bisect_left(ids, _ulid(work.id), key=_ulid) for ids in (self.open_ids, self.held_ids)
+        )
+        return 1 + older - held
 
 
 def _ulid(id: str) -> str:

@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     limit_stored_bytes: int = Field(default=50 * 2**30, ge=1, le=2**53)
     max_connections: int = Field(default=10_000, ge=1)
     """Open connections to the API; beyond it the one that is idle for longest is closed."""
+    keep_alive_seconds: int = Field(default=75, ge=1)
+    """How long a connection may wait for the next request: longer than clients and balancers keep
+    theirs, which else send into one that is being closed."""
     header_seconds: float = Field(default=10.0, gt=0)
     """How long a client may take to send the headers of a request."""
     body_seconds: float = Field(default=20.0, gt=0)

@@ -91,7 +91,7 @@ class Work:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the records of one piece of work lie."""
 

@@ -56,17 +56,43 @@ _REREAD_SECONDS = 30.0
 """How often queued work that nobody was told of is read again."""
 _READING_SECONDS = 1.0
 """Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
-_REREADING_SECONDS = 0.05
+_REREADING_SECONDS = 0.02
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What there is to remember of work: all of it, for ten thousand pieces, would keep the
+    garbage collector busy for longer than a request takes."""
+
+    pool: str
+    deadline: float
+    attempt: int
+    due_at: float
+    claim: Claim | None
+    """The last one."""
+    running: bool
+    """That attempt goes on."""
+
+    @classmethod
+    def of(cls, work: Work) -> _Seen:
+        return cls(
+            work.request.pool,
+            work.request.deadline,
+            work.attempt,
+            due_at(work),
+            work.claims[-1] if work.claims else None,
+            work.running is not None,
+        )
+
+
+@dataclass(slots=True)
 class _Open:
     """Open work as this keeper remembers it between two looks."""
 
     place: Place
-    work: Work | None = None
+    seen: _Seen | None = None
     """None while there is a marker without a request: a POST is under way, or was cut short."""
     read_at: float = 0.0
     pulse: Pulse | None = None
@@ -76,10 +102,10 @@ class _Open:
 
     def is_urgent(self, now: float) -> bool:
         """Whether something may have happened that the keeper has to know now (Unix seconds)."""
-        if self.work is None:
+        if self.seen is None:
             return False
-        under_way = self.ring is not None or bool(self.work.claims)
-        return under_way or now >= self.work.request.deadline
+        under_way = self.ring is not None or self.seen.claim is not None
+        return under_way or now >= self.seen.deadline
 
 
 @dataclass
@@ -215,7 +241,7 @@ class Keeper:
     def _look(self, now: float) -> None:
         self._list_open()
         self._read_due(now)
-        running = [entry for entry in self._open.values() if entry.work and entry.work.running]
+        running = [entry for entry in self._open.values() if entry.seen and entry.seen.running]
         ids = [entry.place.id for entry in running]
         leases = leases_seen(self._client, [*ids, *self._leaving])
         deaths = deaths_told(self._client, ids)
@@ -233,7 +259,7 @@ class Keeper:
         for entry in list(self._open.values()):
             if entry.is_urgent(wall):
                 self._read(entry, now)
-            elif entry.work is None:
+            elif entry.seen is None:
                 waiting[entry.place.tenant].append(entry)
             elif now - entry.read_at >= _REREAD_SECONDS:
                 quiet.append(entry)
@@ -279,15 +305,17 @@ class Keeper:
         place = entry.place
         # Read anew: it may have been claimed since the last look. Of deleted work the last look
         # is all there is.
+        status = None
         with contextlib.suppress(NotFound, CorruptArtifact):
-            entry.work = self._store.read(place.kind, place.tenant, place.id)
+            work = self._store.read(place.kind, place.tenant, place.id)
+            entry.seen, status = _Seen.of(work), work.status
         self._forget(entry)
-        if entry.work is None or entry.work.status in ("succeeded", "failed"):
+        if entry.seen is None or status in ("succeeded", "failed"):
             return
-        if entry.work.claims:
-            self._doorbell.stop(entry.work.claims[-1])
+        if entry.seen.claim is not None:
+            self._doorbell.stop(entry.seen.claim)
         elif entry.ring is not None:
-            self._doorbell.take_back(entry.ring, entry.work.request.pool)
+            self._doorbell.take_back(entry.ring, entry.seen.pool)
 
     def _read(self, entry: _Open, now: float) -> None:
         """Read the work again; complete what was cut short and give up what is hopeless."""
@@ -303,9 +331,9 @@ class Keeper:
         except CorruptArtifact as error:
             if not entry.unreadable:
                 _log.error("a record cannot be read", work_id=place.id, error=error.message)
-            entry.unreadable, entry.work = True, None
+            entry.unreadable, entry.seen = True, None
             return
-        entry.work = work
+        entry.seen = _Seen.of(work)
         if work.result is not None:
             self._store.objects.delete(place.marker)
             self._forget(entry)
@@ -326,8 +354,8 @@ class Keeper:
         self, entry: _Open, now: float, lease: LeaseSeen | None, death: DeathNotice | None
     ) -> None:
         """Seal the running attempt if it is dead."""
-        assert entry.work is not None
-        claim = entry.work.running
+        assert entry.seen is not None
+        claim = entry.seen.claim
         assert claim is not None
         if entry.pulse is None or entry.pulse.attempt != claim.attempt:
             entry.pulse = Pulse(claim.attempt, now)
@@ -356,8 +384,8 @@ class Keeper:
 
     def _forget(self, entry: _Open) -> None:
         self._open.pop(entry.place.id, None)
-        if entry.work is not None and entry.work.claims:
-            self._leaving.setdefault(entry.place.id, _Leaving(entry.work.claims[-1]))
+        if entry.seen is not None and entry.seen.claim is not None:
+            self._leaving.setdefault(entry.place.id, _Leaving(entry.seen.claim))
 
     def _stop_leaving(self, leases: dict[str, LeaseSeen]) -> None:
         """Stop the processes of decided attempts that still hold their lease."""
@@ -380,23 +408,23 @@ class Keeper:
         idle: list[_Open] = []
         waiting: dict[str, set[str]] = {}
         for entry in self._open.values():
-            if (work := entry.work) is None:
+            if (seen := entry.seen) is None:
                 continue
-            pool = work.request.pool
+            pool = seen.pool
             if pool not in waiting:
                 waiting[pool] = self._doorbell.waiting(pool)
-            if work.running is not None:
+            if seen.running and seen.claim is not None:
                 busy.append(Busy(entry.place.tenant, pool))
-                room[pool] -= work.running.worker in living
-            elif self._is_answerable(work, entry.ring, waiting[pool]):
+                room[pool] -= seen.claim.worker in living
+            elif self._is_answerable(seen, entry.ring, waiting[pool]):
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= 1
             else:
                 idle.append(entry)
         due = (
-            Candidate(entry.place, work.request.pool, work.attempt + 1, work.request.deadline)
+            Candidate(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
             for entry in idle
-            if (work := entry.work) and room[work.request.pool] > 0 and due_at(work) <= time.time()
+            if (seen := entry.seen) and room[seen.pool] > 0 and seen.due_at <= time.time()
         )
         for one in self._turns.choose(due, room, busy):
             entry = self._open[one.place.id]
@@ -405,9 +433,9 @@ class Keeper:
             )
             self.done["rung"] += 1
 
-    def _is_answerable(self, work: Work, ring: Ring | None, waiting: set[str]) -> bool:
+    def _is_answerable(self, seen: _Seen, ring: Ring | None, waiting: set[str]) -> bool:
         """Whether a ring for the due attempt may still be answered."""
-        if ring is None or ring.attempt != work.attempt + 1:
+        if ring is None or ring.attempt != seen.attempt + 1:
             return False
         return ring.job_id in waiting or time.time() - ring.at < self._settings.ring_seconds
 

@@ -89,7 +89,7 @@ def test_a_keeper_with_ten_thousand_queued_edits_looks_around_quickly(
 ) -> None:
     queue_many(settings.data / "store", "big", 10_000)
     limit = time.monotonic() + 400
-    while not keeper.open_count or any(entry.work is None for entry in keeper._open.values()):
+    while not keeper.open_count or any(entry.seen is None for entry in keeper._open.values()):
         assert time.monotonic() < limit
         keeper.look()
 

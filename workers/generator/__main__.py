@@ -95,6 +95,7 @@ def main() -> int:
         config = uvicorn.Config(
             create_server(engine, reader, settings.internal_token),
             log_config=None,
+            timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=int(settings.drain_seconds) + 2,
         )
         server = _Server(config, engine, heartbeat, settings.drain_seconds)
