@@ -69,7 +69,7 @@ class Seen:
         try:
             response = await answer
         except httpx.HTTPError as error:
-            self.errors[f"{call}: {type(error).__name__}"] += 1
+            self.errors[f"{call}: {type(error).__name__}: {error}"] += 1
             return None
         if response.status_code == 429:
             self.refused[call] += 1
@@ -116,7 +116,7 @@ async def stream(client: httpx.AsyncClient, seen: Seen) -> None:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             said = (await response.aread()).decode()
         if response.is_success and not said.rstrip().endswith("data: [DONE]"):
-            raise httpx.RemoteProtocolError("the stream broke off")
+            raise httpx.RemoteProtocolError(f"the stream broke off: …{said[-300:]!r}")
         return response
 
     while seen.going_on:
