@@ -110,17 +110,15 @@ class BehaviorLines:
         sent = parse_json(line, f"line {self._number + 1}")
         label = sent.pop("label", None) if isinstance(sent, dict) else None
         if not isinstance(label, str) or label not in _labels:
-            raise _wrong_label("invalid_label", f"label must be one of {', '.join(_labels)}")
+            detail = f"label must be one of {', '.join(_labels)}"
+            raise InvalidRequest.at("/label", detail, "invalid_label")
         adapter, most = _labels[label]
         item = validated(adapter, to_json(sent), sent)
         if len(self._items[label]) == most:
-            raise _wrong_label("too_many_texts", f"{label}: at most {most} lines are allowed")
+            detail = f"{label}: at most {most} lines are allowed"
+            raise InvalidRequest.at("/label", detail, "too_many_texts")
         self._items[label].append(item)
 
     def _refusal(self) -> InvalidRequest:
         problems = self._problems[:_MOST_PROBLEMS]
         return InvalidRequest(problems[0].detail, errors=problems)
-
-
-def _wrong_label(code: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(detail, errors=[FieldError("/label", code, detail)])
