@@ -36,6 +36,7 @@ from models_store.generation import (
     TextPiece,
     generation_line,
 )
+from models_store.lines import lines_of
 from models_store.live_state import Generator, LiveState
 from models_store.rates import Rates
 
@@ -278,7 +279,7 @@ class Generators:
                 if response.status_code != 200:
                     await response.aread()
                     raise _refusal(response)
-                async for text in response.aiter_lines():
+                async for text in lines_of(response.aiter_bytes()):
                     line = generation_line.validate_json(text)
                     if isinstance(line, GenerationError):
                         raise _Broken(line.message, line.code)

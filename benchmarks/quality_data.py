@@ -109,7 +109,7 @@ def _key(item: Item) -> str:
 
 
 def _rows(path: Path) -> list[_Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _texts(folder: Path, *, paired: bool = False) -> tuple[list[Item], list[Item]]:

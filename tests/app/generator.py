@@ -77,7 +77,7 @@ def running_generator(name: str = "generator-1") -> Iterator[FakeGenerator]:
                 return
             try:
                 for line in fake.answer(body):
-                    self.wfile.write(json.dumps(line).encode() + b"\n")
+                    self.wfile.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                     self.wfile.flush()
                     time.sleep(fake.pause)
             except OSError:

@@ -81,6 +81,19 @@ def test_openais_client_gets_a_stream_with_its_usage(
     assert chunks[-1].usage.completion_tokens == 14
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_unicode_calls_a_line_break_ends_no_line(
+    client: openai.OpenAI, worker: Worker, generator: FakeGenerator, stream: bool
+) -> None:
+    said = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh"
+    generator.answer = lambda request: [
+        {**line, "text": said} if line["type"] == "delta" else line for line in echo(request)
+    ]
+    answer = client.completions.create(model="pico", prompt="one", stream=stream)
+    pieces = answer if isinstance(answer, openai.Stream) else [answer]
+    assert "".join(piece.choices[0].text for piece in pieces) == said * 2
+
+
 def test_a_stream_ends_with_done(api: Api, worker: Worker, generator: FakeGenerator) -> None:
     answer = chat(api, stream=True)
     assert answer.headers["Content-Type"].startswith("text/event-stream")

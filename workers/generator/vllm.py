@@ -25,6 +25,7 @@ from models_store.generation import (
     ScoredToken,
     TextPiece,
 )
+from models_store.lines import lines_of
 from models_store.settings import Settings
 from workers.generator.adapters import Adapters
 from workers.generator.jobs import Asked, needs_weights, sampling_params, walk
@@ -177,7 +178,7 @@ class VllmEngine:
                 raise _refused(answer)
             if asked.echo:
                 yield TextPiece(index=index, text=asked.echo)
-            async for line in answer.aiter_lines():
+            async for line in lines_of(answer.aiter_bytes()):
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
                 event = json.loads(line.removeprefix("data: "))
