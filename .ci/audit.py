@@ -21,7 +21,7 @@ _SECONDS = 10
 
 
 def main() -> int:
-    osv = os.environ.get("OSV_URL")
+    osv = os.environ.get("OSV_URL") or None
     missing = why_not() if osv is None else None
     if missing is not None:
         print(f"pip-audit: SKIPPED, {missing}: dependencies were not checked on this machine")
@@ -41,8 +41,9 @@ def main() -> int:
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        print(f"pip-audit: SKIPPED, it broke off: {done.stderr.strip().splitlines()[-1:]}")
-        return 0
+        why = done.stderr.strip().splitlines()[-1:]
+        print(f"pip-audit: {'SKIPPED' if osv is None else 'FAILED'}, it broke off: {why}")
+        return 0 if osv is None else 1
     found = [
         f"{one['name']} {one['version']}: {flaw['id']}, fixed in {flaw['fix_versions'] or 'none'}"
         for one in report["dependencies"]

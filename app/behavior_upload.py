@@ -14,6 +14,7 @@ from models_store.errors import FieldError, InvalidRequest, TooLarge
 from models_store.items import Item, PromptItem
 
 MAX_LINE_BYTES = 2**20
+_MOST_LINES = 100_000
 _MOST_PROBLEMS = 100
 _behavior: TypeAdapter[Behavior] = TypeAdapter(Behavior)
 _item: TypeAdapter[Any] = TypeAdapter(Item)
@@ -35,12 +36,14 @@ def behavior_from_json(data: bytes, sent: Any) -> Behavior:
 
 
 class BehaviorLines:
-    """The behaviour that JSON lines make up, read as they arrive: of what was sent, only the line
-    that is not whole yet is kept.
+    """The behaviour that JSON lines make up, checked as they arrive.
+
+    Until the end, what is kept of a line is its JSON: the objects that it becomes take many times
+    as much, and a client may take its time.
 
     Raises (`feed` and `end`):
         Malformed: a line is not JSON.
-        TooLarge: a line is too long.
+        TooLarge: a line is too long, or there are too many, blank ones as well.
         InvalidRequest: lines have no label, or are no items, or there are too many of a label; the
             pointer's first step is the number of the line, from 0.
     """
@@ -52,7 +55,7 @@ class BehaviorLines:
         self._sha256 = hashlib.sha256()
         self._rest = bytearray()
         self._number = 0
-        self._items: dict[str, list[Any]] = {label: [] for label in _labels}
+        self._items: dict[str, list[bytes]] = {label: [] for label in _labels}
         self._problems: list[FieldError] = []
 
     @property
@@ -75,11 +78,10 @@ class BehaviorLines:
         self._end_line()
         if self._problems:
             raise self._refusal()
-        return Behavior(
-            name=self._name,
-            undesired=tuple(self._items["undesired"]),
-            desired=tuple(self._items["desired"]),
-            prompts=tuple(self._items["prompt"]),
+        undesired, desired, prompts = (b",".join(self._items[label]) for label in _labels)
+        return _behavior.validate_json(
+            b'{"name": %b, "undesired": [%b], "desired": [%b], "prompts": [%b]}'
+            % (to_json(self._name), undesired, desired, prompts)
         )
 
     def _keep(self, part: bytes) -> None:
@@ -88,9 +90,9 @@ class BehaviorLines:
             raise TooLarge(f"line {self._number + 1} has more than {MAX_LINE_BYTES} bytes")
 
     def _end_line(self) -> None:
-        line = bytes(self._rest).strip()
-        self._rest.clear()
-        if line:
+        if self._number == _MOST_LINES:
+            raise TooLarge(f"more than {_MOST_LINES} lines: send no blank ones")
+        if line := bytes(self._rest).strip():
             try:
                 self._read(line)
             except InvalidRequest as error:
@@ -104,6 +106,7 @@ class BehaviorLines:
                 ]
                 if len(self._problems) >= _MOST_PROBLEMS:
                     raise self._refusal() from None
+        self._rest.clear()
         self._number += 1
 
     def _read(self, line: bytes) -> None:
@@ -113,7 +116,8 @@ class BehaviorLines:
             detail = f"label must be one of {', '.join(_labels)}"
             raise InvalidRequest.at("/label", detail, "invalid_label")
         adapter, most = _labels[label]
-        item = validated(adapter, to_json(sent), sent)
+        item = to_json(sent)
+        validated(adapter, item, sent)
         if len(self._items[label]) == most:
             detail = f"{label}: at most {most} lines are allowed"
             raise InvalidRequest.at("/label", detail, "too_many_texts")

@@ -102,15 +102,17 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
-        if self._is_idle and self._headers_since is None:
-            self._headers_since = self.loop.time()
         receiving = self._is_receiving
+        if self._is_idle and not receiving and self._headers_since is None:
+            self._headers_since = self.loop.time()
         there = len(self.cycle.body) if receiving else 0
         super().data_received(data)
         if self.cycle is not before:
             self._headers_since = None
             self._all.idle.pop(self, None)
             self._body_bytes = self._wire_bytes = 0
+        elif receiving and self._is_idle:
+            self._discarded(len(data))
         elif receiving:
             self._body_bytes += len(self.cycle.body) - there
             self._wire_bytes += len(data)
@@ -140,12 +142,11 @@ class BoundedProtocol(H11Protocol):
                 self.transport.abort()
         elif self._is_late(self._unread_since, now, self._settings.unread_seconds):
             self.transport.abort()
-        elif self._is_idle:
-            if self._is_late(self._headers_since, now, self._settings.header_seconds):
-                seconds = self._settings.header_seconds
-                self._refuse(408, "request_timeout", f"no whole request within {seconds:g} seconds")
         elif self._is_body_late(now):
             self._give_up("its body did not come")
+        elif self._is_late(self._headers_since, now, self._settings.header_seconds):
+            seconds = self._settings.header_seconds
+            self._refuse(408, "request_timeout", f"no whole request within {seconds:g} seconds")
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or has more headers than can be taken."""
@@ -163,7 +164,18 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def _is_receiving(self) -> bool:
-        return not self._is_idle and self.cycle.more_body
+        """A body is on its way, of a request that may have been answered already."""
+        return self.conn.their_state is h11.SEND_BODY
+
+    def _discarded(self, count: int) -> None:
+        """Bytes came that belong to a body whose request has been answered without them."""
+        self._body_bytes += count
+        if self._body_bytes > self._settings.max_body_bytes:
+            self._give_up("its body does not end")
+        elif not self._is_receiving:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _give_up(self, reason: str) -> None:
         _log.info("gave up a request", reason=reason, path=self.cycle.scope["path"])

@@ -219,7 +219,7 @@ _ALL = (
         "body_too_large",
         413,
         "The body is too large",
-        "Send less; large sets of texts fit better into POST /v1/behaviors as JSON lines.",
+        "Send less: large sets of texts take fewer bytes as JSON lines, of at most 1 MiB each.",
     ),
     ErrorKind(
         "unsupported_media_type",

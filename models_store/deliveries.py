@@ -24,6 +24,8 @@ from models_store.objects import ObjectStore, Record
 TryOutcome = Literal["delivered", "failed", "given_up", "skipped"]
 DeliveryStatus = Literal["delivered", "pending", "failed", "skipped"]
 FINAL_EVENTS = frozenset({"edit.succeeded", "edit.failed", "edit.canceled"})
+KEPT_SECONDS = 30 * 24 * 3600
+"""How long deliveries are listed, from the time of the edit."""
 _FOLDER = "deliveries"
 _ID = re.compile(r"msg_([0-9A-Z]{26})_([0-9A-Z]{26})_([0-9]{4,8})")
 _STATUS: dict[TryOutcome, DeliveryStatus] = {
@@ -166,6 +168,12 @@ class Deliveries:
         if match is None or match[1] != webhook_id.rpartition("_")[2]:
             raise NotFound(f"no such delivery: {id[:100]}")
         return f"edit_{match[2]}"
+
+    def webhooks(self) -> Iterator[tuple[str, str]]:
+        """Every webhook, as tenant and id, to which anything was delivered."""
+        for tenant in self._objects.children(_FOLDER):
+            for id in self._objects.children(f"{_FOLDER}/{tenant}"):
+                yield tenant, id
 
     def delivered_since(self, tenant: str, webhook_id: str, since: float, edits: int = 200) -> bool:
         """Whether anything got through after that time, among the newest edits."""

@@ -160,14 +160,6 @@ class Webhooks:
         ids = self._versions.names(tenant)
         return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
 
-    def tenants(self) -> list[str]:
-        """Every tenant that has or had a webhook."""
-        return self._versions.tenants()
-
-    def ids(self, tenant: str) -> list[str]:
-        """Every id that was given; deleted ones too."""
-        return list(self._versions.names(tenant))
-
     def update(self, tenant: str, id: str, key_id: str | None, **changes: Any) -> WebhookVersion:
         """Change `url`, `events`, `description` or `enabled`.
 

@@ -32,6 +32,9 @@ class _List(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/":
+            self.send_error(404)
+            return
         known = (asked["package"]["name"], asked["version"]) == ("idna", "3.0")
         self.send_response(200)
         self.end_headers()
@@ -56,7 +59,7 @@ def audit(folder: Path, url: str, ignored: str) -> tuple[int, str]:
     (folder / "constraints.txt").write_text("idna==3.0\npackaging==24.0\n")
     done = subprocess.run(
         [sys.executable, folder / ".ci" / "audit.py"],
-        env={**os.environ, "OSV_URL": url},
+        env={**os.environ, "OSV_URL": url, "NO_PROXY": "127.0.0.1"},
         capture_output=True,
         text=True,
         check=False,
@@ -70,6 +73,12 @@ def test_a_pin_with_a_known_vulnerability_fails(tmp_path: Path, url: str) -> Non
         "pip-audit: idna 3.0: PYSEC-2000-1, fixed in ['9.0']\n"
         "pip-audit: 2 pins, 1 known vulnerabilities\n",
     )
+
+
+def test_a_list_that_cannot_be_read_fails(tmp_path: Path, url: str) -> None:
+    status, said = audit(tmp_path, f"{url}nothing/", "")
+    assert status == 1
+    assert said.startswith("pip-audit: FAILED, it broke off")
 
 
 @pytest.mark.parametrize("id", ["PYSEC-2000-1", "CVE-2000-1"])

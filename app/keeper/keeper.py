@@ -56,7 +56,9 @@ _REREAD_SECONDS = 30.0
 """How often queued work that nobody was told of is read again."""
 _READING_SECONDS = 1.0
 """Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
-_REREADING_SECONDS = 0.02
+_REREADING_SECONDS = 0.05
+_MOST_REREAD = 100
+"""Of a look, of work that waits quietly: requests share the time with it."""
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
 
@@ -268,7 +270,7 @@ class Keeper:
             of_tenant.sort(key=lambda entry: (entry.read_at, entry.place.id.rpartition("_")[2]))
         self._read_within(_READING_SECONDS, by_turns(waiting), now)
         quiet.sort(key=lambda entry: entry.read_at)
-        self._read_within(_REREADING_SECONDS, quiet, now)
+        self._read_within(_REREADING_SECONDS, quiet[:_MOST_REREAD], now)
 
     def _read_within(self, seconds: float, entries: Iterable[_Open], now: float) -> None:
         limit = time.monotonic() + seconds

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from models_store.behavior_library import BEHAVIORS
+from models_store.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
+from models_store.deliveries import Deliveries
+from models_store.errors import CorruptArtifact
+from models_store.histories import Histories
 from models_store.idempotency import KEPT_SECONDS
 from models_store.objects import ObjectInfo
+from models_store.outbox import WEBHOOKS
 from models_store.records import IdempotencyRecord, Kind, Marker
 from models_store.reservations import Reservations
 from models_store.sessions import remove_old_sessions
 from models_store.variants import SUFFIXES
+from models_store.webhooks import WebhookVersion
 from models_store.work import FOLDERS, Place, WorkStore
 
 _STALE_SECONDS = 24 * 3600
@@ -31,8 +38,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
     - Files of ended work that its result does not name are removed: attempts that were lost,
       handed back or canceled left them.
     - What deleted work left behind is erased.
-    - Idempotency keys that are too old to count, sign-ins that are over, and temporary files of
-      writers that died, are removed.
+    - Idempotency keys that are too old to count, deliveries of old edits and to deleted webhooks,
+      sign-ins that are over, and temporary files of writers that died, are removed.
 
     Args:
         stopped: asked between two pieces of work; the sweep then ends early.
@@ -40,7 +47,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were mended: `marked`, `unmarked`, `erased`, `unborn`, `unnamed`, `keys`,
-        `suffixes`, `sessions`, `temporary`.
+        `suffixes`, `deliveries`, `sessions`, `temporary`.
 
     Raises:
         Unavailable: the store is away.
@@ -67,7 +74,7 @@ class _Sweep:
         for path, marker in markers.items():
             if self._is_stale(marker):
                 self._remove(path, "unmarked")
-        for step in (self._keys, self._suffixes):
+        for step in (self._keys, self._suffixes, self._deliveries):
             if self._stopped():
                 return self._done
             step()
@@ -133,6 +140,15 @@ class _Sweep:
         suffixes = Reservations(self._store, "edit", SUFFIXES, "suffix_taken")
         for tenant in self._objects.children(SUFFIXES):
             self._done["suffixes"] += suffixes.release_unborn(tenant, self._now - _STALE_SECONDS)
+
+    def _deliveries(self) -> None:
+        deliveries = Deliveries(self._objects)
+        webhooks = Histories(self._objects, WEBHOOKS, WebhookVersion)
+        for tenant, id in deliveries.webhooks():
+            with contextlib.suppress(CorruptArtifact):
+                gone = webhooks.current(tenant, id) is None
+                before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
+                self._done["deliveries"] += deliveries.forget(tenant, id, before)
 
     def _exists(self, kind: str, tenant: str, id: str) -> bool:
         """Whether there is, or was, what a key stands for; True of kinds not known here."""

@@ -73,7 +73,7 @@ class DeletedBehavior(BaseModel):
                     "schema": {
                         "type": "string",
                         "description": "One text a line: an item, and `label`, which is "
-                        "`undesired`, `desired` or `prompt`.",
+                        "`undesired`, `desired` or `prompt`; at most 1 MiB a line.",
                     }
                 },
             },

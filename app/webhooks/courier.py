@@ -51,8 +51,6 @@ _WEBHOOK_SECONDS = 2.0
 """How long a webhook is taken to be as it was read."""
 _THREADS = 8
 _DAY_SECONDS = 24 * 3600
-_KEPT_SECONDS = 30 * _DAY_SECONDS
-"""How long deliveries are listed, from the time of the edit."""
 T = TypeVar("T")
 
 
@@ -112,7 +110,6 @@ class Courier:
         self._under_way: dict[Pair, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
         self._leads = False
-        self._swept_at = float("-inf")
 
     async def run(self) -> None:
         """Deliver until `stop`."""
@@ -171,9 +168,6 @@ class Courier:
             self._edits.clear()
             return []
         began = time.monotonic()
-        if began > self._swept_at + _DAY_SECONDS:
-            self._swept_at = began
-            self._sweep()
         self._list_markers()
         for key in self._to_read():
             if time.monotonic() > began + _READING_SECONDS:
@@ -363,11 +357,3 @@ class Courier:
         )
         if self._webhooks.disable(pair.tenant, pair.webhook_id, reason) is not None:
             _log.warning("disabled a webhook", webhook_id=pair.webhook_id, reason=reason)
-
-    def _sweep(self) -> None:
-        """Forget deliveries that are old, and all of webhooks that are deleted."""
-        for tenant in self._webhooks.tenants():
-            for id in self._webhooks.ids(tenant):
-                gone = self._webhook(tenant, id) is None
-                before = None if gone else time.time() - _KEPT_SECONDS
-                self._deliveries.forget(tenant, id, before)

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 from standardwebhooks import WebhookVerificationError
-from ulid import ULID
 
-from models_store.deliveries import Progress, Try
 from models_store.settings import Settings
 from tests.app.receiver import Receiver, running_receiver
 from tests.app.worker import Worker, edit_body
@@ -497,31 +495,3 @@ def test_two_that_deliver_at_once_do_no_harm(settings: Settings, receiver: Recei
                     worker.succeed(edit)
                 receiver.wait_for(lambda: all(receiver.types_of(edit) == ALL for edit in edits))
                 receiver.wait_for(lambda: not markers(api))
-
-
-def test_deliveries_of_old_edits_and_removed_webhooks_are_forgotten(
-    settings: Settings, receiver: Receiver
-) -> None:
-    day = 24 * 3600
-    edits = {days: f"edit_{ULID.from_timestamp(time.time() - days * day)}" for days in (29, 32)}
-    with running_api(settings) as api:
-        kept, removed = make(api, receiver.url)["id"], make(api, receiver.url)["id"]
-        for id in (kept, removed):
-            for edit in edits.values():
-                one = Try(
-                    number=1,
-                    event_id=1,
-                    event_type="edit.created",
-                    outcome="delivered",
-                    progress=Progress(settled_through=1),
-                )
-                assert api.store.deliveries.append("default", id, edit, one)
-        api.http.delete(f"/v1/webhooks/{removed}")
-
-    def left(id: str) -> list[str]:
-        return [one.edit_id for one in api.store.deliveries.walk("default", id)]
-
-    assert len(left(kept)) == len(left(removed)) == 2
-    with running_api(settings, with_keeper=True) as api:
-        receiver.wait_for(lambda: not left(removed))
-        assert left(kept) == [edits[29]]

@@ -7,13 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
+from ulid import ULID
 
 from app.keeper.sweep import sweep
+from models_store.addresses import AddressRule
+from models_store.deliveries import Deliveries, Progress, Try
 from models_store.idempotency import KEPT_SECONDS, IdempotencyKey
+from models_store.ids import new_id
 from models_store.records import Artifact, AttemptEnd, Deleted, Marker, Result
 from models_store.reservations import Reservations
 from models_store.settings import Settings
 from models_store.variants import SUFFIXES
+from models_store.webhooks import Webhooks
 from models_store.work import Place, WorkStore
 from tests.keeper.conftest import World
 
@@ -151,3 +156,24 @@ def test_a_sweep_ends_when_it_is_told_to(world: World, store: WorkStore, looks: 
         store.objects.delete(world.submit().marker)
     asked = iter([False] * looks + [True] * 10)
     assert sweep(store, lambda: next(asked)).total() == looks
+
+
+def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) -> None:
+    deliveries, webhooks = Deliveries(store.objects), Webhooks(store.objects, AddressRule())
+    kept, removed = new_id("webhook"), new_id("webhook")
+    days = {days: f"edit_{ULID.from_timestamp(time.time() - days * 86_400)}" for days in (29, 32)}
+    for webhook in (kept, removed):
+        webhooks.add("default", webhook, "https://hooks.example.com/")
+        for edit in days.values():
+            one = Try(
+                number=1,
+                event_id=1,
+                event_type="edit.created",
+                outcome="delivered",
+                progress=Progress(settled_through=1),
+            )
+            assert deliveries.append("default", webhook, edit, one)
+    webhooks.delete("default", removed, None)
+    assert sweep(store, never) == {"deliveries": 3}
+    assert [one.edit_id for one in deliveries.walk("default", kept)] == [days[29]]
+    assert list(deliveries.walk("default", removed)) == []

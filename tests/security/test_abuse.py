@@ -135,6 +135,40 @@ def test_the_rest_of_a_body_that_was_refused_is_not_waited_for(api: ApiProcess) 
         assert dribble(connection, endless(b" ", first), 0.1) < 8
 
 
+@pytest.mark.parametrize(
+    "start", ["Content-Length: 300000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n493e0\r\n"]
+)
+def test_the_rest_of_a_body_that_was_refused_may_come_at_an_honest_pace(
+    api: ApiProcess, start: str
+) -> None:
+    with api.connect() as connection:
+        connection.sendall(f"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\n{start}".encode())
+        said = connection.recv(65536)
+        assert said.startswith(b"HTTP/1.1 404")
+        while not said.endswith(b"}"):
+            said += connection.recv(65536)
+        for _ in range(10):
+            connection.sendall(b" " * 30_000)
+            time.sleep(0.25)
+        if "chunked" in start:
+            connection.sendall(b"\r\n0\r\n\r\n")
+        time.sleep(2)  # longer than the headers of a request may take
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_without_end_that_was_refused_is_not_read_for_ever(api: ApiProcess) -> None:
+    with api.connect() as connection:
+        connection.sendall(
+            b"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n"
+        )
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * 2**20:
+                sent += connection.send(b" " * 2**16)
+        assert sent < 64 * 2**20
+
+
 def test_a_large_body_at_an_honest_pace_is_taken(api: ApiProcess) -> None:
     body = b'{"base_model": "' + b"x" * 300_000 + b'"}'
     with api.connect() as connection:

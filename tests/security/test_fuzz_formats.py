@@ -172,6 +172,7 @@ def test_an_upload_of_lines_is_a_behavior_or_a_clear_error(
         (b'{"text": "a", "label": "odd"}\n', InvalidRequest, "line 1: label must be one of "),
         (b"x" * 1000, TooLarge, "line 1 has more than 1048576 bytes"),
         (b"not json\n", Malformed, "line 1 is not JSON"),
+        (b"\n", TooLarge, "more than 100000 lines"),
     ],
 )
 def test_an_upload_without_end_is_refused_on_the_way(
@@ -188,14 +189,14 @@ def _feed(upload: BehaviorLines, pieces: Iterable[bytes]) -> None:
         upload.feed(piece)
 
 
-def test_of_an_upload_no_more_than_a_line_is_kept() -> None:
+@pytest.mark.parametrize("spaces", [0, 20_000])
+def test_an_upload_takes_no_more_memory_on_its_way_than_its_bytes(spaces: int) -> None:
     upload = BehaviorLines("any")
-    upload.feed(b'{"text": "a", "label": "desired"}\n')
-    blank = b" " * 2**16 + b"\n"
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 20
+    line = json.dumps({"label": "desired", "messages": chat}).encode() + b" " * spaces + b"\n"
     tracemalloc.start()
-    for _ in range(512):
-        upload.feed(blank)
-    _, peak = tracemalloc.get_traced_memory()
+    for _ in range(300):
+        upload.feed(line)
+    held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert upload.size > 32 * 2**20
-    assert peak < 2**20
+    assert held < 300 * (len(line) - spaces)

@@ -89,8 +89,9 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def _refuse_huge(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _READ_WHOLE and path.stat().st_size > _MOST_READ_BYTES:
+    for path in sorted(folder.rglob("*")):
+        is_read = path.suffix in _READ_WHOLE and path.is_file()
+        if is_read and path.stat().st_size > _MOST_READ_BYTES:
             raise BaseModelUnavailable(f"{path} has more than {_MOST_READ_BYTES} bytes")
 
 
