@@ -186,6 +186,8 @@ def under_load(
         print(f"{call}: {percentiles(took)}, {seen.refused[call]} refused (429)")
     for error, count in seen.errors.most_common():
         print(f"error: {error}: {count}")
+    curve = " ".join(f"{rss / MEGABYTE:.0f}" for _, rss in memory[:: max(1, len(memory) // 20)])
+    print(f"memory of the API over time, MiB: {curve}")
     warm = [rss for at, rss in memory if warm_up <= at < warm_up + 10]
     last = [rss for _, rss in memory[-10:]]
     growth = statistics.median(last) / statistics.median(warm)

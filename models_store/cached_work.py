@@ -11,7 +11,7 @@ from models_store.objects import ObjectStore
 from models_store.records import Kind
 from models_store.work import Place, Work, WorkStore
 
-_CAPACITY = 2_000
+_CAPACITY = 1_000
 
 
 class CachedWorkStore(WorkStore):

@@ -57,7 +57,7 @@ _REREAD_SECONDS = 30.0
 _READING_SECONDS = 1.0
 """Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
 _REREADING_SECONDS = 0.05
-_MOST_REREAD = 100
+_MOST_REREAD = 50
 """Of a look, of work that waits quietly: requests share the time with it."""
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
@@ -418,11 +418,13 @@ class Keeper:
             if seen.running and seen.claim is not None:
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= seen.claim.worker in living
-            elif self._is_answerable(seen, entry.ring, waiting[pool]):
+            elif entry.ring is not None and self._is_answerable(seen, entry.ring, waiting[pool]):
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= 1
             else:
                 idle.append(entry)
+        if all(count <= 0 for count in room.values()):
+            return
         due = (
             Candidate(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
             for entry in idle
@@ -435,9 +437,9 @@ class Keeper:
             )
             self.done["rung"] += 1
 
-    def _is_answerable(self, seen: _Seen, ring: Ring | None, waiting: set[str]) -> bool:
+    def _is_answerable(self, seen: _Seen, ring: Ring, waiting: set[str]) -> bool:
         """Whether a ring for the due attempt may still be answered."""
-        if ring is None or ring.attempt != seen.attempt + 1:
+        if ring.attempt != seen.attempt + 1:
             return False
         return ring.job_id in waiting or time.time() - ring.at < self._settings.ring_seconds
 
