@@ -30,6 +30,8 @@ _RECEIVE_BYTES = 4 * 1024
 _BODY_BYTES_PER_SECOND = 16 * 1024
 _CHUNKING_BYTES = 64 * 1024
 """That chunks may take beyond what is in them: of tiny ones each costs as much as a large one."""
+_DISCARDED_BYTES = 64 * 2**20
+"""Of a body that is too large: who is cut off while sending may never read why."""
 _CLOSING_SECONDS = 5.0
 _OTHER_FILES = 512
 """Left of those that the process may have open: for the store, Redis and generators."""
@@ -170,7 +172,7 @@ class BoundedProtocol(H11Protocol):
     def _discarded(self, count: int) -> None:
         """Bytes came that belong to a body whose request has been answered without them."""
         self._body_bytes += count
-        if self._body_bytes > self._settings.max_body_bytes:
+        if self._body_bytes > self._settings.max_body_bytes + _DISCARDED_BYTES:
             self._give_up("its body does not end")
         elif not self._is_receiving:
             self.timeout_keep_alive_task = self.loop.call_later(

@@ -14,6 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import redis
 import structlog
@@ -57,7 +58,7 @@ _REREAD_SECONDS = 30.0
 _READING_SECONDS = 1.0
 """Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
 _REREADING_SECONDS = 0.05
-_MOST_REREAD = 50
+_MOST_REREAD = 20
 """Of a look, of work that waits quietly: requests share the time with it."""
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
@@ -101,13 +102,6 @@ class _Open:
     ring: Ring | None = None
     """The last one, by this keeper or by one that led before."""
     unreadable: bool = False
-
-    def is_urgent(self, now: float) -> bool:
-        """Whether something may have happened that the keeper has to know now (Unix seconds)."""
-        if self.seen is None:
-            return False
-        under_way = self.ring is not None or self.seen.claim is not None
-        return under_way or now >= self.seen.deadline
 
 
 @dataclass
@@ -259,17 +253,17 @@ class Keeper:
         quiet = []
         wall = time.time()
         for entry in list(self._open.values()):
-            if entry.is_urgent(wall):
-                self._read(entry, now)
-            elif entry.seen is None:
+            if (seen := entry.seen) is None:
                 waiting[entry.place.tenant].append(entry)
+            elif entry.ring is not None or seen.claim is not None or wall >= seen.deadline:
+                self._read(entry, now)
             elif now - entry.read_at >= _REREAD_SECONDS:
                 quiet.append(entry)
         # However much of one tenant was never read, the oldest of another is not held up by it.
         for of_tenant in waiting.values():
             of_tenant.sort(key=lambda entry: (entry.read_at, entry.place.id.rpartition("_")[2]))
         self._read_within(_READING_SECONDS, by_turns(waiting), now)
-        quiet.sort(key=lambda entry: entry.read_at)
+        quiet.sort(key=attrgetter("read_at"))
         self._read_within(_REREADING_SECONDS, quiet[:_MOST_REREAD], now)
 
     def _read_within(self, seconds: float, entries: Iterable[_Open], now: float) -> None:

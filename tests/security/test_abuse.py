@@ -164,9 +164,9 @@ def test_a_body_without_end_that_was_refused_is_not_read_for_ever(api: ApiProces
         )
         sent = 0
         with contextlib.suppress(ConnectionError):
-            while sent < 64 * 2**20:
+            while sent < 160 * 2**20:
                 sent += connection.send(b" " * 2**16)
-        assert sent < 64 * 2**20
+        assert sent < 128 * 2**20
 
 
 def test_a_large_body_at_an_honest_pace_is_taken(api: ApiProcess) -> None:
