@@ -12,6 +12,7 @@ from app.json_body import parse_json, validated
 from models_store.behaviors import MAX_PROMPTS, MAX_TEXTS, Behavior
 from models_store.errors import FieldError, InvalidRequest, TooLarge
 from models_store.items import Item, PromptItem
+from models_store.lines import LineBuffer
 
 MAX_LINE_BYTES = 2**20
 _MOST_LINES = 100_000
@@ -53,7 +54,7 @@ class BehaviorLines:
         """Bytes so far."""
         self._name = name
         self._sha256 = hashlib.sha256()
-        self._rest = bytearray()
+        self._lines = LineBuffer()
         self._number = 0
         self._items: dict[str, list[bytes]] = {label: [] for label in _labels}
         self._problems: list[FieldError] = []
@@ -67,15 +68,13 @@ class BehaviorLines:
         """Take the next bytes, which may end anywhere in a line."""
         self.size += len(data)
         self._sha256.update(data)
-        first, *others = data.split(b"\n")
-        self._keep(first)
-        for part in others:
-            self._end_line()
-            self._keep(part)
+        for line in self._lines.feed(data):
+            self._take(line)
+        self._check_length(self._lines.rest)
 
     def end(self) -> Behavior:
         """The behaviour, once all has been fed."""
-        self._end_line()
+        self._take(bytes(self._lines.rest))
         if self._problems:
             raise self._refusal()
         undesired, desired, prompts = (b",".join(self._items[label]) for label in _labels)
@@ -84,15 +83,15 @@ class BehaviorLines:
             % (to_json(self._name), undesired, desired, prompts)
         )
 
-    def _keep(self, part: bytes) -> None:
-        self._rest += part
-        if len(self._rest) > MAX_LINE_BYTES:
+    def _check_length(self, line: bytes | bytearray) -> None:
+        if len(line) > MAX_LINE_BYTES:
             raise TooLarge(f"line {self._number + 1} has more than {MAX_LINE_BYTES} bytes")
 
-    def _end_line(self) -> None:
+    def _take(self, line: bytes) -> None:
+        self._check_length(line)
         if self._number == _MOST_LINES:
             raise TooLarge(f"more than {_MOST_LINES} lines: send no blank ones")
-        if line := bytes(self._rest).strip():
+        if line := line.strip():
             try:
                 self._read(line)
             except InvalidRequest as error:
@@ -106,7 +105,6 @@ class BehaviorLines:
                 ]
                 if len(self._problems) >= _MOST_PROBLEMS:
                     raise self._refusal() from None
-        self._rest.clear()
         self._number += 1
 
     def _read(self, line: bytes) -> None:
