@@ -91,30 +91,6 @@ class Webhooks:
         self._versions: Histories[WebhookVersion] = Histories(objects, WEBHOOKS, WebhookVersion)
         self._rule = rule
 
-    def check_url(self, url: str) -> None:
-        """Refuse what could never be sent to; names are looked up at each delivery only.
-
-        Raises:
-            InvalidRequest: `address_not_allowed`.
-        """
-        try:
-            parsed = httpx.URL(url)
-            self._rule.check_url(parsed.scheme, parsed.userinfo, parsed.raw_host.decode("ascii"))
-        except (httpx.InvalidURL, AddressRefused) as error:
-            raise InvalidRequest.at("/url", f"url: {error}", "address_not_allowed") from None
-
-    def check_room(self, tenant: str) -> None:
-        """Refuse one more than there may be.
-
-        Raises:
-            Conflict: `too_many_webhooks`.
-        """
-        if len(self.all(tenant)) >= MOST_WEBHOOKS:
-            raise Conflict(
-                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
-                code="too_many_webhooks",
-            )
-
     def add(
         self,
         tenant: str,
@@ -124,15 +100,24 @@ class Webhooks:
         events: tuple[HookEvent, ...] = HOOK_EVENTS,
         description: str = "",
         key_id: str | None = None,
+        first: Callable[[], object] = lambda: None,
     ) -> WebhookVersion:
         """Make a webhook with a fresh secret.
+
+        Args:
+            first: called when nothing stands against it, before it is written.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
             Conflict: `too_many_webhooks`.
         """
-        self.check_url(url)
-        self.check_room(tenant)
+        self._check(url)
+        if len(self.all(tenant)) >= MOST_WEBHOOKS:
+            raise Conflict(
+                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
+                code="too_many_webhooks",
+            )
+        first()
         version = WebhookVersion(
             change="webhook.created",
             url=url,
@@ -160,14 +145,25 @@ class Webhooks:
         ids = self._versions.names(tenant)
         return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
 
-    def update(self, tenant: str, id: str, key_id: str | None, **changes: Any) -> WebhookVersion:
+    def update(
+        self,
+        tenant: str,
+        id: str,
+        key_id: str | None,
+        first: Callable[[], object] = lambda: None,
+        **changes: Any,
+    ) -> WebhookVersion:
         """Change `url`, `events`, `description` or `enabled`.
+
+        Args:
+            first: called when nothing stands against it, before it is written.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
         """
         if "url" in changes:
-            self.check_url(changes["url"])
+            self._check(changes["url"])
+        first()
         enabled = changes.pop("enabled", None)
         change: Change = "webhook.updated"
         if enabled is not None:
@@ -218,6 +214,14 @@ class Webhooks:
             )
 
         return self._versions.change(tenant, id, following)
+
+    def _check(self, url: str) -> None:
+        """Refuse what could never be sent to; names are looked up at each delivery only."""
+        try:
+            parsed = httpx.URL(url)
+            self._rule.check_url(parsed.scheme, parsed.userinfo, parsed.raw_host.decode("ascii"))
+        except (httpx.InvalidURL, AddressRefused) as error:
+            raise InvalidRequest.at("/url", f"url: {error}", "address_not_allowed") from None
 
 
 def _there(version: WebhookVersion | None, id: str) -> WebhookVersion:

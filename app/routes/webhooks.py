@@ -166,10 +166,6 @@ def create_webhook(
     known = store.webhooks.newest(who.tenant, id)
     if known is not None and known.deleted:
         raise NotFound(f"no such webhook: {id}")
-    if known is None:
-        store.webhooks.check_url(body.url)
-        store.webhooks.check_room(who.tenant)
-        logged(store, who, "webhook.created", id=id)
     version = known or store.webhooks.add(
         who.tenant,
         id,
@@ -177,6 +173,7 @@ def create_webhook(
         events=tuple(dict.fromkeys(body.events)),
         description=body.description,
         key_id=who.key_id,
+        first=partial(logged, store, who, "webhook.created", id=id),
     )
     mark_created(response, f"/v1/webhooks/{id}", replayed=known is not None)
     return _with_secret(id, version, shown=known is None)
@@ -215,11 +212,10 @@ def change_webhook(
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
     store.webhooks.get(who.tenant, webhook_id)
-    if body.url is not None:
-        store.webhooks.check_url(body.url)
     if changes:
-        logged(store, who, "webhook.changed", id=webhook_id, changed=", ".join(sorted(changes)))
-        store.webhooks.update(who.tenant, webhook_id, who.key_id, **changes)
+        names = ", ".join(sorted(changes))
+        line = partial(logged, store, who, "webhook.changed", id=webhook_id, changed=names)
+        store.webhooks.update(who.tenant, webhook_id, who.key_id, line, **changes)
     return read_webhook(webhook_id, store, who)
 
 
