@@ -75,8 +75,8 @@ class _Seen:
     due_at: float
     claim: Claim | None
     """The last one."""
-    running: bool
-    """That attempt goes on."""
+    running: Claim | None
+    """It as well, while that attempt goes on."""
 
     @classmethod
     def of(cls, work: Work) -> _Seen:
@@ -86,7 +86,7 @@ class _Seen:
             work.attempt,
             due_at(work),
             work.claims[-1] if work.claims else None,
-            work.running is not None,
+            work.running,
         )
 
 
@@ -351,7 +351,7 @@ class Keeper:
     ) -> None:
         """Seal the running attempt if it is dead."""
         assert entry.seen is not None
-        claim = entry.seen.claim
+        claim = entry.seen.running
         assert claim is not None
         if entry.pulse is None or entry.pulse.attempt != claim.attempt:
             entry.pulse = Pulse(claim.attempt, now)
@@ -409,9 +409,9 @@ class Keeper:
             pool = seen.pool
             if pool not in waiting:
                 waiting[pool] = self._doorbell.waiting(pool)
-            if seen.running and seen.claim is not None:
+            if seen.running is not None:
                 busy.append(Busy(entry.place.tenant, pool))
-                room[pool] -= seen.claim.worker in living
+                room[pool] -= seen.running.worker in living
             elif entry.ring is not None and self._is_answerable(seen, entry.ring, waiting[pool]):
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= 1
