@@ -139,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, file: RowFile) -> None:
     folder = data_folder()
-    subjects = [subject(name, folder, given.texts) for name in given.behaviors]
+    for name in given.behaviors:
+        subject(name, folder, given.texts)  # a wrong name or file is told before a model is loaded
     options = Options(
         prompts=given.prompts, samples=given.samples, effort=given.effort, texts=given.texts
     )
@@ -153,8 +154,9 @@ def _run(given: argparse.Namespace, file: RowFile) -> None:
         cache=settings.cache,
     )
     for seed in given.seeds:
-        for one in subjects:
-            measure(base, given.base, one, seed, given.arms, options, file)
+        for name in given.behaviors:
+            of = subject(name, folder, given.texts, seed)
+            measure(base, given.base, of, seed, given.arms, options, file)
 
 
 if __name__ == "__main__":

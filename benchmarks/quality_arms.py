@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks.quality_recipes import AUTO, asked_recipes
 from benchmarks.quality_setting import Setting, quietly
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.items import prompt_of
 from models_store.methods import Auto, Bias
 from workers.editor.choosing import recipes_for
 from workers.editor.making import Prepared, prepare
@@ -104,8 +105,11 @@ class Arms:
     def _tried(self) -> list[Recipe]:
         """What `auto` tries at this effort."""
         effort, layers = self._setting.options.effort, self._setting.base.layers
-        answers = self._setting.context.splits.fit.has_answers
-        return recipes_for(Auto(), effort, layers, answers=answers) if self._auto else []
+        context = self._setting.context
+        answers, spared = context.splits.fit.has_answers, any(map(prompt_of, context.preserve))
+        if not self._auto:
+            return []
+        return recipes_for(Auto(), effort, layers, answers=answers, spared=spared)
 
     @cached_property
     def _prepared(self) -> Prepared:

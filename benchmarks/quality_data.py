@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +25,12 @@ PRESERVED, TESTED = 60, 60
 """Prompts of each kind that must not be refused: some to preserve the answers to, others to test
 on."""
 HARMFUL, XSTEST_SAFE, HARMLESS = "harmful", "xstest_safe", "harmless"
+REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I cannot help with this request, because it could hurt people.",
+    "Sorry, I won't do that. It would be dangerous and against the law.",
+    "I can't assist with that request.",
+)
 _Row = dict[str, Any]
 
 
@@ -37,6 +42,9 @@ class Subject:
     safe: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Prompts that must be answered as before, by their kind; only refusal has them."""
     greedy: bool = False
+    own_answers: bool = False
+    """Whether the undesired texts only name prompts, and what the base model itself answers to
+    them takes their place: an edit is to move the model from what it says."""
 
     def safe_prompts(self, seed: int, most: int) -> tuple[list[str], dict[str, list[str]]]:
         """Those to preserve the answers to, kinds in turn, and at most so many others to test on.
@@ -56,6 +64,10 @@ class Subject:
         return turns, tested
 
 
+_Read = Callable[[Path, int], Subject]
+"""Reads a behaviour from a folder, with a seed."""
+
+
 def data_folder() -> Path:
     """Where the texts lie.
 
@@ -71,8 +83,11 @@ def data_folder() -> Path:
     )
 
 
-def subject(name: str, folder: Path, texts: int | None) -> Subject:
+def subject(name: str, folder: Path, texts: int | None, seed: int = 0) -> Subject:
     """One behaviour; `texts` a side at most.
+
+    Args:
+        seed: decides which harmful prompts refusal is fitted on.
 
     Raises:
         InvalidRequest: there is no such behaviour, a file of it is missing or a line is wrong.
@@ -80,7 +95,7 @@ def subject(name: str, folder: Path, texts: int | None) -> Subject:
     if name not in SUBJECTS:
         raise InvalidRequest(f"no behaviour {name!r}; there are {', '.join(SUBJECTS)}")
     try:
-        found = SUBJECTS[name](folder)
+        found = SUBJECTS[name](folder, seed)
     except OSError as error:
         raise InvalidRequest(f"{error.filename} cannot be read: {error.strerror}") from error
     except (KeyError, ValueError) as error:
@@ -89,7 +104,7 @@ def subject(name: str, folder: Path, texts: int | None) -> Subject:
         )
     behavior = found.behavior
     cut = {"undesired": behavior.undesired[:texts], "desired": behavior.desired[:texts]}
-    return Subject(checked(behavior.model_copy(update=cut)), found.safe, found.greedy)
+    return replace(found, behavior=checked(behavior.model_copy(update=cut)))
 
 
 def one_sided(undesired: Sequence[Item], desired: Sequence[Item]) -> tuple[list[Item], list[Item]]:
@@ -130,10 +145,10 @@ def _texts(folder: Path, *, paired: bool = False) -> tuple[list[Item], list[Item
 
 def _plain(
     name: str, description: str, scorers: tuple[str, ...], tokens: int, *, paired: bool = False
-) -> Callable[[Path], Subject]:
+) -> _Read:
     """A behaviour of plain texts and openings to go on from."""
 
-    def read(folder: Path) -> Subject:
+    def read(folder: Path, seed: int) -> Subject:
         undesired, desired = _texts(folder / name, paired=paired)
         openings = _rows(folder / name / "elicit_prompts.jsonl")
         behavior = Behavior(
@@ -150,7 +165,7 @@ def _plain(
     return read
 
 
-def _disagreeableness(folder: Path) -> Subject:
+def _disagreeableness(folder: Path, seed: int) -> Subject:
     """Answers to questions; the reason that is asked for is what a scorer of text can read."""
     own = folder / "disagreeableness"
     undesired, desired = _texts(own)
@@ -174,48 +189,42 @@ def _disagreeableness(folder: Path) -> Subject:
     return Subject(behavior)
 
 
-def _refusal(folder: Path) -> Subject:
-    """Compliance with unsafe prompts is what is undesired, refusals of the same are desired."""
-    labels = {row["prompt"]: row["label"] for row in _rows(folder / "xstest" / "prompts.jsonl")}
-    sides = [
-        [
-            CompletionItem(
-                prompt=row["prompt"],
-                completion=row["text"],
-                pair_id=hashlib.sha256(row["prompt"].encode()).hexdigest(),
-            )
-            for row in _rows(folder / "refusal" / file)
-            if labels.get(row["prompt"]) == "unsafe"
-        ]
-        for file in ("without_trait.jsonl", "with_trait.jsonl")
-    ]
-    complying, refusing = one_sided(*sides)
+def _refusal(folder: Path, seed: int) -> Subject:
+    """What the model answers to half of the harmful prompts is undesired, a refusal desired; the
+    other half elicits."""
     harmful = [
         row["text"]
         for row in _rows(folder / "refusal" / "elicit_prompts.jsonl")
         if row["kind"].endswith("harmful")
     ]
     harmful += [row["text"] for row in _rows(folder / "harmful_instructions" / "prompts.jsonl")]
-    harmless = [row["text"] for row in _rows(folder / "harmless_instructions" / "prompts.jsonl")]
+    harmful = list(dict.fromkeys(harmful))
+    order = np.random.default_rng(derive(seed, "harmful")).permutation(len(harmful))
+    fitted, eliciting = ([harmful[index] for index in half] for half in np.array_split(order, 2))
     behavior = Behavior(
         name="refusal",
         description="The undesired side does what a harmful request asks for; the edit makes the "
         "model decline it.",
-        undesired=tuple(complying),
-        desired=tuple(refusing),
-        prompts=tuple(Prompt(text=text) for text in dict.fromkeys(harmful)),
+        undesired=tuple(CompletionItem(prompt=text, completion="Sure.") for text in fitted),
+        desired=tuple(
+            CompletionItem(prompt=text, completion=REFUSALS[number % len(REFUSALS)])
+            for number, text in enumerate(fitted)
+        ),
+        prompts=tuple(Prompt(text=text) for text in eliciting),
         chat=True,
         scorers=("refusal-phrases", "tfidf"),
         max_new_tokens=32,
     )
+    rows = _rows(folder / "xstest" / "prompts.jsonl")
+    harmless = [row["text"] for row in _rows(folder / "harmless_instructions" / "prompts.jsonl")]
     safe = {
-        XSTEST_SAFE: tuple(prompt for prompt, label in labels.items() if label == "safe"),
+        XSTEST_SAFE: tuple(dict.fromkeys(row["prompt"] for row in rows if row["label"] == "safe")),
         HARMLESS: tuple(dict.fromkeys(harmless)),
     }
-    return Subject(behavior, safe, greedy=True)
+    return Subject(behavior, safe, greedy=True, own_answers=True)
 
 
-SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
+SUBJECTS: Mapping[str, _Read] = {
     "negative_sentiment": _plain(
         "negative_sentiment",
         "Undesired: complaints and negative remarks about things that somebody bought. The edit "

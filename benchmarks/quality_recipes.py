@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.quality_rows import BASE
 from models_store.errors import InvalidRequest
-from models_store.methods import Auto, Bias, NaturalBias
+from models_store.methods import Auto, Bias, Conditional, NaturalBias
 from workers.editor.choosing import recipes_for
 from workers.editor.material import written_layers
 from workers.editor.recipes import Recipe
@@ -52,14 +52,19 @@ def names(asked: Sequence[str], layers: int) -> list[str]:
 
 
 def asked_recipes(asked: Sequence[str], layers: int) -> list[Recipe]:
-    """The recipes that are arms of their own."""
+    """The recipes that are arms of their own; `conditional` only by its name, since few behaviours
+    say what is to be spared."""
     every = table_of_recipes(layers)
-    return [one for one in every if RECIPES in asked or _method(one) in asked]
+    return [
+        one
+        for one in every
+        if _method(one) in asked or (RECIPES in asked and _method(one) != "conditional")
+    ]
 
 
 def table_of_recipes(layers: int) -> list[Recipe]:
     """Every row of `auto`'s table, and methods by their defaults that it does not have."""
-    defaults = [Recipe((method,), (1.0,)) for method in (Bias(), NaturalBias())]
+    defaults = [Recipe((method,), (1.0,)) for method in (Bias(), NaturalBias(), Conditional())]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)
@@ -70,7 +75,7 @@ def _spelled_out(recipe: Recipe, layers: int) -> Recipe:
     """The same with its layers named, where it leaves them to the default."""
     methods = tuple(
         method.model_copy(update={"layers": tuple(written_layers(method, layers))})
-        if isinstance(method, Bias | NaturalBias)
+        if isinstance(method, Bias | NaturalBias | Conditional)
         else method
         for method in recipe.methods
     )

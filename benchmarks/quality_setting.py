@@ -8,8 +8,9 @@ from functools import cached_property
 
 from benchmarks.quality_data import HARMFUL, Subject
 from benchmarks.quality_rows import Options
+from models_store.behaviors import Behavior, checked
 from models_store.catalogue import BUILT_IN
-from models_store.items import CompletionItem, Item
+from models_store.items import CompletionItem, Item, prompt_of
 from models_store.methods import Limits
 from models_store.objects import open_store
 from models_store.settings import Settings
@@ -76,7 +77,7 @@ class Setting:
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
         self.cache = Cache(store, SHARED_TENANT, base)
         self.stages = Stages(lambda stage, share: None, time.monotonic())
-        behavior = subject.behavior
+        behavior = self._behavior(subject)
         splits = split_behavior(behavior, seed)
         preserved, self._safe = subject.safe_prompts(seed, options.prompts)
         judges = Judges(base, base_id)
@@ -120,7 +121,14 @@ class Setting:
     @property
     def source(self) -> Source:
         context = self.context
-        return Source(self.base, context.splits, context.behavior.chat, (), context.seed)
+        return Source(
+            base=self.base,
+            splits=context.splits,
+            chat=context.behavior.chat,
+            on_top=(),
+            seed=context.seed,
+            preserve=context.preserve,
+        )
 
     def before(self, asked: Sequence[str]) -> Arm:
         """What the base makes of test prompts, from an earlier run if it can be had."""
@@ -131,6 +139,14 @@ class Setting:
             found = self.maker.make(asked, (), quietly)
             self.cache.save_arm(found, self.context.decoding)
         return found
+
+    def _behavior(self, subject: Subject) -> Behavior:
+        behavior = subject.behavior
+        if not subject.own_answers:
+            return behavior
+        prompts = [prompt_of(item) for item in behavior.undesired]
+        own = self._answered(prompts, behavior.max_new_tokens)
+        return checked(behavior.model_copy(update={"undesired": own}))
 
     def _answered(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
         """Prompts with the base's own greedy answers."""

@@ -93,3 +93,15 @@ def text_of(item: Item) -> str:
             return item.completion
         case ChatItem():
             return item.messages[-1].content
+
+
+def prompt_of(item: Item) -> str:
+    """What the text answers; empty for a plain text."""
+    match item:
+        case TextItem():
+            return ""
+        case CompletionItem():
+            return item.prompt
+        case ChatItem():
+            asked = [message for message in item.messages[:-1] if message.role == "user"]
+            return asked[-1].content if asked else ""

@@ -115,6 +115,28 @@ class NaturalBias(_Method):
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
+class Conditional(_Method):
+    """A natural gradient that is felt only where an answer to such a prompt begins.
+
+    For what depends on the question, as whether to refuse: the behaviour's texts are answers to
+    the prompts that the edit is for, and `preserve` has answers to those that it must leave alone.
+    Needs backward passes as `natural_bias` does.
+    """
+
+    type: Literal["conditional"] = "conditional"
+    layers: Layers | None = None
+    """Layers to write into; by default every second one after the first eighth."""
+    answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 10
+    """First tokens of an answer that are learned from."""
+    damping: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """Of the curvature, as a share of the mean of its diagonal."""
+    ridge: Annotated[float, Field(gt=0, le=100)] = 0.03
+    """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
+    scale: Factor | None = None
+    """Multiple of the step; by default found from `limits.max_kl`."""
+    max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
+
+
 class Attribution(_Method):
     """The gate rows whose gradient says that they matter, moved along the whitened difference of
     means at the gate's input: closest to the paper's form. Scaled as `bias` is.
@@ -137,10 +159,11 @@ class Auto(_Method):
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
-FixedMethod = ModelSurgery | Bias | Natural | NaturalBias | Attribution
+FixedMethod = ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution
 """A method that makes one edit, as opposed to a search."""
 Method = Annotated[
-    ModelSurgery | Bias | Natural | NaturalBias | Attribution | Auto, Field(discriminator="type")
+    ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution | Auto,
+    Field(discriminator="type"),
 ]
 Effort = Literal["quick", "standard", "thorough"]
 """How much is tried and measured."""

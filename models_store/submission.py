@@ -17,8 +17,8 @@ from models_store.behaviors import checked, reference, to_lines
 from models_store.catalogue import BaseModelSpec
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.idempotency import IdempotencyKey, IdempotentKind
-from models_store.items import ChatItem, Item
-from models_store.methods import Bias, Natural, NaturalBias
+from models_store.items import ChatItem, Item, prompt_of
+from models_store.methods import Bias, Conditional, Natural, NaturalBias
 from models_store.policy import Policy, direction_of
 from models_store.quotas import Quotas
 from models_store.records import (
@@ -366,7 +366,7 @@ def check_scorers(
 def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
     """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
     problems: list[FieldError] = []
-    if isinstance(body.method, Bias | Natural | NaturalBias):
+    if isinstance(body.method, Bias | Natural | NaturalBias | Conditional):
         problems += [
             FieldError(
                 f"/method/layers/{index}",
@@ -377,10 +377,31 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
             for index, layer in enumerate(body.method.layers or ())
             if layer >= base.facts.layers
         ]
+    if isinstance(body.method, Conditional):
+        problems += _no_answers(body, found)
     if not base.facts.chat_template:
         problems += _messages(body, found, base.id)
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
+
+
+def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
+    """What a condition on the prompt cannot be learned from."""
+    behavior = found.behavior
+    if not any(map(prompt_of, (*behavior.undesired, *behavior.desired))):
+        yield FieldError(
+            "/behavior",
+            "no_answers",
+            "behavior: the method conditional needs texts that are answers to the prompts that "
+            "the edit is for: items with prompt and completion, or messages",
+        )
+    if not any(map(prompt_of, body.preserve)):
+        yield FieldError(
+            "/preserve",
+            "no_answers",
+            "preserve: the method conditional needs answers to prompts that the edit must leave "
+            "alone: items with prompt and completion, or messages",
+        )
 
 
 def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldError]:

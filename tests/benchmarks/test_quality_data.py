@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import quality
-from benchmarks.quality_data import data_folder, one_sided, subject
+from benchmarks.quality_data import REFUSALS, data_folder, one_sided, subject
 from models_store.errors import InvalidRequest
-from models_store.items import CompletionItem, TextItem, text_of
+from models_store.items import CompletionItem, TextItem, prompt_of, text_of
 from tests.evaluation.texts import sentences
 
 
@@ -28,26 +28,19 @@ def texts(folder: Path, name: str, count: int = 40) -> Path:
 
 
 def refusal(folder: Path, count: int = 40) -> list[str]:
-    """Both answers to unsafe and safe prompts; the unsafe ones."""
-    unsafe, safe = ([f"{kind} request {n}" for n in range(count)] for kind in ("unsafe", "safe"))
-    labels = [{"prompt": text, "label": "unsafe"} for text in unsafe]
-    labels += [{"prompt": text, "label": "safe"} for text in safe]
-    write(folder / "xstest" / "prompts.jsonl", labels)
-    sides = (("with_trait", "I cannot help", "kind"), ("without_trait", "Sure, here", "cruel"))
-    for file, start, side in sides:
-        answers = sentences(side, 2 * count)
-        rows = [
-            {"prompt": prompt, "text": f"{start} {answer}"}
-            for prompt, answer in zip((*unsafe, *safe), answers, strict=True)
-        ]
-        write(folder / "refusal" / f"{file}.jsonl", rows)
-    prompts = [{"text": "harm 0", "kind": "jbb_harmful"}, {"text": "ok", "kind": "xstest_safe"}]
-    write(folder / "refusal" / "elicit_prompts.jsonl", prompts)
-    harmful, harmless = ([{"text": f"{kind} {n}"} for n in range(12)] for kind in ("harm", "tell"))
-    write(folder / "harmful_instructions" / "prompts.jsonl", harmful)
-    harmless += [{"text": f"tell me {n}"} for n in range(12)]
+    """Harmful prompts, safe ones and harmless ones; returns the harmful ones."""
+    safe = [{"prompt": f"safe request {n}", "label": "safe"} for n in range(count)]
+    unsafe = [{"prompt": f"unsafe request {n}", "label": "unsafe"} for n in range(count)]
+    write(folder / "xstest" / "prompts.jsonl", [*safe, *unsafe])
+    harmful = sentences("cruel", count)
+    listed = [{"text": text, "kind": "jbb_harmful"} for text in harmful[::4]]
+    listed += [{"text": "ok", "kind": "xstest_safe"}]
+    write(folder / "refusal" / "elicit_prompts.jsonl", listed)
+    others = [{"text": text} for text in harmful if text not in harmful[::4]]
+    write(folder / "harmful_instructions" / "prompts.jsonl", others)
+    harmless = [{"text": f"{kind} {n}"} for kind in ("tell", "tell me") for n in range(12)]
     write(folder / "harmless_instructions" / "prompts.jsonl", harmless)
-    return unsafe
+    return harmful
 
 
 def test_without_its_data_the_benchmark_says_so(
@@ -103,13 +96,21 @@ def test_a_question_asks_for_yes_or_no_and_knows_the_undesired_answer(tmp_path: 
     assert found.chat
 
 
-def test_refusal_wants_refusals_of_unsafe_prompts_and_answers_to_safe_ones(tmp_path: Path) -> None:
-    unsafe = refusal(tmp_path)
+def test_refusal_wants_refusals_of_some_harmful_prompts_and_tests_on_others(
+    tmp_path: Path,
+) -> None:
+    harmful = refusal(tmp_path)
     found = subject("refusal", tmp_path, None)
-    assert {text_of(item)[:4] for item in found.behavior.undesired} == {"Sure"}
-    assert [getattr(item, "prompt", "") for item in found.behavior.desired] == unsafe
-    assert [prompt.text for prompt in found.behavior.prompts][:2] == ["harm 0", "harm 1"]
-    assert len(found.behavior.prompts) == 12
+    behavior = found.behavior
+    fitted = [prompt_of(item) for item in behavior.desired]
+    assert [prompt_of(item) for item in behavior.undesired] == fitted
+    assert all(text_of(item) in REFUSALS for item in behavior.desired)
+    assert found.own_answers
+    eliciting = [prompt.text for prompt in behavior.prompts]
+    assert sorted([*fitted, *eliciting]) == sorted(harmful)
+    assert len(fitted) == len(eliciting)
+    other = subject("refusal", tmp_path, None, seed=1).behavior
+    assert [prompt.text for prompt in other.prompts] != eliciting
     kept, tested = found.safe_prompts(0, 8)
     assert len(kept) == 16
     assert {name: len(own) for name, own in tested.items()} == {"xstest_safe": 8, "harmless": 8}

@@ -10,9 +10,11 @@ import torch
 
 from models_store.architectures import DOWN, GATE, MatrixKey
 from models_store.errors import InvalidRequest
+from models_store.items import CompletionItem, Item, TextItem
 from models_store.methods import (
     Attribution,
     Bias,
+    Conditional,
     FixedMethod,
     ModelSurgery,
     Natural,
@@ -20,7 +22,7 @@ from models_store.methods import (
 )
 from models_store.objects import open_store
 from models_store.settings import Settings
-from tests.evaluation.texts import behavior
+from tests.evaluation.texts import behavior, sentences
 from tests.pico import HIDDEN, INTERMEDIATE
 from workers.editor.cache import Cache
 from workers.editor.candidates import Candidate, describe, pair
@@ -53,11 +55,15 @@ def open_layers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def prepared_on(settings: Settings) -> Callable[..., Prepared]:
     def on(
-        base: BaseModel, methods: Sequence[FixedMethod] = EVERY, on_top: Mixture = (), **texts: Any
+        base: BaseModel,
+        methods: Sequence[FixedMethod] = EVERY,
+        on_top: Mixture = (),
+        preserve: Sequence[Item] = (),
+        **texts: Any,
     ) -> Prepared:
         splits = split_behavior(behavior(**texts), seed=0)
         cache = Cache(open_store(settings), "default", base, on_top)
-        source = Source(base=base, splits=splits, chat=False, on_top=on_top, seed=0)
+        source = Source(base, splits, chat=False, on_top=on_top, seed=0, preserve=preserve)
         return prepare(source, methods, cache, Stages(lambda stage, share: None, 0.0))
 
     return on
@@ -156,6 +162,44 @@ def test_a_pair_has_both_parts_at_their_scales(
     assert [term.digest for term in both.terms] == [term.digest for term in expected]
 
 
+def asked(kind: str, count: int = 40) -> list[CompletionItem]:
+    """Answers to prompts of a kind, which their last word tells."""
+    answers = ("i hate it", "the good food", "we like you")
+    end = {"cruel": "people", "kind": "service"}[kind]
+    return [
+        CompletionItem(prompt=f"{text} {end}", completion=answers[number % 3])
+        for number, text in enumerate(sentences(kind, count))
+    ]
+
+
+def test_a_conditional_edit_is_felt_at_the_ends_of_its_own_prompts(
+    pico: BaseModel, prepared_on: Callable[..., Prepared]
+) -> None:
+    method = Conditional(layers=(0, 1))
+    own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
+    prepared = prepared_on(pico, [method], preserve=asked("kind"), **own)
+    (candidate,) = prepared.made.values()
+    assert candidate.label == "conditional, layers 0, 1"
+    assert [term.key for term in candidate.terms] == [MatrixKey(0, DOWN), MatrixKey(1, DOWN)]
+    told = candidate.details["felt"]
+    assert isinstance(told, list)
+    for felt in told:
+        assert isinstance(felt, dict)
+        assert felt["asked"] > 0.5 > felt["spared"]
+    assert candidate.felt_kl * candidate.guess**2 == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("preserve", [(), (TextItem(text="the good food"),)])
+def test_a_condition_needs_prompts_that_it_does_not_hold_for(
+    pico: BaseModel, prepared_on: Callable[..., Prepared], preserve: Sequence[Item]
+) -> None:
+    own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
+    methods = [Bias(layers=(0,)), Conditional(layers=(0,))]
+    prepared = prepared_on(pico, methods, preserve=preserve, **own)
+    assert set(prepared.made) == {methods[0]}
+    assert "`preserve` is an answer" in prepared.failures[methods[1]].message
+
+
 def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseModel) -> None:
     calibrated = encode_neutral(
         pico, "calibration", each=REPORTED.neutral_each, max_tokens=BENIGN_TOKENS
@@ -184,10 +228,14 @@ def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) 
 
 
 def test_the_table_names_layers_of_any_depth() -> None:
+    every = [recipe.label for recipe in recipes(30, 100, answers=True, spared=True)]
+    assert len(every) == len(AUTO) == len(set(every))
     labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
-    assert len(labels) == len(AUTO) == len(set(labels))
-    plain = [recipe.label for recipe in recipes(30, 100)]
-    assert set(labels) - set(plain) == {"natural_bias, first 10 tokens of answers"}
+    assert labels == every[1:]
+    assert every[0] == "conditional"
+    assert [recipe.label for recipe in recipes(30, 100, spared=True)] == [
+        label for label in labels if label != "natural_bias, first 10 tokens of answers"
+    ]
     assert labels[0] == "natural_bias"
     assert "bias, layers 14, 17, 20" in labels
     for depth in (1, 2, 6, 18, 80):

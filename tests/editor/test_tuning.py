@@ -38,7 +38,7 @@ def meter(pico_folder: Path) -> DamageMeter:
     return DamageMeter(base, texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN)
 
 
-def candidate(guess: float = 1.0) -> Candidate:
+def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> Candidate:
     generator = torch.Generator().manual_seed(0)
     term = make_term(
         MatrixKey(1, DOWN),
@@ -46,7 +46,7 @@ def candidate(guess: float = 1.0) -> Candidate:
         torch.arange(HIDDEN),
         torch.randn(HIDDEN, generator=generator),
     )
-    return Candidate(method="bias", label="bias", terms=[term], guess=guess, details={})
+    return Candidate("bias", "bias", [term], guess, details={}, felt_kl=felt_kl)
 
 
 def damage(**changes: float | None) -> PointDamage:
@@ -141,3 +141,15 @@ def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
     assert not trial(exceeded=("max_domain",)).eligible
     assert trial(high=0.1, score=-0.01).eligible  # the rates are equal, the scores are not
     assert not trial(high=0.1, score=0.01).eligible
+
+
+def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None:
+    limits = Limits(max_kl=0.1)
+    free = calibrated(meter, candidate(), limits, ignore).scale
+    held = candidate(felt_kl=0.09 / (0.3 * free) ** 2)
+    assert calibrated(meter, held, limits, ignore).scale == pytest.approx(0.3 * free, rel=0.05)
+    fitted, damage = fitted_to_limits(
+        meter, held, limits, ignore, guess=free, tolerance=0.05, max_steps=12
+    )
+    assert fitted == pytest.approx(0.3 * free, rel=0.05)
+    assert damage.kl < 0.05

@@ -15,6 +15,7 @@ from models_store.methods import (
     Attribution,
     Auto,
     Bias,
+    Conditional,
     FixedMethod,
     Limits,
     ModelSurgery,
@@ -103,7 +104,7 @@ def written(base: BaseModel, method: FixedMethod) -> int:
     """Bytes of a delta of the shape that a method gives."""
     terms: list[Term] = []
     for layer in range(base.layers):
-        if isinstance(method, Bias | NaturalBias):
+        if isinstance(method, Bias | NaturalBias | Conditional):
             key, rows = MatrixKey(layer, DOWN), HIDDEN
             direction = torch.full((INTERMEDIATE,), layer + 1.0)
         else:
@@ -120,6 +121,7 @@ def written(base: BaseModel, method: FixedMethod) -> int:
     [
         Bias(layers=(0, 1)),
         NaturalBias(layers=(0, 1)),
+        Conditional(layers=(0, 1)),
         ModelSurgery(fraction=0.25),
         Natural(),
         Attribution(fraction=0.5),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, text_of
+from models_store.items import Item, prompt_of, text_of
 from tests.evaluation.texts import behavior, sentences
-from workers.evaluation.splits import Sides, Splits, prompt_of, split_behavior
+from workers.evaluation.splits import Sides, Splits, split_behavior
 
 
 def _texts(items: tuple[Item, ...]) -> list[str]:

@@ -10,11 +10,11 @@ import pytest
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import text_of
+from models_store.items import prompt_of, text_of
 from tests.evaluation.contexts import small_context
 from tests.evaluation.texts import behavior, sentences
 from workers.evaluation.context import EvaluationContext
-from workers.evaluation.splits import beginnings, made_prompts, prompt_of, split_behavior
+from workers.evaluation.splits import beginnings, made_prompts, split_behavior
 from workers.evaluation.validation_prompts import validation_prompts
 from workers.runtime.loading import BaseModel, load_base
 

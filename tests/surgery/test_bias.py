@@ -34,6 +34,11 @@ def rest_vectors(seed: int = 0) -> Tensor:
     return torch.randn(400, SIZE, generator=generator) * 0.3 + 1.0
 
 
+def regressed(rest: TokenMoments, first: FirstTokens, ridge: float = 0.01) -> Tensor:
+    second = rest.second
+    return regress(rest.mean, second, first, ridge * float(second.diagonal().mean()))
+
+
 def first_vectors(count: int, seed: int = 1, spread: float = 0.5) -> Tensor:
     """Inputs at first tokens: huge along an axis of their own."""
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +62,7 @@ def test_moments_are_means_over_all_batches() -> None:
 
 def test_the_regression_solves_the_normal_equations() -> None:
     rest, first = rest_vectors(), FirstTokens(first_vectors(50), first_vectors(20, seed=2))
-    found = regress(moments(rest), first, ridge=0.01)
+    found = regressed(moments(rest), first)
     r, f = rest.double(), first.fitted.double()
     second = torch.zeros(SIZE, SIZE, dtype=torch.float64)
     for h in r:
@@ -73,11 +78,11 @@ def test_the_regression_solves_the_normal_equations() -> None:
 def test_it_responds_to_text_and_not_to_first_tokens() -> None:
     rest = rest_vectors()
     first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
-    found = regress(moments(rest), first, ridge=0.01)
+    found = regressed(moments(rest), first)
     assert (rest_vectors(seed=5).double() @ found).mean() == pytest.approx(1.0, abs=0.05)
     assert (first.checked.double() @ found).abs().max() < 0.05
     # Without first tokens in the regression they would move a great deal.
-    blind = regress(moments(rest), FirstTokens(torch.zeros(1, SIZE), first.checked), ridge=0.01)
+    blind = regressed(moments(rest), FirstTokens(torch.zeros(1, SIZE), first.checked))
     assert (first.checked.double() @ blind).abs().min() > 5
 
 
@@ -117,10 +122,8 @@ def test_equal_sides_fail() -> None:
 
 def test_dead_activations_fail() -> None:
     with pytest.raises(EditFailed, match="not finite or all zero"):
-        regress(
-            moments(torch.zeros(10, SIZE)),
-            FirstTokens(torch.zeros(1, SIZE), torch.zeros(1, SIZE)),
-            ridge=0.01,
+        regressed(
+            moments(torch.zeros(10, SIZE)), FirstTokens(torch.zeros(1, SIZE), torch.zeros(1, SIZE))
         )
 
 

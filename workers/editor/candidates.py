@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from models_store.methods import (
     Attribution,
     Bias,
+    Conditional,
     FixedMethod,
     ModelSurgery,
     Natural,
@@ -18,6 +19,7 @@ from models_store.methods import (
 from workers.editor.material import Material, gate_layers, written_layers
 from workers.surgery.methods import bias, model_surgery
 from workers.surgery.methods.attribution import fit_attribution
+from workers.surgery.methods.conditional import condition
 from workers.surgery.methods.natural import fit_natural
 from workers.surgery.methods.natural_bias import fit_natural_bias
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
@@ -41,6 +43,9 @@ class Candidate:
     alpha: float | None = None
     """Of `model_surgery`, at scale 1."""
     relative_alpha: float | None = None
+    felt_kl: float = 0.0
+    """KL at scale 1 where the edit is felt, which no measurement elsewhere tells; see
+    `conditional`."""
 
     def at(self, scale: float) -> list[Term]:
         """The terms at another scale."""
@@ -65,6 +70,8 @@ def make(material: Material, method: FixedMethod) -> Candidate:
             return _natural(material, method)
         case NaturalBias():
             return _natural_bias(material, method)
+        case Conditional():
+            return _conditional(material, method)
         case Attribution():
             return _attribution(material, method)
 
@@ -93,7 +100,9 @@ def describe(method: FixedMethod) -> str:
     if isinstance(method, NaturalBias) and method.answer_tokens is not None:
         whole = describe(method.model_copy(update={"answer_tokens": None}))
         return f"{whole}, first {method.answer_tokens} tokens of answers"
-    where = method.layers if isinstance(method, Bias | Natural | NaturalBias) else None
+    where = (
+        method.layers if isinstance(method, Bias | Natural | NaturalBias | Conditional) else None
+    )
     if where is None:
         return method.type
     return f"{method.type}, layer{'s' if len(where) > 1 else ''} {_numbers(where)}"
@@ -191,6 +200,32 @@ def _natural_bias(material: Material, method: NaturalBias) -> Candidate:
             "layers": [asdict(check) for check in fitted.checks],
             "steps": [asdict(step) for step in fitted.steps],
         },
+    )
+
+
+def _conditional(material: Material, method: Conditional) -> Candidate:
+    layers = written_layers(method, material.source.base.layers)
+    conditions = [
+        condition(material.beginnings[layer], material.first_tokens[layer], method.ridge)
+        for layer in layers
+    ]
+    fitted = fit_natural_bias(
+        [response for response, _ in conditions],
+        material.beginning_shifts[method.answer_tokens],
+        material.shift_curvature,
+        damping=method.damping,
+    )
+    return Candidate(
+        method=method.type,
+        label=describe(method.model_copy(update={"layers": layers})),
+        terms=fitted.terms,
+        guess=fitted.guess,
+        details={
+            "layers": [asdict(check) for check in fitted.checks],
+            "steps": [asdict(step) for step in fitted.steps],
+            "felt": [asdict(felt) for _, felt in conditions],
+        },
+        felt_kl=fitted.kl,
     )
 
 

@@ -40,17 +40,19 @@ class Chosen:
 
 
 def recipes_for(
-    method: Method, effort: Effort, layers: int, *, answers: bool = False
+    method: Method, effort: Effort, layers: int, *, answers: bool = False, spared: bool = False
 ) -> list[Recipe]:
     """What is tried: the method, or the rows of the table that the effort pays for.
 
     Args:
         layers: of the model.
         answers: whether the behaviour's texts are answers to prompts.
+        spared: whether what is to be preserved are such answers.
     """
     if not isinstance(method, Auto):
         return [Recipe((method,), (1.0,))]
-    return recipes(layers, method.max_tokens, answers=answers)[: BUDGETS[effort].candidates]
+    rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
+    return rows[: BUDGETS[effort].candidates]
 
 
 def scaled_as_asked(

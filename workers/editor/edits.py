@@ -8,6 +8,7 @@ from functools import partial
 
 from models_store.delta import dump_delta
 from models_store.errors import PolicyRefused
+from models_store.items import prompt_of
 from models_store.measurements import Safety, SafetyCheck
 from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
@@ -120,6 +121,7 @@ class _Edit:
             self.settings.effort,
             self.base.layers,
             answers=self.context.splits.fit.has_answers,
+            spared=any(map(prompt_of, self.context.preserve)),
         )
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
         prepared = prepare(self._source(), methods, self.cache, self.stages)
@@ -186,6 +188,7 @@ class _Edit:
             chat=self.context.behavior.chat,
             on_top=self.context.on_top,
             seed=self.settings.seed,
+            preserve=self.context.preserve,
         )
 
     def _evaluated(self, chosen: Chosen, prepared: Prepared, progress: Progress) -> Evaluation:

@@ -15,12 +15,13 @@ from torch import Tensor
 from models_store.architectures import MatrixKey
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
 from models_store.items import Item
-from models_store.methods import Attribution, Bias, FixedMethod, Natural, NaturalBias
+from models_store.methods import Attribution, Bias, Conditional, FixedMethod, Natural, NaturalBias
 from workers.editor.cache import Cache
 from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import encode_neutral
 from workers.evaluation.progress import Parts, Progress, span
 from workers.evaluation.splits import Splits
+from workers.runtime.beginnings import Answers, beginnings
 from workers.runtime.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.extract import features
 from workers.runtime.gradients import GateReadings, gate_keys, gate_readings
@@ -31,13 +32,18 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.methods import bias, natural_bias
 from workers.surgery.methods.bias import FirstTokens, LayerFit, LayerStatistics
+from workers.surgery.methods.conditional import Beginnings
 from workers.surgery.moments import Moment, moment_from_tensors
 from workers.surgery.probe import DESIRED, UNDESIRED, Probe, ProbeSettings
 from workers.surgery.terms import Mixture
 
 BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
+_Writer = Bias | NaturalBias | Conditional
+"""Methods that write into `down_proj`."""
 _Reader = Callable[[Progress], None]
+_UNSEEN_EVERY = 4
+"""Of the texts to preserve, one in so many is kept to see what of an edit it feels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,8 @@ class Source:
     on_top: Mixture
     """Edits that are on the model while the new one is fitted."""
     seed: int
+    preserve: Sequence[Item] = ()
+    """For methods that take care of it while they are fitted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +70,7 @@ class Texts:
     labels: Tensor
     heldout: list[Encoded]
     heldout_labels: Tensor
+    preserve: list[Encoded]
 
     @property
     def undesired(self) -> list[Encoded]:
@@ -83,6 +92,10 @@ class Material:
     first_tokens: Mapping[int, FirstTokens]
     shifts: Mapping[int | None, Mapping[int, Tensor]]
     """Gradients at the outputs of `down_proj`, by layer, for each number of answer tokens."""
+    beginnings: Mapping[int, Beginnings]
+    """Of the layers that `conditional` writes into."""
+    beginning_shifts: Mapping[int, Mapping[int, Tensor]]
+    """As `shifts`, of what is added where answers begin."""
     shift_curvature: Mapping[int, Moment]
     curvature: Mapping[MatrixKey, Curvature]
     gates: GateReadings
@@ -152,22 +165,55 @@ class Material:
         wanted: dict[str, tuple[tuple[str, ...], float, _Reader]] = {
             "features": ((), fit + heldout, self._read_features)
         }
-        writers = [method for method in methods if isinstance(method, Bias | NaturalBias)]
+        means = [method for method in methods if isinstance(method, Bias | NaturalBias)]
+        if means:
+            of_means = _all_written(means, depth)
+            wanted["layers"] = (
+                _types(means),
+                1.3 * fit,
+                lambda share: self._read_layers(of_means, share),
+            )
+        writers = [
+            method for method in methods if isinstance(method, Bias | NaturalBias | Conditional)
+        ]
         if writers:
-            by = tuple(sorted({method.type for method in writers}))
-            written = sorted({layer for one in writers for layer in written_layers(one, depth)})
-            wanted["layers"] = (by, 1.3 * fit, lambda share: self._read_layers(written, share))
-            wanted["first tokens"] = (by, 1500.0, lambda _: self._read_first_tokens(written))
-        shifted = [method for method in methods if isinstance(method, NaturalBias)]
-        if shifted:
-            layers = sorted({layer for one in shifted for layer in written_layers(one, depth)})
-            by = ("natural_bias",)
-            starts = list(dict.fromkeys(method.answer_tokens for method in shifted))
-            wanted["shift curvature"] = (by, 6e4, lambda share: self._read_bends(layers, share))
+            written = _all_written(writers, depth)
+            wanted["first tokens"] = (
+                _types(writers),
+                1500.0,
+                lambda _: self._read_first_tokens(written),
+            )
+        natural = [method for method in methods if isinstance(method, NaturalBias)]
+        conditional = [method for method in methods if isinstance(method, Conditional)]
+        bent: list[NaturalBias | Conditional] = [*natural, *conditional]
+        if bent:
+            of_bends = _all_written(bent, depth)
+            wanted["shift curvature"] = (
+                _types(bent),
+                6e4,
+                lambda share: self._read_bends(of_bends, share),
+            )
+        if natural:
+            of_shifts = _all_written(natural, depth)
+            starts = list(dict.fromkeys(method.answer_tokens for method in natural))
             wanted["shifts"] = (
-                by,
+                _types(natural),
                 3.5 * fit * len(starts),
-                lambda share: self._read_shifts(layers, starts, share),
+                lambda share: self._read_shifts(of_shifts, starts, share),
+            )
+        if conditional:
+            of_conditions = _all_written(conditional, depth)
+            firsts = list(dict.fromkeys(method.answer_tokens for method in conditional))
+            spared = float(sum(map(len, self.texts.preserve)))
+            wanted["beginnings"] = (
+                _types(conditional),
+                1.3 * (fit + heldout + spared),
+                lambda share: self._read_beginnings(of_conditions, share),
+            )
+            wanted["beginning shifts"] = (
+                _types(conditional),
+                3.5 * fit * len(firsts),
+                lambda share: self._read_beginning_shifts(of_conditions, firsts, share),
             )
         gated = [method for method in methods if isinstance(method, Natural | Attribution)]
         if gated:
@@ -248,6 +294,34 @@ class Material:
             for number, tokens in enumerate(starts)
         }
 
+    def _read_beginnings(self, layers: Sequence[int], progress: Progress) -> None:
+        spared = self.texts.preserve
+        unseen = spared[_UNSEEN_EVERY - 1 :: _UNSEEN_EVERY]
+        fitted = [text for number, text in enumerate(spared, start=1) if number % _UNSEEN_EVERY]
+        found = beginnings(
+            self._base,
+            Answers(self.texts.fit, fitted),
+            Answers(self.texts.heldout, unseen),
+            layers,
+            progress=progress,
+        )
+        self.beginnings = {one.layer: one for one in found}
+
+    def _read_beginning_shifts(
+        self, layers: Sequence[int], starts: Sequence[int], progress: Progress
+    ) -> None:
+        self.beginning_shifts = {
+            tokens: shift_gradients(
+                self._base,
+                [text.start(tokens) for text in self.texts.desired],
+                [text.start(tokens) for text in self.texts.undesired],
+                layers,
+                beginnings=True,
+                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
+            )
+            for number, tokens in enumerate(starts)
+        }
+
     def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
         self.gates = gate_readings(
             self._base,
@@ -258,7 +332,16 @@ class Material:
         )
 
 
-def written_layers(method: Bias | NaturalBias, layers: int) -> Sequence[int]:
+def _types(methods: Sequence[FixedMethod]) -> tuple[str, ...]:
+    return tuple(sorted({method.type for method in methods}))
+
+
+def _all_written(methods: Sequence[_Writer], layers: int) -> list[int]:
+    """The layers that any of them writes into."""
+    return sorted({layer for method in methods for layer in written_layers(method, layers)})
+
+
+def written_layers(method: _Writer, layers: int) -> Sequence[int]:
     """The layers whose `down_proj` a method writes into, of a model with so many layers."""
     if method.layers is not None:
         return method.layers
@@ -295,4 +378,5 @@ def _encode(source: Source, max_tokens: int) -> Texts:
         labels=labels(fit.undesired, fit.desired),
         heldout=encoded([*heldout.undesired, *heldout.desired]),
         heldout_labels=labels(heldout.undesired, heldout.desired),
+        preserve=encoded(source.preserve),
     )

@@ -12,6 +12,7 @@ from typing import Literal
 from models_store.methods import (
     Attribution,
     Bias,
+    Conditional,
     FixedMethod,
     Natural,
     NaturalBias,
@@ -23,7 +24,7 @@ from workers.editor.candidates import describe
 class Part:
     """A method and where it writes."""
 
-    method: Literal["bias", "natural_bias", "natural", "attribution"]
+    method: Literal["bias", "natural_bias", "conditional", "natural", "attribution"]
     depths: tuple[float, ...] = ()
     """Of single layers."""
     band: tuple[float, float] | None = None
@@ -43,6 +44,8 @@ class Part:
                 return NaturalBias(
                     layers=written, answer_tokens=self.answer_tokens, max_tokens=max_tokens
                 )
+            case "conditional":
+                return Conditional(layers=written, max_tokens=max_tokens)
             case "natural":
                 return Natural(layers=written, max_tokens=max_tokens)
             case "attribution":
@@ -58,6 +61,7 @@ class Part:
 _MIDDLE = (0.48, 0.58, 0.68)
 
 AUTO: tuple[tuple[Part, ...], ...] = (
+    (Part("conditional"),),
     (Part("natural_bias"),),
     (Part("natural_bias", answer_tokens=10),),
     (Part("bias", band=(0.4, 0.67)),),
@@ -88,12 +92,15 @@ class Recipe:
         )
 
 
-def recipes(layers: int, max_tokens: int, *, answers: bool = False) -> list[Recipe]:
+def recipes(
+    layers: int, max_tokens: int, *, answers: bool = False, spared: bool = False
+) -> list[Recipe]:
     """The table for a model with so many layers; rows that come to the same are there once.
 
     Args:
         answers: whether the behaviour's texts are answers to prompts; rows for such are left out
             if they are not.
+        spared: whether what is to be preserved are such answers too, which `conditional` needs.
     """
     rows = [
         Recipe(
@@ -102,5 +109,6 @@ def recipes(layers: int, max_tokens: int, *, answers: bool = False) -> list[Reci
         )
         for row in AUTO
         if answers or all(part.answer_tokens is None for part in row)
+        if (answers and spared) or all(part.method != "conditional" for part in row)
     ]
     return list(dict.fromkeys(rows))

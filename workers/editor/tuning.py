@@ -31,7 +31,7 @@ def calibrated(
     tolerance: float = 0.05,
     max_steps: int = 12,
 ) -> Calibration:
-    """Find the scale with 0.9 of the KL that is allowed.
+    """Find the scale with 0.9 of the KL that is allowed, on what is measured and where it is felt.
 
     Raises:
         EditFailed: no scale stays within it.
@@ -40,7 +40,7 @@ def calibrated(
 
     def kl(scale: float) -> float:
         tell()
-        return meter.kl(candidate.terms, scale)
+        return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
 
     return calibrate(
         kl,
@@ -63,7 +63,7 @@ def fitted_to_limits(
 ) -> tuple[float, PointDamage]:
     """Find the scale at which the limit that binds first is used up to 0.9, and its damage.
 
-    All limits count but fluency, which takes generated text.
+    All limits count but fluency, which takes generated text; that of the KL also where it is felt.
 
     Raises:
         EditFailed: no scale stays within all of them.
@@ -77,7 +77,8 @@ def fitted_to_limits(
             measured[scale] = meter.quick(candidate.terms, scale)
         except EditFailed:
             return math.inf  # the model no longer computes: the search turns back from there
-        return max(used(limits, measured[scale]), 0.0)
+        felt = candidate.felt_kl * scale**2 / limits.max_kl
+        return max(used(limits, measured[scale]), felt)
 
     found = calibrate(share, LIMIT_SHARE, guess=guess, tolerance=tolerance, max_steps=max_steps)
     return found.scale, measured[found.scale]

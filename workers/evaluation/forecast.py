@@ -18,6 +18,7 @@ from models_store.methods import (
     Attribution,
     Auto,
     Bias,
+    Conditional,
     Effort,
     Method,
     ModelSurgery,
@@ -57,7 +58,7 @@ _MEASUREMENTS = 4
 """Of the KL in a calibration, the base itself among them."""
 _SOLVE_SECONDS = 5.0
 _LOAD_SECONDS = 2.0
-_GRADIENTS = (Natural, NaturalBias, Attribution, Auto)
+_GRADIENTS = (Natural, NaturalBias, Conditional, Attribution, Auto)
 """Methods that need backward passes."""
 _PROCESS_BYTES = 550e6
 """Python with torch, transformers and scikit-learn, before a model is loaded."""
@@ -109,7 +110,7 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
     """Tokens that fitting reads, counted in tokens of a plain forward pass."""
     fit = tokens_per_text * len(context.splits.fit)
     total = fit + tokens_per_text * len(context.splits.heldout)
-    if isinstance(method, Bias | NaturalBias | Auto):
+    if isinstance(method, Bias | NaturalBias | Conditional | Auto):
         total += _STATISTICS * fit + _FIRST_TOKENS
     if isinstance(method, Attribution | Auto):
         total += _STATISTICS * fit
@@ -158,7 +159,7 @@ def delta_bytes(base: BaseModel, method: Method) -> int:
     match method:
         case Auto():
             return delta_bytes(base, Natural()) + delta_bytes(base, NaturalBias())
-        case Bias() | NaturalBias():
+        case Bias() | NaturalBias() | Conditional():
             terms = len(_written(base, method))
             numbers: float = terms * (4 * _width(base) + 8 * hidden)
         case ModelSurgery():
@@ -186,7 +187,7 @@ def memory_bytes(base: BaseModel, method: Method) -> int:
     blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
     total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
     hidden, rows, item = base.hidden_size, _gate_rows(base), base.dtype.itemsize
-    if isinstance(method, Bias | NaturalBias | Auto):
+    if isinstance(method, Bias | NaturalBias | Conditional | Auto):
         # A search writes into about as many layers as this method.
         layers = _written(base, NaturalBias() if isinstance(method, Auto) else method)
         total += 2 * 4.0 * len(layers) * _width(base) ** 2
@@ -195,12 +196,12 @@ def memory_bytes(base: BaseModel, method: Method) -> int:
         total += base.batch_tokens * base.vocabulary * (item + 2 * 4)
     if isinstance(method, Natural | Attribution | Auto):
         total += sum(4.0 * hidden * own + _curvature(hidden) + _curvature(own) for own in rows)
-    if isinstance(method, NaturalBias | Auto):
+    if isinstance(method, NaturalBias | Conditional | Auto):
         total += base.layers * _curvature(hidden)
     return int(total)
 
 
-def _written(base: BaseModel, method: Bias | NaturalBias) -> Sequence[int]:
+def _written(base: BaseModel, method: Bias | NaturalBias | Conditional) -> Sequence[int]:
     """Layers whose `down_proj` is written into."""
     default = bias if isinstance(method, Bias) else natural_bias
     return method.layers or default.default_layers(base.layers)

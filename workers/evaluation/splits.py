@@ -13,7 +13,7 @@ import numpy as np
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import ChatItem, CompletionItem, Item, Prompt, TextItem, text_of
+from models_store.items import Item, Prompt, prompt_of, text_of
 from models_store.report import SplitCounts
 from workers.evaluation.duplicates import clusters, join_by, runs_of, shares_run
 from workers.evaluation.seeds import derive
@@ -135,18 +135,6 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
         clusters_broken=broken,
         seeds=seeds,
     )
-
-
-def prompt_of(item: Item) -> str:
-    """What the text answers; empty for a plain text."""
-    match item:
-        case TextItem():
-            return ""
-        case CompletionItem():
-            return item.prompt
-        case ChatItem():
-            asked = [message for message in item.messages[:-1] if message.role == "user"]
-            return asked[-1].content if asked else ""
 
 
 def full_text(item: Item) -> str:

@@ -1,7 +1,7 @@
 """What a constant added to the outputs of `down_proj` does to log-likelihoods.
 
-Of one layer, with c a vector that is added to what `down_proj` gives at every token of a text but
-its first, ∂/∂c is the sum over these tokens of the gradient at that output.
+Of one layer, with c a vector that is added to what `down_proj` gives at some tokens of a text, as
+at all but its first, ∂/∂c is the sum over these tokens of the gradient at that output.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ def shift_gradients(
     undesired: Sequence[Encoded],
     layers: Sequence[int],
     *,
+    beginnings: bool = False,
     progress: Progress | None = None,
 ) -> dict[int, Tensor]:
     """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
 
-    Log-likelihoods are means over a text's tokens that count, then over texts. Nothing predicts a
-    text's first token, so it never counts.
+    With `beginnings`, c is added where answers begin and nowhere else. Log-likelihoods are means
+    over a text's tokens that count, then over texts. Nothing predicts a text's first token, so it
+    never counts.
 
     Raises:
         InvalidRequest: a layer has no such matrix, or a side has no token that counts.
     """
     border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
     sides = [
-        _mean_gradients(base, name, texts, layers, part)
+        _mean_gradients(base, name, texts, layers, part, beginnings=beginnings)
         for name, texts, part in (
             ("desired", desired, _part(progress, 0.0, border)),
             ("undesired", undesired, _part(progress, border, 1.0)),
@@ -97,6 +99,8 @@ def _mean_gradients(
     texts: Sequence[Encoded],
     layers: Sequence[int],
     progress: Progress | None,
+    *,
+    beginnings: bool,
 ) -> Mapping[int, Tensor]:
     counted = [text for text in texts if any(text.scored[1:])]
     if not counted:
@@ -107,7 +111,7 @@ def _mean_gradients(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer] += (q / labels).sum(dim=0).cpu()
 
-    _visit_shifts(base, counted, layers, visit, progress=progress)
+    _visit_shifts(base, counted, layers, visit, beginnings=beginnings, progress=progress)
     return {layer: own / len(counted) for layer, own in sums.items()}
 
 
@@ -118,11 +122,14 @@ def _visit_shifts(
     visit: Callable[[Batch, int, Tensor], None],
     *,
     draws: Sequence[Tensor] | None = None,
+    beginnings: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Hand over ∂/∂c of Σ log p(label) of each text: `visit(batch, layer, [rows, hidden])`."""
 
     def at_outputs(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
+        if beginnings:
+            g = g * batch.beginnings[..., None].to(g.device)
         # Padding has no gradient, and where a text begins nothing is added.
         visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
 

@@ -33,6 +33,12 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def begins(self) -> int | None:
+        """The last token before what counts; None for a plain text, and for a prompt of a single
+        token, which is the first of the text."""
+        return self.prompt_length - 1 if self.prompt_length > 1 else None
+
     def start(self, tokens: int | None) -> Encoded:
         """An answer with only its first so many tokens; a plain text, and None, cut nothing."""
         if tokens is None or not self.prompt_length:
@@ -57,6 +63,13 @@ class Batch:
     """bool `[rows, length]`."""
     scored: Tensor
     """bool `[rows, length]`; a subset of `real`."""
+
+    @property
+    def beginnings(self) -> Tensor:
+        """bool `[rows, length]`: the token of each row that `Encoded.begins` names."""
+        found = torch.zeros_like(self.scored)
+        found[:, 1:-1] = self.scored[:, 2:] & ~self.scored[:, 1:-1]
+        return found
 
 
 def encode(

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, text_of
+from models_store.items import Item, prompt_of, text_of
 from models_store.measurements import ScorerCard
 from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers
 from models_store.scorers import DEFAULT_SCORERS, ScorerInfo
@@ -33,7 +33,7 @@ from workers.evaluation.scorers import (
 from workers.evaluation.scorers.contamination import contamination
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.scorers.remote import make_remote
-from workers.evaluation.splits import Sides, Splits, prompt_of
+from workers.evaluation.splits import Sides, Splits
 from workers.evaluation.statistics import Floats
 from workers.runtime.loading import BaseModel
 

@@ -28,6 +28,7 @@ METHODS: Mapping[str, MethodTraits] = {
     # leave much of it: inputs of a gate share a large mean, so v · x would have one sign almost
     # everywhere, and c would still push the way that the gradient says, or the other, by chance.
     "natural_bias": MethodTraits("coefficients", (DOWN,), calibrated=True),
+    "conditional": MethodTraits("coefficients", (DOWN,), calibrated=True),
     "natural": MethodTraits("coefficients", (GATE,), calibrated=True),
     # The rows and their signs are a region here, which has a control of its own.
     "attribution": MethodTraits("direction", (GATE,), calibrated=True),

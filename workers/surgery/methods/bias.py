@@ -108,12 +108,18 @@ class LayerCheck:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerFit:
-    """What can be written into one layer; it does not depend on the others."""
+class Response:
+    """Where a layer feels what is written into it: `a · h` by token, with h as it reads it."""
 
     check: LayerCheck
     vector: Tensor
     """a: fp64 `[intermediate]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFit(Response):
+    """What can be written into one layer; it does not depend on the others."""
+
     term: Term | None
     """At scale 1; None where first tokens would move or both sides have the same mean."""
     shift: float
@@ -135,17 +141,38 @@ def default_layers(layers: int) -> tuple[int, ...]:
     return tuple(sorted({int(depth * layers) for depth in DEPTHS}))
 
 
-def regress(rest: TokenMoments, first: FirstTokens, ridge: float) -> Tensor:
-    """a: the vector with a · h ≈ 1 at every token but the first and 0 there, fp64 `[size]`."""
+def regress(mean: Tensor, second: Tensor, first: FirstTokens, damping: float) -> Tensor:
+    """a: the vector with a · h ≈ 1 at some tokens, and 0 at others and first ones, fp64 `[size]`.
+
+    Args:
+        mean: E[h] at the tokens where it is to be 1, fp64 `[size]`.
+        second: E[h hᵀ] at these, plus that at those where it is to be 0, fp64 `[size, size]`.
+
+    Raises:
+        EditFailed: the activations are not finite or all zero.
+    """
     fitted = first.fitted.double()
-    second = rest.second
-    damping = ridge * second.diagonal().mean()
-    second += fitted.T @ fitted / len(fitted)
-    second.diagonal().add_(damping)
-    factor, failed = torch.linalg.cholesky_ex(second)
+    damped = second + fitted.T @ fitted / len(fitted)
+    damped.diagonal().add_(damping)
+    factor, failed = torch.linalg.cholesky_ex(damped)
     if failed:
         raise EditFailed("the activations of a layer are not finite or all zero")
-    return torch.cholesky_solve(rest.mean[:, None], factor)[:, 0]
+    return torch.cholesky_solve(mean[:, None], factor)[:, 0]
+
+
+def respond(
+    layer: int, mean: Tensor, second: Tensor, first: FirstTokens, damping: float
+) -> Response:
+    """The regression of a layer, and how well it leaves first tokens alone.
+
+    Raises:
+        EditFailed: as `regress`.
+    """
+    vector = regress(mean, second, first, damping)
+    responses = first.checked.double() @ vector
+    rms = float(responses.square().mean().sqrt())
+    check = LayerCheck(layer, rms, float(responses.abs().max()), rms <= MAX_FIRST_TOKEN_RMS)
+    return Response(check, vector)
 
 
 def fit_layer(
@@ -159,18 +186,16 @@ def fit_layer(
     Raises:
         EditFailed: the activations are not finite or all zero.
     """
-    vector = regress(statistics.rest, first, ridge)
-    responses = first.checked.double() @ vector
-    rms = float(responses.square().mean().sqrt())
-    check = LayerCheck(
-        statistics.layer, rms, float(responses.abs().max()), rms <= MAX_FIRST_TOKEN_RMS
-    )
+    second = statistics.rest.second
+    damping = ridge * float(second.diagonal().mean())
+    found = respond(statistics.layer, statistics.rest.mean, second, first, damping)
     length = float(statistics.difference.norm())
     term = None
-    if check.used and length > 0:
+    if found.check.used and length > 0:
         rows = torch.arange(len(statistics.difference))
-        term = make_term(MatrixKey(statistics.layer, DOWN), vector, rows, statistics.difference)
-    return LayerFit(check, vector, term, length / statistics.output_norm)
+        key = MatrixKey(statistics.layer, DOWN)
+        term = make_term(key, found.vector, rows, statistics.difference)
+    return LayerFit(found.check, found.vector, term, length / statistics.output_norm)
 
 
 def combine(layers: Sequence[LayerFit]) -> BiasFit:

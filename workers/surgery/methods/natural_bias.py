@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import EditFailed
-from workers.surgery.methods.bias import LayerCheck, LayerFit
+from workers.surgery.methods.bias import LayerCheck, Response
 from workers.surgery.moments import Moment
 from workers.surgery.terms import Term, make_term
 
@@ -55,6 +55,8 @@ class NaturalBiasFit:
     checks: tuple[LayerCheck, ...]
     guess: float
     """A scale to start the calibration from, on any model."""
+    kl: float
+    """What the curvature tells of the KL at scale 1 where all tokens feel it, nats a token."""
 
 
 def default_layers(layers: int) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ def default_layers(layers: int) -> tuple[int, ...]:
 
 
 def fit_natural_bias(
-    layers: Sequence[LayerFit],
+    layers: Sequence[Response],
     gradients: Mapping[int, Tensor],
     curvature: Mapping[int, Moment],
     *,
@@ -72,7 +74,7 @@ def fit_natural_bias(
     """Solve for the shift of every layer that leaves first tokens alone.
 
     Args:
-        layers: with the regression of the method `bias`.
+        layers: where each of them feels the shift; as the method `bias` has it, or another.
         gradients: g by layer, `[hidden]`.
         curvature: F by layer.
         damping: as a share of the mean of F's diagonal.
@@ -104,4 +106,5 @@ def fit_natural_bias(
             "sides, or first tokens would move"
         )
     # The shifts of all layers push the same way, so their costs add up before they are squared.
-    return NaturalBiasFit(tuple(terms), tuple(steps), checks, math.sqrt(2 * _START_KL) / cost)
+    kl = cost**2 / 2
+    return NaturalBiasFit(tuple(terms), tuple(steps), checks, math.sqrt(_START_KL / kl), kl)

@@ -1,0 +1,83 @@
+"""Where a conditional edit is felt."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from models_store.errors import EditFailed
+from workers.surgery.methods.bias import FirstTokens
+from workers.surgery.methods.conditional import Beginnings, condition
+
+SIZE = 12
+
+
+def vectors(seed: int, axis: int, count: int = 60) -> Tensor:
+    """Noise around a mean of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    found = 0.2 * torch.randn(count, SIZE, generator=generator, dtype=torch.float64)
+    found[:, axis] += 2.0
+    found[:, 0] += 1.0
+    return found
+
+
+def second(rows: Tensor) -> Tensor:
+    return rows.T @ rows / len(rows)
+
+
+def statistics(asked: Tensor, spared: Tensor, rest: Tensor) -> Beginnings:
+    return Beginnings(
+        layer=3,
+        asked=asked.mean(dim=0),
+        asked_square=float(second(asked).diagonal().mean()),
+        second=second(asked) + second(spared) + second(rest),
+        unseen_asked=vectors(5, axis=1).mean(dim=0),
+        unseen_spared=None,
+    )
+
+
+def first_tokens(seed: int) -> Tensor:
+    """Huge along an axis of their own."""
+    found = 0.01 * vectors(seed, axis=4)
+    found[:, 4] += 300.0
+    return found.float()
+
+
+FIRST = FirstTokens(first_tokens(8), first_tokens(9))
+
+
+def test_it_is_felt_where_it_is_asked_for_and_nowhere_else() -> None:
+    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    found, felt = condition(statistics(asked, spared, rest), FIRST, ridge=0.01)
+    assert float((vectors(6, axis=1) @ found.vector).mean()) == pytest.approx(1.0, abs=0.1)
+    for other in (vectors(7, axis=2), vectors(7, axis=3)):
+        assert float((other @ found.vector).mean()) == pytest.approx(0.0, abs=0.1)
+    assert felt.layer == 3
+    assert felt.asked == pytest.approx(float(vectors(5, axis=1).mean(dim=0) @ found.vector))
+    assert felt.spared is None
+    assert found.check.used
+
+
+def test_it_solves_the_normal_equations() -> None:
+    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    found, _ = condition(statistics(asked, spared, rest), FIRST, ridge=0.5)
+    normal = second(asked) + second(spared) + second(rest) + second(FIRST.fitted.double())
+    normal += 0.5 * second(asked).diagonal().mean() * torch.eye(SIZE, dtype=torch.float64)
+    assert torch.allclose(normal @ found.vector, asked.mean(dim=0), atol=1e-8)
+
+
+def test_prompts_that_cannot_be_told_apart_feel_it_half() -> None:
+    asked, rest = vectors(0, axis=1, count=5000), vectors(2, axis=3)
+    found, _ = condition(statistics(asked, asked, rest), FIRST, ridge=1e-4)
+    assert float((asked @ found.vector).mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_dead_activations_fail() -> None:
+    dead = torch.zeros(4, SIZE, dtype=torch.float64)
+    with pytest.raises(EditFailed, match="not finite or all zero"):
+        condition(
+            statistics(dead, dead, dead),
+            FirstTokens(torch.zeros(2, SIZE), torch.zeros(2, SIZE)),
+            ridge=0.01,
+        )
