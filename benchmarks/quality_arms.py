@@ -11,7 +11,6 @@ from torch import Tensor
 from benchmarks.quality_recipes import AUTO, asked_recipes
 from benchmarks.quality_setting import Setting, quietly
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.items import prompt_of
 from models_store.methods import Auto, Bias
 from workers.editor.choosing import recipes_for
 from workers.editor.making import Prepared, prepare
@@ -32,6 +31,7 @@ from workers.evaluation.damage import SEARCHED, DamageMeter
 from workers.evaluation.prompt_only import best_wording
 from workers.evaluation.rivals import ablation_terms
 from workers.evaluation.seeds import derive
+from workers.evaluation.splits import enough_spared
 from workers.runtime.steering import steered
 from workers.surgery.calibrate import calibrate
 from workers.surgery.terms import Term
@@ -106,7 +106,7 @@ class Arms:
         """What `auto` tries at this effort."""
         effort, layers = self._setting.options.effort, self._setting.base.layers
         context = self._setting.context
-        answers, spared = context.splits.fit.has_answers, any(map(prompt_of, context.preserve))
+        answers, spared = context.splits.fit.has_answers, enough_spared(context.preserve)
         if not self._auto:
             return []
         return recipes_for(Auto(), effort, layers, answers=answers, spared=spared)

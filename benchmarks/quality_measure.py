@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality_arms import Made
+from benchmarks.quality_data import REFUSED
 from benchmarks.quality_rows import BASE, Harm, Scores, Sheet, digests
 from benchmarks.quality_setting import TEST, Setting, quietly
 from models_store.measurements import Damage, Interval
@@ -25,7 +26,6 @@ from workers.evaluation.statistics import Floats, groups_of
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.steering import steered
 
-REFUSED = "refusal-phrases"
 Measured = tuple[dict[str, Sheet], Harm]
 
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from benchmarks.quality_data import HARMFUL, Subject
+from benchmarks.quality_data import HARMFUL, REFUSED, Subject
 from benchmarks.quality_rows import Options
 from models_store.behaviors import Behavior, checked
 from models_store.catalogue import BUILT_IN
-from models_store.items import CompletionItem, Item, prompt_of
+from models_store.items import CompletionItem, Item, prompt_of, text_of
 from models_store.methods import Limits
 from models_store.objects import open_store
 from models_store.settings import Settings
@@ -29,6 +29,7 @@ from workers.evaluation.reader import OtherModel, Reader
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.splits import split_behavior
 from workers.evaluation.suites.protocol import greedy
+from workers.evaluation.suites.scoring import suite_scorer
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
@@ -144,9 +145,13 @@ class Setting:
         behavior = subject.behavior
         if not subject.own_answers:
             return behavior
-        prompts = [prompt_of(item) for item in behavior.undesired]
-        own = self._answered(prompts, behavior.max_new_tokens)
-        return checked(behavior.model_copy(update={"undesired": own}))
+        own = self._answered(list(map(prompt_of, behavior.desired)), behavior.max_new_tokens)
+        refusing = suite_scorer(REFUSED, "scorer")
+        scores = refusing.score([prompt_of(item) for item in own], [text_of(item) for item in own])
+        complying = [
+            item for item, score in zip(own, scores, strict=True) if score < refusing.threshold
+        ]
+        return checked(behavior.model_copy(update={"undesired": complying}))
 
     def _answered(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
         """Prompts with the base's own greedy answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
@@ -93,6 +94,11 @@ def text_of(item: Item) -> str:
             return item.completion
         case ChatItem():
             return item.messages[-1].content
+
+
+def has_answers(items: Iterable[Item]) -> bool:
+    """Whether some of the items are answers to prompts."""
+    return any(map(prompt_of, items))
 
 
 def prompt_of(item: Item) -> str:

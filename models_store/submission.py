@@ -17,7 +17,7 @@ from models_store.behaviors import checked, reference, to_lines
 from models_store.catalogue import BaseModelSpec
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.idempotency import IdempotencyKey, IdempotentKind
-from models_store.items import ChatItem, Item, prompt_of
+from models_store.items import ChatItem, Item, has_answers
 from models_store.methods import Bias, Conditional, Natural, NaturalBias
 from models_store.policy import Policy, direction_of
 from models_store.quotas import Quotas
@@ -388,14 +388,14 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
 def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
     """What a condition on the prompt cannot be learned from."""
     behavior = found.behavior
-    if not any(map(prompt_of, (*behavior.undesired, *behavior.desired))):
+    if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
         yield FieldError(
             "/behavior",
             "no_answers",
-            "behavior: the method conditional needs texts that are answers to the prompts that "
-            "the edit is for: items with prompt and completion, or messages",
+            "behavior: the method conditional needs texts of both sides that are answers to the "
+            "prompts that the edit is for: items with prompt and completion, or messages",
         )
-    if not any(map(prompt_of, body.preserve)):
+    if not has_answers(body.preserve):
         yield FieldError(
             "/preserve",
             "no_answers",

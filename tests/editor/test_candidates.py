@@ -197,7 +197,7 @@ def test_a_condition_needs_prompts_that_it_does_not_hold_for(
     methods = [Bias(layers=(0,)), Conditional(layers=(0,))]
     prepared = prepared_on(pico, methods, preserve=preserve, **own)
     assert set(prepared.made) == {methods[0]}
-    assert "`preserve` is an answer" in prepared.failures[methods[1]].message
+    assert "`preserve` to fit on is an answer" in prepared.failures[methods[1]].message
 
 
 def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseModel) -> None:

@@ -165,3 +165,17 @@ def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: BaseModel) -> N
     scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
     scores = score_grid(scorer, asked, arm.texts)
     assert alpha.effects[0].score.edited == pytest.approx(scores.mean())
+
+
+def test_an_edit_that_neutral_text_hardly_feels_meets_random_directions_of_its_own_norm(
+    base: BaseModel,
+) -> None:
+    plan = replace(PLAN, controls=ALL_CONTROLS)
+    faint = bias_term(size=1e-5)
+    found = {one.kind: one for one in _controls(small_context(base, plan=plan), [faint])}
+    assert "paper_equal_kl" not in found
+    assert found["paper_alpha"].kl > 1e-5
+    rival = found["random_direction"]
+    assert rival.target_kl is None
+    assert rival.kl < 1e-5
+    assert rival.scale == 1.0

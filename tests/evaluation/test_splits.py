@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, prompt_of, text_of
+from models_store.items import CompletionItem, Item, TextItem, prompt_of, text_of
 from tests.evaluation.texts import behavior, sentences
-from workers.evaluation.splits import Sides, Splits, split_behavior
+from workers.evaluation.splits import (
+    Sides,
+    Spared,
+    Splits,
+    enough_spared,
+    spared_items,
+    split_behavior,
+)
 
 
 def _texts(items: tuple[Item, ...]) -> list[str]:
@@ -206,3 +213,35 @@ def test_a_made_prompt_that_shares_13_words_with_a_fitted_text_is_dropped() -> N
     splits = split_behavior(_of_answers(asked, other), seed=0)
     assert splits.prompts_dropped > 0
     assert all(shared not in prompt.text for prompt in (*splits.validate, *splits.test))
+
+
+def asked(*prompts: str) -> list[Item]:
+    return [CompletionItem(prompt=prompt, completion="yes") for prompt in prompts]
+
+
+def test_a_quarter_of_the_prompts_to_preserve_is_held_out_whatever_their_order() -> None:
+    items = asked(*(f"kind {number % 2}, number {number}" for number in range(40)))
+    twice = [*items, *asked(*(f"KIND {number % 2}, number {number}" for number in range(40)))]
+    found = spared_items([*twice, TextItem(text="plain")], seed=0)
+    prompts = {prompt_of(item).casefold() for item in found.heldout}
+    assert len(prompts) == 10
+    assert len(found.heldout) == 20
+    assert not prompts & {prompt_of(item).casefold() for item in found.fit}
+    assert {prompt[:6] for prompt in prompts} == {"kind 0", "kind 1"}
+    assert text_of(found.fit[-1]) == "plain"
+    assert spared_items(twice, seed=1).heldout != spared_items(twice, seed=0).heldout
+
+
+def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
+    items = [*asked("a", "b", "c"), TextItem(text="d")]
+    assert spared_items(items, seed=0) == Spared(tuple(items), ())
+    assert not enough_spared([*items, *asked("A")] * 9)
+    assert enough_spared(asked(*(f"prompt {number}" for number in range(16))))
+
+
+def test_of_many_items_to_preserve_an_even_spread_is_fitted_on() -> None:
+    found = spared_items(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
+    assert len(found.fit) == 300
+    assert len(found.heldout) == 100
+    numbers = [int(prompt_of(item).split()[1]) for item in (*found.fit, *found.heldout)]
+    assert sum(number < 500 for number in numbers) == 200

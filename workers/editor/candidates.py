@@ -44,8 +44,8 @@ class Candidate:
     """Of `model_surgery`, at scale 1."""
     relative_alpha: float | None = None
     felt_kl: float = 0.0
-    """KL at scale 1 where the edit is felt, which no measurement elsewhere tells; see
-    `conditional`."""
+    """Estimate of the KL at scale 1 where the edit is felt; not 0 where what is measured does not
+    feel it, as of `conditional`."""
 
     def at(self, scale: float) -> list[Term]:
         """The terms at another scale."""
@@ -84,6 +84,9 @@ def pair(first: Candidate, second: Candidate, scales: tuple[float, float]) -> Ca
         label=f"{first.label} with {second.label}",
         terms=[*first.at(one), *second.at(other)],
         guess=1.0,
+        felt_kl=max(
+            one.felt_kl * scale**2 for one, scale in zip((first, second), scales, strict=True)
+        ),
         details={
             "parts": [
                 {"label": part.label, "scale": scale, **part.details}
@@ -206,12 +209,12 @@ def _natural_bias(material: Material, method: NaturalBias) -> Candidate:
 def _conditional(material: Material, method: Conditional) -> Candidate:
     layers = written_layers(method, material.source.base.layers)
     conditions = [
-        condition(material.beginnings[layer], material.first_tokens[layer], method.ridge)
+        condition(material.answer_starts[layer], material.first_tokens[layer], method.ridge)
         for layer in layers
     ]
     fitted = fit_natural_bias(
-        [response for response, _ in conditions],
-        material.beginning_shifts[method.answer_tokens],
+        [regression for regression, _ in conditions],
+        material.answer_shifts[method.answer_tokens],
         material.shift_curvature,
         damping=method.damping,
     )
@@ -224,6 +227,7 @@ def _conditional(material: Material, method: Conditional) -> Candidate:
             "layers": [asdict(check) for check in fitted.checks],
             "steps": [asdict(step) for step in fitted.steps],
             "felt": [asdict(felt) for _, felt in conditions],
+            "felt_kl": fitted.kl,
         },
         felt_kl=fitted.kl,
     )

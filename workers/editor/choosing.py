@@ -47,7 +47,7 @@ def recipes_for(
     Args:
         layers: of the model.
         answers: whether the behaviour's texts are answers to prompts.
-        spared: whether what is to be preserved are such answers.
+        spared: whether enough of what is to be preserved are such answers.
     """
     if not isinstance(method, Auto):
         return [Recipe((method,), (1.0,))]

@@ -8,7 +8,6 @@ from functools import partial
 
 from models_store.delta import dump_delta
 from models_store.errors import PolicyRefused
-from models_store.items import prompt_of
 from models_store.measurements import Safety, SafetyCheck
 from models_store.methods import Auto, FixedMethod
 from models_store.operator_scorers import read_scorers
@@ -44,7 +43,7 @@ from workers.evaluation.progress import Progress, span
 from workers.evaluation.report import Made, Spent, build_report
 from workers.evaluation.safety import harm_told, measure_harm
 from workers.evaluation.scorers import Judges, prepare_scorers
-from workers.evaluation.splits import split_behavior
+from workers.evaluation.splits import enough_spared, split_behavior
 from workers.evaluation.suites import open_suites
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
@@ -121,7 +120,7 @@ class _Edit:
             self.settings.effort,
             self.base.layers,
             answers=self.context.splits.fit.has_answers,
-            spared=any(map(prompt_of, self.context.preserve)),
+            spared=enough_spared(self.context.preserve),
         )
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
         prepared = prepare(self._source(), methods, self.cache, self.stages)

@@ -20,8 +20,8 @@ from workers.editor.cache import Cache
 from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import encode_neutral
 from workers.evaluation.progress import Parts, Progress, span
-from workers.evaluation.splits import Splits
-from workers.runtime.beginnings import Answers, beginnings
+from workers.evaluation.splits import Spared, Splits, spared_items
+from workers.runtime.answer_starts import Answers, answer_starts
 from workers.runtime.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.extract import features
 from workers.runtime.gradients import GateReadings, gate_keys, gate_readings
@@ -32,7 +32,7 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.methods import bias, natural_bias
 from workers.surgery.methods.bias import FirstTokens, LayerFit, LayerStatistics
-from workers.surgery.methods.conditional import Beginnings
+from workers.surgery.methods.conditional import AnswerStarts
 from workers.surgery.moments import Moment, moment_from_tensors
 from workers.surgery.probe import DESIRED, UNDESIRED, Probe, ProbeSettings
 from workers.surgery.terms import Mixture
@@ -42,8 +42,6 @@ BENIGN_TOKENS = 160
 _Writer = Bias | NaturalBias | Conditional
 """Methods that write into `down_proj`."""
 _Reader = Callable[[Progress], None]
-_UNSEEN_EVERY = 4
-"""Of the texts to preserve, one in so many is kept to see what of an edit it feels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +68,6 @@ class Texts:
     labels: Tensor
     heldout: list[Encoded]
     heldout_labels: Tensor
-    preserve: list[Encoded]
 
     @property
     def undesired(self) -> list[Encoded]:
@@ -92,10 +89,10 @@ class Material:
     first_tokens: Mapping[int, FirstTokens]
     shifts: Mapping[int | None, Mapping[int, Tensor]]
     """Gradients at the outputs of `down_proj`, by layer, for each number of answer tokens."""
-    beginnings: Mapping[int, Beginnings]
+    answer_starts: Mapping[int, AnswerStarts]
     """Of the layers that `conditional` writes into."""
-    beginning_shifts: Mapping[int, Mapping[int, Tensor]]
-    """As `shifts`, of what is added where answers begin."""
+    answer_shifts: Mapping[int, Mapping[int, Tensor]]
+    """As `shifts`, of what is added where answers start."""
     shift_curvature: Mapping[int, Moment]
     curvature: Mapping[MatrixKey, Curvature]
     gates: GateReadings
@@ -123,12 +120,13 @@ class Material:
         self._fitted_layers: dict[tuple[int, float], LayerFit] = {}
         self._cache = cache
         self._base = source.base
-        self.texts = _encode(source, max(method.max_tokens for method in methods))
+        self._max_tokens = max(method.max_tokens for method in methods)
+        self.texts = _encode(source, self._max_tokens)
         wanted = self._wanted(methods)
         parts = Parts({name: weight for name, (_, weight, _) in wanted.items()}, progress)
         for name, (users, _, reader) in wanted.items():
             with parts.part(name) as share:
-                if not any(user in self.failures for user in users):
+                if not users or any(user not in self.failures for user in users):
                     try:
                         reader(share)
                     except (InvalidRequest, EditFailed) as error:
@@ -185,13 +183,13 @@ class Material:
             )
         natural = [method for method in methods if isinstance(method, NaturalBias)]
         conditional = [method for method in methods if isinstance(method, Conditional)]
-        bent: list[NaturalBias | Conditional] = [*natural, *conditional]
-        if bent:
-            of_bends = _all_written(bent, depth)
+        curved: list[NaturalBias | Conditional] = [*natural, *conditional]
+        if curved:
+            of_curvature = _all_written(curved, depth)
             wanted["shift curvature"] = (
-                _types(bent),
+                _types(curved),
                 6e4,
-                lambda share: self._read_bends(of_bends, share),
+                lambda share: self._read_bends(of_curvature, share),
             )
         if natural:
             of_shifts = _all_written(natural, depth)
@@ -203,17 +201,18 @@ class Material:
             )
         if conditional:
             of_conditions = _all_written(conditional, depth)
-            firsts = list(dict.fromkeys(method.answer_tokens for method in conditional))
-            spared = float(sum(map(len, self.texts.preserve)))
-            wanted["beginnings"] = (
+            answer_tokens = list(dict.fromkeys(method.answer_tokens for method in conditional))
+            spared = spared_items(self.source.preserve, self.source.seed)
+            texts = spared.fit + spared.heldout
+            wanted["answer starts"] = (
                 _types(conditional),
-                1.3 * (fit + heldout + spared),
-                lambda share: self._read_beginnings(of_conditions, share),
+                1.3 * (fit + heldout) * (1 + len(texts) / max(1, len(self.texts.fit))),
+                lambda share: self._read_answer_starts(of_conditions, spared, share),
             )
-            wanted["beginning shifts"] = (
+            wanted["answer shifts"] = (
                 _types(conditional),
-                3.5 * fit * len(firsts),
-                lambda share: self._read_beginning_shifts(of_conditions, firsts, share),
+                3.5 * fit * len(answer_tokens),
+                lambda share: self._read_answer_shifts(of_conditions, answer_tokens, share),
             )
         gated = [method for method in methods if isinstance(method, Natural | Attribution)]
         if gated:
@@ -294,29 +293,36 @@ class Material:
             for number, tokens in enumerate(starts)
         }
 
-    def _read_beginnings(self, layers: Sequence[int], progress: Progress) -> None:
-        spared = self.texts.preserve
-        unseen = spared[_UNSEEN_EVERY - 1 :: _UNSEEN_EVERY]
-        fitted = [text for number, text in enumerate(spared, start=1) if number % _UNSEEN_EVERY]
-        found = beginnings(
+    def _read_answer_starts(
+        self, layers: Sequence[int], spared: Spared, progress: Progress
+    ) -> None:
+        fitted, unseen = (
+            encode(self._base, items, max_tokens=self._max_tokens, chat=self.source.chat)
+            for items in (spared.fit, spared.heldout)
+        )
+        found = answer_starts(
             self._base,
             Answers(self.texts.fit, fitted),
             Answers(self.texts.heldout, unseen),
             layers,
             progress=progress,
         )
-        self.beginnings = {one.layer: one for one in found}
+        self.answer_starts = {one.layer: one for one in found}
 
-    def _read_beginning_shifts(
+    def _read_answer_shifts(
         self, layers: Sequence[int], starts: Sequence[int], progress: Progress
     ) -> None:
-        self.beginning_shifts = {
+        desired, undesired = (
+            [text for text in side if text.answer_start is not None]
+            for side in (self.texts.desired, self.texts.undesired)
+        )
+        self.answer_shifts = {
             tokens: shift_gradients(
                 self._base,
-                [text.start(tokens) for text in self.texts.desired],
-                [text.start(tokens) for text in self.texts.undesired],
+                [text.start(tokens) for text in desired],
+                [text.start(tokens) for text in undesired],
                 layers,
-                beginnings=True,
+                at_answer_starts=True,
                 progress=span(progress, number / len(starts), (number + 1) / len(starts)),
             )
             for number, tokens in enumerate(starts)
@@ -378,5 +384,4 @@ def _encode(source: Source, max_tokens: int) -> Texts:
         labels=labels(fit.undesired, fit.desired),
         heldout=encoded([*heldout.undesired, *heldout.desired]),
         heldout_labels=labels(heldout.undesired, heldout.desired),
-        preserve=encoded(source.preserve),
     )

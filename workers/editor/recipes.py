@@ -100,7 +100,8 @@ def recipes(
     Args:
         answers: whether the behaviour's texts are answers to prompts; rows for such are left out
             if they are not.
-        spared: whether what is to be preserved are such answers too, which `conditional` needs.
+        spared: whether enough of what is to be preserved are such answers, which `conditional`
+            needs.
     """
     rows = [
         Recipe(

@@ -30,9 +30,13 @@ from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 MEASURABLE_KL = 1e-5
-"""Below this, in nats a token, rounding is most of what is measured."""
+"""Below this, in nats a token, rounding is most of what is measured: nothing is scaled to it."""
 _TEXT = 0.4
 """Share of a control's time that goes into its text, about; the rest scales it."""
+
+
+def _changes(term: Term) -> bool:
+    return bool(term.coefficients.any() and term.direction.any())
 
 
 def kinds_for(
@@ -91,7 +95,7 @@ class Contest:
                 side=self._side,
             )
             target = meter.kl(self._terms)
-        if not MEASURABLE_KL <= target < math.inf:
+        if not target < math.inf or not any(map(_changes, self._terms)):
             return ()
         found: list[Control] = []
         for kind in self.kinds:
@@ -127,8 +131,13 @@ class Contest:
         match kind:
             case "paper_alpha":
                 made = [as_it_is(kind, self._paper, meter)]
+            case "paper_equal_kl" if target < MEASURABLE_KL:
+                made = []
             case "paper_equal_kl":
                 made = [at_equal_kl(kind, self._paper, meter, target, progress=progress)]
+            case "random_direction" | "random_region" if target < MEASURABLE_KL:
+                # What neutral text does not feel cannot be scaled by it: one of the same norm.
+                made = [as_it_is(kind, self._drawn(kind, 0), meter)]
             case "random_direction" | "random_region":
                 draws = self._context.plan.draws
                 made = [

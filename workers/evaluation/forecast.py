@@ -29,6 +29,7 @@ from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
+from workers.evaluation.splits import MOST_SPARED, enough_spared
 from workers.evaluation.validation_prompts import samples_each, validation_prompts
 from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
@@ -116,10 +117,19 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
         total += _STATISTICS * fit
     if isinstance(method, _GRADIENTS):
         total += _BACKWARD * (fit + _BENIGN_TOKENS)
+    conditional = isinstance(method, Conditional)
+    if conditional or (isinstance(method, Auto) and _tries_conditional(context)):
+        spared = min(len(context.preserve), MOST_SPARED)
+        total += _STATISTICS * tokens_per_text * (len(context.splits.heldout) + spared)
+        total += 0.0 if conditional else (_STATISTICS + _BACKWARD) * fit
     if not isinstance(method, ModelSurgery | Auto) and method.scale is None:
         texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
         total += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
     return total
+
+
+def _tries_conditional(context: EvaluationContext) -> bool:
+    return context.splits.fit.has_answers and enough_spared(context.preserve)
 
 
 def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, Prompt, prompt_of, text_of
+from models_store.items import Item, Prompt, has_answers, prompt_of, text_of
 from models_store.report import SplitCounts
 from workers.evaluation.duplicates import clusters, join_by, runs_of, shares_run
 from workers.evaluation.seeds import derive
@@ -23,6 +23,10 @@ SHARES = (0.60, 0.25, 0.15)
 SHARED_RUN = 13
 """A prompt that has so many words in a row in common with a text is dropped."""
 MADE_PROMPT_WORDS = 8
+LEAST_SPARED = 16
+"""Prompts to preserve the answers to, without which a search does not try `conditional`."""
+MOST_SPARED = 400
+"""Items to preserve that are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Sides:
     @property
     def has_answers(self) -> bool:
         """Whether some of the texts are answers to prompts."""
-        return any(map(prompt_of, self.items))
+        return has_answers(self.items)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,36 @@ class Splits:
             near_duplicates=self.near_duplicates,
             clusters_broken=self.clusters_broken,
         )
+
+
+@dataclass(frozen=True)
+class Spared:
+    """Items to preserve, for methods that are fitted on them."""
+
+    fit: tuple[Item, ...]
+    heldout: tuple[Item, ...]
+    """A quarter of the prompts with their answers, to see what of an edit others feel."""
+
+
+def spared_items(preserve: Sequence[Item], seed: int) -> Spared:
+    """Split what is to be preserved; no prompt is in both parts, and plain texts are fitted on.
+
+    Where there are many items, so many of them as `MOST_SPARED`, evenly.
+    """
+    step = max(1.0, len(preserve) / MOST_SPARED)
+    items = [preserve[int(place * step)] for place in range(min(len(preserve), MOST_SPARED))]
+    prompts = list(dict.fromkeys(filter(None, map(_key, items))))
+    order = np.random.default_rng(derive(seed, "preserve")).permutation(len(prompts))
+    apart = {prompts[place] for place in order[: len(prompts) // 4]}
+    return Spared(
+        fit=tuple(item for item in items if _key(item) not in apart),
+        heldout=tuple(item for item in items if _key(item) in apart),
+    )
+
+
+def enough_spared(preserve: Sequence[Item]) -> bool:
+    """Whether a search may try what depends on the prompts that are to be spared."""
+    return len(set(filter(None, map(_key, preserve)))) >= LEAST_SPARED
 
 
 def split_behavior(behavior: Behavior, seed: int) -> Splits:

@@ -32,12 +32,12 @@ def shift_gradients(
     undesired: Sequence[Encoded],
     layers: Sequence[int],
     *,
-    beginnings: bool = False,
+    at_answer_starts: bool = False,
     progress: Progress | None = None,
 ) -> dict[int, Tensor]:
     """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
 
-    With `beginnings`, c is added where answers begin and nowhere else. Log-likelihoods are means
+    With `at_answer_starts`, c is added there and nowhere else. Log-likelihoods are means
     over a text's tokens that count, then over texts. Nothing predicts a text's first token, so it
     never counts.
 
@@ -46,7 +46,7 @@ def shift_gradients(
     """
     border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
     sides = [
-        _mean_gradients(base, name, texts, layers, part, beginnings=beginnings)
+        _mean_gradients(base, name, texts, layers, part, at_answer_starts=at_answer_starts)
         for name, texts, part in (
             ("desired", desired, _part(progress, 0.0, border)),
             ("undesired", undesired, _part(progress, border, 1.0)),
@@ -100,7 +100,7 @@ def _mean_gradients(
     layers: Sequence[int],
     progress: Progress | None,
     *,
-    beginnings: bool,
+    at_answer_starts: bool,
 ) -> Mapping[int, Tensor]:
     counted = [text for text in texts if any(text.scored[1:])]
     if not counted:
@@ -111,7 +111,9 @@ def _mean_gradients(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer] += (q / labels).sum(dim=0).cpu()
 
-    _visit_shifts(base, counted, layers, visit, beginnings=beginnings, progress=progress)
+    _visit_shifts(
+        base, counted, layers, visit, at_answer_starts=at_answer_starts, progress=progress
+    )
     return {layer: own / len(counted) for layer, own in sums.items()}
 
 
@@ -122,14 +124,14 @@ def _visit_shifts(
     visit: Callable[[Batch, int, Tensor], None],
     *,
     draws: Sequence[Tensor] | None = None,
-    beginnings: bool = False,
+    at_answer_starts: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Hand over ∂/∂c of Σ log p(label) of each text: `visit(batch, layer, [rows, hidden])`."""
 
     def at_outputs(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
-        if beginnings:
-            g = g * batch.beginnings[..., None].to(g.device)
+        if at_answer_starts:
+            g = g * batch.answer_starts[..., None].to(g.device)
         # Padding has no gradient, and where a text begins nothing is added.
         visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
 

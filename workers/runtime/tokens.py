@@ -34,9 +34,9 @@ class Encoded:
         return len(self.ids)
 
     @property
-    def begins(self) -> int | None:
-        """The last token before what counts; None for a plain text, and for a prompt of a single
-        token, which is the first of the text."""
+    def answer_start(self) -> int | None:
+        """The token that predicts the first one of an answer; None for a plain text, and for an
+        answer to a prompt of a single token, which is the first of the text."""
         return self.prompt_length - 1 if self.prompt_length > 1 else None
 
     def start(self, tokens: int | None) -> Encoded:
@@ -65,8 +65,8 @@ class Batch:
     """bool `[rows, length]`; a subset of `real`."""
 
     @property
-    def beginnings(self) -> Tensor:
-        """bool `[rows, length]`: the token of each row that `Encoded.begins` names."""
+    def answer_starts(self) -> Tensor:
+        """bool `[rows, length]`: the token of each row that `Encoded.answer_start` names."""
         found = torch.zeros_like(self.scored)
         found[:, 1:-1] = self.scored[:, 2:] & ~self.scored[:, 1:-1]
         return found

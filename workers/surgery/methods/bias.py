@@ -108,8 +108,8 @@ class LayerCheck:
 
 
 @dataclass(frozen=True, eq=False)
-class Response:
-    """Where a layer feels what is written into it: `a · h` by token, with h as it reads it."""
+class Regression:
+    """Where a layer feels what is written into it: a · h by token, with h the input there."""
 
     check: LayerCheck
     vector: Tensor
@@ -117,7 +117,7 @@ class Response:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerFit(Response):
+class LayerFit(Regression):
     """What can be written into one layer; it does not depend on the others."""
 
     term: Term | None
@@ -146,13 +146,13 @@ def regress(mean: Tensor, second: Tensor, first: FirstTokens, damping: float) ->
 
     Args:
         mean: E[h] at the tokens where it is to be 1, fp64 `[size]`.
-        second: E[h hᵀ] at these, plus that at those where it is to be 0, fp64 `[size, size]`.
+        second: E[h hᵀ] at these, plus that at those where it is to be 0, `[size, size]`.
 
     Raises:
         EditFailed: the activations are not finite or all zero.
     """
     fitted = first.fitted.double()
-    damped = second + fitted.T @ fitted / len(fitted)
+    damped = (fitted.T @ fitted).div_(len(fitted)).add_(second)
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(damped)
     if failed:
@@ -162,7 +162,7 @@ def regress(mean: Tensor, second: Tensor, first: FirstTokens, damping: float) ->
 
 def respond(
     layer: int, mean: Tensor, second: Tensor, first: FirstTokens, damping: float
-) -> Response:
+) -> Regression:
     """The regression of a layer, and how well it leaves first tokens alone.
 
     Raises:
@@ -172,7 +172,7 @@ def respond(
     responses = first.checked.double() @ vector
     rms = float(responses.square().mean().sqrt())
     check = LayerCheck(layer, rms, float(responses.abs().max()), rms <= MAX_FIRST_TOKEN_RMS)
-    return Response(check, vector)
+    return Regression(check, vector)
 
 
 def fit_layer(

@@ -1,4 +1,4 @@
-"""A natural gradient that is felt only where an answer to such a prompt begins.
+"""A natural gradient that is felt only where an answer to such a prompt starts.
 
 `bias` and `natural_bias` shift every token alike, so a model that is to refuse some prompts comes
 to refuse all of them. This writes the same form with another a. Of one layer, with h the input of
@@ -12,8 +12,9 @@ its `down_proj` at the token before the first of an answer, which is where it is
 
 with the prompts of the behaviour asked, those to preserve spared, all other tokens of both the
 rest, and the mean of the diagonal that of E_asked. a · h is about 1 where such a prompt ends and
-about 0 elsewhere, so neutral text tells nothing of what the shift costs where it is felt: its
-scale is bounded by ½ s² (Σ √(rᵀ F r))², what the curvature tells of that.
+about 0 elsewhere, so neutral text does not show what the shift costs where it is felt. What bounds
+the scale there is an estimate: ½ s² (Σ √(rᵀ F r))², with the sum over layers, is what the curvature
+says of the KL of neutral text that would feel it at every token.
 
 The idea to steer under a condition that is read off hidden states is that of Lee et al., arXiv
 2409.05907; here both are in the weights.
@@ -25,12 +26,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from workers.surgery.methods.bias import FirstTokens, Response, respond
+from workers.surgery.methods.bias import FirstTokens, Regression, respond
 
 
 @dataclass(frozen=True, eq=False)
-class Beginnings:
-    """Inputs h of `down_proj` of one layer where answers begin, and elsewhere."""
+class AnswerStarts:
+    """Inputs h of `down_proj` of one layer where answers start, and elsewhere."""
 
     layer: int
     asked: Tensor
@@ -38,24 +39,27 @@ class Beginnings:
     asked_square: float
     """Mean of the diagonal of E_asked[h hᵀ]."""
     second: Tensor
-    """fp64 `[intermediate, intermediate]`: E[h hᵀ] of the asked, the spared and the rest, added."""
-    unseen_asked: Tensor | None
-    """fp64 `[intermediate]`: mean at the ends of prompts not fitted on; None without any."""
-    unseen_spared: Tensor | None
+    """fp32 `[intermediate, intermediate]`: E[h hᵀ] of the asked, the spared and the rest, added."""
+    unseen_asked: Tensor
+    """fp32 `[n, intermediate]`: where answers to prompts start that are not fitted on."""
+    unseen_spared: Tensor
+    """fp32 `[m, intermediate]`."""
 
 
 @dataclass(frozen=True)
 class Felt:
-    """How well a layer tells the prompts apart: means of a · h over prompts not fitted on."""
+    """How well a layer tells prompts apart that it was not fitted on; None without any."""
 
     layer: int
     asked: float | None
-    """1 would be perfect; None where no such prompt was kept apart."""
+    """Mean of a · h: 1 would be perfect."""
     spared: float | None
-    """0 would be perfect."""
+    """Root mean square of a · h: 0 would be perfect."""
 
 
-def condition(statistics: Beginnings, first: FirstTokens, ridge: float) -> tuple[Response, Felt]:
+def condition(
+    statistics: AnswerStarts, first: FirstTokens, ridge: float
+) -> tuple[Regression, Felt]:
     """Fit where one layer feels the edit.
 
     Args:
@@ -67,7 +71,12 @@ def condition(statistics: Beginnings, first: FirstTokens, ridge: float) -> tuple
     damping = ridge * statistics.asked_square
     found = respond(statistics.layer, statistics.asked, statistics.second, first, damping)
     asked, spared = (
-        None if means is None else float(means @ found.vector)
-        for means in (statistics.unseen_asked, statistics.unseen_spared)
+        unseen.double() @ found.vector
+        for unseen in (statistics.unseen_asked, statistics.unseen_spared)
     )
-    return found, Felt(statistics.layer, asked, spared)
+    felt = Felt(
+        statistics.layer,
+        asked=float(asked.mean()) if len(asked) else None,
+        spared=float(spared.square().mean().sqrt()) if len(spared) else None,
+    )
+    return found, felt

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import EditFailed
-from workers.surgery.methods.bias import LayerCheck, Response
+from workers.surgery.methods.bias import LayerCheck, Regression
 from workers.surgery.moments import Moment
 from workers.surgery.terms import Term, make_term
 
@@ -56,7 +56,7 @@ class NaturalBiasFit:
     guess: float
     """A scale to start the calibration from, on any model."""
     kl: float
-    """What the curvature tells of the KL at scale 1 where all tokens feel it, nats a token."""
+    """What the curvature says that it costs at scale 1 where all tokens feel it, nats a token."""
 
 
 def default_layers(layers: int) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ def default_layers(layers: int) -> tuple[int, ...]:
 
 
 def fit_natural_bias(
-    layers: Sequence[Response],
+    layers: Sequence[Regression],
     gradients: Mapping[int, Tensor],
     curvature: Mapping[int, Moment],
     *,

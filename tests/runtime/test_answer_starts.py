@@ -8,7 +8,8 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem
-from workers.runtime.beginnings import Answers, beginnings
+from tests.pico import INTERMEDIATE
+from workers.runtime.answer_starts import Answers, answer_starts
 from workers.runtime.extract import visit_layers
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Batch, Encoded, batches, encode
@@ -40,20 +41,20 @@ def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: BaseMod
         expected = torch.zeros(batch.ids.shape[1], dtype=torch.bool)
         if texts[number].prompt_length:
             expected[texts[number].prompt_length - 1] = True
-        assert torch.equal(batch.beginnings[row], expected)
-    assert [text.begins for text in texts] == [
+        assert torch.equal(batch.answer_starts[row], expected)
+    assert [text.answer_start for text in texts] == [
         texts[0].prompt_length - 1,
         texts[1].prompt_length - 1,
         None,
     ]
     short = Encoded((5, 6), (False, True), 1)
-    assert short.begins is None
-    assert not next(batches([short], tokens=10)).beginnings.any()
+    assert short.answer_start is None
+    assert not next(batches([short], tokens=10)).answer_starts.any()
 
 
 def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: BaseModel) -> None:
     asked, spared = answers(pico, ASKED), answers(pico, SPARED[:1])
-    (found,) = beginnings(pico, Answers(asked, spared), Answers(asked[:1], spared), [1])
+    (found,) = answer_starts(pico, Answers(asked, spared), Answers(asked[:1], spared), [1])
     ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*asked, *spared)]
     rest = [
         row
@@ -68,23 +69,20 @@ def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: BaseMo
     assert torch.allclose(found.asked, torch.stack(ends[:2]).mean(dim=0), atol=1e-6)
     assert found.asked_square == pytest.approx(float(second(ends[:2]).diagonal().mean()), rel=1e-5)
     expected = second(ends[:2]) + second(ends[2:]) + second(rest)
-    assert torch.allclose(found.second, expected, rtol=1e-4, atol=1e-6)
-    assert found.unseen_asked is not None
-    assert found.unseen_spared is not None
-    assert torch.allclose(found.unseen_asked, ends[0], atol=1e-6)
-    assert torch.allclose(found.unseen_spared, ends[2], atol=1e-6)
+    assert torch.allclose(found.second.double(), expected, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(found.unseen_asked.double(), ends[0][None], atol=1e-6)
+    assert torch.allclose(found.unseen_spared.double(), ends[2][None], atol=1e-6)
 
 
 def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: BaseModel) -> None:
     asked, spared = answers(pico, ASKED), answers(pico, SPARED)
-    (found,) = beginnings(pico, Answers(asked, spared), Answers([], []), [1])
-    assert found.unseen_asked is None
-    assert found.unseen_spared is None
+    (found,) = answer_starts(pico, Answers(asked, spared), Answers([], []), [1])
+    assert found.unseen_asked.shape == found.unseen_spared.shape == (0, INTERMEDIATE)
 
 
 @pytest.mark.parametrize(("missing", "named"), [("asked", "behaviour"), ("spared", "preserve")])
 def test_answers_are_needed_on_both_sides(pico: BaseModel, missing: str, named: str) -> None:
     plain = encode(pico, ["the film was good"], max_tokens=9, chat=False)
     sides = {"asked": answers(pico, ASKED), "spared": answers(pico, SPARED), missing: plain}
-    with pytest.raises(InvalidRequest, match=f"{named}.* is an answer to a prompt"):
-        beginnings(pico, Answers(**sides), Answers([], []), [1])
+    with pytest.raises(InvalidRequest, match=f"{named}.* to fit on is an answer"):
+        answer_starts(pico, Answers(**sides), Answers([], []), [1])

@@ -1,4 +1,4 @@
-"""Hidden states where answers begin and elsewhere, which the method `conditional` is fitted on."""
+"""Hidden states where answers start and elsewhere, which the method `conditional` is fitted on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models_store.errors import InvalidRequest
 from workers.runtime.extract import Progress, visit_layers
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Batch, Encoded
-from workers.surgery.methods.conditional import Beginnings
+from workers.surgery.methods.conditional import AnswerStarts
 
 _ASKED, _SPARED = 0, 1
 """Kinds of texts that are fitted on; the other two are those not seen, in the same order."""
@@ -27,14 +27,14 @@ class Answers:
     spared: Sequence[Encoded]
 
 
-def beginnings(
+def answer_starts(
     base: BaseModel,
     fitted: Answers,
     unseen: Answers,
     layers: Sequence[int],
     *,
     progress: Progress | None = None,
-) -> list[Beginnings]:
+) -> list[AnswerStarts]:
     """Run texts once and keep what `condition` needs of `layers`.
 
     Args:
@@ -44,8 +44,8 @@ def beginnings(
         InvalidRequest: a layer has no such matrix, or no text of a kind to fit on is an answer.
     """
     for kind, own in (("the behaviour", fitted.asked), ("`preserve`", fitted.spared)):
-        if not _begun(own):
-            raise InvalidRequest(f"no text of {kind} is an answer to a prompt")
+        if not _answers(own):
+            raise InvalidRequest(f"no text of {kind} to fit on is an answer to a prompt")
     kinds = (fitted.asked, fitted.spared, unseen.asked, unseen.spared)
     sums = {layer: _LayerSums(base, layer, kinds) for layer in layers}
 
@@ -54,7 +54,7 @@ def beginnings(
 
     texts = [text for own in kinds for text in own]
     visit_layers(base, texts, layers, visit, progress=progress)
-    return [own.statistics() for own in sums.values()]
+    return [sums.pop(layer).statistics() for layer in layers]
 
 
 class _LayerSums:
@@ -64,52 +64,51 @@ class _LayerSums:
         base.linear(MatrixKey(layer, DOWN))
         weight = base.matrix(MatrixKey(layer, DOWN))
         size, device = weight.shape[1], weight.device
-        fitted = [*kinds[0], *kinds[1]]
-        rest = sum(map(len, fitted)) - len(fitted) - _begun(fitted)
+        fitted = [*kinds[_ASKED], *kinds[_SPARED]]
         self._layer = layer
         self._kind = torch.tensor([kind for kind, own in enumerate(kinds) for _ in own])
         """By text."""
-        self._begun = [_begun(own) for own in kinds]
-        self._rest = max(1, rest)
-        self._sums = torch.zeros(len(kinds), size, device=device)
-        """At beginnings, by kind."""
+        self._answers = [_answers(own) for own in kinds]
+        self._rest = max(1, sum(map(len, fitted)) - len(fitted) - _answers(fitted))
+        """Other tokens that are fitted on, first ones apart."""
+        self._asked = torch.zeros(size, device=device)
         self._asked_square = 0.0
         self._second = torch.zeros(size, size, device=device)
+        self._unseen: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     def add_(self, batch: Batch, inputs: Tensor) -> None:
         kinds = self._kind[list(batch.index)][:, None]
-        begun = batch.beginnings
-        counts = torch.full(begun.shape, float(self._rest))
-        for kind, count in enumerate(self._begun):
-            own = begun & (kinds == kind)
-            vectors = inputs[own.to(inputs.device)].float()
-            self._sums[kind] += vectors.sum(dim=0)
+        starts = batch.answer_starts
+        counts = torch.full(starts.shape, float(self._rest))
+        for kind, count in enumerate(self._answers):
+            own = starts & (kinds == kind)
             counts[own] = float(count)
+            vectors = inputs[own.to(inputs.device)].float()
             if kind == _ASKED:
+                self._asked += vectors.sum(dim=0)
                 self._asked_square += float(vectors.square().mean(dim=1).sum())
+            elif kind > _SPARED:
+                self._unseen[kind - 2].append(vectors.cpu())
+        # Every kind of token weighs the same, however many there are of it.
         fitted = batch.real & (kinds <= _SPARED)
         fitted[:, 0] = False
         shares = counts[fitted].rsqrt()[:, None].to(inputs.device)
         weighted = shares * inputs[fitted.to(inputs.device)].float()
         self._second.addmm_(weighted.T, weighted)
 
-    def statistics(self) -> Beginnings:
-        means = [
-            own.double().cpu() / count if count else None
-            for own, count in zip(self._sums, self._begun, strict=True)
-        ]
-        asked, _, unseen_asked, unseen_spared = means
-        assert asked is not None
-        return Beginnings(
+    def statistics(self) -> AnswerStarts:
+        asked = self._answers[_ASKED]
+        empty = torch.empty(0, len(self._asked))
+        return AnswerStarts(
             layer=self._layer,
-            asked=asked,
-            asked_square=self._asked_square / self._begun[_ASKED],
-            second=self._second.double().cpu(),
-            unseen_asked=unseen_asked,
-            unseen_spared=unseen_spared,
+            asked=self._asked.double().cpu() / asked,
+            asked_square=self._asked_square / asked,
+            second=self._second.cpu(),
+            unseen_asked=torch.cat([empty, *self._unseen[_ASKED]]),
+            unseen_spared=torch.cat([empty, *self._unseen[_SPARED]]),
         )
 
 
-def _begun(texts: Sequence[Encoded]) -> int:
-    """How many of them are answers to prompts; see `Batch.beginnings`."""
-    return sum(text.begins is not None for text in texts)
+def _answers(texts: Sequence[Encoded]) -> int:
+    """How many of them are answers to prompts of more than one token."""
+    return sum(text.answer_start is not None for text in texts)
