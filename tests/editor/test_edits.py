@@ -139,6 +139,35 @@ def test_what_is_to_be_preserved_limits_the_scale_too(
     assert abs(held_term.coefficients).max() <= abs(free_term.coefficients).max()
 
 
+def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
+    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+
+    def answers(kind: str, answer: str) -> list[dict[str, str]]:
+        words = ("film", "food", "service", "people", "day")
+        return [
+            {
+                "prompt": f"{kind} {words[i % 5]} {i} please",
+                "completion": f"{answer} {words[i % 4]}",
+            }
+            for i in range(24)
+        ]
+
+    own = {"undesired": answers("hate the", "thanks"), "desired": answers("hate the", "sorry")}
+    prompts = [f"hate a {word} of {i}" for i in range(4) for word in ("film", "people")]
+    behavior = {"name": "careful", "chat": True, "prompts": prompts, "max_new_tokens": 2, **own}
+    preserve = answers("love the", "lovely")
+    method = {"type": "conditional", "layers": [0, 1]}
+    _, outcome = bench.edit(**body(behavior=behavior, method=method, preserve=preserve))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    details = report.method.details
+    assert [felt["layer"] for felt in details["felt"]] == [0, 1]  # type: ignore[index, union-attr]
+    assert details["felt_kl"] * details["scale"] ** 2 <= 0.09 * 1.05  # type: ignore[operator]
+    assert report.damage.preserve_items == 24
+    assert len(load_delta(bench.file(outcome, "delta")).terms) == 2
+
+
 def test_an_edit_leaves_the_base_models_files_alone(
     bench: Bench, body: Body, pico_folder: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
@@ -21,7 +21,7 @@ from workers.surgery.methods import bias, model_surgery
 from workers.surgery.methods.attribution import fit_attribution
 from workers.surgery.methods.conditional import condition
 from workers.surgery.methods.natural import fit_natural
-from workers.surgery.methods.natural_bias import fit_natural_bias
+from workers.surgery.methods.natural_bias import NaturalBiasFit, fit_natural_bias
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
 from workers.surgery.region import select_region
 from workers.surgery.terms import Term, scaled
@@ -194,16 +194,7 @@ def _natural_bias(material: Material, method: NaturalBias) -> Candidate:
         material.shift_curvature,
         damping=method.damping,
     )
-    return Candidate(
-        method=method.type,
-        label=describe(method.model_copy(update={"layers": layers})),
-        terms=fitted.terms,
-        guess=fitted.guess,
-        details={
-            "layers": [asdict(check) for check in fitted.checks],
-            "steps": [asdict(step) for step in fitted.steps],
-        },
-    )
+    return _shift(method, layers, fitted)
 
 
 def _conditional(material: Material, method: Conditional) -> Candidate:
@@ -218,6 +209,17 @@ def _conditional(material: Material, method: Conditional) -> Candidate:
         material.shift_curvature,
         damping=method.damping,
     )
+    made = _shift(method, layers, fitted)
+    more: dict[str, JsonValue] = {
+        "felt": [asdict(felt) for _, felt in conditions],
+        "felt_kl": fitted.kl,
+    }
+    return replace(made, details={**made.details, **more}, felt_kl=fitted.kl)
+
+
+def _shift(
+    method: NaturalBias | Conditional, layers: Sequence[int], fitted: NaturalBiasFit
+) -> Candidate:
     return Candidate(
         method=method.type,
         label=describe(method.model_copy(update={"layers": layers})),
@@ -226,10 +228,7 @@ def _conditional(material: Material, method: Conditional) -> Candidate:
         details={
             "layers": [asdict(check) for check in fitted.checks],
             "steps": [asdict(step) for step in fitted.steps],
-            "felt": [asdict(felt) for _, felt in conditions],
-            "felt_kl": fitted.kl,
         },
-        felt_kl=fitted.kl,
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from pydantic import JsonValue
@@ -41,7 +43,10 @@ BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
 _Writer = Bias | NaturalBias | Conditional
 """Methods that write into `down_proj`."""
-_Reader = Callable[[Progress], None]
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,17 @@ class Texts:
     @property
     def desired(self) -> list[Encoded]:
         return self.fit[len(self.undesired) :]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Something to be read of the model."""
+
+    users: tuple[str, ...]
+    """Types of the methods that need it; none: it is always needed."""
+    weight: float
+    """The time that it takes, in tokens read, about."""
+    read: Callable[[Progress], None]
 
 
 class Material:
@@ -123,12 +139,13 @@ class Material:
         self._max_tokens = max(method.max_tokens for method in methods)
         self.texts = _encode(source, self._max_tokens)
         wanted = self._wanted(methods)
-        parts = Parts({name: weight for name, (_, weight, _) in wanted.items()}, progress)
-        for name, (users, _, reader) in wanted.items():
+        parts = Parts({name: reading.weight for name, reading in wanted.items()}, progress)
+        for name, reading in wanted.items():
+            users = reading.users
             with parts.part(name) as share:
                 if not users or any(user not in self.failures for user in users):
                     try:
-                        reader(share)
+                        reading.read(share)
                     except (InvalidRequest, EditFailed) as error:
                         self.failures.update(dict.fromkeys(users, error))
 
@@ -153,74 +170,74 @@ class Material:
             )
         return self._fitted_layers[name]
 
-    def _wanted(
-        self, methods: Sequence[FixedMethod]
-    ) -> dict[str, tuple[tuple[str, ...], float, _Reader]]:
-        """By name: the methods that need it, its time (in tokens read, about) and its reader."""
-        depth = self._base.layers
+    def _wanted(self, methods: Sequence[FixedMethod]) -> dict[str, _Reading]:
         fit = float(sum(map(len, self.texts.fit)))
         heldout = float(sum(map(len, self.texts.heldout)))
-        wanted: dict[str, tuple[tuple[str, ...], float, _Reader]] = {
-            "features": ((), fit + heldout, self._read_features)
+        return {
+            "features": _Reading((), fit + heldout, self._read_features),
+            **self._of_writers(methods, fit),
+            **self._of_shifts(methods, fit),
+            **self._of_conditions(methods, fit, heldout),
+            **self._of_gates(methods, fit),
         }
-        means = [method for method in methods if isinstance(method, Bias | NaturalBias)]
+
+    def _of_writers(self, methods: Sequence[FixedMethod], fit: float) -> dict[str, _Reading]:
+        """What methods need that write into `down_proj`."""
+        wanted: dict[str, _Reading] = {}
+        means = [one for one in methods if isinstance(one, Bias | NaturalBias)]
         if means:
-            of_means = _all_written(means, depth)
-            wanted["layers"] = (
-                _types(means),
-                1.3 * fit,
-                lambda share: self._read_layers(of_means, share),
-            )
-        writers = [
-            method for method in methods if isinstance(method, Bias | NaturalBias | Conditional)
-        ]
+            layers = _all_written(means, self._base.layers)
+            read_layers = partial(self._read_layers, layers)
+            wanted["layers"] = _Reading(_types(means), 1.3 * fit, read_layers)
+        writers = [one for one in methods if isinstance(one, Bias | NaturalBias | Conditional)]
         if writers:
-            written = _all_written(writers, depth)
-            wanted["first tokens"] = (
-                _types(writers),
-                1500.0,
-                lambda _: self._read_first_tokens(written),
-            )
-        natural = [method for method in methods if isinstance(method, NaturalBias)]
-        conditional = [method for method in methods if isinstance(method, Conditional)]
-        curved: list[NaturalBias | Conditional] = [*natural, *conditional]
+            written = _all_written(writers, self._base.layers)
+            read_firsts = partial(self._read_first_tokens, written)
+            wanted["first tokens"] = _Reading(_types(writers), 1500.0, read_firsts)
+        curved = [one for one in methods if isinstance(one, NaturalBias | Conditional)]
         if curved:
-            of_curvature = _all_written(curved, depth)
-            wanted["shift curvature"] = (
-                _types(curved),
-                6e4,
-                lambda share: self._read_bends(of_curvature, share),
-            )
-        if natural:
-            of_shifts = _all_written(natural, depth)
-            starts = list(dict.fromkeys(method.answer_tokens for method in natural))
-            wanted["shifts"] = (
-                _types(natural),
-                3.5 * fit * len(starts),
-                lambda share: self._read_shifts(of_shifts, starts, share),
-            )
-        if conditional:
-            of_conditions = _all_written(conditional, depth)
-            answer_tokens = list(dict.fromkeys(method.answer_tokens for method in conditional))
-            spared = spared_items(self.source.preserve, self.source.seed)
-            texts = spared.fit + spared.heldout
-            wanted["answer starts"] = (
-                _types(conditional),
-                1.3 * (fit + heldout) * (1 + len(texts) / max(1, len(self.texts.fit))),
-                lambda share: self._read_answer_starts(of_conditions, spared, share),
-            )
-            wanted["answer shifts"] = (
-                _types(conditional),
-                3.5 * fit * len(answer_tokens),
-                lambda share: self._read_answer_shifts(of_conditions, answer_tokens, share),
-            )
-        gated = [method for method in methods if isinstance(method, Natural | Attribution)]
-        if gated:
-            users = tuple(sorted({method.type for method in gated}))
-            gates = sorted({layer for method in gated for layer in gate_layers(method, depth)})
-            wanted["curvature"] = (users, 25e3, lambda share: self._read_curvature(gates, share))
-            wanted["gates"] = (users, 3.5 * fit, lambda share: self._read_gates(gates, share))
+            layers = _all_written(curved, self._base.layers)
+            read_curvature = partial(self._read_bends, layers)
+            wanted["shift curvature"] = _Reading(_types(curved), 6e4, read_curvature)
         return wanted
+
+    def _of_shifts(self, methods: Sequence[FixedMethod], fit: float) -> dict[str, _Reading]:
+        natural = [one for one in methods if isinstance(one, NaturalBias)]
+        if not natural:
+            return {}
+        layers = _all_written(natural, self._base.layers)
+        starts = list(dict.fromkeys(one.answer_tokens for one in natural))
+        read = partial(self._read_shifts, layers, starts)
+        return {"shifts": _Reading(_types(natural), 3.5 * fit * len(starts), read)}
+
+    def _of_conditions(
+        self, methods: Sequence[FixedMethod], fit: float, heldout: float
+    ) -> dict[str, _Reading]:
+        conditional = [one for one in methods if isinstance(one, Conditional)]
+        if not conditional:
+            return {}
+        layers = _all_written(conditional, self._base.layers)
+        starts = list(dict.fromkeys(one.answer_tokens for one in conditional))
+        spared = spared_items(self.source.preserve, self.source.seed)
+        more = (len(spared.fit) + len(spared.heldout)) / max(1, len(self.texts.fit))
+        users = _types(conditional)
+        read_starts = partial(self._read_answer_starts, layers, spared)
+        read_shifts = partial(self._read_answer_shifts, layers, starts)
+        return {
+            "answer starts": _Reading(users, 1.3 * (fit * (1 + more) + heldout), read_starts),
+            "answer shifts": _Reading(users, 3.5 * fit * len(starts), read_shifts),
+        }
+
+    def _of_gates(self, methods: Sequence[FixedMethod], fit: float) -> dict[str, _Reading]:
+        gated = [one for one in methods if isinstance(one, Natural | Attribution)]
+        if not gated:
+            return {}
+        layers = sorted({layer for one in gated for layer in gate_layers(one, self._base.layers)})
+        users = _types(gated)
+        return {
+            "curvature": _Reading(users, 25e3, partial(self._read_curvature, layers)),
+            "gates": _Reading(users, 3.5 * fit, partial(self._read_gates, layers)),
+        }
 
     def _read_features(self, progress: Progress) -> None:
         texts = [*self.texts.fit, *self.texts.heldout]
@@ -232,7 +249,7 @@ class Material:
         )
         self.layers = {one.layer: one for one in found}
 
-    def _read_first_tokens(self, layers: Sequence[int]) -> None:
+    def _read_first_tokens(self, layers: Sequence[int], progress: Progress) -> None:
         def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
             found = first_tokens(self._base, missing)
             return {
@@ -282,16 +299,14 @@ class Material:
     def _read_shifts(
         self, layers: Sequence[int], starts: Sequence[int | None], progress: Progress
     ) -> None:
-        self.shifts = {
-            tokens: shift_gradients(
-                self._base,
-                [text.start(tokens) for text in self.texts.desired],
-                [text.start(tokens) for text in self.texts.undesired],
-                layers,
-                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
+        def read(tokens: int | None, share: Progress) -> dict[int, Tensor]:
+            desired, undesired = (
+                [text.start(tokens) for text in side]
+                for side in (self.texts.desired, self.texts.undesired)
             )
-            for number, tokens in enumerate(starts)
-        }
+            return shift_gradients(self._base, desired, undesired, layers, progress=share)
+
+        self.shifts = _each_of(starts, read, progress)
 
     def _read_answer_starts(
         self, layers: Sequence[int], spared: Spared, progress: Progress
@@ -312,21 +327,16 @@ class Material:
     def _read_answer_shifts(
         self, layers: Sequence[int], starts: Sequence[int], progress: Progress
     ) -> None:
-        desired, undesired = (
-            [text for text in side if text.answer_start is not None]
-            for side in (self.texts.desired, self.texts.undesired)
-        )
-        self.answer_shifts = {
-            tokens: shift_gradients(
-                self._base,
-                [text.start(tokens) for text in desired],
-                [text.start(tokens) for text in undesired],
-                layers,
-                at_answer_starts=True,
-                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
+        def read(tokens: int, share: Progress) -> dict[int, Tensor]:
+            desired, undesired = (
+                [text.start(tokens) for text in side if text.answer_start is not None]
+                for side in (self.texts.desired, self.texts.undesired)
             )
-            for number, tokens in enumerate(starts)
-        }
+            return shift_gradients(
+                self._base, desired, undesired, layers, at_answer_starts=True, progress=share
+            )
+
+        self.answer_shifts = _each_of(starts, read, progress)
 
     def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
         self.gates = gate_readings(
@@ -336,6 +346,15 @@ class Material:
             layers=layers,
             progress=progress,
         )
+
+
+def _each_of(keys: Sequence[K], read: Callable[[K, Progress], V], progress: Progress) -> dict[K, V]:
+    """What is read for each key, each of which takes as long."""
+    steps = len(keys)
+    return {
+        key: read(key, span(progress, number / steps, (number + 1) / steps))
+        for number, key in enumerate(keys)
+    }
 
 
 def _types(methods: Sequence[FixedMethod]) -> tuple[str, ...]:
