@@ -145,7 +145,8 @@ class Damage(Part):
     edited: TextQuality
     distinct2_ratio: float
     kl_preserve: Interval | None = None
-    """Mean KL on the items to preserve; None without any."""
+    """Mean KL on the items to preserve, over all their tokens or over the first ones of answers,
+    whichever is larger; None without any items."""
     preserve_items: int = 0
     """How many of them it was measured on."""
     preserve_worst: tuple[Preserved, ...] = ()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models_store.errors import EditFailed
-from models_store.items import Item, TextItem, text_of
+from models_store.items import CompletionItem, Item, TextItem, text_of
 from tests.edits import random_edit
 from tests.evaluation.arms import all_of, arm_of, numbered, some_texts
 from workers.evaluation.damage import DamageMeter, DamagePlan, DamageTexts
@@ -162,6 +162,35 @@ def test_the_worst_items_to_preserve_are_the_worst(pico: BaseModel) -> None:
     worst = np.argsort(-means)[:10]
     assert [one.text for one in found.preserve_worst] == [text_of(PRESERVE[i]) for i in worst]
     assert [one.kl for one in found.preserve_worst] == pytest.approx(means[worst], rel=2e-3)
+
+
+def test_whether_a_preserved_answer_is_given_is_not_hidden_by_its_length(pico: BaseModel) -> None:
+    edit = _edit(pico)
+    candidates = [
+        CompletionItem(prompt=f"is the {noun} {word}", completion=f"{noun} it is so " * 5)
+        for noun in ("film", "food", "service")
+        for word in ("good", "bad", "kind", "awful")
+    ]
+    every = encode(pico, candidates, max_tokens=64, chat=False)
+    whole, starts = (
+        _slow(pico, [(edit, 1.0)], texts) for texts in (every, [text.start(1) for text in every])
+    )
+    means = whole[:, 0] / whole[:, 2]
+    chosen = np.argsort(means - starts[:, 0])[:3]
+    assert starts[chosen, 2].tolist() == [1, 1, 1]
+    assert starts[chosen, 0].mean() > 1.2 * means[chosen].mean()
+    items: list[Item] = [candidates[place] for place in chosen]
+    before, after = _before(pico), _after(pico)
+    meter = _meter(pico, _texts(pico, preserve=[*items, PRESERVE[0]]))
+    found = meter.measure(edit, before, after, all_of(before), all_of(after))
+    assert found.kl_preserve is not None
+    assert found.kl_preserve.value == pytest.approx(starts[chosen, 0].mean(), rel=2e-3)
+    assert meter.quick(edit).kl_preserve == pytest.approx(found.kl_preserve.value)
+    assert meter.kl(edit) >= found.kl_preserve.value * 0.999
+    assert found.preserve_items == 4
+    expected = sorted(np.maximum(means, starts[:, 0])[chosen], reverse=True)
+    told = [one.kl for one in found.preserve_worst if one.text != text_of(PRESERVE[0])]
+    assert told == pytest.approx(expected, rel=2e-3)
 
 
 def test_items_with_nothing_to_predict_cannot_be_preserved(pico: BaseModel) -> None:

@@ -141,7 +141,9 @@ class DamageMeter:
         neutral = check_finite(self._neutral.divergence(terms, strength))
         kept = None
         if self._preserved is not None:
-            kept = check_finite(self._preserved.meter.divergence(terms, strength)).mean_kl
+            kept = self._preserved.kl(
+                check_finite(self._preserved.meter.divergence(terms, strength))
+            )
         return PointDamage(
             kl=max(mean_kl(neutral, part) for part in self._neutral.parts if part is not None),
             perplexity_ratio=neutral.perplexity_ratio,
@@ -207,9 +209,12 @@ class DamageMeter:
         )
         domain = self._domain.measure(terms, self._bootstrap)
         tell(0.7)
-        kept = None
+        kept: Interval | None = None
+        worst: tuple[Preserved, ...] = ()
         if self._preserved is not None:
-            kept = check_finite(self._preserved.meter.divergence(terms))
+            found = check_finite(self._preserved.meter.divergence(terms))
+            kept = self._preserved.interval(found, self._bootstrap)
+            worst = self._preserved.worst(found)
         tell(0.8)
         fluency = self.fluency(before, after, before_desired, after_desired)
         tell(1.0)
@@ -236,17 +241,9 @@ class DamageMeter:
             base=base_quality,
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
-            kl_preserve=None if kept is None else kl_interval(kept, self._bootstrap),
-            preserve_items=0 if kept is None else len(kept.kl),
-            preserve_worst=() if kept is None else self._worst(kept),
-        )
-
-    def _worst(self, found: Divergence) -> tuple[Preserved, ...]:
-        assert self._preserved is not None
-        order = np.argsort(-found.kl, kind="stable")[:WORST]
-        return tuple(
-            Preserved(text=self._preserved.names[index], kl=float(found.kl[index]))
-            for index in order.tolist()
+            kl_preserve=kept,
+            preserve_items=0 if self._preserved is None else len(self._preserved.names),
+            preserve_worst=worst,
         )
 
 
@@ -259,11 +256,18 @@ class _Shared(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class _Preserved:
-    """The items to preserve that have something to predict."""
+    """The items to preserve that have something to predict, and where their answers start.
+
+    A mean over a long answer hides whether it would be given at all, which its first token decides:
+    the larger of the mean over all tokens and that over the first tokens of answers counts.
+    """
 
     names: Sequence[str]
     """The first characters of each."""
+    answers: Sequence[int]
+    """Which of them are answers to prompts."""
     meter: KlMeter
+    """Reads all items, then the answers up to their first tokens."""
 
     @classmethod
     def of(
@@ -277,9 +281,29 @@ class _Preserved:
         kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
         if not kept:
             return None
-        read_as_plain = NeutralTexts([encoded[i] for i in kept], len(kept))
+        whole = [encoded[i] for i in kept]
+        answers = [place for place, text in enumerate(whole) if text.prompt_length]
+        read = NeutralTexts([*whole, *(whole[place].start(1) for place in answers)], len(whole))
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
-        return cls(names, KlMeter(base, read_as_plain, **shared))
+        return cls(names, answers, KlMeter(base, read, **shared))
+
+    @property
+    def _parts(self) -> list[slice]:
+        return [part for part in self.meter.parts if part is not None]
+
+    def kl(self, found: Divergence) -> float:
+        return max(mean_kl(found, part) for part in self._parts)
+
+    def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
+        both = (kl_interval(found, bootstrap, part) for part in self._parts)
+        return max(both, key=lambda interval: interval.value)
+
+    def worst(self, found: Divergence) -> tuple[Preserved, ...]:
+        """The items that changed most, each by what counts of it."""
+        kl = found.kl[: len(self.names)].copy()
+        kl[self.answers] = np.maximum(kl[self.answers], found.kl[len(self.names) :])
+        order = np.argsort(-kl, kind="stable")[:WORST]
+        return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
 
 
 def _samples_meter(
