@@ -104,12 +104,16 @@ class Arms:
     @cached_property
     def _tried(self) -> list[Recipe]:
         """What `auto` tries at this effort."""
-        effort, layers = self._setting.options.effort, self._setting.base.layers
-        context = self._setting.context
-        answers, spared = context.splits.fit.has_answers, enough_spared(context.preserve)
         if not self._auto:
             return []
-        return recipes_for(Auto(), effort, layers, answers=answers, spared=spared)
+        context = self._setting.context
+        return recipes_for(
+            Auto(),
+            self._setting.options.effort,
+            self._setting.base.layers,
+            answers=context.splits.fit.has_answers,
+            spared=enough_spared(context.preserve),
+        )
 
     @cached_property
     def _prepared(self) -> Prepared:

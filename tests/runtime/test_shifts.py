@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
+from models_store.items import CompletionItem
 from workers.runtime.loading import BaseModel
 from workers.runtime.shifts import PIECE_TOKENS, shift_curvature, shift_gradients
 from workers.runtime.tokens import Encoded, encode
@@ -59,6 +60,42 @@ def test_gradients_are_those_of_a_constant_that_is_added(
         ]
         assert means[0].abs().max() > 1e-4
         assert torch.allclose(gradient, means[0] - means[1], rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_where_answers_start_are_those_of_a_constant_that_is_added_there(
+    pico: BaseModel,
+) -> None:
+    pairs = [("how is the food", "good and kind"), ("who are they", "nice people"), ("what", "bad")]
+    answers = [CompletionItem(prompt=prompt, completion=answer) for prompt, answer in pairs]
+    texts = encode(pico, answers, max_tokens=50, chat=False)
+    plain = encoded(pico, UNDESIRED)
+    sides = [*texts[:2], plain[0]], [texts[2], plain[1]]
+    found = shift_gradients(pico, *sides, [0, 1], at_answer_starts=True)
+
+    def slow(layer: int, text: Encoded) -> Tensor:
+        shift = torch.zeros(pico.hidden_size, requires_grad=True)
+
+        def add(module: torch.nn.Module, args: object, output: Tensor) -> Tensor:
+            mask = torch.zeros(output.shape[1], 1)
+            mask[text.prompt_length - 1] = 1
+            return output + mask * shift
+
+        hook = pico.blocks[layer].get_submodule("mlp.down_proj").register_forward_hook(add)
+        try:
+            logits = pico.model(torch.tensor([text.ids])).logits[0]
+        finally:
+            hook.remove()
+        log_p = torch.log_softmax(logits[:-1].float(), dim=-1)
+        own = log_p.gather(1, torch.tensor(text.ids[1:])[:, None])[text.prompt_length - 1 :].mean()
+        (gradient,) = torch.autograd.grad(own, shift)
+        return gradient
+
+    for layer, gradient in found.items():
+        assert texts[2].prompt_length > 1
+        desired = torch.stack([slow(layer, text) for text in texts[:2]]).mean(dim=0)
+        assert torch.allclose(gradient, desired - slow(layer, texts[2]), rtol=1e-3, atol=1e-6)
+    with pytest.raises(InvalidRequest, match="no undesired text"):
+        shift_gradients(pico, texts, plain, [0], at_answer_starts=True)
 
 
 def test_half_of_the_quadratic_form_is_the_kl(pico: BaseModel) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import torch
 from pydantic import JsonValue
@@ -43,10 +42,6 @@ BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
 _Writer = Bias | NaturalBias | Conditional
 """Methods that write into `down_proj`."""
-
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +102,7 @@ class Material:
     """Gradients at the outputs of `down_proj`, by layer, for each number of answer tokens."""
     answer_starts: Mapping[int, AnswerStarts]
     """Of the layers that `conditional` writes into."""
-    answer_shifts: Mapping[int, Mapping[int, Tensor]]
+    answer_shifts: Mapping[int | None, Mapping[int, Tensor]]
     """As `shifts`, of what is added where answers start."""
     shift_curvature: Mapping[int, Moment]
     curvature: Mapping[MatrixKey, Curvature]
@@ -299,14 +294,7 @@ class Material:
     def _read_shifts(
         self, layers: Sequence[int], starts: Sequence[int | None], progress: Progress
     ) -> None:
-        def read(tokens: int | None, share: Progress) -> dict[int, Tensor]:
-            desired, undesired = (
-                [text.start(tokens) for text in side]
-                for side in (self.texts.desired, self.texts.undesired)
-            )
-            return shift_gradients(self._base, desired, undesired, layers, progress=share)
-
-        self.shifts = _each_of(starts, read, progress)
+        self.shifts = self._gradients(layers, starts, progress)
 
     def _read_answer_starts(
         self, layers: Sequence[int], spared: Spared, progress: Progress
@@ -327,16 +315,28 @@ class Material:
     def _read_answer_shifts(
         self, layers: Sequence[int], starts: Sequence[int], progress: Progress
     ) -> None:
-        def read(tokens: int, share: Progress) -> dict[int, Tensor]:
-            desired, undesired = (
-                [text.start(tokens) for text in side if text.answer_start is not None]
-                for side in (self.texts.desired, self.texts.undesired)
-            )
-            return shift_gradients(
-                self._base, desired, undesired, layers, at_answer_starts=True, progress=share
-            )
+        self.answer_shifts = self._gradients(layers, starts, progress, at_answer_starts=True)
 
-        self.answer_shifts = _each_of(starts, read, progress)
+    def _gradients(
+        self,
+        layers: Sequence[int],
+        starts: Sequence[int | None],
+        progress: Progress,
+        *,
+        at_answer_starts: bool = False,
+    ) -> dict[int | None, dict[int, Tensor]]:
+        """By number of answer tokens."""
+        return {
+            tokens: shift_gradients(
+                self._base,
+                [text.start(tokens) for text in self.texts.desired],
+                [text.start(tokens) for text in self.texts.undesired],
+                layers,
+                at_answer_starts=at_answer_starts,
+                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
+            )
+            for number, tokens in enumerate(starts)
+        }
 
     def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
         self.gates = gate_readings(
@@ -346,15 +346,6 @@ class Material:
             layers=layers,
             progress=progress,
         )
-
-
-def _each_of(keys: Sequence[K], read: Callable[[K, Progress], V], progress: Progress) -> dict[K, V]:
-    """What is read for each key, each of which takes as long."""
-    steps = len(keys)
-    return {
-        key: read(key, span(progress, number / steps, (number + 1) / steps))
-        for number, key in enumerate(keys)
-    }
 
 
 def _types(methods: Sequence[FixedMethod]) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from workers.evaluation.domain import (
 )
 from workers.evaluation.fluency import Bools, Fluency, fluency_of
 from workers.evaluation.generations import Arm
-from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral, mean_kl
+from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.quality import distinct2_ratio, quality_of
 from workers.evaluation.reader import Reader
+from workers.evaluation.splits import evenly
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.likelihood import Divergence
 from workers.runtime.loading import BaseModel
@@ -141,11 +142,10 @@ class DamageMeter:
         neutral = check_finite(self._neutral.divergence(terms, strength))
         kept = None
         if self._preserved is not None:
-            kept = self._preserved.kl(
-                check_finite(self._preserved.meter.divergence(terms, strength))
-            )
+            meter = self._preserved.meter
+            kept = max(meter.means(check_finite(meter.divergence(terms, strength))))
         return PointDamage(
-            kl=max(mean_kl(neutral, part) for part in self._neutral.parts if part is not None),
+            kl=max(self._neutral.means(neutral)),
             perplexity_ratio=neutral.perplexity_ratio,
             domain=self._domain.quick(terms, strength),
             fluency=None,
@@ -273,10 +273,7 @@ class _Preserved:
     def of(
         cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
     ) -> _Preserved | None:
-        every = texts.preserve
-        # An even spread of them, since what stands side by side in a file is often of a kind.
-        step = max(1.0, len(every) / plan.preserved)
-        items = [every[int(i * step)] for i in range(min(len(every), plan.preserved))]
+        items = evenly(texts.preserve, plan.preserved)
         encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
         kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
         if not kept:
@@ -287,15 +284,9 @@ class _Preserved:
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
         return cls(names, answers, KlMeter(base, read, **shared))
 
-    @property
-    def _parts(self) -> list[slice]:
-        return [part for part in self.meter.parts if part is not None]
-
-    def kl(self, found: Divergence) -> float:
-        return max(mean_kl(found, part) for part in self._parts)
-
     def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
-        both = (kl_interval(found, bootstrap, part) for part in self._parts)
+        parts = [part for part in self.meter.parts if part is not None]
+        both = (kl_interval(found, bootstrap, part) for part in parts)
         return max(both, key=lambda interval: interval.value)
 
     def worst(self, found: Divergence) -> tuple[Preserved, ...]:

@@ -117,11 +117,12 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
         total += _STATISTICS * fit
     if isinstance(method, _GRADIENTS):
         total += _BACKWARD * (fit + _BENIGN_TOKENS)
-    conditional = isinstance(method, Conditional)
-    if conditional or (isinstance(method, Auto) and _tries_conditional(context)):
+    tried = isinstance(method, Auto) and _tries_conditional(context)
+    if tried:
+        total += (_STATISTICS + _BACKWARD) * fit
+    if tried or isinstance(method, Conditional):
         spared = min(len(context.preserve), MOST_SPARED)
         total += _STATISTICS * tokens_per_text * (len(context.splits.heldout) + spared)
-        total += 0.0 if conditional else (_STATISTICS + _BACKWARD) * fit
     if not isinstance(method, ModelSurgery | Auto) and method.scale is None:
         texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
         total += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS

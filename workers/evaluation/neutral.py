@@ -116,10 +116,13 @@ class KlMeter:
 
         It is infinite for a model whose logits are not finite.
         """
-        found = self.divergence(terms, strength)
-        means = [mean_kl(found, part) for part in self.parts if part is not None]
+        means = self.means(self.divergence(terms, strength))
         # An edit that breaks the model is infinitely far away: a search must turn back from it.
         return max(means) if all(map(math.isfinite, means)) else math.inf
+
+    def means(self, found: Divergence) -> list[float]:
+        """Mean KL of each of the `parts` that there is."""
+        return [mean_kl(found, part) for part in self.parts if part is not None]
 
     @property
     def parts(self) -> tuple[slice, slice | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ LEAST_SPARED = 16
 """Prompts to preserve the answers to, without which a search does not try `conditional`."""
 MOST_SPARED = 400
 """Items to preserve that are fitted on."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,12 @@ class Splits:
         )
 
 
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """An even spread of them, since what stands side by side in a file is often of a kind."""
+    step = max(1.0, len(items) / most)
+    return [items[int(place * step)] for place in range(min(len(items), most))]
+
+
 @dataclass(frozen=True)
 class Spared:
     """Items to preserve, for methods that are fitted on them."""
@@ -103,8 +113,7 @@ def spared_items(preserve: Sequence[Item], seed: int) -> Spared:
 
     Where there are many items, so many of them as `MOST_SPARED`, evenly.
     """
-    step = max(1.0, len(preserve) / MOST_SPARED)
-    items = [preserve[int(place * step)] for place in range(min(len(preserve), MOST_SPARED))]
+    items = evenly(preserve, MOST_SPARED)
     prompts = list(dict.fromkeys(filter(None, map(_key, items))))
     order = np.random.default_rng(derive(seed, "preserve")).permutation(len(prompts))
     apart = {prompts[place] for place in order[: len(prompts) // 4]}

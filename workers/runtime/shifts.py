@@ -37,9 +37,9 @@ def shift_gradients(
 ) -> dict[int, Tensor]:
     """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
 
-    With `at_answer_starts`, c is added there and nowhere else. Log-likelihoods are means
-    over a text's tokens that count, then over texts. Nothing predicts a text's first token, so it
-    never counts.
+    With `at_answer_starts`, c is added there and nowhere else, and texts that are no answers are
+    left out. Log-likelihoods are means over a text's tokens that count, then over texts. Nothing
+    predicts a text's first token, so it never counts.
 
     Raises:
         InvalidRequest: a layer has no such matrix, or a side has no token that counts.
@@ -102,7 +102,11 @@ def _mean_gradients(
     *,
     at_answer_starts: bool,
 ) -> Mapping[int, Tensor]:
-    counted = [text for text in texts if any(text.scored[1:])]
+    counted = [
+        text
+        for text in texts
+        if (text.answer_start is not None if at_answer_starts else any(text.scored[1:]))
+    ]
     if not counted:
         raise InvalidRequest(f"no {name} text has a token after its first one that counts")
     sums = {layer: torch.zeros(base.hidden_size) for layer in layers}
