@@ -134,13 +134,17 @@ class Damage(Part):
     domain_heldout: Interval | None = None
     """On held-out desired texts of the behaviour."""
     fluency: Interval
-    """Negative log-likelihood of edited generations minus that of the base's, nats a token, where
-    the leading scorer calls both desired."""
+    """What the limit is judged on: negative log-likelihood of edited generations minus that of what
+    they are compared with, nats a token."""
     fluency_reader: str | None = None
     """The base model that reads them: another one where there is one."""
     fluency_pairs: int = 0
-    fluency_source: Literal["desired", "all"] = "desired"
-    """`all` where the leading scorer calls too few pairs of generations desired."""
+    fluency_source: Literal["desired", "heldout", "all"] = "desired"
+    """`desired`: the base's, where the leading scorer calls both desired. With too few such pairs,
+    `heldout`: the base's where both are of one verdict, held-out desired answers where the edit
+    made the text desired; or, without such answers, `all` of the base's."""
+    fluency_all: Interval | None = None
+    """The rise against the base's text alone, where `fluency_source` is `heldout`."""
     base: TextQuality
     edited: TextQuality
     distinct2_ratio: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from workers.evaluation.statistics import Bootstrap
 from workers.runtime.loading import BaseModel
 
 PROMPTS = numbered(24)
+ANSWERS = [(f"who are {i} people", f" they are kind to {i} of us") for i in range(6)]
 
 
 def _arms(base: BaseModel) -> tuple[Arm, Arm]:
@@ -21,7 +24,11 @@ def _arms(base: BaseModel) -> tuple[Arm, Arm]:
 
 
 def _found(
-    base: BaseModel, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools], at_most: int = 100
+    base: BaseModel,
+    arms: tuple[Arm, Arm],
+    desired: tuple[Bools, Bools],
+    at_most: int = 100,
+    answers: Sequence[tuple[str, str]] = (),
 ) -> Fluency:
     return fluency_of(
         Reader(base, "pico"),
@@ -31,7 +38,13 @@ def _found(
         Bootstrap(0, 200),
         chat=False,
         at_most=at_most,
+        answers=answers,
     )
+
+
+def _nats(base: BaseModel, prompt: str, text: str) -> tuple[float, float]:
+    nats, tokens = Reader(base, "").nll([prompt], [text])
+    return nats[0], tokens[0]
 
 
 def _slow_rise(base: BaseModel, arms: tuple[Arm, Arm], cells: list[tuple[int, int]]) -> float:
@@ -39,8 +52,8 @@ def _slow_rise(base: BaseModel, arms: tuple[Arm, Arm], cells: list[tuple[int, in
     for arm in arms:
         nats, tokens = 0.0, 0.0
         for prompt, sample in cells:
-            own = Reader(base, "").nll([PROMPTS[prompt].text], [arm.texts[prompt][sample]])
-            nats, tokens = nats + own[0][0], tokens + own[1][0]
+            own = _nats(base, PROMPTS[prompt].text, arm.texts[prompt][sample])
+            nats, tokens = nats + own[0], tokens + own[1]
         means.append(nats / tokens)
     return means[1] - means[0]
 
@@ -69,6 +82,44 @@ def test_with_few_desired_pairs_all_are_read_and_it_says_so(pico: BaseModel) -> 
     assert (found.source, found.pairs) == ("all", 48)
     every = [(prompt, sample) for prompt in range(24) for sample in range(2)]
     assert found.rise.value == pytest.approx(_slow_rise(pico, arms, every), rel=1e-4)
+
+
+def test_what_turned_desired_is_compared_with_answers_and_what_was_lost_with_nothing(
+    pico: BaseModel,
+) -> None:
+    arms = _arms(pico)
+    before, after = np.zeros((24, 2), dtype=bool), np.zeros((24, 2), dtype=bool)
+    before[:6], after[3:15] = True, True
+    found = _found(pico, arms, (before, after), answers=ANSWERS)
+    assert (found.source, found.pairs) == ("heldout", 42)
+    answered = np.array([_nats(pico, *answer) for answer in ANSWERS]).sum(axis=0)
+    rate = answered[0] / answered[1]
+    sums = np.zeros(4)
+    for prompt in range(3, 24):
+        for sample in range(2):
+            own = [_nats(pico, PROMPTS[prompt].text, arm.texts[prompt][sample]) for arm in arms]
+            turned = 6 <= prompt < 15
+            sums += [*((rate * own[1][1], own[1][1]) if turned else own[0]), *own[1]]
+    assert found.rise.value == pytest.approx(sums[2] / sums[3] - sums[0] / sums[1], rel=1e-4)
+    assert found.rise.low < found.rise.value < found.rise.high
+    compared = [(prompt, sample) for prompt in range(3, 24) for sample in range(2)]
+    assert found.every is not None
+    assert found.every.value == pytest.approx(_slow_rise(pico, arms, compared), rel=1e-4)
+
+
+def test_answers_that_are_few_or_cannot_be_read_are_not_compared_with(pico: BaseModel) -> None:
+    arms = _arms(pico)
+    desired = np.zeros((24, 2), dtype=bool), all_of(arms[1])
+    halves = [(asked, "\ufffd") for asked, _ in ANSWERS]
+    for answers in (ANSWERS[:4], [*halves, *ANSWERS[:4]]):
+        found = _found(pico, arms, desired, answers=answers)
+        assert (found.source, found.pairs, found.every) == ("all", 48, None)
+
+
+def test_answers_do_not_matter_where_enough_pairs_are_desired(pico: BaseModel) -> None:
+    arms = _arms(pico)
+    desired = all_of(arms[0]), all_of(arms[1])
+    assert _found(pico, arms, desired, answers=ANSWERS) == _found(pico, arms, desired)
 
 
 def test_no_more_pairs_are_read_than_asked_for_and_of_different_prompts(pico: BaseModel) -> None:

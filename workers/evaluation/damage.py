@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from models_store.items import Item, Prompt, text_of
+from models_store.items import Item, Prompt, prompt_of, text_of
 from models_store.measurements import Damage, Interval, PointDamage, Preserved
 from workers.evaluation.domain import (
     LEAST_SAMPLES,
@@ -170,6 +170,11 @@ class DamageMeter:
             self._bootstrap,
             chat=self._texts.chat,
             at_most=self._plan.fluency_pairs,
+            answers=[
+                (asked, text_of(item))
+                for item in self._texts.heldout[: self._plan.heldout_texts]
+                if (asked := prompt_of(item))
+            ],
         )
 
     def with_text(
@@ -238,6 +243,7 @@ class DamageMeter:
             fluency_reader=fluency.reader,
             fluency_pairs=fluency.pairs,
             fluency_source=fluency.source,
+            fluency_all=fluency.every,
             base=base_quality,
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
