@@ -17,6 +17,7 @@ from starlette.types import Scope
 from app import standings
 from app.described import OPENAI_PATHS, PROBLEM_TYPE
 from app.error_catalogue import ERRORS
+from app.login_page import login_page
 from app.pointers import field_errors
 from models_store.errors import (
     Conflict,
@@ -209,8 +210,6 @@ def _is_person(request: Request) -> bool:
 
 
 def _sign_in_page(request: Request) -> Response:
-    from app.routes.sign_in import login_page
-
     query = f"?{request.url.query}" if request.url.query else ""
     response = login_page(request.url.path + query, 401)
     response.headers["WWW-Authenticate"] = "Bearer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
@@ -11,10 +10,10 @@ from fastapi.responses import RedirectResponse
 
 from app import sign_in
 from app.auth import Principal
-from app.html_pages import page
 from app.json_body import require_type
 from app.key_cache import key_cache
 from app.logged import logged
+from app.login_page import login_page, own_path
 from app.services import services
 from models_store.api_keys import digest_of
 from models_store.errors import TooLarge
@@ -22,7 +21,6 @@ from models_store.errors import TooLarge
 router = APIRouter(include_in_schema=False)
 
 _MAX_FORM_BYTES = 8192
-_OWN_PATH = re.compile(r"/(?![/\\])[!-~]*")
 
 
 @router.get("/login")
@@ -42,18 +40,6 @@ async def log_in(request: Request) -> Response:
 async def log_out(request: Request) -> Response:
     form = await _form(request)
     return await run_in_threadpool(_log_out, request, form)
-
-
-def login_page(next: str, status: int = 200, *, failed: bool = False) -> Response:
-    """The form that asks for a key."""
-    response = page("login.html", status, next=own_path(next), failed=failed)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def own_path(path: str) -> str:
-    """`path` if it is one of this server, else the first page's."""
-    return path if _OWN_PATH.fullmatch(path) else "/"
 
 
 def _log_in(request: Request, form: dict[str, str]) -> Response:
