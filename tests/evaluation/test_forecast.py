@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from models_store.architectures import DOWN, GATE, MatrixKey
 from models_store.delta import dump_delta
+from models_store.items import CompletionItem
 from models_store.methods import (
     Attribution,
     Auto,
@@ -22,11 +24,17 @@ from models_store.methods import (
     Natural,
     NaturalBias,
 )
-from tests.evaluation.texts import behavior
+from tests.evaluation.texts import behavior, sentences
 from tests.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, READ
-from workers.evaluation.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.evaluation.forecast import (
+    Speed,
+    delta_bytes,
+    memory_bytes,
+    seconds,
+    tries_conditional,
+)
 from workers.evaluation.plan import plan_for
 from workers.evaluation.splits import split_behavior
 from workers.runtime.deltas import to_delta
@@ -100,6 +108,31 @@ def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
     assert fast.fit < slow.fit < 2 * fast.fit  # loading and solving do not depend on them
 
 
+def test_a_search_that_tries_a_condition_reads_for_it(pico: BaseModel) -> None:
+    sides = {
+        side: [
+            CompletionItem(prompt=f"{side} request {number}", completion=text)
+            for number, text in enumerate(sentences(tone, 100))
+        ]
+        for side, tone in (("undesired", "cruel"), ("desired", "kind"))
+    }
+    asked = behavior(**sides, prompts=PROMPTS[:60])
+    plain = replace(context(pico), behavior=asked, splits=split_behavior(asked, 0))
+    kept = tuple(CompletionItem(prompt=prompt, completion="yes") for prompt in PROMPTS[:40])
+    tokens_a_second = Speed(read=1, generated=1e12)
+    few, enough = (replace(plain, preserve=kept[:number]) for number in (15, 40))
+
+    assert not tries_conditional(few)
+    assert tries_conditional(enough)
+    found = [
+        seconds(one, Auto(), "quick", tokens_a_second, tokens_per_text=10).fit
+        for one in (few, enough)
+    ]
+    # A backward and a forward pass over the texts, and one over what is spared or not fitted on.
+    fit, heldout = (10 * len(part) for part in (plain.splits.fit, plain.splits.heldout))
+    assert found[1] - found[0] == pytest.approx(4.7 * fit + 1.4 * (heldout + 10 * 40), rel=1e-3)
+
+
 def written(base: BaseModel, method: FixedMethod) -> int:
     """Bytes of a delta of the shape that a method gives."""
     terms: list[Term] = []
@@ -139,6 +172,8 @@ def test_memory_grows_with_what_a_method_keeps(pico: BaseModel) -> None:
 
     assert 500e6 < plain < min(shifted, gradients)
     assert max(shifted, gradients) < search < 2e9
+    # The moments of one layer more, of the two of the model the only one that is written.
+    assert memory_bytes(pico, Auto(), conditional=True) == search + 4 * INTERMEDIATE**2
 
 
 def test_any_model_with_gates_has_a_forecast(load_pico: Callable[..., BaseModel]) -> None:

@@ -117,7 +117,7 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
         total += _STATISTICS * fit
     if isinstance(method, _GRADIENTS):
         total += _BACKWARD * (fit + _BENIGN_TOKENS)
-    tried = isinstance(method, Auto) and _tries_conditional(context)
+    tried = isinstance(method, Auto) and tries_conditional(context)
     if tried:
         total += (_STATISTICS + _BACKWARD) * fit
     if tried or isinstance(method, Conditional):
@@ -129,7 +129,8 @@ def _fit_tokens(context: EvaluationContext, method: Method, tokens_per_text: flo
     return total
 
 
-def _tries_conditional(context: EvaluationContext) -> bool:
+def tries_conditional(context: EvaluationContext) -> bool:
+    """Whether a search for an edit of the behaviour tries the method `conditional`."""
     return context.splits.fit.has_answers and enough_spared(context.preserve)
 
 
@@ -187,12 +188,15 @@ def delta_bytes(base: BaseModel, method: Method) -> int:
     return int(numbers) + 350 * terms + 400
 
 
-def memory_bytes(base: BaseModel, method: Method) -> int:
+def memory_bytes(base: BaseModel, method: Method, *, conditional: bool = False) -> int:
     """The most that an editor's process would have resident, its accelerator's memory included.
 
     Python and libraries, the weights, blocks of logits of two models that are compared, and what
     the method keeps: moments of the inputs of layers, and for gradients the activations of one
     batch, the gradients and both factors of the curvature of every gate.
+
+    Args:
+        conditional: a search tries that method as well: see `tries_conditional`.
     """
     weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
     blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
@@ -201,7 +205,8 @@ def memory_bytes(base: BaseModel, method: Method) -> int:
     if isinstance(method, Bias | NaturalBias | Conditional | Auto):
         # A search writes into about as many layers as this method.
         layers = _written(base, NaturalBias() if isinstance(method, Auto) else method)
-        total += 2 * 4.0 * len(layers) * _width(base) ** 2
+        moments = 3 if isinstance(method, Auto) and conditional else 2
+        total += moments * 4.0 * len(layers) * _width(base) ** 2
     if isinstance(method, _GRADIENTS):
         total += base.batch_tokens * base.layers * item * (10 * hidden + 4 * max(rows))
         total += base.batch_tokens * base.vocabulary * (item + 2 * 4)

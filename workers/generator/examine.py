@@ -21,7 +21,13 @@ from models_store.methods import Limits
 from models_store.report import Remark
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.estimate import Features, checks, probe_margins
-from workers.evaluation.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.evaluation.forecast import (
+    Speed,
+    delta_bytes,
+    memory_bytes,
+    seconds,
+    tries_conditional,
+)
 from workers.evaluation.plan import plan_for
 from workers.evaluation.seeds import derive
 from workers.evaluation.splits import Sides, Splits, split_behavior
@@ -117,7 +123,7 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
             speed,
             tokens_per_text=reading.tokens / reading.done,
         ),
-        memory_bytes=memory_bytes(base, request.method),
+        memory_bytes=memory_bytes(base, request.method, conditional=tries_conditional(context)),
         delta_bytes=delta_bytes(base, request.method),
         texts_read=reading.done,
     )
