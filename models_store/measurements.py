@@ -140,10 +140,10 @@ class Damage(Part):
     """The base model that reads them: another one where there is one."""
     fluency_pairs: int = 0
     fluency_source: Literal["desired", "heldout", "all"] = "desired"
-    """`desired`: the base's, where the leading scorer calls both desired. With too few such pairs,
-    `heldout`: the base's where both are of one verdict, held-out desired answers where the edit
-    made the text desired; or, without such answers, `all` of the base's."""
-    fluency_all: Interval | None = None
+    """Which generations were read: pairs of which the leading scorer calls both `desired`, or with
+    too few of them `all` pairs; with `heldout` all pairs as well, but what the edit made desired is
+    compared with held-out desired answers and not with the base's text."""
+    fluency_against_base: Interval | None = None
     """The rise against the base's text alone, where `fluency_source` is `heldout`."""
     base: TextQuality
     edited: TextQuality

@@ -230,7 +230,7 @@ def full_report(**changes: Any) -> Report:
                 "fluency_reader": "gemma-3-270m",
                 "fluency_pairs": 54,
                 "fluency_source": "heldout",
-                "fluency_all": _interval(0.17, 0.05),
+                "fluency_against_base": _interval(0.17, 0.05),
                 "kl_preserve": _interval(0.05, 0.01),
                 "preserve_worst": (
                     Preserved(text="The invoice is due on the first of the month, and", kl=0.21),
@@ -350,7 +350,12 @@ _LATER = (
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),
     *("controls.wording", "scorers.contamination", "warnings", "damage.preserve_items"),
-    *("cost.batch_tokens", "cost.batch_rows", "damage.fluency_source", "damage.fluency_all"),
+    *(
+        "cost.batch_tokens",
+        "cost.batch_rows",
+        "damage.fluency_source",
+        "damage.fluency_against_base",
+    ),
 )
 """Fields that receipts of schema 1 do not have."""
 

@@ -34,8 +34,8 @@ def test_what_is_over_its_limit_is_marked() -> None:
 @pytest.mark.parametrize("format", ["html", "markdown"])
 def test_fluency_against_answers_is_told_with_that_against_the_base(format: str) -> None:
     damage = full_report().damage
-    assert damage.fluency_all is not None
-    told = ("against held-out desired answers", formats.change(damage.fluency_all))
+    assert damage.fluency_against_base is not None
+    told = ("against held-out desired answers", formats.change(damage.fluency_against_base))
     for report, there in ((full_report(), True), (sample_report(), False)):
         text = render(report, format)  # type: ignore[arg-type]
         assert [part in text for part in told] == [there, there]

@@ -12,6 +12,7 @@ from models_store.measurements import PointDamage
 from models_store.methods import Bias, FixedMethod, Limits
 from models_store.report import ProbeReport
 from tests.editor.test_tuning import candidate, damage, ignore, trial
+from workers.editor.candidates import Candidate
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe
 from workers.editor.search import Found, search
@@ -33,6 +34,10 @@ class Costs:
     fine: float = 1.0
     """KL on the texts of finals, as a share of that on the texts of first trials."""
     gain: float = 0.1
+    """At scale 1; it grows with the scale."""
+    lead: float = 1.0
+    """How many times as much the first candidate gains."""
+    first: Candidate | None = None
     falls: bool = False
     """On all prompts text is not fluent, at any scale."""
 
@@ -40,15 +45,22 @@ class Costs:
         return Meter(self.fine if plan is REPORTED else 1.0)
 
     def try_out(
-        self, found: object, scale: float, so_far: PointDamage, *_: object, prompts: int
+        self, found: Candidate, scale: float, so_far: PointDamage, *_: object, prompts: int
     ) -> Trial:
         fluency = LIMITS.max_fluency * (scale / self.fluent) ** 2
         if self.falls and prompts > 40:
             fluency = 2 * LIMITS.max_fluency
+        self.first = self.first or found
+        gain = self.gain * scale * (self.lead if found is self.first else 1.0)
         full = so_far.model_copy(update={"fluency": fluency})
         over = exceeded(LIMITS, full)
         return replace(
-            trial(high=-self.gain), scale=scale, damage=full, exceeded=over, prompts=prompts
+            trial(high=-gain),
+            candidate=found,
+            scale=scale,
+            damage=full,
+            exceeded=over,
+            prompts=prompts,
         )
 
 
@@ -94,6 +106,21 @@ def test_the_scale_goes_down_until_the_text_is_fluent() -> None:
     )
     assert used(LIMITS, found.trials[-1].damage) < 0.945
     assert found.winner is found.trials[-1]
+
+
+def test_what_leaves_room_to_a_limit_is_preferred_to_what_gains_more() -> None:
+    found = searched(Costs(fluent=0.9635), finalists=0)
+    close, roomy = found.trials
+    assert 0.945 < used(LIMITS, close.damage) < 1
+    assert used(LIMITS, roomy.damage) < 0.945
+    assert close.rank > roomy.rank
+    assert found.winner is roomy
+
+
+def test_no_two_scales_of_a_candidate_take_two_places_of_a_final() -> None:
+    found = searched(Costs(fluent=0.9635, lead=3.0), finalists=2, candidates=3)
+    finals = {id(one.candidate) for one in found.trials if one.prompts == 100}
+    assert len(finals) == 2
 
 
 def test_an_edit_that_does_nothing_is_tried_at_one_scale() -> None:

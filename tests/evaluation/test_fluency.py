@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from models_store.items import ChatItem, CompletionItem, Message, TextItem
 from tests.evaluation.arms import all_of, arm_of, numbered, some_texts
-from workers.evaluation.fluency import Bools, Fluency, fluency_of
+from workers.evaluation.fluency import Bools, Fluency, answers_of, fluency_of
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
 from workers.evaluation.statistics import Bootstrap
@@ -84,36 +85,67 @@ def test_with_few_desired_pairs_all_are_read_and_it_says_so(pico: BaseModel) -> 
     assert found.rise.value == pytest.approx(_slow_rise(pico, arms, every), rel=1e-4)
 
 
-def test_what_turned_desired_is_compared_with_answers_and_what_was_lost_with_nothing(
-    pico: BaseModel,
-) -> None:
+def test_what_turned_desired_is_compared_with_held_out_answers(pico: BaseModel) -> None:
     arms = _arms(pico)
     before, after = np.zeros((24, 2), dtype=bool), np.zeros((24, 2), dtype=bool)
     before[:6], after[3:15] = True, True
     found = _found(pico, arms, (before, after), answers=ANSWERS)
-    assert (found.source, found.pairs) == ("heldout", 42)
+    assert (found.source, found.pairs) == ("heldout", 48)
     answered = np.array([_nats(pico, *answer) for answer in ANSWERS]).sum(axis=0)
     rate = answered[0] / answered[1]
     sums = np.zeros(4)
-    for prompt in range(3, 24):
-        for sample in range(2):
-            own = [_nats(pico, PROMPTS[prompt].text, arm.texts[prompt][sample]) for arm in arms]
-            turned = 6 <= prompt < 15
-            sums += [*((rate * own[1][1], own[1][1]) if turned else own[0]), *own[1]]
+    every = [(prompt, sample) for prompt in range(24) for sample in range(2)]
+    for prompt, sample in every:
+        own = [_nats(pico, PROMPTS[prompt].text, arm.texts[prompt][sample]) for arm in arms]
+        turned = 6 <= prompt < 15
+        sums += [*((rate * own[1][1], own[1][1]) if turned else own[0]), *own[1]]
     assert found.rise.value == pytest.approx(sums[2] / sums[3] - sums[0] / sums[1], rel=1e-4)
     assert found.rise.low < found.rise.value < found.rise.high
-    compared = [(prompt, sample) for prompt in range(3, 24) for sample in range(2)]
-    assert found.every is not None
-    assert found.every.value == pytest.approx(_slow_rise(pico, arms, compared), rel=1e-4)
+    assert found.against_base is not None
+    assert found.against_base.value == pytest.approx(_slow_rise(pico, arms, every), rel=1e-4)
+
+
+def test_answers_are_cut_at_a_word_where_the_longest_generation_ends(pico: BaseModel) -> None:
+    arms = _arms(pico)
+    desired = np.zeros((24, 2), dtype=bool), all_of(arms[1])
+    longest = max(len(text) for own in arms[1].texts for text in own)
+    start = " they are kind to us and"
+    start += " kind" * ((longest - len(start)) // 5)
+    long = [(asked, f"{start} {'never' * 20}") for asked, _ in ANSWERS]
+    cut = [(asked, start) for asked, _ in ANSWERS]
+    assert len(start) <= longest < len(long[0][1])
+    assert _found(pico, arms, desired, answers=long) == _found(pico, arms, desired, answers=cut)
+
+
+def test_what_became_undesired_counts_as_damage_as_well(pico: BaseModel) -> None:
+    arms = _arms(pico)
+    none = np.zeros((24, 2), dtype=bool)
+    found = _found(pico, arms, (all_of(arms[0]), none), answers=ANSWERS)
+    assert (found.source, found.pairs) == ("all", 48)
+    assert found.rise.value != 0
 
 
 def test_answers_that_are_few_or_cannot_be_read_are_not_compared_with(pico: BaseModel) -> None:
     arms = _arms(pico)
     desired = np.zeros((24, 2), dtype=bool), all_of(arms[1])
     halves = [(asked, "\ufffd") for asked, _ in ANSWERS]
-    for answers in (ANSWERS[:4], [*halves, *ANSWERS[:4]]):
+    for answers in ((), ANSWERS[:4], [*halves, *ANSWERS[:4]]):
         found = _found(pico, arms, desired, answers=answers)
-        assert (found.source, found.pairs, found.every) == ("all", 48, None)
+        assert (found.source, found.pairs, found.against_base) == ("all", 48, None)
+
+
+def test_only_answers_to_a_single_message_are_taken() -> None:
+    def chat(*turns: tuple[str, str]) -> ChatItem:
+        return ChatItem(messages=tuple(Message(role=r, content=c) for r, c in turns))  # type: ignore[arg-type]
+
+    items = [
+        TextItem(text="they are kind"),
+        CompletionItem(prompt="who", completion="they"),
+        chat(("user", "what"), ("assistant", "it")),
+        chat(("system", "be kind"), ("user", "what"), ("assistant", "it")),
+        chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")),
+    ]
+    assert answers_of(items) == [("who", "they"), ("what", "it")]
 
 
 def test_answers_do_not_matter_where_enough_pairs_are_desired(pico: BaseModel) -> None:

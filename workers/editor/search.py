@@ -1,7 +1,8 @@
 """Choose between candidates: scale each, try it on validation prompts, keep the best.
 
-The winner is the one, within every limit, whose gain by the leading scorer has the largest lower
-bound. Test prompts and the other scorers are not looked at here.
+The winner is the one whose gain by the leading scorer has the largest lower bound, of those within
+0.9 of every limit or, if there is none, within the limits. Test prompts and the other scorers are
+not looked at here.
 """
 
 from __future__ import annotations
@@ -115,8 +116,12 @@ class _Search:
             with self._parts.part("finals") as share:
                 final = self._finals(fine, share)
         able = [trial for trial in final if trial.eligible]
-        winner = max(able, key=lambda trial: trial.rank) if able else None
+        winner = max(able, key=self._preference, default=None)
         return Found(tuple(self._trials), tuple(self._skipped), winner)
+
+    def _preference(self, trial: Trial) -> tuple[float, ...]:
+        """Where it fits within limits with room to spare, since they are held on other texts."""
+        return (used(self._limits, trial.damage) <= _ACCEPTED, *trial.rank)
 
     def _weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
@@ -229,13 +234,12 @@ class _Search:
 
     def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
         """Scale the best with care and try them on more prompts, until enough have stood it."""
-        ranked = sorted(
-            (trial for trial in self._trials if trial.eligible),
-            key=lambda trial: trial.rank,
-            reverse=True,
-        )
+        able = [trial for trial in self._trials if trial.eligible]
+        best: dict[int, Trial] = {}
+        for trial in sorted(able, key=self._preference, reverse=True):
+            best.setdefault(id(trial.candidate), trial)
         stood: list[Trial] = []
-        for done, trial in enumerate(ranked[: _FINALS * self._finalists]):
+        for done, trial in enumerate([*best.values()][: _FINALS * self._finalists]):
             if len(stood) == self._finalists:
                 break
             # Nobody knows how many will fall, so each takes a part of what is left.

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from models_store.items import Item, Prompt, prompt_of, text_of
+from models_store.items import Item, Prompt, text_of
 from models_store.measurements import Damage, Interval, PointDamage, Preserved
 from workers.evaluation.domain import (
     LEAST_SAMPLES,
@@ -18,13 +18,13 @@ from workers.evaluation.domain import (
     own_samples,
     require_finite,
 )
-from workers.evaluation.fluency import Bools, Fluency, fluency_of
+from workers.evaluation.fluency import Bools, Fluency, answers_of, fluency_of
 from workers.evaluation.generations import Arm
 from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.quality import distinct2_ratio, quality_of
 from workers.evaluation.reader import Reader
-from workers.evaluation.splits import evenly
+from workers.evaluation.splits import drawn
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.likelihood import Divergence
 from workers.runtime.loading import BaseModel
@@ -48,7 +48,8 @@ class DamagePlan:
     own_samples: int = 100
     """Continuations by the base that domain damage is measured on, at most."""
     heldout_texts: int = 60
-    """Desired texts that domain damage is measured on beside or in place of them, at most."""
+    """Desired texts that domain damage is measured on beside or in place of them, at most; fluency
+    is compared with as many answers."""
     preserved: int = 200
     """Items to preserve, at most."""
     fluency_pairs: int = 100
@@ -170,11 +171,7 @@ class DamageMeter:
             self._bootstrap,
             chat=self._texts.chat,
             at_most=self._plan.fluency_pairs,
-            answers=[
-                (asked, text_of(item))
-                for item in self._texts.heldout[: self._plan.heldout_texts]
-                if (asked := prompt_of(item))
-            ],
+            answers=drawn(answers_of(self._texts.heldout), self._plan.heldout_texts),
         )
 
     def with_text(
@@ -243,7 +240,7 @@ class DamageMeter:
             fluency_reader=fluency.reader,
             fluency_pairs=fluency.pairs,
             fluency_source=fluency.source,
-            fluency_all=fluency.every,
+            fluency_against_base=fluency.against_base,
             base=base_quality,
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
@@ -279,7 +276,7 @@ class _Preserved:
     def of(
         cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
     ) -> _Preserved | None:
-        items = evenly(texts.preserve, plan.preserved)
+        items = drawn(texts.preserve, plan.preserved)
         encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
         kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
         if not kept:

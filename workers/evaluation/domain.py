@@ -13,6 +13,7 @@ from models_store.errors import EditFailed
 from models_store.items import Item, Prompt
 from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
+from workers.evaluation.splits import drawn
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.extract import Progress
 from workers.runtime.likelihood import negative_log_likelihood, read
@@ -160,8 +161,8 @@ def own_samples(
 def heldout_texts(
     base: BaseModel, items: Sequence[Item], *, chat: bool, at_most: int
 ) -> list[Encoded]:
-    """The first so many items, without those in which nothing can be predicted."""
-    texts = encode(base, items[:at_most], max_tokens=MAX_TEXT_TOKENS, chat=chat)
+    """At most so many of the items, without those in which nothing can be predicted."""
+    texts = encode(base, drawn(items, at_most), max_tokens=MAX_TEXT_TOKENS, chat=chat)
     return [text for text in texts if any(text.scored[1:])]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models_store.items import Prompt
+from models_store.items import ChatItem, CompletionItem, Item, Prompt, prompt_of, text_of
 from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
@@ -19,7 +19,7 @@ from workers.evaluation.statistics import Bootstrap, Floats, groups_of, interval
 Bools = NDArray[np.bool_]
 Source = Literal["desired", "heldout", "all"]
 LEAST_PAIRS = 20
-"""With fewer pairs of desired generations, other pairs are read as well."""
+"""With fewer pairs of desired generations, all pairs are read instead."""
 LEAST_ANSWERS = 5
 """With fewer held-out answers nothing is compared with them."""
 
@@ -35,11 +35,10 @@ class Fluency:
     pairs: int
     """Of generations, one by each model from the same prompt with the same random numbers."""
     source: Source
-    """What was compared: pairs of which the leading scorer calls both desired; or pairs of one
-    verdict and, where the edit made the text desired, the edited one with held-out answers; or any
-    pairs."""
-    every: Interval | None = None
-    """The rise over all those pairs, where some were compared with held-out answers."""
+    """Which pairs were read: those of which the leading scorer calls both desired, or any; of the
+    latter, with `heldout`, texts that the edit made desired were compared with held-out answers."""
+    against_base: Interval | None = None
+    """The rise over the same pairs against the base's text alone, where `source` is `heldout`."""
 
 
 def fluency_of(
@@ -55,82 +54,119 @@ def fluency_of(
 ) -> Fluency:
     """Compare what two models generated from the same prompts.
 
-    A model that does not show a behaviour writes nothing that is like what an edit makes of it, and
-    its other text may be easier to foresee however fluent both are: a refusal is short, and begins
-    as the reader would not have. So what turned out desired is compared with desired answers
-    that somebody gave.
+    Where the base hardly ever writes what is desired, what became desired is compared with held-out
+    answers: comparing it with the base's undesired text would compare two kinds of text.
 
-    Pairs with an empty text are left out. Prompts are resampled, or their templates; held-out
-    answers as well.
+    Pairs with an empty text are left out. Prompts are resampled, or their templates.
 
     Args:
         prompts: those of the arms, or more.
         arms: without and with the edit.
         desired: `[prompts, samples]` of each arm.
         at_most: so many pairs are read, of different prompts as far as possible.
-        answers: held-out prompts with desired answers to them.
+        answers: prompts with desired answers to them; see `answers_of`.
     """
+    cells, source = _compared(arms, desired)
+    cells = cells[:at_most]
+    turned = np.array([desired[1][cell] and not desired[0][cell] for cell in cells], dtype=bool)
+    asked = [prompts[prompt].text for prompt, _ in cells]
     columns: list[Floats] = []
     with reader.opened():
-        cells, source, given = _compared(reader, arms, desired, answers, chat=chat)
-        cells = cells[:at_most]
-        asked = [prompts[prompt].text for prompt, _ in cells]
         for arm in arms:
             texts = [arm.texts[prompt][sample] for prompt, sample in cells]
             columns += reader.nll(asked, texts, chat=chat)
-    sums = np.stack([*columns, np.zeros(len(cells))], axis=1)
+        given = None
+        if source == "all" and turned.any():
+            given = _Answers.read(reader, answers, longest=max(map(len, texts)), chat=chat)
+    sums = np.stack(columns, axis=1)
     # A text of nothing but half a character has no token for the reader.
     readable = (sums[:, 1] > 0) & (sums[:, 3] > 0)
-    sums = sums[readable]
+    sums, turned = sums[readable], turned[readable]
     if not len(sums):
         return Fluency(Interval(value=0.0, low=0.0, high=0.0), reader.name, 0, source)
     groups = groups_of(prompts)[[prompt for prompt, _ in cells]][readable]
     rise = interval(float(_rise(sums.sum(axis=0))), _rise(bootstrap.sums(sums, groups)))
-    if source != "heldout":
+    if given is None:
         return Fluency(rise, reader.name, len(sums), source)
-    turned = np.array([desired[1][cell] and not desired[0][cell] for cell in cells])[readable]
-    sums[turned, 4] = sums[turned, 3]
-    sums[turned, :2] = 0.0
-    apart = replace(bootstrap, seed=derive(bootstrap.seed, "answers")).sums(given)
-    value = float(_rise(sums.sum(axis=0), given.sum(axis=0)))
-    against = interval(value, _rise(bootstrap.sums(sums, groups), apart))
-    return Fluency(against, reader.name, len(sums), source, every=rise)
+    against = given.rise(sums, groups, turned, bootstrap)
+    return Fluency(against, reader.name, len(sums), "heldout", against_base=rise)
+
+
+def answers_of(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """Prompts and answers of those items that are an answer to a single message."""
+    return [
+        (prompt_of(item), text_of(item))
+        for item in items
+        if isinstance(item, CompletionItem)
+        or (isinstance(item, ChatItem) and [one.role for one in item.messages[:-1]] == ["user"])
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Held-out answers, read."""
+
+    sums: Floats
+    """`[answers, 2]`: nats and tokens."""
+    groups: NDArray[np.int64]
+    """`[answers]`: those of the same words are a group."""
+
+    @classmethod
+    def read(
+        cls, reader: Reader, answers: Sequence[tuple[str, str]], *, longest: int, chat: bool
+    ) -> _Answers | None:
+        """None if fewer than `LEAST_ANSWERS` can be read.
+
+        Args:
+            longest: answers end at a word before so many characters, as generations do at a limit:
+                the first words of a text are the hardest to foresee.
+        """
+        cut = [(text[:longest], len(text) > longest) for _, text in answers]
+        texts = [(shorter and text.rpartition(" ")[0]) or text for text, shorter in cut]
+        sums = np.stack(reader.nll([asked for asked, _ in answers], texts, chat=chat), axis=1)
+        readable = sums[:, 1] > 0
+        if readable.sum() < LEAST_ANSWERS:
+            return None
+        groups = np.unique(texts, return_inverse=True)[1]
+        return cls(sums[readable], groups[readable])
+
+    def rise(
+        self, sums: Floats, groups: NDArray[np.int64], turned: Bools, bootstrap: Bootstrap
+    ) -> Interval:
+        """That of pairs of which some count before at the rate of the answers, for as many tokens
+        as they have after.
+
+        Args:
+            sums: `[pairs, 4]`, see `_rise`.
+            turned: `[pairs]`: which ones.
+        """
+        added = np.where(turned, sums[:, 3], 0.0)
+        parts = np.column_stack([np.where(turned[:, None], 0.0, sums[:, :2]), sums[:, 2:], added])
+
+        def rise(parts: Floats, answers: Floats) -> Floats:
+            tokens = parts[..., 4]
+            before = parts[..., 0] + tokens * answers[..., 0] / answers[..., 1]
+            return _rise(
+                np.stack([before, parts[..., 1] + tokens, parts[..., 2], parts[..., 3]], -1)
+            )
+
+        apart = replace(bootstrap, seed=derive(bootstrap.seed, "answers"))
+        draws = rise(bootstrap.sums(parts, groups), apart.sums(self.sums, self.groups))
+        return interval(float(rise(parts.sum(axis=0), self.sums.sum(axis=0))), draws)
 
 
 def _compared(
-    reader: Reader,
-    arms: tuple[Arm, Arm],
-    desired: tuple[Bools, Bools],
-    answers: Sequence[tuple[str, str]],
-    *,
-    chat: bool,
-) -> tuple[list[tuple[int, int]], Source, Floats]:
-    """Prompt and sample of the pairs to read, and `[answers, 2]`, nats and tokens of answers."""
+    arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
+) -> tuple[list[tuple[int, int]], Source]:
+    """Prompt and sample of the pairs that may be read, and which pairs they are."""
     full = _not_empty(arms[0]) & _not_empty(arms[1])
     cells = _cells(desired[0] & desired[1] & full)
-    given = np.zeros((0, 2))
-    if len(cells) >= LEAST_PAIRS:
-        return cells, "desired", given
-    if len(answers) >= LEAST_ANSWERS:
-        given = np.stack(reader.nll(*zip(*answers, strict=True), chat=chat), axis=1)
-        given = given[given[:, 1] > 0]
-    if len(given) < LEAST_ANSWERS:
-        return _cells(full), "all", given
-    # Nothing is like what an edit made undesired.
-    return _cells(full & ~(desired[0] & ~desired[1])), "heldout", given
+    return (cells, "desired") if len(cells) >= LEAST_PAIRS else (_cells(full), "all")
 
 
-def _rise(sums: Floats, given: Floats | None = None) -> Floats:
-    """Nats a token after minus before.
-
-    Args:
-        sums: `[…, 5]`: nats and tokens before, nats and tokens after, tokens that count before at
-            what `given` has a token.
-        given: `[…, 2]`: nats and tokens of held-out answers.
-    """
-    rate = 0.0 if given is None else given[..., 0] / given[..., 1]
-    before = (sums[..., 0] + sums[..., 4] * rate) / (sums[..., 1] + sums[..., 4])
-    rise: Floats = sums[..., 2] / sums[..., 3] - before
+def _rise(sums: Floats) -> Floats:
+    """Of `[…, 4]`, nats and tokens before and after: nats a token after minus before."""
+    rise: Floats = sums[..., 2] / sums[..., 3] - sums[..., 0] / sums[..., 1]
     return rise
 
 

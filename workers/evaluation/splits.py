@@ -93,10 +93,13 @@ class Splits:
         )
 
 
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """An even spread of them, since what stands side by side in a file is often of a kind."""
-    step = max(1.0, len(items) / most)
-    return [items[int(place * step)] for place in range(min(len(items), most))]
+def drawn(items: Sequence[T], most: int) -> list[T]:
+    """So many of the items, drawn at random but always the same ones, in their own order: what
+    stands side by side in a file is often of a kind, or every second one is."""
+    if len(items) <= most:
+        return list(items)
+    order = np.random.default_rng(derive(0, "drawn")).permutation(len(items))
+    return [items[place] for place in sorted(order[:most].tolist())]
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,9 @@ class Spared:
 def spared_items(preserve: Sequence[Item], seed: int) -> Spared:
     """Split what is to be preserved; no prompt is in both parts, and plain texts are fitted on.
 
-    Where there are many items, so many of them as `MOST_SPARED`, evenly.
+    At most `MOST_SPARED` items are used.
     """
-    items = evenly(preserve, MOST_SPARED)
+    items = drawn(preserve, MOST_SPARED)
     prompts = list(dict.fromkeys(filter(None, map(_key, items))))
     order = np.random.default_rng(derive(seed, "preserve")).permutation(len(prompts))
     apart = {prompts[place] for place in order[: len(prompts) // 4]}
