@@ -100,9 +100,9 @@ class Measure:
         desired = (self._desired(self._main(self._before)), self._desired(after))
         arms = (self._main(self._before), after)
         # Where the base itself is the reader, it must read before it is steered; it remembers.
-        self._meter.fluency(*arms, *desired)
+        self._meter.fluency(arms, desired)
         with self._within(made):
-            damage = self._meter.measure(made.terms, *arms, *desired)
+            damage = self._meter.measure(made.terms, arms, desired)
         return harm_of(damage)
 
     def _prompted_harm(self, wording: str, after: Arm) -> Harm:
@@ -115,7 +115,8 @@ class Measure:
             on_top=(),
             side=setting.side,
         )
-        rise = self._meter.fluency(before, after, self._desired(before), self._desired(after))
+        desired = (self._desired(before), self._desired(after))
+        rise = self._meter.fluency((before, after), desired)
         found = self._text_harm(after)
         return found.model_copy(update={"kl": kl, "fluency": rise.rise.value})
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models_store.items import Prompt
-from workers.evaluation.fluency import Bools
 from workers.evaluation.generations import Arm
+from workers.evaluation.statistics import Bools
 from workers.runtime.decode import Generated
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import encode_prompt

@@ -90,7 +90,7 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: BaseModel) -> None:
     kept = _slow(pico, [(edit, 1.0)], encode(pico, PRESERVE, max_tokens=64, chat=False))
 
     found = _meter(pico, reader=Reader(pico, "pico")).measure(
-        edit, before, after, all_of(before), all_of(after)
+        edit, (before, after), (all_of(before), all_of(after))
     )
 
     def near(value: float) -> Any:
@@ -129,7 +129,7 @@ def test_the_quick_figures_are_those_of_the_receipt(pico: BaseModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     desired = all_of(before), all_of(after)
     meter = _meter(pico)
-    found = meter.measure(edit, before, after, *desired)
+    found = meter.measure(edit, (before, after), desired)
     quick = meter.quick(edit)
     assert found.domain is not None
     assert found.kl_preserve is not None
@@ -138,7 +138,7 @@ def test_the_quick_figures_are_those_of_the_receipt(pico: BaseModel) -> None:
     assert quick.domain == pytest.approx(found.domain.value)
     assert quick.kl_preserve == pytest.approx(found.kl_preserve.value)
     assert (quick.fluency, quick.distinct2_ratio) == (None, None)
-    told = meter.with_text(quick, before, after, *desired)
+    told = meter.with_text(quick, (before, after), desired)
     assert told.fluency == found.fluency.value
     assert told.distinct2_ratio == found.distinct2_ratio
     assert told.kl == quick.kl
@@ -150,13 +150,13 @@ def test_a_quick_look_takes_fluency_from_the_first_of_the_prompts(pico: BaseMode
     few = _before(pico).first(21), _after(pico).first(21)
     desired = all_of(few[0]), all_of(few[1])
     meter = _meter(pico)
-    found = meter.fluency(*few, *desired)
+    found = meter.fluency(few, desired)
     assert (found.pairs, found.source) == (21, "desired")
 
 
 def test_the_worst_items_to_preserve_are_the_worst(pico: BaseModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
-    found = _meter(pico).measure(edit, before, after, all_of(before), all_of(after))
+    found = _meter(pico).measure(edit, (before, after), (all_of(before), all_of(after)))
     slow = _slow(pico, [(edit, 1.0)], encode(pico, PRESERVE, max_tokens=64, chat=False))
     means = slow[:, 0] / slow[:, 2]
     worst = np.argsort(-means)[:10]
@@ -182,7 +182,7 @@ def test_whether_a_preserved_answer_is_given_is_not_hidden_by_its_length(pico: B
     items: list[Item] = [candidates[place] for place in chosen]
     before, after = _before(pico), _after(pico)
     meter = _meter(pico, _texts(pico, preserve=[*items, PRESERVE[0]]))
-    found = meter.measure(edit, before, after, all_of(before), all_of(after))
+    found = meter.measure(edit, (before, after), (all_of(before), all_of(after)))
     assert found.kl_preserve is not None
     assert found.kl_preserve.value == pytest.approx(starts[chosen, 0].mean(), rel=2e-3)
     assert meter.quick(edit).kl_preserve == pytest.approx(found.kl_preserve.value)
@@ -206,7 +206,7 @@ def test_with_few_desired_samples_domain_is_judged_on_held_out_texts(pico: BaseM
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     own = all_of(before, but=[(i, 0) for i in range(5)])
     few = _meter(pico, _texts(pico, own_desired=own))
-    found = few.measure(edit, before, after, own, all_of(after))
+    found = few.measure(edit, (before, after), (own, all_of(after)))
     assert found.domain_source == "heldout"
     assert found.domain == found.domain_heldout
     assert found.domain_samples is None
@@ -246,7 +246,7 @@ def test_a_broken_model_is_infinitely_far_away_and_has_no_figures(pico: BaseMode
     with pytest.raises(EditFailed, match="not finite"):
         meter.quick(broken)
     with pytest.raises(EditFailed, match="not finite"):
-        meter.measure(broken, before, before, all_of(before), all_of(before))
+        meter.measure(broken, (before, before), (all_of(before), all_of(before)))
 
 
 def test_progress_never_goes_back_and_ends_at_one(pico: BaseModel) -> None:
@@ -255,7 +255,10 @@ def test_progress_never_goes_back_and_ends_at_one(pico: BaseModel) -> None:
     measured: list[float] = []
     meter = _meter(pico, progress=made.append)
     meter.measure(
-        _edit(pico), before, before, all_of(before), all_of(before), progress=measured.append
+        _edit(pico),
+        (before, before),
+        (all_of(before), all_of(before)),
+        progress=measured.append,
     )
     for shares in (made, measured):
         assert shares == sorted(shares)

@@ -38,12 +38,15 @@ def test_every_strength_is_measured_in_the_order_given() -> None:
     assert all(dose.effects == () for dose in found)
 
 
-def test_effects_are_asked_for_each_strength() -> None:
-    def at(strength: float) -> tuple[Effect, ...]:
-        return (effect("tfidf", 0.5, 0.5 - 0.1 * strength),)
+def test_text_of_each_strength_tells_fluency_and_effects() -> None:
+    def at(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
+        told = damage.model_copy(update={"fluency": strength / 10})
+        return told, (effect("tfidf", 0.5, 0.5 - 0.1 * strength),)
 
-    found = doses(Meter(), [], (0.5, 1.0), effects=at, progress=ignore)
+    found = doses(Meter(), [], (0.5, 1.0), written=at, progress=ignore)
     assert [dose.effects[0].rate.edited for dose in found] == [0.45, 0.4]
+    told = [(dose.damage.kl, dose.damage.fluency) for dose in found if dose.damage]
+    assert told == [(0.1 * 0.25, 0.05), (0.1, 0.1)]
 
 
 def test_a_strength_that_breaks_the_model_is_told_and_stops_nothing() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from models_store.items import ChatItem, CompletionItem, Message, TextItem
 from tests.evaluation.arms import all_of, arm_of, numbered, some_texts
-from workers.evaluation.fluency import Bools, Fluency, answers_of, fluency_of
+from workers.evaluation.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
-from workers.evaluation.statistics import Bootstrap
+from workers.evaluation.statistics import Bools, Bootstrap
 from workers.runtime.loading import BaseModel
 
 PROMPTS = numbered(24)

@@ -28,9 +28,7 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
     scored = validation.scored(best.arm)
     before = validation.before.first(best.prompts)
     with parts.part("damage") as share:
-        damage = meter.measure(
-            best.terms, before, best.arm, *validation.desired(scored), progress=share
-        )
+        damage = meter.measure(best.terms, (before, best.arm), scored.desired, progress=share)
     over = exceeded(context.limits, damage)
     return Evaluation(
         scorers=(validation.scorer.card(1.0),),

@@ -14,7 +14,6 @@ from workers.editor.candidates import Candidate
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.effect import Scored, score_grid
-from workers.evaluation.fluency import Bools
 from workers.evaluation.generations import Arm, generate_arm
 from workers.evaluation.limits import exceeded
 from workers.evaluation.progress import Progress
@@ -139,7 +138,7 @@ class Validation:
         """
         after = self._generate(candidate.at(scale), prompts, progress)
         scored = self.scored(after)
-        full = meter.with_text(damage, self.before.first(prompts), after, *self.desired(scored))
+        full = meter.with_text(damage, (self.before.first(prompts), after), scored.desired)
         return Trial(
             candidate=candidate,
             scale=scale,
@@ -159,10 +158,6 @@ class Validation:
             score_grid(self.scorer, self.asked[:prompts], after.texts),
             self._groups[:prompts],
         )
-
-    def desired(self, scored: Scored) -> tuple[Bools, Bools]:
-        """Which generations the leading scorer calls desired, `[prompts, samples]` of each arm."""
-        return ~self.scorer.undesired(scored.base), ~self.scorer.undesired(scored.edited)
 
     def _generate(self, terms: Sequence[Term], prompts: int, progress: Progress) -> Arm:
         return generate_arm(

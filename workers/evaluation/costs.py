@@ -54,7 +54,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         "scores": 3.0,
         "damage_base": damage.base,
         "damage": damage.all + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
-        "doses": dose.base + len(STRENGTHS) * dose.quick + dosed * new / GENERATED,
+        "doses": dose.base
+        + len(STRENGTHS) * dose.quick
+        + dosed * (new / GENERATED + (_PROMPT + new) / READ + new / HEAD),
         "side_effects": 4.0,
     }
     if plan.selectivity:

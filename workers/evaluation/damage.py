@@ -18,14 +18,14 @@ from workers.evaluation.domain import (
     own_samples,
     require_finite,
 )
-from workers.evaluation.fluency import Bools, Fluency, answers_of, fluency_of
+from workers.evaluation.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.generations import Arm
 from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.quality import distinct2_ratio, quality_of
 from workers.evaluation.reader import Reader
 from workers.evaluation.splits import drawn
-from workers.evaluation.statistics import Bootstrap
+from workers.evaluation.statistics import Bools, Bootstrap
 from workers.runtime.likelihood import Divergence
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
@@ -154,20 +154,18 @@ class DamageMeter:
             kl_preserve=kept,
         )
 
-    def fluency(
-        self, before: Arm, after: Arm, before_desired: Bools, after_desired: Bools
-    ) -> Fluency:
+    def fluency(self, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]) -> Fluency:
         """Compare generations from the first of the prompts, as the reader sees them.
 
         Args:
-            before, after: without and with the edit.
-            before_desired, after_desired: `[prompts, samples]`.
+            arms: without and with the edit.
+            desired: `[prompts, samples]` of each arm.
         """
         return fluency_of(
             self._reader,
             self._texts.prompts,
-            (before, after),
-            (before_desired, after_desired),
+            arms,
+            desired,
             self._bootstrap,
             chat=self._texts.chat,
             at_most=self._plan.fluency_pairs,
@@ -175,32 +173,25 @@ class DamageMeter:
         )
 
     def with_text(
-        self,
-        point: PointDamage,
-        before: Arm,
-        after: Arm,
-        before_desired: Bools,
-        after_desired: Bools,
+        self, point: PointDamage, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
     ) -> PointDamage:
         """`point` with what generations tell: fluency and variety. See `fluency`."""
-        rise = self.fluency(before, after, before_desired, after_desired).rise.value
-        ratio = distinct2_ratio(quality_of(before), quality_of(after))
+        rise = self.fluency(arms, desired).rise.value
+        ratio = distinct2_ratio(*map(quality_of, arms))
         return point.model_copy(update={"fluency": rise, "distinct2_ratio": ratio})
 
     def measure(
         self,
         terms: Sequence[Term],
-        before: Arm,
-        after: Arm,
-        before_desired: Bools,
-        after_desired: Bools,
+        arms: tuple[Arm, Arm],
+        desired: tuple[Bools, Bools],
         *,
         progress: Progress | None = None,
     ) -> Damage:
-        """Everything, with intervals. See `fluency` for the arms.
+        """Everything, with intervals. See `fluency`.
 
         Args:
-            terms: the edit that made `after`, at strength 1.
+            terms: the edit that made the second arm, at strength 1.
 
         Raises:
             EditFailed: the edited model's logits are not finite.
@@ -218,13 +209,13 @@ class DamageMeter:
             kept = self._preserved.interval(found, self._bootstrap)
             worst = self._preserved.worst(found)
         tell(0.8)
-        fluency = self.fluency(before, after, before_desired, after_desired)
+        fluency = self.fluency(arms, desired)
         tell(1.0)
         plain, chat = (
             None if part is None else kl_interval(neutral, self._bootstrap, part)
             for part in self._neutral.parts
         )
-        base_quality, edited_quality = quality_of(before), quality_of(after)
+        base_quality, edited_quality = map(quality_of, arms)
         return Damage(
             kl=max(part.value for part in (plain, chat) if part is not None),
             kl_plain=plain,

@@ -13,6 +13,10 @@ from workers.surgery.terms import Term
 STRENGTHS = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 
 
+Written = Callable[[float, PointDamage], tuple[PointDamage, tuple[Effect, ...]]]
+"""Generates at a strength: the damage with what text tells of it, and the effects."""
+
+
 class QuickMeter(Protocol):
     """What measures the damage of an edit without generating text."""
 
@@ -26,14 +30,14 @@ def doses(
     terms: Sequence[Term],
     strengths: Sequence[float] = STRENGTHS,
     *,
-    effects: Callable[[float], tuple[Effect, ...]] | None = None,
+    written: Written | None = None,
     progress: Progress,
 ) -> tuple[Dose, ...]:
     """Measure an edit at several strengths, each on the same texts.
 
     Args:
         terms: the edit at strength 1.
-        effects: generates at a strength and scores; None: damage only.
+        written: None: no text is made, so neither fluency nor effects are measured.
 
     Returns:
         One dose a strength, in the order given. One at which the model gives no numbers any more
@@ -43,7 +47,7 @@ def doses(
     for index, strength in enumerate(strengths):
         try:
             damage = meter.quick(terms, strength)
-            seen = () if effects is None else effects(strength)
+            damage, seen = (damage, ()) if written is None else written(strength, damage)
             made.append(Dose(strength=strength, damage=damage, effects=seen))
         except EditFailed:
             made.append(Dose(strength=strength, damage=None))

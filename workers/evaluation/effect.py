@@ -10,6 +10,7 @@ import numpy as np
 from models_store.measurements import Contrast, Effect, Interval
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import (
+    Bools,
     Bootstrap,
     Floats,
     Groups,
@@ -39,6 +40,11 @@ class Scored:
             ),
             score=contrast(self.base, self.edited, bootstrap, self.groups),
         )
+
+    @property
+    def desired(self) -> tuple[Bools, Bools]:
+        """Which generations the scorer calls desired, `[prompts, samples]`: base, edited."""
+        return ~self.scorer.undesired(self.base), ~self.scorer.undesired(self.edited)
 
     @property
     def units(self) -> int:

@@ -159,14 +159,7 @@ class _Evaluator:
                 progress=progress,
             )
         with self.parts.part("damage") as progress:
-            return meter.measure(
-                self.terms,
-                before,
-                after,
-                ~leading.scorer.undesired(leading.base),
-                ~leading.scorer.undesired(leading.edited),
-                progress=progress,
-            )
+            return meter.measure(self.terms, (before, after), leading.desired, progress=progress)
 
 
 def shown_samples(

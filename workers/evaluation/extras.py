@@ -10,6 +10,7 @@ from models_store.measurements import (
     Dose,
     Effect,
     LongForm,
+    PointDamage,
     Selectivity,
     SideEffect,
     SuiteResult,
@@ -102,14 +103,15 @@ class ExtraMeasures:
         few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
         asked = [prompt.text for prompt in context.prompts[:few]]
 
-        def effects(strength: float) -> tuple[Effect, ...]:
+        some = [one.first(len(asked), 1) for one in scored]
+        meter: DamageMeter
+
+        def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
             mixture = [*context.on_top, (self._terms, strength)]
             arm = self._maker.make(asked, mixture, lambda share: None, samples=1)
-            some = [one.first(len(asked), 1) for one in scored]
-            return tuple(
-                one.with_rival(score_grid(one.scorer, asked, arm.texts)).effect(context.bootstrap)
-                for one in some
-            )
+            own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
+            full = meter.with_text(damage, (before.first(len(asked), 1), arm), own[0].desired)
+            return full, tuple(one.effect(context.bootstrap) for one in own)
 
         with self._parts.part("doses") as progress:
             meter = DamageMeter(
@@ -118,10 +120,11 @@ class ExtraMeasures:
                 half="reporting",
                 bootstrap=context.bootstrap,
                 plan=plan.dose_damage,
+                reader=context.reader,
                 on_top=context.on_top,
                 side=self._side,
             )
-            return doses(meter, self._terms, effects=effects if asked else None, progress=progress)
+            return doses(meter, self._terms, written=written if asked else None, progress=progress)
 
     def _side_effects(self, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
         context = self._context

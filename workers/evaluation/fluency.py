@@ -14,9 +14,8 @@ from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
 from workers.evaluation.seeds import derive
-from workers.evaluation.statistics import Bootstrap, Floats, groups_of, interval
+from workers.evaluation.statistics import Bools, Bootstrap, Floats, groups_of, interval
 
-Bools = NDArray[np.bool_]
 Source = Literal["desired", "heldout", "all"]
 LEAST_PAIRS = 20
 """With fewer pairs of desired generations, all pairs are read instead."""

@@ -40,9 +40,11 @@ class Arm:
     """By prompt, then sample."""
     texts: Sequence[Sequence[str]]
 
-    def first(self, prompts: int) -> Arm:
-        """The arm of the first so many prompts."""
-        return Arm(self.prompts[:prompts], self.made[:prompts], self.texts[:prompts])
+    def first(self, prompts: int, samples: int | None = None) -> Arm:
+        """The arm of the first so many prompts, and of so many samples of each."""
+        made = [own[:samples] for own in self.made[:prompts]]
+        texts = [own[:samples] for own in self.texts[:prompts]]
+        return Arm(self.prompts[:prompts], made, texts)
 
     def flat_texts(self) -> list[str]:
         return [text for own in self.texts for text in own]

@@ -24,6 +24,7 @@ _CELLS_AT_ONCE = 2_000_000
 """Resampled indices held in memory at a time."""
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Groups = Sequence[int] | NDArray[np.int64]
 """The group of each unit, in any numbering. Units of a group are not independent."""
 
