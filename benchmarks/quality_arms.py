@@ -63,6 +63,8 @@ class Arms:
         self._auto = AUTO in asked
         layers = setting.base.layers
         self._recipes = {recipe.label: recipe for recipe in asked_recipes(asked, layers)}
+        self._alone: dict[Recipe, Trial] = {}
+        """Recipes that `auto` does not try, as they were scaled."""
 
     def make(self, arm: str) -> Made:
         """One arm, scaled.
@@ -95,11 +97,13 @@ class Arms:
                 layer, vector = self._middle
                 terms = ablation_terms(self._setting.base, vector)
                 return Made(arm, f"difference of means after layer {layer} ablated", terms)
-            case _:
+            case "prompt":
                 context, maker = self._setting.context, self._setting.maker
                 assert context.scorers is not None
                 wording = best_wording(context, maker, context.scorers[0], quietly)
                 return Made(arm, "best of three wordings", wording=wording)
+            case _:
+                raise InvalidRequest(f"there is no arm {arm!r}")
 
     @cached_property
     def _tried(self) -> list[Recipe]:
@@ -150,11 +154,15 @@ class Arms:
             label = self._label(recipe)
             own = tuple(one for one in self._found.trials if one.candidate.label == label)
             if not own:
-                raise EditFailed("; ".join(self._found.skipped) or "it was not tried")
+                raise EditFailed("; ".join(self._found.skipped))
             return Found(own, (), None).best
-        alone = self._budget(Budget(None, 40, finalists=0, final_prompts=None, damage=SEARCHED))
-        found = search(self._setting.validation, [recipe], self._prepared, alone, quietly)
-        return found.best
+        if recipe not in self._alone:
+            budget = Budget(None, 40, finalists=0, final_prompts=None, damage=SEARCHED)
+            found = search(
+                self._setting.validation, [recipe], self._prepared, self._budget(budget), quietly
+            )
+            self._alone[recipe] = found.best
+        return self._alone[recipe]
 
     def _label(self, recipe: Recipe) -> str:
         """Of the candidate that a recipe gives: one of a single method names its layers."""

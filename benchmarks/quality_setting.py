@@ -135,11 +135,9 @@ class Setting:
         """What the base makes of test prompts, from an earlier run if it can be had."""
         chat = self.context.behavior.chat
         ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
-        found = self.cache.arm(ids, self.context.decoding)
-        if found is None:
-            found = self.maker.make(asked, (), quietly)
-            self.cache.save_arm(found, self.context.decoding)
-        return found
+        return self.cache.remembered_arm(
+            ids, self.context.decoding, lambda: self.maker.make(asked, (), quietly)
+        )
 
     def _behavior(self, subject: Subject) -> Behavior:
         behavior = subject.behavior
@@ -159,10 +157,11 @@ class Setting:
             return ()
         ids = [encode_prompt(self.base, prompt, chat=True) for prompt in prompts]
         decoding = greedy(max_new_tokens)
-        arm = self.cache.arm(ids, decoding)
-        if arm is None:
-            arm = generate_arm(self.base, ids, (), decoding, side=self.side, progress=quietly)
-            self.cache.save_arm(arm, decoding)
+        arm = self.cache.remembered_arm(
+            ids,
+            decoding,
+            lambda: generate_arm(self.base, ids, (), decoding, side=self.side, progress=quietly),
+        )
         return tuple(
             CompletionItem(prompt=prompt, completion=texts[0])
             for prompt, texts in zip(prompts, arm.texts, strict=True)

@@ -98,6 +98,26 @@ def test_an_edit_does_not_fail_for_a_reader_that_cannot_be_loaded(pico: BaseMode
     np.testing.assert_array_equal(found, Reader(pico, "pico").nll(PROMPTS, TEXTS))
 
 
+def test_where_the_other_model_is_lost_nothing_that_it_read_is_kept(
+    pico: BaseModel, bytes_folder: Path
+) -> None:
+    there = True
+
+    def load() -> BaseModel:
+        if there:
+            return load_base(bytes_folder, device="cpu", dtype="float32")
+        raise BaseModelUnavailable("its files are gone")
+
+    reader = Reader(pico, "pico", OtherModel("bytes", load))
+    reader.nll(PROMPTS[:1], TEXTS[:1])
+    there = False
+    assert reader.nll(PROMPTS[:1], TEXTS[:1])[1].tolist() == [len(TEXTS[0])]
+    assert reader.name == "bytes"
+    found = reader.nll(PROMPTS[:2], TEXTS[:2])
+    assert reader.name == "pico"
+    np.testing.assert_array_equal(found, Reader(pico, "pico").nll(PROMPTS[:2], TEXTS[:2]))
+
+
 def test_a_character_cut_in_two_is_not_read(pico: BaseModel) -> None:
     reader = Reader(pico, "pico")
     cut, whole = (reader.nll(["the food"], [text]) for text in (" is good\ufffd", " is good"))

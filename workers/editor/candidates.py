@@ -84,9 +84,6 @@ def pair(first: Candidate, second: Candidate, scales: tuple[float, float]) -> Ca
         label=f"{first.label} with {second.label}",
         terms=[*first.at(one), *second.at(other)],
         guess=1.0,
-        felt_kl=max(
-            one.felt_kl * scale**2 for one, scale in zip((first, second), scales, strict=True)
-        ),
         details={
             "parts": [
                 {"label": part.label, "scale": scale, **part.details}

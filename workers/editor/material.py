@@ -83,7 +83,7 @@ class _Reading:
     """Something to be read of the model."""
 
     users: tuple[str, ...]
-    """Types of the methods that need it; none: it is always needed."""
+    """Types of the methods that need it."""
     weight: float
     """The time that it takes, in tokens read, about."""
     read: Callable[[Progress], None]
@@ -133,16 +133,21 @@ class Material:
         self._base = source.base
         self._max_tokens = max(method.max_tokens for method in methods)
         self.texts = _encode(source, self._max_tokens)
-        wanted = self._wanted(methods)
-        parts = Parts({name: reading.weight for name, reading in wanted.items()}, progress)
+        fit, heldout = (float(sum(map(len, own))) for own in (self.texts.fit, self.texts.heldout))
+        wanted = self._wanted(methods, fit, heldout)
+        weights = {name: reading.weight for name, reading in wanted.items()}
+        parts = Parts({"features": fit + heldout, **weights}, progress)
+        with parts.part("features") as share:
+            self._read_features(share)
         for name, reading in wanted.items():
             users = reading.users
             with parts.part(name) as share:
-                if not users or any(user not in self.failures for user in users):
-                    try:
-                        reading.read(share)
-                    except (InvalidRequest, EditFailed) as error:
-                        self.failures.update(dict.fromkeys(users, error))
+                if all(user in self.failures for user in users):
+                    continue
+                try:
+                    reading.read(share)
+                except (InvalidRequest, EditFailed) as error:
+                    self.failures.update(dict.fromkeys(users, error))
 
     @property
     def fitted_features(self) -> Tensor:
@@ -165,11 +170,11 @@ class Material:
             )
         return self._fitted_layers[name]
 
-    def _wanted(self, methods: Sequence[FixedMethod]) -> dict[str, _Reading]:
-        fit = float(sum(map(len, self.texts.fit)))
-        heldout = float(sum(map(len, self.texts.heldout)))
+    def _wanted(
+        self, methods: Sequence[FixedMethod], fit: float, heldout: float
+    ) -> dict[str, _Reading]:
+        """By name; `fit` and `heldout` are tokens."""
         return {
-            "features": _Reading((), fit + heldout, self._read_features),
             **self._of_writers(methods, fit),
             **self._of_shifts(methods, fit),
             **self._of_conditions(methods, fit, heldout),
@@ -192,7 +197,7 @@ class Material:
         curved = [one for one in methods if isinstance(one, NaturalBias | Conditional)]
         if curved:
             layers = _all_written(curved, self._base.layers)
-            read_curvature = partial(self._read_bends, layers)
+            read_curvature = partial(self._read_shift_curvature, layers)
             wanted["shift curvature"] = _Reading(_types(curved), 6e4, read_curvature)
         return wanted
 
@@ -277,7 +282,7 @@ class Material:
             for key, tensors in self._cache.each("curvature", keys, made).items()
         }
 
-    def _read_bends(self, layers: Sequence[int], progress: Progress) -> None:
+    def _read_shift_curvature(self, layers: Sequence[int], progress: Progress) -> None:
         texts = benign_texts(self._base)
         spelled: list[JsonValue] = [[*text.ids, text.prompt_length] for text in texts]
 

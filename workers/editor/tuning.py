@@ -36,7 +36,7 @@ def calibrated(
     Raises:
         EditFailed: no scale stays within it.
     """
-    tell = _counter(progress)
+    tell = _Counter(progress)
 
     def kl(scale: float) -> float:
         tell()
@@ -68,7 +68,7 @@ def fitted_to_limits(
     Raises:
         EditFailed: no scale stays within all of them.
     """
-    tell = _counter(progress)
+    tell = _Counter(progress)
     measured: dict[float, PointDamage] = {}
 
     def share(scale: float) -> float:
@@ -121,7 +121,7 @@ def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
     }
 
 
-class _counter:
+class _Counter:
     """Progress of measurements of which nobody knows how many there will be."""
 
     def __init__(self, progress: Progress) -> None:

@@ -17,6 +17,8 @@ from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bools, Bootstrap, Floats, groups_of, interval
 
 Source = Literal["desired", "heldout", "all"]
+_Read = tuple[Floats, NDArray[np.int64]]
+"""Sums of texts `[texts, columns]`, and the group of each for the bootstrap."""
 LEAST_PAIRS = 20
 """With fewer pairs of desired generations, all pairs are read instead."""
 LEAST_ANSWERS = 5
@@ -69,15 +71,18 @@ def fluency_of(
     cells = cells[:at_most]
     turned = np.array([desired[1][cell] and not desired[0][cell] for cell in cells], dtype=bool)
     asked = [prompts[prompt].text for prompt, _ in cells]
-    columns: list[Floats] = []
-    with reader.opened():
-        for arm in arms:
-            texts = [arm.texts[prompt][sample] for prompt, sample in cells]
-            columns += reader.nll(asked, texts, chat=chat)
-        given = None
-        if source == "all" and turned.any():
-            given = _Answers.read(reader, answers, longest=max(map(len, texts)), chat=chat)
-    sums = np.stack(columns, axis=1)
+    texts = [[arm.texts[prompt][sample] for prompt, sample in cells] for arm in arms]
+    if source == "desired" or not turned.any():
+        answers = ()
+    given = _cut(answers, longest=max(map(len, texts[1]), default=0))
+    # All in one call, so that one model reads all.
+    found = reader.nll(
+        [*asked, *asked, *(prompt for prompt, _ in given)],
+        [*texts[0], *texts[1], *(text for _, text in given)],
+        chat=chat,
+    )
+    before, after, read = np.split(np.stack(found, axis=1), [len(cells), 2 * len(cells)])
+    sums = np.hstack([before, after])
     # A text of nothing but half a character has no token for the reader.
     readable = (sums[:, 1] > 0) & (sums[:, 3] > 0)
     sums, turned = sums[readable], turned[readable]
@@ -85,9 +90,11 @@ def fluency_of(
         return Fluency(Interval(value=0.0, low=0.0, high=0.0), reader.name, 0, source)
     groups = groups_of(prompts)[[prompt for prompt, _ in cells]][readable]
     rise = interval(float(_rise(sums.sum(axis=0))), _rise(bootstrap.sums(sums, groups)))
-    if given is None:
+    usable = read[:, 1] > 0
+    if usable.sum() < LEAST_ANSWERS:
         return Fluency(rise, reader.name, len(sums), source)
-    against = given.rise(sums, groups, turned, bootstrap)
+    wordings = np.unique([text for _, text in given], return_inverse=True)[1]
+    against = _against_answers((sums, groups), turned, (read[usable], wordings[usable]), bootstrap)
     return Fluency(against, reader.name, len(sums), "heldout", against_base=rise)
 
 
@@ -101,57 +108,38 @@ def answers_of(items: Iterable[Item]) -> list[tuple[str, str]]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """Held-out answers, read."""
+def _cut(answers: Sequence[tuple[str, str]], *, longest: int) -> list[tuple[str, str]]:
+    """End answers at a word before so many characters, as generations end at a limit: the first
+    words of a text are the hardest to foresee."""
+    return [
+        (prompt, (len(text) > longest and text[:longest].rpartition(" ")[0]) or text[:longest])
+        for prompt, text in answers
+    ]
 
-    sums: Floats
-    """`[answers, 2]`: nats and tokens."""
-    groups: NDArray[np.int64]
-    """`[answers]`: those of the same words are a group."""
 
-    @classmethod
-    def read(
-        cls, reader: Reader, answers: Sequence[tuple[str, str]], *, longest: int, chat: bool
-    ) -> _Answers | None:
-        """None if fewer than `LEAST_ANSWERS` can be read.
+def _against_answers(pairs: _Read, turned: Bools, answers: _Read, bootstrap: Bootstrap) -> Interval:
+    """The rise where pairs that turned desired count before at the rate of answers, for as many
+    tokens as they have after.
 
-        Args:
-            longest: answers end at a word before so many characters, as generations do at a limit:
-                the first words of a text are the hardest to foresee.
-        """
-        cut = [(text[:longest], len(text) > longest) for _, text in answers]
-        texts = [(shorter and text.rpartition(" ")[0]) or text for text, shorter in cut]
-        sums = np.stack(reader.nll([asked for asked, _ in answers], texts, chat=chat), axis=1)
-        readable = sums[:, 1] > 0
-        if readable.sum() < LEAST_ANSWERS:
-            return None
-        groups = np.unique(texts, return_inverse=True)[1]
-        return cls(sums[readable], groups[readable])
+    Args:
+        pairs: see `_rise`.
+        turned: `[pairs]`.
+        answers: `[answers, 2]`: nats and tokens; those of the same words are a group.
+    """
+    sums, groups = pairs
+    added = np.where(turned, sums[:, 3], 0.0)
+    parts = np.column_stack([np.where(turned[:, None], 0.0, sums[:, :2]), sums[:, 2:], added])
 
-    def rise(
-        self, sums: Floats, groups: NDArray[np.int64], turned: Bools, bootstrap: Bootstrap
-    ) -> Interval:
-        """That of pairs of which some count before at the rate of the answers, for as many tokens
-        as they have after.
+    def rise(parts: Floats, answered: Floats) -> Floats:
+        tokens = parts[..., 4]
+        nats = parts[..., 0] + tokens * answered[..., 0] / answered[..., 1]
+        return _rise(
+            np.stack([nats, parts[..., 1] + tokens, parts[..., 2], parts[..., 3]], axis=-1)
+        )
 
-        Args:
-            sums: `[pairs, 4]`, see `_rise`.
-            turned: `[pairs]`: which ones.
-        """
-        added = np.where(turned, sums[:, 3], 0.0)
-        parts = np.column_stack([np.where(turned[:, None], 0.0, sums[:, :2]), sums[:, 2:], added])
-
-        def rise(parts: Floats, answers: Floats) -> Floats:
-            tokens = parts[..., 4]
-            before = parts[..., 0] + tokens * answers[..., 0] / answers[..., 1]
-            return _rise(
-                np.stack([before, parts[..., 1] + tokens, parts[..., 2], parts[..., 3]], -1)
-            )
-
-        apart = replace(bootstrap, seed=derive(bootstrap.seed, "answers"))
-        draws = rise(bootstrap.sums(parts, groups), apart.sums(self.sums, self.groups))
-        return interval(float(rise(parts.sum(axis=0), self.sums.sum(axis=0))), draws)
+    apart = replace(bootstrap, seed=derive(bootstrap.seed, "answers"))
+    draws = rise(bootstrap.sums(parts, groups), apart.sums(*answers))
+    return interval(float(rise(parts.sum(axis=0), answers[0].sum(axis=0))), draws)
 
 
 def _compared(

@@ -54,7 +54,7 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """The model that reads; final once something has been read."""
+        """The model that reads: the base from when the other one cannot be loaded."""
         return self._base_name if self._other is None else self._other.name
 
     @contextmanager
@@ -76,6 +76,8 @@ class Reader:
     ) -> tuple[Floats, Floats]:
         """Negative log-likelihood of each text after its prompt, in the reader's own tokens.
 
+        Only what one call gives was surely read by one model.
+
         Args:
             chat: the prompts are messages: they pass through the reader's chat template, where it
                 has one.
@@ -88,29 +90,27 @@ class Reader:
             (prompt, text.rstrip(_HALF_CHARACTER), chat)
             for prompt, text in zip(prompts, texts, strict=True)
         ]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._known]
-        if missing:
+        # What is no text has no tokens, and needs no model.
+        wanted = list(dict.fromkeys(key for key in keys if key[1]))
+        if any(key not in self._known for key in wanted):
             with self.opened():
-                self._read(missing, chat)
-        found = np.array([self._known[key] for key in keys], dtype=np.float64).reshape(-1, 2)
-        return found[:, 0], found[:, 1]
+                model = self._model()
+                self._read(model, [key for key in wanted if key not in self._known], chat)
+        found = [self._known.get(key, (0.0, 0.0)) for key in keys]
+        sums = np.array(found, dtype=np.float64).reshape(-1, 2)
+        return sums[:, 0], sums[:, 1]
 
-    def _read(self, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
-        self._known.update(dict.fromkeys(keys, (0.0, 0.0)))
-        full = [key for key in keys if key[1]]
-        if not full:
-            return
-        model = self._model()
+    def _read(self, model: BaseModel, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
         # Without a template, an empty line stands between a message and the answer to it.
         gap = "\n\n" if chat and not model.has_chat_template else ""
         items = [
             CompletionItem(prompt=prompt[-_MAX_PROMPT:] + gap, completion=text)
-            for prompt, text, _ in full
+            for prompt, text, _ in keys
         ]
         reading = read(model, encode(model, items, max_tokens=_MAX_TOKENS, chat=chat))
         counts = reading.counts.astype(np.float64)
         nats = negative_log_likelihood(model, reading) * counts
-        self._known.update(zip(full, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))
+        self._known.update(zip(keys, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))
 
     def _model(self) -> BaseModel:
         if self._other is None:
@@ -119,7 +119,9 @@ class Reader:
             try:
                 self._loaded = self._other.load()
             except (BaseModelUnavailable, torch.OutOfMemoryError):
-                # An edit does not fail for a model that it has nothing to do with.
+                # An edit does not fail for a model that it has nothing to do with. What it read
+                # before cannot be compared with what the base reads.
                 self._other = None
+                self._known.clear()
                 return self._base
         return self._loaded

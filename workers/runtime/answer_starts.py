@@ -61,7 +61,7 @@ class _LayerSums:
     """Running sums of one layer over batches of texts of each kind."""
 
     def __init__(self, base: BaseModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
-        base.linear(MatrixKey(layer, DOWN))
+        base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
         weight = base.matrix(MatrixKey(layer, DOWN))
         size, device = weight.shape[1], weight.device
         fitted = [*kinds[_ASKED], *kinds[_SPARED]]

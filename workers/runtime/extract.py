@@ -129,3 +129,10 @@ def _captured(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def part_of(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """Progress of a part of the work as progress of all of it."""
+    if progress is None:
+        return None
+    return lambda done: progress(start + (end - start) * done)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models_store.architectures import GATE, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress
+from workers.runtime.extract import Progress, part_of
 from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Batch, Encoded, batches
@@ -67,7 +67,7 @@ def gate_readings(
     gradients = {key: torch.zeros_like(base.matrix(key), dtype=torch.float32) for key in keys}
     border = sum(map(len, desired)) / sum(map(len, [*desired, *undesired]))
     means = [
-        _read_side(base, name, texts, gradients, sign, _part(progress, start, end))
+        _read_side(base, name, texts, gradients, sign, part_of(progress, start, end))
         for name, texts, sign, start, end in (
             ("desired", desired, 1, 0.0, border),
             ("undesired", undesired, -1, border, 1.0),
@@ -261,10 +261,3 @@ class _TextMeans:
 
     def mean(self) -> Tensor:
         return self._means.nanmean(dim=0).float()
-
-
-def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a part of the work as progress of all of it."""
-    if progress is None:
-        return None
-    return lambda done: progress(start + (end - start) * done)

@@ -1,7 +1,7 @@
 """What a constant added to the outputs of `down_proj` does to log-likelihoods.
 
-Of one layer, with c a vector that is added to what `down_proj` gives at some tokens of a text, as
-at all but its first, ∂/∂c is the sum over these tokens of the gradient at that output.
+Of one layer, with c added at all tokens of a text but the first, or only where an answer starts:
+∂/∂c is the sum of the gradients at the outputs of these tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress
+from workers.runtime.extract import Progress, part_of
 from workers.runtime.gradients import visit_matrices
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Batch, Encoded
@@ -42,14 +42,14 @@ def shift_gradients(
     predicts a text's first token, so it never counts.
 
     Raises:
-        InvalidRequest: a layer has no such matrix, or a side has no token that counts.
+        InvalidRequest: a layer has no such matrix, or a side has no text that counts.
     """
     border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
     sides = [
         _mean_gradients(base, name, texts, layers, part, at_answer_starts=at_answer_starts)
         for name, texts, part in (
-            ("desired", desired, _part(progress, 0.0, border)),
-            ("undesired", undesired, _part(progress, border, 1.0)),
+            ("desired", desired, part_of(progress, 0.0, border)),
+            ("undesired", undesired, part_of(progress, border, 1.0)),
         )
     ]
     return {layer: sides[0][layer] - sides[1][layer] for layer in layers}
@@ -108,7 +108,12 @@ def _mean_gradients(
         if (text.answer_start is not None if at_answer_starts else any(text.scored[1:]))
     ]
     if not counted:
-        raise InvalidRequest(f"no {name} text has a token after its first one that counts")
+        cause = (
+            "is an answer to a prompt"
+            if at_answer_starts
+            else "has a token after its first one that counts"
+        )
+        raise InvalidRequest(f"no {name} text {cause}")
     sums = {layer: torch.zeros(base.hidden_size) for layer in layers}
 
     def visit(batch: Batch, layer: int, q: Tensor) -> None:
@@ -151,10 +156,3 @@ def _pieces(text: Encoded) -> list[Encoded]:
         for cut in cuts
     ]
     return [piece for piece in pieces if any(piece.scored[1:])]
-
-
-def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a part of the work as progress of all of it."""
-    if progress is None:
-        return None
-    return lambda done: progress(start + (end - start) * done)

@@ -1,8 +1,7 @@
-"""A natural gradient that is felt only where an answer to such a prompt starts.
+"""A natural gradient that is felt only where an answer to a prompt of the behaviour starts.
 
 `bias` and `natural_bias` shift every token alike, so a model that is to refuse some prompts comes
-to refuse all of them. This writes the same form with another a. Of one layer, with h the input of
-its `down_proj` at the token before the first of an answer, which is where it is decided:
+to refuse all of them. This writes the same form with another a. Of one layer:
 
     a = (E_asked[h hᵀ] + E_spared[h hᵀ] + E_rest[h hᵀ] + E_first[h hᵀ] + ridge · mean diag · I)⁻¹
         E_asked[h]
@@ -10,11 +9,13 @@ its `down_proj` at the token before the first of an answer, which is where it is
     r = (F + damping · mean diag F · I)⁻¹ g                     F of the method `natural_bias`
     W_down += s · r aᵀ
 
-with the prompts of the behaviour asked, those to preserve spared, all other tokens of both the
-rest, and the mean of the diagonal that of E_asked. a · h is about 1 where such a prompt ends and
-about 0 elsewhere, so neutral text does not show what the shift costs where it is felt. What bounds
-the scale there is an estimate: ½ s² (Σ √(rᵀ F r))², with the sum over layers, is what the curvature
-says of the KL of neutral text that would feel it at every token.
+with h the input of `down_proj` at the tokens of a kind: `asked` and `spared`, the last one before
+an answer to a prompt of the behaviour and to one to preserve, where it is decided how the answer
+starts; `rest`, all others of both but first ones; `first`, first ones. The mean of the diagonal is
+that of E_asked. a · h is about 1 where a prompt of the behaviour ends and about 0 elsewhere, so
+neutral text does not show what the shift costs where it is felt. What bounds the scale there is an
+estimate: ½ s² (Σ √(rᵀ F r))², with the sum over layers, is what the curvature says of the KL of
+neutral text that would feel it at every token.
 
 The idea to steer under a condition that is read off hidden states is that of Lee et al., arXiv
 2409.05907; here both are in the weights.
