@@ -4,7 +4,7 @@ text, GSM8K, multiple choice.
 This is a quick look on few items. For published benchmarks point lm-eval
 (https://github.com/EleutherAI/lm-evaluation-harness) at `/v1/completions` of a running server, with
 `--model local-completions` and the variant as its `model`; it then measures the variant as it is
-served. That endpoint gives no log probabilities, so take tasks that are decided by generated text.
+served, the log-probabilities of given answers among it.
 """
 
 from __future__ import annotations
