@@ -90,7 +90,7 @@ class Arms:
                 terms = self._drawn("random_direction", trial.terms, trial.candidate.method, number)
                 return self._equal(arm, "random_direction", terms, label)
             case "random_region":
-                return self._region(arm)
+                return self._region(arm, number)
             case "steering":
                 return self._steering(arm)
             case "ablation":
@@ -221,13 +221,13 @@ class Arms:
         seed = derive(self._setting.context.seeds[kind], f"draw/{number or 1}")
         return draw(self._setting.base, kind, terms, method, seed)
 
-    def _region(self, arm: str) -> Made:
+    def _region(self, arm: str, number: str) -> Made:
         """Random rows for the edit, or for the paper's where it does not choose rows."""
         terms, of = self._reference.terms, self._reference.candidate.label
         method = self._reference.candidate.method
         if not chooses_rows(self._setting.base, terms):
             terms, of, method = list(self._paper_terms), "the paper's setting", "model_surgery"
-        drawn = self._drawn("random_region", terms, method, "")
+        drawn = self._drawn("random_region", terms, method, number)
         return self._equal(arm, "random_region", drawn, f"random rows in place of those of {of}")
 
     def _equal(self, arm: str, kind: RivalKind, terms: Sequence[Term], label: str) -> Made:

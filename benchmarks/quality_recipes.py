@@ -13,7 +13,8 @@ from workers.editor.material import written_layers
 from workers.editor.recipes import Recipe
 
 DRAWS = 3
-"""Of random directions."""
+"""Of random directions, and of random rows."""
+_DRAWN = ("random_direction", "random_region")
 AUTO, RECIPES = "auto", "recipes"
 RIVALS: tuple[str, ...] = (
     "paper",
@@ -44,7 +45,7 @@ def names(asked: Sequence[str], layers: int) -> list[str]:
     found = [BASE, *([AUTO] if AUTO in asked else [])]
     found += [recipe.label for recipe in asked_recipes(asked, layers)]
     for rival in RIVALS:
-        if rival == "random_direction" and rival in asked:
+        if rival in asked and rival in _DRAWN:
             found += [f"{rival}/{number + 1}" for number in range(DRAWS)]
         elif rival in asked:
             found.append(rival)

@@ -53,8 +53,8 @@ def test_a_run_that_was_cut_measures_only_what_is_missing(
     assert rows[:2] == first
     assert [row.arm for row in rows[2:]] == [
         *("paper", "paper_equal_kl"),
-        *(f"random_direction/{number}" for number in (1, 2, 3)),
-        *("random_region", "steering", "ablation", "prompt"),
+        *(f"random_{kind}/{number}" for kind in ("direction", "region") for number in (1, 2, 3)),
+        *("steering", "ablation", "prompt"),
     ]
     assert {row.arm: row.failed for row in rows if row.failed} == {}
     of = {row.arm: row for row in rows}
