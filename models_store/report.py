@@ -64,8 +64,10 @@ class Remark(Part):
 
 
 class Separability(Part):
-    """How well the two sides of held-out texts are told apart without a language model."""
+    """How well the two sides of held-out texts are told apart, as areas under the curve."""
 
+    probe_auc: float | None = None
+    """By a linear classifier of the base's hidden states, trained on the fit texts."""
     words_auc: float
     """Bag of words, trained on the fit texts."""
     length_auc: float

@@ -125,7 +125,7 @@ def sample_report(**changes: Any) -> Report:
             near_duplicates=0,
             clusters_broken=False,
         ),
-        "separability": Separability(words_auc=0.97, length_auc=0.51, note=None),
+        "separability": Separability(probe_auc=0.94, words_auc=0.97, length_auc=0.51, note=None),
         "probe": ProbeReport(
             train_accuracy=1.0,
             train_rows=435,
@@ -355,6 +355,7 @@ _LATER = (
         "cost.batch_rows",
         "damage.fluency_source",
         "damage.fluency_against_base",
+        "separability.probe_auc",
     ),
 )
 """Fields that receipts of schema 1 do not have."""

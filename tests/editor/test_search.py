@@ -20,6 +20,7 @@ from workers.editor.tuning import used
 from workers.editor.validation import Trial, Validation
 from workers.evaluation.budget import Budget
 from workers.evaluation.damage import REPORTED, SEARCHED, DamagePlan
+from workers.evaluation.estimate import Features
 from workers.evaluation.limits import exceeded
 
 LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
@@ -84,7 +85,7 @@ def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
         try_out=costs.try_out,
     )
     made = {method: candidate() for method in methods}
-    prepared = Prepared(made, {}, cast(ProbeReport, None), None)
+    prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
     recipes = [Recipe((method,), (1.0,)) for method in methods]
     return search(cast(Validation, validation), recipes, prepared, budget, ignore)

@@ -23,12 +23,14 @@ from tests.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_
 from tests.pico import HIDDEN
 from workers.evaluation.arms import base_arm
 from workers.evaluation.context import AskedSuites, Parent
+from workers.evaluation.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.generations import Arm, Decoding, generate_arm
 from workers.evaluation.long_form import LongPlan
 from workers.evaluation.progress import Progress
 from workers.evaluation.reader import Reader
 from workers.evaluation.report import Made, Spent, build_report
+from workers.evaluation.splits import Sides
 from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
@@ -301,7 +303,15 @@ def _report(base: BaseModel, evaluation: Evaluation, body: Any) -> tuple[Report,
         peak_memory_bytes=10**9,
         device_memory_bytes=None,
     )
-    return build_report(request, context, made, evaluation, spent), delta
+    fit, heldout = context.splits.fit, context.splits.heldout
+    # The first number says which side a text is on.
+    features = Features(fit, heldout, *(_marked(sides) for sides in (fit, heldout)))
+    return build_report(request, context, made, evaluation, spent, features), delta
+
+
+def _marked(sides: Sides) -> torch.Tensor:
+    marks = [1.0] * len(sides.undesired) + [0.0] * len(sides.desired)
+    return torch.tensor([[mark, 0.5] for mark in marks])
 
 
 def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
@@ -317,6 +327,7 @@ def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
     assert {"split", "sampling", "bootstrap"} <= report.provenance.seeds.keys()
     assert report.cost.evaluation.keys() >= {"base_text", "damage", "doses"}
     assert report.splits.test_prompts > 0
+    assert report.separability.probe_auc == 1
     assert "few_texts" in {remark.code for remark in report.warnings}
     term = report.method.terms[0]
     dense = torch.outer(bias_term().coefficients, bias_term().direction)

@@ -298,7 +298,9 @@ class _Edit:
             peak_memory_bytes=peak_memory_bytes(),
             device_memory_bytes=device_memory_bytes(self.base.device),
         )
-        report = build_report(self.task.request, self.context, made, evaluation, spent)
+        report = build_report(
+            self.task.request, self.context, made, evaluation, spent, prepared.features
+        )
         cached = tuple(dict.fromkeys(self.cache.found))
         cost = report.cost.model_copy(update={"cached": cached})
         return report.model_copy(update={"search": search, "cost": cost}), data

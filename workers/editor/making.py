@@ -16,6 +16,7 @@ from workers.editor.candidates import Candidate, make, probe_of, probe_settings
 from workers.editor.material import Material, Source
 from workers.editor.stages import Stages
 from workers.evaluation.controls import PaperSetting
+from workers.evaluation.estimate import Features
 from workers.runtime.apply import WeightEditor
 from workers.surgery.probe import Probe, auc
 
@@ -30,6 +31,8 @@ class Prepared:
     probe: ProbeReport
     paper: PaperSetting | None
     """Model Surgery with the paper's settings, to compare with."""
+    features: Features
+    """Of the texts, to tell how well the model sees the difference between the sides."""
 
 
 def prepare(
@@ -58,7 +61,13 @@ def prepare(
                     failures[method] = error
                 progress((number + 1) / (len(methods) + 1))
             paper = _paper(material, methods, made)
-    return Prepared(made, failures, _report(probe, material), paper)
+    features = Features(
+        source.splits.fit,
+        source.splits.heldout,
+        material.fitted_features,
+        material.heldout_features,
+    )
+    return Prepared(made, failures, _report(probe, material), paper, features)
 
 
 def _paper(

@@ -22,7 +22,7 @@ from models_store.report import (
     TermReport,
 )
 from workers.evaluation.context import EvaluationContext
-from workers.evaluation.estimate import checks
+from workers.evaluation.estimate import Features, checks
 from workers.evaluation.evaluate import Evaluation
 from workers.runtime.decode import BATCH_ROWS
 from workers.runtime.loading import BaseModel
@@ -64,16 +64,20 @@ def build_report(
     made: Made,
     evaluation: Evaluation,
     spent: Spent,
+    features: Features,
 ) -> Report:
     """The receipt of an edit.
 
     Args:
         request: of an edit, with its behaviour and base model pinned.
+        features: of the texts that were fitted on and of those held out.
     """
     settings = request.settings
     assert isinstance(settings, EditSettings)
     extras = evaluation.extras
-    checked = checks(context.behavior, context.splits, None, seed=context.seed, plan=context.plan)
+    checked = checks(
+        context.behavior, context.splits, features, seed=context.seed, plan=context.plan
+    )
     found = checked.separability
     return Report(
         verdict=evaluation.verdict,
@@ -89,7 +93,10 @@ def build_report(
         limits=settings.limits.model_dump(),
         splits=context.splits.counts(),
         separability=Separability(
-            words_auc=found.words_auc, length_auc=found.length_auc, note=found.note
+            probe_auc=found.probe_auc,
+            words_auc=found.words_auc,
+            length_auc=found.length_auc,
+            note=found.note,
         ),
         warnings=checked.warnings,
         probe=made.probe,
