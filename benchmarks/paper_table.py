@@ -94,7 +94,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.side = SidePath(self.base)
         neutral = encode_neutral(self.base, "reporting", each=self.neutral_each)
-        self.meter = KlMeter(self.base, neutral, side=self.side)
+        self.meter = KlMeter(self.base, neutral.parts, side=self.side)
 
     def row(self, edit: Edit) -> Row:
         """Measure one edit."""

@@ -55,14 +55,14 @@ def _slow_kl(base: BaseModel, terms: list[Term]) -> tuple[float, float]:
 
 
 def test_the_meter_gives_the_larger_of_the_two_means(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS))
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
     plain, chat = _slow_kl(base, [_term()])
     assert plain != pytest.approx(chat)
     assert meter.kl([_term()]) == pytest.approx(max(plain, chat), rel=1e-3)
 
 
 def test_nothing_applied_is_at_distance_zero(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS))
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([]) == 0
     assert meter.kl([_term()], 0.0) == 0
 
@@ -70,13 +70,15 @@ def test_nothing_applied_is_at_distance_zero(base: BaseModel) -> None:
 def test_an_edit_on_top_is_measured_against_what_it_is_on(base: BaseModel) -> None:
     below = [_term(seed=1)]
     neutral = encode_neutral(base, "reporting", texts=TEXTS)
-    on_top = KlMeter(base, neutral, on_top=[(below, 1.0)])
+    on_top = KlMeter(base, neutral.parts, on_top=[(below, 1.0)])
     assert on_top.kl([]) == 0
-    assert on_top.kl([_term()]) != pytest.approx(KlMeter(base, neutral).kl([_term()]), rel=1e-3)
+    assert on_top.kl([_term()]) != pytest.approx(
+        KlMeter(base, neutral.parts).kl([_term()]), rel=1e-3
+    )
 
 
 def test_a_broken_model_is_infinitely_far_away(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS))
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([_term(size=1e38)]) == float("inf")
 
 
@@ -89,8 +91,8 @@ def test_no_text_is_both_calibrated_and_reported_on(base: BaseModel) -> None:
 
 
 def test_plain_texts_alone_do(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())))
-    assert meter.parts[1] is None
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts)
+    assert len(meter.parts) == 1
     assert meter.kl([_term()]) > 0
 
 

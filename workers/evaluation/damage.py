@@ -20,7 +20,7 @@ from workers.evaluation.domain import (
 )
 from workers.evaluation.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.generations import Arm
-from workers.evaluation.neutral import Half, KlMeter, NeutralTexts, encode_neutral
+from workers.evaluation.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.quality import distinct2_ratio, quality_of
 from workers.evaluation.reader import Reader
@@ -117,7 +117,7 @@ class DamageMeter:
         shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
         with read_in.part("neutral") as tell:
             neutral = encode_neutral(base, half, each=plan.neutral_each)
-            self._neutral = KlMeter(base, neutral, progress=tell, **shared)
+            self._neutral = KlMeter(base, neutral.parts, progress=tell, **shared)
         with read_in.part("own") as tell:
             samples = _samples_meter(base, texts, plan, tell, shared)
         with read_in.part("rest"):
@@ -211,13 +211,11 @@ class DamageMeter:
         tell(0.8)
         fluency = self.fluency(arms, desired)
         tell(1.0)
-        plain, chat = (
-            None if part is None else kl_interval(neutral, self._bootstrap, part)
-            for part in self._neutral.parts
-        )
+        intervals = [kl_interval(neutral, self._bootstrap, part) for part in self._neutral.parts]
+        plain, chat = intervals[0], intervals[1] if len(intervals) > 1 else None
         base_quality, edited_quality = map(quality_of, arms)
         return Damage(
-            kl=max(part.value for part in (plain, chat) if part is not None),
+            kl=max(part.value for part in intervals),
             kl_plain=plain,
             kl_chat=chat,
             neutral_texts=len(neutral.positions),
@@ -274,13 +272,12 @@ class _Preserved:
             return None
         whole = [encoded[i] for i in kept]
         answers = [place for place, text in enumerate(whole) if text.prompt_length]
-        read = NeutralTexts([*whole, *(whole[place].start(1) for place in answers)], len(whole))
+        starts = [whole[place].start(1) for place in answers]
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
-        return cls(names, answers, KlMeter(base, read, **shared))
+        return cls(names, answers, KlMeter(base, (whole, starts), **shared))
 
     def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
-        parts = [part for part in self.meter.parts if part is not None]
-        both = (kl_interval(found, bootstrap, part) for part in parts)
+        both = (kl_interval(found, bootstrap, part) for part in self.meter.parts)
         return max(both, key=lambda interval: interval.value)
 
     def worst(self, found: Divergence) -> tuple[Preserved, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -34,6 +35,11 @@ class NeutralTexts:
     """How many are plain; the others are answers in conversations."""
     code: frozenset[int] = frozenset()
     """Indices of plain ones that are source code."""
+
+    @property
+    def parts(self) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
+        """Plain ones and answers."""
+        return self.texts[: self.plain], self.texts[self.plain :]
 
     def kinds(self, each: int) -> dict[str, list[Encoded]]:
         """Plain text, code and chat apart, so many of each at most and none that is empty."""
@@ -81,26 +87,35 @@ def _half(texts: Sequence[T], half: Half) -> list[T]:
 
 
 class KlMeter:
-    """Measures edits against one model, which is read once, on the same neutral texts."""
+    """Measures edits against one model, which is read once, on the same texts.
+
+    They come in parts, each with a mean of its own.
+    """
 
     def __init__(
         self,
         base: BaseModel,
-        neutral: NeutralTexts,
+        parts: Sequence[Sequence[Encoded]],
         *,
         on_top: Mixture = (),
         side: SidePath | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Args:
+        parts: of these the ones that are not empty are measured.
         on_top: edits that are part of the model that is compared to.
         """
+        ends = list(accumulate(map(len, parts)))
+        self.parts = [
+            slice(end - len(part), end) for part, end in zip(parts, ends, strict=True) if part
+        ]
+        """Indices of the texts of each part."""
         self._base = base
-        self._neutral = neutral
+        self._texts = [text for part in parts for text in part]
         self._on_top = on_top
         self._side = side or SidePath(base)
         self._reference: Reading = read(
-            base, neutral.texts, on_top, side=self._side, progress=progress
+            base, self._texts, on_top, side=self._side, progress=progress
         )
 
     def divergence(
@@ -108,11 +123,11 @@ class KlMeter:
     ) -> Divergence:
         """The edit at a strength against the model without it, text by text."""
         mixture = [*self._on_top, (terms, strength)]
-        reading = read(self._base, self._neutral.texts, mixture, side=self._side, progress=progress)
+        reading = read(self._base, self._texts, mixture, side=self._side, progress=progress)
         return compare(self._base, self._reference, reading)
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
-        """The larger of the mean KL on plain text and on answers, in nats a token.
+        """The largest of the means of the parts, in nats a token.
 
         It is infinite for a model whose logits are not finite.
         """
@@ -121,14 +136,8 @@ class KlMeter:
         return max(means) if all(map(math.isfinite, means)) else math.inf
 
     def means(self, found: Divergence) -> list[float]:
-        """Mean KL of each of the `parts` that there is."""
-        return [mean_kl(found, part) for part in self.parts if part is not None]
-
-    @property
-    def parts(self) -> tuple[slice, slice | None]:
-        """Indices of the plain texts and of the answers, where there are any."""
-        plain, total = self._neutral.plain, len(self._neutral.texts)
-        return slice(0, plain), slice(plain, total) if total > plain else None
+        """Mean KL of each of the `parts`."""
+        return [mean_kl(found, part) for part in self.parts]
 
 
 def mean_kl(found: Divergence, part: slice) -> float:
@@ -151,7 +160,7 @@ def calibration_meter(
     """
     return KlMeter(
         base,
-        encode_neutral(base, "calibration", each=each),
+        encode_neutral(base, "calibration", each=each).parts,
         on_top=on_top,
         side=side,
         progress=progress,
