@@ -240,7 +240,7 @@ class Arms:
         if found is None:
             raise EditFailed("no scale of it leaves a model that computes")
         mark = "equal KL" if found.matched else f"KL {found.kl:.3f}, not {self._target:.3f}"
-        return Made(arm, f"{label}, {mark}", found.terms, {}, None, found.scale, self._target)
+        return Made(arm, f"{label}, {mark}", found.terms, scale=found.scale, target_kl=self._target)
 
     @cached_property
     def _means(self) -> Mapping[int, Tensor]:
@@ -266,8 +266,8 @@ class Arms:
             with steered(self._setting.base, at(scale)):
                 return meter.kl(())
 
-        guess = self._prepared.made[Bias()].guess if self._means else 1.0
+        guess = self._prepared.made[Bias()].guess
         found = calibrate(kl, self._target, guess=guess, tolerance=0.1)
         layers = ", ".join(map(str, sorted(self._means)))
         label = f"difference of means added after layers {layers}, equal KL"
-        return Made(arm, label, (), at(found.scale), None, found.scale, self._target)
+        return Made(arm, label, vectors=at(found.scale), scale=found.scale, target_kl=self._target)

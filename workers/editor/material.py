@@ -189,7 +189,7 @@ class Material:
             layers = _all_written(means, self._base.layers)
             read_layers = partial(self._read_layers, layers)
             wanted["layers"] = _Reading(_types(means), 1.3 * fit, read_layers)
-        writers = [one for one in methods if isinstance(one, Bias | NaturalBias | Conditional)]
+        writers = [one for one in methods if isinstance(one, _Writer)]
         if writers:
             written = _all_written(writers, self._base.layers)
             read_firsts = partial(self._read_first_tokens, written)
@@ -265,8 +265,7 @@ class Material:
         }
 
     def _read_curvature(self, layers: Sequence[int], progress: Progress) -> None:
-        texts = benign_texts(self._base)
-        spelled: list[JsonValue] = [[*text.ids, text.prompt_length] for text in texts]
+        texts, spelled = self._benign()
 
         def made(missing: Sequence[MatrixKey]) -> dict[MatrixKey, dict[str, Tensor]]:
             found = benign_statistics(
@@ -283,8 +282,7 @@ class Material:
         }
 
     def _read_shift_curvature(self, layers: Sequence[int], progress: Progress) -> None:
-        texts = benign_texts(self._base)
-        spelled: list[JsonValue] = [[*text.ids, text.prompt_length] for text in texts]
+        texts, spelled = self._benign()
 
         def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
             found = shift_curvature(self._base, texts, missing, progress=progress)
@@ -295,6 +293,11 @@ class Material:
             layer: moment_from_tensors(tensors)
             for layer, tensors in self._cache.each("shift curvature", keys, made).items()
         }
+
+    def _benign(self) -> tuple[list[Encoded], list[JsonValue]]:
+        """Texts that curvature is read from, and what names them in keys of the cache."""
+        texts = benign_texts(self._base)
+        return texts, [[*text.ids, text.prompt_length] for text in texts]
 
     def _read_shifts(
         self, layers: Sequence[int], starts: Sequence[int | None], progress: Progress
