@@ -14,7 +14,7 @@ from app.services import Store
 from models_store.behaviors import Behavior
 from models_store.delta import load_delta
 from models_store.errors import NotFound
-from models_store.measurements import Effect
+from models_store.measurements import Damage, Effect
 from models_store.methods import Limits
 from models_store.objects import open_store
 from models_store.records import STAGES, AttemptEnd, ErrorInfo, Stage
@@ -190,6 +190,25 @@ def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
         with pytest.raises(NotFound) as refused:
             delta_artifact(taught.read(place), point)
         assert refused.value.code == "no_delta"
+
+
+def test_a_winner_that_surely_exceeds_a_limit_on_the_test_is_no_edit(
+    taught: Bench, searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    assert searched.report.verdict.success
+    judged: list[Damage] = []
+
+    def all_of_them(limits: Limits, damage: Damage) -> tuple[str, ...]:
+        judged.append(damage)
+        return ("max_fluency",)
+
+    monkeypatch.setattr("workers.editor.edits.surely_exceeded", all_of_them)
+    with pytest.raises(FailedWithOutcome, match="tries failed the test") as failed:
+        taught.do(taught.submit_edit(**mood()))
+    assert failed.value.code == "no_effect_within_limits"
+    report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
+    assert judged == [report.damage]
 
 
 def test_where_nothing_was_tested_a_weak_scorer_proves_nothing(
