@@ -68,7 +68,9 @@ def test_an_estimate_is_answered_over_the_internal_port(
     shelf: Shelf, engine: Engine, pico: BaseModel
 ) -> None:
     asked = request(pico, behavior(60, prompts=PROMPTS, max_new_tokens=8))
-    with TestClient(create_server(own := BuiltIn(shelf, engine), own, "")) as client:
+    with TestClient(
+        create_server(own := BuiltIn(shelf, engine), own, ""), base_url="http://127.0.0.1"
+    ) as client:
         answer = client.post("/internal/estimate", json=asked.model_dump(mode="json"))
 
     found = Estimate.model_validate_json(answer.content)
@@ -144,7 +146,9 @@ def test_a_behavior_that_cannot_be_split_is_refused_with_its_field(
 ) -> None:
     joined = [{"text": text, "pair_id": "all"} for text in sentences("kind", 30)]
     asked = request(pico, behavior(30, desired=joined))
-    with TestClient(create_server(own := BuiltIn(shelf, engine), own, "")) as client:
+    with TestClient(
+        create_server(own := BuiltIn(shelf, engine), own, ""), base_url="http://127.0.0.1"
+    ) as client:
         answer = client.post("/internal/estimate", json=asked.model_dump(mode="json"))
 
     assert answer.status_code == 400
@@ -182,7 +186,9 @@ def test_pairs_are_judged_by_probes_that_did_not_see_them(
         desired=pairs("kind", 40),
         seed=1,
     )
-    with TestClient(create_server(own := BuiltIn(shelf, engine), own, "")) as client:
+    with TestClient(
+        create_server(own := BuiltIn(shelf, engine), own, ""), base_url="http://127.0.0.1"
+    ) as client:
         answer = client.post("/internal/probe", json=asked.model_dump(mode="json"))
 
     scores = ProbeScores.model_validate_json(answer.content)

@@ -44,6 +44,27 @@ def server(tmp_path: Path, store: ObjectStore) -> Iterator[TestClient]:
     engine.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("http://127.0.0.1:8091", 200),
+        ("http://localhost", 200),
+        ("http://[::1]:8091", 200),
+        ("http://evil.example", 401),
+        ("http://127.0.0.1.evil.example", 401),
+        ("http://192.168.0.7", 401),
+    ],
+)
+def test_without_a_token_only_loopback_names_are_answered_to(
+    tmp_path: Path, store: ObjectStore, url: str, status: int
+) -> None:
+    engine = Engine()
+    own = BuiltIn(Shelf(Settings(data=tmp_path, cache=tmp_path / "cache"), store), engine)
+    with TestClient(create_server(own, None, ""), base_url=url) as client:
+        assert client.get("/internal/health").status_code == status
+    engine.close()
+
+
 @pytest.fixture
 def edit(pico: BaseModel, store: ObjectStore) -> DeltaRef:
     """A delta in the store that changes a lot."""

@@ -20,6 +20,7 @@ from models_store.errors import (
 )
 from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.generation import GenerationRequest
+from models_store.settings import is_loopback
 from workers.generator.protocol import Line, TextEngine, TextReader
 
 _STATUS: dict[type[ScalpelError], int] = {
@@ -40,13 +41,20 @@ def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> 
 
     Args:
         reader: None: texts cannot be looked at here.
-        token: what callers must bear, empty when there is none.
+        token: what callers must bear; empty: there is none, and callers must ask for a loopback
+            address or `localhost`.
     """
 
     def authorize(request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token and not hmac.compare_digest(given.encode(), token.encode()):
-            raise _Unauthorized("the internal token is missing or wrong")
+        if token:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), token.encode()):
+                raise _Unauthorized("the internal token is missing or wrong")
+        elif not is_loopback(request.url.hostname or ""):
+            # A web page whose name resolves to this machine would ask by that name.
+            raise _Unauthorized(
+                "without SCALPEL_INTERNAL_TOKEN a generator answers to loopback addresses only"
+            )
 
     def reading() -> TextReader:
         if reader is None:
