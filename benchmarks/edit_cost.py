@@ -71,12 +71,14 @@ def official(
     probe = torch.nn.Linear(base.hidden_size, 2)
     optimizer = torch.optim.Adam(probe.parameters(), lr=settings.learning_rate)
     for _ in range(settings.epochs):
-        for rows in train[torch.randperm(border, generator=generator)].split(settings.batch_size):
+        for rows in torch.split(
+            train[torch.randperm(border, generator=generator)], settings.batch_size
+        ):
             loss = F.cross_entropy(probe(_pooled(base, [texts[i] for i in rows])), labels[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        for rows in heldout.split(settings.batch_size):
+        for rows in torch.split(heldout, settings.batch_size):
             probe(_pooled(base, [texts[i] for i in rows]))
     _terms(base, probe.weight[UNDESIRED].detach())
 

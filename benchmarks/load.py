@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +125,7 @@ async def stream(client: httpx.AsyncClient, seen: Seen) -> None:
 
 
 async def put_on_load(
-    service: Service, seen: Seen, crowd: dict[Callable[..., Awaitable[None]], int]
+    service: Service, seen: Seen, crowd: Mapping[Callable[..., Awaitable[None]], int]
 ) -> None:
     async def one(kind: Callable[..., Awaitable[None]]) -> None:
         async with httpx.AsyncClient(
@@ -176,7 +176,11 @@ def under_load(
         seen = Seen(time.monotonic() + seconds)
 
         async def run() -> list[tuple[float, int]]:
-            crowd = {poll: pollers, submit: submitters, stream: streamers}
+            crowd: dict[Callable[..., Awaitable[None]], int] = {
+                poll: pollers,
+                submit: submitters,
+                stream: streamers,
+            }
             watching = asyncio.create_task(watch_memory(api_of(service), seen))
             await put_on_load(service, seen, crowd)
             return await watching

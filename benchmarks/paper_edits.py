@@ -14,7 +14,7 @@ from models_store.settings import Settings
 from models_store.work import SHARED_TENANT
 from workers.editor.cache import Cache
 from workers.editor.candidates import Candidate
-from workers.editor.choosing import chosen_from, recipes_for
+from workers.editor.choosing import recipes_for
 from workers.editor.making import prepare
 from workers.editor.material import Source
 from workers.editor.search import search
@@ -113,8 +113,8 @@ class Fitting:
             if found.winner is None:
                 told("auto finds nothing that helps within its limits: no row for it")
             else:
-                chosen = chosen_from(found.winner)
-                ours.append(Edit(f"auto ({chosen.details['label']})", chosen.terms))
+                winner = found.winner
+                ours.append(Edit(f"auto ({winner.candidate.label})", winner.terms))
         target = self.meter.kl(ours[-1].terms)
         return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]
 

@@ -37,8 +37,9 @@ from models_store.objects import ObjectStore, open_store
 from models_store.records import DeltaRef, Variant
 from models_store.settings import Settings
 from workers.generator.choice import Choice
-from workers.generator.engine import Engine, Job, Line
+from workers.generator.engine import Engine, Job
 from workers.generator.jobs import prepare
+from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
 from workers.generator.text import TextStream
 from workers.runtime.decode import Decoding
@@ -358,7 +359,9 @@ def main() -> int:
     options = parser(__doc__ or "")
     options.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     given = options.parse_args()
-    base, figures, claims = load(), [], []
+    base = load()
+    figures: list[str] = []
+    claims: list[Claim] = []
     if "mixed" in given.parts:
         claims += mixed_batches(base)
     if "spread" in given.parts:

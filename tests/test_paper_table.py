@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from benchmarks import paper_table
+from benchmarks import paper_edits, paper_table
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
 from tests.evaluation.texts import behavior, sentences
 from tests.pico import SPECIAL, START, pico_tokenizer, save_pico
+from workers.editor.search import Found, search
+from workers.evaluation.budget import BUDGETS
 
 
 @pytest.fixture
@@ -53,6 +57,38 @@ def test_a_base_is_an_id_a_folder_or_a_commit_on_the_hub(pico_folder: Path) -> N
     assert paper_table.source_of(f"meta-llama/Llama-2-7b-hf@{commit}").type == "hub"
     with pytest.raises(InvalidRequest, match="'nothing' is no folder, no id"):
         paper_table.source_of("nothing")
+
+
+@pytest.mark.slow
+def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    base_folder: Path,
+) -> None:
+    def picked(*arguments: Any) -> Found:
+        """The search, with what came nearest as its winner: a pico model has nothing to gain."""
+        found = search(*arguments)
+        return replace(found, winner=found.best)
+
+    quick = replace(BUDGETS["quick"], prompts=4, final_prompts=4)
+    monkeypatch.setattr(paper_edits, "search", picked)
+    monkeypatch.setattr(paper_edits, "BUDGETS", {"standard": quick})
+    monkeypatch.setenv("SCALPEL_CACHE", str(tmp_path / "cache"))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"text": text}) for text in sentences("cruel", 6)))
+    texts = tmp_path / "kinder.json"
+    texts.write_text(behavior(40).model_dump_json())
+    arguments = ["--base", str(base_folder), "--rtp", str(prompts)]
+    assert paper_table.main([*arguments, "--behavior", str(texts), "--limit", "12"]) == 0
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[-1][0].startswith("auto (")
+    kl = {row[0]: float(row[4]) for row in rows[3:]}
+    assert kl["Model Surgery, equal KL"] == pytest.approx(kl[rows[-1][0]], rel=0.2)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import redis
@@ -74,7 +74,7 @@ class Worker:
 
     def tell_stage(self, id: str, stage: str, progress: float = 0.0, attempt: int = 1) -> None:
         data = {"attempt": attempt, "stage": stage, "progress": progress}
-        self.client.hset(redis_keys.progress(id), mapping=data)
+        self.client.hset(redis_keys.progress(id), mapping=cast(Any, data))
         kind = "edit.stage" if progress == 0 else "edit.progress"
         self.client.xadd(redis_keys.events(id), {"type": kind, "data": json.dumps(data)})
 

@@ -72,7 +72,7 @@ def api_process(folder: Path, redis_url: str, **settings: str) -> Iterator[ApiPr
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: die_with_parent(parent, 9),
+            preexec_fn=lambda: die_with_parent(parent),
         )
     api = ApiProcess(port, process, log)
     try:
