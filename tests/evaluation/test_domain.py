@@ -109,7 +109,10 @@ def test_the_models_own_samples_count_and_held_out_texts_stand_beside_them(
 
 def test_held_out_texts_without_anything_to_predict_are_left_out(pico: BaseModel) -> None:
     items = [TextItem(text="good"), TextItem(text="good food"), TextItem(text="nice day")]
-    assert len(heldout_texts(pico, items, chat=False, at_most=2)) == 1
+    for at_most, number in ((9, 2), (2, 2), (1, 1)):
+        found = heldout_texts(pico, items, chat=False, at_most=at_most)
+        assert len(found) == number
+        assert all(len(text) > 1 for text in found)
 
 
 def test_a_model_that_no_longer_computes_fails_with_a_reason(pico: BaseModel) -> None:

@@ -161,9 +161,9 @@ def own_samples(
 def heldout_texts(
     base: BaseModel, items: Sequence[Item], *, chat: bool, at_most: int
 ) -> list[Encoded]:
-    """At most so many of the items, without those in which nothing can be predicted."""
-    texts = encode(base, drawn(items, at_most), max_tokens=MAX_TEXT_TOKENS, chat=chat)
-    return [text for text in texts if any(text.scored[1:])]
+    """At most so many of the items in which something can be predicted."""
+    texts = encode(base, items, max_tokens=MAX_TEXT_TOKENS, chat=chat)
+    return drawn([text for text in texts if any(text.scored[1:])], at_most)
 
 
 def require_finite(values: Floats) -> None:
