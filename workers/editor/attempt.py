@@ -68,6 +68,7 @@ class Attempt:
         # The handler proper would have to wait for the main thread; the byte does not.
         signal.set_wakeup_fd(self._signaled, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._thread.start()
         return self
 

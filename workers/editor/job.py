@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 
@@ -38,6 +39,9 @@ def run(kind: Kind, tenant: str, id: str) -> None:
     attempt is dead; so this process is ended in a way that its parent notices.
     """
     structlog.contextvars.bind_contextvars(work_id=id)
+    # Between the claim and the watch over the attempt it would end this process, and the attempt
+    # would count as one that died. It waits until the attempt can hand its work back.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         _run(Place(kind, tenant, id))
     except BaseException:
