@@ -28,7 +28,7 @@ from tests.pico import save_pico
 EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
 DRAIN_SECONDS = 5.0
-GENERATOR_DRAIN_SECONDS = 2.0
+GENERATOR_DRAIN_SECONDS = 0.5
 """Short, so that there are streams which do not end within it."""
 _TEND_SECONDS = 0.1
 _LIMIT_TICKS = 20
