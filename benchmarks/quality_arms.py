@@ -12,7 +12,7 @@ from benchmarks.quality_recipes import AUTO, asked_recipes
 from benchmarks.quality_setting import Setting, quietly
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.methods import Auto, Bias
-from workers.editor.choosing import recipes_for
+from workers.editor.choosing import recipes_of
 from workers.editor.making import Prepared, prepare
 from workers.editor.recipes import Recipe
 from workers.editor.search import Found, search
@@ -31,7 +31,6 @@ from workers.evaluation.damage import SEARCHED, DamageMeter
 from workers.evaluation.prompt_only import best_wording
 from workers.evaluation.rivals import ablation_terms
 from workers.evaluation.seeds import derive
-from workers.evaluation.splits import enough_spared
 from workers.runtime.steering import steered
 from workers.surgery.calibrate import calibrate
 from workers.surgery.terms import Term
@@ -110,14 +109,7 @@ class Arms:
         """What `auto` tries at this effort."""
         if not self._auto:
             return []
-        context = self._setting.context
-        return recipes_for(
-            Auto(),
-            self._setting.options.effort,
-            self._setting.base.layers,
-            answers=context.splits.fit.has_answers,
-            spared=enough_spared(context.preserve),
-        )
+        return recipes_of(self._setting.context, Auto(), self._setting.options.effort)
 
     @cached_property
     def _prepared(self) -> Prepared:

@@ -31,6 +31,24 @@ def base_folder(tmp_path: Path) -> Path:
     return folder
 
 
+def data(folder: Path) -> tuple[Path, Path]:
+    """Files of prompts and of a behaviour."""
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"text": text}) for text in sentences("cruel", 6)))
+    texts = folder / "kinder.json"
+    texts.write_text(behavior(40).model_dump_json())
+    return prompts, texts
+
+
+def rows_of(shown: str) -> list[list[str]]:
+    """The cells of the table in what was printed."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in shown.splitlines()
+        if line.startswith("|")
+    ]
+
+
 def test_without_data_it_says_what_to_give(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pico_folder: Path
 ) -> None:
@@ -75,17 +93,10 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
     monkeypatch.setattr(paper_edits, "search", picked)
     monkeypatch.setattr(paper_edits, "BUDGETS", {"standard": quick})
     monkeypatch.setenv("SCALPEL_CACHE", str(tmp_path / "cache"))
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("\n".join(json.dumps({"text": text}) for text in sentences("cruel", 6)))
-    texts = tmp_path / "kinder.json"
-    texts.write_text(behavior(40).model_dump_json())
+    prompts, texts = data(tmp_path)
     arguments = ["--base", str(base_folder), "--rtp", str(prompts)]
     assert paper_table.main([*arguments, "--behavior", str(texts), "--limit", "12"]) == 0
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in capsys.readouterr().out.splitlines()
-        if line.startswith("|")
-    ]
+    rows = rows_of(capsys.readouterr().out)
     assert rows[-1][0].startswith("auto (")
     kl = {row[0]: float(row[4]) for row in rows[3:]}
     assert kl["Model Surgery, equal KL"] == pytest.approx(kl[rows[-1][0]], rel=0.2)
@@ -100,19 +111,12 @@ def test_every_row_stands_beside_the_papers_figures(
 ) -> None:
     monkeypatch.setenv("SCALPEL_CACHE", str(tmp_path / "cache"))
     assert Settings().cache == tmp_path / "cache"
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("\n".join(json.dumps({"text": text}) for text in sentences("cruel", 6)))
-    texts = tmp_path / "kinder.json"
-    texts.write_text(behavior(40).model_dump_json())
+    prompts, texts = data(tmp_path)
     arguments = ["--base", str(base_folder), "--rtp", str(prompts), "--toxigen", str(prompts)]
     arguments += ["--text", str(texts), "--behavior", str(texts), "--limit", "12", "--no-auto"]
     assert paper_table.main(arguments) == 0
     shown = capsys.readouterr().out
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in shown.splitlines()
-        if line.startswith("|")
-    ]
+    rows = rows_of(shown)
     assert rows[0] == [
         "edit",
         *("RTP toxic, %", "change, points", "paper, %"),

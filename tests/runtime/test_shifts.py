@@ -22,13 +22,16 @@ def encoded(base: BaseModel, texts: Sequence[str]) -> list[Encoded]:
     return encode(base, texts, max_tokens=50, chat=False)
 
 
-def shifted_log_p(base: BaseModel, layer: int, text: Encoded) -> tuple[Tensor, Tensor]:
-    """A shift of zero, and the log-probabilities of the next tokens that depend on it."""
+def shifted_log_p(
+    base: BaseModel, layer: int, text: Encoded, places: slice = slice(1, None)
+) -> tuple[Tensor, Tensor]:
+    """A shift of zero at some tokens, and the log-probabilities of the next ones that depend on
+    it."""
     shift = torch.zeros(base.hidden_size, requires_grad=True)
 
     def add(module: torch.nn.Module, args: object, output: Tensor) -> Tensor:
-        mask = torch.ones(output.shape[1], 1)
-        mask[0] = 0
+        mask = torch.zeros(output.shape[1], 1)
+        mask[places] = 1
         return output + mask * shift
 
     hook = base.blocks[layer].get_submodule("mlp.down_proj").register_forward_hook(add)
@@ -73,20 +76,9 @@ def test_gradients_where_answers_start_are_those_of_a_constant_that_is_added_the
     found = shift_gradients(pico, *sides, [0, 1], at_answer_starts=True)
 
     def slow(layer: int, text: Encoded) -> Tensor:
-        shift = torch.zeros(pico.hidden_size, requires_grad=True)
-
-        def add(module: torch.nn.Module, args: object, output: Tensor) -> Tensor:
-            mask = torch.zeros(output.shape[1], 1)
-            mask[text.prompt_length - 1] = 1
-            return output + mask * shift
-
-        hook = pico.blocks[layer].get_submodule("mlp.down_proj").register_forward_hook(add)
-        try:
-            logits = pico.model(torch.tensor([text.ids])).logits[0]
-        finally:
-            hook.remove()
-        log_p = torch.log_softmax(logits[:-1].float(), dim=-1)
-        own = log_p.gather(1, torch.tensor(text.ids[1:])[:, None])[text.prompt_length - 1 :].mean()
+        start = text.prompt_length - 1
+        shift, log_p = shifted_log_p(pico, layer, text, slice(start, start + 1))
+        own = log_p.gather(1, torch.tensor(text.ids[1:])[:, None])[start:].mean()
         (gradient,) = torch.autograd.grad(own, shift)
         return gradient
 

@@ -19,6 +19,7 @@ from workers.evaluation.context import EvaluationContext
 from workers.evaluation.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.neutral import encode_neutral
 from workers.evaluation.progress import Progress, span
+from workers.evaluation.splits import enough_spared
 from workers.runtime.likelihood import edited
 from workers.runtime.residuals import spread
 from workers.surgery.terms import Term
@@ -53,6 +54,17 @@ def recipes_for(
         return [Recipe((method,), (1.0,))]
     rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
     return rows[: BUDGETS[effort].candidates]
+
+
+def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> list[Recipe]:
+    """`recipes_for` the model and the texts of a request."""
+    return recipes_for(
+        method,
+        effort,
+        context.base.layers,
+        answers=context.splits.fit.has_answers,
+        spared=enough_spared(context.preserve),
+    )
 
 
 def scaled_as_asked(

@@ -19,7 +19,7 @@ from models_store.report_views import Point, point_of, summary_of
 from models_store.suites import configured_suites
 from models_store.work import SHARED_TENANT
 from workers.editor.cache import Cache
-from workers.editor.choosing import Chosen, chosen_from, recipes_for, scaled_as_asked
+from workers.editor.choosing import Chosen, chosen_from, recipes_of, scaled_as_asked
 from workers.editor.inputs import base_of, mixture_of, parents_of
 from workers.editor.making import Prepared, prepare
 from workers.editor.material import Source
@@ -43,7 +43,7 @@ from workers.evaluation.progress import Progress, span
 from workers.evaluation.report import Made, Spent, build_report
 from workers.evaluation.safety import harm_told, measure_harm
 from workers.evaluation.scorers import Judges, prepare_scorers
-from workers.evaluation.splits import enough_spared, split_behavior
+from workers.evaluation.splits import split_behavior
 from workers.evaluation.suites import open_suites
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
@@ -115,13 +115,7 @@ class _Edit:
 
     def run(self) -> Outcome:
         method = self.settings.method
-        tried = recipes_for(
-            method,
-            self.settings.effort,
-            self.base.layers,
-            answers=self.context.splits.fit.has_answers,
-            spared=enough_spared(self.context.preserve),
-        )
+        tried = recipes_of(self.context, method, self.settings.effort)
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
         prepared = prepare(self._source(), methods, self.cache, self.stages)
         with self.reader.opened():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from models_store.records import Stage
-from workers.runtime.extract import Progress
+from workers.runtime.progress import Progress
 
 
 class Stages:

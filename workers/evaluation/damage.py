@@ -114,6 +114,7 @@ class DamageMeter:
         self._plan = plan
         self._bootstrap = bootstrap
         self._reader = reader or Reader(base, "the base itself")
+        self._answers = drawn(answers_of(texts.heldout), plan.heldout_texts)
         shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
         with read_in.part("neutral") as tell:
             neutral = encode_neutral(base, half, each=plan.neutral_each)
@@ -169,7 +170,7 @@ class DamageMeter:
             self._bootstrap,
             chat=self._texts.chat,
             at_most=self._plan.fluency_pairs,
-            answers=drawn(answers_of(self._texts.heldout), self._plan.heldout_texts),
+            answers=self._answers,
         )
 
     def with_text(

@@ -13,9 +13,9 @@ from models_store.errors import EditFailed
 from models_store.items import Item, Prompt
 from models_store.measurements import Interval
 from workers.evaluation.generations import Arm
+from workers.evaluation.progress import Progress
 from workers.evaluation.splits import drawn
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
-from workers.runtime.extract import Progress
 from workers.runtime.likelihood import negative_log_likelihood, read
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath

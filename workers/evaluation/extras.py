@@ -57,7 +57,7 @@ def damage_texts(context: EvaluationContext, before: Arm, leading: Scored) -> Da
         chat=context.behavior.chat,
         prompts=context.prompts,
         own=before,
-        own_desired=~leading.scorer.undesired(leading.base),
+        own_desired=leading.desired[0],
         heldout=context.splits.heldout.desired,
         preserve=context.preserve,
     )
@@ -103,16 +103,8 @@ class ExtraMeasures:
         few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
         asked = [prompt.text for prompt in context.prompts[:few]]
 
+        first = before.first(len(asked), 1)
         some = [one.first(len(asked), 1) for one in scored]
-        meter: DamageMeter
-
-        def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
-            mixture = [*context.on_top, (self._terms, strength)]
-            arm = self._maker.make(asked, mixture, lambda share: None, samples=1)
-            own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
-            full = meter.with_text(damage, (before.first(len(asked), 1), arm), own[0].desired)
-            return full, tuple(one.effect(context.bootstrap) for one in own)
-
         with self._parts.part("doses") as progress:
             meter = DamageMeter(
                 context.base,
@@ -124,6 +116,16 @@ class ExtraMeasures:
                 on_top=context.on_top,
                 side=self._side,
             )
+
+            def written(
+                strength: float, damage: PointDamage
+            ) -> tuple[PointDamage, tuple[Effect, ...]]:
+                mixture = [*context.on_top, (self._terms, strength)]
+                arm = self._maker.make(asked, mixture, lambda share: None, samples=1)
+                own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
+                full = meter.with_text(damage, (first, arm), own[0].desired)
+                return full, tuple(one.effect(context.bootstrap) for one in own)
+
             return doses(meter, self._terms, written=written if asked else None, progress=progress)
 
     def _side_effects(self, before: Arm, after: Arm) -> tuple[SideEffect, ...]:

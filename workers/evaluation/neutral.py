@@ -12,8 +12,8 @@ import numpy as np
 
 from models_store.items import CompletionItem, TextItem
 from models_store.presets import neutral_code, neutral_texts
+from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
-from workers.runtime.extract import Progress
 from workers.runtime.likelihood import Divergence, Reading, compare, read
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath

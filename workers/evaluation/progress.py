@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-Progress = Callable[[float], None]
-"""Told the share that is done, in [0, 1]; may raise to stop the work."""
+from workers.runtime.progress import Progress, span
+
+__all__ = ["Parts", "Progress", "span"]
 
 
 class Parts:
@@ -32,8 +33,3 @@ class Parts:
         self._done += weight
         self.seconds[name] = time.monotonic() - started
         self._progress(min(1.0, self._done / self._total))
-
-
-def span(progress: Progress, start: float, end: float) -> Progress:
-    """Progress of a step that takes from `start` to `end` of the whole."""
-    return lambda share: progress(start + (end - start) * share)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress, visit_layers
+from workers.runtime.extract import visit_layers
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.methods.conditional import AnswerStarts
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress
 from workers.runtime.gradients import gate_keys, visit_matrices
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import MomentSum, moment_sum

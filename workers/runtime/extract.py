@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress
 from workers.runtime.tokens import Batch, Encoded, batches
-
-Progress = Callable[[float], None]
-"""Told the share of the texts that is done, in (0, 1]; may raise to stop the work."""
 
 EXTRACTOR_VERSION = 1
 """Part of the key of cached features: raise it when the numbers change."""
@@ -129,10 +127,3 @@ def _captured(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def part_of(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a part of the work as progress of all of it."""
-    if progress is None:
-        return None
-    return lambda done: progress(start + (end - start) * done)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from models_store.architectures import GATE, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress, part_of
 from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress, span_of
 from workers.runtime.tokens import Batch, Encoded, batches
 
 _MAX_BATCH_TOKENS = 2048
@@ -67,7 +67,7 @@ def gate_readings(
     gradients = {key: torch.zeros_like(base.matrix(key), dtype=torch.float32) for key in keys}
     border = sum(map(len, desired)) / sum(map(len, [*desired, *undesired]))
     means = [
-        _read_side(base, name, texts, gradients, sign, part_of(progress, start, end))
+        _read_side(base, name, texts, gradients, sign, span_of(progress, start, end))
         for name, texts, sign, start, end in (
             ("desired", desired, 1, 0.0, border),
             ("undesired", undesired, -1, border, 1.0),

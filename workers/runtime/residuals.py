@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
-from workers.runtime.extract import Progress, visit_layers
+from workers.runtime.extract import visit_layers
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
 from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import InvalidRequest
-from workers.runtime.extract import Progress, part_of
 from workers.runtime.gradients import visit_matrices
 from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress, span_of
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
 
@@ -48,8 +48,8 @@ def shift_gradients(
     sides = [
         _mean_gradients(base, name, texts, layers, part, at_answer_starts=at_answer_starts)
         for name, texts, part in (
-            ("desired", desired, part_of(progress, 0.0, border)),
-            ("undesired", undesired, part_of(progress, border, 1.0)),
+            ("desired", desired, span_of(progress, 0.0, border)),
+            ("undesired", undesired, span_of(progress, border, 1.0)),
         )
     ]
     return {layer: sides[0][layer] - sides[1][layer] for layer in layers}
