@@ -10,7 +10,7 @@ from tests.editor.conftest import Bench
 from workers.editor.exits import HANDED_BACK
 
 _TOLD_AT_ONCE = """
-import os, signal, sys
+import os, signal, sys, threading
 from models_store.work import WorkStore
 from workers.editor import job
 
@@ -22,6 +22,8 @@ def claimed(*arguments):
     return found
 
 WorkStore.claim = claimed
+# As native libraries start theirs; one of them may be given the signal.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
 job.run("edit", "default", sys.argv[1])
 """
 

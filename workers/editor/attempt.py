@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
 import threading
 import time
 from typing import Self
@@ -20,6 +17,7 @@ from models_store.settings import Settings
 from models_store.work import Place, WorkStore
 from workers.editor.exits import ABANDONED, FAULT, HANDED_BACK, leave
 from workers.editor.patience import patiently
+from workers.editor.sigterm import Sigterm
 
 _log = structlog.get_logger()
 
@@ -30,7 +28,7 @@ _PUBLISH_PATIENCE_SECONDS = 120.0
 
 
 class Attempt:
-    """Entered by the process that made the claim; must be entered in its main thread.
+    """Entered by the process that made the claim.
 
     A thread renews the lease, and ends this process at once when the work was canceled, the
     attempt was sealed by the keeper, its deadline is over, or SIGTERM asks for the work back. It
@@ -46,6 +44,7 @@ class Attempt:
         claim: Claim,
         client: redis.Redis,
         settings: Settings,
+        sigterm: Sigterm,
     ) -> None:
         self.number = claim.attempt
         self._store = store
@@ -60,25 +59,18 @@ class Attempt:
         self._stopped = False
         self._complaints: set[str] = set()
         """What is wrong at the moment and was logged; each outage is logged once."""
-        self._wakeup, self._signaled = os.pipe()
+        self._sigterm = sigterm
         self._thread = threading.Thread(target=self._watch, name="attempt", daemon=True)
 
     def __enter__(self) -> Self:
-        os.set_blocking(self._signaled, False)
-        # The handler proper would have to wait for the main thread; the byte does not.
-        signal.set_wakeup_fd(self._signaled, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stopped = True
-        os.write(self._signaled, b"\0")
+        self._sigterm.wake()
         self._thread.join()
-        signal.set_wakeup_fd(-1)
-        os.close(self._wakeup)
-        os.close(self._signaled)
+        self._sigterm.close()
         self._let_go()
 
     def publish(self, end: AttemptEnd) -> bool:
@@ -113,16 +105,11 @@ class Attempt:
                 self._look()
                 if time.time() >= self._deadline:
                     self._end_at_deadline()
-                if self._wait() and not self._stopped:
+                if self._sigterm.wait(_LOOK_SECONDS) and not self._stopped:
                     self._obey_sigterm()
         except BaseException:
             _log.exception("the thread that watches over the attempt broke")
             leave(FAULT)
-
-    def _wait(self) -> bool:
-        """Sleep until the next look; True when SIGTERM has come."""
-        ready, _, _ = select.select([self._wakeup], [], [], _LOOK_SECONDS)
-        return bool(ready) and signal.SIGTERM in os.read(self._wakeup, 64)
 
     def _look(self) -> None:
         """End this process if the work has a result or the attempt an end, not of our making."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from workers.editor.attempt import Attempt
 from workers.editor.failures import error_info
 from workers.editor.patience import patiently
 from workers.editor.progress import ProgressReporter
+from workers.editor.sigterm import Sigterm
 from workers.editor.task import FailedWithOutcome, Handler, Outcome, Task
 
 _log = structlog.get_logger()
@@ -39,17 +39,16 @@ def run(kind: Kind, tenant: str, id: str) -> None:
     attempt is dead; so this process is ended in a way that its parent notices.
     """
     structlog.contextvars.bind_contextvars(work_id=id)
-    # Between the claim and the watch over the attempt it would end this process, and the attempt
-    # would count as one that died. It waits until the attempt can hand its work back.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # From before the claim: an attempt that SIGTERM ends unheard counts as one that died.
+    sigterm = Sigterm()
     try:
-        _run(Place(kind, tenant, id))
+        _run(Place(kind, tenant, id), sigterm)
     except BaseException:
         _log.exception("the attempt broke")
         exits.leave(exits.FAULT)
 
 
-def _run(place: Place) -> None:
+def _run(place: Place, sigterm: Sigterm) -> None:
     settings = Settings()
     client = connect(settings)
     try:
@@ -68,7 +67,7 @@ def _run(place: Place) -> None:
         _log.warning("the store is away; the keeper will ring again", error=error.message)
         exits.leave(exits.HANDED_BACK)
     _log.info("attempt begins", kind=place.kind, attempt=claim.attempt)
-    with Attempt(store, place, request, claim, client, settings) as attempt:
+    with Attempt(store, place, request, claim, client, settings, sigterm) as attempt:
         task = Task(
             request=request,
             attempt=claim.attempt,
