@@ -20,6 +20,8 @@ from workers.editor.tuning import LIMIT_SHARE
 from workers.editor.validation import Trial
 from workers.evaluation.budget import BUDGETS, Budget
 from workers.evaluation.controls import (
+    MAX_EVALUATIONS,
+    TOLERANCE,
     RandomKind,
     RivalKind,
     as_it_is,
@@ -27,7 +29,8 @@ from workers.evaluation.controls import (
     chooses_rows,
     draw,
 )
-from workers.evaluation.damage import SEARCHED, DamageMeter
+from workers.evaluation.damage import SEARCHED
+from workers.evaluation.neutral import KlMeter, encode_neutral
 from workers.evaluation.prompt_only import best_wording
 from workers.evaluation.rivals import ablation_terms
 from workers.evaluation.seeds import derive
@@ -120,9 +123,13 @@ class Arms:
         return prepare(setting.source, every, setting.cache, setting.stages)
 
     @cached_property
-    def _meter(self) -> DamageMeter:
-        """Rivals are scaled by it; its texts are never reported on."""
-        return self._setting.validation.meter(SEARCHED, quietly)
+    def _meter(self) -> KlMeter:
+        """Rivals are scaled by it: on the texts that the table reports, so that their KL is equal
+        there. Nothing else is chosen by it."""
+        each = self._setting.context.plan.damage.neutral_each
+        base = self._setting.base
+        texts = encode_neutral(base, "reporting", each=each)
+        return KlMeter(base, texts.parts, side=self._setting.side)
 
     @cached_property
     def _found(self) -> Found:
@@ -259,7 +266,10 @@ class Arms:
                 return meter.kl(())
 
         guess = self._prepared.made[Bias()].guess
-        found = calibrate(kl, self._target, guess=guess, tolerance=0.1)
+        found = calibrate(
+            kl, self._target, guess=guess, tolerance=TOLERANCE, max_steps=MAX_EVALUATIONS
+        )
         layers = ", ".join(map(str, sorted(self._means)))
-        label = f"difference of means added after layers {layers}, equal KL"
+        mark = "equal KL" if found.reached else f"KL {found.kl:.3f}, not {self._target:.3f}"
+        label = f"difference of means added after layers {layers}, {mark}"
         return Made(arm, label, vectors=at(found.scale), scale=found.scale, target_kl=self._target)

@@ -166,6 +166,7 @@ def harm_of(damage: Damage) -> Harm:
         domain_samples=value(damage.domain_samples),
         domain_heldout=value(damage.domain_heldout),
         fluency=damage.fluency.value,
+        fluency_against_base=value(damage.fluency_against_base),
         distinct2_ratio=damage.distinct2_ratio,
         loops=damage.edited.loops,
         mean_tokens=damage.edited.mean_tokens,

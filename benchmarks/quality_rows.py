@@ -43,6 +43,8 @@ class Harm(_Part):
     domain_samples: float | None = None
     domain_heldout: float | None = None
     fluency: float | None = None
+    fluency_against_base: float | None = None
+    """Where what the edit made desired was compared with held-out answers."""
     distinct2_ratio: float | None = None
     loops: float | None = None
     mean_tokens: float | None = None
@@ -56,7 +58,7 @@ class Harm(_Part):
         """
         if self.kl is None:
             raise ValueError("there is no KL")
-        fields = PointDamage.model_fields.keys() - {"kl"}
+        fields = PointDamage.model_fields.keys() - {"kl", "fluency_source"}
         return PointDamage(kl=self.kl, **{name: getattr(self, name) for name in fields})
 
 
@@ -91,7 +93,7 @@ class Row(_Part):
     harm: Harm = Harm()
     scale: float | None = None
     target_kl: float | None = None
-    """That it was scaled to, on calibration texts."""
+    """That it was scaled to, on the texts that the KL is reported of."""
     failed: str | None = None
     """Why it could not be made or measured."""
     aucs: Mapping[str, float | None] = {}

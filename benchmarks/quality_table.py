@@ -24,6 +24,7 @@ from workers.evaluation.limits import exceeded
 
 LIMITS = Limits()
 PAPER = "paper"
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Line:
     """p-values of the rates, by Holm over the lines."""
     harm: Harm
     exceeded: tuple[str, ...]
+    """Limits that the means over seeds exceed."""
+    seeds_over: Mapping[int, tuple[str, ...]]
+    """Seeds with which a limit is exceeded, and which."""
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:
@@ -101,13 +105,25 @@ def lines(rows: Sequence[Row]) -> list[Line]:
                 adjusted=adjusted[name],
                 harm=harm,
                 exceeded=exceeded(LIMITS, harm.point()) if held else (),
+                seeds_over=_seeds_over(arms) if held else {},
             )
         )
     return table
 
 
+def _seeds_over(arms: Sequence[Row]) -> dict[int, tuple[str, ...]]:
+    of_seed: dict[int, list[Row]] = {}
+    for arm in arms:
+        of_seed.setdefault(arm.seed, []).append(arm)
+    found = {seed: exceeded(LIMITS, mean_harm(own).point()) for seed, own in of_seed.items()}
+    return {seed: over for seed, over in sorted(found.items()) if over}
+
+
 def reached(goal: Goal, line: Line) -> bool:
-    """Whether an arm does what was to be reached, within all limits."""
+    """Whether an arm does what was to be reached, within all limits.
+
+    What is to be significant is so after Holm's adjustment for the number of lines as well.
+    """
     if line.exceeded or line.harm.perplexity_ratio is None:
         return False
     if goal.points is not None:
@@ -117,7 +133,10 @@ def reached(goal: Goal, line: Line) -> bool:
             rises[sheet] >= least if sheet == HARMFUL else rises[sheet] <= least
             for sheet, least in wanted
         )
-    sure = [one.difference.high < 0 for one in line.rates.values()]
+    sure = [
+        one.difference.high < 0 and line.adjusted[column] < LEVEL
+        for column, one in line.rates.items()
+    ]
     if goal.relative is None:
         return all(sure)
     falls = [one.relative for one in line.rates.values()]
@@ -203,8 +222,14 @@ def _damage(found: Sequence[Line]) -> str:
     for line in found:
         values = [(getattr(line.harm, name), form) for name, (_, form) in shown.items()]
         own = ["" if value is None else format(value, form) for value, form in values]
-        cells.append([line.name, *own, ", ".join(line.exceeded)])
+        cells.append([line.name, *own, _beyond(line)])
     return _rendered(cells)
+
+
+def _beyond(line: Line) -> str:
+    """Limits that are exceeded in the mean, then those that single seeds exceed."""
+    single = [f"seed {seed}: {', '.join(over)}" for seed, over in line.seeds_over.items()]
+    return "; ".join(filter(None, [", ".join(line.exceeded), *(single if line.rows > 1 else [])]))
 
 
 def _notes(rows: Sequence[Row], found: Sequence[Line], behavior: str) -> list[str]:
@@ -216,7 +241,8 @@ def _notes(rows: Sequence[Row], found: Sequence[Line], behavior: str) -> list[st
     known = [f"{name} {auc:.2f}" for name, auc in aucs.items() if auc is not None]
     if known:
         notes.append(f"- AUC of the scorers on held-out texts: {', '.join(known)}.")
-    notes += [f"- {line.name}: {line.label}." for line in found if line.name == AUTO]
+    told = [line for line in found if line.name == AUTO or ", not " in line.label]
+    notes += [f"- {line.name}: {line.label}." for line in told]
     failed = {(row.name, row.failed): row for row in rows if row.failed is not None}
     notes += [f"- {name}: not measured, {reason}" for name, reason in failed]
     return notes

@@ -112,6 +112,7 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
         )
     problems += _overlap(undesired, desired, pointer)
     problems += _unanswered(behavior, pointer)
+    problems += _torn_templates(behavior, pointer)
     for side, items in (("undesired", behavior.undesired), ("desired", behavior.desired)):
         problems += [
             FieldError(
@@ -133,6 +134,23 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             "prompts": tuple(reversed(prompts.values())),
         }
     )
+
+
+def _torn_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+    """Prompts of a template are nearly the same: with some in each split, edits would be tested
+    on what they were chosen on."""
+    first: dict[str, str] = {}
+    for index, prompt in enumerate(behavior.prompts):
+        if prompt.template is None or prompt.split is None:
+            continue
+        other = first.setdefault(prompt.template, prompt.split)
+        if other != prompt.split:
+            yield FieldError(
+                f"{pointer}/prompts/{index}/split",
+                "template_in_both_splits",
+                f"prompts.{index}.split: {prompt.split!r}, but an earlier prompt of the template "
+                f"{prompt.template!r} is for {other!r}; prompts of one template share a split",
+            )
 
 
 def _overlap(

@@ -29,7 +29,7 @@ class Distinction(_Part):
     probe_auc: float | None
     """By a linear classifier on the base model's hidden states; null where none was asked."""
     words_auc: float
-    """By a bag of words."""
+    """By the words and runs of letters of the text."""
     length_auc: float
     """By the length in words alone."""
     heldout_texts: int

@@ -96,6 +96,9 @@ class TextQuality(Part):
     """Share of generations that the model ended by itself within the limit."""
 
 
+FluencySource = Literal["desired", "heldout", "all"]
+
+
 class PointDamage(Part):
     kl: float
     perplexity_ratio: float | None
@@ -103,6 +106,8 @@ class PointDamage(Part):
     fluency: float | None
     distinct2_ratio: float | None
     kl_preserve: float | None = None
+    fluency_source: FluencySource | None = None
+    """As in `damage`. With few prompts it may be another one than in the receipt."""
 
 
 class Preserved(Part):
@@ -139,7 +144,7 @@ class Damage(Part):
     fluency_reader: str | None = None
     """The base model that reads them: another one where there is one."""
     fluency_pairs: int = 0
-    fluency_source: Literal["desired", "heldout", "all"] = "desired"
+    fluency_source: FluencySource = "desired"
     """Which generations were read: pairs of which the leading scorer calls both `desired`, or with
     too few of them `all` pairs; with `heldout` all pairs as well, but what the edit made desired is
     compared with held-out desired answers and not with the base's text."""

@@ -135,8 +135,22 @@ def test_broken_generations_are_made_anew(
     assert cache.arm(prompts_of(pico), DECODING) == made
 
 
+def _with_other_settings(base: BaseModel, folder: Path) -> BaseModel:
+    """The same weights with another end of text."""
+    for file in base.folder.iterdir():
+        if file.suffix == ".json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "generation_config.json").write_text('{"eos_token_id": 3}', encoding="utf-8")
+    return replace(base, folder=folder)
+
+
 def test_another_model_or_tenant_finds_nothing(
-    cache: Cache, objects: ObjectStore, pico: BaseModel, load_pico: Callable[..., BaseModel]
+    cache: Cache,
+    objects: ObjectStore,
+    pico: BaseModel,
+    load_pico: Callable[..., BaseModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache.save_tensors("moments", [1], TENSORS)
     cache.save_arm(arm_of(pico), DECODING)
@@ -146,12 +160,16 @@ def test_another_model_or_tenant_finds_nothing(
     others = [
         Cache(objects, "default", load_pico(seed=1)),
         Cache(objects, "default", load_pico(load_dtype="bfloat16")),
+        Cache(objects, "default", _with_other_settings(pico, tmp_path)),
         Cache(objects, "default", pico, [([term], 1.0)]),
         Cache(objects, "default", pico, [([term], 0.5)]),
     ]
     for other in others:
         assert other.tensors("moments", [1]) is None
         assert other.arm(prompts_of(pico), DECODING) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 77)
+        assert Cache(objects, "default", pico).tensors("moments", [1]) is None
     # Statistics of a base belong to nobody, but what it wrote from a tenant's prompts does.
     elsewhere = Cache(objects, "other", pico)
     assert elsewhere.tensors("moments", [1]) is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from models_store.errors import EditFailed
 from models_store.measurements import PointDamage
 from models_store.methods import Bias, FixedMethod, Limits
 from models_store.report import ProbeReport
@@ -41,9 +43,14 @@ class Costs:
     first: Candidate | None = None
     falls: bool = False
     """On all prompts text is not fluent, at any scale."""
+    breaks: bool = False
+    """On the texts of finals the model gives no numbers."""
+    unsure: float = 0.0
+    """By how much the lower bound of the gain is less."""
 
     def meter(self, plan: DamagePlan, progress: object) -> Meter:
-        return Meter(self.fine if plan is REPORTED else 1.0)
+        fine = plan is REPORTED
+        return Meter(self.fine if fine else 1.0, breaks=fine and self.breaks)
 
     def try_out(
         self, found: Candidate, scale: float, so_far: PointDamage, *_: object, prompts: int
@@ -56,7 +63,7 @@ class Costs:
         full = so_far.model_copy(update={"fluency": fluency})
         over = exceeded(LIMITS, full)
         return replace(
-            trial(high=-gain),
+            trial(high=self.unsure - gain),
             candidate=found,
             scale=scale,
             damage=full,
@@ -68,11 +75,14 @@ class Costs:
 @dataclass
 class Meter:
     share: float
+    breaks: bool = False
 
     def kl(self, terms: object, scale: float) -> float:
-        return self.share * 0.1 * scale**2
+        return math.inf if self.breaks else self.share * 0.1 * scale**2
 
     def quick(self, terms: object, scale: float) -> PointDamage:
+        if self.breaks:
+            raise EditFailed("not finite")
         return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
 
 
@@ -116,6 +126,22 @@ def test_what_leaves_room_to_a_limit_is_preferred_to_what_gains_more() -> None:
     assert used(LIMITS, roomy.damage) < 0.945
     assert close.rank > roomy.rank
     assert found.winner is roomy
+
+
+def test_room_to_a_limit_is_no_merit_of_what_may_not_gain() -> None:
+    found = searched(Costs(fluent=0.9635, unsure=0.15), finalists=0)
+    close, roomy = found.trials
+    assert not close.exceeded
+    assert not roomy.exceeded
+    assert close.rank > roomy.rank
+    assert found.winner is close
+
+
+def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:
+    found = searched(Costs(fluent=3.0, breaks=True), finalists=1, candidates=3)
+    assert found.winner is None
+    assert len(found.skipped) == 2
+    assert all("on more texts: not finite" in reason for reason in found.skipped)
 
 
 def test_no_two_scales_of_a_candidate_take_two_places_of_a_final() -> None:

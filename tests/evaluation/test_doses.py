@@ -55,6 +55,16 @@ def test_a_strength_that_breaks_the_model_is_told_and_stops_nothing() -> None:
     assert found[1].damage is not None
 
 
+def test_text_that_cannot_be_scored_does_not_hide_the_damage() -> None:
+    def at(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
+        raise EditFailed("the scorer judge answers something that is no score")
+
+    (found,) = doses(Meter(), [], (0.5,), written=at, progress=ignore)
+    assert found.damage is not None
+    assert found.damage.kl == 0.1 * 0.25
+    assert found.effects == ()
+
+
 def test_progress_ends_at_one() -> None:
     shares: list[float] = []
     doses(Meter(), [], progress=shares.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from sklearn.metrics import roc_auc_score
 
 from models_store.behaviors import Behavior
 from models_store.errors import EditFailed
+from models_store.items import TextItem
 from tests.evaluation.texts import behavior, sentences
 from workers.evaluation.estimate import Checks, Features, checks, probe_margins, smallest_effect
 from workers.evaluation.plan import plan_for
-from workers.evaluation.splits import Splits, split_behavior
+from workers.evaluation.separability import separability
+from workers.evaluation.splits import Sides, Splits, split_behavior
 
 PROMPTS = [f"prompt number {number} asks for something" for number in range(400)]
 
@@ -123,6 +126,19 @@ def test_length_that_explains_everything_is_said_so() -> None:
     assert "length_alone" in codes(found)
     assert found.separability.length_auc > 0.95
     assert "Length alone" in (found.separability.note or "")
+
+
+def test_length_that_tells_by_chance_alone_does_not_count() -> None:
+    """Held-out texts whose lengths happen to order the other way than those of the fit texts."""
+    fit, heldout = (
+        Sides(
+            undesired=tuple(TextItem(text="word " * (length + 1)) for length in lengths),
+            desired=tuple(TextItem(text="word " * (7 - length)) for length in lengths),
+        )
+        for lengths in ((4, 5, 6), (0, 1))
+    )
+    splits = replace(split_behavior(behavior(40), 0), fit=fit, heldout=heldout)
+    assert separability(splits, 0).length_auc == 0.0
 
 
 def test_sides_that_nothing_tells_apart_are_remarked() -> None:

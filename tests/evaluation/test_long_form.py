@@ -84,6 +84,16 @@ def test_long_texts_and_third_answers_are_scored_by_every_scorer(
         assert one.base == one.edited
 
 
+def test_a_scorer_of_what_test_prompts_ask_for_does_not_score_third_answers(
+    base: BaseModel,
+) -> None:
+    prompts = [{"text": prompt.text, "undesired_answer": "yes"} for prompt in PROMPTS]
+    made = behavior(40, prompts=prompts, scorers=("answer-match", "tfidf"))
+    long, third = _made(base, prepare_scorers(made, split_behavior(made, seed=0), 0))
+    assert [one.scorer for one in long.effects] == ["answer-match", "tfidf"]
+    assert [one.scorer for one in third.effects] == ["tfidf"]
+
+
 def test_a_third_answer_has_both_earlier_ones_before_it(
     base: BaseModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:

@@ -85,6 +85,19 @@ def test_a_scorer_is_turned_when_the_behaviour_means_its_other_side() -> None:
     assert turned.auc > 0.9
 
 
+def test_silence_is_undesired_whatever_the_behaviour_means() -> None:
+    forward = behavior(60, scorers=("vader", "tfidf"))
+    backward = forward.model_copy(
+        update={"undesired": forward.desired, "desired": forward.undesired}
+    )
+    for of in (forward, backward):
+        for scorer in prepare_scorers(of, split_behavior(of, 0), 0):
+            scores = scorer.score(["", "", ""], ["", " \n", "a kind and lovely day"])
+            assert scores[:2].tolist() == [1.0, 1.0]
+            assert scorer.undesired(scores).tolist()[:2] == [True, True]
+            assert scores[2] < 1.0
+
+
 def test_a_scorer_that_cannot_tell_the_sides_apart_is_no_headline() -> None:
     made = behavior(60, scorers=("profanity", "refusal-phrases"))
     scorers = prepare_scorers(made, split_behavior(made, seed=0), seed=0)

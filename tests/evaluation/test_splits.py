@@ -114,6 +114,53 @@ def test_prompts_go_where_they_say_and_the_others_by_template() -> None:
     assert len(splits.validate) + len(splits.test) == 102
 
 
+def test_prompts_of_a_template_follow_the_one_that_names_a_split() -> None:
+    prompts = [
+        {
+            "text": f"prompt {t} {i}",
+            "template": f"t{t}",
+            "split": None if i else ("validate" if t % 2 else "test"),
+        }
+        for t in range(20)
+        for i in range(5)
+    ]
+    splits = split_behavior(behavior(prompts=prompts), seed=0)
+    assert {p.template for p in splits.validate} == {f"t{t}" for t in range(1, 20, 2)}
+    assert {p.template for p in splits.test} == {f"t{t}" for t in range(0, 20, 2)}
+
+
+def test_the_first_prompts_are_of_all_templates() -> None:
+    prompts = [
+        {"text": f"prompt {t} {i}", "template": f"t{t}", "split": "test"}
+        for t in range(12)
+        for i in range(5)
+    ]
+    test = split_behavior(behavior(prompts=[*prompts, "alone"]), seed=0).test
+    every = {f"t{t}" for t in range(12)}
+    assert {p.template for p in test[:13]} == {None, *every}
+    assert {p.template for p in test[13:25]} == every
+    assert len(test) == 61
+
+
+def test_a_prompt_that_repeats_what_was_said_earlier_in_a_conversation_is_dropped() -> None:
+    asked = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    system = "you are a helper who says kind things about people and animals and all else"
+    talk = {
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": "Yes."},
+            {"role": "user", "content": "And?"},
+            {"role": "assistant", "content": "No."},
+        ]
+    }
+    given = [asked, system, *(f"prompt number {i}" for i in range(9))]
+    made = behavior(undesired=[*sentences("cruel", 40), talk], prompts=given)
+    splits = split_behavior(made, seed=0)
+    left = {prompt.text for prompt in (*splits.validate, *splits.test)}
+    assert left == set(given) - {asked}
+
+
 def test_a_prompt_that_repeats_a_text_is_dropped_and_counted() -> None:
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     made = behavior(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.items import CompletionItem
+from workers.runtime.gradients import visit_matrices
 from workers.runtime.loading import BaseModel
 from workers.runtime.shifts import PIECE_TOKENS, shift_curvature, shift_gradients
 from workers.runtime.tokens import Encoded, encode
@@ -110,6 +113,28 @@ def test_half_of_the_quadratic_form_is_the_kl(pico: BaseModel) -> None:
         ]
         expected += float(torch.stack([g @ direction for g in gradients]).square().mean())
     assert moment.quadratic(direction) == pytest.approx(expected / len(log_p), rel=0.25)
+
+
+def test_pieces_begin_as_texts_begin(pico: BaseModel) -> None:
+    start = pico.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    pico.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
+    )
+    (text,) = encoded(pico, ["the food was good and the people were kind and nice to us " * 3])
+    seen: list[Encoded] = []
+
+    def spy(base: BaseModel, texts: Sequence[Encoded], *rest: Any, **options: Any) -> None:
+        seen.extend(texts)
+        visit_matrices(base, texts, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.runtime.shifts.visit_matrices", spy)
+        shift_curvature(pico, [text], [1])
+    assert len(seen) >= 4
+    assert {piece.ids[0] for piece in seen} == {start}
+    assert {len(piece) for piece in seen} == {PIECE_TOKENS + 1}
+    assert {piece.scored for piece in seen} == {(False, *[True] * PIECE_TOKENS)}
+    assert seen[0].ids[1:] == text.ids[1 : PIECE_TOKENS + 1]
 
 
 def test_a_side_without_a_token_that_counts_is_refused(pico: BaseModel) -> None:

@@ -95,6 +95,14 @@ def test_a_long_prompt_keeps_its_end(pico: BaseModel) -> None:
     assert text(pico, encoded).endswith("end good")
 
 
+def test_a_long_prompt_keeps_its_first_token(pico: BaseModel) -> None:
+    pair = CompletionItem(prompt="good" + " bad" * 2000, completion=" end")
+    (encoded,) = encode(pico, [pair], max_tokens=5, chat=False)
+    assert encoded.prompt_length == MAX_PROMPT_TOKENS
+    assert encoded.ids[0] == pico.tokenizer("good")["input_ids"][0]
+    assert encoded.ids[1] == pico.tokenizer(" bad")["input_ids"][0]
+
+
 def test_a_conversation_needs_a_template(load_pico: Callable[..., BaseModel]) -> None:
     base = load_pico(chat=False)
     with pytest.raises(InvalidRequest, match="no chat template"):

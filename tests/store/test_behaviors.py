@@ -70,6 +70,16 @@ def test_answers_that_read_alike_to_different_prompts_are_two() -> None:
         ({"undesired": []}, {"/behavior/undesired": "too_few_texts"}),
         ({"desired": ["a"] * 30}, {"/behavior/desired": "too_few_texts"}),
         (
+            {
+                "prompts": [
+                    {"text": "a", "template": "t", "split": "test"},
+                    {"text": "b", "template": "t"},
+                    {"text": "c", "template": "t", "split": "validate"},
+                ]
+            },
+            {"/behavior/prompts/2/split": "template_in_both_splits"},
+        ),
+        (
             {"undesired": [], "desired": []},
             {"/behavior/undesired": "too_few_texts", "/behavior/desired": "too_few_texts"},
         ),

@@ -29,6 +29,7 @@ from models_store.objects import ObjectMissing, ObjectStore
 from models_store.tensor_file import dump_tensors, load_tensors
 from models_store.work import SHARED_TENANT
 from workers.evaluation.generations import Arm, Decoding, arm_of
+from workers.runtime.base_models import settings_digest
 from workers.runtime.decode import Generated
 from workers.runtime.extract import EXTRACTOR_VERSION
 from workers.runtime.loading import BaseModel as LanguageModel
@@ -58,8 +59,9 @@ class Cache:
             _FORMAT,
             EXTRACTOR_VERSION,
             base.fingerprint,
+            settings_digest(base.folder),
             str(base.dtype),
-            base.device.type,
+            *_computer(base.device),
             edits,
         ]
         self._broken: set[str] = set()
@@ -203,3 +205,15 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def _sha256(value: JsonValue) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _computer(device: torch.device) -> list[JsonValue]:
+    """What the last bits of a sum depend on: a repeat of an edit must not begin with others."""
+    if device.type == "cuda":
+        return [torch.__version__, torch.cuda.get_device_name(device)]
+    return [
+        torch.__version__,
+        device.type,
+        torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),
+    ]

@@ -17,7 +17,7 @@ from workers.editor.material import Material, Source
 from workers.editor.stages import Stages
 from workers.evaluation.controls import PaperSetting
 from workers.evaluation.estimate import Features
-from workers.runtime.apply import WeightEditor
+from workers.runtime.likelihood import edited
 from workers.surgery.probe import Probe, auc
 
 
@@ -46,7 +46,7 @@ def prepare(
         InvalidRequest: a text cannot be encoded.
         EditFailed: the hidden states of a text are not finite.
     """
-    with WeightEditor(source.base).applied(source.on_top):
+    with edited(source.base, source.on_top):
         with stages.stage("extract") as progress:
             material = Material(source, methods, cache, progress)
         with stages.stage("probe"):

@@ -1,8 +1,8 @@
 """Choose between candidates: scale each, try it on validation prompts, keep the best.
 
 The winner is the one whose gain by the leading scorer has the largest lower bound, of those within
-0.9 of every limit or, if there is none, within the limits. Test prompts and the other scorers are
-not looked at here.
+the limits; one that surely gains and is within 0.9 of every limit goes before one that is not. Test
+prompts and the other scorers are not looked at here.
 """
 
 from __future__ import annotations
@@ -120,8 +120,10 @@ class _Search:
         return Found(tuple(self._trials), tuple(self._skipped), winner)
 
     def _preference(self, trial: Trial) -> tuple[float, ...]:
-        """Where it fits within limits with room to spare, since they are held on other texts."""
-        return (used(self._limits, trial.damage) <= _ACCEPTED, *trial.rank)
+        """A sure gain with room to the limits, which are held on other texts, before a larger one
+        without; what is not sure to gain is not preferred for its room."""
+        roomy = used(self._limits, trial.damage) <= _ACCEPTED
+        return (roomy and trial.gain_low > 0, *trial.rank)
 
     def _weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
@@ -244,7 +246,11 @@ class _Search:
                 break
             # Nobody knows how many will fall, so each takes a part of what is left.
             share = span(progress, 1 - 0.7**done, 1 - 0.7 ** (done + 1))
-            final = self._keep(self._final(trial, meter, share))
+            try:
+                final = self._keep(self._final(trial, meter, share))
+            except EditFailed as error:  # on these texts it gives no numbers any more
+                self._skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
+                continue
             if final.eligible:
                 stood.append(final)
         return stood

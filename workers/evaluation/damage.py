@@ -177,9 +177,15 @@ class DamageMeter:
         self, point: PointDamage, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
     ) -> PointDamage:
         """`point` with what generations tell: fluency and variety. See `fluency`."""
-        rise = self.fluency(arms, desired).rise.value
+        found = self.fluency(arms, desired)
         ratio = distinct2_ratio(*map(quality_of, arms))
-        return point.model_copy(update={"fluency": rise, "distinct2_ratio": ratio})
+        return point.model_copy(
+            update={
+                "fluency": found.rise.value,
+                "fluency_source": found.source,
+                "distinct2_ratio": ratio,
+            }
+        )
 
     def measure(
         self,

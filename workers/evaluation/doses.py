@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from models_store.errors import EditFailed
@@ -41,15 +42,22 @@ def doses(
 
     Returns:
         One dose a strength, in the order given. One at which the model gives no numbers any more
-        has neither damage nor effects.
+        has neither damage nor effects; one whose text cannot be had or scored has no effects.
     """
     made = []
     for index, strength in enumerate(strengths):
-        try:
-            damage = meter.quick(terms, strength)
-            damage, seen = (damage, ()) if written is None else written(strength, damage)
-            made.append(Dose(strength=strength, damage=damage, effects=seen))
-        except EditFailed:
-            made.append(Dose(strength=strength, damage=None))
+        damage = _quick(meter, terms, strength)
+        seen: tuple[Effect, ...] = ()
+        if damage is not None and written is not None:
+            with suppress(EditFailed):
+                damage, seen = written(strength, damage)
+        made.append(Dose(strength=strength, damage=damage, effects=seen))
         progress((index + 1) / len(strengths))
     return tuple(made)
+
+
+def _quick(meter: QuickMeter, terms: Sequence[Term], strength: float) -> PointDamage | None:
+    try:
+        return meter.quick(terms, strength)
+    except EditFailed:
+        return None

@@ -7,7 +7,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-_WORD = re.compile(r"\w+(?:'\w+)?")
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Kana and Chinese characters, which stand without spaces between words: each counts as one."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:'[^\W{_UNSPACED}]+)?")
 
 
 def words_of(text: str) -> list[str]:

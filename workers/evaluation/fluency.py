@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models_store.items import ChatItem, CompletionItem, Item, Prompt, prompt_of, text_of
-from models_store.measurements import Interval
+from models_store.measurements import FluencySource, Interval
 from workers.evaluation.generations import Arm
 from workers.evaluation.reader import Reader
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bools, Bootstrap, Floats, groups_of, interval
 
-Source = Literal["desired", "heldout", "all"]
 _Read = tuple[Floats, NDArray[np.int64]]
 """Sums of texts `[texts, columns]`, and the group of each for the bootstrap."""
 LEAST_PAIRS = 20
@@ -35,7 +33,7 @@ class Fluency:
     """Name of the model that read."""
     pairs: int
     """Of generations, one by each model from the same prompt with the same random numbers."""
-    source: Source
+    source: FluencySource
     """Which pairs were read: those of which the leading scorer calls both desired, or any; of the
     latter, with `heldout`, texts that the edit made desired were compared with held-out answers."""
     against_base: Interval | None = None
@@ -144,7 +142,7 @@ def _against_answers(pairs: _Read, turned: Bools, answers: _Read, bootstrap: Boo
 
 def _compared(
     arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
-) -> tuple[list[tuple[int, int]], Source]:
+) -> tuple[list[tuple[int, int]], FluencySource]:
     """Prompt and sample of the pairs that may be read, and which pairs they are."""
     full = _not_empty(arms[0]) & _not_empty(arms[1])
     cells = _cells(desired[0] & desired[1] & full)

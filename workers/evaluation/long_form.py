@@ -64,7 +64,11 @@ def long_form(
     writer = _Writer(base, replace(decoding, samples=1), side, progress, plan)
 
     def judged(
-        kind: Literal["long", "three_turns"], said: Sequence[str], tokens: int, arms: Sequence[Arm]
+        kind: Literal["long", "three_turns"],
+        by: Sequence[PreparedScorer],
+        said: Sequence[str],
+        tokens: int,
+        arms: Sequence[Arm],
     ) -> LongForm:
         before, after = arms
         scored = [
@@ -74,7 +78,7 @@ def long_form(
                 score_grid(scorer, said, after.texts),
                 groups,
             )
-            for scorer in scorers
+            for scorer in by
         ]
         return LongForm(
             kind=kind,
@@ -86,10 +90,13 @@ def long_form(
         )
 
     long = [writer.long(asked, mixture, chat=chat) for mixture in mixtures]
-    found = [judged("long", asked, plan.long_tokens, long)]
+    found = [judged("long", scorers, asked, plan.long_tokens, long)]
     if base.has_chat_template:
         third = [writer.third_answers(asked, mixture) for mixture in mixtures]
-        found.append(judged("three_turns", FOLLOW_UPS[-1:] * len(asked), plan.turn_tokens, third))
+        said = FOLLOW_UPS[-1:] * len(asked)
+        # One that looks up what a test prompt asks for knows nothing of an answer to a follow-up.
+        by = [scorer for scorer in scorers if not scorer.info.exact]
+        found.append(judged("three_turns", by, said, plan.turn_tokens, third))
     return tuple(found)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sklearn.metrics import roc_auc_score
 
 from models_store.items import Item, text_of
@@ -25,9 +27,10 @@ def separability(splits: Splits, seed: int) -> Separability:
     heldout, truth = _labelled(splits.heldout)
     words = tfidf.make(Training(texts, labels, seed)).score([""] * len(heldout), heldout)
     words_auc = float(roc_auc_score(truth, words))
-    by_length = float(roc_auc_score(truth, [len(text.split()) for text in heldout]))
-    # Shorter or longer: either way length tells.
-    length_auc = max(by_length, 1 - by_length)
+    # Whether undesired texts are the longer or the shorter ones is learned as well.
+    backwards = roc_auc_score(labels, _lengths(texts)) < 0.5
+    by_length = float(roc_auc_score(truth, _lengths(heldout)))
+    length_auc = 1 - by_length if backwards else by_length
     return Separability(
         words_auc=words_auc, length_auc=length_auc, note=_note(words_auc, length_auc)
     )
@@ -45,6 +48,10 @@ def _note(words_auc: float, length_auc: float) -> str | None:
             "the word order, or there may be too few texts to see it."
         )
     return None
+
+
+def _lengths(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
 
 
 def _labelled(sides: Sides) -> tuple[list[str], list[int]]:

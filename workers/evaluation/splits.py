@@ -14,7 +14,7 @@ import numpy as np
 
 from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, Prompt, has_answers, prompt_of, text_of
+from models_store.items import ChatItem, Item, Prompt, has_answers, prompt_of, text_of
 from models_store.report import SplitCounts
 from workers.evaluation.duplicates import clusters, join_by, runs_of, shares_run
 from workers.evaluation.seeds import derive
@@ -65,9 +65,9 @@ class Splits:
     heldout: Sides
     """What probes, scorers and likelihoods are judged on."""
     validate: tuple[Prompt, ...]
-    """Prompts to choose between candidates, in random order."""
+    """Prompts to choose between candidates, in random order, one of each template in turn."""
     test: tuple[Prompt, ...]
-    """Prompts to measure the chosen one, in random order."""
+    """Prompts to measure the chosen one, likewise: the first of them are of all templates."""
     prompts_made: bool
     prompts_dropped: int
     near_duplicates: int
@@ -188,6 +188,13 @@ def full_text(item: Item) -> str:
     return f"{prompt_of(item)} {text_of(item)}".strip()
 
 
+def _earlier(item: Item) -> list[str]:
+    """What was said in a conversation before its last question, but for instructions to all."""
+    if not isinstance(item, ChatItem):
+        return []
+    return [message.content for message in item.messages[:-1] if message.role != "system"]
+
+
 def _parts(
     items: Sequence[Item], similar: Sequence[int], sides: Sequence[int], seed: int
 ) -> tuple[list[int] | None, bool]:
@@ -257,7 +264,8 @@ def _part(behavior: Behavior, parts: Sequence[int], number: int) -> Sides:
 
 
 def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Prompt, ...]:
-    runs = frozenset(run for item in items for run in runs_of(full_text(item), SHARED_RUN))
+    texts = (text for item in items for text in (full_text(item), *_earlier(item)))
+    runs = frozenset(run for text in texts for run in runs_of(text, SHARED_RUN))
     return tuple(p for p in prompts if not shares_run(p.text, runs, SHARED_RUN))
 
 
@@ -294,22 +302,43 @@ def _each_once(texts: Iterable[str]) -> tuple[Prompt, ...]:
 def _split_prompts(
     prompts: Sequence[Prompt], seed: int
 ) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
-    """A third of the prompts that name no split validates, a fifth when there are few."""
+    """A third of the prompts that name no split validates, a fifth when there are few.
+
+    A prompt of a template that names a split goes there with it.
+    """
     rng = np.random.default_rng(seed)
     shuffled = [prompts[index] for index in rng.permutation(len(prompts))]
+    named = {
+        prompt.template: prompt.split for prompt in prompts if prompt.template and prompt.split
+    }
+    splits = [prompt.split or named.get(prompt.template) for prompt in shuffled]
     free: dict[str | int, list[int]] = {}
     for index, prompt in enumerate(shuffled):
-        if prompt.split is None:
+        if splits[index] is None:
             free.setdefault(index if prompt.template is None else prompt.template, []).append(index)
     total = sum(map(len, free.values()))
     wanted = total // (3 if total >= 60 else 5)
-    validate = {index for index, prompt in enumerate(shuffled) if prompt.split == "validate"}
+    validate = {index for index, split in enumerate(splits) if split == "validate"}
     room = wanted
     for group in free.values():
         if len(group) <= room:
             validate.update(group)
             room -= len(group)
     return (
-        tuple(prompt for index, prompt in enumerate(shuffled) if index in validate),
-        tuple(prompt for index, prompt in enumerate(shuffled) if index not in validate),
+        _in_turn(prompt for index, prompt in enumerate(shuffled) if index in validate),
+        _in_turn(prompt for index, prompt in enumerate(shuffled) if index not in validate),
     )
+
+
+def _in_turn(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
+    """The first prompt of every template, then the second ones: few are independent all the same.
+
+    A prompt without a template is one of its own.
+    """
+    seen: Counter[str] = Counter()
+    rounds: list[tuple[int, Prompt]] = []
+    for prompt in prompts:
+        rounds.append((seen[prompt.template] if prompt.template else 0, prompt))
+        if prompt.template:
+            seen[prompt.template] += 1
+    return tuple(prompt for _, prompt in sorted(rounds, key=lambda one: one[0]))

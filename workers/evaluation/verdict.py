@@ -13,6 +13,9 @@ from workers.evaluation.statistics import FEWEST_UNITS
 LEAST_PROMPTS = 40
 """Test prompts below which an edit is underpowered; those of one template count as one."""
 
+LEAST_SHARE_OF_KL = 0.5
+"""Of the edit's KL, that a random direction must have reached for success to rest on it."""
+
 _LIMITED: Mapping[str, str] = {
     "max_kl": "KL",
     "max_perplexity_ratio": "perplexity ratio",
@@ -42,7 +45,8 @@ def verdict(
     """Judge an edit.
 
     It is a success when every scorer's interval excludes zero on the desired side, at least one of
-    them can be relied on, and the edit does more than every random direction that was drawn. The
+    them can be relied on, and the edit does more than every random direction that was drawn, none
+    of which stayed far below the edit's KL. The
     sentence tells rates by the first scorer that can be relied on, by the leading one where none
     can.
 
@@ -90,8 +94,14 @@ def _unseen(units: int, visible: float) -> str:
 
 
 def _beats_random(controls: Sequence[Control]) -> bool | None:
-    drawn = [_beaten(one) for one in controls if one.kind == "random_direction"]
-    return all(drawn) if drawn else None
+    drawn = [one for one in controls if one.kind == "random_direction"]
+    return all(_beaten(one) and _is_equal_to_it(one) for one in drawn) if drawn else None
+
+
+def _is_equal_to_it(control: Control) -> bool:
+    """Whether a control came near enough to the edit's KL that beating it says something."""
+    target = control.target_kl
+    return target is None or control.kl >= LEAST_SHARE_OF_KL * target
 
 
 def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard], relied: int) -> str:
@@ -148,6 +158,8 @@ def _rivals(controls: Sequence[Control], relied: int) -> Iterator[str]:
         name = _RIVALS[control.kind]
         if control.target_kl is not None:
             name += " of the same KL" if control.matched else " of another KL"
+        if not _is_equal_to_it(control):
+            name += f" ({control.kl:.2g}, too little for success to rest on it)"
         if beaten:
             yield f"{name} leaves {rate}"
         else:

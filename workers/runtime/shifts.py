@@ -19,7 +19,7 @@ from workers.runtime.progress import Progress, span_of
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
 
-SHIFTS_VERSION = 1
+SHIFTS_VERSION = 2
 """Part of the key of cached curvatures: raise it when the numbers change."""
 PIECE_TOKENS = 16
 _DRAWS = 2
@@ -70,12 +70,13 @@ def shift_curvature(
     to the base is about ½ cᵀ F c a token. Many short pieces tell more than few long texts.
 
     Args:
-        texts: cut into pieces of 16 tokens here, each of which begins anew.
+        texts: cut into pieces of 16 tokens here, each of which begins as texts begin.
 
     Raises:
         InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
     """
-    pieces = [piece for text in texts for piece in _pieces(text) for _ in range(_DRAWS)]
+    before = tuple(base.tokenizer("")["input_ids"])
+    pieces = [piece for text in texts for piece in _pieces(text, before) for _ in range(_DRAWS)]
     if not pieces:
         raise InvalidRequest("no neutral text has a piece with a token that counts")
     generator = torch.Generator().manual_seed(seed)
@@ -148,11 +149,20 @@ def _visit_shifts(
     visit_matrices(base, texts, keys, at_outputs, draws=draws, progress=progress)
 
 
-def _pieces(text: Encoded) -> list[Encoded]:
-    """A text in pieces of equal length that have something to predict; the rest is left out."""
-    cuts = range(0, len(text) - PIECE_TOKENS + 1, PIECE_TOKENS)
+def _pieces(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:
+    """A text in pieces of equal length that have something to predict; the rest is left out.
+
+    Args:
+        before: what the tokenizer begins every text with; so does every piece.
+    """
+    begun = len(before) if text.ids[: len(before)] == before else 0
+    unscored = (False,) * len(before)
     pieces = [
-        Encoded(text.ids[cut : cut + PIECE_TOKENS], text.scored[cut : cut + PIECE_TOKENS], 0)
-        for cut in cuts
+        Encoded(
+            (*before, *text.ids[cut : cut + PIECE_TOKENS]),
+            (*unscored, *text.scored[cut : cut + PIECE_TOKENS]),
+            0,
+        )
+        for cut in range(begun, len(text) - PIECE_TOKENS + 1, PIECE_TOKENS)
     ]
     return [piece for piece in pieces if any(piece.scored[1:])]

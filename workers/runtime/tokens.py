@@ -14,7 +14,7 @@ from workers.runtime.chat_template import render_chat
 from workers.runtime.loading import BaseModel
 
 MAX_PROMPT_TOKENS = 512
-"""A prompt before a completion keeps its last so many tokens."""
+"""A prompt before a completion keeps its first token and the last ones, so many in all."""
 
 Conversation = Sequence[tuple[str, str]]
 """Role and content of each message."""
@@ -176,7 +176,10 @@ def _pair(
     border = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), None)
     if border is None:
         border = min(len(alone), len(whole) - 1)
-    before = whole[:border][-MAX_PROMPT_TOKENS:]
+    before = whole[:border]
+    if len(before) > MAX_PROMPT_TOKENS:
+        # The first token stays: models lean on it, whatever it is.
+        before = [before[0], *before[1 - MAX_PROMPT_TOKENS :]]
     counted = [*whole[border:], *ending][:max_tokens]
     scored = (False,) * len(before) + (True,) * len(counted)
     return Encoded((*before, *counted), scored, len(before))

@@ -91,9 +91,15 @@ class PreparedScorer:
         return self.auc is None or self.auc >= HEADLINE_AUC
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        """How undesired each text is, in [0, 1]; the prompts are what the texts answer."""
+        """How undesired each text is, in [0, 1]; the prompts are what the texts answer.
+
+        An empty text is undesired, or a model that falls silent would pass for a cured one.
+        """
         scores = np.clip(self.scorer.score(prompts, texts), 0.0, 1.0).astype(np.float64)
-        return 1.0 - scores if self.reversed else scores
+        if self.reversed:
+            scores = 1.0 - scores
+        scores[[not text.strip() for text in texts]] = 1.0
+        return scores
 
     def undesired(self, scores: Floats) -> NDArray[np.bool_]:
         """Which scores count as undesired, the same shape."""

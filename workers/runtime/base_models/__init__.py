@@ -5,7 +5,14 @@ milliseconds. Only safetensors are read: no pickles, and no code that comes with
 """
 
 from workers.runtime.base_models.checks import CheckedModel, check
-from workers.runtime.base_models.hashing import fingerprint
+from workers.runtime.base_models.hashing import fingerprint, settings_digest
 from workers.runtime.base_models.sources import fetch_data_file, materialise
 
-__all__ = ["CheckedModel", "check", "fetch_data_file", "fingerprint", "materialise"]
+__all__ = [
+    "CheckedModel",
+    "check",
+    "fetch_data_file",
+    "fingerprint",
+    "materialise",
+    "settings_digest",
+]

@@ -16,6 +16,8 @@ from models_store.errors import BaseModelUnavailable
 from workers.runtime.base_models.weights import StoredTensor, stored_tensors, weight_files
 
 _BLOCK_BYTES = 4 * 2**20
+_SETTINGS = frozenset({".json", ".jinja", ".model", ".txt", ".tiktoken"})
+"""Endings of files with settings and vocabularies."""
 
 
 class _Stamp(BaseModel):
@@ -70,6 +72,18 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
         with contextlib.suppress(OSError):
             _remember(note, answer)
     return value
+
+
+def settings_digest(folder: Path) -> str:
+    """`sha256:<hex>` over the names and bytes of the files beside the weights: configuration,
+    tokenizer, chat template, what ends a generation. They decide what the same weights make of a
+    text."""
+    total = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _SETTINGS and file.is_file():
+            data = file.read_bytes()
+            total.update(json.dumps([file.name, len(data)]).encode() + b"\n" + data)
+    return f"sha256:{total.hexdigest()}"
 
 
 def _digest(tensors: dict[str, StoredTensor]) -> str:
