@@ -142,7 +142,7 @@ class Cost(Part):
     device: str
     dtype: str
     cpu_capability: str | None = None
-    """Instruction set that torch uses, such as AVX512."""
+    """Instruction sets that round sums each in their way, such as `AVX512 avx512_bf16 amx_bf16`."""
     batch_tokens: int | None = None
     """Padded tokens that are read together."""
     batch_rows: int | None = None

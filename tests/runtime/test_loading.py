@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from models_store.architectures import DOWN, GATE, OUTPUT, UP, MatrixKey
 from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models import fingerprint
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import BaseModel, cpu_capability, load_base
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ def test_auto_keeps_the_stored_dtype_where_the_cpu_can_compute_in_it(
     expected = stored if capability == "AVX512" else torch.float32
     assert base.dtype == expected
     assert {parameter.dtype for parameter in base.model.parameters()} == {expected}
+
+
+def test_a_cpu_is_told_by_what_rounds_its_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"avx512_f": True, "avx512_bf16": True, "amx_bf16": False, "cpu_name": "x"}
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert cpu_capability() == "AVX512 avx512_bf16"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert cpu_capability() == "AVX512"
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "float64"])

@@ -33,6 +33,7 @@ from workers.runtime.base_models import settings_digest
 from workers.runtime.decode import Generated
 from workers.runtime.extract import EXTRACTOR_VERSION
 from workers.runtime.loading import BaseModel as LanguageModel
+from workers.runtime.loading import cpu_capability
 from workers.runtime.requests import FinishReason
 from workers.surgery.terms import Mixture
 
@@ -214,6 +215,6 @@ def _computer(device: torch.device) -> list[JsonValue]:
     return [
         torch.__version__,
         device.type,
-        torch.backends.cpu.get_cpu_capability(),
+        cpu_capability(),
         torch.get_num_threads(),
     ]

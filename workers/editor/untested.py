@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models_store.measurements import ScorerCard
 from models_store.report import Verdict
 from workers.editor.search import Found
 from workers.editor.validation import Validation
@@ -12,7 +13,7 @@ from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
 from workers.evaluation.extras import Extras
 from workers.evaluation.limits import exceeded
 from workers.evaluation.progress import Parts, Progress
-from workers.evaluation.verdict import LEAST_PROMPTS
+from workers.evaluation.verdict import LEAST_PROMPTS, weak_scorers
 
 
 def untested(validation: Validation, found: Found, progress: Progress) -> Evaluation:
@@ -30,14 +31,15 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
     with parts.part("damage") as share:
         damage = meter.measure(best.terms, (before, best.arm), scored.desired, progress=share)
     over = exceeded(context.limits, damage)
+    card = validation.scorer.card(1.0)
     return Evaluation(
-        scorers=(validation.scorer.card(1.0),),
+        scorers=(card,),
         effects=(best.effect,),
         damage=damage,
         controls=(),
         samples=shown_samples(context, validation.asked, validation.before, best.arm),
         verdict=Verdict(
-            sentence=_sentence(found, over),
+            sentence=_sentence(found, card, over),
             success=False,
             distinguishable=best.effect.improved and validation.scorer.headline,
             within_limits=not over,
@@ -55,7 +57,7 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
     )
 
 
-def _sentence(found: Found, over: Sequence[str]) -> str:
+def _sentence(found: Found, card: ScorerCard, over: Sequence[str]) -> str:
     best = found.best
     rate = best.effect.rate
     low, value, high = (
@@ -70,4 +72,4 @@ def _sentence(found: Found, over: Sequence[str]) -> str:
     )
     if over:
         text += f" and exceeds {', '.join(over)}"
-    return f"{text}; none was tested."
+    return "; ".join([text, *weak_scorers([card]), "none was tested."])

@@ -25,10 +25,19 @@ from workers.evaluation.context import EvaluationContext
 from workers.evaluation.estimate import Features, checks
 from workers.evaluation.evaluate import Evaluation
 from workers.runtime.decode import BATCH_ROWS
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import BaseModel, cpu_capability
 from workers.surgery.terms import Term
 
-_PACKAGES = ("scalpel-edit", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
+_PACKAGES = (
+    "scalpel-edit",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scikit-learn",
+    "vaderSentiment",
+    "alt-profanity-check",
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
         threads=torch.get_num_threads(),
         device=str(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
-        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        cpu_capability=cpu_capability(),
         batch_tokens=base.batch_tokens,
         batch_rows=BATCH_ROWS,
     )

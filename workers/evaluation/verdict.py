@@ -64,7 +64,7 @@ def verdict(
     )
     beats_random = _beats_random(controls)
     clauses = [_effect(effects, scorers, relied), *_rivals(controls, relied)]
-    clauses += [_cost(damage, limits, over), *_weak_scorers(scorers)]
+    clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
@@ -183,7 +183,8 @@ def _cost(damage: Damage, limits: Limits, over: Sequence[str]) -> str:
     return f"{text}, above the limit in " + " and ".join(found)
 
 
-def _weak_scorers(scorers: Sequence[ScorerCard]) -> list[str]:
+def weak_scorers(scorers: Sequence[ScorerCard]) -> list[str]:
+    """A clause that names those that nothing is proved by; none where all can be relied on."""
     weak = [
         f"{card.info.name} (AUC {card.auc:.2f})"
         for card in scorers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _DTYPES: dict[str, torch.dtype | str] = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+_HALF_PRECISION = ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16", "sve_bf16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,6 +274,16 @@ def emulates_half_precision() -> bool:
     """Whether this CPU is slow at bf16: without AVX-512 products take nine times those of fp32."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+
+
+def cpu_capability() -> str:
+    """What of a CPU decides how its sums are rounded: the instructions of torch's own kernels, and
+    those for half precision that the libraries below it take where there are any."""
+    found: Mapping[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # torch 2.8 does not have it
+    names = [torch.backends.cpu.get_cpu_capability(), *filter(found.get, _HALF_PRECISION)]
+    return " ".join(names)
 
 
 def _device_map(device: str) -> str | dict[str, str] | None:
