@@ -27,7 +27,7 @@ from benchmarks.quality_data import SUBJECTS, Subject, data_folder, subject
 from benchmarks.quality_measure import Measure
 from benchmarks.quality_plot import plot
 from benchmarks.quality_recipes import ALL, names
-from benchmarks.quality_rows import BASE, Options, Row, RowFile
+from benchmarks.quality_rows import BASE, RULES, Options, Row, RowFile
 from benchmarks.quality_setting import Setting
 from benchmarks.quality_statistics import columns
 from benchmarks.quality_table import LIMITS, lines, markdown, spots
@@ -77,6 +77,7 @@ def measure(
                 "harm": harm,
                 "scale": made.scale,
                 "target_kl": made.target_kl,
+                "scaled_kl": made.scaled_kl,
                 "aucs": setting.aucs if arm == BASE else {},
             }
         changes["seconds"] = time.monotonic() - started
@@ -142,7 +143,11 @@ def _run(given: argparse.Namespace, file: RowFile) -> None:
     for name in given.behaviors:
         subject(name, folder, given.texts)  # a wrong name or file is told before a model is loaded
     options = Options(
-        prompts=given.prompts, samples=given.samples, effort=given.effort, texts=given.texts
+        prompts=given.prompts,
+        samples=given.samples,
+        effort=given.effort,
+        texts=given.texts,
+        rules=RULES,
     )
     file.require(options)
     settings = Settings()

@@ -20,14 +20,13 @@ from workers.editor.tuning import LIMIT_SHARE
 from workers.editor.validation import Trial
 from workers.evaluation.budget import BUDGETS, Budget
 from workers.evaluation.controls import (
-    MAX_EVALUATIONS,
-    TOLERANCE,
     RandomKind,
     RivalKind,
     as_it_is,
     at_equal_kl,
     chooses_rows,
     draw,
+    nearest_scales,
 )
 from workers.evaluation.damage import SEARCHED
 from workers.evaluation.neutral import KlMeter, encode_neutral
@@ -35,7 +34,6 @@ from workers.evaluation.prompt_only import best_wording
 from workers.evaluation.rivals import ablation_terms
 from workers.evaluation.seeds import derive
 from workers.runtime.steering import steered
-from workers.surgery.calibrate import calibrate
 from workers.surgery.terms import Term
 
 
@@ -52,6 +50,8 @@ class Made:
     """Put before each prompt."""
     scale: float | None = None
     target_kl: float | None = None
+    scaled_kl: float | None = None
+    """What the scale gives, where it was to give `target_kl`."""
 
 
 class Arms:
@@ -238,8 +238,14 @@ class Arms:
         found = at_equal_kl(kind, terms, self._meter, self._target, progress=quietly)
         if found is None:
             raise EditFailed("no scale of it leaves a model that computes")
-        mark = "equal KL" if found.matched else f"KL {found.kl:.3f}, not {self._target:.3f}"
-        return Made(arm, f"{label}, {mark}", found.terms, scale=found.scale, target_kl=self._target)
+        return Made(
+            arm,
+            f"{label}, equal KL",
+            found.terms,
+            scale=found.scale,
+            target_kl=self._target,
+            scaled_kl=found.kl,
+        )
 
     @cached_property
     def _means(self) -> Mapping[int, Tensor]:
@@ -266,10 +272,13 @@ class Arms:
                 return meter.kl(())
 
         guess = self._prepared.made[Bias()].guess
-        found = calibrate(
-            kl, self._target, guess=guess, tolerance=TOLERANCE, max_steps=MAX_EVALUATIONS
-        )
+        scale, nearest = nearest_scales(kl, self._target, guess=guess, progress=quietly)[0]
         layers = ", ".join(map(str, sorted(self._means)))
-        mark = "equal KL" if found.reached else f"KL {found.kl:.3f}, not {self._target:.3f}"
-        label = f"difference of means added after layers {layers}, {mark}"
-        return Made(arm, label, vectors=at(found.scale), scale=found.scale, target_kl=self._target)
+        return Made(
+            arm,
+            f"difference of means added after layers {layers}, equal KL",
+            vectors=at(scale),
+            scale=scale,
+            target_kl=self._target,
+            scaled_kl=nearest,
+        )

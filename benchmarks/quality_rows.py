@@ -14,7 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models_store.errors import InvalidRequest
 from models_store.measurements import PointDamage
 from models_store.methods import Effort
+from workers.evaluation.controls import TOLERANCE
 
+RULES = 2
+"""Raise it when what rows say changes: since 2, rivals have an edit's KL on the texts that are
+reported on, and empty texts count as undesired."""
 BASE = "base"
 """The arm without an edit."""
 
@@ -30,6 +34,8 @@ class Options(_Part):
     samples: int
     effort: Effort
     texts: int | None
+    rules: int
+    """Of scaling and scoring: `RULES` when they were measured."""
 
 
 class Harm(_Part):
@@ -94,6 +100,8 @@ class Row(_Part):
     scale: float | None = None
     target_kl: float | None = None
     """That it was scaled to, on the texts that the KL is reported of."""
+    scaled_kl: float | None = None
+    """What it came to there."""
     failed: str | None = None
     """Why it could not be made or measured."""
     aucs: Mapping[str, float | None] = {}
@@ -104,6 +112,13 @@ class Row(_Part):
     def name(self) -> str:
         """Its row of the table, which several draws share."""
         return self.arm.partition("/")[0]
+
+    @property
+    def matched(self) -> bool:
+        """Whether the KL that it was scaled to was reached, where it was."""
+        if self.target_kl is None or self.scaled_kl is None:
+            return True
+        return abs(self.scaled_kl - self.target_kl) <= TOLERANCE * self.target_kl
 
     @property
     def key(self) -> tuple[str, str, int, str]:

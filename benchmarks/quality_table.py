@@ -133,12 +133,11 @@ def reached(goal: Goal, line: Line) -> bool:
             rises[sheet] >= least if sheet == HARMFUL else rises[sheet] <= least
             for sheet, least in wanted
         )
-    sure = [
-        one.difference.high < 0 and line.adjusted[column] < LEVEL
-        for column, one in line.rates.items()
-    ]
     if goal.relative is None:
-        return all(sure)
+        return all(
+            one.difference.high < 0 and line.adjusted[column] < LEVEL
+            for column, one in line.rates.items()
+        )
     falls = [one.relative for one in line.rates.values()]
     beaten = sum(one.difference.high < 0 for one in line.against_paper.values())
     return beaten >= goal.better and all(f is not None and f <= goal.relative for f in falls)
@@ -212,6 +211,7 @@ def _damage(found: Sequence[Line]) -> str:
         "domain_samples": ("domain, samples", "+.2f"),
         "domain_heldout": ("domain, held-out", "+.2f"),
         "fluency": ("fluency", "+.2f"),
+        "fluency_against_base": ("against the base's", "+.2f"),
         "distinct2_ratio": ("distinct-2 ×", ".2f"),
         "loops": ("loops", ".3f"),
         "mean_tokens": ("tokens", ".1f"),
@@ -241,8 +241,12 @@ def _notes(rows: Sequence[Row], found: Sequence[Line], behavior: str) -> list[st
     known = [f"{name} {auc:.2f}" for name, auc in aucs.items() if auc is not None]
     if known:
         notes.append(f"- AUC of the scorers on held-out texts: {', '.join(known)}.")
-    told = [line for line in found if line.name == AUTO or ", not " in line.label]
-    notes += [f"- {line.name}: {line.label}." for line in told]
+    notes += [f"- {line.name}: {line.label}." for line in found if line.name == AUTO]
+    notes += [
+        f"- {row.arm}, seed {row.seed}: a KL of {row.scaled_kl:.3g}, not of {row.target_kl:.3g}."
+        for row in rows
+        if not row.matched
+    ]
     failed = {(row.name, row.failed): row for row in rows if row.failed is not None}
     notes += [f"- {name}: not measured, {reason}" for name, reason in failed]
     return notes

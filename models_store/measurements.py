@@ -196,7 +196,7 @@ class Dose(Part):
     damage: PointDamage | None
     """None where the model gives no numbers any more."""
     effects: tuple[Effect, ...] = ()
-    """In thorough receipts."""
+    """In thorough receipts; none at a strength whose text could not be had or scored."""
 
 
 class SideEffect(Part):

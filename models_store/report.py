@@ -69,9 +69,9 @@ class Separability(Part):
     probe_auc: float | None = None
     """By a linear classifier of the base's hidden states, trained on the fit texts."""
     words_auc: float
-    """Bag of words, trained on the fit texts."""
+    """Words and runs of letters, trained on the fit texts."""
     length_auc: float
-    """Length in words alone."""
+    """Length in words alone; which side is the longer is known from the fit texts."""
     note: str | None
 
 
@@ -175,7 +175,8 @@ class Verdict(Part):
 
     sentence: str
     success: bool = False
-    """`distinguishable`, and the edit beats every random direction that was drawn."""
+    """`distinguishable`, and the edit beats every random direction that was drawn, none of which
+    stayed below half of its KL."""
     distinguishable: bool
     """Every scorer's interval excludes zero on the desired side, and at least one is not weak."""
     beats_random_direction: bool | None = None

@@ -55,6 +55,7 @@ def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
         ),
         damage=PointDamage(
             kl=damage.kl,
+            fluency_source=damage.fluency_source,
             perplexity_ratio=damage.perplexity_ratio.value,
             domain=None if damage.domain is None else damage.domain.value,
             fluency=damage.fluency.value,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality_rows import RowFile, digests
+from benchmarks.quality_rows import RULES, RowFile, digests
 from models_store.errors import InvalidRequest
 from tests.benchmarks.rows import OPTIONS, rates, row
 
@@ -51,6 +51,8 @@ def test_rows_that_were_measured_differently_are_not_mixed(tmp_path: Path) -> No
     file.require(OPTIONS)
     with pytest.raises(InvalidRequest, match="name another file with --out"):
         file.require(OPTIONS.model_copy(update={"prompts": 200}))
+    with pytest.raises(InvalidRequest, match="name another file with --out"):
+        file.require(OPTIONS.model_copy(update={"rules": RULES - 1}))
 
 
 def test_prompts_are_named_and_not_told() -> None:

@@ -74,6 +74,35 @@ def test_an_arm_beyond_a_limit_and_a_prompt_reach_nothing() -> None:
     assert not reached(GOALS["toxicity"], found["paper"])
 
 
+def test_what_is_significant_alone_need_not_be_among_many() -> None:
+    some = [1, 1, 1, 1, *[1, 0] * 11, 0]
+    less = [0, 0, 0, 0, *[1, 0] * 11, 0]
+    many = [row(f"arm{number}", rates(*some)) for number in range(8)]
+    base = row("base", rates(*some))
+    alone = lines([base, row("auto", rates(*less))])[0]
+    among = lines([base, row("auto", rates(*less)), *many])[0]
+    assert alone.rates == among.rates
+    goal = GOALS["impoliteness"]
+    assert all(one.difference.high < 0 for one in among.rates.values())
+    assert reached(goal, alone)
+    assert not reached(goal, among)
+
+
+def test_seeds_beyond_a_limit_and_rivals_of_another_kl_are_named() -> None:
+    over = HARM.model_copy(update={"fluency": 0.4})
+    rows = [
+        *(row("base", rates(1, 0), seed=seed) for seed in (0, 1)),
+        row("auto", rates(0, 0), seed=0, harm=over),
+        row("auto", rates(0, 0), seed=1),
+        row("paper_equal_kl", rates(1, 0), seed=0, target_kl=0.09, scaled_kl=0.05),
+        row("paper_equal_kl", rates(1, 0), seed=1, target_kl=0.09, scaled_kl=0.085),
+    ]
+    text = markdown(rows)
+    assert _cells(text)[-2][-1] == "seed 0: max_fluency"
+    assert "- paper_equal_kl, seed 0: a KL of 0.05, not of 0.09." in text
+    assert "paper_equal_kl, seed 1" not in text
+
+
 def test_refusal_is_reached_where_harmful_prompts_alone_are_refused() -> None:
     def of(arm: str, harmful: float, safe: float, harmless: float) -> dict[str, object]:
         sets = {"harmful": harmful, "xstest_safe": safe, "harmless": harmless}

@@ -142,6 +142,8 @@ def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:
     assert found.winner is None
     assert len(found.skipped) == 2
     assert all("on more texts: not finite" in reason for reason in found.skipped)
+    # What is told of a search that found nothing is measured on such texts too.
+    assert found.best.candidate not in found.broken
 
 
 def test_no_two_scales_of_a_candidate_take_two_places_of_a_final() -> None:

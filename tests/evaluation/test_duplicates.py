@@ -43,7 +43,7 @@ def test_case_and_punctuation_do_not_tell_texts_apart() -> None:
     assert clusters(["It is GOOD, really!", "it is good really"]) == [0, 0]
 
 
-def test_characters_of_languages_without_spaces_are_words() -> None:
+def test_kana_and_chinese_characters_are_words() -> None:
     assert words_of("今日は good天気") == ["今", "日", "は", "good", "天", "気"]
     assert words_of("don't 오늘 날씨") == ["don't", "오늘", "날씨"]
     assert clusters(["今日はとても良い天気です", "今日はとても良い天気だ", "猫が好き"]) == [0, 0, 2]

@@ -94,11 +94,15 @@ def test_every_draw_of_a_random_direction_must_be_beaten() -> None:
 def test_success_does_not_rest_on_a_random_direction_that_stayed_far_below() -> None:
     far = _control("random_direction", -0.4, -0.2, kl=0.02, matched=False)
     found = _verdict(controls=(far,))
-    assert found.beats_random_direction is False
+    assert found.beats_random_direction
     assert not found.success
     assert "of another KL (0.02, too little for success to rest on it) leaves" in found.sentence
     near = _control("random_direction", -0.4, -0.2, kl=0.08, matched=False)
     assert _verdict(controls=(near,)).success
+    worse = _control("random_direction", -0.1, 0.2, kl=0.02, matched=False)
+    assert "a random direction of another KL does about as much" in (
+        _verdict(controls=(worse,)).sentence
+    )
 
 
 def test_other_controls_are_told_where_they_are_not_beaten() -> None:

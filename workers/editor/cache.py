@@ -212,9 +212,4 @@ def _computer(device: torch.device) -> list[JsonValue]:
     """What the last bits of a sum depend on: a repeat of an edit must not begin with others."""
     if device.type == "cuda":
         return [torch.__version__, torch.cuda.get_device_name(device)]
-    return [
-        torch.__version__,
-        device.type,
-        cpu_capability(),
-        torch.get_num_threads(),
-    ]
+    return [torch.__version__, device.type, cpu_capability(), torch.get_num_threads()]

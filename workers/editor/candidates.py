@@ -53,7 +53,7 @@ class Candidate:
 
 
 def make(material: Material, method: FixedMethod) -> Candidate:
-    """Fit a method; the weights must be those that are edited.
+    """Fit a method; the weights must be those of the model that is edited, and nothing is run.
 
     Raises:
         InvalidRequest, EditFailed: the method has nothing to write, here or with these settings.

@@ -17,6 +17,7 @@ from workers.editor.material import Material, Source
 from workers.editor.stages import Stages
 from workers.evaluation.controls import PaperSetting
 from workers.evaluation.estimate import Features
+from workers.runtime.apply import WeightEditor
 from workers.runtime.likelihood import edited
 from workers.surgery.probe import Probe, auc
 
@@ -46,21 +47,22 @@ def prepare(
         InvalidRequest: a text cannot be encoded.
         EditFailed: the hidden states of a text are not finite.
     """
-    with edited(source.base, source.on_top):
-        with stages.stage("extract") as progress:
-            material = Material(source, methods, cache, progress)
-        with stages.stage("probe"):
-            probe = probe_of(material, probe_settings(methods[0]))
-        made: dict[FixedMethod, Candidate] = {}
-        failures: dict[FixedMethod, ScalpelError] = {}
-        with stages.stage("select") as progress:
-            for number, method in enumerate(methods):
-                try:
-                    made[method] = make(material, method)
-                except (InvalidRequest, EditFailed) as error:
-                    failures[method] = error
-                progress((number + 1) / (len(methods) + 1))
-            paper = _paper(material, methods, made)
+    # Read beside the weights, as edits are served: half precision would round them away in part.
+    with edited(source.base, source.on_top), stages.stage("extract") as progress:
+        material = Material(source, methods, cache, progress)
+    with stages.stage("probe"):
+        probe = probe_of(material, probe_settings(methods[0]))
+    made: dict[FixedMethod, Candidate] = {}
+    failures: dict[FixedMethod, ScalpelError] = {}
+    # What methods look at from here on is the weights alone.
+    with WeightEditor(source.base).applied(source.on_top), stages.stage("select") as progress:
+        for number, method in enumerate(methods):
+            try:
+                made[method] = make(material, method)
+            except (InvalidRequest, EditFailed) as error:
+                failures[method] = error
+            progress((number + 1) / (len(methods) + 1))
+        paper = _paper(material, methods, made)
     features = Features(
         source.splits.fit,
         source.splits.heldout,

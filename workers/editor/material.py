@@ -115,7 +115,7 @@ class Material:
         cache: Cache,
         progress: Progress,
     ) -> None:
-        """Read all that the methods need; the weights must be those that are edited.
+        """Read all that the methods need of the model, which must run as the one that is edited.
 
         A method that cannot be had here, such as one that needs the gates of routed experts,
         leaves its reason in `failures` and does not stop the others.

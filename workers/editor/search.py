@@ -51,13 +51,16 @@ class Found:
     """What was not tried, and why."""
     winner: Trial | None
     """None where nothing within the limits gains."""
+    broken: Sequence[Candidate] = ()
+    """Those that give no numbers on the texts of a final."""
 
     @property
     def best(self) -> Trial:
         """The winner, else what came nearest: within the limits if anything is."""
         if self.winner is not None:
             return self.winner
-        return max(self.trials, key=lambda trial: (not trial.exceeded, *trial.rank))
+        whole = [trial for trial in self.trials if trial.candidate not in self.broken]
+        return max(whole or self.trials, key=lambda trial: (not trial.exceeded, *trial.rank))
 
 
 def search(
@@ -98,6 +101,7 @@ class _Search:
         self._parts = Parts(self._weights(), progress)
         self._trials: list[Trial] = []
         self._skipped: list[str] = []
+        self._broken: list[Candidate] = []
         self._scales: dict[FixedMethod, float] = {}
         """That methods alone are calibrated to."""
 
@@ -117,7 +121,7 @@ class _Search:
                 final = self._finals(fine, share)
         able = [trial for trial in final if trial.eligible]
         winner = max(able, key=self._preference, default=None)
-        return Found(tuple(self._trials), tuple(self._skipped), winner)
+        return Found(tuple(self._trials), tuple(self._skipped), winner, self._broken)
 
     def _preference(self, trial: Trial) -> tuple[float, ...]:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
@@ -249,6 +253,7 @@ class _Search:
             try:
                 final = self._keep(self._final(trial, meter, share))
             except EditFailed as error:  # on these texts it gives no numbers any more
+                self._broken.append(trial.candidate)
                 self._skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
                 continue
             if final.eligible:

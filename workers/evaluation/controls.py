@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -139,21 +139,32 @@ def at_equal_kl(
     Returns:
         None where no factor that was tried leaves a model that computes.
     """
+    tried = nearest_scales(lambda scale: meter.kl(terms, scale), target_kl, progress=progress)
+    if not isfinite(tried[0][1]):
+        return None
+    scale, nearest = tried[0]
+    return Rival(kind, scaled(terms, scale), scale, nearest, target_kl, len(tried), number)
+
+
+def nearest_scales(
+    kl: Callable[[float], float], target_kl: float, *, guess: float = 1.0, progress: Progress
+) -> list[tuple[float, float]]:
+    """Scales that were tried to reach a KL, at most six, with theirs: the nearest first.
+
+    Args:
+        kl: of a scale; infinite where the model no longer computes.
+    """
     tried: list[tuple[float, float]] = []
 
-    def kl(scale: float) -> float:
-        tried.append((scale, meter.kl(terms, scale)))
+    def measured(scale: float) -> float:
+        tried.append((scale, kl(scale)))
         progress(len(tried) / MAX_EVALUATIONS)
         return tried[-1][1]
 
     # A search that stays above the target still leaves its nearest point in `tried`.
     with suppress(EditFailed):
-        calibrate(kl, target_kl, guess=1.0, tolerance=TOLERANCE, max_steps=MAX_EVALUATIONS)
-    finite = [point for point in tried if isfinite(point[1])]
-    if not finite:
-        return None
-    scale, nearest = min(finite, key=lambda point: abs(point[1] - target_kl))
-    return Rival(kind, scaled(terms, scale), scale, nearest, target_kl, len(tried), number)
+        calibrate(measured, target_kl, guess=guess, tolerance=TOLERANCE, max_steps=MAX_EVALUATIONS)
+    return sorted(tried, key=lambda point: abs(point[1] - target_kl))
 
 
 def as_it_is(kind: RivalKind, terms: Sequence[Term], meter: Meter) -> Rival | None:

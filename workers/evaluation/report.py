@@ -25,7 +25,7 @@ from workers.evaluation.context import EvaluationContext
 from workers.evaluation.estimate import Features, checks
 from workers.evaluation.evaluate import Evaluation
 from workers.runtime.decode import BATCH_ROWS
-from workers.runtime.loading import BaseModel, cpu_capability
+from workers.runtime.loading import BaseModel, cpu_capability, device_name
 from workers.surgery.terms import Term
 
 _PACKAGES = (
@@ -182,7 +182,7 @@ def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
         peak_memory_bytes=spent.peak_memory_bytes,
         device_memory_bytes=spent.device_memory_bytes,
         threads=torch.get_num_threads(),
-        device=str(base.device),
+        device=device_name(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
         cpu_capability=cpu_capability(),
         batch_tokens=base.batch_tokens,

@@ -309,7 +309,9 @@ def _split_prompts(
     rng = np.random.default_rng(seed)
     shuffled = [prompts[index] for index in rng.permutation(len(prompts))]
     named = {
-        prompt.template: prompt.split for prompt in prompts if prompt.template and prompt.split
+        prompt.template: prompt.split
+        for prompt in prompts
+        if prompt.template is not None and prompt.split is not None
     }
     splits = [prompt.split or named.get(prompt.template) for prompt in shuffled]
     free: dict[str | int, list[int]] = {}
@@ -338,7 +340,9 @@ def _in_turn(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
     seen: Counter[str] = Counter()
     rounds: list[tuple[int, Prompt]] = []
     for prompt in prompts:
-        rounds.append((seen[prompt.template] if prompt.template else 0, prompt))
-        if prompt.template:
+        if prompt.template is None:
+            rounds.append((0, prompt))
+        else:
+            rounds.append((seen[prompt.template], prompt))
             seen[prompt.template] += 1
     return tuple(prompt for _, prompt in sorted(rounds, key=lambda one: one[0]))

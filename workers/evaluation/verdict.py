@@ -46,9 +46,8 @@ def verdict(
 
     It is a success when every scorer's interval excludes zero on the desired side, at least one of
     them can be relied on, and the edit does more than every random direction that was drawn, none
-    of which stayed far below the edit's KL. The
-    sentence tells rates by the first scorer that can be relied on, by the leading one where none
-    can.
+    of which stayed far below the edit's KL. The sentence tells rates by the first scorer that can
+    be relied on, by the leading one where none can.
 
     Args:
         effects: by scorer, the leading one first; `scorers` in the same order.
@@ -63,13 +62,14 @@ def verdict(
         card.headline for card in scorers
     )
     beats_random = _beats_random(controls)
+    matched = all(_is_a_match(one) for one in controls if one.kind == "random_direction")
     clauses = [_effect(effects, scorers, relied), *_rivals(controls, relied)]
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
         sentence="; ".join(clauses) + ".",
-        success=distinguishable and beats_random is True,
+        success=distinguishable and beats_random is True and matched,
         distinguishable=distinguishable,
         beats_random_direction=beats_random,
         within_limits=not over,
@@ -95,10 +95,10 @@ def _unseen(units: int, visible: float) -> str:
 
 def _beats_random(controls: Sequence[Control]) -> bool | None:
     drawn = [one for one in controls if one.kind == "random_direction"]
-    return all(_beaten(one) and _is_equal_to_it(one) for one in drawn) if drawn else None
+    return all(map(_beaten, drawn)) if drawn else None
 
 
-def _is_equal_to_it(control: Control) -> bool:
+def _is_a_match(control: Control) -> bool:
     """Whether a control came near enough to the edit's KL that beating it says something."""
     target = control.target_kl
     return target is None or control.kl >= LEAST_SHARE_OF_KL * target
@@ -158,9 +158,9 @@ def _rivals(controls: Sequence[Control], relied: int) -> Iterator[str]:
         name = _RIVALS[control.kind]
         if control.target_kl is not None:
             name += " of the same KL" if control.matched else " of another KL"
-        if not _is_equal_to_it(control):
-            name += f" ({control.kl:.2g}, too little for success to rest on it)"
         if beaten:
+            if not _is_a_match(control):
+                name += f" ({control.kl:.2g}, too little for success to rest on it)"
             yield f"{name} leaves {rate}"
         else:
             much = "more" if control.versus_edit.low > 0 else "about as much"

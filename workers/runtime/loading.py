@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,11 +279,17 @@ def emulates_half_precision() -> bool:
 def cpu_capability() -> str:
     """What of a CPU decides how its sums are rounded: the instructions of torch's own kernels, and
     those for half precision that the libraries below it take where there are any."""
-    found: Mapping[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # torch 2.8 does not have it
+    # torch 2.8 cannot tell.
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     names = [torch.backends.cpu.get_cpu_capability(), *filter(found.get, _HALF_PRECISION)]
     return " ".join(names)
+
+
+def device_name(device: torch.device) -> str:
+    """The device with its make, which rounds sums in its way."""
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def _device_map(device: str) -> str | dict[str, str] | None:

@@ -75,7 +75,7 @@ def shift_curvature(
     Raises:
         InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
     """
-    before = tuple(base.tokenizer("")["input_ids"])
+    before = tuple(base.tokenizer("")["input_ids"][:1])
     pieces = [piece for text in texts for piece in _pieces(text, before) for _ in range(_DRAWS)]
     if not pieces:
         raise InvalidRequest("no neutral text has a piece with a token that counts")
@@ -153,7 +153,7 @@ def _pieces(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:
     """A text in pieces of equal length that have something to predict; the rest is left out.
 
     Args:
-        before: what the tokenizer begins every text with; so does every piece.
+        before: the token that the tokenizer begins every text with, if any; so does every piece.
     """
     begun = len(before) if text.ids[: len(before)] == before else 0
     unscored = (False,) * len(before)

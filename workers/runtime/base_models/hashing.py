@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models_store.errors import BaseModelUnavailable
+from workers.runtime.base_models.staging import MANIFEST
 from workers.runtime.base_models.weights import StoredTensor, stored_tensors, weight_files
 
 _BLOCK_BYTES = 4 * 2**20
@@ -80,10 +81,15 @@ def settings_digest(folder: Path) -> str:
     text."""
     total = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in _SETTINGS and file.is_file():
+        if file.suffix in _SETTINGS and file.is_file() and not _about_files(file.name):
             data = file.read_bytes()
             total.update(json.dumps([file.name, len(data)]).encode() + b"\n" + data)
     return f"sha256:{total.hexdigest()}"
+
+
+def _about_files(name: str) -> bool:
+    """Whether a file tells where weights lie or came from: nothing that is computed hangs on it."""
+    return name == MANIFEST or name.endswith(".index.json")
 
 
 def _digest(tensors: dict[str, StoredTensor]) -> str:
