@@ -7,13 +7,14 @@ Of layer l, with h the input of its `down_proj` and x the residual stream after 
     a = (E_rest[h hᵀ] + E_first[h hᵀ] + ridge · mean diag(E_rest[h hᵀ]) · I)⁻¹ E_rest[h]
     W_down += s · r aᵀ
 
-a · h is about 1 on every token but the first of a text and about 0 on the first, so the layer
-gains the constant s · r where text is read and nothing at the first token. That token carries a
-huge activation on which attention rests (the attention sink); without the second term in the
-regression the edit moves it and does the opposite of what it is for. In families that normalise
-what `down_proj` gives before they add it (Gemma 2 and 3, OLMo 2 and 3) the stream gains the constant
-only up to that norm: its weights scale each dimension, a token's own output all of them. Only forward
-passes are needed: the first token attends to nothing but itself, so E_first comes from inputs of one token.
+a · h is about 1 on every token but the first of a text and about 0 on the first, so the layer gains
+the constant s · r where text is read and nothing at the first token. That token carries a huge
+activation on which attention rests (the attention sink); without the second term in the regression
+the edit moves it and does the opposite of what it is for. In families that normalise what
+`down_proj` gives before they add it (Gemma 2 and 3, OLMo 2 and 3) the stream gains the constant
+only up to that norm: its weights scale each dimension, a token's own output all of them. Only
+forward passes are needed: the first token attends to nothing but itself, so E_first comes from
+inputs of one token.
 """
 
 from __future__ import annotations
