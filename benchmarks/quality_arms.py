@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 
 from torch import Tensor
 
@@ -273,6 +274,8 @@ class Arms:
 
         guess = self._prepared.made[Bias()].guess
         scale, nearest = nearest_scales(kl, self._target, guess=guess, progress=quietly)[0]
+        if not isfinite(nearest):
+            raise EditFailed("no scale of it leaves a model that computes")
         layers = ", ".join(map(str, sorted(self._means)))
         return Made(
             arm,

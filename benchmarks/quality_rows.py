@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models_store.errors import InvalidRequest
 from models_store.measurements import PointDamage
 from models_store.methods import Effort
-from workers.evaluation.controls import TOLERANCE
+from workers.evaluation.controls import equal
 
 RULES = 2
 """Raise it when what rows say changes: since 2, rivals have an edit's KL on the texts that are
@@ -118,7 +118,7 @@ class Row(_Part):
         """Whether the KL that it was scaled to was reached, where it was."""
         if self.target_kl is None or self.scaled_kl is None:
             return True
-        return abs(self.scaled_kl - self.target_kl) <= TOLERANCE * self.target_kl
+        return equal(self.scaled_kl, self.target_kl)
 
     @property
     def key(self) -> tuple[str, str, int, str]:

@@ -43,6 +43,11 @@ class Meter(Protocol):
         ...
 
 
+def equal(kl: float, target_kl: float) -> bool:
+    """Whether a rival's KL counts as that of the edit."""
+    return abs(kl - target_kl) <= TOLERANCE * target_kl
+
+
 @dataclass(frozen=True, eq=False)
 class PaperSetting:
     """Model Surgery as the paper has it, fitted on the texts that the edit was fitted on."""
@@ -68,10 +73,7 @@ class Rival:
 
     @property
     def matched(self) -> bool:
-        return (
-            self.target_kl is not None
-            and abs(self.kl - self.target_kl) <= TOLERANCE * self.target_kl
-        )
+        return self.target_kl is not None and equal(self.kl, self.target_kl)
 
 
 def random_directions(terms: Sequence[Term], method: str, generator: torch.Generator) -> list[Term]:

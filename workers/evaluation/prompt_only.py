@@ -73,7 +73,7 @@ def kl_of_wording(
     neutral = encode_neutral(base, "calibration", each=each)
     answers = encode_neutral(base, "calibration", each=each, texts=((), asked))
     before = encode_prompt(base, worded(wording, ""), chat=False)
-    special = len(base.tokenizer("")["input_ids"][:1])
+    special = len(base.start_ids)
     after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]
     pairs = list(zip(neutral.texts, [*after, *answers.texts], strict=True))
     found = compare(

@@ -61,15 +61,15 @@ def verdict(
     distinguishable = all(effect.improved for effect in effects) and any(
         card.headline for card in scorers
     )
-    beats_random = _beats_random(controls)
-    matched = all(_is_a_match(one) for one in controls if one.kind == "random_direction")
+    drawn = [control for control in controls if control.kind == "random_direction"]
+    beats_random = all(map(_beaten, drawn)) if drawn else None
     clauses = [_effect(effects, scorers, relied), *_rivals(controls, relied)]
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
         sentence="; ".join(clauses) + ".",
-        success=distinguishable and beats_random is True and matched,
+        success=distinguishable and beats_random is True and all(map(_is_a_match, drawn)),
         distinguishable=distinguishable,
         beats_random_direction=beats_random,
         within_limits=not over,
@@ -91,11 +91,6 @@ def _unseen(units: int, visible: float) -> str:
     if units < FEWEST_UNITS:
         return "no change can be told from chance"
     return f"a change of less than {_points(visible)} would mostly go unseen"
-
-
-def _beats_random(controls: Sequence[Control]) -> bool | None:
-    drawn = [one for one in controls if one.kind == "random_direction"]
-    return all(map(_beaten, drawn)) if drawn else None
 
 
 def _is_a_match(control: Control) -> bool:

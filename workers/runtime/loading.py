@@ -93,6 +93,11 @@ class BaseModel:
         return bool(self.tokenizer.chat_template)
 
     @property
+    def start_ids(self) -> tuple[int, ...]:
+        """The token that the tokenizer begins every text with; empty if there is none."""
+        return tuple(self.tokenizer("")["input_ids"][:1])
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a generation: the tokenizer's and those of the generation settings."""
         configured = self.model.generation_config.eos_token_id

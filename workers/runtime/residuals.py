@@ -62,7 +62,7 @@ def first_tokens(
     """
     _check_layers(base, layers)
     usual = _usual_first_tokens(base)
-    if base.tokenizer("")["input_ids"]:
+    if base.start_ids:
         fitted = checked = usual
     else:
         generator = torch.Generator().manual_seed(seed)
@@ -176,7 +176,7 @@ def _check_layers(base: BaseModel, layers: Sequence[int]) -> None:
 
 def _usual_first_tokens(base: BaseModel) -> list[int]:
     """First tokens of every chat, and of every text when the tokenizer adds one of its own."""
-    firsts = set(base.tokenizer("")["input_ids"][:1])
+    firsts = set(base.start_ids)
     if base.has_chat_template:
         firsts.add(encode_prompt(base, "a", chat=True)[0])
     return sorted(firsts)

@@ -75,8 +75,8 @@ def shift_curvature(
     Raises:
         InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
     """
-    before = tuple(base.tokenizer("")["input_ids"][:1])
-    pieces = [piece for text in texts for piece in _pieces(text, before) for _ in range(_DRAWS)]
+    start = base.start_ids
+    pieces = [piece for text in texts for piece in _pieces(text, start) for _ in range(_DRAWS)]
     if not pieces:
         raise InvalidRequest("no neutral text has a piece with a token that counts")
     generator = torch.Generator().manual_seed(seed)
