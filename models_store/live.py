@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -207,7 +208,9 @@ class Heartbeat:
         self._key = key
         self._describe = describe
         self._seconds = seconds
-        self._changed = threading.Event()
+        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """What a signal's handler may tell while the same thread is telling: an Event's lock would
+        never be given back."""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -222,11 +225,11 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Something changed: tell it now."""
-        self._changed.set()
+        self._changed.put(None)
 
     def stop(self) -> None:
         self._stopped = True
-        self._changed.set()
+        self._changed.put(None)
 
     def _run(self) -> None:
         # While Redis is away nobody can look there either, and the next beat comes soon.
@@ -234,7 +237,7 @@ class Heartbeat:
             value = json.dumps(self._describe())
             with contextlib.suppress(redis.RedisError):
                 self._client.set(self._key, value, ex=HEARTBEAT_LIFE_SECONDS)
-            self._changed.wait(self._seconds)
-            self._changed.clear()
+            with contextlib.suppress(queue.Empty):
+                self._changed.get(timeout=self._seconds)
         with contextlib.suppress(redis.RedisError):
             self._client.delete(self._key)

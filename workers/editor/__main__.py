@@ -21,6 +21,7 @@ from models_store.policy import read_policy
 from models_store.redis_address import redis_url
 from models_store.redis_keys import EDITORS
 from models_store.settings import Settings
+from workers.editor.exits import leave
 from workers.editor.preload import preload
 from workers.editor.worker import EditorWorker
 
@@ -65,4 +66,4 @@ def _redis(settings: Settings) -> redis.Redis:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())  # to take down what was imported would take longer than all the rest of a drain
