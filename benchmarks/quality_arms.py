@@ -29,7 +29,7 @@ from workers.evaluation.controls import (
     draw,
     nearest_scales,
 )
-from workers.evaluation.damage import SEARCHED
+from workers.evaluation.damage import REPORTED
 from workers.evaluation.neutral import KlMeter, encode_neutral
 from workers.evaluation.prompt_only import best_wording
 from workers.evaluation.rivals import ablation_terms
@@ -67,7 +67,7 @@ class Arms:
         layers = setting.base.layers
         self._recipes = {recipe.label: recipe for recipe in asked_recipes(asked, layers)}
         self._alone: dict[Recipe, Trial] = {}
-        """Recipes that `auto` does not try, as they were scaled."""
+        """Recipes of which `auto` has no trial within the limits, as they were scaled."""
 
     def make(self, arm: str) -> Made:
         """One arm, scaled.
@@ -150,14 +150,13 @@ class Arms:
 
     def _trial(self, recipe: Recipe) -> Trial:
         """A recipe scaled to 0.9 of the limit that binds first, as a search scales it."""
-        if recipe in self._tried:
-            label = self._label(recipe)
-            own = tuple(one for one in self._found.trials if one.candidate.label == label)
-            if not own:
-                raise EditFailed("; ".join(self._found.skipped))
+        label = self._label(recipe)
+        tried = self._found.trials if recipe in self._tried else ()
+        own = tuple(one for one in tried if one.candidate.label == label and not one.exceeded)
+        if own:
             return Found(own, (), None).best
         if recipe not in self._alone:
-            budget = Budget(None, 40, finalists=0, final_prompts=None, damage=SEARCHED)
+            budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
             found = search(
                 self._setting.validation, [recipe], self._prepared, self._budget(budget), quietly
             )

@@ -204,7 +204,7 @@ class Candidate(Part):
     """Validation prompts that it was last measured on."""
     effects: tuple[Effect, ...]
     gain_low: float
-    """Lower bound of the gain by the leading scorer: what selects."""
+    """Lower bound of how much the mean score by the leading scorer falls: what selects."""
     damage: PointDamage
     exceeded: tuple[str, ...]
     selected: bool

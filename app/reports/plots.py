@@ -156,7 +156,7 @@ def _candidate(one: Candidate) -> _Point:
     return _Point(
         x=one.damage.kl,
         y=gain,
-        low=min(one.gain_low, gain),
+        low=gain if change is None else -change.high,
         high=gain if change is None else -change.low,
         kind=kind,
         label=str(one.index),

@@ -106,13 +106,13 @@ def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> No
 def test_the_scale_goes_down_until_the_tightest_limit_holds(meter: DamageMeter) -> None:
     wide = Limits(max_kl=1.0, max_perplexity_ratio=100, max_domain=10)
     free, at_free = fitted_to_limits(
-        meter, candidate(), wide, ignore, guess=1.0, tolerance=0.05, max_steps=12
+        meter, candidate(), wide, ignore, guess=1.0, target=0.9, tolerance=0.05, max_steps=12
     )
     assert used(wide, at_free) == pytest.approx(0.9, rel=0.06)
     assert at_free.domain is not None
     tight = wide.model_copy(update={"max_domain": at_free.domain / 3})
     held, at_held = fitted_to_limits(
-        meter, candidate(), tight, ignore, guess=free, tolerance=0.05, max_steps=12
+        meter, candidate(), tight, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert held < free
     assert used(tight, at_held) <= 0.95
@@ -125,14 +125,14 @@ def test_a_smaller_scale_follows_from_how_damage_grows() -> None:
     assert smaller(1.0, 1.8) == pytest.approx(math.pow(0.5, 1 / 1.5))
 
 
-def test_the_bound_of_the_gain_ranks_then_the_score_then_less_kl() -> None:
-    best = trial(high=-0.2)
+def test_the_bound_of_the_score_ranks_then_the_rate_then_less_kl() -> None:
+    best = trial(score=-0.2)
     assert best.gain_low == pytest.approx(0.2)
-    assert best.rank > trial(high=-0.1).rank
-    assert trial(score=-0.3).rank > trial(score=-0.1).rank
+    assert best.rank > trial(score=-0.1).rank
+    assert trial(high=-0.3).rank > trial(high=-0.1).rank
     assert trial(kl=0.03).rank > trial(kl=0.05).rank
     # Each only where those before it are equal.
-    assert trial(high=-0.2, score=0.0, kl=9.0).rank > trial(high=-0.1, score=-1.0, kl=0.0).rank
+    assert trial(score=-0.2, high=0.0, kl=9.0).rank > trial(score=-0.1, high=-1.0, kl=0.0).rank
 
 
 def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
@@ -149,7 +149,7 @@ def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None
     held = candidate(felt_kl=0.09 / (0.3 * free) ** 2)
     assert calibrated(meter, held, limits, ignore).scale == pytest.approx(0.3 * free, rel=0.05)
     fitted, damage = fitted_to_limits(
-        meter, held, limits, ignore, guess=free, tolerance=0.05, max_steps=12
+        meter, held, limits, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert fitted == pytest.approx(0.3 * free, rel=0.05)
     assert damage.kl < 0.05

@@ -1,14 +1,18 @@
 """Choose between candidates: scale each, try it on validation prompts, keep the best.
 
-The winner is the one whose gain by the leading scorer has the largest lower bound, of those within
-the limits; one that surely gains and is within 0.9 of every limit goes before one that is not. Test
-prompts and the other scorers are not looked at here.
+The winner is the one with the largest lower bound of how much the leading scorer's mean falls, of
+those within the limits that lessen undesired text; one that surely does and is within 0.9 of every
+limit goes before one that is not. Test prompts and the other scorers are not looked at here.
+
+First every candidate is tried at the scale that all that needs no generated text allows. What turns
+out not to be fluent is tried at smaller scales, the most promising first, until there are enough
+for the final: what would gain less than they do is left where it is.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from models_store.errors import EditFailed, InvalidRequest
@@ -18,7 +22,7 @@ from workers.editor.candidates import Candidate, pair
 from workers.editor.making import Prepared
 from workers.editor.recipes import Recipe
 from workers.editor.tuning import (
-    LIMIT_SHARE,
+    GROWTH,
     calibrated,
     fitted_to_limits,
     fluency_used,
@@ -30,14 +34,21 @@ from workers.evaluation.budget import Budget
 from workers.evaluation.damage import REPORTED, DamageMeter
 from workers.evaluation.progress import Parts, Progress, span
 
-_TOLERANCE = 0.05
+_TARGET = 0.875
+"""Share of the limit that binds first that a scale is to use up: with its tolerance, no more than
+`_ACCEPTED`."""
+_TOLERANCE = 0.08
 _STEPS = 5
-"""Measurements of a calibration at most: about three are needed."""
+"""Measurements of a calibration at most: two or three are needed."""
+_MARGIN = 1.1
+"""Fluency, measured on few texts, is taken for so many times what it is when a scale is chosen."""
 _SCALES = 3
 """At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
+_RESERVES = 1
+"""Candidates that are brought within all limits beside those that have a place in the final."""
 _FINALS = 2
 """Candidates that are tried for each place in the final, at most: some fall on its texts."""
-_ACCEPTED = LIMIT_SHARE * (1 + _TOLERANCE)
+_ACCEPTED = _TARGET * (1 + _TOLERANCE)
 """Share of a limit that a scale may use up."""
 
 
@@ -113,6 +124,8 @@ class _Search:
                 self._attempt(recipe, meter, share)
         if not self._trials:
             raise EditFailed("no candidate can be tried: " + "; ".join(self._skipped))
+        with self._parts.part("smaller scales") as share:
+            self._bring_within_limits(meter, share)
         final: Sequence[Trial] = self._trials
         if self._finalists:
             with self._parts.part("fine meter") as share:
@@ -127,43 +140,77 @@ class _Search:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
         without; what is not sure to gain is not preferred for its room."""
         roomy = used(self._limits, trial.damage) <= _ACCEPTED
-        return (roomy and trial.gain_low > 0, *trial.rank)
+        return (roomy and trial.sure, *trial.rank)
 
     def _weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
-        weights = {"meter": 1.0} | {str(number): 3.0 for number in range(len(self._recipes))}
+        weights = {"meter": 1.0} | {str(number): 2.0 for number in range(len(self._recipes))}
+        weights["smaller scales"] = 2.0 * (self._finalists or len(self._recipes))
         if self._finalists:
             weights |= {"fine meter": 2.0, "finals": 6.0 * self._finalists}
         return weights
 
     def _attempt(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> None:
+        """Try a candidate at the largest scale that is allowed by what needs no generated text."""
+        started = time.monotonic()
         try:
-            self._keep(self._tries(recipe, meter, progress))
+            candidate = self._candidate(recipe, meter, span(progress, 0.0, 0.2))
+            method, *others = recipe.methods
+            guess = candidate.guess if others else self._scales.get(method, candidate.guess)
+            scale, damage = self._fitted(candidate, guess, meter, span(progress, 0.2, 0.5))
+            tell = span(progress, 0.5, 1.0)
+            prompts = self._number(self._budget.prompts)
+            self._try_out(candidate, scale, damage, meter, tell, prompts, started)
         except (EditFailed, InvalidRequest) as error:
             self._skipped.append(f"{recipe.label}: {error.message}")
 
-    def _keep(self, trials: Iterator[Trial]) -> Trial:
-        """Every trial becomes a point; returns the last one."""
+    def _bring_within_limits(self, meter: DamageMeter, progress: Progress) -> None:
+        """Try smaller scales, the most promising candidate first, until enough are within."""
+        enough = self._finalists + _RESERVES if self._finalists else len(self._recipes)
+        left = {id(trial.candidate): _SCALES - 1 for trial in self._trials}
+        latest = list(self._trials)
+        within = 0
+        while latest and within < enough:
+            trial = max(latest, key=self._promise)
+            latest.remove(trial)
+            scale = self._smaller(trial) if left[id(trial.candidate)] else None
+            if scale is None:
+                within += trial.eligible
+                continue
+            left[id(trial.candidate)] -= 1
+            tell = span(progress, within / enough, (within + 1) / enough)
+            try:
+                latest.append(self._again(trial, scale, meter, tell))
+            except EditFailed as error:
+                self._skipped.append(f"{trial.candidate.label}, smaller: {error.message}")
+
+    def _promise(self, trial: Trial) -> float:
+        """The bound of the gain to expect of a candidate within the limits: the gain shrinks with
+        the scale, the width of its interval does not."""
+        scale = self._smaller(trial)
+        share = 1.0 if scale is None else scale / trial.scale
+        change = trial.effect.score.difference
+        return change.value - change.high - share * change.value
+
+    def _smaller(self, trial: Trial) -> float | None:
+        """The scale that is to be within all limits; None where the trial's is, or gains nothing.
+
+        What generated text tells comes last, so only then can a scale turn out to be too large.
+        """
+        share = used(self._limits, trial.damage)
+        if not trial.gains or share <= _ACCEPTED:
+            return None
+        return smaller(trial.scale, max(share, _MARGIN * fluency_used(self._limits, trial.damage)))
+
+    def _again(self, trial: Trial, scale: float, meter: DamageMeter, progress: Progress) -> Trial:
+        """The same at another scale."""
         started = time.monotonic()
-        for trial in trials:
-            now = time.monotonic()
-            self._trials.append(replace(trial, seconds=now - started))
-            started = now
-        return self._trials[-1]
+        damage = meter.quick(trial.candidate.terms, scale)
+        return self._try_out(
+            trial.candidate, scale, damage, meter, progress, trial.prompts, started
+        )
 
-    def _tries(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
-        """Scale a candidate and try it; at smaller scales too while its text is not fluent."""
-        candidate = self._candidate(recipe, meter, span(progress, 0.0, 0.2))
-        scale = self._scale(recipe, candidate, meter, span(progress, 0.2, 0.4))
-        damage = meter.quick(candidate.terms, scale)
-        share = used(self._limits, damage)
-        if share > _ACCEPTED:
-            guess = smaller(scale, share)
-            scale, damage = self._fitted(candidate, guess, meter, span(progress, 0.4, 0.5))
-        prompts = self._number(self._budget.prompts)
-        yield from self._down(candidate, scale, damage, meter, span(progress, 0.5, 1.0), prompts)
-
-    def _down(
+    def _try_out(
         self,
         candidate: Candidate,
         scale: float,
@@ -171,22 +218,13 @@ class _Search:
         meter: DamageMeter,
         progress: Progress,
         prompts: int,
-    ) -> Iterator[Trial]:
-        """Try a candidate at a scale, and at smaller ones until it is within all limits.
-
-        What generated text tells comes last, so only then can a scale turn out to be too large.
-        """
-        for left in reversed(range(_SCALES)):
-            share = span(progress, 1 - (left + 1) / _SCALES, 1 - left / _SCALES)
-            trial = self._validation.try_out(
-                candidate, scale, damage, meter, share, prompts=prompts
-            )
-            yield trial
-            share_used = used(self._limits, trial.damage)
-            if not (left and trial.gains and share_used > _ACCEPTED):
-                return
-            scale = smaller(scale, share_used)
-            damage = meter.quick(candidate.terms, scale)
+        started: float,
+    ) -> Trial:
+        """Try a candidate on the first so many prompts; every trial becomes a point."""
+        trial = self._validation.try_out(candidate, scale, damage, meter, progress, prompts=prompts)
+        trial = replace(trial, seconds=time.monotonic() - started)
+        self._trials.append(trial)
+        return trial
 
     def _candidate(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> Candidate:
         """The candidate of a recipe; the methods of a pair are calibrated on their own first."""
@@ -200,16 +238,14 @@ class _Search:
         )
         return replace(pair(first, second, scales), label=recipe.label)
 
-    def _scale(
-        self, recipe: Recipe, candidate: Candidate, meter: DamageMeter, progress: Progress
-    ) -> float:
-        if len(recipe.methods) == 1:
-            return self._alone(recipe.methods[0], meter, progress)
-        return self._calibrated(candidate, meter, progress)
-
     def _alone(self, method: FixedMethod, meter: DamageMeter, progress: Progress) -> float:
+        """The scale at which a method alone uses up the limit of the KL."""
         if method not in self._scales:
-            self._scales[method] = self._calibrated(self._made(method), meter, progress)
+            candidate = self._made(method)
+            found = calibrated(
+                meter, candidate, self._limits, progress, tolerance=_TOLERANCE, max_steps=_STEPS
+            )
+            self._scales[method] = found.scale
         return self._scales[method]
 
     def _made(self, method: FixedMethod) -> Candidate:
@@ -219,14 +255,13 @@ class _Search:
             raise failure
         return self._prepared.made[method]
 
-    def _calibrated(self, candidate: Candidate, meter: DamageMeter, progress: Progress) -> float:
-        found = calibrated(
-            meter, candidate, self._limits, progress, tolerance=_TOLERANCE, max_steps=_STEPS
-        )
-        return found.scale
-
     def _fitted(
-        self, candidate: Candidate, guess: float, meter: DamageMeter, progress: Progress
+        self,
+        candidate: Candidate,
+        guess: float,
+        meter: DamageMeter,
+        progress: Progress,
+        expected: Callable[[float], float] = lambda scale: 0.0,
     ) -> tuple[float, PointDamage]:
         return fitted_to_limits(
             meter,
@@ -234,8 +269,10 @@ class _Search:
             self._limits,
             progress,
             guess=guess,
+            target=_TARGET,
             tolerance=_TOLERANCE,
             max_steps=_STEPS,
+            expected=expected,
         )
 
     def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
@@ -251,7 +288,7 @@ class _Search:
             # Nobody knows how many will fall, so each takes a part of what is left.
             share = span(progress, 1 - 0.7**done, 1 - 0.7 ** (done + 1))
             try:
-                final = self._keep(self._final(trial, meter, share))
+                final = self._final(trial, meter, share)
             except EditFailed as error:  # on these texts it gives no numbers any more
                 self._broken.append(trial.candidate)
                 self._skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
@@ -260,18 +297,32 @@ class _Search:
                 stood.append(final)
         return stood
 
-    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
-        candidate, scale = trial.candidate, trial.scale
-        fluent = smaller(scale, fluency_used(self._limits, trial.damage))
+    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Trial:
+        started = time.monotonic()
+        candidate = trial.candidate
+        fluency = _MARGIN * fluency_used(self._limits, trial.damage)
+        guess = min(trial.scale, smaller(trial.scale, fluency))
+        tell = span(progress, 0.0, 0.4)
         try:
-            scale, damage = self._fitted(candidate, scale, meter, span(progress, 0.0, 0.4))
+            scale, damage = self._fitted(
+                candidate,
+                guess,
+                meter,
+                tell,
+                expected=lambda scale: fluency * (scale / trial.scale) ** GROWTH,
+            )
         except EditFailed:
-            damage = meter.quick(candidate.terms, scale)  # beyond a limit, and out with it
-        else:
-            if fluent < scale:
-                scale, damage = fluent, meter.quick(candidate.terms, fluent)
+            scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
         prompts = self._number(self._budget.final_prompts)
-        yield from self._down(candidate, scale, damage, meter, span(progress, 0.4, 1.0), prompts)
+        tell = span(progress, 0.4, 0.6)
+        final = self._try_out(candidate, scale, damage, meter, tell, prompts, started)
+        for tries in range(1, _SCALES):
+            less = self._smaller(final)
+            if less is None:
+                break
+            tell = span(progress, 0.4 + 0.2 * tries, 0.6 + 0.2 * tries)
+            final = self._again(final, less, meter, tell)
+        return final
 
     def _number(self, prompts: int | None) -> int:
         there = len(self._validation.prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from pydantic import JsonValue
 
@@ -17,7 +18,7 @@ from workers.surgery.calibrate import Calibration, calibrate
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
-_GROWTH = 1.5
+GROWTH = 1.5
 """Damage grows as about this power of the scale: KL and perplexity as the square, what happens to
 desired text and to fluency more slowly."""
 
@@ -58,12 +59,18 @@ def fitted_to_limits(
     progress: Progress,
     *,
     guess: float,
+    target: float,
     tolerance: float,
     max_steps: int,
+    expected: Callable[[float], float] = lambda scale: 0.0,
 ) -> tuple[float, PointDamage]:
-    """Find the scale at which the limit that binds first is used up to 0.9, and its damage.
+    """Find the scale at which the limit that binds first is used up to a share, and its damage.
 
     All limits count but fluency, which takes generated text; that of the KL also where it is felt.
+
+    Args:
+        target: the share.
+        expected: share of the limit of fluency that a scale is expected to use up.
 
     Raises:
         EditFailed: no scale stays within all of them.
@@ -78,9 +85,11 @@ def fitted_to_limits(
         except EditFailed:
             return math.inf  # the model no longer computes: the search turns back from there
         felt = candidate.felt_kl * scale**2 / limits.max_kl
-        return max(used(limits, measured[scale]), felt)
+        return max(used(limits, measured[scale]), felt, expected(scale))
 
-    found = calibrate(share, LIMIT_SHARE, guess=guess, tolerance=tolerance, max_steps=max_steps)
+    found = calibrate(
+        share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
+    )
     return found.scale, measured[found.scale]
 
 
@@ -107,7 +116,7 @@ def smaller(scale: float, share: float) -> float:
     """The scale that may use 0.9 of a limit of which `scale` uses `share`; infinite for none."""
     if share <= 0:
         return math.inf
-    step: float = (LIMIT_SHARE / share) ** (1 / _GROWTH)
+    step: float = (LIMIT_SHARE / share) ** (1 / GROWTH)
     return scale * step
 
 

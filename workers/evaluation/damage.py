@@ -58,7 +58,7 @@ class DamagePlan:
 
 REPORTED = DamagePlan()
 SEARCHED = DamagePlan(
-    neutral_each=16, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
+    neutral_each=10, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
 )
 """For searches, which measure many edits."""
 

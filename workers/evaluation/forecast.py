@@ -38,7 +38,7 @@ from workers.surgery.moments import EXACT_SIZE, RANK
 
 _MOST_CANDIDATES = 10
 """Of a search that tries all it knows."""
-_SCALES = 2
+_SCALES = 1.5
 """At which a candidate generates, on average: it goes down where the text is not fluent."""
 _TEXT_TOKENS = 80
 """Of a text that damage is measured on, with its prompt."""

@@ -33,11 +33,12 @@ def calibrate(
     guess: float,
     tolerance: float = 0.05,
     max_steps: int = 12,
+    growth: float = 2.0,
 ) -> Calibration:
     """Solve `kl(scale) = target` by the secant method in log-log.
 
     For small scales KL grows as the square of the scale (a KL's gradient is zero at the base), so
-    the first step assumes the slope 2 and the later ones use the slope through the two nearest
+    the first step assumes that slope and the later ones use the slope through the two nearest
     points. Once points on both sides are known, no step leaves the interval between them.
 
     Args:
@@ -46,6 +47,7 @@ def calibrate(
         guess: first scale to try, positive.
         tolerance: accepted relative error of the KL.
         max_steps: measurements at most.
+        growth: the power of the scale that is assumed at first.
 
     Raises:
         InvalidRequest: target or guess is not positive and finite.
@@ -61,7 +63,7 @@ def calibrate(
         trace.append((scale, measured))
         if abs(measured - target) <= tolerance * target:
             return Calibration(scale, measured, tuple(trace), reached=True)
-        scale = _next_scale(trace, target)
+        scale = _next_scale(trace, target, growth)
     below = [(value, at) for at, value in trace if value <= target]
     if not below:
         raise EditFailed(
@@ -71,7 +73,7 @@ def calibrate(
     return Calibration(at, value, tuple(trace), reached=False)
 
 
-def _next_scale(trace: list[tuple[float, float]], target: float) -> float:
+def _next_scale(trace: list[tuple[float, float]], target: float, slope: float) -> float:
     """Where the line through the two points nearest to the target, in log-log, meets it."""
     usable = [
         (math.log(scale), math.log(value / target))
@@ -83,7 +85,6 @@ def _next_scale(trace: list[tuple[float, float]], target: float) -> float:
         return scale / 8 if value > target else scale * 8
     usable.sort(key=lambda point: abs(point[1]))
     x, y = usable[0]
-    slope = 2.0
     if len(usable) > 1 and usable[1][0] != x:
         slope = min(max((usable[1][1] - y) / (usable[1][0] - x), 0.5), 8.0)
     aim = x - min(max(y / slope, -_MAX_STEP), _MAX_STEP)
