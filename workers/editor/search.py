@@ -169,7 +169,7 @@ class _Search:
         enough = self._finalists + _RESERVES if self._finalists else len(self._recipes)
         left = {id(trial.candidate): _SCALES - 1 for trial in self._trials}
         latest = list(self._trials)
-        within = 0
+        within = tries = 0
         while latest and within < enough:
             trial = max(latest, key=self._promise)
             latest.remove(trial)
@@ -178,7 +178,9 @@ class _Search:
                 within += trial.eligible
                 continue
             left[id(trial.candidate)] -= 1
-            tell = span(progress, within / enough, (within + 1) / enough)
+            # Nobody knows how many there will be, so each takes a part of what is left.
+            tell = span(progress, 1 - 0.8**tries, 1 - 0.8 ** (tries + 1))
+            tries += 1
             try:
                 latest.append(self._again(trial, scale, meter, tell))
             except EditFailed as error:
