@@ -67,7 +67,7 @@ class Arms:
         layers = setting.base.layers
         self._recipes = {recipe.label: recipe for recipe in asked_recipes(asked, layers)}
         self._alone: dict[Recipe, Trial] = {}
-        """Recipes of which `auto` has no trial within the limits, as they were scaled."""
+        """Recipes as they were scaled."""
 
     def make(self, arm: str) -> Made:
         """One arm, scaled.
@@ -149,12 +149,7 @@ class Arms:
         return self._of_trial(arm, winner)
 
     def _trial(self, recipe: Recipe) -> Trial:
-        """A recipe scaled to 0.9 of the limit that binds first, as a search scales it."""
-        label = self._label(recipe)
-        tried = self._found.trials if recipe in self._tried else ()
-        own = tuple(one for one in tried if one.candidate.label == label and not one.exceeded)
-        if own:
-            return Found(own, (), None).best
+        """A recipe scaled to about 0.9 of the limit that binds first, as a search scales it."""
         if recipe not in self._alone:
             budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
             found = search(
@@ -162,13 +157,6 @@ class Arms:
             )
             self._alone[recipe] = found.best
         return self._alone[recipe]
-
-    def _label(self, recipe: Recipe) -> str:
-        """Of the candidate that a recipe gives: one of a single method names its layers."""
-        made = self._prepared.made
-        if len(recipe.methods) == 1 and recipe.methods[0] in made:
-            return made[recipe.methods[0]].label
-        return recipe.label
 
     def _budget(self, budget: Budget) -> Budget:
         """With no more validation prompts than test prompts are asked for."""

@@ -209,8 +209,8 @@ class Heartbeat:
         self._describe = describe
         self._seconds = seconds
         self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """What a signal's handler may tell while the same thread is telling: an Event's lock would
-        never be given back."""
+        """No Event: handlers of signals call `beat` and `stop`, and one that interrupts its thread
+        while that sets an Event waits for ever for the lock that the thread holds."""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -239,5 +239,7 @@ class Heartbeat:
                 self._client.set(self._key, value, ex=HEARTBEAT_LIFE_SECONDS)
             with contextlib.suppress(queue.Empty):
                 self._changed.get(timeout=self._seconds)
+                while True:  # one beat tells all that changed
+                    self._changed.get_nowait()
         with contextlib.suppress(redis.RedisError):
             self._client.delete(self._key)

@@ -204,7 +204,7 @@ class Candidate(Part):
     """Validation prompts that it was last measured on."""
     effects: tuple[Effect, ...]
     gain_low: float
-    """Lower bound of how much the mean score by the leading scorer falls: what selects."""
+    """Lower bound of how much the rate of undesired text falls, by the leading scorer."""
     damage: PointDamage
     exceeded: tuple[str, ...]
     selected: bool

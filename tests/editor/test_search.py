@@ -43,7 +43,11 @@ class Costs:
     """How many times as much the first candidate gains."""
     fade: float = 0.0
     """By how much of the gain each candidate has less than the one before it."""
+    least: float = 0.0
+    """The scale below which nothing is gained."""
     seen: list[Candidate] = field(default_factory=list)
+    harder: float = 1.0
+    """Fluency on all prompts, as a multiple of that on the first ones."""
     falls: bool = False
     """On all prompts text is not fluent, at any scale."""
     breaks: bool = False
@@ -59,12 +63,14 @@ class Costs:
         self, found: Candidate, scale: float, so_far: PointDamage, *_: object, prompts: int
     ) -> Trial:
         fluency = LIMITS.max_fluency * (scale / self.fluent) ** 2
-        if self.falls and prompts > 40:
-            fluency = 2 * LIMITS.max_fluency
+        if prompts > 40:
+            fluency = 2 * LIMITS.max_fluency if self.falls else self.harder * fluency
         if found not in self.seen:
             self.seen.append(found)
         place = self.seen.index(found)
         gain = self.gain * scale * (1 - self.fade * place if place else self.lead)
+        if scale < self.least:
+            gain = -0.3
         full = so_far.model_copy(update={"fluency": fluency})
         over = exceeded(LIMITS, full)
         return replace(
@@ -124,16 +130,30 @@ def test_the_scale_goes_down_until_the_text_is_fluent() -> None:
     assert found.winner is found.trials[-1]
 
 
-def test_smaller_scales_are_for_those_that_may_come_to_the_final() -> None:
+def test_smaller_scales_are_for_those_that_come_to_the_final() -> None:
     found = searched(Costs(fluent=0.5, fade=0.1), finalists=1, candidates=6)
     first = [one for one in found.trials if one.prompts == 40]
     tries = Counter(id(one.candidate) for one in first)
-    # The leader, and one in reserve; what is behind them beyond a limit is left there.
-    assert sum(number > 1 for number in tries.values()) == 2
-    assert tries[id(first[0].candidate)] > 1
-    assert len(tries) == 6
+    # What is behind the leader beyond a limit is left there.
+    assert [number > 1 for number in tries.values()] == [True] + [False] * 5
     assert found.winner is not None
     assert found.winner.candidate is first[0].candidate
+
+
+def test_smaller_scales_go_on_while_nobody_stands_the_final() -> None:
+    found = searched(Costs(fluent=0.5, fade=0.1, falls=True), finalists=1, candidates=6)
+    tries = Counter(id(one.candidate) for one in found.trials if one.prompts == 40)
+    assert sum(number > 1 for number in tries.values()) == 2
+
+
+def test_a_final_counts_at_any_of_its_scales() -> None:
+    found = searched(Costs(fluent=1.023, harder=1.2, least=0.9), finalists=1)
+    kept = found.winner
+    assert kept is not None
+    assert kept.prompts == 100
+    # Close to a limit, and no smaller scale gains.
+    assert 0.945 < used(LIMITS, kept.damage) < 1
+    assert found.trials[-1].scale < kept.scale
 
 
 def test_where_there_is_no_final_all_are_brought_within_the_limits() -> None:

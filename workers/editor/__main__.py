@@ -66,4 +66,8 @@ def _redis(settings: Settings) -> redis.Redis:
 
 
 if __name__ == "__main__":
-    leave(main())  # to take down what was imported would take longer than all the rest of a drain
+    try:
+        code = main()
+    except SystemExit as end:  # by a signal
+        code = end.code if isinstance(end.code, int) else 0
+    leave(code)  # to take down what was imported would take longer than all the rest of a drain

@@ -83,7 +83,7 @@ def pair(first: Candidate, second: Candidate, scales: tuple[float, float]) -> Ca
         method=f"{first.method}+{second.method}",
         label=f"{first.label} with {second.label}",
         terms=[*first.at(one), *second.at(other)],
-        guess=0.5,
+        guess=0.5,  # each alone has the whole KL at 1
         details={
             "parts": [
                 {"label": part.label, "scale": scale, **part.details}

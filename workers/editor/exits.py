@@ -1,4 +1,4 @@
-"""How a child ends before its job function returns, and when it began."""
+"""How processes of an editor end at once, a child before its job returns, and when it began."""
 
 from __future__ import annotations
 

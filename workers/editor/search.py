@@ -12,8 +12,9 @@ for the final: what would gain less than they do is left where it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.measurements import PointDamage
@@ -44,8 +45,6 @@ _MARGIN = 1.1
 """Fluency, measured on few texts, is taken for so many times what it is when a scale is chosen."""
 _SCALES = 3
 """At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
-_RESERVES = 1
-"""Candidates that are brought within all limits beside those that have a place in the final."""
 _FINALS = 2
 """Candidates that are tried for each place in the final, at most: some fall on its texts."""
 _ACCEPTED = _TARGET * (1 + _TOLERANCE)
@@ -71,7 +70,9 @@ class Found:
         if self.winner is not None:
             return self.winner
         whole = [trial for trial in self.trials if trial.candidate not in self.broken]
-        return max(whole or self.trials, key=lambda trial: (not trial.exceeded, *trial.rank))
+        return max(
+            whole or self.trials, key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank)
+        )
 
 
 def search(
@@ -124,14 +125,16 @@ class _Search:
                 self._attempt(recipe, meter, share)
         if not self._trials:
             raise EditFailed("no candidate can be tried: " + "; ".join(self._skipped))
-        with self._parts.part("smaller scales") as share:
-            self._bring_within_limits(meter, share)
         final: Sequence[Trial] = self._trials
         if self._finalists:
             with self._parts.part("fine meter") as share:
                 fine = self._validation.meter(REPORTED, share)
             with self._parts.part("finals") as share:
-                final = self._finals(fine, share)
+                final = self._finals(meter, fine, share)
+        else:
+            with self._parts.part("smaller scales") as share:
+                for _ in self._contenders(meter, share):
+                    pass
         able = [trial for trial in final if trial.eligible]
         winner = max(able, key=self._preference, default=None)
         return Found(tuple(self._trials), tuple(self._skipped), winner, self._broken)
@@ -140,15 +143,14 @@ class _Search:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
         without; what is not sure to gain is not preferred for its room."""
         roomy = used(self._limits, trial.damage) <= _ACCEPTED
-        return (roomy and trial.sure, *trial.rank)
+        return (roomy and trial.effect.improved, *trial.rank)
 
     def _weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
         weights = {"meter": 1.0} | {str(number): 2.0 for number in range(len(self._recipes))}
-        weights["smaller scales"] = 2.0 * (self._finalists or len(self._recipes))
         if self._finalists:
-            weights |= {"fine meter": 2.0, "finals": 6.0 * self._finalists}
-        return weights
+            return weights | {"fine meter": 2.0, "finals": 8.0 * self._finalists}
+        return weights | {"smaller scales": 2.0 * len(self._recipes)}
 
     def _attempt(self, recipe: Recipe, meter: DamageMeter, progress: Progress) -> None:
         """Try a candidate at the largest scale that is allowed by what needs no generated text."""
@@ -164,35 +166,30 @@ class _Search:
         except (EditFailed, InvalidRequest) as error:
             self._skipped.append(f"{recipe.label}: {error.message}")
 
-    def _bring_within_limits(self, meter: DamageMeter, progress: Progress) -> None:
-        """Try smaller scales, the most promising candidate first, until enough are within."""
-        enough = self._finalists + _RESERVES if self._finalists else len(self._recipes)
+    def _contenders(self, meter: DamageMeter, progress: Progress) -> Iterator[Trial]:
+        """Of each candidate that comes to be within all limits the best trial, the most promising
+        first; smaller scales are tried when it is their turn."""
         left = {id(trial.candidate): _SCALES - 1 for trial in self._trials}
-        latest = list(self._trials)
-        within = tries = 0
-        while latest and within < enough:
-            trial = max(latest, key=self._promise)
-            latest.remove(trial)
-            scale = self._smaller(trial) if left[id(trial.candidate)] else None
+        waiting = [(trial, self._smaller(trial)) for trial in self._trials]
+        tries = 0
+        while waiting:
+            turn = max(waiting, key=lambda one: _promise(*one))
+            waiting.remove(turn)
+            trial, scale = turn
+            candidate = trial.candidate
             if scale is None:
-                within += trial.eligible
+                own = (one for one in self._trials if one.candidate is candidate and one.eligible)
+                best = max(own, key=self._preference, default=None)
+                if best is not None:
+                    yield best
                 continue
-            left[id(trial.candidate)] -= 1
             # Nobody knows how many there will be, so each takes a part of what is left.
             tell = span(progress, 1 - 0.8**tries, 1 - 0.8 ** (tries + 1))
             tries += 1
-            try:
-                latest.append(self._again(trial, scale, meter, tell))
-            except EditFailed as error:
-                self._skipped.append(f"{trial.candidate.label}, smaller: {error.message}")
-
-    def _promise(self, trial: Trial) -> float:
-        """The bound of the gain to expect of a candidate within the limits: the gain shrinks with
-        the scale, the width of its interval does not."""
-        scale = self._smaller(trial)
-        share = 1.0 if scale is None else scale / trial.scale
-        change = trial.effect.score.difference
-        return change.value - change.high - share * change.value
+            left[id(candidate)] -= 1
+            after = self._again(trial, scale, meter, tell)
+            again = self._smaller(after) if after is not trial and left[id(candidate)] else None
+            waiting.append((after, again))
 
     def _smaller(self, trial: Trial) -> float | None:
         """The scale that is to be within all limits; None where the trial's is, or gains nothing.
@@ -205,12 +202,15 @@ class _Search:
         return smaller(trial.scale, max(share, _MARGIN * fluency_used(self._limits, trial.damage)))
 
     def _again(self, trial: Trial, scale: float, meter: DamageMeter, progress: Progress) -> Trial:
-        """The same at another scale."""
+        """The same at another scale; `trial` itself if the model gives no numbers there."""
         started = time.monotonic()
-        damage = meter.quick(trial.candidate.terms, scale)
-        return self._try_out(
-            trial.candidate, scale, damage, meter, progress, trial.prompts, started
-        )
+        candidate = trial.candidate
+        try:
+            damage = meter.quick(candidate.terms, scale)
+            return self._try_out(candidate, scale, damage, meter, progress, trial.prompts, started)
+        except EditFailed as error:
+            self._skipped.append(f"{candidate.label}, scale {scale:.3g}: {error.message}")
+            return trial
 
     def _try_out(
         self,
@@ -222,7 +222,7 @@ class _Search:
         prompts: int,
         started: float,
     ) -> Trial:
-        """Try a candidate on the first so many prompts; every trial becomes a point."""
+        """Try a candidate on the first so many prompts, and keep the trial as a point."""
         trial = self._validation.try_out(candidate, scale, damage, meter, progress, prompts=prompts)
         trial = replace(trial, seconds=time.monotonic() - started)
         self._trials.append(trial)
@@ -263,7 +263,7 @@ class _Search:
         guess: float,
         meter: DamageMeter,
         progress: Progress,
-        expected: Callable[[float], float] = lambda scale: 0.0,
+        fluency: float = 0.0,
     ) -> tuple[float, PointDamage]:
         return fitted_to_limits(
             meter,
@@ -274,58 +274,59 @@ class _Search:
             target=_TARGET,
             tolerance=_TOLERANCE,
             max_steps=_STEPS,
-            expected=expected,
+            fluency=fluency,
         )
 
-    def _finals(self, meter: DamageMeter, progress: Progress) -> list[Trial]:
+    def _finals(self, meter: DamageMeter, fine: DamageMeter, progress: Progress) -> list[Trial]:
         """Scale the best with care and try them on more prompts, until enough have stood it."""
-        able = [trial for trial in self._trials if trial.eligible]
-        best: dict[int, Trial] = {}
-        for trial in sorted(able, key=self._preference, reverse=True):
-            best.setdefault(id(trial.candidate), trial)
-        stood: list[Trial] = []
-        for done, trial in enumerate([*best.values()][: _FINALS * self._finalists]):
-            if len(stood) == self._finalists:
-                break
+        contenders = islice(self._contenders(meter, lambda share: None), _FINALS * self._finalists)
+        finals: list[Trial] = []
+        stood = done = 0
+        while stood < self._finalists and (trial := next(contenders, None)) is not None:
             # Nobody knows how many will fall, so each takes a part of what is left.
             share = span(progress, 1 - 0.7**done, 1 - 0.7 ** (done + 1))
+            done += 1
             try:
-                final = self._final(trial, meter, share)
+                own = self._final(trial, fine, share)
             except EditFailed as error:  # on these texts it gives no numbers any more
                 self._broken.append(trial.candidate)
                 self._skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
                 continue
-            if final.eligible:
-                stood.append(final)
-        return stood
+            finals += own
+            stood += any(one.eligible for one in own)
+        return finals
 
-    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> Trial:
+    def _final(self, trial: Trial, meter: DamageMeter, progress: Progress) -> list[Trial]:
+        """What was tried of a candidate, at one scale or more."""
         started = time.monotonic()
         candidate = trial.candidate
         fluency = _MARGIN * fluency_used(self._limits, trial.damage)
         guess = min(trial.scale, smaller(trial.scale, fluency))
+        fluency_at_one = fluency / trial.scale**GROWTH
         tell = span(progress, 0.0, 0.4)
         try:
-            scale, damage = self._fitted(
-                candidate,
-                guess,
-                meter,
-                tell,
-                expected=lambda scale: fluency * (scale / trial.scale) ** GROWTH,
-            )
+            scale, damage = self._fitted(candidate, guess, meter, tell, fluency_at_one)
         except EditFailed:
             scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
         prompts = self._number(self._budget.final_prompts)
         tell = span(progress, 0.4, 0.6)
-        final = self._try_out(candidate, scale, damage, meter, tell, prompts, started)
+        tried = [self._try_out(candidate, scale, damage, meter, tell, prompts, started)]
         for tries in range(1, _SCALES):
-            less = self._smaller(final)
+            less = self._smaller(tried[-1])
             if less is None:
                 break
             tell = span(progress, 0.4 + 0.2 * tries, 0.6 + 0.2 * tries)
-            final = self._again(final, less, meter, tell)
-        return final
+            tried.append(self._again(tried[-1], less, meter, tell))
+        return tried
 
     def _number(self, prompts: int | None) -> int:
         there = len(self._validation.prompts)
         return there if prompts is None else min(prompts, there)
+
+
+def _promise(trial: Trial, scale: float | None) -> float:
+    """The bound of how much the mean score is to fall at a smaller scale: the fall shrinks with the
+    scale, the width of its interval does not."""
+    share = 1.0 if scale is None else scale / trial.scale
+    change = trial.effect.score.difference
+    return change.value - change.high - share * change.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from pydantic import JsonValue
 
@@ -18,7 +17,7 @@ from workers.surgery.calibrate import Calibration, calibrate
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
-GROWTH = 1.5
+GROWTH: float = 1.5
 """Damage grows as about this power of the scale: KL and perplexity as the square, what happens to
 desired text and to fluency more slowly."""
 
@@ -62,15 +61,16 @@ def fitted_to_limits(
     target: float,
     tolerance: float,
     max_steps: int,
-    expected: Callable[[float], float] = lambda scale: 0.0,
+    fluency: float = 0.0,
 ) -> tuple[float, PointDamage]:
     """Find the scale at which the limit that binds first is used up to a share, and its damage.
 
-    All limits count but fluency, which takes generated text; that of the KL also where it is felt.
+    All limits count, that of the KL also where it is felt, and that of fluency, which takes
+    generated text, by what is expected of it.
 
     Args:
         target: the share.
-        expected: share of the limit of fluency that a scale is expected to use up.
+        fluency: share of its limit that scale 1 is expected to use up.
 
     Raises:
         EditFailed: no scale stays within all of them.
@@ -85,11 +85,14 @@ def fitted_to_limits(
         except EditFailed:
             return math.inf  # the model no longer computes: the search turns back from there
         felt = candidate.felt_kl * scale**2 / limits.max_kl
-        return max(used(limits, measured[scale]), felt, expected(scale))
+        return max(used(limits, measured[scale]), felt, fluency * math.pow(scale, GROWTH))
 
-    found = calibrate(
-        share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
-    )
+    try:
+        found = calibrate(
+            share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
+        )
+    except EditFailed:
+        raise EditFailed("no scale that was tried stays within the limits") from None
     return found.scale, measured[found.scale]
 
 

@@ -51,14 +51,8 @@ class Trial:
 
     @property
     def gain_low(self) -> float:
-        """Lower bound of how much the mean score falls, which varies less than the rate of
-        undesired text does."""
-        return -self.effect.score.difference.high
-
-    @property
-    def sure(self) -> bool:
-        """Whether there is surely less undesired text."""
-        return self.effect.rate.difference.high < 0
+        """Lower bound of how much the rate of undesired text falls."""
+        return -self.effect.rate.difference.high
 
     @property
     def gains(self) -> bool:
@@ -72,8 +66,9 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """The larger, the better: bound of the gain, then the rate, then less KL."""
-        return (self.gain_low, -self.effect.rate.difference.value, -self.damage.kl)
+        """The larger, the better: bound of how much the mean score falls, which varies less than
+        the rate does; then that of the rate; then less KL."""
+        return (-self.effect.score.difference.high, self.gain_low, -self.damage.kl)
 
 
 class Validation:

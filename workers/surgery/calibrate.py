@@ -37,9 +37,9 @@ def calibrate(
 ) -> Calibration:
     """Solve `kl(scale) = target` by the secant method in log-log.
 
-    For small scales KL grows as the square of the scale (a KL's gradient is zero at the base), so
-    the first step assumes that slope and the later ones use the slope through the two nearest
-    points. Once points on both sides are known, no step leaves the interval between them.
+    For small scales KL grows as the square of the scale (a KL's gradient is zero at the base): the
+    first step assumes that slope, or `growth`, and later ones that through the two nearest points.
+    Once points on both sides are known, no step leaves the interval between them.
 
     Args:
         kl: measured mean KL(base ‖ edited) at a positive scale; maybe noisy, maybe infinite.
