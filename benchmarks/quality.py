@@ -4,9 +4,10 @@
     python -m benchmarks.quality --table
 
 measures for each behaviour and seed, on the same test prompts with the same random numbers: the
-base, what `auto` finds, every row of its table alone at 0.9 of the limits, the paper's setting at
-its own alpha and at equal KL, random directions and rows, steering by a hook, directional ablation
-and a prompt. Rows are added to a file as they are made; a run that was cut goes on where it was.
+base, what `auto` finds, every row of its table alone at about 0.9 of the limits, the paper's
+setting at its own alpha and at equal KL, random directions and rows, steering by a hook,
+directional ablation and a prompt. Rows are added to a file as they are made; a run that was cut
+goes on where it was.
 
 The texts do not come with Scalpel; see `benchmarks.quality_data`.
 """

@@ -1,12 +1,12 @@
 """Choose between candidates: scale each, try it on validation prompts, keep the best.
 
 The winner is the one with the largest lower bound of how much the leading scorer's mean falls, of
-those within the limits that lessen undesired text; one that surely does and is within 0.9 of every
-limit goes before one that is not. Test prompts and the other scorers are not looked at here.
+those within the limits that lessen undesired text; one that surely does and has room to every limit
+goes before one that does not. Test prompts and the other scorers are not looked at here.
 
 First every candidate is tried at the scale that all that needs no generated text allows. What turns
-out not to be fluent is tried at smaller scales, the most promising first, until there are enough
-for the final: what would gain less than they do is left where it is.
+out not to be fluent is tried at smaller scales, the most promising first and only while the final
+has places: what would gain less than those in it is left where it is.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from models_store.methods import (
 from workers.evaluation.budget import BUDGETS
 from workers.evaluation.context import EvaluationContext
 from workers.evaluation.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
+from workers.evaluation.damage import REPORTED, DamagePlan
 from workers.evaluation.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.splits import MOST_SPARED, enough_spared
 from workers.evaluation.validation_prompts import samples_each, validation_prompts
@@ -39,7 +40,10 @@ from workers.surgery.moments import EXACT_SIZE, RANK
 _MOST_CANDIDATES = 10
 """Of a search that tries all it knows."""
 _SCALES = 1.5
-"""At which a candidate generates, on average: it goes down where the text is not fluent."""
+"""At which a candidate generates until it is within the limits, on average: it goes down where the
+text is not fluent."""
+_FITTINGS = 3
+"""Measurements of damage until a scale is found, on average."""
 _TEXT_TOKENS = 80
 """Of a text that damage is measured on, with its prompt."""
 
@@ -138,15 +142,21 @@ def _search(context: EvaluationContext, effort: Effort, speed: Speed) -> float:
     """Each candidate is scaled and generates; the best ones and the base on all prompts."""
     budget, prompts = BUDGETS[effort], len(validation_prompts(context))
     new = context.behavior.max_new_tokens
-    candidates, damage = budget.candidates or _MOST_CANDIDATES, budget.damage
+    candidates, finalists = budget.candidates or _MOST_CANDIDATES, budget.finalists
     few = min(budget.prompts or prompts, prompts)
     most = min(budget.final_prompts or prompts, prompts)
-    texts = _SCALES * (candidates * few + budget.finalists * most) + prompts
+    # Only what comes to a final is tried at more than one scale, if there is a final.
+    lowered = (_SCALES - 1) * few * (finalists or candidates)
+    texts = candidates * few + lowered + _SCALES * finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
-    neutral = 2 * damage.neutral_each * NEUTRAL_TOKENS
-    others = _TEXT_TOKENS * (damage.own_samples + damage.heldout_texts)
-    read = (candidates + budget.finalists) * _HEAD * (_MEASUREMENTS * neutral + others)
-    return generated / speed.generated + read / speed.read
+    read = candidates * _damage_tokens(budget.damage) + finalists * _damage_tokens(REPORTED)
+    return generated / speed.generated + _HEAD * _FITTINGS * read / speed.read
+
+
+def _damage_tokens(plan: DamagePlan) -> float:
+    """That one measurement of damage reads, but for generated text."""
+    texts = plan.own_samples + plan.heldout_texts
+    return 2 * plan.neutral_each * NEUTRAL_TOKENS + _TEXT_TOKENS * texts
 
 
 def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
