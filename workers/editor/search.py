@@ -316,7 +316,10 @@ class _Search:
             if less is None:
                 break
             tell = span(progress, 0.4 + 0.2 * tries, 0.6 + 0.2 * tries)
-            tried.append(self._again(tried[-1], less, meter, tell))
+            after = self._again(tried[-1], less, meter, tell)
+            if after is tried[-1]:
+                break
+            tried.append(after)
         return tried
 
     def _number(self, prompts: int | None) -> int:
