@@ -93,7 +93,7 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     found = seconds(asked, Auto(), "thorough", one_a_second, tokens_per_text=40)
 
-    trials_and_base = 2 * 10 + 1
+    trials_and_base = 1.5 * 10 + 1
     assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
 
 
