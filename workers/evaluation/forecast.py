@@ -44,8 +44,9 @@ _SCALES = 1.5
 text is not fluent."""
 _FITTINGS = 3
 """Measurements of damage until a scale is found, on average."""
-_TEXT_TOKENS = 80
-"""Of a text that damage is measured on, with its prompt."""
+_TEXT_TOKENS = 25
+"""Of a text that damage is measured on beside neutral ones, counted in tokens of these: the base is
+not read beside the edit."""
 
 # How many times as long as a plain forward pass over the same tokens, measured with SmolLM2:
 _HEAD = 1.5
