@@ -56,6 +56,11 @@ class Effect(Part):
     def worsened(self) -> bool:
         return self.rate.difference.low > 0
 
+    @property
+    def least_fall(self) -> float:
+        """Lower bound of how much the mean score falls."""
+        return -self.score.difference.high
+
 
 class ScorerCard(Part):
     """A scorer as it was used here."""

@@ -85,7 +85,8 @@ def test_the_winner_is_within_every_limit_and_has_the_largest_bound(searched: Se
     able = [one for one in last.values() if not one.exceeded]
     limits = Limits.model_validate(searched.report.limits)
     roomy = [one for one in able if used(limits, one.damage) < 0.945]
-    assert winner.gain_low == max(one.gain_low for one in roomy or able)
+    falls = [one.effects[0].least_fall for one in roomy or able]
+    assert winner.effects[0].least_fall == max(falls)
     assert winner.effects[0].rate.edited < winner.effects[0].rate.base
     assert [effect.scorer for effect in winner.effects] == ["tfidf"]
 

@@ -188,8 +188,10 @@ class _Search:
             tries += 1
             left[id(candidate)] -= 1
             after = self._again(trial, scale, meter, tell)
-            again = self._smaller(after) if after is not trial and left[id(candidate)] else None
-            waiting.append((after, again))
+            if after is None:
+                waiting.append((trial, None))
+            else:
+                waiting.append((after, self._smaller(after) if left[id(candidate)] else None))
 
     def _smaller(self, trial: Trial) -> float | None:
         """The scale that is to be within all limits; None where the trial's is, or gains nothing.
@@ -201,8 +203,10 @@ class _Search:
             return None
         return smaller(trial.scale, max(share, _MARGIN * fluency_used(self._limits, trial.damage)))
 
-    def _again(self, trial: Trial, scale: float, meter: DamageMeter, progress: Progress) -> Trial:
-        """The same at another scale; `trial` itself if the model gives no numbers there."""
+    def _again(
+        self, trial: Trial, scale: float, meter: DamageMeter, progress: Progress
+    ) -> Trial | None:
+        """The same at another scale; None if the model gives no numbers there."""
         started = time.monotonic()
         candidate = trial.candidate
         try:
@@ -210,7 +214,7 @@ class _Search:
             return self._try_out(candidate, scale, damage, meter, progress, trial.prompts, started)
         except EditFailed as error:
             self._skipped.append(f"{candidate.label}, scale {scale:.3g}: {error.message}")
-            return trial
+            return None
 
     def _try_out(
         self,
@@ -317,7 +321,7 @@ class _Search:
                 break
             tell = span(progress, 0.4 + 0.2 * tries, 0.6 + 0.2 * tries)
             after = self._again(tried[-1], less, meter, tell)
-            if after is tried[-1]:
+            if after is None:
                 break
             tried.append(after)
         return tried

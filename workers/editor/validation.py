@@ -68,7 +68,7 @@ class Trial:
     def rank(self) -> tuple[float, float, float]:
         """The larger, the better: bound of how much the mean score falls, which varies less than
         the rate does; then that of the rate; then less KL."""
-        return (-self.effect.score.difference.high, self.gain_low, -self.damage.kl)
+        return (self.effect.least_fall, self.gain_low, -self.damage.kl)
 
 
 class Validation:
