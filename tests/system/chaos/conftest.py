@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.services import s3_endpoint  # noqa: F401 - fixture
+from tests.support.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.chaos.campaign import Plan, stores
 from tests.system.chaos.s3_proxy import S3Proxy
 from tests.system.chaos.stack import Stack, running_stack

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import s3_endpoint  # noqa: F401 - fixture
+from tests.support.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.chaos.campaign import Plan, run
 from tests.system.chaos.faults import COMMON, KINDS, StoreKind, schedule
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from models_store.records import STAGES
-from tests.services import s3_endpoint  # noqa: F401 - fixture
+from models_store.schemas.records import STAGES
+from tests.support.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, is_alive, wait_for
 from tests.system.faults.observer import Observer
