@@ -10,12 +10,7 @@ import pytest
 from models_store.settings import Settings
 from tests.app.support.generator import FakeGenerator, running_generator
 from tests.app.support.worker import Worker
-from tests.support.services import (
-    Api,
-    RedisServer,
-    api_settings,
-    running_api,
-)
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 
 @pytest.fixture

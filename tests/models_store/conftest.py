@@ -11,7 +11,6 @@ from models_store.settings import Settings
 from models_store.work.base_models import BaseModels
 from models_store.work.cache import CachedWorkStore
 from models_store.work.store import WorkStore
-from tests.support.services import s3_bucket, s3_endpoint  # noqa: F401 - fixtures
 
 
 @pytest.fixture

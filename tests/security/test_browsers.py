@@ -14,12 +14,7 @@ from pydantic import ValidationError
 
 from models_store.settings import Settings
 from tests.app.support.worker import Worker, edit_body
-from tests.support.services import (
-    Api,
-    RedisServer,
-    api_settings,
-    running_api,
-)
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 EVIL = "https://evil.example"
 APP = "https://app.example.org"

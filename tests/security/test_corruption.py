@@ -17,12 +17,7 @@ import pytest
 from models_store.objects.store import ObjectStore
 from tests.app.support.worker import Worker
 from tests.security.target import Crew, Names
-from tests.support.services import (
-    Api,
-    RedisServer,
-    api_settings,
-    running_api,
-)
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 pytestmark = pytest.mark.slow
 

@@ -19,12 +19,7 @@ from models_store.audit.check import lines_of
 from models_store.settings import Settings
 from tests.app.support.sample_report import full_report, sample_report
 from tests.app.support.worker import Worker, edit_body
-from tests.support.services import (
-    Api,
-    RedisServer,
-    api_settings,
-    running_api,
-)
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 COOKIE = "scalpel_session"

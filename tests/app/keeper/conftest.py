@@ -21,13 +21,13 @@ from models_store.schemas.methods import Bias
 from models_store.schemas.records import Claim, EditSettings, WorkRequest
 from models_store.settings import Settings
 from models_store.work.store import Place, Work, WorkStore
-from tests.support.services import RedisServer, redis_server, shared_redis  # noqa: F401 - fixtures
+from tests.support.services import RedisServer
 
 LEASE_SECONDS = 0.4
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
     return Settings(
         data=tmp_path,
         redis_url=redis_server.url,
