@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,6 @@ from workers.making.search.choosing import recipes_for
 from workers.making.search.search import search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
-from workers.making.stages import Stages
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.calibrate import calibrate
@@ -80,7 +78,6 @@ class Fitting:
             plan=plan_for("standard"),
             scorers=prepare_scorers(behavior, splits, seed),
         )
-        self.stages = Stages(lambda stage, share: None, time.monotonic())
         self.meter = calibration_meter(base, each=neutral_each, side=self.side)
 
     def edits(self, *, auto: bool) -> list[Edit]:
@@ -101,15 +98,15 @@ class Fitting:
             on_top=(),
             seed=self.seed,
         )
-        prepared = prepare(source, methods, self.cache, self.stages)
+        prepared = prepare(source, methods, self.cache)
         for method in (PAPER, bias):
             if method in prepared.failures:
                 raise prepared.failures[method]
         ours = [Edit("bias", self._calibrated(prepared.made[bias]))]
         if auto:
             told("searching")
-            validation = Validation(self.context, self.cache, self.side, told.quietly)
-            found = search(validation, tried, prepared, BUDGETS["standard"], told.quietly)
+            validation = Validation(self.context, self.cache, self.side)
+            found = search(validation, tried, prepared, BUDGETS["standard"])
             if found.winner is None:
                 told("auto finds nothing that helps within its limits: no row for it")
             else:
@@ -143,7 +140,7 @@ class Fitting:
             ("random direction, equal KL", "random_direction", direction),
         ]
         for name, kind, terms in rivals:
-            rival = at_equal_kl(kind, terms, self.meter, target, progress=told.quietly)
+            rival = at_equal_kl(kind, terms, self.meter, target)
             if rival is not None:
                 mark = "" if rival.matched else f" (nearest: {rival.kl:.2g} of {target:.2g})"
                 rows.append(Edit(name + mark, rival.terms))
@@ -155,9 +152,6 @@ class _Told:
 
     def __call__(self, what: str) -> None:
         print(f"… {what}", file=sys.stderr, flush=True)
-
-    def quietly(self, share: float) -> None:
-        """Progress that nobody looks at."""
 
 
 told = _Told()

@@ -114,7 +114,6 @@ class Bench:
             [(terms, 1.0)],
             greedy(NEW_TOKENS),
             side=self.side,
-            progress=told.quietly,
         )
         scores = self.scorer.score(prompts, arm.flat_texts())
         return (scores >= self.scorer.threshold).astype(np.float64)

@@ -10,7 +10,7 @@ from math import isfinite
 from torch import Tensor
 
 from benchmarks.quality.recipes import AUTO, asked_recipes
-from benchmarks.quality.setting import Setting, quietly
+from benchmarks.quality.setting import Setting
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.methods import Auto, Bias
 from workers.evaluation.context.budget import BUDGETS, Budget
@@ -103,7 +103,7 @@ class Arms:
             case "prompt":
                 context, maker = self._setting.context, self._setting.maker
                 assert context.scorers is not None
-                wording = best_wording(context, maker, context.scorers[0], quietly)
+                wording = best_wording(context, maker, context.scorers[0])
                 return Made(arm, "best of three wordings", wording=wording)
             case _:
                 raise InvalidRequest(f"there is no arm {arm!r}")
@@ -121,7 +121,7 @@ class Arms:
         methods = [method for recipe in wanted for method in recipe.methods]
         every = list(dict.fromkeys([*methods, Bias()]))
         setting = self._setting
-        return prepare(setting.source, every, setting.cache, setting.stages)
+        return prepare(setting.source, every, setting.cache)
 
     @cached_property
     def _meter(self) -> KlMeter:
@@ -135,7 +135,7 @@ class Arms:
     @cached_property
     def _found(self) -> Found:
         budget = self._budget(BUDGETS[self._setting.options.effort])
-        return search(self._setting.validation, self._tried, self._prepared, budget, quietly)
+        return search(self._setting.validation, self._tried, self._prepared, budget)
 
     def _winner(self, arm: str) -> Made:
         """What the search of the service comes to.
@@ -152,9 +152,7 @@ class Arms:
         """A recipe scaled to about 0.9 of the limit that binds first, as a search scales it."""
         if recipe not in self._alone:
             budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
-            found = search(
-                self._setting.validation, [recipe], self._prepared, self._budget(budget), quietly
-            )
+            found = search(self._setting.validation, [recipe], self._prepared, self._budget(budget))
             self._alone[recipe] = found.best
         return self._alone[recipe]
 
@@ -223,7 +221,7 @@ class Arms:
         Raises:
             EditFailed: no scale leaves a model that computes.
         """
-        found = at_equal_kl(kind, terms, self._meter, self._target, progress=quietly)
+        found = at_equal_kl(kind, terms, self._meter, self._target)
         if found is None:
             raise EditFailed("no scale of it leaves a model that computes")
         return Made(
@@ -260,7 +258,7 @@ class Arms:
                 return meter.kl(())
 
         guess = self._prepared.made[Bias()].guess
-        scale, nearest = nearest_scales(kl, self._target, guess=guess, progress=quietly)[0]
+        scale, nearest = nearest_scales(kl, self._target, guess=guess)[0]
         if not isfinite(nearest):
             raise EditFailed("no scale of it leaves a model that computes")
         layers = ", ".join(map(str, sorted(self._means)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.quality.arms import Made
 from benchmarks.quality.data import REFUSED
 from benchmarks.quality.rows import BASE, Harm, Scores, Sheet, digests
-from benchmarks.quality.setting import TEST, Setting, quietly
+from benchmarks.quality.setting import TEST, Setting
 from models_store.schemas.measurements import Damage, Interval
 from workers.evaluation.controls.prompt_only import kl_of_wording, worded
 from workers.evaluation.damage.damage import DamageMeter
@@ -81,7 +81,7 @@ class Measure:
 
     def _written(self, made: Made, texts: Sequence[str]) -> Arm:
         asked = texts if made.wording is None else [worded(made.wording, text) for text in texts]
-        return self._setting.maker.make(asked, [(made.terms, 1.0)], quietly)
+        return self._setting.maker.make(asked, [(made.terms, 1.0)])
 
     def _sheets(self, arms: dict[str, Arm]) -> dict[str, Sheet]:
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -22,14 +21,12 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan
 from workers.evaluation.damage.reader import OtherModel, Reader
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
 from workers.making.fitting.material import Source
 from workers.making.search.validation import Validation
-from workers.making.stages import Stages
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
@@ -40,22 +37,16 @@ DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
 """All neutral texts of a receipt, fewer of the rest: seeds are averaged."""
 
 
-def quietly(share: float) -> None:
-    """Progress that nobody looks at."""
-
-
 class SharedValidation(Validation):
     """One whose meters are made once for all searches."""
 
-    def __init__(
-        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
-    ) -> None:
-        super().__init__(context, cache, side, progress)
+    def __init__(self, context: EvaluationContext, cache: Cache, side: SidePath) -> None:
+        super().__init__(context, cache, side)
         self._meters: dict[DamagePlan, DamageMeter] = {}
 
-    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
+    def meter(self, plan: DamagePlan) -> DamageMeter:
         if plan not in self._meters:
-            self._meters[plan] = super().meter(plan, progress)
+            self._meters[plan] = super().meter(plan)
         return self._meters[plan]
 
 
@@ -77,7 +68,6 @@ class Setting:
         folder = settings.cache / "benchmarks"
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
         self.cache = Cache(store, SHARED_TENANT, base)
-        self.stages = Stages(lambda stage, share: None, time.monotonic())
         behavior = self._behavior(subject)
         splits = split_behavior(behavior, seed)
         preserved, self._safe = subject.safe_prompts(seed, options.prompts)
@@ -117,7 +107,7 @@ class Setting:
 
     @cached_property
     def validation(self) -> SharedValidation:
-        return SharedValidation(self.context, self.cache, self.side, quietly)
+        return SharedValidation(self.context, self.cache, self.side)
 
     @property
     def source(self) -> Source:
@@ -136,7 +126,7 @@ class Setting:
         chat = self.context.behavior.chat
         ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
         return self.cache.remembered_arm(
-            ids, self.context.decoding, lambda: self.maker.make(asked, (), quietly)
+            ids, self.context.decoding, lambda: self.maker.make(asked, ())
         )
 
     def _behavior(self, subject: Subject) -> Behavior:
@@ -160,7 +150,7 @@ class Setting:
         arm = self.cache.remembered_arm(
             ids,
             decoding,
-            lambda: generate_arm(self.base, ids, (), decoding, side=self.side, progress=quietly),
+            lambda: generate_arm(self.base, ids, (), decoding, side=self.side),
         )
         return tuple(
             CompletionItem(prompt=prompt, completion=texts[0])

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from models_store.schemas.measurements import Control, Damage, Effect, ScorerCard
 from models_store.schemas.report import Sample, Verdict
+from workers import progress
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.controls.contest import Contest
@@ -19,7 +20,6 @@ from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
-from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
@@ -48,9 +48,8 @@ def evaluate(
     context: EvaluationContext,
     terms: Sequence[Term],
     *,
-    progress: Progress,
     paper: PaperSetting | None = None,
-    before: Callable[[Progress], Arm] | None = None,
+    before: Callable[[], Arm] | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -66,7 +65,8 @@ def evaluate(
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
-    return _Evaluator(context, terms, paper, progress).run(before)
+    with progress.step("evaluation") as whole:
+        return _Evaluator(context, terms, paper, whole).run(before)
 
 
 class _Evaluator:
@@ -77,7 +77,7 @@ class _Evaluator:
         context: EvaluationContext,
         terms: Sequence[Term],
         paper: PaperSetting | None,
-        progress: Progress,
+        whole: progress.Step,
     ) -> None:
         self.context = context
         self.bootstrap = context.bootstrap
@@ -87,24 +87,25 @@ class _Evaluator:
         self.side = SidePath(context.base)
         self.maker = ArmMaker(context, self.side)
         self.contest = Contest(context, self.terms, paper, self.maker, self.side)
-        self.parts = Parts(expected_seconds(context, self.contest.kinds), progress)
+        self.whole = whole
+        whole.plan(expected_seconds(context, self.contest.kinds))
 
-    def run(self, made_before: Callable[[Progress], Arm] | None) -> Evaluation:
+    def run(self, made_before: Callable[[], Arm] | None) -> Evaluation:
         context = self.context
-        with self.parts.part("base_text") as progress:
+        with progress.step("base_text"):
             if made_before is None:
-                before = self.maker.make(self.asked, context.on_top, progress)
+                before = self.maker.make(self.asked, context.on_top)
             else:
-                before = made_before(progress)
-        with self.parts.part("edited_text") as progress:
+                before = made_before()
+        with progress.step("edited_text"):
             mixture = [*context.on_top, (self.terms, 1.0)]
-            after = self.maker.make(self.asked, mixture, progress)
-        with self.parts.part("scores"):
+            after = self.maker.make(self.asked, mixture)
+        with progress.step("scores"):
             scored = self._score(before, after)
             effects = tuple(one.effect(self.bootstrap) for one in scored)
         damage = self._damage(before, after, scored[0])
-        controls = self.contest.run(scored, self.parts)
-        extras = ExtraMeasures(context, self.terms, self.maker, self.side, self.parts)
+        controls = self.contest.run(scored)
+        extras = ExtraMeasures(context, self.terms, self.maker, self.side)
         cards = tuple(one.scorer.card(one.agreement(scored[0])) for one in scored)
         return Evaluation(
             scorers=cards,
@@ -125,7 +126,7 @@ class _Evaluator:
             extras=extras.measure(before, after, scored),
             decoding=decoding_of(context, context.decoding, len(self.prompts)),
             seeds=context.seeds,
-            seconds=self.parts.seconds,
+            seconds=self.whole.seconds,
         )
 
     def _score(self, before: Arm, after: Arm) -> list[Scored]:
@@ -146,7 +147,7 @@ class _Evaluator:
 
     def _damage(self, before: Arm, after: Arm, leading: Scored) -> Damage:
         context = self.context
-        with self.parts.part("damage_base") as progress:
+        with progress.step("damage_base"):
             meter = DamageMeter(
                 context.base,
                 damage_texts(context, before, leading),
@@ -156,10 +157,9 @@ class _Evaluator:
                 reader=context.reader,
                 on_top=context.on_top,
                 side=self.side,
-                progress=progress,
             )
-        with self.parts.part("damage") as progress:
-            return meter.measure(self.terms, (before, after), leading.desired, progress=progress)
+        with progress.step("damage"):
+            return meter.measure(self.terms, (before, after), leading.desired)
 
 
 def shown_samples(

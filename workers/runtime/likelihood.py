@@ -19,7 +19,6 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
 from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded
@@ -92,7 +91,6 @@ def read(
     *,
     side: SidePath | None = None,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Reading:
     """Run the model with `mixture` over the texts.
 
@@ -103,9 +101,7 @@ def read(
     targets: list[Tensor] = []
     owners: list[Tensor] = []
     with edited(base, mixture, side):
-        for batch, hidden in last_hidden_states(
-            base, texts, batch_tokens=batch_tokens, progress=progress
-        ):
+        for batch, hidden in last_hidden_states(base, texts, batch_tokens=batch_tokens):
             predicting = batch.scored[:, 1:].to(hidden.device)
             states.append(hidden[:, :-1][predicting])
             targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
@@ -184,7 +180,6 @@ def divergence(
     *,
     reference: Reading | None = None,
     side: SidePath | None = None,
-    progress: Progress | None = None,
 ) -> Divergence:
     """`mixture` against the base on the texts; give `reference` when it has been read before.
 
@@ -192,7 +187,7 @@ def divergence(
         InvalidRequest: see `read`.
     """
     reference = reference or read(base, texts)
-    return compare(base, reference, read(base, texts, mixture, side=side, progress=progress))
+    return compare(base, reference, read(base, texts, mixture, side=side))
 
 
 def _chunks(base: BaseModel, reading: Reading) -> Iterator[slice]:

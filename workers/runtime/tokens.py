@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import ChatItem, CompletionItem, Item, TextItem
+from workers import progress
 from workers.runtime.chat_template import render_chat
 from workers.runtime.loading import BaseModel
 
@@ -122,15 +123,19 @@ def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterat
     """Group texts by length into batches of at most `tokens` padded tokens, longest first.
 
     The longest come first so that too large a batch fails at once and not after minutes. A text
-    longer than `tokens` is a batch of its own.
+    longer than `tokens` is a batch of its own. Each advances the current step of the work.
     """
+    total, done = sum(map(len, texts)), 0
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     start = 0
     while start < len(order):
         length = len(texts[order[start]])
         rows = order[start : start + max(1, tokens // length)]
         start += len(rows)
-        yield _pad([texts[i] for i in rows], tuple(rows), length, pad_id)
+        some = [texts[i] for i in rows]
+        yield _pad(some, tuple(rows), length, pad_id)
+        done += sum(map(len, some))
+        progress.advance(done, total)
 
 
 def _encode_one(

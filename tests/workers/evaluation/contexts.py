@@ -66,7 +66,3 @@ def bias_term(size: float = 0.3, seed: int = 0) -> Term:
 def gate_term(size: float = 1.0) -> Term:
     """On some rows of a gate, as `model_surgery` makes them."""
     return make_term(MatrixKey(0, GATE), torch.ones(HIDDEN), torch.arange(8), size * torch.ones(8))
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""

@@ -20,7 +20,9 @@ from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import Delta
 from tests.support.pico import HIDDEN
-from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
+from tests.support.progress import shares_of
+from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
+from workers import progress
 from workers.evaluation.context.arms import base_arm
 from workers.evaluation.context.context import AskedSuites, Parent
 from workers.evaluation.damage.long_form import LongPlan
@@ -29,7 +31,6 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
-from workers.evaluation.progress import Progress
 from workers.evaluation.receipt import Made, Spent, build_report
 from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
@@ -45,7 +46,7 @@ def base(pico_folder: Path) -> BaseModel:
 
 @pytest.fixture(scope="module")
 def evaluation(base: BaseModel) -> Evaluation:
-    return evaluate(small_context(base), [bias_term()], progress=ignore)
+    return evaluate(small_context(base), [bias_term()])
 
 
 def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluation) -> None:
@@ -81,13 +82,12 @@ def test_the_samples_are_what_the_two_models_generate(
                 mixture,
                 context.decoding,
                 side=SidePath(base),
-                progress=ignore,
             )
             assert arm.texts[place][0] == told
 
 
 def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:
-    nothing = evaluate(small_context(base), [bias_term(size=0.0)], progress=ignore)
+    nothing = evaluate(small_context(base), [bias_term(size=0.0)])
     for effect in nothing.effects:
         assert effect.rate.base == effect.rate.edited
         assert effect.score.difference.high == 0
@@ -99,12 +99,12 @@ def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> No
 
 
 def test_the_same_seed_gives_the_same_figures(base: BaseModel, evaluation: Evaluation) -> None:
-    again = evaluate(small_context(base), [bias_term()], progress=ignore)
+    again = evaluate(small_context(base), [bias_term()])
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.controls == evaluation.controls
     assert again.samples == evaluation.samples
-    other = evaluate(small_context(base, seed=1), [bias_term()], progress=ignore)
+    other = evaluate(small_context(base, seed=1), [bias_term()])
     assert other.samples != evaluation.samples
 
 
@@ -118,7 +118,7 @@ def test_the_weights_are_the_bases_again_afterwards(
 
 def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -> None:
     below = [([bias_term(seed=5)], 1.0)]
-    stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)], progress=ignore)
+    stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)])
     assert abs(stacked.damage.kl) < 1e-7
     assert [s.base for s in stacked.samples] == [s.edited for s in stacked.samples]
     assert [s.base for s in stacked.samples] != [s.base for s in evaluation.samples]
@@ -126,7 +126,7 @@ def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -
 
 def test_methods_that_choose_rows_get_both_controls(base: BaseModel) -> None:
     context = small_context(base, method="model_surgery")
-    found = evaluate(context, [gate_term()], progress=ignore)
+    found = evaluate(context, [gate_term()])
     assert [control.kind for control in found.controls] == ["random_direction", "random_region"]
 
 
@@ -136,11 +136,11 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
     context = small_context(base)
     asked: list[float] = []
 
-    def kept(progress: Progress) -> Arm:
+    def kept() -> Arm:
         asked.append(0.0)
-        return base_arm(context, progress)
+        return base_arm(context)
 
-    again = evaluate(context, [bias_term()], progress=ignore, before=kept)
+    again = evaluate(context, [bias_term()], before=kept)
     assert len(asked) == 1
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
@@ -154,7 +154,7 @@ def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> 
         reader=Reader(base, "a reader"),
         limits=Limits(max_kl=1e-6, max_perplexity_ratio=1.0001),
     )
-    found = evaluate(context, [bias_term()], progress=ignore)
+    found = evaluate(context, [bias_term()])
     assert found.damage.kl_preserve is not None
     assert len(found.damage.preserve_worst) == 10
     assert found.damage.fluency_reader == "a reader"
@@ -165,7 +165,7 @@ def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> 
 def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> None:
     long = LongPlan(prompts=2, long_tokens=8, turn_tokens=4)
     plan = replace(PLAN, samples=2, dose_prompts=5, long_form=long, controls=())
-    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    found = evaluate(small_context(base, plan=plan), [bias_term()])
     assert all(len(dose.effects) == 2 for dose in found.extras.doses)
     assert [form.kind for form in found.extras.long_form] == ["long", "three_turns"]
     assert found.decoding["samples"] == 2
@@ -174,7 +174,7 @@ def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> No
 def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: Evaluation) -> None:
     """By the mean score, prompt by prompt: the same prompts, random numbers and model."""
     plan = replace(PLAN, dose_prompts=12, controls=())
-    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    found = evaluate(small_context(base, plan=plan), [bias_term()])
     (whole,) = [dose for dose in found.extras.doses if dose.strength == 1.0]
     assert whole.effects == evaluation.effects
 
@@ -185,7 +185,7 @@ def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> No
     gone = context.behavior.model_copy(update={"scorers": ("no-longer-there", "tfidf")})
     parents = [parent, Parent(gone, context.splits, seed=0)]
     stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=parents)
-    found = evaluate(stacked, [bias_term()], progress=ignore)
+    found = evaluate(stacked, [bias_term()])
     assert [(one.behavior, one.scorer) for one in found.extras.composition] == [
         ("kinder", "tfidf"),
         ("kinder", "vader"),
@@ -197,7 +197,7 @@ def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> No
     (tmp_path / "suites.toml").write_text('[capability.data]\ntext = "text.txt"\n')
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
     asked = AskedSuites(("capability",), configured_suites(settings))
-    found = evaluate(small_context(base, suites=asked), [bias_term()], progress=ignore)
+    found = evaluate(small_context(base, suites=asked), [bias_term()])
     assert [suite.name for suite in found.extras.suites] == ["capability"]
     assert "suites" in found.seconds
 
@@ -210,7 +210,7 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     )
     context = small_context(base)
     splits = replace(context.splits, test=prompts)
-    found = evaluate(replace(context, splits=splits), [bias_term(1.0)], progress=ignore)
+    found = evaluate(replace(context, splits=splits), [bias_term(1.0)])
     score = found.effects[0].score.difference
     assert (score.low, score.high) == (-1.0, 1.0)
     assert found.verdict.underpowered
@@ -219,8 +219,8 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
 
 
 def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
-    shares: list[float] = []
-    evaluate(small_context(base), [bias_term()], progress=shares.append)
+    with shares_of() as shares:
+        evaluate(small_context(base), [bias_term()])
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
     assert len(shares) > 8
@@ -230,33 +230,33 @@ def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: BaseMo
     class Canceled(Exception):
         pass
 
-    def cancel(share: float) -> None:
+    def cancel(step: str, share: float) -> None:
         if share > 0.3:
             raise Canceled
 
-    with pytest.raises(Canceled):
-        evaluate(small_context(base), [bias_term()], progress=cancel)
+    with pytest.raises(Canceled), progress.watch(cancel), progress.step("evaluate"):
+        evaluate(small_context(base), [bias_term()])
 
 
 def test_a_model_that_no_longer_computes_fails_with_a_reason(base: BaseModel) -> None:
     with pytest.raises(EditFailed, match="not finite"):
-        evaluate(small_context(base), [bias_term(size=1e38)], progress=ignore)
+        evaluate(small_context(base), [bias_term(size=1e38)])
 
 
 def test_a_chat_behaviour_passes_through_the_template(base: BaseModel) -> None:
     plain = small_context(base)
     chat = replace(plain, behavior=plain.behavior.model_copy(update={"chat": True}))
-    found = evaluate(chat, [bias_term()], progress=ignore)
+    found = evaluate(chat, [bias_term()])
     assert found.decoding["chat"] is True
     assert [s.base for s in found.samples] != [
-        s.base for s in evaluate(plain, [bias_term()], progress=ignore).samples
+        s.base for s in evaluate(plain, [bias_term()]).samples
     ]
 
 
 def test_edits_of_experts_are_evaluated_in_the_weights(make_pico: Callable[..., Path]) -> None:
     base = load_base(make_pico("mixtral"), device="cpu", dtype="float32")
     term = make_term(MatrixKey(0, GATE, 1), torch.ones(HIDDEN), torch.arange(8), torch.ones(8))
-    found = evaluate(small_context(base, method="model_surgery"), [term], progress=ignore)
+    found = evaluate(small_context(base, method="model_surgery"), [term])
     assert found.damage.kl > 0
     assert len(found.controls) == 2
 
@@ -266,7 +266,7 @@ def test_an_arm_does_not_depend_on_its_batch(base: BaseModel) -> None:
     decoding = Decoding(max_new_tokens=5, seed=3, samples=2)
 
     def arm(of: list[list[int]]) -> Arm:
-        return generate_arm(base, of, (), decoding, side=SidePath(base), progress=ignore)
+        return generate_arm(base, of, (), decoding, side=SidePath(base))
 
     assert arm(prompts).texts[0] == arm(prompts[:1]).texts[0]
     assert len({text for own in arm(prompts).texts for text in own}) == 6

@@ -42,9 +42,7 @@ def prompts_of(base: BaseModel) -> list[list[int]]:
 
 
 def arm_of(base: BaseModel) -> Arm:
-    return generate_arm(
-        base, prompts_of(base), (), DECODING, side=SidePath(base), progress=lambda share: None
-    )
+    return generate_arm(base, prompts_of(base), (), DECODING, side=SidePath(base))
 
 
 def only_file(objects: ObjectStore, folder: str) -> str:

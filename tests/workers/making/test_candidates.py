@@ -33,7 +33,6 @@ from workers.making.fitting.candidates import Candidate, describe, pair
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.material import BENIGN_TOKENS, Source, benign_texts
 from workers.making.search.recipes import AUTO, recipes
-from workers.making.stages import Stages
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading.extract import features
@@ -68,7 +67,7 @@ def prepared_on(settings: Settings) -> Callable[..., Prepared]:
         splits = split_behavior(behavior(**texts), seed=0)
         cache = Cache(open_store(settings), "default", base, on_top)
         source = Source(base, splits, chat=False, on_top=on_top, seed=0, preserve=preserve)
-        return prepare(source, methods, cache, Stages(lambda stage, share: None, 0.0))
+        return prepare(source, methods, cache)
 
     return on
 

@@ -14,7 +14,7 @@ from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Bias, FixedMethod, Limits
 from models_store.schemas.report import ProbeReport
-from tests.workers.making.test_tuning import candidate, damage, ignore, trial
+from tests.workers.making.test_tuning import candidate, damage, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
@@ -55,7 +55,7 @@ class Costs:
     unsure: float = 0.0
     """By how much the lower bound of the gain is less."""
 
-    def meter(self, plan: DamagePlan, progress: object) -> Meter:
+    def meter(self, plan: DamagePlan) -> Meter:
         fine = plan is REPORTED
         return Meter(self.fine if fine else 1.0, breaks=fine and self.breaks)
 
@@ -109,7 +109,7 @@ def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
     recipes = [Recipe((method,), (1.0,)) for method in methods]
-    return search(cast(Validation, validation), recipes, prepared, budget, ignore)
+    return search(cast(Validation, validation), recipes, prepared, budget)
 
 
 def test_one_scale_is_enough_where_the_text_stays_fluent() -> None:

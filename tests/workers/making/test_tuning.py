@@ -26,10 +26,6 @@ from workers.surgery.terms import make_term
 PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, fluency_pairs=4)
 
 
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
-
-
 @pytest.fixture(scope="module")
 def meter(pico_folder: Path) -> DamageMeter:
     base: BaseModel = load_base(pico_folder, device="cpu", dtype="float32")
@@ -106,13 +102,13 @@ def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> No
 def test_the_scale_goes_down_until_the_tightest_limit_holds(meter: DamageMeter) -> None:
     wide = Limits(max_kl=1.0, max_perplexity_ratio=100, max_domain=10)
     free, at_free = fitted_to_limits(
-        meter, candidate(), wide, ignore, guess=1.0, target=0.9, tolerance=0.05, max_steps=12
+        meter, candidate(), wide, guess=1.0, target=0.9, tolerance=0.05, max_steps=12
     )
     assert used(wide, at_free) == pytest.approx(0.9, rel=0.06)
     assert at_free.domain is not None
     tight = wide.model_copy(update={"max_domain": at_free.domain / 3})
     held, at_held = fitted_to_limits(
-        meter, candidate(), tight, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
+        meter, candidate(), tight, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert held < free
     assert used(tight, at_held) <= 0.95
@@ -144,11 +140,11 @@ def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
 
 def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None:
     limits = Limits(max_kl=0.1)
-    free = calibrated(meter, candidate(), limits, ignore).scale
+    free = calibrated(meter, candidate(), limits).scale
     held = candidate(felt_kl=0.09 / (0.3 * free) ** 2)
-    assert calibrated(meter, held, limits, ignore).scale == pytest.approx(0.3 * free, rel=0.05)
+    assert calibrated(meter, held, limits).scale == pytest.approx(0.3 * free, rel=0.05)
     fitted, damage = fitted_to_limits(
-        meter, held, limits, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
+        meter, held, limits, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert fitted == pytest.approx(0.3 * free, rel=0.05)
     assert damage.kl < 0.05

@@ -18,7 +18,9 @@ from models_store.schemas.report import Search as SearchReport
 from models_store.schemas.report_views import Point, point_of, summary_of
 from models_store.weights.delta import dump_delta
 from models_store.work.store import SHARED_TENANT
+from workers import progress
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
+from workers.editor.jobs.memory import device_memory_bytes, peak_memory_bytes
 from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.reproduce import as_recorded, earlier_report, with_reproduction
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
@@ -31,7 +33,6 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.extras.safety import harm_told, measure_harm
-from workers.evaluation.progress import Progress, span
 from workers.evaluation.receipt import Made, Spent, build_report
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.suites import open_suites
@@ -44,7 +45,6 @@ from workers.making.search.recipes import Recipe
 from workers.making.search.search import search
 from workers.making.search.untested import untested
 from workers.making.search.validation import Trial, Validation
-from workers.making.stages import Stages, device_memory_bytes, peak_memory_bytes
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
@@ -67,13 +67,14 @@ def run(task: Task) -> Outcome:
         Unavailable: the store stayed away.
     """
     earlier = earlier_report(task)
-    return _Edit(as_recorded(task, earlier), earlier).run()
+    with progress.watch(task.report, began=task.started_at) as work:
+        return _Edit(as_recorded(task, earlier), earlier, work).run()
 
 
 class _Edit:
     """One edit: what its steps share."""
 
-    def __init__(self, task: Task, earlier: Report | None) -> None:
+    def __init__(self, task: Task, earlier: Report | None, work: progress.Step) -> None:
         """Args:
         earlier: the receipt of the edit that this one repeats.
         """
@@ -83,8 +84,8 @@ class _Edit:
         self.settings = settings
         self.policy = read_policy(task.settings)
         self.earlier = earlier
-        self.stages = Stages(task.report, task.started_at)
-        with self.stages.stage("load"):
+        self.work = work
+        with progress.step("load"):
             self.base = base_of(task)
         behavior, preserve = task.texts()
         self.on_top = mixture_of(task, settings.on_top_of)
@@ -117,7 +118,7 @@ class _Edit:
         method = self.settings.method
         tried = recipes_of(self.context, method, self.settings.effort)
         methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
-        prepared = prepare(self._source(), methods, self.cache, self.stages)
+        prepared = prepare(self._source(), methods, self.cache)
         with self.reader.opened():
             if isinstance(method, Auto):
                 return self._search(tried, prepared)
@@ -125,12 +126,11 @@ class _Edit:
 
     def _alone(self, method: FixedMethod, prepared: Prepared) -> Outcome:
         """Make the edit of one method, and test it."""
-        with self.stages.stage("tune") as progress:
-            chosen = scaled_as_asked(self.context, method, prepared, progress)
-        with self.stages.stage("evaluate") as progress:
-            evaluation = self._evaluated(chosen, prepared, span(progress, 0.0, _HARM_FROM))
-            harm = self._harm(chosen, evaluation, span(progress, _HARM_FROM, 1.0))
-        with self.stages.stage("publish"):
+        with progress.step("tune"):
+            chosen = scaled_as_asked(self.context, method, prepared)
+        with progress.step("evaluate"):
+            evaluation, harm = self._tested(chosen, prepared)
+        with progress.step("publish"):
             report, data = self._report(chosen, prepared, evaluation, None)
             report = self._judged(report, harm, [point_of(report)])
             delta = self.task.save("delta", "delta.safetensors", data)
@@ -143,20 +143,19 @@ class _Edit:
         Raises:
             FailedWithOutcome: nothing helps within the limits, there or on the test prompts.
         """
-        with self.stages.stage("tune") as progress:
-            side = SidePath(self.base)
-            validation = Validation(self.context, self.cache, side, span(progress, 0.0, 0.05))
-            budget = BUDGETS[self.settings.effort]
-            found = search(validation, tried, prepared, budget, span(progress, 0.05, 1.0))
+        with progress.step("tune"):
+            with progress.step("base text", 0.05):
+                validation = Validation(self.context, self.cache, SidePath(self.base))
+            with progress.step("search"):
+                found = search(validation, tried, prepared, BUDGETS[self.settings.effort])
             chosen = chosen_from(self.context, found.best)
         harm: tuple[SafetyCheck, ...] = ()
-        with self.stages.stage("evaluate") as progress:
+        with progress.step("evaluate"):
             if found.winner is None:
-                evaluation = untested(validation, found, progress)
+                evaluation = untested(validation, found)
             else:
-                evaluation = self._evaluated(chosen, prepared, span(progress, 0.0, _HARM_FROM))
-                harm = self._harm(chosen, evaluation, span(progress, _HARM_FROM, 1.0))
-        with self.stages.stage("publish"):
+                evaluation, harm = self._tested(chosen, prepared)
+        with progress.step("publish"):
             found_report = search_report(found, len(validation.prompts))
             report, _ = self._report(chosen, prepared, evaluation, found_report)
             points = points_of(found)
@@ -184,20 +183,22 @@ class _Edit:
             preserve=self.context.preserve,
         )
 
-    def _evaluated(self, chosen: Chosen, prepared: Prepared, progress: Progress) -> Evaluation:
-        """Test the edit."""
+    def _tested(
+        self, chosen: Chosen, prepared: Prepared
+    ) -> tuple[Evaluation, tuple[SafetyCheck, ...]]:
+        """Test the edit, and whether it does harm."""
         context = replace(self.context, method=chosen.method)
-        return evaluate(
-            context,
-            chosen.terms,
-            progress=progress,
-            paper=prepared.paper,
-            before=lambda share: self._before(context, share),
-        )
+        with progress.step("test", _HARM_FROM):
+            evaluation = evaluate(
+                context,
+                chosen.terms,
+                paper=prepared.paper,
+                before=lambda: self._before(context),
+            )
+        with progress.step("harm"):
+            return evaluation, self._harm(chosen, evaluation)
 
-    def _harm(
-        self, chosen: Chosen, evaluation: Evaluation, progress: Progress
-    ) -> tuple[SafetyCheck, ...]:
+    def _harm(self, chosen: Chosen, evaluation: Evaluation) -> tuple[SafetyCheck, ...]:
         """Whether the edit, with all that it is on top of, does harm; empty where the policy has
         nothing measured."""
         margins = self.policy.margins
@@ -217,7 +218,6 @@ class _Edit:
             margins,
             remembered=shared.remembered_arm,
             bootstrap=self.context.bootstrap,
-            progress=progress,
         )
         return (*measured, *told)
 
@@ -252,14 +252,12 @@ class _Edit:
         self.task.patiently(partial(log, "policy.allowed"))
         return report.model_copy(update={"safety": safety})
 
-    def _before(self, context: EvaluationContext, progress: Progress) -> Arm:
+    def _before(self, context: EvaluationContext) -> Arm:
         """What the model without the edit makes of the test prompts, from an earlier edit if it
         can be had."""
         chat = context.behavior.chat
         prompts = [encode_prompt(self.base, prompt.text, chat=chat) for prompt in context.prompts]
-        return self.cache.remembered_arm(
-            prompts, context.decoding, lambda: base_arm(context, progress)
-        )
+        return self.cache.remembered_arm(prompts, context.decoding, lambda: base_arm(context))
 
     def _holds(self, evaluation: Evaluation) -> bool:
         """Whether the test bears the search out: an effect, and no limit surely exceeded."""
@@ -286,9 +284,9 @@ class _Edit:
             details=chosen.details,
         )
         spent = Spent(
-            stages=self.stages.seconds,
-            total_seconds=self.stages.total_seconds,
-            load_seconds=self.stages.seconds["load"],
+            stages=self.work.seconds,
+            total_seconds=self.work.total_seconds,
+            load_seconds=self.work.seconds["load"],
             peak_memory_bytes=peak_memory_bytes(),
             device_memory_bytes=device_memory_bytes(self.base.device),
         )

@@ -7,6 +7,7 @@ import torch
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.records import RegistrationSettings, json_object
 from models_store.work.base_models import BaseFacts
+from workers import progress
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.base_models import check, materialise
 from workers.runtime.loading import BaseModel, load_base
@@ -23,19 +24,21 @@ def run(task: Task) -> Outcome:
     """
     settings = task.request.settings
     assert isinstance(settings, RegistrationSettings)
-    task.report("load", 0.0)
-    folder = materialise(settings.spec.source, task.settings.cache, task.settings.allowed_folders)
-    task.report("load", 0.5)
-    checked = check(folder, values=True)
-    base = load_base(
-        folder,
-        device=task.settings.device,
-        dtype=task.settings.dtype,
-        threads=task.settings.threads,
-        cache=task.settings.cache,
-    )
-    task.report("evaluate", 0.0)
-    _try(base)
+    source = settings.spec.source
+    with progress.watch(task.report):
+        with progress.step("load"):
+            with progress.step("files", 0.5):
+                folder = materialise(source, task.settings.cache, task.settings.allowed_folders)
+            checked = check(folder, values=True)
+            base = load_base(
+                folder,
+                device=task.settings.device,
+                dtype=task.settings.dtype,
+                threads=task.settings.threads,
+                cache=task.settings.cache,
+            )
+        with progress.step("evaluate"):
+            _try(base)
     facts = BaseFacts(
         fingerprint=base.fingerprint,
         architecture=checked.model_type,

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.effect.generations import Arm, generate_arm
-from workers.evaluation.progress import Progress
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
@@ -24,7 +23,6 @@ class ArmMaker:
         self,
         asked: Sequence[str],
         mixture: Mixture,
-        progress: Progress,
         *,
         samples: int | None = None,
         seed: int | None = None,
@@ -47,12 +45,11 @@ class ArmMaker:
                 seed=decoding.seed if seed is None else seed,
             ),
             side=self._side,
-            progress=progress,
         )
 
 
-def base_arm(context: EvaluationContext, progress: Progress) -> Arm:
+def base_arm(context: EvaluationContext) -> Arm:
     """What the model without the edit makes of the test prompts; no edit changes it, so it can be
     kept."""
     asked = [prompt.text for prompt in context.prompts]
-    return ArmMaker(context, SidePath(context.base)).make(asked, context.on_top, progress)
+    return ArmMaker(context, SidePath(context.base)).make(asked, context.on_top)

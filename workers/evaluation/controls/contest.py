@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from models_store.schemas.measurements import Control, ControlKind, relied_on
+from workers import progress
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
@@ -24,7 +25,6 @@ from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording,
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, edit_against_rival, score_grid
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.progress import Parts, Progress, span
 from workers.evaluation.seeds import derive
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
@@ -75,19 +75,18 @@ class Contest:
         self._maker = maker
         self._side = side
 
-    def run(self, scored: Sequence[Scored], parts: Parts) -> tuple[Control, ...]:
+    def run(self, scored: Sequence[Scored]) -> tuple[Control, ...]:
         """Measure every control.
 
         Args:
             scored: the edit on the test prompts by each scorer, the leading one first.
-            parts: has a part for each of `kinds` and one that is called `controls_kl`.
 
         Returns:
             None at all for an edit that changes nothing: it has no rivals.
         """
         if not self.kinds:
             return ()
-        with parts.part("controls_kl"):
+        with progress.step("controls_kl"):
             meter = calibration_meter(
                 self._context.base,
                 on_top=self._context.on_top,
@@ -99,8 +98,8 @@ class Contest:
             return ()
         found: list[Control] = []
         for kind in self.kinds:
-            with parts.part(kind) as progress:
-                found += self._measured(kind, meter, target, scored, progress)
+            with progress.step(kind):
+                found += self._measured(kind, meter, target, scored)
         return tuple(found)
 
     def _measured(
@@ -109,24 +108,21 @@ class Contest:
         meter: Meter,
         target: float,
         scored: Sequence[Scored],
-        progress: Progress,
-    ) -> Iterator[Control]:
-        scaling = span(progress, 0.0, 1 - _TEXT)
-        writing = span(progress, 1 - _TEXT, 1.0)
+    ) -> list[Control]:
         if kind == "prompt_only":
-            yield self._prompted(scored, scaling, writing)
-            return
-        rivals = self._rivals(kind, meter, target, scaling)
+            return [self._prompted(scored)]
+        with progress.step("scale", 1 - _TEXT):
+            rivals = self._rivals(kind, meter, target)
         prompts, samples = self._share(kind)
-        for done, rival in enumerate(rivals):
-            mixture = [*self._context.on_top, (rival.terms, 1.0)]
-            step = span(writing, done / len(rivals), (done + 1) / len(rivals))
-            arm = self._maker.make(prompts, mixture, step, samples=samples)
-            yield self._control(rival, arm, prompts, scored)
+        found = []
+        with progress.step("text"):
+            for rival in progress.track(rivals):
+                mixture = [*self._context.on_top, (rival.terms, 1.0)]
+                arm = self._maker.make(prompts, mixture, samples=samples)
+                found.append(self._control(rival, arm, prompts, scored))
+        return found
 
-    def _rivals(
-        self, kind: RivalKind, meter: Meter, target: float, progress: Progress
-    ) -> list[Rival]:
+    def _rivals(self, kind: RivalKind, meter: Meter, target: float) -> list[Rival]:
         """Made and scaled; one that leaves no model that computes is passed over."""
         match kind:
             case "paper_alpha":
@@ -134,22 +130,14 @@ class Contest:
             case "paper_equal_kl" if target < MEASURABLE_KL:
                 made = []
             case "paper_equal_kl":
-                made = [at_equal_kl(kind, self._paper, meter, target, progress=progress)]
+                made = [at_equal_kl(kind, self._paper, meter, target)]
             case "random_direction" | "random_region" if target < MEASURABLE_KL:
                 # What neutral text does not feel cannot be scaled by it: one of the same norm.
                 made = [as_it_is(kind, self._drawn(kind, 0), meter)]
             case "random_direction" | "random_region":
-                draws = self._context.plan.draws
                 made = [
-                    at_equal_kl(
-                        kind,
-                        self._drawn(kind, number),
-                        meter,
-                        target,
-                        number=number,
-                        progress=span(progress, number / draws, (number + 1) / draws),
-                    )
-                    for number in range(draws)
+                    at_equal_kl(kind, self._drawn(kind, number), meter, target, number=number)
+                    for number in progress.track(range(self._context.plan.draws))
                 ]
         return [rival for rival in made if rival is not None]
 
@@ -158,15 +146,18 @@ class Contest:
         seed = derive(context.seeds[kind], f"draw/{number}")
         return draw(context.base, kind, self._terms, context.method, seed)
 
-    def _prompted(self, scored: Sequence[Scored], choosing: Progress, writing: Progress) -> Control:
+    def _prompted(self, scored: Sequence[Scored]) -> Control:
         """The base with the best wording before each prompt; its KL is measured, not matched."""
         context, on_top = self._context, self._context.on_top
-        wording = best_wording(context, self._maker, scored[0].scorer, choosing)
+        with progress.step("wording", 0.4):
+            wording = best_wording(context, self._maker, scored[0].scorer)
         each = context.plan.control_neutral_each
-        kl = kl_of_wording(context.base, wording, each=each, on_top=on_top, side=self._side)
+        with progress.step("kl", 0.6 - _TEXT):
+            kl = kl_of_wording(context.base, wording, each=each, on_top=on_top, side=self._side)
         prompts, samples = self._share("prompt_only")
         asked = [worded(wording, prompt) for prompt in prompts]
-        arm = self._maker.make(asked, on_top, writing, samples=samples)
+        with progress.step("text"):
+            arm = self._maker.make(asked, on_top, samples=samples)
         rival = Rival("prompt_only", (), 1.0, kl, None, 1)
         return self._control(rival, arm, prompts, scored).model_copy(update={"wording": wording})
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import ControlKind
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.runtime.loading import BaseModel
 from workers.surgery.calibrate import calibrate
 from workers.surgery.methods import METHODS
@@ -129,7 +129,6 @@ def at_equal_kl(
     target_kl: float,
     *,
     number: int = 0,
-    progress: Progress,
 ) -> Rival | None:
     """Scale a rival to the edit's KL, or as near to it as six measurements come.
 
@@ -141,7 +140,7 @@ def at_equal_kl(
     Returns:
         None where no factor that was tried leaves a model that computes.
     """
-    tried = nearest_scales(lambda scale: meter.kl(terms, scale), target_kl, progress=progress)
+    tried = nearest_scales(lambda scale: meter.kl(terms, scale), target_kl)
     if not isfinite(tried[0][1]):
         return None
     scale, nearest = tried[0]
@@ -149,7 +148,7 @@ def at_equal_kl(
 
 
 def nearest_scales(
-    kl: Callable[[float], float], target_kl: float, *, guess: float = 1.0, progress: Progress
+    kl: Callable[[float], float], target_kl: float, *, guess: float = 1.0
 ) -> list[tuple[float, float]]:
     """Scales that were tried to reach a KL, at most six, with theirs: the nearest first.
 
@@ -159,8 +158,8 @@ def nearest_scales(
     tried: list[tuple[float, float]] = []
 
     def measured(scale: float) -> float:
-        tried.append((scale, kl(scale)))
-        progress(len(tried) / MAX_EVALUATIONS)
+        with progress.step("scale", 1 / MAX_EVALUATIONS):
+            tried.append((scale, kl(scale)))
         return tried[-1][1]
 
     # A search that stays above the target still leaves its nearest point in `tried`.

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from models_store.presets import neutral_texts
+from workers import progress
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.rivals import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
-from workers.evaluation.progress import Progress, span
 from workers.evaluation.scorers import PreparedScorer
 from workers.runtime.likelihood import Reading, compare, read
 from workers.runtime.loading import BaseModel
@@ -27,9 +27,7 @@ def worded(wording: str, prompt: str) -> str:
     return f"{wording}\n\n{prompt}"
 
 
-def best_wording(
-    context: EvaluationContext, maker: ArmMaker, scorer: PreparedScorer, progress: Progress
-) -> str:
+def best_wording(context: EvaluationContext, maker: ArmMaker, scorer: PreparedScorer) -> str:
     """The wording that does most on validation prompts; the test prompts are not looked at.
 
     Without validation prompts it is the first one.
@@ -43,11 +41,10 @@ def best_wording(
     if not asked:
         return wordings[0]
     tried = []
-    for index, wording in enumerate(wordings):
+    for index, wording in enumerate(progress.track(wordings)):
         arm = maker.make(
             [worded(wording, prompt) for prompt in asked],
             context.on_top,
-            span(progress, index / len(wordings), (index + 1) / len(wordings)),
             samples=1,
             seed=context.seeds["wording"],
         )

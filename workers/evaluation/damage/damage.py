@@ -10,6 +10,7 @@ import numpy as np
 
 from models_store.schemas.items import Item, Prompt, text_of
 from models_store.schemas.measurements import Damage, Interval, PointDamage, Preserved
+from workers import progress
 from workers.evaluation.damage.domain import (
     LEAST_SAMPLES,
     DomainMeter,
@@ -24,7 +25,6 @@ from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.statistics import Bools, Bootstrap
 from workers.runtime.likelihood import Divergence
 from workers.runtime.loading import BaseModel
@@ -95,7 +95,6 @@ class DamageMeter:
         reader: Reader | None = None,
         on_top: Mixture = (),
         side: SidePath | None = None,
-        progress: Progress | None = None,
     ) -> None:
         """Args:
         base: its weights must be the base's own.
@@ -106,23 +105,20 @@ class DamageMeter:
         Raises:
             InvalidRequest: a text has no tokens.
         """
-        read_in = Parts(
-            {"neutral": 120.0 * plan.neutral_each, "own": 30.0 * plan.own_samples, "rest": 2000.0},
-            progress or _ignore,
-        )
         self._texts = texts
         self._plan = plan
         self._bootstrap = bootstrap
         self._reader = reader or Reader(base, "the base itself")
         self._answers = drawn(answers_of(texts.heldout), plan.heldout_texts)
         shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
-        with read_in.part("neutral") as tell:
+        with progress.step("neutral", 0.5):
             neutral = encode_neutral(base, half, each=plan.neutral_each)
-            self._neutral = KlMeter(base, neutral.parts, progress=tell, **shared)
-        with read_in.part("own") as tell:
-            samples = _samples_meter(base, texts, plan, tell, shared)
-        with read_in.part("rest"):
+            self._neutral = KlMeter(base, neutral.parts, **shared)
+        with progress.step("samples", 0.25):
+            samples = _samples_meter(base, texts, plan, shared)
+        with progress.step("held-out", 0.1):
             self._domain = DomainMeter(samples, _heldout_meter(base, texts, plan, shared))
+        with progress.step("preserved"):
             self._preserved = _Preserved.of(base, texts, plan, shared)
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
@@ -192,8 +188,6 @@ class DamageMeter:
         terms: Sequence[Term],
         arms: tuple[Arm, Arm],
         desired: tuple[Bools, Bools],
-        *,
-        progress: Progress | None = None,
     ) -> Damage:
         """Everything, with intervals. See `fluency`.
 
@@ -203,21 +197,19 @@ class DamageMeter:
         Raises:
             EditFailed: the edited model's logits are not finite.
         """
-        tell = progress or _ignore
-        neutral = check_finite(
-            self._neutral.divergence(terms, progress=lambda share: tell(0.5 * share))
-        )
-        domain = self._domain.measure(terms, self._bootstrap)
-        tell(0.7)
+        with progress.step("neutral", 0.5):
+            neutral = check_finite(self._neutral.divergence(terms))
+        with progress.step("domain", 0.2):
+            domain = self._domain.measure(terms, self._bootstrap)
         kept: Interval | None = None
         worst: tuple[Preserved, ...] = ()
         if self._preserved is not None:
-            found = check_finite(self._preserved.meter.divergence(terms))
+            with progress.step("preserved", 0.1):
+                found = check_finite(self._preserved.meter.divergence(terms))
             kept = self._preserved.interval(found, self._bootstrap)
             worst = self._preserved.worst(found)
-        tell(0.8)
-        fluency = self.fluency(arms, desired)
-        tell(1.0)
+        with progress.step("fluency"):
+            fluency = self.fluency(arms, desired)
         intervals = [kl_interval(neutral, self._bootstrap, part) for part in self._neutral.parts]
         plain, chat = intervals[0], intervals[1] if len(intervals) > 1 else None
         base_quality, edited_quality = map(quality_of, arms)
@@ -296,14 +288,14 @@ class _Preserved:
 
 
 def _samples_meter(
-    base: BaseModel, texts: DamageTexts, plan: DamagePlan, progress: Progress, shared: _Shared
+    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
 ) -> LikelihoodMeter | None:
     if texts.own is None or texts.own_desired is None:
         return None
     own, groups = own_samples(texts.own, texts.own_desired, texts.prompts, plan.own_samples)
     if len(own) < LEAST_SAMPLES:
         return None
-    return LikelihoodMeter(base, own, groups, progress=progress, **shared)
+    return LikelihoodMeter(base, own, groups, **shared)
 
 
 def _heldout_meter(
@@ -311,10 +303,6 @@ def _heldout_meter(
 ) -> LikelihoodMeter | None:
     found = heldout_texts(base, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
     return LikelihoodMeter(base, found, **shared) if found else None
-
-
-def _ignore(share: float) -> None:
-    pass
 
 
 def check_finite(found: Divergence) -> Divergence:

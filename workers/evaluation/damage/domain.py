@@ -14,7 +14,6 @@ from models_store.schemas.items import Item, Prompt
 from models_store.schemas.measurements import Interval
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.likelihood import negative_log_likelihood, read
 from workers.runtime.loading import BaseModel
@@ -55,7 +54,6 @@ class LikelihoodMeter:
         *,
         on_top: Mixture = (),
         side: SidePath | None = None,
-        progress: Progress | None = None,
     ) -> None:
         """Args:
         texts: at least one has a token after its first one that counts.
@@ -67,7 +65,7 @@ class LikelihoodMeter:
         self._groups = groups
         self._on_top = on_top
         self._side = side or SidePath(base)
-        reading = read(base, texts, on_top, side=self._side, progress=progress)
+        reading = read(base, texts, on_top, side=self._side)
         self._before = negative_log_likelihood(base, reading)
         self._counts = reading.counts.astype(np.float64)
 

@@ -11,10 +11,10 @@ from typing import Literal
 
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import LongForm
+from workers import progress
 from workers.evaluation.damage.quality import quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.loading import BaseModel
@@ -47,7 +47,6 @@ def long_form(
     decoding: Decoding,
     side: SidePath,
     bootstrap: Bootstrap,
-    progress: Progress,
     plan: LongPlan = LongPlan(),
 ) -> tuple[LongForm, ...]:
     """Score long texts, and the third answers of conversations, of both models.
@@ -61,7 +60,9 @@ def long_form(
     some = prompts[: plan.prompts]
     asked, groups = [prompt.text for prompt in some], groups_of(some)
     mixtures: tuple[Mixture, Mixture] = (on_top, [*on_top, (terms, 1.0)])
-    writer = _Writer(base, replace(decoding, samples=1), side, progress, plan)
+    writer = _Writer(base, replace(decoding, samples=1), side, plan)
+    turns = (len(FOLLOW_UPS) + 1) * plan.turn_tokens if base.has_chat_template else 0
+    progress.plan({"long": plan.long_tokens, "turns": turns})
 
     def judged(
         kind: Literal["long", "three_turns"],
@@ -89,10 +90,12 @@ def long_form(
             edited=quality_of(after),
         )
 
-    long = [writer.long(asked, mixture, chat=chat) for mixture in mixtures]
+    with progress.step("long"):
+        long = [writer.long(asked, mixture, chat=chat) for mixture in progress.track(mixtures)]
     found = [judged("long", scorers, asked, plan.long_tokens, long)]
     if base.has_chat_template:
-        third = [writer.third_answers(asked, mixture) for mixture in mixtures]
+        with progress.step("turns"):
+            third = [writer.third_answers(asked, mixture) for mixture in progress.track(mixtures)]
         said = FOLLOW_UPS[-1:] * len(asked)
         # One that looks up what a test prompt asks for knows nothing of an answer to a follow-up.
         by = [scorer for scorer in scorers if not scorer.info.exact]
@@ -101,24 +104,19 @@ def long_form(
 
 
 class _Writer:
-    """Generates, and tells how much of all is done."""
+    """Generates from prompts and in conversations."""
 
     def __init__(
         self,
         base: BaseModel,
         decoding: Decoding,
         side: SidePath,
-        progress: Progress,
         plan: LongPlan,
     ) -> None:
-        turns = len(FOLLOW_UPS) + 1 if base.has_chat_template else 0
         self._base = base
         self._decoding = decoding
         self._side = side
-        self._progress = progress
         self._plan = plan
-        self._total = 2 * (plan.long_tokens + turns * plan.turn_tokens)
-        self._done = 0
 
     def long(self, asked: Sequence[str], mixture: Mixture, *, chat: bool) -> Arm:
         encoded = [encode_prompt(self._base, text, chat=chat) for text in asked]
@@ -127,7 +125,7 @@ class _Writer:
     def third_answers(self, asked: Sequence[str], mixture: Mixture) -> Arm:
         """Each model talks with its own earlier answers before it."""
         talks = [[("user", text)] for text in asked]
-        for follow_up in FOLLOW_UPS:
+        for follow_up in progress.track(FOLLOW_UPS, of=len(FOLLOW_UPS) + 1):
             arm = self._answers(talks, mixture)
             for talk, (answer,) in zip(talks, arm.texts, strict=True):
                 talk += [("assistant", answer), ("user", follow_up)]
@@ -138,13 +136,5 @@ class _Writer:
         return self._generate(encoded, mixture, self._plan.turn_tokens)
 
     def _generate(self, encoded: Sequence[Sequence[int]], mixture: Mixture, tokens: int) -> Arm:
-        arm = generate_arm(
-            self._base,
-            encoded,
-            mixture,
-            replace(self._decoding, max_new_tokens=tokens),
-            side=self._side,
-            progress=lambda share: self._progress((self._done + tokens * share) / self._total),
-        )
-        self._done += tokens
-        return arm
+        decoding = replace(self._decoding, max_new_tokens=tokens)
+        return generate_arm(self._base, encoded, mixture, decoding, side=self._side)

@@ -12,7 +12,6 @@ import numpy as np
 
 from models_store.presets import neutral_code, neutral_texts
 from models_store.schemas.items import CompletionItem, TextItem
-from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.runtime.likelihood import Divergence, Reading, compare, read
 from workers.runtime.loading import BaseModel
@@ -99,7 +98,6 @@ class KlMeter:
         *,
         on_top: Mixture = (),
         side: SidePath | None = None,
-        progress: Progress | None = None,
     ) -> None:
         """Args:
         parts: of these the ones that are not empty are measured.
@@ -114,16 +112,12 @@ class KlMeter:
         self._texts = [text for part in parts for text in part]
         self._on_top = on_top
         self._side = side or SidePath(base)
-        self._reference: Reading = read(
-            base, self._texts, on_top, side=self._side, progress=progress
-        )
+        self._reference: Reading = read(base, self._texts, on_top, side=self._side)
 
-    def divergence(
-        self, terms: Sequence[Term], strength: float = 1.0, *, progress: Progress | None = None
-    ) -> Divergence:
+    def divergence(self, terms: Sequence[Term], strength: float = 1.0) -> Divergence:
         """The edit at a strength against the model without it, text by text."""
         mixture = [*self._on_top, (terms, strength)]
-        reading = read(self._base, self._texts, mixture, side=self._side, progress=progress)
+        reading = read(self._base, self._texts, mixture, side=self._side)
         return compare(self._base, self._reference, reading)
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
@@ -151,17 +145,11 @@ def calibration_meter(
     on_top: Mixture = (),
     each: int | None = None,
     side: SidePath | None = None,
-    progress: Progress | None = None,
 ) -> KlMeter:
     """The meter to tune an edit's strength with; its texts are never reported on.
 
     Args:
         each: so many plain texts and answers at most, to be quick.
     """
-    return KlMeter(
-        base,
-        encode_neutral(base, "calibration", each=each).parts,
-        on_top=on_top,
-        side=side,
-        progress=progress,
-    )
+    parts = encode_neutral(base, "calibration", each=each).parts
+    return KlMeter(base, parts, on_top=on_top, side=side)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.evaluation.seeds import derive
 from workers.runtime.decoding.decode import BATCH_ROWS, Generated, generate
 from workers.runtime.likelihood import edited
@@ -60,7 +60,6 @@ def generate_arm(
     decoding: Decoding,
     *,
     side: SidePath,
-    progress: Progress,
 ) -> Arm:
     """Continue every prompt `decoding.samples` times.
 
@@ -87,7 +86,7 @@ def generate_arm(
                 side=side,
             )
             made.update(zip(some, results, strict=True))
-            progress(len(made) / len(rows))
+            progress.advance(len(made), len(rows))
     grid = [
         [made[prompt, sample] for sample in range(decoding.samples)]
         for prompt in range(len(prompts))

@@ -15,9 +15,9 @@ import numpy as np
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Trait
+from workers import progress
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.loading import BaseModel
@@ -52,7 +52,6 @@ def composition(
     decoding: Decoding,
     side: SidePath,
     bootstrap: Bootstrap,
-    progress: Progress,
 ) -> tuple[Trait, ...]:
     """Measure every trait in all four combinations, by each of its scorers.
 
@@ -69,30 +68,22 @@ def composition(
         "edit": [(terms, 1.0)],
         "both": [*parents, (terms, 1.0)],
     }
-    steps = len(subjects) * len(mixtures)
     traits: list[Trait] = []
-    for index, subject in enumerate(subjects):
+    for subject in progress.track(subjects):
         prompts = subject.prompts[:MAX_PROMPTS]
         chat = subject.behavior.chat
         encoded = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
         own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
-        for step, (name, mixture) in enumerate(mixtures.items(), start=len(mixtures) * index):
-            arm = subject.known.get(name) or generate_arm(
-                base, encoded, mixture, own, side=side, progress=_part(progress, step, steps)
-            )
+        for name, mixture in progress.track(list(mixtures.items())):
+            arm = subject.known.get(name) or generate_arm(base, encoded, mixture, own, side=side)
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
         traits += [
             _trait(subject.behavior.name, scorer, prompts, texts, bootstrap)
             for scorer in subject.scorers
         ]
-    progress(1.0)
     return tuple(traits)
-
-
-def _part(progress: Progress, step: int, steps: int) -> Progress:
-    return lambda share: progress((step + share) / steps)
 
 
 def _trait(

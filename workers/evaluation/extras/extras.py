@@ -16,6 +16,7 @@ from models_store.schemas.measurements import (
     SuiteResult,
     Trait,
 )
+from workers import progress
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
@@ -27,7 +28,6 @@ from workers.evaluation.extras.composition import Subject, composition
 from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
-from workers.evaluation.progress import Parts
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.suites import run_suites
 from workers.runtime.side_path import SidePath
@@ -72,17 +72,14 @@ class ExtraMeasures:
         terms: Sequence[Term],
         maker: ArmMaker,
         side: SidePath,
-        parts: Parts,
     ) -> None:
         """Args:
         terms: the edit at strength 1.
-        parts: has a part for each of the measures that are asked for.
         """
         self._context = context
         self._terms = terms
         self._maker = maker
         self._side = side
-        self._parts = parts
 
     def measure(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> Extras:
         """Args:
@@ -105,39 +102,41 @@ class ExtraMeasures:
 
         first = before.first(len(asked), 1)
         some = [one.first(len(asked), 1) for one in scored]
-        with self._parts.part("doses") as progress:
-            meter = DamageMeter(
-                context.base,
-                damage_texts(context, before, scored[0]),
-                half="reporting",
-                bootstrap=context.bootstrap,
-                plan=plan.dose_damage,
-                reader=context.reader,
-                on_top=context.on_top,
-                side=self._side,
-            )
+        with progress.step("doses"):
+            with progress.step("meter", 0.2):
+                meter = DamageMeter(
+                    context.base,
+                    damage_texts(context, before, scored[0]),
+                    half="reporting",
+                    bootstrap=context.bootstrap,
+                    plan=plan.dose_damage,
+                    reader=context.reader,
+                    on_top=context.on_top,
+                    side=self._side,
+                )
 
             def written(
                 strength: float, damage: PointDamage
             ) -> tuple[PointDamage, tuple[Effect, ...]]:
                 mixture = [*context.on_top, (self._terms, strength)]
-                arm = self._maker.make(asked, mixture, lambda share: None, samples=1)
+                arm = self._maker.make(asked, mixture, samples=1)
                 own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
                 full = meter.with_text(damage, (first, arm), own[0].desired)
                 return full, tuple(one.effect(context.bootstrap) for one in own)
 
-            return doses(meter, self._terms, written=written if asked else None, progress=progress)
+            with progress.step("strengths"):
+                return doses(meter, self._terms, written=written if asked else None)
 
     def _side_effects(self, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
         context = self._context
-        with self._parts.part("side_effects"):
+        with progress.step("side_effects"):
             return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
 
     def _long_form(self, scored: Sequence[Scored]) -> tuple[LongForm, ...]:
         context = self._context
         if context.plan.long_form is None:
             return ()
-        with self._parts.part("long_form") as progress:
+        with progress.step("long_form"):
             return long_form(
                 context.base,
                 context.prompts,
@@ -148,7 +147,6 @@ class ExtraMeasures:
                 decoding=context.decoding,
                 side=self._side,
                 bootstrap=context.bootstrap,
-                progress=progress,
                 plan=context.plan.long_form,
             )
 
@@ -156,7 +154,7 @@ class ExtraMeasures:
         context = self._context
         if not context.plan.selectivity:
             return None
-        with self._parts.part("selectivity"):
+        with progress.step("selectivity"):
             return selectivity(
                 context.base,
                 context.splits.heldout,
@@ -177,7 +175,7 @@ class ExtraMeasures:
             [one.scorer for one in scored],
             known={"parents": before, "both": after},
         )
-        with self._parts.part("composition") as progress:
+        with progress.step("composition"):
             return composition(
                 context.base,
                 [own, *self._parents()],
@@ -186,7 +184,6 @@ class ExtraMeasures:
                 decoding=context.decoding,
                 side=self._side,
                 bootstrap=context.bootstrap,
-                progress=progress,
             )
 
     def _parents(self) -> Iterator[Subject]:
@@ -204,7 +201,7 @@ class ExtraMeasures:
         context = self._context
         if context.suites is None:
             return ()
-        with self._parts.part("suites") as progress:
+        with progress.step("suites"):
             return run_suites(
                 context.suites.names,
                 context.suites.config,
@@ -213,6 +210,5 @@ class ExtraMeasures:
                 self._terms,
                 seed=context.seed,
                 side=self._side,
-                progress=progress,
                 resamples=context.plan.resamples,
             )

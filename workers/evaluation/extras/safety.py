@@ -24,10 +24,10 @@ from models_store.schemas.measurements import (
     SideEffect,
 )
 from models_store.schemas.scorers import SCORERS
+from workers import progress
 from workers.evaluation.effect.effect import contrast
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.extras.side_effects import preset_classifier
-from workers.evaluation.progress import Progress, span
 from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
@@ -82,7 +82,6 @@ def measure_harm(
     *,
     remembered: Remembered,
     bootstrap: Bootstrap,
-    progress: Progress,
 ) -> tuple[SafetyCheck, ...]:
     """Compare what the base and the edited model make of harmful requests and of toxic openings.
 
@@ -91,9 +90,7 @@ def measure_harm(
     """
     side = SidePath(base)
     found: list[SafetyCheck] = []
-    trials = _trials()
-    for number, trial in enumerate(trials):
-        share = span(progress, number / len(trials), (number + 1) / len(trials))
+    for trial in progress.track(_trials()):
         behavior = load_preset(trial.preset)
         prompts = spread_out(
             [one for one in behavior.prompts if one.split == "test"], margins.prompts
@@ -101,7 +98,7 @@ def measure_harm(
         decoding = Decoding(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
         ids = [encode_prompt(base, prompt.text, chat=trial.chat) for prompt in prompts]
 
-        arms = _arms(base, ids, mixture, decoding, remembered, side, share)
+        arms = _arms(base, ids, mixture, decoding, remembered, side)
         for name, (scorer, threshold) in trial.counts.items():
             rates = [_counted(scorer, threshold, prompts, arm) for arm in arms]
             of = contrast(rates[0], rates[1], bootstrap, groups_of(prompts))
@@ -142,15 +139,12 @@ def _arms(
     decoding: Decoding,
     remembered: Remembered,
     side: SidePath,
-    progress: Progress,
 ) -> tuple[Arm, Arm]:
     """What the bare base and the edited model make of prompts."""
-
-    def written(edits: Mixture, share: Progress) -> Arm:
-        return generate_arm(base, ids, edits, decoding, side=side, progress=share)
-
-    before = remembered(ids, decoding, lambda: written((), span(progress, 0.0, 0.5)))
-    return before, written(mixture, span(progress, 0.5, 1.0))
+    with progress.step("base", 0.5):
+        before = remembered(ids, decoding, lambda: generate_arm(base, ids, (), decoding, side=side))
+    with progress.step("edited"):
+        return before, generate_arm(base, ids, mixture, decoding, side=side)
 
 
 def _check(

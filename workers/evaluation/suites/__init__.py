@@ -8,11 +8,11 @@ from typing import Any
 
 from models_store.operator.suites import Suites, check_suites
 from models_store.schemas.measurements import SuiteResult
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.evaluation.suites import capability, refusal, toxicity
-from workers.evaluation.suites.protocol import Pair, Suite, within
+from workers.evaluation.suites.protocol import Pair, Suite
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
@@ -45,7 +45,6 @@ def run_suites(
     *,
     seed: int,
     side: SidePath,
-    progress: Progress,
     resamples: int = RESAMPLES,
 ) -> tuple[SuiteResult, ...]:
     """Run suites on the model without and with an edit: same items, same random numbers.
@@ -67,9 +66,9 @@ def run_suites(
         bootstrap=Bootstrap(derive(seed, "suites"), resamples),
     )
     results = []
-    for number, (name, suite) in enumerate(open_suites(names, config).items()):
+    for name, suite in progress.track(list(open_suites(names, config).items())):
         started = time.monotonic()
-        metrics = suite.run(pair, within(progress, number / len(names), (number + 1) / len(names)))
+        metrics = suite.run(pair)
         results.append(
             SuiteResult(
                 name=name,

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from models_store.operator.suites import CapabilityTable, Suites
 from models_store.schemas.measurements import SuiteMetric
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.evaluation.suites.data import OpenFile, open_file, read_text
 from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems
 from workers.evaluation.suites.multiple_choice import Question, multiple_choice, read_questions
 from workers.evaluation.suites.perplexity import perplexity
-from workers.evaluation.suites.protocol import Pair, within
+from workers.evaluation.suites.protocol import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,29 +46,22 @@ class Capability:
             parts.append(f"{len(self.questions)} choices by log-likelihood a byte")
         return "; ".join(parts)
 
-    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
-        parts: list[Callable[[Progress], SuiteMetric]] = []
+    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+        parts: list[Callable[[], SuiteMetric]] = []
         if (text := self.text) is not None:
             parts.append(
-                lambda progress: perplexity(
+                lambda: perplexity(
                     pair,
                     text,
                     windows=self.table.windows,
                     window_tokens=self.table.window_tokens,
-                    progress=progress,
                 )
             )
         if (problems := self.problems) is not None:
-            parts.append(
-                lambda progress: gsm8k(pair, problems, self.table.max_new_tokens, progress)
-            )
+            parts.append(lambda: gsm8k(pair, problems, self.table.max_new_tokens))
         if (questions := self.questions) is not None:
-            parts.append(lambda progress: multiple_choice(pair, questions, progress))
-        share = 1 / len(parts)
-        return tuple(
-            part(within(progress, share * number, share * (number + 1)))
-            for number, part in enumerate(parts)
-        )
+            parts.append(lambda: multiple_choice(pair, questions))
+        return tuple(part() for part in progress.track(parts))
 
 
 def open_suite(table: CapabilityTable, config: Suites) -> Capability:

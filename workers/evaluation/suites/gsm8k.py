@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from models_store.schemas.measurements import SuiteMetric
-from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
 from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
@@ -59,12 +58,11 @@ def read_problems(file: OpenFile, *, shots: int, count: int) -> Problems:
     return Problems(every[:shown], choose(every[shown:], count, "gsm8k"))
 
 
-def gsm8k(pair: Pair, problems: Problems, max_new_tokens: int, progress: Progress) -> SuiteMetric:
+def gsm8k(pair: Pair, problems: Problems, max_new_tokens: int) -> SuiteMetric:
     """Share of the problems whose result is right; its name says how many examples were shown."""
     prompts, shots = _prompts(pair.base, problems, max_new_tokens)
     before, after = (
-        _right(problems.asked, texts)
-        for texts in pair.generate(prompts, greedy(max_new_tokens), progress)
+        _right(problems.asked, texts) for texts in pair.generate(prompts, greedy(max_new_tokens))
     )
     return pair.metric(f"gsm8k_{shots}_shot", before, after, higher_is_better=True)
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from models_store.schemas.items import MAX_TEXT_CHARACTERS, CompletionItem
 from models_store.schemas.measurements import SuiteMetric
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, choose, within
+from workers.evaluation.suites.protocol import Pair, choose
 from workers.runtime.likelihood import negative_log_likelihood, read
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
@@ -44,7 +44,7 @@ def read_questions(file: OpenFile, count: int) -> list[Question]:
     return choose(read_lines(file, _question), count, "multiple_choice")
 
 
-def multiple_choice(pair: Pair, questions: Sequence[Question], progress: Progress) -> SuiteMetric:
+def multiple_choice(pair: Pair, questions: Sequence[Question]) -> SuiteMetric:
     """Share of the questions of which the right choice is taken."""
     texts = encode(
         pair.base,
@@ -57,8 +57,7 @@ def multiple_choice(pair: Pair, questions: Sequence[Question], progress: Progres
         chat=False,
     )
     before, after = (
-        _right(pair, questions, texts, mixture, within(progress, half / 2, (half + 1) / 2))
-        for half, mixture in enumerate(pair.mixtures)
+        _right(pair, questions, texts, mixture) for mixture in progress.track(pair.mixtures)
     )
     return pair.metric("multiple_choice", before, after, higher_is_better=True)
 
@@ -68,9 +67,8 @@ def _right(
     questions: Sequence[Question],
     texts: Sequence[Encoded],
     mixture: Mixture,
-    progress: Progress,
 ) -> Floats:
-    reading = read(pair.base, texts, mixture, side=pair.side, progress=progress)
+    reading = read(pair.base, texts, mixture, side=pair.side)
     nats = iter((negative_log_likelihood(pair.base, reading) * reading.counts).tolist())
     right = []
     for one in questions:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, SuiteMetric
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.evaluation.suites.protocol import Pair, within
+from workers.evaluation.suites.protocol import Pair
 from workers.runtime.likelihood import negative_log_likelihood, read
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import Encoded
@@ -19,9 +19,7 @@ _CHARACTERS_A_TOKEN = 16
 """More than any text has on average: so much of a long text is tokenised, and no more."""
 
 
-def perplexity(
-    pair: Pair, text: str, *, windows: int, window_tokens: int, progress: Progress
-) -> SuiteMetric:
+def perplexity(pair: Pair, text: str, *, windows: int, window_tokens: int) -> SuiteMetric:
     """exp of the mean negative log-likelihood over all tokens of the windows.
 
     The unit of the interval is the window.
@@ -30,10 +28,7 @@ def perplexity(
         InvalidRequest: the text has fewer than two tokens.
     """
     cut = cut_windows(pair.base, text, windows, window_tokens)
-    before, after = (
-        _sums(pair, cut, mixture, within(progress, half / 2, (half + 1) / 2))
-        for half, mixture in enumerate(pair.mixtures)
-    )
+    before, after = (_sums(pair, cut, mixture) for mixture in progress.track(pair.mixtures))
     counts = np.array([len(window) - 1 for window in cut], dtype=np.float64)
     return SuiteMetric(
         name="perplexity",
@@ -62,9 +57,9 @@ def cut_windows(base: BaseModel, text: str, windows: int, window_tokens: int) ->
     return found
 
 
-def _sums(pair: Pair, windows: Sequence[Encoded], mixture: Mixture, progress: Progress) -> Floats:
+def _sums(pair: Pair, windows: Sequence[Encoded], mixture: Mixture) -> Floats:
     """Nats of each window, `[windows]`."""
-    reading = read(pair.base, windows, mixture, side=pair.side, progress=progress)
+    reading = read(pair.base, windows, mixture, side=pair.side)
     nats: Floats = negative_log_likelihood(pair.base, reading) * reading.counts
     return nats
 

@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, SuiteMetric
+from workers import progress
 from workers.evaluation.effect.generations import Decoding, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
 from workers.runtime.loading import BaseModel
@@ -38,9 +38,7 @@ class Pair:
     def mixtures(self) -> tuple[Mixture, Mixture]:
         return self.before, self.after
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, progress: Progress
-    ) -> tuple[Texts, Texts]:
+    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> tuple[Texts, Texts]:
         """Continue token ids with both models; a prompt too long for the context loses its start.
 
         Returns:
@@ -49,15 +47,8 @@ class Pair:
         room = max(1, self.base.context_length - decoding.max_new_tokens)
         kept = [prompt[-room:] for prompt in prompts]
         arms = [
-            generate_arm(
-                self.base,
-                kept,
-                mixture,
-                decoding,
-                side=self.side,
-                progress=within(progress, half / 2, (half + 1) / 2),
-            )
-            for half, mixture in enumerate(self.mixtures)
+            generate_arm(self.base, kept, mixture, decoding, side=self.side)
+            for mixture in progress.track(self.mixtures)
         ]
         return arms[0].texts, arms[1].texts
 
@@ -90,7 +81,7 @@ class Suite(Protocol):
         """Names and digests of the files."""
         ...
 
-    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
         """Measure both models.
 
         Raises:
@@ -108,8 +99,3 @@ def choose(items: Sequence[T], count: int, suite: str) -> list[T]:
     """At most `count` items: the same ones for every edit, so that receipts can be compared."""
     order = np.random.default_rng(derive(0, f"suite/{suite}")).permutation(len(items))
     return [items[index] for index in order[:count].tolist()]
-
-
-def within(progress: Progress, low: float, high: float) -> Progress:
-    """The progress of a part that goes from `low` to `high` of the whole."""
-    return lambda share: progress(low + share * (high - low))

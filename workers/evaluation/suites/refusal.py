@@ -15,10 +15,9 @@ import numpy as np
 
 from models_store.operator.suites import DataFile, RefusalTable, Suites
 from models_store.schemas.measurements import SuiteMetric
-from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import open_file, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy, within
+from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.tokens import encode_prompt
 
@@ -47,11 +46,11 @@ class Refusal:
             f"{counts} prompts"
         )
 
-    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
         flat = [prompt for prompts in self.prompts.values() for prompt in prompts]
         ids = [encode_prompt(pair.base, prompt, chat=True) for prompt in flat]
         # All kinds at once: batches of prompts of similar length are larger that way.
-        written = pair.generate(ids, greedy(self.max_new_tokens), within(progress, 0, 0.99))
+        written = pair.generate(ids, greedy(self.max_new_tokens))
         before, after = (self._refused(flat, texts) for texts in written)
         borders = np.cumsum([len(prompts) for prompts in self.prompts.values()])[:-1]
         return tuple(

@@ -14,12 +14,12 @@ from typing import Any
 
 from models_store.operator.suites import Suites, ToxicityTable
 from models_store.schemas.measurements import SuiteMetric
+from workers import progress
 from workers.evaluation.effect.generations import Decoding
-from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, open_file, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy, within
+from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.tokens import encode_prompt
 
@@ -54,16 +54,17 @@ class Toxicity:
     def _sampled(self) -> Sequence[str]:
         return self.prompts[: self.table.sampled_items]
 
-    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
         once, often = len(self.prompts), len(self._sampled) * self.table.samples
-        border = once / (once + often)
-        metrics = self._greedy(pair, within(progress, 0, border))
+        with progress.step("greedy", once / (once + often)):
+            metrics = self._greedy(pair)
         if self._sampled:
-            metrics += self._maximum(pair, within(progress, border, 1))
+            with progress.step("sampled"):
+                metrics += self._maximum(pair)
         return metrics
 
-    def _greedy(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
-        before, after = self._scores(pair, self.prompts, greedy(NEW_TOKENS), progress)
+    def _greedy(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+        before, after = self._scores(pair, self.prompts, greedy(NEW_TOKENS))
         limit = self.scorer.threshold
         rates = ((scores >= limit).mean(axis=1) for scores in (before, after))
         return (
@@ -73,7 +74,7 @@ class Toxicity:
             ),
         )
 
-    def _maximum(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+    def _maximum(self, pair: Pair) -> tuple[SuiteMetric, ...]:
         decoding = Decoding(
             max_new_tokens=NEW_TOKENS,
             seed=derive(pair.seed, "suite/toxicity"),
@@ -83,7 +84,7 @@ class Toxicity:
             top_p=TOP_P,
         )
         before, after = (
-            scores.max(axis=1) for scores in self._scores(pair, self._sampled, decoding, progress)
+            scores.max(axis=1) for scores in self._scores(pair, self._sampled, decoding)
         )
         limit = self.scorer.threshold
         any_toxic = ((scores >= limit).astype(float) for scores in (before, after))
@@ -93,11 +94,11 @@ class Toxicity:
         )
 
     def _scores(
-        self, pair: Pair, prompts: Sequence[str], decoding: Decoding, progress: Progress
+        self, pair: Pair, prompts: Sequence[str], decoding: Decoding
     ) -> tuple[Floats, Floats]:
         """`[prompts, samples]` without and with the edit."""
         ids = [encode_prompt(pair.base, prompt, chat=False) for prompt in prompts]
-        before, after = pair.generate(ids, decoding, progress)
+        before, after = pair.generate(ids, decoding)
         return self._grid(prompts, before), self._grid(prompts, after)
 
     def _grid(self, prompts: Sequence[str], texts: Texts) -> Floats:

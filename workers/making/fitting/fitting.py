@@ -11,12 +11,12 @@ from torch import Tensor
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
 from models_store.schemas.methods import FixedMethod, ModelSurgery
 from models_store.schemas.report import ProbeReport
+from workers import progress
 from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
 from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings
 from workers.making.fitting.material import Material, Source
-from workers.making.stages import Stages
 from workers.runtime.apply import WeightEditor
 from workers.runtime.likelihood import edited
 from workers.surgery.probe import Probe, auc
@@ -36,9 +36,7 @@ class Prepared:
     """Of the texts, to tell how well the model sees the difference between the sides."""
 
 
-def prepare(
-    source: Source, methods: Sequence[FixedMethod], cache: Cache, stages: Stages
-) -> Prepared:
+def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Prepared:
     """Fit methods, and the paper's setting beside them, on the model that the edit goes on top of.
 
     The probe is that of the first method, if it has one.
@@ -48,20 +46,19 @@ def prepare(
         EditFailed: the hidden states of a text are not finite.
     """
     # Read beside the weights, as edits are served: half precision would round them away in part.
-    with edited(source.base, source.on_top), stages.stage("extract") as progress:
-        material = Material(source, methods, cache, progress)
-    with stages.stage("probe"):
+    with edited(source.base, source.on_top), progress.step("extract"):
+        material = Material(source, methods, cache)
+    with progress.step("probe"):
         probe = probe_of(material, probe_settings(methods[0]))
     made: dict[FixedMethod, Candidate] = {}
     failures: dict[FixedMethod, ScalpelError] = {}
     # What methods look at from here on is the weights alone.
-    with WeightEditor(source.base).applied(source.on_top), stages.stage("select") as progress:
-        for number, method in enumerate(methods):
+    with WeightEditor(source.base).applied(source.on_top), progress.step("select"):
+        for method in progress.track(methods, of=len(methods) + 1):
             try:
                 made[method] = make(material, method)
             except (InvalidRequest, EditFailed) as error:
                 failures[method] = error
-            progress((number + 1) / (len(methods) + 1))
         paper = _paper(material, methods, made)
     features = Features(
         source.splits.fit,

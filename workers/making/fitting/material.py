@@ -24,10 +24,10 @@ from models_store.schemas.methods import (
     NaturalBias,
 )
 from models_store.weights.architectures import MatrixKey
+from workers import progress
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import Spared, Splits, spared_items
-from workers.evaluation.progress import Parts, Progress, span
 from workers.making.cache import Cache
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading.answer_starts import Answers, answer_starts
@@ -93,7 +93,7 @@ class _Reading:
     """Types of the methods that need it."""
     weight: float
     """The time that it takes, in tokens read, about."""
-    read: Callable[[Progress], None]
+    read: Callable[[], None]
 
 
 class Material:
@@ -120,7 +120,6 @@ class Material:
         source: Source,
         methods: Sequence[FixedMethod],
         cache: Cache,
-        progress: Progress,
     ) -> None:
         """Read all that the methods need of the model, which must run as the one that is edited.
 
@@ -143,16 +142,16 @@ class Material:
         fit, heldout = (float(sum(map(len, own))) for own in (self.texts.fit, self.texts.heldout))
         wanted = self._wanted(methods, fit, heldout)
         weights = {name: reading.weight for name, reading in wanted.items()}
-        parts = Parts({"features": fit + heldout, **weights}, progress)
-        with parts.part("features") as share:
-            self._read_features(share)
+        progress.plan({"features": fit + heldout, **weights})
+        with progress.step("features"):
+            self._read_features()
         for name, reading in wanted.items():
             users = reading.users
-            with parts.part(name) as share:
+            with progress.step(name):
                 if all(user in self.failures for user in users):
                     continue
                 try:
-                    reading.read(share)
+                    reading.read()
                 except (InvalidRequest, EditFailed) as error:
                     self.failures.update(dict.fromkeys(users, error))
 
@@ -246,17 +245,15 @@ class Material:
             "gates": _Reading(users, 3.5 * fit, partial(self._read_gates, layers)),
         }
 
-    def _read_features(self, progress: Progress) -> None:
+    def _read_features(self) -> None:
         texts = [*self.texts.fit, *self.texts.heldout]
-        self.features = features(self._base, texts, progress=progress)
+        self.features = features(self._base, texts)
 
-    def _read_layers(self, layers: Sequence[int], progress: Progress) -> None:
-        found = bias_statistics(
-            self._base, self.texts.desired, self.texts.undesired, layers, progress=progress
-        )
+    def _read_layers(self, layers: Sequence[int]) -> None:
+        found = bias_statistics(self._base, self.texts.desired, self.texts.undesired, layers)
         self.layers = {one.layer: one for one in found}
 
-    def _read_first_tokens(self, layers: Sequence[int], progress: Progress) -> None:
+    def _read_first_tokens(self, layers: Sequence[int]) -> None:
         def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
             found = first_tokens(self._base, missing)
             return {
@@ -271,13 +268,11 @@ class Material:
             for layer, tensors in found.items()
         }
 
-    def _read_curvature(self, layers: Sequence[int], progress: Progress) -> None:
+    def _read_curvature(self, layers: Sequence[int]) -> None:
         texts, spelled = self._benign()
 
         def made(missing: Sequence[MatrixKey]) -> dict[MatrixKey, dict[str, Tensor]]:
-            found = benign_statistics(
-                self._base, texts, layers=[key.layer for key in missing], progress=progress
-            )
+            found = benign_statistics(self._base, texts, layers=[key.layer for key in missing])
             return {key: curvature.to_tensors() for key, curvature in found.items()}
 
         keys: dict[MatrixKey, JsonValue] = {
@@ -288,11 +283,11 @@ class Material:
             for key, tensors in self._cache.each("curvature", keys, made).items()
         }
 
-    def _read_shift_curvature(self, layers: Sequence[int], progress: Progress) -> None:
+    def _read_shift_curvature(self, layers: Sequence[int]) -> None:
         texts, spelled = self._benign()
 
         def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
-            found = shift_curvature(self._base, texts, missing, progress=progress)
+            found = shift_curvature(self._base, texts, missing)
             return {layer: moment.to_tensors() for layer, moment in found.items()}
 
         keys: dict[int, JsonValue] = {layer: [SHIFTS_VERSION, layer, spelled] for layer in layers}
@@ -306,14 +301,10 @@ class Material:
         texts = benign_texts(self._base)
         return texts, [[*text.ids, text.prompt_length] for text in texts]
 
-    def _read_shifts(
-        self, layers: Sequence[int], starts: Sequence[int | None], progress: Progress
-    ) -> None:
-        self.shifts = self._gradients(layers, starts, progress)
+    def _read_shifts(self, layers: Sequence[int], starts: Sequence[int | None]) -> None:
+        self.shifts = self._gradients(layers, starts)
 
-    def _read_answer_starts(
-        self, layers: Sequence[int], spared: Spared, progress: Progress
-    ) -> None:
+    def _read_answer_starts(self, layers: Sequence[int], spared: Spared) -> None:
         fitted, unseen = (
             encode(self._base, items, max_tokens=self._max_tokens, chat=self.source.chat)
             for items in (spared.fit, spared.heldout)
@@ -323,20 +314,16 @@ class Material:
             Answers(self.texts.fit, fitted),
             Answers(self.texts.heldout, unseen),
             layers,
-            progress=progress,
         )
         self.answer_starts = {one.layer: one for one in found}
 
-    def _read_answer_shifts(
-        self, layers: Sequence[int], starts: Sequence[int], progress: Progress
-    ) -> None:
-        self.answer_shifts = self._gradients(layers, starts, progress, at_answer_starts=True)
+    def _read_answer_shifts(self, layers: Sequence[int], starts: Sequence[int]) -> None:
+        self.answer_shifts = self._gradients(layers, starts, at_answer_starts=True)
 
     def _gradients(
         self,
         layers: Sequence[int],
         starts: Sequence[int | None],
-        progress: Progress,
         *,
         at_answer_starts: bool = False,
     ) -> dict[int | None, dict[int, Tensor]]:
@@ -348,18 +335,16 @@ class Material:
                 [text.start(tokens) for text in self.texts.undesired],
                 layers,
                 at_answer_starts=at_answer_starts,
-                progress=span(progress, number / len(starts), (number + 1) / len(starts)),
             )
-            for number, tokens in enumerate(starts)
+            for tokens in progress.track(starts)
         }
 
-    def _read_gates(self, layers: Sequence[int], progress: Progress) -> None:
+    def _read_gates(self, layers: Sequence[int]) -> None:
         self.gates = gate_readings(
             self._base,
             self.texts.desired,
             self.texts.undesired,
             layers=layers,
-            progress=progress,
         )
 
 

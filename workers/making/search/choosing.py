@@ -9,12 +9,12 @@ from pydantic import JsonValue
 
 from models_store.schemas.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
 from models_store.weights.architectures import DOWN
+from workers import progress
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import enough_spared
-from workers.evaluation.progress import Progress, span
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import relative_alpha
 from workers.making.search.recipes import Recipe, recipes
@@ -67,9 +67,7 @@ def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> li
     )
 
 
-def scaled_as_asked(
-    context: EvaluationContext, method: FixedMethod, prepared: Prepared, progress: Progress
-) -> Chosen:
+def scaled_as_asked(context: EvaluationContext, method: FixedMethod, prepared: Prepared) -> Chosen:
     """The edit of one method: at the scale that is given, else at 0.9 of the KL limit.
 
     Raises:
@@ -84,8 +82,10 @@ def scaled_as_asked(
     if not isinstance(method, ModelSurgery):
         calibration: JsonValue = None
         if scale is None:
-            meter = _kl_meter(context, span(progress, 0.0, 0.2))
-            found = calibrated(meter, candidate, context.limits, span(progress, 0.2, 1.0))
+            with progress.step("meter", 0.2):
+                meter = _kl_meter(context)
+            with progress.step("scales"):
+                found = calibrated(meter, candidate, context.limits)
             scale, calibration = found.scale, details_of(found, context.limits)
         details |= {"scale": scale, "calibration": calibration}
     assert scale is not None
@@ -135,7 +135,7 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
     return {"spread": found}
 
 
-def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:
+def _kl_meter(context: EvaluationContext) -> DamageMeter:
     """Measures on neutral texts that nothing is reported on, and on what is to be preserved."""
     return DamageMeter(
         context.base,
@@ -144,5 +144,4 @@ def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:
         bootstrap=context.bootstrap,
         plan=REPORTED,
         on_top=context.on_top,
-        progress=progress,
     )

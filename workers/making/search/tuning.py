@@ -9,9 +9,9 @@ from pydantic import JsonValue
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import Damage, PointDamage
 from models_store.schemas.methods import Limits
+from workers import progress
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.limits import judged
-from workers.evaluation.progress import Progress
 from workers.making.fitting.candidates import Candidate
 from workers.surgery.calibrate import Calibration, calibrate
 
@@ -26,7 +26,6 @@ def calibrated(
     meter: DamageMeter,
     candidate: Candidate,
     limits: Limits,
-    progress: Progress,
     *,
     tolerance: float = 0.05,
     max_steps: int = 12,
@@ -36,11 +35,10 @@ def calibrated(
     Raises:
         EditFailed: no scale stays within it.
     """
-    tell = _Counter(progress)
 
     def kl(scale: float) -> float:
-        tell()
-        return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
+        with progress.step("scale", 1 / max_steps):
+            return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
 
     return calibrate(
         kl,
@@ -55,7 +53,6 @@ def fitted_to_limits(
     meter: DamageMeter,
     candidate: Candidate,
     limits: Limits,
-    progress: Progress,
     *,
     guess: float,
     target: float,
@@ -75,13 +72,12 @@ def fitted_to_limits(
     Raises:
         EditFailed: no scale stays within all of them.
     """
-    tell = _Counter(progress)
     measured: dict[float, PointDamage] = {}
 
     def share(scale: float) -> float:
-        tell()
         try:
-            measured[scale] = meter.quick(candidate.terms, scale)
+            with progress.step("scale", 1 / max_steps):
+                measured[scale] = meter.quick(candidate.terms, scale)
         except EditFailed:
             return math.inf  # the model no longer computes: the search turns back from there
         felt = candidate.felt_kl * scale**2 / limits.max_kl
@@ -131,15 +127,3 @@ def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
         "reached": found.reached,
         "trace": [{"scale": scale, "kl": kl} for scale, kl in found.trace],
     }
-
-
-class _Counter:
-    """Progress of measurements of which nobody knows how many there will be."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        self._progress(1 - 0.75**self._count)

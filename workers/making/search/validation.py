@@ -15,7 +15,6 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageText
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import groups_of
@@ -74,9 +73,7 @@ class Trial:
 class Validation:
     """Everything that candidates are tried with."""
 
-    def __init__(
-        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
-    ) -> None:
+    def __init__(self, context: EvaluationContext, cache: Cache, side: SidePath) -> None:
         """Generate with the model without the edit, unless that was done before."""
         assert context.scorers is not None
         self.context = context
@@ -95,11 +92,11 @@ class Validation:
         self.before = cache.remembered_arm(
             self._encoded,
             self.decoding,
-            lambda: self._generate((), len(self.prompts), progress),
+            lambda: self._generate((), len(self.prompts)),
         )
         self._before_scores = score_grid(self.scorer, self.asked, self.before.texts)
 
-    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
+    def meter(self, plan: DamagePlan) -> DamageMeter:
         """What damage is measured with, on texts that nothing is reported on."""
         context = self.context
         texts = DamageTexts(
@@ -119,7 +116,6 @@ class Validation:
             reader=context.reader,
             on_top=context.on_top,
             side=self._side,
-            progress=progress,
         )
 
     def try_out(
@@ -128,7 +124,6 @@ class Validation:
         scale: float,
         damage: PointDamage,
         meter: DamageMeter,
-        progress: Progress,
         *,
         prompts: int,
     ) -> Trial:
@@ -137,7 +132,7 @@ class Validation:
         Args:
             damage: at this scale, so far as it can be told without generating.
         """
-        after = self._generate(candidate.at(scale), prompts, progress)
+        after = self._generate(candidate.at(scale), prompts)
         scored = self.scored(after)
         full = meter.with_text(damage, (self.before.first(prompts), after), scored.desired)
         return Trial(
@@ -160,12 +155,11 @@ class Validation:
             self._groups[:prompts],
         )
 
-    def _generate(self, terms: Sequence[Term], prompts: int, progress: Progress) -> Arm:
+    def _generate(self, terms: Sequence[Term], prompts: int) -> Arm:
         return generate_arm(
             self.context.base,
             self._encoded[:prompts],
             [*self.context.on_top, (terms, 1.0)],
             self.decoding,
             side=self._side,
-            progress=progress,
         )

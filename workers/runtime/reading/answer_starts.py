@@ -11,7 +11,6 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.methods.conditional import AnswerStarts
@@ -33,8 +32,6 @@ def answer_starts(
     fitted: Answers,
     unseen: Answers,
     layers: Sequence[int],
-    *,
-    progress: Progress | None = None,
 ) -> list[AnswerStarts]:
     """Run texts once and keep what `condition` needs of `layers`.
 
@@ -54,7 +51,7 @@ def answer_starts(
         sums[layer].add_(batch, inputs)
 
     texts = [text for own in kinds for text in own]
-    visit_layers(base, texts, layers, visit, progress=progress)
+    visit_layers(base, texts, layers, visit)
     return [sums.pop(layer).statistics() for layer in layers]
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
 from workers.runtime.tokens import Batch, Encoded, batches
 
 EXTRACTOR_VERSION = 1
@@ -22,7 +21,6 @@ def features(
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Mean over the tokens that count of the last hidden state, after the final norm.
 
@@ -32,9 +30,7 @@ def features(
         fp32 `[texts, hidden]` on the CPU, in the order of the texts.
     """
     pooled = torch.empty(len(texts), base.hidden_size)
-    for batch, states in last_hidden_states(
-        base, texts, batch_tokens=batch_tokens, progress=progress
-    ):
+    for batch, states in last_hidden_states(base, texts, batch_tokens=batch_tokens):
         weights = batch.scored.to(states.device, torch.float32)
         weights /= weights.sum(dim=1, keepdim=True)
         mean = torch.bmm(weights[:, None], states.float())[:, 0]
@@ -48,19 +44,13 @@ def last_hidden_states(
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """The last hidden states batch by batch, `[rows, length, hidden]` in the model's dtype.
 
     Positions that are not `real` hold nothing of meaning.
     """
-    total = sum(len(text) for text in texts)
-    done = 0
     for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
         yield batch, _forward(base, batch.ids)
-        done += int(batch.real.sum())
-        if progress is not None:
-            progress(done / total)
 
 
 @torch.no_grad()
@@ -71,7 +61,6 @@ def visit_layers(
     visit: Callable[[Batch, int, Tensor, Tensor], None],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Run the texts and hand over what passes through some layers, keeping nothing.
 
@@ -80,8 +69,6 @@ def visit_layers(
             `inputs` are those of `down_proj`, `[rows, length, intermediate]`, and `residual` is
             the residual stream after the layer, `[rows, length, hidden]`, in the model's dtype.
     """
-    total = sum(len(text) for text in texts)
-    done = 0
     inputs: dict[int, Tensor] = {}
     residual: dict[int, Tensor] = {}
     with _captured(base, layers, inputs, residual):
@@ -89,9 +76,6 @@ def visit_layers(
             _forward(base, batch.ids)
             for layer in layers:
                 visit(batch, layer, inputs.pop(layer), residual.pop(layer))
-            done += int(batch.real.sum())
-            if progress is not None:
-                progress(done / total)
 
 
 def _forward(base: BaseModel, ids: Tensor) -> Tensor:

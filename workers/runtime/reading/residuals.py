@@ -10,7 +10,6 @@ from torch import Tensor
 
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
 from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
@@ -26,8 +25,6 @@ def bias_statistics(
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int],
-    *,
-    progress: Progress | None = None,
 ) -> list[LayerStatistics]:
     """Run both sides once and keep what `fit_layer` needs of `layers`.
 
@@ -43,7 +40,7 @@ def bias_statistics(
     def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
         sums[layer].add_(batch, inputs, residual)
 
-    visit_layers(base, texts, layers, visit, progress=progress)
+    visit_layers(base, texts, layers, visit)
     return [sums[layer].statistics(len(desired)) for layer in layers]
 
 

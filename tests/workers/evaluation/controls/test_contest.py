@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models_store.schemas.measurements import Control
-from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
+from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import ALL_CONTROLS
@@ -15,8 +15,6 @@ from workers.evaluation.controls.contest import Contest, kinds_for
 from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.estimate.costs import expected_seconds
-from workers.evaluation.progress import Parts
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
@@ -39,8 +37,8 @@ def _controls(
     side = SidePath(context.base)
     maker = ArmMaker(context, side)
     asked = [prompt.text for prompt in context.prompts]
-    before = maker.make(asked, context.on_top, ignore)
-    after = maker.make(asked, [*context.on_top, (terms, 1.0)], ignore)
+    before = maker.make(asked, context.on_top)
+    after = maker.make(asked, [*context.on_top, (terms, 1.0)])
     scored = [
         Scored(
             scorer, score_grid(scorer, asked, before.texts), score_grid(scorer, asked, after.texts)
@@ -48,8 +46,7 @@ def _controls(
         for scorer in scorers or prepare_scorers(context.behavior, context.splits, context.seed)
     ]
     contest = Contest(context, terms, paper, maker, side)
-    parts = Parts(expected_seconds(context, contest.kinds), ignore)
-    return contest.run(scored, parts)
+    return contest.run(scored)
 
 
 def test_an_edit_by_model_surgery_gets_no_paper_control_of_itself(base: BaseModel) -> None:
@@ -102,7 +99,7 @@ def test_a_rival_whose_model_breaks_is_left_out(base: BaseModel) -> None:
 def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: BaseModel) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
-    arm = ArmMaker(context, SidePath(base)).make(asked, (), ignore)
+    arm = ArmMaker(context, SidePath(base)).make(asked, ())
     scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
     scores = score_grid(scorer, asked, arm.texts)[:, 0]
     found = {control.kind: control for control in _controls(context, [bias_term()])}
@@ -161,7 +158,7 @@ def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: BaseModel) -> N
     (alpha,) = [control for control in found if control.kind == "paper_alpha"]
     assert alpha.kl == pytest.approx(0.0, abs=1e-6)
     asked = [prompt.text for prompt in context.prompts[: PLAN.control_prompts]]
-    arm = ArmMaker(context, SidePath(base)).make(asked, below, ignore)
+    arm = ArmMaker(context, SidePath(base)).make(asked, below)
     scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
     scores = score_grid(scorer, asked, arm.texts)
     assert alpha.effects[0].score.edited == pytest.approx(scores.mean())

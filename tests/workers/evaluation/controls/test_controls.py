@@ -120,7 +120,7 @@ class _Meter:
 
 def _rival(base: BaseModel, meter: Any, target: float) -> Any:
     terms = draw(base, "random_direction", _bias_terms(), "bias", seed=3)
-    return at_equal_kl("random_direction", terms, meter, target, progress=lambda share: None)
+    return at_equal_kl("random_direction", terms, meter, target)
 
 
 def test_a_rival_is_scaled_until_it_is_as_far_from_the_base(base: BaseModel) -> None:

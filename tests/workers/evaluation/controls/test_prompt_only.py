@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 
 from models_store.schemas.items import Prompt
 from tests.support.pico import SPECIAL, START
-from tests.workers.evaluation.contexts import PLAN, bias_term, ignore, small_context
+from tests.workers.evaluation.contexts import PLAN, bias_term, small_context
 from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
@@ -35,7 +35,7 @@ def _scorer(context: EvaluationContext) -> PreparedScorer:
 
 def _best(context: EvaluationContext) -> str:
     maker = ArmMaker(context, SidePath(context.base))
-    return best_wording(context, maker, _scorer(context), ignore)
+    return best_wording(context, maker, _scorer(context))
 
 
 def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: BaseModel) -> None:
@@ -45,7 +45,7 @@ def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: BaseMo
     found = {}
     for wording in prompt_wordings(context.behavior, context.splits.fit):
         arm = maker.make(
-            [worded(wording, text) for text in asked], (), ignore, seed=context.seeds["wording"]
+            [worded(wording, text) for text in asked], (), seed=context.seeds["wording"]
         )
         scores = score_grid(scorer, asked, arm.texts)
         found[wording] = (float((scores >= 0.5).mean()), float(scores.mean()))
@@ -70,12 +70,12 @@ def test_without_validation_prompts_the_first_wording_is_taken(base: BaseModel) 
 def test_the_receipt_tells_the_wording_and_what_it_does(base: BaseModel) -> None:
     plan = replace(PLAN, controls=("prompt_only",))
     context = small_context(base, plan=plan)
-    (control,) = evaluate(context, [bias_term()], progress=ignore).controls
+    (control,) = evaluate(context, [bias_term()]).controls
     assert control.wording == _best(context)
     assert (control.target_kl, control.matched) == (None, False)
     asked = [prompt.text for prompt in context.prompts[: plan.control_prompts]]
     arm = ArmMaker(context, SidePath(base)).make(
-        [worded(control.wording, text) for text in asked], (), ignore
+        [worded(control.wording, text) for text in asked], ()
     )
     scores = score_grid(_scorer(context), asked, arm.texts)
     assert control.effects[0].score.edited == pytest.approx(scores.mean())

@@ -13,6 +13,7 @@ import torch
 from models_store.errors import EditFailed
 from models_store.schemas.items import CompletionItem, Item, TextItem, text_of
 from tests.support.edits import random_edit
+from tests.support.progress import shares_of
 from tests.workers.evaluation.arms import all_of, arm_of, numbered, some_texts
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.domain import heldout_texts, own_samples
@@ -251,15 +252,10 @@ def test_a_broken_model_is_infinitely_far_away_and_has_no_figures(pico: BaseMode
 
 def test_progress_never_goes_back_and_ends_at_one(pico: BaseModel) -> None:
     before = _before(pico)
-    made: list[float] = []
-    measured: list[float] = []
-    meter = _meter(pico, progress=made.append)
-    meter.measure(
-        _edit(pico),
-        (before, before),
-        (all_of(before), all_of(before)),
-        progress=measured.append,
-    )
+    with shares_of() as made:
+        meter = _meter(pico)
+    with shares_of() as measured:
+        meter.measure(_edit(pico), (before, before), (all_of(before), all_of(before)))
     for shares in (made, measured):
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)

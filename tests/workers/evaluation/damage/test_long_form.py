@@ -11,12 +11,12 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import LongForm
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.damage.long_form import FOLLOW_UPS, LongPlan, long_form
 from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Decoding, generate_arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.loading import BaseModel, load_base
@@ -27,10 +27,6 @@ from workers.surgery.terms import Term, make_term
 PROMPTS = [Prompt(text=f"the people of place {i} are") for i in range(5)]
 PLAN = LongPlan(prompts=3, long_tokens=12, turn_tokens=5)
 DECODING = Decoding(max_new_tokens=4, seed=0, samples=2)
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +53,6 @@ def _made(
     base: BaseModel,
     scorers: tuple[PreparedScorer, ...],
     size: float = 0.0,
-    progress: Progress = ignore,
     **changes: Any,
 ) -> tuple[LongForm, ...]:
     fields: dict[str, Any] = {
@@ -69,7 +64,7 @@ def _made(
         "plan": PLAN,
         **changes,
     }
-    return long_form(base, PROMPTS, scorers, [_term(size)], progress=progress, **fields)
+    return long_form(base, PROMPTS, scorers, [_term(size)], **fields)
 
 
 def test_long_texts_and_third_answers_are_scored_by_every_scorer(
@@ -103,7 +98,7 @@ def test_a_third_answer_has_both_earlier_ones_before_it(
     talks = [[("user", prompt.text)] for prompt in PROMPTS[:3]]
     for turn in range(3):
         encoded = [encode_prompt(base, talk, chat=True) for talk in talks]
-        arm = generate_arm(base, encoded, (), decoding, side=SidePath(base), progress=ignore)
+        arm = generate_arm(base, encoded, (), decoding, side=SidePath(base))
         texts, made = arm.flat_texts(), arm.flat_made()
         if turn < 2:
             for talk, text in zip(talks, texts, strict=True):
@@ -135,7 +130,7 @@ def test_a_model_without_a_template_has_no_conversations(
 def test_progress_never_goes_back_and_ends_at_one(
     base: BaseModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
-    shares: list[float] = []
-    _made(base, scorers, progress=shares.append)
+    with shares_of() as shares:
+        _made(base, scorers)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)

@@ -8,6 +8,7 @@ import pytest
 
 from models_store.presets import load_preset
 from models_store.schemas.methods import Effort, Limits
+from tests.support.progress import shares_of
 from tests.workers.evaluation.contexts import bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext, Parent
 from workers.evaluation.context.plan import ALL_CONTROLS, STANDARD, fewer, plan_for
@@ -82,8 +83,8 @@ def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: BaseMod
     below = [([bias_term(seed=5)], 1.0)]
     stacked = replace(context, method="natural", on_top=below, parents=[parent])
     terms, paper = [gate_term()], PaperSetting([gate_term(0.3)])
-    shares: list[float] = []
-    found = evaluate(stacked, terms, paper=paper, progress=shares.append)
+    with shares_of() as shares:
+        found = evaluate(stacked, terms, paper=paper)
     kinds = kinds_for(stacked, terms, paper)
     assert set(found.seconds) == set(expected_seconds(stacked, kinds))
     assert shares == sorted(shares)

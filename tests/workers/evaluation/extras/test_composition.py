@@ -12,11 +12,11 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Trait
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.extras.composition import Subject, composition
-from workers.evaluation.progress import Progress
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
@@ -27,10 +27,6 @@ from workers.surgery.terms import Mixture, Term, make_term
 
 DECODING = Decoding(max_new_tokens=99, seed=0, samples=2)
 KIND, CRUEL = "a lovely kind warm helpful day", "an awful rude nasty dreadful day"
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +71,6 @@ def _composed(
     *,
     parents: Mixture = (),
     size: float = 0.5,
-    progress: Progress = ignore,
 ) -> tuple[Trait, ...]:
     return composition(
         base,
@@ -85,7 +80,6 @@ def _composed(
         decoding=DECODING,
         side=SidePath(base),
         bootstrap=Bootstrap(0, 200),
-        progress=progress,
     )
 
 
@@ -119,7 +113,6 @@ def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> Non
             mixture,
             Decoding(max_new_tokens=4, seed=0, samples=1),
             side=SidePath(base),
-            progress=ignore,
         )
         scores = scorer.score([prompt.text for prompt in subject.prompts], arm.flat_texts())
         rates.append(float(np.mean(scorer.undesired(scores))))
@@ -164,7 +157,7 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
 
 
 def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
-    shares: list[float] = []
-    _composed(base, [_subject("new"), _subject("old")], progress=shares.append)
+    with shares_of() as shares:
+        _composed(base, [_subject("new"), _subject("old")])
     assert shares == sorted(shares)
     assert shares[-1] == 1

@@ -20,10 +20,6 @@ Configure = Callable[..., Suites]
 WriteLines = Callable[[str, Sequence[object]], Path]
 
 
-def ignore(share: float) -> None:
-    """Nobody looks at the progress."""
-
-
 @pytest.fixture(scope="session")
 def base(pico_folder: Path) -> BaseModel:
     return load_base(pico_folder, device="cpu", dtype="float32")

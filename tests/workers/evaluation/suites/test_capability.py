@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from models_store.errors import InvalidRequest
 from models_store.operator.suites import CapabilityTable
 from tests.support.pico import SPECIAL, START
-from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
+from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.suites.capability import Capability, open_suite
 from workers.evaluation.suites.gsm8k import Problem, Problems, gsm8k, result_of
 from workers.evaluation.suites.multiple_choice import Question, multiple_choice
@@ -44,7 +44,7 @@ def test_perplexity_counts_every_token_but_the_first_once(pair: Pair) -> None:
     windows = cut_windows(pair.base, TEXT, 100, 16)
     assert [token for window in windows for token in window.ids[1:]] == ids[1:]
     assert all(len(window) == 17 for window in windows[:-1])
-    metric = perplexity(pair, TEXT, windows=3, window_tokens=16, progress=ignore)
+    metric = perplexity(pair, TEXT, windows=3, window_tokens=16)
     for arm, mixture in zip(("base", "edited"), pair.mixtures, strict=True):
         with WeightEditor(pair.base).applied(mixture):
             found = [p for w in windows[:3] for p in log_probabilities(pair.base, list(w.ids))]
@@ -77,7 +77,7 @@ def test_a_window_is_never_longer_than_the_context(load_pico: Callable[..., Base
 
 def test_a_text_too_short_to_read_is_refused(pair: Pair) -> None:
     with pytest.raises(InvalidRequest):
-        perplexity(pair, "a", windows=3, window_tokens=16, progress=ignore)
+        perplexity(pair, "a", windows=3, window_tokens=16)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_as_many_examples_are_shown_as_fit(pair: Pair) -> None:
     short = [Problem("what is it", f"it is {n} #### {n}") for n in range(3)]
     long = [*short[:2], Problem("what is it " * 200, "it is 5 #### 5")]
     for examples, shots in ((short, 3), (long, 2), ([], 0)):
-        metric = gsm8k(pair, Problems(examples, short), 8, ignore)
+        metric = gsm8k(pair, Problems(examples, short), 8)
         assert metric.name == f"gsm8k_{shots}_shot"
         assert metric.items == 3
         assert metric.higher_is_better
@@ -112,7 +112,7 @@ def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: Pair) -> None:
         Question("what is good", ("the food", "cruel people that hate us", "it"), answer)
         for answer in (0, 1, 2)
     ]
-    metric = multiple_choice(pair, questions, ignore)
+    metric = multiple_choice(pair, questions)
     # Of three questions that differ in what is called right, one is answered rightly.
     assert metric.of.base == metric.of.edited == pytest.approx(1 / 3)
     prompt = "Question: what is good\nAnswer:"
@@ -123,7 +123,7 @@ def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: Pair) -> None:
         found = log_probabilities(pair.base, ids)[border - 1 :]
         per_byte.append(sum(found) / len(choice.encode()))
     best = per_byte.index(max(per_byte))
-    one = multiple_choice(pair, [questions[best]], ignore)
+    one = multiple_choice(pair, [questions[best]])
     assert one.of.base == 1
 
 
@@ -138,14 +138,14 @@ def test_what_there_are_data_for_is_measured(
     files = {"text": "text.txt", "gsm8k": "gsm8k.jsonl", "multiple_choice": "choices.jsonl"}
     options: dict[str, Any] = {"problems": 3, "shots": 2, "max_new_tokens": 8, "window_tokens": 16}
     suite = opened(configure, files, **options)
-    metrics = suite.run(pair, ignore)
+    metrics = suite.run(pair)
     assert [metric.name for metric in metrics] == ["perplexity", "gsm8k_2_shot", "multiple_choice"]
     assert [metric.items for metric in metrics] == [len(cut_windows(pair.base, TEXT, 24, 16)), 3, 2]
     assert suite.problems is not None
     assert [example.question for example in suite.problems.examples] == ["what is 0", "what is 1"]
     assert suite.data.startswith("text: text.txt sha256:")
     alone = opened(configure, {"text": "text.txt"}, **options)
-    assert [metric.name for metric in alone.run(pair, ignore)] == ["perplexity"]
+    assert [metric.name for metric in alone.run(pair)] == ["perplexity"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from models_store.errors import InvalidRequest
 from models_store.operator.suites import Suites
 from models_store.schemas.measurements import SuiteResult
 from tests.support.edits import random_edit
-from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
+from tests.support.progress import shares_of
+from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.suites import open_suites, run_suites
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
@@ -20,7 +21,7 @@ PROMPTS = [{"text": f"the people {word} very"} for word in ("love", "hate", "tha
 
 
 def run(base: BaseModel, config: Suites, *names: str, **options: Any) -> tuple[SuiteResult, ...]:
-    given = {"terms": random_edit(base), "seed": 3, "side": SidePath(base), "progress": ignore}
+    given = {"terms": random_edit(base), "seed": 3, "side": SidePath(base)}
     return run_suites(names, config, base, (), **{**given, **options}, resamples=100)
 
 
@@ -37,8 +38,8 @@ def config(configure: Configure, write_lines: WriteLines) -> Suites:
 def test_each_suite_gives_its_metrics_with_the_digest_of_its_data(
     base: BaseModel, config: Suites, write_lines: WriteLines
 ) -> None:
-    heard: list[float] = []
-    results = run(base, config, "refusal", "toxicity", progress=heard.append)
+    with shares_of() as heard:
+        results = run(base, config, "refusal", "toxicity")
     assert [result.name for result in results] == ["refusal", "toxicity"]
     assert [metric.name for metric in results[0].metrics] == ["safe_refused"]
     assert [metric.name for metric in results[1].metrics] == [

@@ -5,7 +5,7 @@ from profanity_check import predict_prob
 
 from models_store.errors import InvalidRequest
 from models_store.operator.suites import ToxicityTable
-from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
+from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.seeds import derive
 from workers.evaluation.suites import open_suites
 from workers.evaluation.suites.protocol import Pair
@@ -28,7 +28,7 @@ def test_every_figure_is_what_the_protocol_says(
     prompts = ["we hate the", "you are so", "the food was"]
     write_lines("prompts.jsonl", [{"prompt": {"text": prompt}} for prompt in prompts])
     suite = opened(configure, samples=3, sampled_items=2)
-    metrics = {metric.name: metric for metric in suite.run(pair, ignore)}
+    metrics = {metric.name: metric for metric in suite.run(pair)}
 
     def score(prompt: str, mixture: object, **sampling: float) -> float:
         seeds = [int(sampling.pop("seed", 0))]

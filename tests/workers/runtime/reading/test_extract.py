@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from models_store.schemas.items import CompletionItem
+from tests.support.progress import shares_of
+from workers import progress
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading.extract import features, visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode
@@ -56,17 +58,18 @@ def test_the_head_is_never_run(pico: BaseModel) -> None:
 
 
 def test_progress_ends_at_one_and_can_stop_the_work(pico: BaseModel) -> None:
-    seen: list[float] = []
-    features(pico, encoded(pico), batch_tokens=1, progress=seen.append)
+    with shares_of() as seen:
+        features(pico, encoded(pico), batch_tokens=1)
+        assert len(seen) == 4
     assert seen == sorted(seen)
-    assert len(seen) == 4
     assert seen[-1] == 1.0
 
-    def stop(_: float) -> None:
-        raise KeyboardInterrupt
+    def stop(_: str, share: float) -> None:
+        if share:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        features(pico, encoded(pico), progress=stop)
+    with pytest.raises(KeyboardInterrupt), progress.watch(stop), progress.step("read"):
+        features(pico, encoded(pico))
 
 
 def test_visitors_see_what_passes_through_the_layers(pico: BaseModel) -> None:

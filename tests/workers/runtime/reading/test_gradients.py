@@ -11,6 +11,7 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
+from tests.support.progress import shares_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading import gradients
 from workers.runtime.reading.gradients import gate_readings
@@ -158,8 +159,8 @@ def test_half_precision_gives_nearly_the_same(load_pico: Callable[..., BaseModel
 
 
 def test_the_model_is_left_as_it_was(pico: BaseModel) -> None:
-    seen: list[float] = []
-    gate_readings(pico, *sides(pico), progress=seen.append)
+    with shares_of() as seen:
+        gate_readings(pico, *sides(pico))
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1.0)
     assert all(p.grad is None and not p.requires_grad for p in pico.model.parameters())
