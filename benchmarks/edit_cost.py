@@ -23,7 +23,7 @@ from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features, last_hidden_states
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.methods import model_surgery
@@ -34,13 +34,13 @@ FRACTION = 0.0465
 MAX_TOKENS = 100
 
 
-def load() -> BaseModel:
+def load() -> LoadedModel:
     settings = Settings()
     folder = materialise(SMOLLM2.source, settings.cache)
     return load_base(folder, device=settings.device, dtype=settings.dtype)
 
 
-def texts_of(base: BaseModel, side: int) -> tuple[list[Encoded], Tensor]:
+def texts_of(base: LoadedModel, side: int) -> tuple[list[Encoded], Tensor]:
     """So many texts a side of the preset `negativity`, and their labels."""
     behavior = load_preset("negativity")
     items = [*behavior.undesired[:side], *behavior.desired[:side]]
@@ -49,19 +49,19 @@ def texts_of(base: BaseModel, side: int) -> tuple[list[Encoded], Tensor]:
     return encode(base, items, max_tokens=MAX_TOKENS, chat=False), labels
 
 
-def bare_pass(base: BaseModel, texts: list[Encoded]) -> None:
+def bare_pass(base: LoadedModel, texts: list[Encoded]) -> None:
     for _ in last_hidden_states(base, texts):
         pass
 
 
-def edit(base: BaseModel, texts: list[Encoded], labels: Tensor) -> None:
+def edit(base: LoadedModel, texts: list[Encoded], labels: Tensor) -> None:
     """Our procedure: the texts pass through the model once."""
     probe = fit_probe(features(base, texts), labels, ProbeSettings(), seed=0)
     _terms(base, probe.direction)
 
 
 def official(
-    base: BaseModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
+    base: LoadedModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
 ) -> None:
     """The official procedure: batches of 16 in shuffled order, encoded anew in every epoch."""
     generator = torch.Generator().manual_seed(0)
@@ -84,7 +84,7 @@ def official(
 
 
 @torch.no_grad()
-def _pooled(base: BaseModel, texts: list[Encoded]) -> Tensor:
+def _pooled(base: LoadedModel, texts: list[Encoded]) -> Tensor:
     """Mean hidden state of texts filled up to the longest of them: fp32 `[texts, hidden]`."""
     length = max(map(len, texts))
     ids = torch.full((len(texts), length), base.pad_id)
@@ -99,7 +99,7 @@ def _pooled(base: BaseModel, texts: list[Encoded]) -> Tensor:
     return pooled
 
 
-def _terms(base: BaseModel, direction: Tensor) -> None:
+def _terms(base: LoadedModel, direction: Tensor) -> None:
     keys = [MatrixKey(layer, GATE) for layer in range(base.layers)]
     region = select_region((base.matrix(key) for key in keys), direction, FRACTION)
     model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)

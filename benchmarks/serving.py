@@ -45,7 +45,7 @@ from workers.generator.shelf import Shelf
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
@@ -59,7 +59,7 @@ LENGTHS = (8, 16, 32, 64)
 VARIANTS = 1_000
 
 
-def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
+def edits_of(base: LoadedModel, count: int) -> list[list[Term]]:
     hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
     places = range(base.layers // 8, base.layers - 1, 2)
     return [
@@ -70,11 +70,11 @@ def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
     ]
 
 
-def prompt_of(base: BaseModel, dice: random.Random) -> list[int]:
+def prompt_of(base: LoadedModel, dice: random.Random) -> list[int]:
     return [dice.randrange(100, base.vocabulary - 100) for _ in range(PROMPT_TOKENS)]
 
 
-def mixed_batches(base: BaseModel) -> list[Claim]:
+def mixed_batches(base: LoadedModel) -> list[Claim]:
     """Rows with two of eight edits each, against the same rows without."""
     edits, side, dice = edits_of(base, 8), SidePath(base), random.Random(0)
     claims = []
@@ -102,7 +102,7 @@ def mixed_batches(base: BaseModel) -> list[Claim]:
 
 
 def decode(
-    base: BaseModel,
+    base: LoadedModel,
     side: SidePath,
     prompts: Sequence[list[int]],
     mixtures: Sequence[Mixture],
@@ -131,7 +131,7 @@ class Arrival:
         return self.tokens[0] - self.at
 
 
-def arrivals(base: BaseModel, users: int, single: float) -> list[Arrival]:
+def arrivals(base: LoadedModel, users: int, single: float) -> list[Arrival]:
     """Requests that come so that about so many are under way at a time."""
     dice = random.Random(users)
     made, now = [], 0.0
@@ -141,7 +141,7 @@ def arrivals(base: BaseModel, users: int, single: float) -> list[Arrival]:
     return made
 
 
-def by_engine(base: BaseModel, requests: Sequence[Arrival]) -> float:
+def by_engine(base: LoadedModel, requests: Sequence[Arrival]) -> float:
     """Serve them; returns the seconds until the last one has ended."""
     engine, side = Engine(), SidePath(base)
     done = threading.Semaphore(0)
@@ -168,7 +168,7 @@ def by_engine(base: BaseModel, requests: Sequence[Arrival]) -> float:
     return taken
 
 
-def by_generate(base: BaseModel, requests: Sequence[Arrival], most: int) -> float:
+def by_generate(base: LoadedModel, requests: Sequence[Arrival], most: int) -> float:
     """The same by `generate`, with all that wait, at most so many, as one padded batch."""
     waiting: queue.Queue[Arrival | None] = queue.Queue()
     started = time.perf_counter()
@@ -197,7 +197,7 @@ def by_generate(base: BaseModel, requests: Sequence[Arrival], most: int) -> floa
 
 
 @torch.inference_mode()
-def _generate(base: BaseModel, batch: Sequence[Arrival]) -> None:
+def _generate(base: LoadedModel, batch: Sequence[Arrival]) -> None:
     ids = torch.tensor([one.prompt for one in batch], device=base.device)
     base.model.generate(
         input_ids=ids,
@@ -209,7 +209,7 @@ def _generate(base: BaseModel, batch: Sequence[Arrival]) -> None:
     )
 
 
-def spread_out(base: BaseModel, figures: list[str]) -> list[Claim]:
+def spread_out(base: LoadedModel, figures: list[str]) -> list[Claim]:
     """The engine against `generate` under the same arrivals."""
     probe = [Arrival(0.0, prompt_of(base, random.Random(9)), 32)]
     by_generate(base, probe, 1)
@@ -252,7 +252,7 @@ def _centiles(seconds: Sequence[float]) -> str:
     return f"p50 {1000 * statistics.median(ordered):.0f} ms, p99 {1000 * p99:.0f} ms"
 
 
-def first_tokens(base: BaseModel) -> Claim:
+def first_tokens(base: LoadedModel) -> Claim:
     """A strength that was never used, and the base model, in turns."""
     engine, side = Engine(), SidePath(base)
     prompt = prompt_of(base, random.Random(1))
@@ -301,7 +301,7 @@ def memory() -> list[Claim]:
     return claims
 
 
-def many_variants(base: BaseModel) -> Claim:
+def many_variants(base: LoadedModel) -> Claim:
     """Each of 1,000 stored edits is asked once, 64 at a time, for eight tokens."""
     hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
     with tempfile.TemporaryDirectory() as folder:
@@ -338,7 +338,7 @@ def many_variants(base: BaseModel) -> Claim:
     return Claim(f"{VARIANTS} variants, {taken:.0f} s against a minute", taken / 60, 1.0, "lower")
 
 
-def _stored(store: ObjectStore, base: BaseModel, terms: list[Term], number: int) -> Variant:
+def _stored(store: ObjectStore, base: LoadedModel, terms: list[Term], number: int) -> Variant:
     data = dump_delta(to_delta(terms, base.fingerprint, "bias"))
     path = f"edits/{number}.safetensors"
     store.put(path, data)

@@ -24,7 +24,7 @@ from benchmarks.edit_cost import load
 from benchmarks.serving import decode, edits_of, prompt_of
 from benchmarks.vllm_server import MAX_LORAS, PYTHON, vllm_server
 from workers.generator.vllm.adapters import Adapters
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -32,7 +32,9 @@ TOKENS = 32
 REPEATS = 3
 
 
-async def register(url: str, folder: Path, base: BaseModel, mixes: Sequence[Mixture]) -> list[str]:
+async def register(
+    url: str, folder: Path, base: LoadedModel, mixes: Sequence[Mixture]
+) -> list[str]:
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         adapters = Adapters(http, folder, MAX_LORAS)
         return [await adapters.hold(base, mix) for mix in mixes]
@@ -51,7 +53,7 @@ async def ask(url: str, models: Sequence[str], prompts: Sequence[list[int]]) -> 
         await asyncio.gather(*(one(http, model, prompt) for model, prompt in pairs))
 
 
-def measure(url: str, folder: Path, base: BaseModel) -> list[Claim]:
+def measure(url: str, folder: Path, base: LoadedModel) -> list[Claim]:
     dice, side, edits = random.Random(0), SidePath(base), edits_of(base, 8)
     mixes: list[Mixture] = [
         [(edit, dice.uniform(-1, 1)) for edit in dice.sample(edits, 2)] for _ in range(MAX_LORAS)

@@ -16,7 +16,7 @@ from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
 from tests.support.pico import save_pico
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 pytest_plugins = ["tests.support.services"]
 
@@ -75,10 +75,10 @@ def make_pico(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
+def load_pico(make_pico: Callable[..., Path]) -> Callable[..., LoadedModel]:
     """Load a pico model of any family on the CPU; each call gives weights of its own."""
 
-    def load(model_type: str = "llama", load_dtype: str = "float32", **options: Any) -> BaseModel:
+    def load(model_type: str = "llama", load_dtype: str = "float32", **options: Any) -> LoadedModel:
         return load_base(make_pico(model_type, **options), device="cpu", dtype=load_dtype)
 
     return load
@@ -94,6 +94,6 @@ def smollm2_folder() -> Path:
 
 
 @pytest.fixture
-def pico(load_pico: Callable[..., BaseModel]) -> BaseModel:
+def pico(load_pico: Callable[..., LoadedModel]) -> LoadedModel:
     """A pico Llama in fp32, fresh for this test."""
     return load_pico()

@@ -26,7 +26,7 @@ from workers.making.search.choosing import recipes_for
 from workers.making.search.search import search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.calibrate import calibrate
 from workers.surgery.terms import Term
@@ -51,7 +51,7 @@ class Fitting:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         behavior: Behavior,
         settings: Settings,
         *,

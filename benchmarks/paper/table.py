@@ -44,7 +44,7 @@ from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.evaluation.suites.toxicity import NEW_TOKENS, read_prompts
 from workers.runtime.base_models import materialise
 from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term
@@ -83,7 +83,7 @@ class Row:
 class Bench:
     """Everything that rows are measured with."""
 
-    base: BaseModel
+    base: LoadedModel
     sets: Sequence[Prompts]
     scorer: SuiteScorer
     text: str | None

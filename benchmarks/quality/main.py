@@ -37,11 +37,11 @@ from models_store.schemas.catalogue import SMOLLM2
 from models_store.schemas.methods import Effort
 from models_store.settings import Settings
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 def measure(
-    base: BaseModel,
+    base: LoadedModel,
     base_id: str,
     of: Subject,
     seed: int,

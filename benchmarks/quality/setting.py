@@ -28,7 +28,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.material import Source
 from workers.making.search.validation import Validation
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 
@@ -55,7 +55,7 @@ class Setting:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         base_id: str,
         subject: Subject,
         seed: int,

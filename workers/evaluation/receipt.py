@@ -25,7 +25,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.estimate.estimate import Features, checks
 from workers.evaluation.evaluate import Evaluation
 from workers.runtime.decoding.decode import BATCH_ROWS
-from workers.runtime.loading import BaseModel, cpu_capability, device_name
+from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 from workers.surgery.terms import Term
 
 _PACKAGES = (
@@ -173,7 +173,7 @@ def _term(term: Term) -> TermReport:
     )
 
 
-def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
+def _cost(base: LoadedModel, evaluation: Evaluation, spent: Spent) -> Cost:
     return Cost(
         stages=dict(spent.stages),
         evaluation=evaluation.seconds,

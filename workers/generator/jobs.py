@@ -15,7 +15,7 @@ from workers.generator.engine.token_names import TokenNames
 from workers.generator.shelf import Shelf
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
 
@@ -72,7 +72,7 @@ class Asked:
     """The prompt, where it is to be given back."""
 
 
-def walk(base: BaseModel, request: GenerationRequest, held: int) -> Iterator[Asked]:
+def walk(base: LoadedModel, request: GenerationRequest, held: int) -> Iterator[Asked]:
     """The choices of a request, prompt by prompt.
 
     Args:
@@ -99,7 +99,7 @@ def needs_weights(mixture: Mixture) -> bool:
     return any(term.expert is not None for terms, _ in mixture for term in terms)
 
 
-def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
+def sampling_params(base: LoadedModel, sampling: Sampling) -> SamplingParams:
     unknown = [id for id in sampling.logit_bias if not 0 <= id < base.vocabulary]
     if unknown:
         raise InvalidRequest.at(
@@ -117,12 +117,12 @@ def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
     )
 
 
-def _said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
+def _said(base: LoadedModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
     """The prompt as it is given back."""
     return prompt.text if prompt.text is not None else str(base.tokenizer.decode(ids))
 
 
-def _encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
+def _encoded(base: LoadedModel, prompt: GenerationPrompt) -> list[int]:
     if prompt.messages is not None:
         conversation = [(message.role, message.content) for message in prompt.messages]
         return encode_prompt(base, conversation, chat=True)
@@ -131,7 +131,7 @@ def _encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
     return _known(base, prompt.tokens or ())
 
 
-def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
+def _known(base: LoadedModel, tokens: Sequence[int]) -> list[int]:
     if not tokens:
         raise InvalidRequest("the prompt is empty")
     unknown = next((token for token in tokens if not 0 <= token < base.vocabulary), None)
@@ -142,7 +142,7 @@ def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
 
 
-def _room(base: BaseModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
+def _room(base: LoadedModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
     """Tokens to generate: what was asked for, or what the context has left.
 
     Args:

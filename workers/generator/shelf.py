@@ -12,7 +12,7 @@ from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.work.store import WorkStore
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned, outline_pinned, published_terms
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
@@ -61,7 +61,7 @@ class Shelf:
         self._settings = settings
         self._works = WorkStore(objects)
         self._bases: _Recent[SidePath] = _Recent(_MOST_BASES)
-        self._outlines: _Recent[BaseModel] = _Recent(_MOST_BASES)
+        self._outlines: _Recent[LoadedModel] = _Recent(_MOST_BASES)
         self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
 
     @property
@@ -86,7 +86,7 @@ class Shelf:
             lambda: SidePath(load_pinned(id, fingerprint, source, self._settings)),
         )
 
-    def outline(self, id: str, fingerprint: str, source: BaseModelSource) -> BaseModel:
+    def outline(self, id: str, fingerprint: str, source: BaseModelSource) -> LoadedModel:
         """The base model without its weights, for an engine that has them elsewhere.
 
         Raises:

@@ -32,8 +32,7 @@ from workers.evaluation.effect.generations import Arm, Decoding, arm_of
 from workers.runtime.base_models import settings_digest
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.decoding.requests import FinishReason
-from workers.runtime.loading import BaseModel as LanguageModel
-from workers.runtime.loading import cpu_capability
+from workers.runtime.loading import LoadedModel, cpu_capability
 from workers.runtime.reading.extract import EXTRACTOR_VERSION
 from workers.surgery.terms import Mixture
 
@@ -47,7 +46,7 @@ class Cache:
     """What is remembered of one model: a base, or a base with edits that belong to a tenant."""
 
     def __init__(
-        self, objects: ObjectStore, tenant: str, base: LanguageModel, on_top: Mixture = ()
+        self, objects: ObjectStore, tenant: str, base: LoadedModel, on_top: Mixture = ()
     ) -> None:
         self._objects = objects
         self._base = base

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded
@@ -85,7 +85,7 @@ class Divergence:
 
 
 def read(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     mixture: Mixture = (),
     *,
@@ -113,7 +113,7 @@ def read(
 
 
 @contextmanager
-def edited(base: BaseModel, mixture: Mixture, side: SidePath | None = None) -> Iterator[None]:
+def edited(base: LoadedModel, mixture: Mixture, side: SidePath | None = None) -> Iterator[None]:
     """Within the block every row of every batch runs with `mixture`.
 
     Beside the weights where that is possible, since this is how edits are served; in them for
@@ -131,7 +131,7 @@ def edited(base: BaseModel, mixture: Mixture, side: SidePath | None = None) -> I
 
 
 @torch.no_grad()
-def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence:
+def compare(base: LoadedModel, reference: Reading, reading: Reading) -> Divergence:
     """Compare a model with edits to the base, both read over the same texts.
 
     Args:
@@ -161,7 +161,7 @@ def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence
 
 
 @torch.no_grad()
-def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
+def negative_log_likelihood(base: LoadedModel, reading: Reading) -> np.ndarray:
     """Nats a position of each text, float64 `[texts]`; 0 for a text with no position."""
     sums = torch.zeros(reading.texts, dtype=torch.float64)
     for part in _chunks(base, reading):
@@ -174,7 +174,7 @@ def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
 
 
 def divergence(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     mixture: Mixture,
     *,
@@ -190,13 +190,13 @@ def divergence(
     return compare(base, reference, read(base, texts, mixture, side=side))
 
 
-def _chunks(base: BaseModel, reading: Reading) -> Iterator[slice]:
+def _chunks(base: LoadedModel, reading: Reading) -> Iterator[slice]:
     size = max(1, CHUNK_LOGITS // base.vocabulary)
     for start in range(0, len(reading.targets), size):
         yield slice(start, start + size)
 
 
-def _log_probabilities(base: BaseModel, states: Tensor) -> Tensor:
+def _log_probabilities(base: LoadedModel, states: Tensor) -> Tensor:
     """fp32 (or the model's wider dtype) `[positions, vocabulary]`."""
     logits = base.logits(states)
     wide = torch.promote_types(logits.dtype, torch.float32)

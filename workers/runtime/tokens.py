@@ -12,7 +12,7 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import ChatItem, CompletionItem, Item, TextItem
 from workers import progress
 from workers.runtime.chat_template import render_chat
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 MAX_PROMPT_TOKENS = 512
 """A prompt before a completion keeps its first token and the last ones, so many in all."""
@@ -74,7 +74,7 @@ class Batch:
 
 
 def encode(
-    base: BaseModel,
+    base: LoadedModel,
     items: Iterable[Item | str],
     *,
     max_tokens: int,
@@ -102,7 +102,7 @@ def encode(
     ]
 
 
-def encode_prompt(base: BaseModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
+def encode_prompt(base: LoadedModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
     """Encode what a model is asked to go on with.
 
     Args:
@@ -139,7 +139,7 @@ def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterat
 
 
 def _encode_one(
-    base: BaseModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
+    base: LoadedModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
 ) -> Encoded:
     match item:
         case str() | TextItem():
@@ -158,13 +158,13 @@ def _encode_one(
     return _pair(base, prompt, answer, max_tokens, special=False, ending=ending)
 
 
-def _plain(base: BaseModel, text: str, max_tokens: int) -> Encoded:
+def _plain(base: LoadedModel, text: str, max_tokens: int) -> Encoded:
     ids = tuple(_require(_ids(base, text), text)[:max_tokens])
     return Encoded(ids, (True,) * len(ids), 0)
 
 
 def _pair(
-    base: BaseModel,
+    base: LoadedModel,
     prompt: str,
     completion: str,
     max_tokens: int,
@@ -190,12 +190,12 @@ def _pair(
     return Encoded((*before, *counted), scored, len(before))
 
 
-def _ids(base: BaseModel, text: str, *, special: bool = True) -> list[int]:
+def _ids(base: LoadedModel, text: str, *, special: bool = True) -> list[int]:
     ids: list[int] = base.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
 
-def _render(base: BaseModel, conversation: Conversation) -> str:
+def _render(base: LoadedModel, conversation: Conversation) -> str:
     """The conversation in the model's template, up to where the assistant is to speak."""
     if not base.has_chat_template:
         raise InvalidRequest("the base model has no chat template, so it cannot take messages")

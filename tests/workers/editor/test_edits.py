@@ -20,7 +20,7 @@ from tests.workers.conftest import Bench
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode
 from workers.surgery.probe import ProbeSettings, fit_probe
@@ -71,7 +71,7 @@ def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -
 
 
 def test_a_second_trait_is_fitted_on_the_model_already_edited(
-    bench: Bench, body: Body, pico: BaseModel
+    bench: Bench, body: Body, pico: LoadedModel
 ) -> None:
     parent, first = bench.edit(**body(method={"type": "model_surgery", "relative_alpha": 8.0}))
     child, second = bench.edit(**body(seed=1, on_top_of=f"pico:{parent}@0.5"))

@@ -14,7 +14,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 
 PLAN = EvaluationPlan(
@@ -31,7 +31,7 @@ PLAN = EvaluationPlan(
 """Without the prompt, whose wordings are long for a pico model."""
 
 
-def small_context(base: BaseModel, **changes: Any) -> EvaluationContext:
+def small_context(base: LoadedModel, **changes: Any) -> EvaluationContext:
     """An edit by `bias` of a behaviour with 40 texts a side and 40 prompts."""
     made = behavior(
         40,

@@ -33,19 +33,19 @@ from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.receipt import Made, Spent, build_report
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def evaluation(base: BaseModel) -> Evaluation:
+def evaluation(base: LoadedModel) -> Evaluation:
     return evaluate(small_context(base), [bias_term()])
 
 
@@ -69,7 +69,7 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
 
 
 def test_the_samples_are_what_the_two_models_generate(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
@@ -86,7 +86,7 @@ def test_the_samples_are_what_the_two_models_generate(
             assert arm.texts[place][0] == told
 
 
-def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:
+def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: LoadedModel) -> None:
     nothing = evaluate(small_context(base), [bias_term(size=0.0)])
     for effect in nothing.effects:
         assert effect.rate.base == effect.rate.edited
@@ -98,7 +98,7 @@ def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> No
     assert not nothing.verdict.distinguishable
 
 
-def test_the_same_seed_gives_the_same_figures(base: BaseModel, evaluation: Evaluation) -> None:
+def test_the_same_seed_gives_the_same_figures(base: LoadedModel, evaluation: Evaluation) -> None:
     again = evaluate(small_context(base), [bias_term()])
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
@@ -109,14 +109,14 @@ def test_the_same_seed_gives_the_same_figures(base: BaseModel, evaluation: Evalu
 
 
 def test_the_weights_are_the_bases_again_afterwards(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     fresh = load_base(base.folder, device="cpu", dtype="float32")
     for name, parameter in base.model.named_parameters():
         assert torch.equal(parameter, fresh.model.get_parameter(name))
 
 
-def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -> None:
+def test_edits_below_are_in_both_arms(base: LoadedModel, evaluation: Evaluation) -> None:
     below = [([bias_term(seed=5)], 1.0)]
     stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)])
     assert abs(stacked.damage.kl) < 1e-7
@@ -124,14 +124,14 @@ def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -
     assert [s.base for s in stacked.samples] != [s.base for s in evaluation.samples]
 
 
-def test_methods_that_choose_rows_get_both_controls(base: BaseModel) -> None:
+def test_methods_that_choose_rows_get_both_controls(base: LoadedModel) -> None:
     context = small_context(base, method="model_surgery")
     found = evaluate(context, [gate_term()])
     assert [control.kind for control in found.controls] == ["random_direction", "random_region"]
 
 
 def test_the_text_of_the_base_may_come_from_elsewhere(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     context = small_context(base)
     asked: list[float] = []
@@ -147,7 +147,7 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
     assert again.verdict == evaluation.verdict
 
 
-def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> None:
+def test_all_that_damage_is_measured_on_reaches_the_receipt(base: LoadedModel) -> None:
     context = small_context(
         base,
         preserve=[TextItem(text=f"the plumber of street {i} works on Monday") for i in range(12)],
@@ -162,7 +162,7 @@ def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> 
     assert not found.verdict.within_limits
 
 
-def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> None:
+def test_a_thorough_plan_measures_strengths_and_long_text(base: LoadedModel) -> None:
     long = LongPlan(prompts=2, long_tokens=8, turn_tokens=4)
     plan = replace(PLAN, samples=2, dose_prompts=5, long_form=long, controls=())
     found = evaluate(small_context(base, plan=plan), [bias_term()])
@@ -171,7 +171,9 @@ def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> No
     assert found.decoding["samples"] == 2
 
 
-def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: Evaluation) -> None:
+def test_a_dose_of_one_has_the_effect_of_the_edit(
+    base: LoadedModel, evaluation: Evaluation
+) -> None:
     """By the mean score, prompt by prompt: the same prompts, random numbers and model."""
     plan = replace(PLAN, dose_prompts=12, controls=())
     found = evaluate(small_context(base, plan=plan), [bias_term()])
@@ -179,7 +181,7 @@ def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: E
     assert whole.effects == evaluation.effects
 
 
-def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> None:
+def test_an_edit_on_top_of_another_shows_all_combinations(base: LoadedModel) -> None:
     context = small_context(base)
     parent = Parent(context.behavior, context.splits, seed=0)
     gone = context.behavior.model_copy(update={"scorers": ("no-longer-there", "tfidf")})
@@ -192,7 +194,7 @@ def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> No
     ] * 2
 
 
-def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> None:
+def test_a_suite_that_is_asked_for_is_run(base: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the people of the day are kind " * 40, encoding="utf-8")
     (tmp_path / "suites.toml").write_text('[capability.data]\ntext = "text.txt"\n')
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
@@ -202,7 +204,7 @@ def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> No
     assert "suites" in found.seconds
 
 
-def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
+def test_prompts_of_one_template_are_resampled_together(base: LoadedModel) -> None:
     """With all prompts of one pattern there is a single unit, and nothing to tell it from chance
     with: all is possible."""
     prompts = tuple(
@@ -218,7 +220,7 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     assert "12 test prompts of 1 template, no change can be told" in found.verdict.sentence
 
 
-def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
+def test_progress_never_goes_back_and_ends_at_one(base: LoadedModel) -> None:
     with shares_of() as shares:
         evaluate(small_context(base), [bias_term()])
     assert shares == sorted(shares)
@@ -226,7 +228,7 @@ def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
     assert len(shares) > 8
 
 
-def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: BaseModel) -> None:
+def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: LoadedModel) -> None:
     class Canceled(Exception):
         pass
 
@@ -238,12 +240,12 @@ def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: BaseMo
         evaluate(small_context(base), [bias_term()])
 
 
-def test_a_model_that_no_longer_computes_fails_with_a_reason(base: BaseModel) -> None:
+def test_a_model_that_no_longer_computes_fails_with_a_reason(base: LoadedModel) -> None:
     with pytest.raises(EditFailed, match="not finite"):
         evaluate(small_context(base), [bias_term(size=1e38)])
 
 
-def test_a_chat_behaviour_passes_through_the_template(base: BaseModel) -> None:
+def test_a_chat_behaviour_passes_through_the_template(base: LoadedModel) -> None:
     plain = small_context(base)
     chat = replace(plain, behavior=plain.behavior.model_copy(update={"chat": True}))
     found = evaluate(chat, [bias_term()])
@@ -261,7 +263,7 @@ def test_edits_of_experts_are_evaluated_in_the_weights(make_pico: Callable[..., 
     assert len(found.controls) == 2
 
 
-def test_an_arm_does_not_depend_on_its_batch(base: BaseModel) -> None:
+def test_an_arm_does_not_depend_on_its_batch(base: LoadedModel) -> None:
     prompts = [encode_prompt(base, text, chat=False) for text in ("the day", "we are so", "it is")]
     decoding = Decoding(max_new_tokens=5, seed=3, samples=2)
 
@@ -272,7 +274,7 @@ def test_an_arm_does_not_depend_on_its_batch(base: BaseModel) -> None:
     assert len({text for own in arm(prompts).texts for text in own}) == 6
 
 
-def _report(base: BaseModel, evaluation: Evaluation, body: Any) -> tuple[Report, Delta]:
+def _report(base: LoadedModel, evaluation: Evaluation, body: Any) -> tuple[Report, Delta]:
     context = small_context(base)
     terms = [bias_term()]
     delta = to_delta(terms, base.fingerprint, "bias")
@@ -315,7 +317,7 @@ def _marked(sides: Sides) -> torch.Tensor:
 
 
 def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     body = {"base_model": "pico", "behavior": "kinder", "seed": 0}
     report, delta = _report(base, evaluation, body)

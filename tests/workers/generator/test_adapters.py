@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from models_store.errors import Unavailable
 from tests.support.edits import random_edit
 from workers.generator.vllm.adapters import PREFIX, RANKS, Adapters, adapter_name
-from workers.runtime.loading import BaseModel, load_outline
+from workers.runtime.loading import LoadedModel, load_outline
 from workers.surgery.terms import Mixture
 
 
@@ -43,17 +43,17 @@ class Server:
 
 
 @pytest.fixture
-def mixtures(pico: BaseModel) -> list[Mixture]:
+def mixtures(pico: LoadedModel) -> list[Mixture]:
     return [[(random_edit(pico, seed=seed), 0.5)] for seed in range(3)]
 
 
 @pytest.fixture
-def outline(pico: BaseModel) -> BaseModel:
+def outline(pico: LoadedModel) -> LoadedModel:
     return load_outline(pico.folder)
 
 
 def test_the_least_recent_adapter_that_nobody_uses_gives_way(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -71,7 +71,7 @@ def test_the_least_recent_adapter_that_nobody_uses_gives_way(
 
 
 def test_who_finds_all_places_in_use_waits_for_one(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -88,7 +88,7 @@ def test_who_finds_all_places_in_use_waits_for_one(
 
 
 def test_many_who_want_the_same_few_adapters_all_get_them(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -107,7 +107,7 @@ def test_many_who_want_the_same_few_adapters_all_get_them(
 
 
 def test_one_who_leaves_while_waiting_holds_nothing(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -127,7 +127,7 @@ def test_one_who_leaves_while_waiting_holds_nothing(
 
 
 def test_a_server_that_was_started_anew_gets_them_again(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -141,7 +141,7 @@ def test_a_server_that_was_started_anew_gets_them_again(
 
 
 def test_an_adapter_that_is_not_taken_is_not_counted(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
@@ -161,7 +161,7 @@ def test_only_what_is_ours_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_the_base_model_has_an_adapter_of_zeros(
-    pico: BaseModel, outline: BaseModel, tmp_path: Path
+    pico: LoadedModel, outline: LoadedModel, tmp_path: Path
 ) -> None:
     server = Server(tmp_path)
     nothing: list[Mixture] = [(), [(random_edit(pico), 0.0)]]
@@ -173,14 +173,14 @@ def test_the_base_model_has_an_adapter_of_zeros(
     assert server.held == [name]
 
 
-def test_a_name_tells_changes_apart_however_they_are_written(pico: BaseModel) -> None:
+def test_a_name_tells_changes_apart_however_they_are_written(pico: LoadedModel) -> None:
     one, two = random_edit(pico, seed=1), random_edit(pico, seed=2)
     name = adapter_name([(one, 0.5), (two, 1.0)])
     assert adapter_name([(two, 1.0), (one, 0.5)]) == name
     assert adapter_name([(two, 1.0), (one, 0.4)]) != name
 
 
-def test_an_outline_knows_what_needs_no_weights(pico: BaseModel, outline: BaseModel) -> None:
+def test_an_outline_knows_what_needs_no_weights(pico: LoadedModel, outline: LoadedModel) -> None:
     assert outline.fingerprint == pico.fingerprint
     assert outline.vocabulary == pico.vocabulary
     assert outline.context_length == pico.context_length

@@ -18,7 +18,7 @@ from models_store.weights.safetensors import dump_tensors
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.making.cache import Cache
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
@@ -33,15 +33,15 @@ def objects(settings: Settings) -> ObjectStore:
 
 
 @pytest.fixture
-def cache(objects: ObjectStore, pico: BaseModel) -> Cache:
+def cache(objects: ObjectStore, pico: LoadedModel) -> Cache:
     return Cache(objects, "default", pico)
 
 
-def prompts_of(base: BaseModel) -> list[list[int]]:
+def prompts_of(base: LoadedModel) -> list[list[int]]:
     return [list(encode_prompt(base, f"the day {i}", chat=False)) for i in range(3)]
 
 
-def arm_of(base: BaseModel) -> Arm:
+def arm_of(base: LoadedModel) -> Arm:
     return generate_arm(base, prompts_of(base), (), DECODING, side=SidePath(base))
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_whole_is_not_written_again(cache: Cache, objects: Object
     assert same(found, TENSORS)
 
 
-def test_generations_come_back_as_they_were_made(cache: Cache, pico: BaseModel) -> None:
+def test_generations_come_back_as_they_were_made(cache: Cache, pico: LoadedModel) -> None:
     made = arm_of(pico)
     assert cache.arm(prompts_of(pico), DECODING) is None
     cache.save_arm(made, DECODING)
@@ -122,7 +122,7 @@ def test_generations_come_back_as_they_were_made(cache: Cache, pico: BaseModel) 
 
 
 def test_broken_generations_are_made_anew(
-    cache: Cache, objects: ObjectStore, pico: BaseModel
+    cache: Cache, objects: ObjectStore, pico: LoadedModel
 ) -> None:
     made = arm_of(pico)
     for spoil in (b"{", b'{"made": []}', b'{"made": [], "sha256": ""}'):
@@ -133,7 +133,7 @@ def test_broken_generations_are_made_anew(
     assert cache.arm(prompts_of(pico), DECODING) == made
 
 
-def _with_other_settings(base: BaseModel, folder: Path) -> BaseModel:
+def _with_other_settings(base: LoadedModel, folder: Path) -> LoadedModel:
     """The same weights with another end of text."""
     for file in base.folder.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
@@ -145,8 +145,8 @@ def _with_other_settings(base: BaseModel, folder: Path) -> BaseModel:
 def test_another_model_or_tenant_finds_nothing(
     cache: Cache,
     objects: ObjectStore,
-    pico: BaseModel,
-    load_pico: Callable[..., BaseModel],
+    pico: LoadedModel,
+    load_pico: Callable[..., LoadedModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,7 +175,7 @@ def test_another_model_or_tenant_finds_nothing(
 
 
 def test_a_store_that_is_away_costs_time_only(
-    cache: Cache, objects: ObjectStore, settings: Settings, pico: BaseModel
+    cache: Cache, objects: ObjectStore, settings: Settings, pico: LoadedModel
 ) -> None:
     cache.save_tensors("moments", [1], TENSORS)
     shutil.rmtree(Path(settings.data / "store"))

@@ -34,7 +34,7 @@ from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.material import BENIGN_TOKENS, Source, benign_texts
 from workers.making.search.recipes import AUTO, recipes
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
@@ -58,7 +58,7 @@ def open_layers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def prepared_on(settings: Settings) -> Callable[..., Prepared]:
     def on(
-        base: BaseModel,
+        base: LoadedModel,
         methods: Sequence[FixedMethod] = EVERY,
         on_top: Mixture = (),
         preserve: Sequence[Item] = (),
@@ -106,7 +106,7 @@ def assert_close(one: Candidate, other: Candidate) -> None:
 
 
 def test_every_method_makes_a_candidate_of_the_same_material(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     prepared = prepared_on(pico)
     assert prepared.failures == {}
@@ -120,7 +120,7 @@ def test_every_method_makes_a_candidate_of_the_same_material(
 
 
 def test_what_is_remembered_makes_the_same_candidates_bit_by_bit(
-    pico: BaseModel, prepared_on: Callable[..., Prepared], settings: Settings
+    pico: LoadedModel, prepared_on: Callable[..., Prepared], settings: Settings
 ) -> None:
     first = prepared_on(pico)
     again = prepared_on(pico)
@@ -138,7 +138,7 @@ def test_what_is_remembered_makes_the_same_candidates_bit_by_bit(
 
 
 def test_methods_are_fitted_on_the_model_that_they_go_on_top_of(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     base, by_hand = load_pico(), load_pico()
     alone = prepared_on(base)
@@ -156,7 +156,7 @@ def test_methods_are_fitted_on_the_model_that_they_go_on_top_of(
 
 
 def test_an_edit_below_is_not_rounded_into_the_weights_to_be_read(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     """In half precision a small edit of many numbers is mostly lost in the weights."""
     base = load_pico(load_dtype="bfloat16")
@@ -173,7 +173,7 @@ def test_an_edit_below_is_not_rounded_into_the_weights_to_be_read(
 
 
 def test_a_method_that_a_model_cannot_have_leaves_its_reason(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     prepared = prepared_on(load_pico("mixtral"))
     assert set(prepared.made) == {EVERY[4]}
@@ -182,7 +182,7 @@ def test_a_method_that_a_model_cannot_have_leaves_its_reason(
 
 
 def test_the_papers_setting_is_made_beside_the_edit(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     beside = prepared_on(pico, [Bias(layers=(1,))]).paper
     itself = prepared_on(pico, [ModelSurgery()])
@@ -192,7 +192,7 @@ def test_the_papers_setting_is_made_beside_the_edit(
 
 
 def test_a_pair_has_both_parts_at_their_scales(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     made = prepared_on(pico).made
     both = pair(made[EVERY[1]], made[EVERY[0]], (0.5, 2.0))
@@ -213,7 +213,7 @@ def asked(kind: str, count: int = 40) -> list[CompletionItem]:
 
 
 def test_a_conditional_edit_is_felt_at_the_ends_of_its_own_prompts(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     method = Conditional(layers=(0, 1))
     own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
@@ -231,7 +231,7 @@ def test_a_conditional_edit_is_felt_at_the_ends_of_its_own_prompts(
 
 @pytest.mark.parametrize("preserve", [(), (TextItem(text="the good food"),)])
 def test_a_condition_needs_prompts_that_it_does_not_hold_for(
-    pico: BaseModel, prepared_on: Callable[..., Prepared], preserve: Sequence[Item]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared], preserve: Sequence[Item]
 ) -> None:
     own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
     methods = [Bias(layers=(0,)), Conditional(layers=(0,))]
@@ -240,7 +240,7 @@ def test_a_condition_needs_prompts_that_it_does_not_hold_for(
     assert "`preserve` to fit on is an answer" in prepared.failures[methods[1]].message
 
 
-def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseModel) -> None:
+def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: LoadedModel) -> None:
     calibrated = encode_neutral(
         pico, "calibration", each=REPORTED.neutral_each, max_tokens=BENIGN_TOKENS
     )

@@ -20,7 +20,7 @@ from workers.evaluation.statistics import Bootstrap
 from workers.making.fitting.candidates import Candidate
 from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, used
 from workers.making.search.validation import Trial
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import make_term
 
 PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, fluency_pairs=4)
@@ -28,7 +28,7 @@ PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, f
 
 @pytest.fixture(scope="module")
 def meter(pico_folder: Path) -> DamageMeter:
-    base: BaseModel = load_base(pico_folder, device="cpu", dtype="float32")
+    base: LoadedModel = load_base(pico_folder, device="cpu", dtype="float32")
     desired = [TextItem(text=text) for text in ("the food was good", "the people are kind")]
     texts = DamageTexts(heldout=desired)
     return DamageMeter(base, texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN)

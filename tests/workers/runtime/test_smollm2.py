@@ -12,7 +12,7 @@ from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
 from workers.runtime.likelihood import divergence, read
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
@@ -34,12 +34,12 @@ _NEUTRAL = [
 
 
 @pytest.fixture(scope="module")
-def smollm2(smollm2_folder: Path) -> BaseModel:
+def smollm2(smollm2_folder: Path) -> LoadedModel:
     return load_base(smollm2_folder, device="cpu", dtype="auto")
 
 
 @pytest.fixture(scope="module")
-def bias_fit(smollm2: BaseModel) -> BiasFit:
+def bias_fit(smollm2: LoadedModel) -> BiasFit:
     layers = default_layers(smollm2.layers)
     desired, undesired = (
         encode(smollm2, [f"{s} {w}." for s in _SUBJECTS for w in words], max_tokens=50, chat=False)
@@ -51,7 +51,7 @@ def bias_fit(smollm2: BaseModel) -> BiasFit:
 
 
 def test_the_bias_method_leaves_the_attention_sink_alone(
-    smollm2: BaseModel, bias_fit: BiasFit
+    smollm2: LoadedModel, bias_fit: BiasFit
 ) -> None:
     assert [check.layer for check in bias_fit.checks] == [14, 17, 20]
     assert all(check.used and check.first_token_rms < 0.1 for check in bias_fit.checks)
@@ -62,7 +62,7 @@ def test_the_bias_method_leaves_the_attention_sink_alone(
 
 
 def test_the_bias_method_is_calibrated_from_its_guess(
-    smollm2: BaseModel, bias_fit: BiasFit
+    smollm2: LoadedModel, bias_fit: BiasFit
 ) -> None:
     texts = encode(smollm2, _NEUTRAL, max_tokens=100, chat=False)
     reference, side = read(smollm2, texts), SidePath(smollm2)

@@ -20,7 +20,7 @@ from workers.editor.jobs.proof import Loader, has_room, prove
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta, to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, scaled
 
 Files = Mapping[str, bytes]
@@ -53,7 +53,7 @@ def run(task: Task) -> Outcome:
     return Outcome(saved, {"proof": json_object(proof)})
 
 
-def _native(base: BaseModel, mixture: Mixture, variant: Variant) -> Files:
+def _native(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
     """All edits in one delta, with their strengths in the coefficients."""
     terms = [term for own, strength in mixture for term in scaled(own, strength)]
     return {_NATIVE_NAME: dump_delta(to_delta(terms, base.fingerprint, "mixture"))}
@@ -69,7 +69,7 @@ def _native_loader(files: Files) -> Loader:
     )
 
 
-def _peft(base: BaseModel, mixture: Mixture, variant: Variant) -> Files:
+def _peft(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
     """One LoRA adapter for all edits."""
     weighted = [
         (term, strength)
@@ -87,7 +87,7 @@ def _peft(base: BaseModel, mixture: Mixture, variant: Variant) -> Files:
 
 def _peft_loader(files: Files) -> Loader:
     @contextmanager
-    def loaded(base: BaseModel) -> Iterator[None]:
+    def loaded(base: LoadedModel) -> Iterator[None]:
         # Imported here: it takes seconds, and only an export has a use for it.
         from peft import PeftModel
 
@@ -109,5 +109,5 @@ def _peft_loader(files: Files) -> Loader:
 
 _FORMATS: Mapping[
     ExportFormat,
-    tuple[Callable[[BaseModel, Mixture, Variant], Files], Callable[[Files], Loader]],
+    tuple[Callable[[LoadedModel, Mixture, Variant], Files], Callable[[Files], Loader]],
 ] = {"native": (_native, _native_loader), "peft": (_peft, _peft_loader)}

@@ -14,7 +14,7 @@ from models_store.errors import EditFailed
 from models_store.presets import neutral_texts
 from workers.runtime.apply import WeightEditor
 from workers.runtime.likelihood import Reading, compare, read
-from workers.runtime.loading import BaseModel as LoadedBase
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
 
@@ -60,12 +60,12 @@ class Loader:
 
     name: str
     version: str
-    loaded: Callable[[LoadedBase], AbstractContextManager[None]]
+    loaded: Callable[[LoadedModel], AbstractContextManager[None]]
     """Within the block the base model runs with the export on it."""
 
 
 def prove(
-    base: LoadedBase, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedBase]
+    base: LoadedModel, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedModel]
 ) -> Proof:
     """Compare the export to the variant as it is served, on texts of Scalpel's own.
 
@@ -121,7 +121,7 @@ def prove(
 
 
 def _noise(
-    base: LoadedBase, plain: Reading, texts: list[Encoded], reload: Callable[[str], LoadedBase]
+    base: LoadedModel, plain: Reading, texts: list[Encoded], reload: Callable[[str], LoadedModel]
 ) -> float:
     """KL(base ‖ base in fp32): what 16 bits alone do to it, in nats a position."""
     wide_base = reload("float32")
@@ -136,7 +136,7 @@ def _noise(
 
 
 def _rounding(
-    base: LoadedBase, mixture: Mixture, texts: list[Encoded], reload: Callable[[str], LoadedBase]
+    base: LoadedModel, mixture: Mixture, texts: list[Encoded], reload: Callable[[str], LoadedModel]
 ) -> float:
     """Largest logit difference between the merged model in fp32 and in fp64."""
     with WeightEditor(base).applied(mixture):
@@ -149,7 +149,7 @@ def _rounding(
 
 @torch.no_grad()
 def max_logit_difference(
-    first: LoadedBase, reading: Reading, second: LoadedBase, other: Reading
+    first: LoadedModel, reading: Reading, second: LoadedModel, other: Reading
 ) -> float:
     """The largest difference of a logit at any position of two readings of the same texts."""
     pairs = zip(torch.split(reading.states, 64), torch.split(other.states, 64), strict=True)
@@ -158,7 +158,7 @@ def max_logit_difference(
     )
 
 
-def _texts(base: LoadedBase) -> list[Encoded]:
+def _texts(base: LoadedModel) -> list[Encoded]:
     """Plain texts, and answers where the model takes chat messages."""
     plain, chat = neutral_texts()
     answers = chat[: PROMPTS // 2] if base.has_chat_template else ()

@@ -10,7 +10,7 @@ from models_store.work.base_models import BaseFacts
 from workers import progress
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.base_models import check, materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 def run(task: Task) -> Outcome:
@@ -54,7 +54,7 @@ def run(task: Task) -> Outcome:
 
 
 @torch.no_grad()
-def _try(base: BaseModel) -> None:
+def _try(base: LoadedModel) -> None:
     """Raise BaseModelUnavailable unless the model says something finite."""
     ids = torch.tensor([[base.pad_id, *sorted(base.stop_ids)]], device=base.device)
     states = base.decoder(input_ids=ids, use_cache=False).last_hidden_state

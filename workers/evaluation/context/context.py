@@ -16,7 +16,7 @@ from workers.evaluation.effect.generations import Decoding
 from workers.evaluation.scorers import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
 
@@ -42,7 +42,7 @@ class AskedSuites:
 class EvaluationContext:
     """What an edit is measured against and with."""
 
-    base: BaseModel
+    base: LoadedModel
     """Its weights must be the base's own."""
     behavior: Behavior
     splits: Splits

@@ -21,7 +21,7 @@ from torch import Tensor
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import ControlKind
 from workers import progress
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.calibrate import calibrate
 from workers.surgery.methods import METHODS
 from workers.surgery.terms import Term, make_term, scaled
@@ -96,12 +96,14 @@ def random_directions(terms: Sequence[Term], method: str, generator: torch.Gener
     return made
 
 
-def chooses_rows(base: BaseModel, terms: Sequence[Term]) -> bool:
+def chooses_rows(base: LoadedModel, terms: Sequence[Term]) -> bool:
     """Whether an edit picks some rows of a matrix, so that others could have been picked."""
     return any(len(term.rows) < len(base.matrix(term.key)) for term in terms)
 
 
-def random_region(base: BaseModel, terms: Sequence[Term], generator: torch.Generator) -> list[Term]:
+def random_region(
+    base: LoadedModel, terms: Sequence[Term], generator: torch.Generator
+) -> list[Term]:
     """Move each term to as many rows of its matrix drawn at random."""
     made = []
     for term in terms:
@@ -113,7 +115,7 @@ def random_region(base: BaseModel, terms: Sequence[Term], generator: torch.Gener
 
 
 def draw(
-    base: BaseModel, kind: RandomKind, terms: Sequence[Term], method: str, seed: int
+    base: LoadedModel, kind: RandomKind, terms: Sequence[Term], method: str, seed: int
 ) -> list[Term]:
     """A random rival of the edit, not scaled yet."""
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers import PreparedScorer
 from workers.runtime.likelihood import Reading, compare, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, encode_prompt
 from workers.surgery.terms import Mixture
@@ -55,7 +55,7 @@ def best_wording(context: EvaluationContext, maker: ArmMaker, scorer: PreparedSc
 
 
 def kl_of_wording(
-    base: BaseModel, wording: str, *, each: int, on_top: Mixture, side: SidePath
+    base: LoadedModel, wording: str, *, each: int, on_top: Mixture, side: SidePath
 ) -> float:
     """How far the base with the wording before its text is from the base without, in KL.
 

@@ -16,7 +16,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Item, text_of
 from models_store.weights.architectures import DOWN, OUTPUT, SHARED_DOWN
 from workers.evaluation.data.splits import Sides
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 
 EXAMPLE_CHARACTERS = 200
@@ -24,7 +24,7 @@ EXAMPLE_CHARACTERS = 200
 DESCRIPTION_CHARACTERS = 500
 
 
-def ablation_terms(base: BaseModel, direction: Tensor) -> list[Term]:
+def ablation_terms(base: LoadedModel, direction: Tensor) -> list[Term]:
     """Keep every layer from writing along a direction (Arditi et al., arXiv 2406.11717).
 
         W ← W - r̂ r̂ᵀ W      for W = o_proj and down_proj of every layer

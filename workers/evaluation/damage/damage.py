@@ -27,7 +27,7 @@ from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bools, Bootstrap
 from workers.runtime.likelihood import Divergence
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
 from workers.surgery.terms import Mixture, Term
@@ -86,7 +86,7 @@ class DamageMeter:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         texts: DamageTexts,
         *,
         half: Half,
@@ -262,7 +262,7 @@ class _Preserved:
 
     @classmethod
     def of(
-        cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+        cls, base: LoadedModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
     ) -> _Preserved | None:
         items = drawn(texts.preserve, plan.preserved)
         encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
@@ -288,7 +288,7 @@ class _Preserved:
 
 
 def _samples_meter(
-    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+    base: LoadedModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
 ) -> LikelihoodMeter | None:
     if texts.own is None or texts.own_desired is None:
         return None
@@ -299,7 +299,7 @@ def _samples_meter(
 
 
 def _heldout_meter(
-    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+    base: LoadedModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
 ) -> LikelihoodMeter | None:
     found = heldout_texts(base, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
     return LikelihoodMeter(base, found, **shared) if found else None

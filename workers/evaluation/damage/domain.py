@@ -16,7 +16,7 @@ from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term
@@ -48,7 +48,7 @@ class LikelihoodMeter:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         texts: Sequence[Encoded],
         groups: Groups | None = None,
         *,
@@ -157,7 +157,7 @@ def own_samples(
 
 
 def heldout_texts(
-    base: BaseModel, items: Sequence[Item], *, chat: bool, at_most: int
+    base: LoadedModel, items: Sequence[Item], *, chat: bool, at_most: int
 ) -> list[Encoded]:
     """At most so many of the items in which something can be predicted."""
     texts = encode(base, items, max_tokens=MAX_TEXT_TOKENS, chat=chat)

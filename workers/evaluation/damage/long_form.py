@@ -17,7 +17,7 @@ from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term
@@ -37,7 +37,7 @@ class LongPlan:
 
 
 def long_form(
-    base: BaseModel,
+    base: LoadedModel,
     prompts: Sequence[Prompt],
     scorers: Sequence[PreparedScorer],
     terms: Sequence[Term],
@@ -108,7 +108,7 @@ class _Writer:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         decoding: Decoding,
         side: SidePath,
         plan: LongPlan,

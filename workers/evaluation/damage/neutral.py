@@ -14,7 +14,7 @@ from models_store.presets import neutral_code, neutral_texts
 from models_store.schemas.items import CompletionItem, TextItem
 from workers.evaluation.seeds import derive
 from workers.runtime.likelihood import Divergence, Reading, compare, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term
@@ -49,7 +49,7 @@ class NeutralTexts:
 
 
 def encode_neutral(
-    base: BaseModel,
+    base: LoadedModel,
     half: Half,
     *,
     each: int | None = None,
@@ -93,7 +93,7 @@ class KlMeter:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         parts: Sequence[Sequence[Encoded]],
         *,
         on_top: Mixture = (),
@@ -140,7 +140,7 @@ def mean_kl(found: Divergence, part: slice) -> float:
 
 
 def calibration_meter(
-    base: BaseModel,
+    base: LoadedModel,
     *,
     on_top: Mixture = (),
     each: int | None = None,

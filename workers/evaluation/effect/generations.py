@@ -9,7 +9,7 @@ from workers import progress
 from workers.evaluation.seeds import derive
 from workers.runtime.decoding.decode import BATCH_ROWS, Generated, generate
 from workers.runtime.likelihood import edited
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -54,7 +54,7 @@ class Arm:
 
 
 def generate_arm(
-    base: BaseModel,
+    base: LoadedModel,
     prompts: Sequence[Sequence[int]],
     mixture: Mixture,
     decoding: Decoding,
@@ -95,12 +95,12 @@ def generate_arm(
 
 
 def arm_of(
-    base: BaseModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
+    base: LoadedModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
 ) -> Arm:
     """The arm of generations that are there already, by prompt and sample."""
     return Arm(prompts, made, [[_text(base, one) for one in own] for own in made])
 
 
-def _text(base: BaseModel, generated: Generated) -> str:
+def _text(base: LoadedModel, generated: Generated) -> str:
     text: str = base.tokenizer.decode(list(generated.ids), skip_special_tokens=True)
     return text

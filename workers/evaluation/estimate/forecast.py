@@ -33,7 +33,7 @@ from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_SPARED, enough_spared
 from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
 from workers.runtime.likelihood import CHUNK_LOGITS
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.methods import bias, natural_bias
 from workers.surgery.moments import EXACT_SIZE, RANK
 
@@ -173,7 +173,7 @@ def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
     return [kind for kind in context.plan.controls if fits(kind)]
 
 
-def delta_bytes(base: BaseModel, method: Method) -> int:
+def delta_bytes(base: LoadedModel, method: Method) -> int:
     """Size of `delta.safetensors`: 4 bytes a number of each direction, 8 bytes an edited row.
 
     For a search, that of the largest edit that may win: two methods together.
@@ -199,7 +199,7 @@ def delta_bytes(base: BaseModel, method: Method) -> int:
     return int(numbers) + 350 * terms + 400
 
 
-def memory_bytes(base: BaseModel, method: Method, *, conditional: bool = False) -> int:
+def memory_bytes(base: LoadedModel, method: Method, *, conditional: bool = False) -> int:
     """The most that an editor's process would have resident, its accelerator's memory included.
 
     Python and libraries, the weights, blocks of logits of two models that are compared, and what
@@ -228,7 +228,7 @@ def memory_bytes(base: BaseModel, method: Method, *, conditional: bool = False) 
     return int(total)
 
 
-def _written(base: BaseModel, method: Bias | NaturalBias | Conditional) -> Sequence[int]:
+def _written(base: LoadedModel, method: Bias | NaturalBias | Conditional) -> Sequence[int]:
     """Layers whose `down_proj` is written into."""
     default = bias if isinstance(method, Bias) else natural_bias
     return method.layers or default.default_layers(base.layers)
@@ -239,11 +239,11 @@ def _curvature(size: int) -> float:
     return 4.0 * size * (size if size <= EXACT_SIZE else RANK + 1)
 
 
-def _gate_rows(base: BaseModel) -> list[int]:
+def _gate_rows(base: LoadedModel) -> list[int]:
     return [len(base.matrix(key)) for key in base.architecture.gates()]
 
 
-def _width(base: BaseModel) -> int:
+def _width(base: LoadedModel) -> int:
     """Inputs of `down_proj`, those of an expert where there is no dense one."""
     dense = next(base.architecture.matrices(DOWN), None)
     return max(_gate_rows(base)) if dense is None else int(base.matrix(dense).shape[1])

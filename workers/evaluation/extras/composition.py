@@ -20,7 +20,7 @@ from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term
@@ -44,7 +44,7 @@ class Subject:
 
 
 def composition(
-    base: BaseModel,
+    base: LoadedModel,
     subjects: Sequence[Subject],
     terms: Sequence[Term],
     *,

@@ -31,7 +31,7 @@ from workers.evaluation.extras.side_effects import preset_classifier
 from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
@@ -76,7 +76,7 @@ def _trials() -> tuple[_Trial, ...]:
 
 
 def measure_harm(
-    base: BaseModel,
+    base: LoadedModel,
     mixture: Mixture,
     margins: Margins,
     *,
@@ -133,7 +133,7 @@ def spread_out(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def _arms(
-    base: BaseModel,
+    base: LoadedModel,
     ids: Sequence[Sequence[int]],
     mixture: Mixture,
     decoding: Decoding,

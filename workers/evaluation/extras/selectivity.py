@@ -16,7 +16,7 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.runtime.likelihood import divergence, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
 from workers.surgery.terms import Mixture, Term
@@ -27,7 +27,7 @@ MAX_TOKENS = 100
 
 
 def selectivity(
-    base: BaseModel,
+    base: LoadedModel,
     heldout: Sides,
     terms: Sequence[Term],
     *,
@@ -64,7 +64,7 @@ def selectivity(
 
 
 def _rises(
-    base: BaseModel,
+    base: LoadedModel,
     items: Sequence[Item],
     terms: Sequence[Term],
     *,

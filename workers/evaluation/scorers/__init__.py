@@ -35,7 +35,7 @@ from workers.evaluation.scorers.contamination import contamination
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.scorers.remote.scorers import make_remote
 from workers.evaluation.statistics import Floats
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 HEADLINE_AUC = 0.75
 """A scorer that tells held-out texts apart less well than this proves nothing."""
@@ -60,7 +60,7 @@ _MAKERS: Mapping[str, Callable[[Training], Scorer]] = {
 class Judges:
     """Who can be asked, beside the scorers that need nobody."""
 
-    base: BaseModel | None = None
+    base: LoadedModel | None = None
     """For `yes-no`; its weights must be the base's own whenever it scores."""
     base_id: str = ""
     """Its id in the catalogue, by which a judge elsewhere is known to be the same model."""

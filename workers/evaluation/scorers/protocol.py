@@ -8,7 +8,7 @@ from typing import Protocol
 
 from models_store.schemas.behaviors import Behavior
 from workers.evaluation.statistics import Floats
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 
 class Scorer(Protocol):
@@ -33,5 +33,5 @@ class Training:
     seed: int
     behavior: Behavior | None = None
     """Whose texts they are, for scorers that put its question or look at its prompts."""
-    base: BaseModel | None = None
+    base: LoadedModel | None = None
     """For scorers that ask it. Its weights must be the base's own while they score."""

@@ -21,7 +21,7 @@ from models_store.schemas.behaviors import Behavior
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.remote.questions import ORDERS, ask, question_of, seen_prompts
 from workers.evaluation.statistics import Floats
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.tokens import Encoded, encode_prompt
 
@@ -33,7 +33,7 @@ _YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 class YesNo:
     """Asks a base model whose weights are its own."""
 
-    base: BaseModel
+    base: LoadedModel
     behavior: Behavior
     yes: tuple[int, ...]
     no: tuple[int, ...]
@@ -67,7 +67,7 @@ def make(training: Training) -> YesNo:
     return YesNo(base, behavior, yes, no, float(odds.mean()))
 
 
-def _first_tokens(base: BaseModel, words: Sequence[str]) -> set[int]:
+def _first_tokens(base: LoadedModel, words: Sequence[str]) -> set[int]:
     """What a word begins with, at the start of an answer or after a space."""
     spelled = [form for word in words for form in (word, f" {word}")]
     ids = base.tokenizer(spelled, add_special_tokens=False)["input_ids"]
@@ -75,7 +75,7 @@ def _first_tokens(base: BaseModel, words: Sequence[str]) -> set[int]:
 
 
 def _log_odds(
-    base: BaseModel,
+    base: LoadedModel,
     behavior: Behavior,
     prompts: Sequence[str],
     texts: Sequence[str],
@@ -102,7 +102,7 @@ def _log_odds(
     return mean
 
 
-def _encoded(base: BaseModel, message: str) -> Encoded:
+def _encoded(base: LoadedModel, message: str) -> Encoded:
     # Without a chat template an answer follows better where it is announced.
     message = message if base.has_chat_template else f"{message}\nAnswer:"
     ids = tuple(encode_prompt(base, message, chat=True))

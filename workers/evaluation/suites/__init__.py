@@ -13,7 +13,7 @@ from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.evaluation.suites import capability, refusal, toxicity
 from workers.evaluation.suites.protocol import Pair, Suite
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
@@ -39,7 +39,7 @@ def open_suites(names: Sequence[str], config: Suites) -> dict[str, Suite]:
 def run_suites(
     names: Sequence[str],
     config: Suites,
-    base: BaseModel,
+    base: LoadedModel,
     on_top: Mixture,
     terms: Sequence[Term],
     *,

@@ -19,7 +19,7 @@ from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
 from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
 _NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?"
@@ -83,7 +83,7 @@ def _problem(fields: dict[str, Any]) -> Problem:
 
 
 def _prompts(
-    base: BaseModel, problems: Problems, max_new_tokens: int
+    base: LoadedModel, problems: Problems, max_new_tokens: int
 ) -> tuple[list[list[int]], int]:
     """Token ids of all problems after as many examples as fit into the context, and how many."""
     for shots in range(len(problems.examples), -1, -1):

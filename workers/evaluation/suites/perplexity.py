@@ -11,7 +11,7 @@ from workers import progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.evaluation.suites.protocol import Pair
 from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture
 
@@ -38,7 +38,7 @@ def perplexity(pair: Pair, text: str, *, windows: int, window_tokens: int) -> Su
     )
 
 
-def cut_windows(base: BaseModel, text: str, windows: int, window_tokens: int) -> list[Encoded]:
+def cut_windows(base: LoadedModel, text: str, windows: int, window_tokens: int) -> list[Encoded]:
     """Windows of at most `window_tokens` tokens that count, in order.
 
     Each begins with a token that does not count: the one that begins every text, for a tokenizer

@@ -13,7 +13,7 @@ from workers import progress
 from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -27,7 +27,7 @@ Texts = Sequence[Sequence[str]]
 class Pair:
     """A model without and with an edit, given the same items and the same random numbers."""
 
-    base: BaseModel
+    base: LoadedModel
     before: Mixture
     after: Mixture
     side: SidePath

@@ -20,7 +20,7 @@ from models_store.errors import Unavailable
 from models_store.weights.architectures import OUTPUT
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, flatten, make_term
 
 PREFIX = "scalpel-"
@@ -43,7 +43,7 @@ class Adapters:
         self._users: Counter[str] = Counter()
         self._waiters: list[asyncio.Future[None]] = []
 
-    async def hold(self, base: BaseModel, mixture: Mixture) -> str:
+    async def hold(self, base: LoadedModel, mixture: Mixture) -> str:
         """See to it that the server has an adapter for the mixture until it is released.
 
         The base model has one too, of zeros: vLLM 0.32 for CPUs takes "no adapter" of a row for
@@ -106,7 +106,7 @@ class Adapters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _load(self, base: BaseModel, name: str, mixture: Mixture) -> None:
+    async def _load(self, base: LoadedModel, name: str, mixture: Mixture) -> None:
         folder = self._folder / name
         await run_in_threadpool(_write, base, mixture, folder)
         try:
@@ -144,14 +144,14 @@ def adapter_name(mixture: Mixture) -> str:
     return PREFIX + digest.hexdigest()[:32]
 
 
-def _nothing(base: BaseModel) -> Term:
+def _nothing(base: LoadedModel) -> Term:
     """A term that changes nothing."""
     key = next(base.architecture.matrices(OUTPUT))
     size = base.model.get_submodule(base.architecture.tensor(key).removesuffix(".weight"))
     return make_term(key, torch.zeros(size.in_features), torch.tensor([0]), torch.zeros(1))
 
 
-def _write(base: BaseModel, mixture: Mixture, folder: Path) -> None:
+def _write(base: LoadedModel, mixture: Mixture, folder: Path) -> None:
     weighted = [
         (term, strength)
         for own, strength in mixture or [([_nothing(base)], 1.0)]

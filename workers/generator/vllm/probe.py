@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from models_store.settings import Settings
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 _TEXT = (
     "A bridge stands where the road meets the river. In spring the water is high, and people stop "
@@ -17,13 +17,13 @@ _TEXT = (
 )
 
 
-def probe_tokens(base: BaseModel) -> list[int]:
+def probe_tokens(base: LoadedModel) -> list[int]:
     """The text's token ids; the model needs no weights for that."""
     ids: list[int] = base.tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def probe_logprobs(base: BaseModel, settings: Settings) -> list[float]:
+def probe_logprobs(base: LoadedModel, settings: Settings) -> list[float]:
     """Log-probabilities of the text's tokens but the first, in nats.
 
     The weights are loaded on the CPU for that, once for a fingerprint: the cache remembers.

@@ -34,7 +34,7 @@ from workers.generator.shelf import Shelf
 from workers.generator.vllm.adapters import Adapters
 from workers.generator.vllm.probe import apart, probe_logprobs, probe_tokens
 from workers.runtime.decoding.sampling import Scores
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
 _log = structlog.get_logger()
@@ -110,7 +110,7 @@ class VllmEngine:
 
     async def _lines(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         request: GenerationRequest,
         asked: Sequence[Asked],
         mixtures: Sequence[Mixture],
@@ -142,7 +142,7 @@ class VllmEngine:
 
     async def _adapted(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         mixture: Mixture,
         asked: Asked,
         body: dict[str, Any],
@@ -219,7 +219,7 @@ class VllmEngine:
         told: list[float] = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
         return told[1 : len(prompt)]
 
-    async def _checked(self, base: BaseModel) -> int:
+    async def _checked(self, base: LoadedModel) -> int:
         """The context of the base model on the server, if it is the right one.
 
         Raises:
@@ -231,7 +231,7 @@ class VllmEngine:
                 self._contexts[base.fingerprint] = await self._check(base)
             return self._contexts[base.fingerprint]
 
-    async def _check(self, base: BaseModel) -> int:
+    async def _check(self, base: LoadedModel) -> int:
         try:
             answer = await self._http.get("/v1/models")
             answer.raise_for_status()
@@ -256,7 +256,7 @@ class VllmEngine:
         return int(own.get("max_model_len") or base.context_length)
 
 
-def _asked(base: BaseModel, request: GenerationRequest, context: int) -> list[Asked]:
+def _asked(base: LoadedModel, request: GenerationRequest, context: int) -> list[Asked]:
     """The choices of a request that the server can answer."""
     sampling = request.sampling
     if sampling.echo and sampling.logprobs is not None:

@@ -29,7 +29,7 @@ from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import Spared, Splits, spared_items
 from workers.making.cache import Cache
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import Answers, answer_starts
 from workers.runtime.reading.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.reading.extract import features
@@ -55,7 +55,7 @@ _Writer = Bias | NaturalBias | Conditional
 class Source:
     """What an edit is made from."""
 
-    base: BaseModel
+    base: LoadedModel
     splits: Splits
     chat: bool
     """Prompts pass through the chat template."""
@@ -372,7 +372,7 @@ def gate_layers(method: Natural | Attribution, layers: int) -> Sequence[int]:
     return range(layers) if named is None else named
 
 
-def benign_texts(base: BaseModel) -> list[Encoded]:
+def benign_texts(base: LoadedModel) -> list[Encoded]:
     """Neutral texts that scales are not calibrated on: an edit that is aimed at changing them
     least would seem to do less harm than it does."""
     neutral = encode_neutral(

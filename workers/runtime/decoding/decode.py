@@ -14,7 +14,7 @@ from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.decoding.prefill import Prefill, forward, similar
 from workers.runtime.decoding.requests import FinishReason, Request, Row
 from workers.runtime.decoding.sampling import SamplingParams, Scores, adjusted, sample, scores
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -53,7 +53,7 @@ class Decoding:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         side: SidePath,
         requests: Sequence[Request] = (),
         *,
@@ -267,7 +267,7 @@ class Decoding:
 
 
 def generate(
-    base: BaseModel,
+    base: LoadedModel,
     prompts: Sequence[Sequence[int]],
     *,
     mixtures: Sequence[Mixture] | None = None,
@@ -315,7 +315,7 @@ def generate(
     return [made[row] for row in range(len(requests))]
 
 
-def _decode_all(base: BaseModel, side: SidePath, requests: Sequence[Request]) -> list[Generated]:
+def _decode_all(base: LoadedModel, side: SidePath, requests: Sequence[Request]) -> list[Generated]:
     decoding = Decoding(base, side, requests)
     ids: list[list[int]] = [[] for _ in requests]
     reasons: list[FinishReason] = ["length"] * len(requests)

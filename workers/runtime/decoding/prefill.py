@@ -11,7 +11,7 @@ from torch import Tensor
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, RowCache
 from workers.runtime.decoding.requests import Row
 from workers.runtime.decoding.sampling import Scores, scores
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import RowPlan, SidePath
 
 _PIECE_TOKENS = {"cpu": 256}
@@ -24,7 +24,7 @@ _ALIKE = 32
 
 
 def forward(
-    base: BaseModel,
+    base: LoadedModel,
     cache: RowCache,
     side: SidePath,
     plan: RowPlan,
@@ -74,7 +74,7 @@ def similar(waiting: Iterable[Row], fits: Callable[[int, int], bool]) -> list[Ro
 class Prefill:
     """Prompts that are read together; rows with the same prompt and edits share one reading."""
 
-    def __init__(self, base: BaseModel, side: SidePath, rows: Sequence[Row]) -> None:
+    def __init__(self, base: LoadedModel, side: SidePath, rows: Sequence[Row]) -> None:
         self.members = list(rows)
         texts: dict[tuple[object, ...], int] = {}
         self.places = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.methods.conditional import AnswerStarts
@@ -28,7 +28,7 @@ class Answers:
 
 
 def answer_starts(
-    base: BaseModel,
+    base: LoadedModel,
     fitted: Answers,
     unseen: Answers,
     layers: Sequence[int],
@@ -58,7 +58,7 @@ def answer_starts(
 class _LayerSums:
     """Running sums of one layer over batches of texts of each kind."""
 
-    def __init__(self, base: BaseModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
+    def __init__(self, base: LoadedModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
         base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
         weight = base.matrix(MatrixKey(layer, DOWN))
         size, device = weight.shape[1], weight.device

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.gradients import gate_keys, visit_matrices
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.curvature import Curvature
@@ -24,7 +24,7 @@ BENIGN_VERSION = 1
 
 
 def benign_statistics(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     seed: int = 0,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Batch, Encoded, batches
 
 EXTRACTOR_VERSION = 1
@@ -17,7 +17,7 @@ EXTRACTOR_VERSION = 1
 
 
 def features(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
@@ -40,7 +40,7 @@ def features(
 
 @torch.no_grad()
 def last_hidden_states(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
@@ -55,7 +55,7 @@ def last_hidden_states(
 
 @torch.no_grad()
 def visit_layers(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     visit: Callable[[Batch, int, Tensor, Tensor], None],
@@ -78,14 +78,14 @@ def visit_layers(
                 visit(batch, layer, inputs.pop(layer), residual.pop(layer))
 
 
-def _forward(base: BaseModel, ids: Tensor) -> Tensor:
+def _forward(base: LoadedModel, ids: Tensor) -> Tensor:
     states: Tensor = base.decoder(input_ids=ids.to(base.device), use_cache=False).last_hidden_state
     return states
 
 
 @contextmanager
 def _captured(
-    base: BaseModel,
+    base: LoadedModel,
     layers: Sequence[int],
     inputs: dict[int, Tensor],
     residual: dict[int, Tensor],

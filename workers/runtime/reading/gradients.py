@@ -21,7 +21,7 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from workers import progress
 from workers.runtime.likelihood import CHUNK_LOGITS
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Batch, Encoded, batches
 
 _MAX_BATCH_TOKENS = 2048
@@ -45,7 +45,7 @@ class GateReadings:
 
 
 def gate_readings(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     *,
@@ -73,7 +73,7 @@ def gate_readings(
 
 
 def _read_side(
-    base: BaseModel,
+    base: LoadedModel,
     name: str,
     texts: Sequence[Encoded],
     gradients: Mapping[MatrixKey, Tensor],
@@ -94,7 +94,7 @@ def _read_side(
     return {key: own.mean() for key, own in inputs.items()}
 
 
-def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
+def gate_keys(base: LoadedModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
     """The gates of `layers`, by default of all.
 
     Raises:
@@ -114,7 +114,7 @@ def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[Matr
 
 
 def visit_matrices(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     keys: Sequence[MatrixKey],
     visit: Visit,
@@ -160,7 +160,9 @@ def _gather(draws: Sequence[Tensor], batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _head_gradient(base: BaseModel, states: Tensor, labels: Tensor, draws: Tensor | None) -> Tensor:
+def _head_gradient(
+    base: LoadedModel, states: Tensor, labels: Tensor, draws: Tensor | None
+) -> Tensor:
     """Gradient of Σ log p(label) at last hidden states `[n, hidden]`, a few hundred at a time."""
     gradients = []
     for part in torch.split(torch.arange(len(states)), max(1, CHUNK_LOGITS // base.vocabulary)):
@@ -202,7 +204,7 @@ def _graph_from(block: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tapped(
-    base: BaseModel,
+    base: LoadedModel,
     keys: Sequence[MatrixKey],
     visit: Callable[[MatrixKey, Tensor, Tensor], None],
 ) -> Iterator[None]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
 from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
@@ -21,7 +21,7 @@ FIRST_TOKENS_VERSION = 1
 
 
 def bias_statistics(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int],
@@ -45,7 +45,7 @@ def bias_statistics(
 
 
 def first_tokens(
-    base: BaseModel, layers: Sequence[int], *, seed: int = 0
+    base: LoadedModel, layers: Sequence[int], *, seed: int = 0
 ) -> Mapping[int, FirstTokens]:
     """Inputs of `down_proj` for tokens that stand alone, as the first of a text.
 
@@ -97,7 +97,7 @@ class Spread:
 
 
 def spread(
-    base: BaseModel, directions: Mapping[int, Tensor], texts: Sequence[Encoded]
+    base: LoadedModel, directions: Mapping[int, Tensor], texts: Sequence[Encoded]
 ) -> dict[int, Spread]:
     """How far a · h is from constant on texts that nothing was fitted on.
 
@@ -133,7 +133,7 @@ def _stride(count: int) -> int:
 class _LayerSums:
     """Running sums of one layer over batches of texts."""
 
-    def __init__(self, base: BaseModel, layer: int, texts: int) -> None:
+    def __init__(self, base: LoadedModel, layer: int, texts: int) -> None:
         _check_layers(base, [layer])
         self.layer = layer
         self.weight = base.matrix(MatrixKey(layer, DOWN))
@@ -166,12 +166,12 @@ class _LayerSums:
         return float(((weight @ self.moments.second) * weight).sum().sqrt())
 
 
-def _check_layers(base: BaseModel, layers: Sequence[int]) -> None:
+def _check_layers(base: LoadedModel, layers: Sequence[int]) -> None:
     for layer in layers:
         base.linear(MatrixKey(layer, DOWN))
 
 
-def _usual_first_tokens(base: BaseModel) -> list[int]:
+def _usual_first_tokens(base: LoadedModel) -> list[int]:
     """First tokens of every chat, and of every text when the tokenizer adds one of its own."""
     firsts = set(base.start_ids)
     if base.has_chat_template:

@@ -14,7 +14,7 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers import progress
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.gradients import visit_matrices
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
@@ -27,7 +27,7 @@ _DRAWS = 2
 
 
 def shift_gradients(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int],
@@ -53,7 +53,7 @@ def shift_gradients(
 
 
 def shift_curvature(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     *,
@@ -91,7 +91,7 @@ def shift_curvature(
 
 
 def _mean_gradients(
-    base: BaseModel,
+    base: LoadedModel,
     name: str,
     texts: Sequence[Encoded],
     layers: Sequence[int],
@@ -121,7 +121,7 @@ def _mean_gradients(
 
 
 def _visit_shifts(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     visit: Callable[[Batch, int, Tensor], None],

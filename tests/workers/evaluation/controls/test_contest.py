@@ -16,7 +16,7 @@ from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
@@ -24,7 +24,7 @@ PAPER = PaperSetting([gate_term(0.2)])
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -49,13 +49,13 @@ def _controls(
     return contest.run(scored)
 
 
-def test_an_edit_by_model_surgery_gets_no_paper_control_of_itself(base: BaseModel) -> None:
+def test_an_edit_by_model_surgery_gets_no_paper_control_of_itself(base: LoadedModel) -> None:
     context = small_context(base, method="model_surgery", plan=replace(PLAN, controls=ALL_CONTROLS))
     kinds = kinds_for(context, [gate_term()], PAPER)
     assert kinds == ["random_direction", "random_region", "prompt_only"]
 
 
-def test_every_edit_gets_the_controls_that_mean_something_for_it(base: BaseModel) -> None:
+def test_every_edit_gets_the_controls_that_mean_something_for_it(base: LoadedModel) -> None:
     context = small_context(base, plan=replace(PLAN, controls=ALL_CONTROLS))
     assert kinds_for(context, [bias_term()], PAPER) == [
         "random_direction",
@@ -68,7 +68,7 @@ def test_every_edit_gets_the_controls_that_mean_something_for_it(base: BaseModel
     assert kinds_for(natural, [gate_term()], PAPER) == list(ALL_CONTROLS)
 
 
-def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: BaseModel) -> None:
+def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: LoadedModel) -> None:
     context = small_context(base)
     found = {control.kind: control for control in _controls(context, [bias_term()])}
     alpha, equal = found["paper_alpha"], found["paper_equal_kl"]
@@ -82,7 +82,7 @@ def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: Ba
     assert equal.kl == pytest.approx(meter.kl(PAPER.terms, equal.scale), rel=1e-4)
 
 
-def test_a_rival_that_cannot_reach_the_kl_is_marked(base: BaseModel) -> None:
+def test_a_rival_that_cannot_reach_the_kl_is_marked(base: LoadedModel) -> None:
     """Terms of nothing stay at the base at any scale."""
     found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(0.0)]))
     (equal,) = [control for control in found if control.kind == "paper_equal_kl"]
@@ -91,12 +91,12 @@ def test_a_rival_that_cannot_reach_the_kl_is_marked(base: BaseModel) -> None:
     assert equal.evaluations == 6
 
 
-def test_a_rival_whose_model_breaks_is_left_out(base: BaseModel) -> None:
+def test_a_rival_whose_model_breaks_is_left_out(base: LoadedModel) -> None:
     found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(1e38)]))
     assert "paper_alpha" not in [control.kind for control in found]
 
 
-def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: BaseModel) -> None:
+def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: LoadedModel) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
     arm = ArmMaker(context, SidePath(base)).make(asked, ())
@@ -109,7 +109,7 @@ def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: BaseMo
     assert scores.mean() != scores[:6].mean()
 
 
-def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: BaseModel) -> None:
+def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: LoadedModel) -> None:
     """A rival that is the edit itself differs by nothing, whatever the prompts."""
     edit = [gate_term(0.5)]
     context = small_context(base, method="natural")
@@ -118,7 +118,7 @@ def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: BaseModel) 
     assert itself.versus_edit.low == itself.versus_edit.high == 0.0
 
 
-def test_a_weak_leading_scorer_does_not_compare_the_edit_with_a_rival(base: BaseModel) -> None:
+def test_a_weak_leading_scorer_does_not_compare_the_edit_with_a_rival(base: LoadedModel) -> None:
     context = small_context(base, plan=replace(PLAN, controls=("random_direction",)))
     tfidf, vader = prepare_scorers(context.behavior, context.splits, context.seed)
     # Half of any texts are above the one threshold, none below the other.
@@ -136,7 +136,7 @@ def test_a_weak_leading_scorer_does_not_compare_the_edit_with_a_rival(base: Base
 
 
 def test_benchmarks_draw_several_rivals_of_which_the_first_is_the_receipts(
-    base: BaseModel,
+    base: LoadedModel,
 ) -> None:
     plan = replace(PLAN, controls=("random_direction",))
     (single,) = _controls(small_context(base, plan=plan), [bias_term()])
@@ -146,11 +146,11 @@ def test_benchmarks_draw_several_rivals_of_which_the_first_is_the_receipts(
     assert len({control.scale for control in several}) == 3
 
 
-def test_an_edit_that_changes_nothing_has_no_rivals(base: BaseModel) -> None:
+def test_an_edit_that_changes_nothing_has_no_rivals(base: LoadedModel) -> None:
     assert _controls(small_context(base), [bias_term(0.0)]) == ()
 
 
-def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: BaseModel) -> None:
+def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: LoadedModel) -> None:
     """The paper's setting of nothing is then the model below the edit."""
     below = [([bias_term(seed=5)], 1.0)]
     context = small_context(base, on_top=below)
@@ -165,7 +165,7 @@ def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: BaseModel) -> N
 
 
 def test_an_edit_that_neutral_text_hardly_feels_meets_random_directions_of_its_own_norm(
-    base: BaseModel,
+    base: LoadedModel,
 ) -> None:
     plan = replace(PLAN, controls=ALL_CONTROLS)
     faint = bias_term(size=1e-5)

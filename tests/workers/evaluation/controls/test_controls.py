@@ -18,12 +18,12 @@ from workers.evaluation.controls.controls import (
     random_directions,
     random_region,
 )
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -75,7 +75,9 @@ def test_outputs_are_replaced_each_by_its_own_of_the_same_norm() -> None:
     assert not torch.equal(drawn[0].coefficients, drawn[1].coefficients)
 
 
-def test_a_random_region_has_as_many_rows_a_matrix_and_the_same_direction(base: BaseModel) -> None:
+def test_a_random_region_has_as_many_rows_a_matrix_and_the_same_direction(
+    base: LoadedModel,
+) -> None:
     terms = _surgery_terms()
     drawn = random_region(base, terms, _generator())
     for old, new in zip(terms, drawn, strict=True):
@@ -95,13 +97,13 @@ def test_each_term_of_a_pair_is_redrawn_as_its_own_method_is() -> None:
     assert not torch.equal(drawn[1].coefficients, down.coefficients)
 
 
-def test_only_an_edit_that_picks_rows_has_a_random_region(base: BaseModel) -> None:
+def test_only_an_edit_that_picks_rows_has_a_random_region(base: LoadedModel) -> None:
     assert chooses_rows(base, _surgery_terms())
     assert not chooses_rows(base, _bias_terms())
     assert chooses_rows(base, [*_bias_terms(), *_surgery_terms()])
 
 
-def test_a_random_region_leaves_terms_on_all_rows_as_they_are(base: BaseModel) -> None:
+def test_a_random_region_leaves_terms_on_all_rows_as_they_are(base: LoadedModel) -> None:
     drawn = random_region(base, [*_surgery_terms(), *_bias_terms()], _generator())
     assert [term.digest for term in drawn[2:]] == [term.digest for term in _bias_terms()]
 
@@ -118,12 +120,12 @@ class _Meter:
         return self._kl(strength)
 
 
-def _rival(base: BaseModel, meter: Any, target: float) -> Any:
+def _rival(base: LoadedModel, meter: Any, target: float) -> Any:
     terms = draw(base, "random_direction", _bias_terms(), "bias", seed=3)
     return at_equal_kl("random_direction", terms, meter, target)
 
 
-def test_a_rival_is_scaled_until_it_is_as_far_from_the_base(base: BaseModel) -> None:
+def test_a_rival_is_scaled_until_it_is_as_far_from_the_base(base: LoadedModel) -> None:
     rival = _rival(base, _Meter(lambda scale: 0.01 * scale**2), target=0.09)
     assert rival.matched
     assert rival.kl == pytest.approx(0.09, rel=0.1)
@@ -135,7 +137,7 @@ def test_a_rival_is_scaled_until_it_is_as_far_from_the_base(base: BaseModel) -> 
 
 @pytest.mark.parametrize("floor", [0.001, 1.0])
 def test_a_rival_that_cannot_be_matched_is_the_nearest_and_marked(
-    base: BaseModel, floor: float
+    base: LoadedModel, floor: float
 ) -> None:
     """A KL that does not depend on the scale is on one side of the target for ever."""
     meter = _Meter(lambda scale: floor)
@@ -145,12 +147,12 @@ def test_a_rival_that_cannot_be_matched_is_the_nearest_and_marked(
     assert rival.evaluations == meter.measured == 6
 
 
-def test_the_same_seed_draws_the_same_rival(base: BaseModel) -> None:
+def test_the_same_seed_draws_the_same_rival(base: LoadedModel) -> None:
     first, second = (_rival(base, _Meter(lambda scale: scale**2), 0.5) for _ in range(2))
     assert [term.digest for term in first.terms] == [term.digest for term in second.terms]
 
 
-def test_another_seed_draws_another_rival(base: BaseModel) -> None:
+def test_another_seed_draws_another_rival(base: LoadedModel) -> None:
     kinds: tuple[RandomKind, ...] = ("random_direction", "random_region")
     for kind in kinds:
         first, second = (
@@ -159,20 +161,20 @@ def test_another_seed_draws_another_rival(base: BaseModel) -> None:
         assert [term.digest for term in first] != [term.digest for term in second]
 
 
-def test_a_rival_whose_model_never_computes_is_left_out(base: BaseModel) -> None:
+def test_a_rival_whose_model_never_computes_is_left_out(base: LoadedModel) -> None:
     assert _rival(base, _Meter(lambda scale: float("inf")), target=0.09) is None
     broken = _Meter(lambda scale: float("inf"))
     assert as_it_is("paper_alpha", _surgery_terms(), broken) is None
 
 
-def test_a_rival_that_breaks_at_first_is_found_at_a_smaller_scale(base: BaseModel) -> None:
+def test_a_rival_that_breaks_at_first_is_found_at_a_smaller_scale(base: LoadedModel) -> None:
     meter = _Meter(lambda scale: 4.0 * scale**2 if scale < 0.5 else float("inf"))
     rival = _rival(base, meter, target=0.09)
     assert rival.matched
     assert rival.scale == pytest.approx(0.15, rel=0.05)
 
 
-def test_a_rival_as_it_is_has_nothing_that_it_is_matched_to(base: BaseModel) -> None:
+def test_a_rival_as_it_is_has_nothing_that_it_is_matched_to(base: LoadedModel) -> None:
     rival = as_it_is(
         "paper_alpha",
         _surgery_terms(),

@@ -19,13 +19,13 @@ from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.evaluate import evaluate
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -38,7 +38,7 @@ def _best(context: EvaluationContext) -> str:
     return best_wording(context, maker, _scorer(context))
 
 
-def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: BaseModel) -> None:
+def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: LoadedModel) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.splits.validate[: PLAN.wording_prompts]]
     maker, scorer = ArmMaker(context, SidePath(base)), _scorer(context)
@@ -53,7 +53,7 @@ def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: BaseMo
     assert _best(context) == min(found, key=lambda wording: found[wording])
 
 
-def test_the_wording_does_not_depend_on_the_test_prompts(base: BaseModel) -> None:
+def test_the_wording_does_not_depend_on_the_test_prompts(base: LoadedModel) -> None:
     for seed in range(3):
         context = small_context(base, seed=seed)
         other = tuple(Prompt(text=f"a bad day {i}, a sad day") for i in range(12))
@@ -61,13 +61,13 @@ def test_the_wording_does_not_depend_on_the_test_prompts(base: BaseModel) -> Non
         assert _best(changed) == _best(context)
 
 
-def test_without_validation_prompts_the_first_wording_is_taken(base: BaseModel) -> None:
+def test_without_validation_prompts_the_first_wording_is_taken(base: LoadedModel) -> None:
     context = small_context(base)
     none = replace(context, splits=replace(context.splits, validate=()))
     assert _best(none) == prompt_wordings(none.behavior, none.splits.fit)[0]
 
 
-def test_the_receipt_tells_the_wording_and_what_it_does(base: BaseModel) -> None:
+def test_the_receipt_tells_the_wording_and_what_it_does(base: LoadedModel) -> None:
     plan = replace(PLAN, controls=("prompt_only",))
     context = small_context(base, plan=plan)
     (control,) = evaluate(context, [bias_term()]).controls
@@ -82,7 +82,7 @@ def test_the_receipt_tells_the_wording_and_what_it_does(base: BaseModel) -> None
     assert control.kl > 0
 
 
-def _slow_kl(base: BaseModel, wording: str, each: int) -> float:
+def _slow_kl(base: LoadedModel, wording: str, each: int) -> float:
     """Token by token, from full logits, without batches."""
     neutral = encode_neutral(base, "calibration", each=each)
     means = []
@@ -112,7 +112,7 @@ def _slow_kl(base: BaseModel, wording: str, each: int) -> float:
     return max(means)
 
 
-def test_the_kl_of_a_wording_is_that_of_every_token_behind_it(base: BaseModel) -> None:
+def test_the_kl_of_a_wording_is_that_of_every_token_behind_it(base: LoadedModel) -> None:
     wording = "You are kind and happy people"
     found = kl_of_wording(base, wording, each=3, on_top=(), side=SidePath(base))
     assert found == pytest.approx(_slow_kl(base, wording, 3), rel=1e-4)

@@ -15,11 +15,11 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.controls.rivals import ablation_terms, prompt_wordings
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -27,7 +27,7 @@ def _direction() -> Tensor:
     return 7 * torch.randn(HIDDEN, generator=torch.Generator().manual_seed(3))
 
 
-def test_ablation_takes_the_direction_out_of_all_that_is_written(base: BaseModel) -> None:
+def test_ablation_takes_the_direction_out_of_all_that_is_written(base: LoadedModel) -> None:
     terms = ablation_terms(base, _direction())
     keys = list(base.architecture.matrices(OUTPUT, DOWN))
     assert [term.key for term in terms] == keys
@@ -44,7 +44,7 @@ def test_ablation_takes_the_direction_out_of_all_that_is_written(base: BaseModel
             assert float((unit @ edited).abs().max()) < 1e-6
 
 
-def test_the_length_of_an_ablated_direction_does_not_matter(base: BaseModel) -> None:
+def test_the_length_of_an_ablated_direction_does_not_matter(base: LoadedModel) -> None:
     short, long = (ablation_terms(base, scale * _direction()) for scale in (0.01, 100.0))
     for first, second in zip(short, long, strict=True):
         torch.testing.assert_close(first.direction, second.direction)
@@ -63,7 +63,9 @@ def test_ablation_reaches_every_expert(make_pico: Callable[..., Path]) -> None:
     [torch.zeros(HIDDEN), torch.full((HIDDEN,), float("nan")), torch.ones(HIDDEN + 1)],
     ids=["zero", "not finite", "too long"],
 )
-def test_a_direction_that_cannot_be_ablated_is_refused(base: BaseModel, direction: Tensor) -> None:
+def test_a_direction_that_cannot_be_ablated_is_refused(
+    base: LoadedModel, direction: Tensor
+) -> None:
     with pytest.raises(InvalidRequest, match="to ablate"):
         ablation_terms(base, direction)
 

@@ -19,7 +19,7 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term, make_term
@@ -30,7 +30,7 @@ DECODING = Decoding(max_new_tokens=4, seed=0, samples=2)
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -50,7 +50,7 @@ def _term(size: float) -> Term:
 
 
 def _made(
-    base: BaseModel,
+    base: LoadedModel,
     scorers: tuple[PreparedScorer, ...],
     size: float = 0.0,
     **changes: Any,
@@ -68,7 +68,7 @@ def _made(
 
 
 def test_long_texts_and_third_answers_are_scored_by_every_scorer(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     long, third = _made(base, scorers)
     assert (long.kind, long.prompts, long.max_new_tokens) == ("long", 3, 12)
@@ -80,7 +80,7 @@ def test_long_texts_and_third_answers_are_scored_by_every_scorer(
 
 
 def test_a_scorer_of_what_test_prompts_ask_for_does_not_score_third_answers(
-    base: BaseModel,
+    base: LoadedModel,
 ) -> None:
     prompts = [{"text": prompt.text, "undesired_answer": "yes"} for prompt in PROMPTS]
     made = behavior(40, prompts=prompts, scorers=("answer-match", "tfidf"))
@@ -90,7 +90,7 @@ def test_a_scorer_of_what_test_prompts_ask_for_does_not_score_third_answers(
 
 
 def test_a_third_answer_has_both_earlier_ones_before_it(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     """Against a conversation that is held prompt by prompt."""
     texts, made = [], []
@@ -110,7 +110,7 @@ def test_a_third_answer_has_both_earlier_ones_before_it(
 
 
 def test_an_edit_changes_the_edited_side_alone(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     plain, edited = _made(base, scorers), _made(base, scorers, size=1.0)
     for one, other in zip(plain, edited, strict=True):
@@ -128,7 +128,7 @@ def test_a_model_without_a_template_has_no_conversations(
 
 
 def test_progress_never_goes_back_and_ends_at_one(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     with shares_of() as shares:
         _made(base, scorers)

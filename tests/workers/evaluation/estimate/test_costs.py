@@ -17,15 +17,15 @@ from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.evaluate import evaluate
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
-def _context(base: BaseModel, preset: str, effort: Effort) -> EvaluationContext:
+def _context(base: LoadedModel, preset: str, effort: Effort) -> EvaluationContext:
     behavior = load_preset(preset)
     return EvaluationContext(
         base=base,
@@ -40,7 +40,7 @@ def _context(base: BaseModel, preset: str, effort: Effort) -> EvaluationContext:
 
 @pytest.mark.parametrize("preset", ["negativity", "toxicity", "formality", "refusal"])
 def test_a_quick_evaluation_takes_80_seconds_and_a_standard_one_four_minutes(
-    base: BaseModel, preset: str
+    base: LoadedModel, preset: str
 ) -> None:
     """By arithmetic, with every control that there is."""
     seconds = {}
@@ -76,7 +76,7 @@ def test_long_answers_are_taken_from_fewer_prompts() -> None:
     assert fewer(0, 96) == 0
 
 
-def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: BaseModel) -> None:
+def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: LoadedModel) -> None:
     """Also those that only some edits have."""
     context = small_context(base)
     parent = Parent(context.behavior, context.splits, 0)

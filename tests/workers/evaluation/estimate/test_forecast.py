@@ -38,7 +38,7 @@ from workers.evaluation.estimate.forecast import (
     tries_conditional,
 )
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
 PROMPTS = [f"prompt number {number} asks for something" for number in range(900)]
@@ -46,7 +46,7 @@ REFERENCE = Speed(READ, GENERATED)
 
 
 def context(
-    base: BaseModel, effort: Any = "standard", prompts: int = 300, max_new_tokens: int = 24
+    base: LoadedModel, effort: Any = "standard", prompts: int = 300, max_new_tokens: int = 24
 ) -> EvaluationContext:
     asked = behavior(400, prompts=PROMPTS[:prompts], max_new_tokens=max_new_tokens)
     return EvaluationContext(
@@ -60,7 +60,7 @@ def context(
     )
 
 
-def test_standard_is_a_few_minutes_for_a_model_of_the_measured_speeds(pico: BaseModel) -> None:
+def test_standard_is_a_few_minutes_for_a_model_of_the_measured_speeds(pico: LoadedModel) -> None:
     found = seconds(context(pico), Bias(), "standard", REFERENCE, tokens_per_text=40)
 
     assert found.search == 0
@@ -70,7 +70,7 @@ def test_standard_is_a_few_minutes_for_a_model_of_the_measured_speeds(pico: Base
     assert found.total == pytest.approx(found.fit + found.test, abs=0.2)
 
 
-def test_a_search_costs_more_the_greater_the_effort(pico: BaseModel) -> None:
+def test_a_search_costs_more_the_greater_the_effort(pico: LoadedModel) -> None:
     found = {
         effort: seconds(context(pico, effort), Auto(), effort, REFERENCE, tokens_per_text=40)
         for effort in ("quick", "standard", "thorough")
@@ -86,7 +86,7 @@ def test_a_search_costs_more_the_greater_the_effort(pico: BaseModel) -> None:
     [(300, 24, 100), (900, 24, 100), (300, 240, 30), (50, 24, 10 * 4)],
 )
 def test_a_search_generates_with_no_more_prompts_than_it_uses(
-    pico: BaseModel, prompts: int, max_new_tokens: int, generations: int
+    pico: LoadedModel, prompts: int, max_new_tokens: int, generations: int
 ) -> None:
     asked = context(pico, "thorough", prompts, max_new_tokens)
     one_a_second = Speed(read=1e12, generated=1)
@@ -97,7 +97,7 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
     assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
 
 
-def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
+def test_half_the_speed_takes_twice_as_long(pico: LoadedModel) -> None:
     half = Speed(READ / 2, GENERATED / 2)
     fast, slow = (
         seconds(context(pico), Natural(), "quick", speed, tokens_per_text=40)
@@ -108,7 +108,7 @@ def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
     assert fast.fit < slow.fit < 2 * fast.fit  # loading and solving do not depend on them
 
 
-def test_a_search_that_tries_a_condition_reads_for_it(pico: BaseModel) -> None:
+def test_a_search_that_tries_a_condition_reads_for_it(pico: LoadedModel) -> None:
     sides = {
         side: [
             CompletionItem(prompt=f"{side} request {number}", completion=text)
@@ -133,7 +133,7 @@ def test_a_search_that_tries_a_condition_reads_for_it(pico: BaseModel) -> None:
     assert found[1] - found[0] == pytest.approx(4.7 * fit + 1.4 * (heldout + 10 * 40), rel=1e-3)
 
 
-def written(base: BaseModel, method: FixedMethod) -> int:
+def written(base: LoadedModel, method: FixedMethod) -> int:
     """Bytes of a delta of the shape that a method gives."""
     terms: list[Term] = []
     for layer in range(base.layers):
@@ -161,11 +161,11 @@ def written(base: BaseModel, method: FixedMethod) -> int:
     ],
     ids=lambda method: method.type,
 )
-def test_the_size_of_a_delta_is_foretold(pico: BaseModel, method: FixedMethod) -> None:
+def test_the_size_of_a_delta_is_foretold(pico: LoadedModel, method: FixedMethod) -> None:
     assert delta_bytes(pico, method) == pytest.approx(written(pico, method), rel=0.35)
 
 
-def test_memory_grows_with_what_a_method_keeps(pico: BaseModel) -> None:
+def test_memory_grows_with_what_a_method_keeps(pico: LoadedModel) -> None:
     plain, shifted, gradients, search = (
         memory_bytes(pico, method) for method in (Bias(), NaturalBias(), Natural(), Auto())
     )
@@ -176,7 +176,7 @@ def test_memory_grows_with_what_a_method_keeps(pico: BaseModel) -> None:
     assert memory_bytes(pico, Auto(), conditional=True) == search + 4 * INTERMEDIATE**2
 
 
-def test_any_model_with_gates_has_a_forecast(load_pico: Callable[..., BaseModel]) -> None:
+def test_any_model_with_gates_has_a_forecast(load_pico: Callable[..., LoadedModel]) -> None:
     for family in ("mixtral", "phi3"):
         base = load_pico(family)
         assert delta_bytes(base, ModelSurgery()) > 0

@@ -20,7 +20,7 @@ from workers.evaluation.extras.composition import Subject, composition
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term, make_term
@@ -30,7 +30,7 @@ KIND, CRUEL = "a lovely kind warm helpful day", "an awful rude nasty dreadful da
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -66,7 +66,7 @@ def _term(layer: int, size: float = 0.5) -> Term:
 
 
 def _composed(
-    base: BaseModel,
+    base: LoadedModel,
     subjects: list[Subject],
     *,
     parents: Mixture = (),
@@ -88,7 +88,7 @@ def _arm(texts: list[str]) -> Arm:
     return Arm([[1]] * len(texts), [[made]] * len(texts), [[text] for text in texts])
 
 
-def test_both_traits_are_measured_by_each_of_their_scorers(base: BaseModel) -> None:
+def test_both_traits_are_measured_by_each_of_their_scorers(base: LoadedModel) -> None:
     parents = [([_term(0)], 1.0)]
     found = _composed(base, [_subject("new"), _subject("old")], parents=parents)
     assert [(one.behavior, one.scorer) for one in found] == [
@@ -100,7 +100,7 @@ def test_both_traits_are_measured_by_each_of_their_scorers(base: BaseModel) -> N
     assert all(one.prompts > 0 for one in found)
 
 
-def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> None:
+def test_the_four_arms_are_what_the_four_models_generate(base: LoadedModel) -> None:
     parents: Mixture = [([_term(0)], 1.0)]
     subject = _subject("new")
     (found, _) = _composed(base, [subject], parents=parents)
@@ -120,14 +120,14 @@ def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> Non
     assert found.interaction.value == pytest.approx((rates[3] - rates[1]) - (rates[2] - rates[0]))
 
 
-def test_an_edit_that_does_nothing_interferes_with_nothing(base: BaseModel) -> None:
+def test_an_edit_that_does_nothing_interferes_with_nothing(base: LoadedModel) -> None:
     parents: Mixture = [([_term(0)], 1.0)]
     for trait in _composed(base, [_subject("new")], parents=parents, size=0.0):
         assert (trait.base, trait.parents) == (trait.edit, trait.both)
         assert trait.interaction.low == trait.interaction.high == 0
 
 
-def test_edits_that_undo_each_other_show_an_interaction(base: BaseModel) -> None:
+def test_edits_that_undo_each_other_show_an_interaction(base: LoadedModel) -> None:
     """Each alone makes all texts kind, both together make them cruel again."""
     prompts = [Prompt(text=f"place {i}") for i in range(8)]
     cruel, kind = _arm([CRUEL] * 8), _arm([KIND] * 8)
@@ -137,7 +137,7 @@ def test_edits_that_undo_each_other_show_an_interaction(base: BaseModel) -> None
     assert (found.interaction.value, found.interaction.low) == (2, 2)
 
 
-def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
+def test_prompts_of_one_template_are_resampled_together(base: LoadedModel) -> None:
     kinds = [KIND] * 6 + [CRUEL] * 6
     known = {
         "base": _arm([CRUEL] * 12),
@@ -156,7 +156,7 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     assert width(template=True) > width(template=False)
 
 
-def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
+def test_progress_never_goes_back_and_ends_at_one(base: LoadedModel) -> None:
     with shares_of() as shares:
         _composed(base, [_subject("new"), _subject("old")])
     assert shares == sorted(shares)

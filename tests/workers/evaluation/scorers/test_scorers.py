@@ -20,7 +20,7 @@ from workers.evaluation.scorers import (
     scorer_names,
     vader,
 )
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 NOTHING = Training(["long " * 40, "short " * 10], [1, 0], 0)
 
@@ -32,7 +32,7 @@ def _score(module: object, *texts: str) -> list[float]:
 
 @pytest.mark.parametrize("names", [tuple(SCORERS)[:5], tuple(SCORERS)[5:]])
 def test_every_scorer_scores_within_bounds_alone_as_in_company(
-    names: tuple[str, ...], pico: BaseModel
+    names: tuple[str, ...], pico: LoadedModel
 ) -> None:
     made = behavior(60, scorers=names, prompts=[{"text": "Is it so?", "undesired_answer": "Yes"}])
     splits = split_behavior(made, seed=0)

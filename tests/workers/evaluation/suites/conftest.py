@@ -13,7 +13,7 @@ from models_store.operator.suites import SUITES, Suites
 from tests.support.edits import random_edit
 from workers.evaluation.statistics import Bootstrap
 from workers.evaluation.suites.protocol import Pair
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 
 Configure = Callable[..., Suites]
@@ -21,12 +21,12 @@ WriteLines = Callable[[str, Sequence[object]], Path]
 
 
 @pytest.fixture(scope="session")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture
-def pair(base: BaseModel) -> Pair:
+def pair(base: LoadedModel) -> Pair:
     """The model without and with an edit that changes what it writes."""
     return Pair(
         base=base,

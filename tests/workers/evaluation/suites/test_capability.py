@@ -20,7 +20,7 @@ from workers.evaluation.suites.multiple_choice import Question, multiple_choice
 from workers.evaluation.suites.perplexity import cut_windows, perplexity
 from workers.evaluation.suites.protocol import Pair
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 TEXT = "the food was good and the people very kind so we love it and they hate that day " * 4
 
@@ -32,7 +32,7 @@ def opened(configure: Configure, data: dict[str, str], **options: object) -> Cap
     return open_suite(table, config)
 
 
-def log_probabilities(base: BaseModel, ids: list[int]) -> list[float]:
+def log_probabilities(base: LoadedModel, ids: list[int]) -> list[float]:
     """Of each token but the first, by the whole model."""
     logits = base.model(input_ids=torch.tensor([ids])).logits[0].double()
     log_p = torch.log_softmax(logits[:-1], dim=-1)
@@ -56,7 +56,7 @@ def test_perplexity_counts_every_token_but_the_first_once(pair: Pair) -> None:
 
 
 def test_a_window_begins_with_the_token_that_begins_every_text(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     base = load_pico()
     start = SPECIAL.index(START)
@@ -70,7 +70,7 @@ def test_a_window_begins_with_the_token_that_begins_every_text(
     assert [token for window in windows for token in window.ids[1:]] == ids[1:]
 
 
-def test_a_window_is_never_longer_than_the_context(load_pico: Callable[..., BaseModel]) -> None:
+def test_a_window_is_never_longer_than_the_context(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico(max_position_embeddings=8)
     assert max(map(len, cut_windows(base, TEXT, 4, 512))) == 8
 
