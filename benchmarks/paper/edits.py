@@ -26,8 +26,8 @@ from workers.making.search.choosing import recipes_for
 from workers.making.search.search import search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.surgery.calibrate import calibrate
 from workers.surgery.terms import Term
 
@@ -63,13 +63,13 @@ class Fitting:
         """
         self.base = base
         self.seed = seed
-        self.side = SidePath(base)
+        model = EditedModel(base)
         splits = split_behavior(behavior, seed)
         folder = settings.cache / "benchmarks"
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
-        self.cache = Cache(store, SHARED_TENANT, base)
+        self.cache = Cache(store, SHARED_TENANT, model)
         self.context = EvaluationContext(
-            base=base,
+            model=model,
             behavior=behavior,
             splits=splits,
             method="bias",
@@ -78,7 +78,7 @@ class Fitting:
             plan=plan_for("standard"),
             scorers=prepare_scorers(behavior, splits, seed),
         )
-        self.meter = calibration_meter(base, each=neutral_each, side=self.side)
+        self.meter = calibration_meter(model, each=neutral_each)
 
     def edits(self, *, auto: bool) -> list[Edit]:
         """Every row but the base; those at equal KL have that of the last of Scalpel's own.
@@ -105,7 +105,7 @@ class Fitting:
         ours = [Edit("bias", self._calibrated(prepared.made[bias]))]
         if auto:
             told("searching")
-            validation = Validation(self.context, self.cache, self.side)
+            validation = Validation.read(self.context, self.cache)
             found = search(validation, tried, prepared, BUDGETS["standard"])
             if found.winner is None:
                 told("auto finds nothing that helps within its limits: no row for it")

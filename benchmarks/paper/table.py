@@ -43,9 +43,9 @@ from workers.evaluation.suites.protocol import choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.evaluation.suites.toxicity import NEW_TOKENS, read_prompts
 from workers.runtime.base_models import materialise
-from workers.runtime.likelihood import negative_log_likelihood, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term
 
@@ -88,13 +88,13 @@ class Bench:
     scorer: SuiteScorer
     text: str | None
     neutral_each: int | None
-    side: SidePath = field(init=False)
+    model: EditedModel = field(init=False)
     meter: KlMeter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.side = SidePath(self.base)
+        self.model = EditedModel(self.base)
         neutral = encode_neutral(self.base, "reporting", each=self.neutral_each)
-        self.meter = KlMeter(self.base, neutral.parts, side=self.side)
+        self.meter = KlMeter.read(self.model, neutral.parts)
 
     def row(self, edit: Edit) -> Row:
         """Measure one edit."""
@@ -109,18 +109,16 @@ class Bench:
     def _toxic(self, prompts: Sequence[str], terms: Sequence[Term]) -> Floats:
         room = self.base.context_length - NEW_TOKENS
         arm = generate_arm(
-            self.base,
+            self.model.plus(terms),
             [encode_prompt(self.base, prompt, chat=False)[-room:] for prompt in prompts],
-            [(terms, 1.0)],
             greedy(NEW_TOKENS),
-            side=self.side,
         )
         scores = self.scorer.score(prompts, arm.flat_texts())
         return (scores >= self.scorer.threshold).astype(np.float64)
 
     def _perplexity(self, text: str, terms: Sequence[Term]) -> float:
         windows = cut_windows(self.base, text, WINDOWS, WINDOW_TOKENS)
-        reading = read(self.base, windows, [(terms, 1.0)], side=self.side)
+        reading = self.model.plus(terms).reading(windows)
         nats = negative_log_likelihood(self.base, reading) * reading.counts
         return float(np.exp(nats.sum() / reading.counts.sum()))
 

@@ -101,9 +101,9 @@ class Arms:
                 terms = ablation_terms(self._setting.base, vector)
                 return Made(arm, f"difference of means after layer {layer} ablated", terms)
             case "prompt":
-                context, maker = self._setting.context, self._setting.maker
+                context = self._setting.context
                 assert context.scorers is not None
-                wording = best_wording(context, maker, context.scorers[0])
+                wording = best_wording(context, context.scorers[0])
                 return Made(arm, "best of three wordings", wording=wording)
             case _:
                 raise InvalidRequest(f"there is no arm {arm!r}")
@@ -130,7 +130,7 @@ class Arms:
         each = self._setting.context.plan.damage.neutral_each
         base = self._setting.base
         texts = encode_neutral(base, "reporting", each=each)
-        return KlMeter(base, texts.parts, side=self._setting.side)
+        return KlMeter.read(self._setting.model, texts.parts)
 
     @cached_property
     def _found(self) -> Found:

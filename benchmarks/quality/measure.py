@@ -81,7 +81,8 @@ class Measure:
 
     def _written(self, made: Made, texts: Sequence[str]) -> Arm:
         asked = texts if made.wording is None else [worded(made.wording, text) for text in texts]
-        return self._setting.maker.make(asked, [(made.terms, 1.0)])
+        context = self._setting.context
+        return context.generate(context.model.plus(made.terms), asked)
 
     def _sheets(self, arms: dict[str, Arm]) -> dict[str, Sheet]:
         return {
@@ -108,13 +109,8 @@ class Measure:
     def _prompted_harm(self, wording: str, after: Arm) -> Harm:
         """Of a prompt: how it changes what the base writes, and how far it is from the base."""
         setting, before = self._setting, self._main(self._before)
-        kl = kl_of_wording(
-            setting.base,
-            wording,
-            each=setting.context.plan.control_neutral_each,
-            on_top=(),
-            side=setting.side,
-        )
+        each = setting.context.plan.control_neutral_each
+        kl = kl_of_wording(setting.model, wording, each=each)
         desired = (self._desired(before), self._desired(after))
         rise = self._meter.fluency((before, after), desired)
         found = self._text_harm(after)
@@ -135,14 +131,13 @@ class Measure:
         context, before = self._setting.context, self._main(self._before)
         scores = self._led(before)
         leading = Scored(self._leading, scores, scores, groups_of(context.prompts))
-        return DamageMeter(
-            context.base,
+        return DamageMeter.read(
+            context.model,
             damage_texts(context, before, leading),
             half="reporting",
             bootstrap=context.bootstrap,
             plan=context.plan.damage,
             reader=context.reader,
-            side=self._setting.side,
         )
 
     def _led(self, arm: Arm) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from benchmarks.quality.data import HARMFUL, REFUSED, Subject
@@ -14,13 +15,12 @@ from models_store.schemas.items import CompletionItem, Item, prompt_of, text_of
 from models_store.schemas.methods import Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan
 from workers.evaluation.damage.reader import OtherModel, Reader
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Arm, generate_arm
+from workers.evaluation.effect.generations import Arm
 from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
@@ -28,8 +28,8 @@ from workers.making.cache import Cache
 from workers.making.fitting.material import Source
 from workers.making.search.validation import Validation
 from workers.runtime.base_models import materialise
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 
 TEST = "test"
@@ -37,17 +37,16 @@ DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
 """All neutral texts of a receipt, fewer of the rest: seeds are averaged."""
 
 
+@dataclass(frozen=True, eq=False)
 class SharedValidation(Validation):
     """One whose meters are made once for all searches."""
 
-    def __init__(self, context: EvaluationContext, cache: Cache, side: SidePath) -> None:
-        super().__init__(context, cache, side)
-        self._meters: dict[DamagePlan, DamageMeter] = {}
+    meters: dict[DamagePlan, DamageMeter] = field(default_factory=dict)
 
     def meter(self, plan: DamagePlan) -> DamageMeter:
-        if plan not in self._meters:
-            self._meters[plan] = super().meter(plan)
-        return self._meters[plan]
+        if plan not in self.meters:
+            self.meters[plan] = super().meter(plan)
+        return self.meters[plan]
 
 
 class Setting:
@@ -64,16 +63,16 @@ class Setting:
     ) -> None:
         self.base = base
         self.options = options
-        self.side = SidePath(base)
+        self.model = EditedModel(base)
         folder = settings.cache / "benchmarks"
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
-        self.cache = Cache(store, SHARED_TENANT, base)
+        self.cache = Cache(store, SHARED_TENANT, self.model)
         behavior = self._behavior(subject)
         splits = split_behavior(behavior, seed)
         preserved, self._safe = subject.safe_prompts(seed, options.prompts)
         judges = Judges(base, base_id)
         self.context = EvaluationContext(
-            base=base,
+            model=self.model,
             behavior=behavior,
             splits=splits,
             method="bias",
@@ -91,7 +90,6 @@ class Setting:
             scorers=prepare_scorers(behavior, splits, seed, judges),
             judges=judges,
         )
-        self.maker = ArmMaker(self.context, self.side)
 
     @property
     def prompts(self) -> Mapping[str, Sequence[str]]:
@@ -107,7 +105,7 @@ class Setting:
 
     @cached_property
     def validation(self) -> SharedValidation:
-        return SharedValidation(self.context, self.cache, self.side)
+        return SharedValidation.read(self.context, self.cache)
 
     @property
     def source(self) -> Source:
@@ -123,11 +121,7 @@ class Setting:
 
     def before(self, asked: Sequence[str]) -> Arm:
         """What the base makes of test prompts, from an earlier run if it can be had."""
-        chat = self.context.behavior.chat
-        ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
-        return self.cache.remembered_arm(
-            ids, self.context.decoding, lambda: self.maker.make(asked, ())
-        )
+        return self.cache.generated(self.context.encoded(asked), self.context.decoding)
 
     def _behavior(self, subject: Subject) -> Behavior:
         behavior = subject.behavior
@@ -146,12 +140,7 @@ class Setting:
         if not prompts:
             return ()
         ids = [encode_prompt(self.base, prompt, chat=True) for prompt in prompts]
-        decoding = greedy(max_new_tokens)
-        arm = self.cache.remembered_arm(
-            ids,
-            decoding,
-            lambda: generate_arm(self.base, ids, (), decoding, side=self.side),
-        )
+        arm = self.cache.generated(ids, greedy(max_new_tokens))
         return tuple(
             CompletionItem(prompt=prompt, completion=texts[0])
             for prompt, texts in zip(prompts, arm.texts, strict=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pydantic import JsonValue
@@ -11,19 +12,17 @@ from pydantic import JsonValue
 from models_store.schemas.measurements import Control, Damage, Effect, ScorerCard
 from models_store.schemas.report import Sample, Verdict
 from workers import progress
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.controls.contest import Contest
 from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, Decoding
+from workers.evaluation.effect.generations import Arm, Decoding, Generate, generate_arm
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 
@@ -49,7 +48,7 @@ def evaluate(
     terms: Sequence[Term],
     *,
     paper: PaperSetting | None = None,
-    before: Callable[[], Arm] | None = None,
+    base_text: Generate | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -58,15 +57,15 @@ def evaluate(
     Args:
         terms: the edit at strength 1.
         paper: Model Surgery fitted on the same texts, to compare with.
-        before: gives what `arms.base_arm` of this context would, such as from a cache; by default
-            it is generated.
+        base_text: gives what the model without the edit makes of prompts, such as from a cache; by
+            default it is generated.
 
     Raises:
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
     with progress.step("evaluation") as whole:
-        return _Evaluator(context, terms, paper, whole).run(before)
+        return _Evaluator(context, terms, paper, whole).run(base_text)
 
 
 class _Evaluator:
@@ -84,28 +83,23 @@ class _Evaluator:
         self.prompts = context.prompts
         self.asked = [prompt.text for prompt in self.prompts]
         self.terms = list(terms)
-        self.side = SidePath(context.base)
-        self.maker = ArmMaker(context, self.side)
-        self.contest = Contest(context, self.terms, paper, self.maker, self.side)
+        self.contest = Contest(context, self.terms, paper)
         self.whole = whole
         whole.plan(expected_seconds(context, self.contest.kinds))
 
-    def run(self, made_before: Callable[[], Arm] | None) -> Evaluation:
+    def run(self, base_text: Generate | None) -> Evaluation:
         context = self.context
         with progress.step("base_text"):
-            if made_before is None:
-                before = self.maker.make(self.asked, context.on_top)
-            else:
-                before = made_before()
+            generate = base_text or partial(generate_arm, context.model)
+            before = generate(context.encoded(self.asked), context.decoding)
         with progress.step("edited_text"):
-            mixture = [*context.on_top, (self.terms, 1.0)]
-            after = self.maker.make(self.asked, mixture)
+            after = context.generate(context.model.plus(self.terms), self.asked)
         with progress.step("scores"):
             scored = self._score(before, after)
             effects = tuple(one.effect(self.bootstrap) for one in scored)
         damage = self._damage(before, after, scored[0])
         controls = self.contest.run(scored)
-        extras = ExtraMeasures(context, self.terms, self.maker, self.side)
+        extras = ExtraMeasures(context, self.terms)
         cards = tuple(one.scorer.card(one.agreement(scored[0])) for one in scored)
         return Evaluation(
             scorers=cards,
@@ -148,15 +142,13 @@ class _Evaluator:
     def _damage(self, before: Arm, after: Arm, leading: Scored) -> Damage:
         context = self.context
         with progress.step("damage_base"):
-            meter = DamageMeter(
-                context.base,
+            meter = DamageMeter.read(
+                context.model,
                 damage_texts(context, before, leading),
                 half="reporting",
                 bootstrap=self.bootstrap,
                 plan=context.plan.damage,
                 reader=context.reader,
-                on_top=context.on_top,
-                side=self.side,
             )
         with progress.step("damage"):
             return meter.measure(self.terms, (before, after), leading.desired)
@@ -187,6 +179,6 @@ def decoding_of(
         "max_new_tokens": decoding.max_new_tokens,
         "temperature": decoding.temperature,
         "top_k": decoding.top_k,
-        "chat": context.behavior.chat and context.base.has_chat_template,
+        "chat": context.behavior.chat and context.model.loaded.has_chat_template,
         "resamples": context.plan.resamples,
     }

@@ -114,7 +114,7 @@ def build_report(
         damage=evaluation.damage,
         controls=evaluation.controls,
         samples=evaluation.samples,
-        cost=_cost(context.base, evaluation, spent),
+        cost=_cost(context.model.loaded, evaluation, spent),
         effort=settings.effort,
         doses=extras.doses,
         side_effects=extras.side_effects,

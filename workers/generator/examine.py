@@ -37,6 +37,7 @@ from workers.generator.shelf import Shelf
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches, encode, encode_prompt
@@ -98,7 +99,7 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
     prompt_seconds = float(np.mean([len(prompt) for prompt in prompts])) / reading.speed
     speed = Speed(reading.speed, timing.speed(behavior.max_new_tokens, prompt_seconds))
     context = EvaluationContext(
-        base=base,
+        model=EditedModel(base, side=side),
         behavior=behavior,
         splits=splits,
         method=request.method.type,

@@ -8,21 +8,14 @@ to is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models_store.errors import InvalidRequest
-from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import last_hidden_states
-from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import Encoded
-from workers.surgery.terms import Mixture
 
 CHUNK_LOGITS = 16 * 2**20
 """Logits held at once, a model: 64 MiB in fp32."""
@@ -84,52 +77,6 @@ class Divergence:
         return float(np.average(values, weights=self.positions))
 
 
-def read(
-    base: LoadedModel,
-    texts: Sequence[Encoded],
-    mixture: Mixture = (),
-    *,
-    side: SidePath | None = None,
-    batch_tokens: int | None = None,
-) -> Reading:
-    """Run the model with `mixture` over the texts.
-
-    Raises:
-        InvalidRequest: no text has a position that counts, or an edit does not fit the model.
-    """
-    states: list[Tensor] = []
-    targets: list[Tensor] = []
-    owners: list[Tensor] = []
-    with edited(base, mixture, side):
-        for batch, hidden in last_hidden_states(base, texts, batch_tokens=batch_tokens):
-            predicting = batch.scored[:, 1:].to(hidden.device)
-            states.append(hidden[:, :-1][predicting])
-            targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
-            owner = torch.tensor(batch.index, device=hidden.device)[:, None]
-            owners.append(owner.expand_as(predicting)[predicting])
-    if not sum(len(part) for part in targets):
-        raise InvalidRequest("no text has a token after its first one that counts")
-    return Reading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
-
-
-@contextmanager
-def edited(base: LoadedModel, mixture: Mixture, side: SidePath | None = None) -> Iterator[None]:
-    """Within the block every row of every batch runs with `mixture`.
-
-    Beside the weights where that is possible, since this is how edits are served; in them for
-    edits of routed experts. The weights must be the base's.
-
-    Raises:
-        InvalidRequest: an edit does not fit the model.
-    """
-    if any(term.expert is not None for terms, _ in mixture for term in terms):
-        with WeightEditor(base).applied(mixture):
-            yield
-    else:
-        with (side or SidePath(base)).rows([mixture]):
-            yield
-
-
 @torch.no_grad()
 def compare(base: LoadedModel, reference: Reading, reading: Reading) -> Divergence:
     """Compare a model with edits to the base, both read over the same texts.
@@ -171,23 +118,6 @@ def negative_log_likelihood(base: LoadedModel, reading: Reading) -> np.ndarray:
         sums.index_add_(0, reading.owners[part].cpu(), -own.double().cpu())
     means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
     return means
-
-
-def divergence(
-    base: LoadedModel,
-    texts: Sequence[Encoded],
-    mixture: Mixture,
-    *,
-    reference: Reading | None = None,
-    side: SidePath | None = None,
-) -> Divergence:
-    """`mixture` against the base on the texts; give `reference` when it has been read before.
-
-    Raises:
-        InvalidRequest: see `read`.
-    """
-    reference = reference or read(base, texts)
-    return compare(base, reference, read(base, texts, mixture, side=side))
 
 
 def _chunks(base: LoadedModel, reading: Reading) -> Iterator[slice]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from tests.support.pico import HIDDEN
 from tests.support.progress import shares_of
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
 from workers import progress
-from workers.evaluation.context.arms import base_arm
-from workers.evaluation.context.context import AskedSuites, Parent
+from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Sides
@@ -33,8 +32,8 @@ from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.receipt import Made, Spent, build_report
 from workers.runtime.deltas import to_delta
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
 
@@ -76,13 +75,8 @@ def test_the_samples_are_what_the_two_models_generate(
     for sample in evaluation.samples:
         place = asked.index(sample.prompt)
         for mixture, told in (((), sample.base), ([([bias_term()], 1.0)], sample.edited)):
-            arm = generate_arm(
-                base,
-                [encode_prompt(base, text, chat=False) for text in asked],
-                mixture,
-                context.decoding,
-                side=SidePath(base),
-            )
+            prompts = [encode_prompt(base, text, chat=False) for text in asked]
+            arm = generate_arm(EditedModel(base, mixture), prompts, context.decoding)
             assert arm.texts[place][0] == told
 
 
@@ -118,7 +112,7 @@ def test_the_weights_are_the_bases_again_afterwards(
 
 def test_edits_below_are_in_both_arms(base: LoadedModel, evaluation: Evaluation) -> None:
     below = [([bias_term(seed=5)], 1.0)]
-    stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)])
+    stacked = evaluate(small_context(base, below), [bias_term(size=0.0)])
     assert abs(stacked.damage.kl) < 1e-7
     assert [s.base for s in stacked.samples] == [s.edited for s in stacked.samples]
     assert [s.base for s in stacked.samples] != [s.base for s in evaluation.samples]
@@ -136,11 +130,11 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
     context = small_context(base)
     asked: list[float] = []
 
-    def kept() -> Arm:
+    def kept(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm:
         asked.append(0.0)
-        return base_arm(context)
+        return generate_arm(context.model, prompts, decoding)
 
-    again = evaluate(context, [bias_term()], before=kept)
+    again = evaluate(context, [bias_term()], base_text=kept)
     assert len(asked) == 1
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
@@ -182,11 +176,11 @@ def test_a_dose_of_one_has_the_effect_of_the_edit(
 
 
 def test_an_edit_on_top_of_another_shows_all_combinations(base: LoadedModel) -> None:
-    context = small_context(base)
+    context = small_context(base, [([bias_term(seed=5)], 1.0)])
     parent = Parent(context.behavior, context.splits, seed=0)
     gone = context.behavior.model_copy(update={"scorers": ("no-longer-there", "tfidf")})
     parents = [parent, Parent(gone, context.splits, seed=0)]
-    stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=parents)
+    stacked = replace(context, parents=parents)
     found = evaluate(stacked, [bias_term()])
     assert [(one.behavior, one.scorer) for one in found.extras.composition] == [
         ("kinder", "tfidf"),
@@ -198,7 +192,7 @@ def test_a_suite_that_is_asked_for_is_run(base: LoadedModel, tmp_path: Path) -> 
     (tmp_path / "text.txt").write_text("the people of the day are kind " * 40, encoding="utf-8")
     (tmp_path / "suites.toml").write_text('[capability.data]\ntext = "text.txt"\n')
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
-    asked = AskedSuites(("capability",), configured_suites(settings))
+    asked = NamedSuites(("capability",), configured_suites(settings))
     found = evaluate(small_context(base, suites=asked), [bias_term()])
     assert [suite.name for suite in found.extras.suites] == ["capability"]
     assert "suites" in found.seconds
@@ -268,7 +262,7 @@ def test_an_arm_does_not_depend_on_its_batch(base: LoadedModel) -> None:
     decoding = Decoding(max_new_tokens=5, seed=3, samples=2)
 
     def arm(of: list[list[int]]) -> Arm:
-        return generate_arm(base, of, (), decoding, side=SidePath(base))
+        return generate_arm(EditedModel(base), of, decoding)
 
     assert arm(prompts).texts[0] == arm(prompts[:1]).texts[0]
     assert len({text for own in arm(prompts).texts for text in own}) == 6

@@ -18,8 +18,8 @@ from models_store.weights.safetensors import dump_tensors
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.making.cache import Cache
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
 
@@ -34,7 +34,7 @@ def objects(settings: Settings) -> ObjectStore:
 
 @pytest.fixture
 def cache(objects: ObjectStore, pico: LoadedModel) -> Cache:
-    return Cache(objects, "default", pico)
+    return Cache(objects, "default", EditedModel(pico))
 
 
 def prompts_of(base: LoadedModel) -> list[list[int]]:
@@ -42,7 +42,7 @@ def prompts_of(base: LoadedModel) -> list[list[int]]:
 
 
 def arm_of(base: LoadedModel) -> Arm:
-    return generate_arm(base, prompts_of(base), (), DECODING, side=SidePath(base))
+    return generate_arm(EditedModel(base), prompts_of(base), DECODING)
 
 
 def only_file(objects: ObjectStore, folder: str) -> str:
@@ -72,12 +72,12 @@ def test_only_what_is_missing_is_made(cache: Cache) -> None:
         return {layer: {"x": torch.full((2,), float(layer))} for layer in missing}
 
     cache.each("layers", {1: 1, 2: 2}, make)
-    assert cache.found == []
+    assert cache.reused == []
     found = cache.each("layers", {1: 1, 2: 2, 3: 3}, make)
     assert asked == [[1, 2], [3]]
     assert {layer: float(tensors["x"][0]) for layer, tensors in found.items()} == {1: 1, 2: 2, 3: 3}
     cache.each("layers", {3: 3}, make)
-    assert cache.found == ["layers"]
+    assert cache.reused == ["layers"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_generations_come_back_as_they_were_made(cache: Cache, pico: LoadedModel
     assert cache.arm(prompts_of(pico), DECODING) == made
     assert cache.arm(prompts_of(pico), replace(DECODING, seed=4)) is None
     assert cache.arm(prompts_of(pico)[:2], DECODING) is None
-    assert cache.found == ["generations"]
+    assert cache.reused == ["generations"]
 
 
 def test_broken_generations_are_made_anew(
@@ -156,20 +156,20 @@ def test_another_model_or_tenant_finds_nothing(
         MatrixKey(1, DOWN), torch.ones(INTERMEDIATE), torch.arange(HIDDEN), torch.ones(HIDDEN)
     )
     others = [
-        Cache(objects, "default", load_pico(seed=1)),
-        Cache(objects, "default", load_pico(load_dtype="bfloat16")),
-        Cache(objects, "default", _with_other_settings(pico, tmp_path)),
-        Cache(objects, "default", pico, [([term], 1.0)]),
-        Cache(objects, "default", pico, [([term], 0.5)]),
+        Cache(objects, "default", EditedModel(load_pico(seed=1))),
+        Cache(objects, "default", EditedModel(load_pico(load_dtype="bfloat16"))),
+        Cache(objects, "default", EditedModel(_with_other_settings(pico, tmp_path))),
+        Cache(objects, "default", EditedModel(pico).plus([term])),
+        Cache(objects, "default", EditedModel(pico).plus([term], 0.5)),
     ]
     for other in others:
         assert other.tensors("moments", [1]) is None
         assert other.arm(prompts_of(pico), DECODING) is None
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 77)
-        assert Cache(objects, "default", pico).tensors("moments", [1]) is None
+        assert Cache(objects, "default", EditedModel(pico)).tensors("moments", [1]) is None
     # Statistics of a base belong to nobody, but what it wrote from a tenant's prompts does.
-    elsewhere = Cache(objects, "other", pico)
+    elsewhere = Cache(objects, "other", EditedModel(pico))
     assert elsewhere.tensors("moments", [1]) is not None
     assert elsewhere.arm(prompts_of(pico), DECODING) is None
 

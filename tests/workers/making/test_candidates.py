@@ -34,6 +34,7 @@ from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.material import BENIGN_TOKENS, Source, benign_texts
 from workers.making.search.recipes import AUTO, recipes
 from workers.runtime.apply import WeightEditor
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
@@ -65,7 +66,7 @@ def prepared_on(settings: Settings) -> Callable[..., Prepared]:
         **texts: Any,
     ) -> Prepared:
         splits = split_behavior(behavior(**texts), seed=0)
-        cache = Cache(open_store(settings), "default", base, on_top)
+        cache = Cache(open_store(settings), "default", EditedModel(base, on_top))
         source = Source(base, splits, chat=False, on_top=on_top, seed=0, preserve=preserve)
         return prepare(source, methods, cache)
 

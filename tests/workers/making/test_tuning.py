@@ -20,6 +20,7 @@ from workers.evaluation.statistics import Bootstrap
 from workers.making.fitting.candidates import Candidate
 from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, used
 from workers.making.search.validation import Trial
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import make_term
 
@@ -31,7 +32,9 @@ def meter(pico_folder: Path) -> DamageMeter:
     base: LoadedModel = load_base(pico_folder, device="cpu", dtype="float32")
     desired = [TextItem(text=text) for text in ("the food was good", "the people are kind")]
     texts = DamageTexts(heldout=desired)
-    return DamageMeter(base, texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN)
+    return DamageMeter.read(
+        EditedModel(base), texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN
+    )
 
 
 def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> Candidate:

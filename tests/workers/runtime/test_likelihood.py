@@ -14,7 +14,8 @@ from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
 from workers.runtime import likelihood
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import compare, divergence, negative_log_likelihood, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import compare, negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
@@ -57,7 +58,7 @@ def test_a_comparison_is_what_the_slow_one_says(
     mixture: Mixture = [(random_edit(base), 0.5)]
     # Chunks of three positions, so that texts are split between chunks.
     monkeypatch.setattr(likelihood, "CHUNK_LOGITS", 3 * base.vocabulary)
-    found = divergence(base, encoded(base), mixture)
+    found = EditedModel(base, mixture).divergence(encoded(base))
     expected = np.array([by_hand(base, mixture, text) for text in encoded(base)])
     assert np.allclose(found.kl, expected[:, 0], rtol=1e-3, atol=1e-6)
     assert np.allclose(found.base_nll, expected[:, 1], rtol=1e-4)
@@ -72,7 +73,7 @@ def test_a_comparison_is_what_the_slow_one_says(
 
 
 def test_the_base_model_does_not_differ_from_itself(pico: LoadedModel) -> None:
-    reading = read(pico, encoded(pico))
+    reading = EditedModel(pico).reading(encoded(pico))
     same = compare(pico, reading, reading)
     assert same.mean_kl == 0.0
     assert same.perplexity_ratio == 1.0
@@ -80,9 +81,9 @@ def test_the_base_model_does_not_differ_from_itself(pico: LoadedModel) -> None:
 
 
 def test_kl_grows_as_the_square_of_a_small_strength(pico: LoadedModel) -> None:
-    reference, edit = read(pico, encoded(pico)), random_edit(pico)
+    reference, edit = EditedModel(pico).reading(encoded(pico)), random_edit(pico)
     small, twice = (
-        divergence(pico, encoded(pico), [(edit, s)], reference=reference).mean_kl
+        EditedModel(pico, [(edit, s)]).divergence(encoded(pico), reference).mean_kl
         for s in (0.02, 0.04)
     )
     assert twice / small == pytest.approx(4.0, rel=0.1)
@@ -96,7 +97,7 @@ def test_edits_of_routed_experts_are_measured_in_the_weights_and_undone(
     mixture: Mixture = [
         ([random_term(base, MatrixKey(0, GATE, e), seed=e, rows=60) for e in range(4)], 1.0)
     ]
-    found = divergence(base, encoded(base), mixture)
+    found = EditedModel(base, mixture).divergence(encoded(base))
     expected = [by_hand(base, mixture, text)[0] for text in encoded(base)]
     assert np.allclose(found.kl, expected, rtol=1e-3, atol=1e-6)
     assert found.mean_kl > 1e-3
@@ -105,4 +106,4 @@ def test_edits_of_routed_experts_are_measured_in_the_weights_and_undone(
 
 def test_texts_of_one_token_alone_are_refused(pico: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="after its first one"):
-        read(pico, encode(pico, ["bad"], max_tokens=5, chat=False))
+        EditedModel(pico).reading(encode(pico, ["bad"], max_tokens=5, chat=False))

@@ -11,7 +11,7 @@ from models_store.weights.architectures import GATE
 from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
-from workers.runtime.likelihood import divergence, read
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.side_path import SidePath
@@ -65,11 +65,11 @@ def test_the_bias_method_is_calibrated_from_its_guess(
     smollm2: LoadedModel, bias_fit: BiasFit
 ) -> None:
     texts = encode(smollm2, _NEUTRAL, max_tokens=100, chat=False)
-    reference, side = read(smollm2, texts), SidePath(smollm2)
+    reference, side = EditedModel(smollm2).reading(texts), SidePath(smollm2)
 
     def kl(scale: float) -> float:
         mixture: Mixture = [(bias_fit.terms, scale)]
-        return divergence(smollm2, texts, mixture, reference=reference, side=side).mean_kl
+        return EditedModel(smollm2, mixture, side=side).divergence(texts, reference).mean_kl
 
     found = calibrate(kl, 0.1, guess=bias_fit.guess)
     assert found.reached

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from models_store.errors import EditFailed
 from models_store.presets import neutral_texts
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import Reading, compare, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import Reading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
@@ -79,8 +80,8 @@ def prove(
             base model.
     """
     texts = _texts(base)
-    plain = read(base, texts)
-    edited = read(base, texts, mixture)
+    plain = EditedModel(base).reading(texts)
+    edited = EditedModel(base, mixture).reading(texts)
     effect = compare(base, plain, edited).mean_kl
     exact = base.dtype in (torch.float32, torch.float64)
     if exact:
@@ -90,7 +91,7 @@ def prove(
         noise = _noise(base, plain, texts, reload)
         limit = KL_SHARE * effect + noise
     with loader.loaded(base):
-        exported = read(base, texts)
+        exported = EditedModel(base).reading(texts)
     mean_kl = compare(base, edited, exported).mean_kl
     difference = max_logit_difference(base, edited, base, exported)
     close = difference <= limit if exact else mean_kl <= limit
@@ -125,7 +126,7 @@ def _noise(
 ) -> float:
     """KL(base ‖ base in fp32): what 16 bits alone do to it, in nats a position."""
     wide_base = reload("float32")
-    wide = read(wide_base, texts)
+    wide = EditedModel(wide_base).reading(texts)
     total = 0.0
     with torch.no_grad():
         for a, b in zip(torch.split(plain.states, 64), torch.split(wide.states, 64), strict=True):
@@ -140,10 +141,10 @@ def _rounding(
 ) -> float:
     """Largest logit difference between the merged model in fp32 and in fp64."""
     with WeightEditor(base).applied(mixture):
-        narrow = read(base, texts)
+        narrow = EditedModel(base).reading(texts)
     wide_base = reload("float64")
     with WeightEditor(wide_base).applied(mixture):
-        wide = read(wide_base, texts)
+        wide = EditedModel(wide_base).reading(texts)
     return max_logit_difference(base, narrow, wide_base, wide)
 
 

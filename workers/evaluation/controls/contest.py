@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from models_store.schemas.measurements import Control, ControlKind, relied_on
 from workers import progress
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.controls import (
@@ -26,7 +25,6 @@ from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, edit_against_rival, score_grid
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.seeds import derive
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 MEASURABLE_KL = 1e-5
@@ -46,7 +44,7 @@ def kinds_for(
 
     def fits(kind: ControlKind) -> bool:
         if kind == "random_region":
-            return chooses_rows(context.base, terms)
+            return chooses_rows(context.model.loaded, terms)
         if kind in ("paper_alpha", "paper_equal_kl"):
             return paper is not None and context.method != "model_surgery"
         return True
@@ -62,8 +60,6 @@ class Contest:
         context: EvaluationContext,
         terms: Sequence[Term],
         paper: PaperSetting | None,
-        maker: ArmMaker,
-        side: SidePath,
     ) -> None:
         """Args:
         terms: the edit at strength 1.
@@ -72,8 +68,6 @@ class Contest:
         self._context = context
         self._terms = terms
         self._paper: Sequence[Term] = () if paper is None else paper.terms
-        self._maker = maker
-        self._side = side
 
     def run(self, scored: Sequence[Scored]) -> tuple[Control, ...]:
         """Measure every control.
@@ -87,12 +81,8 @@ class Contest:
         if not self.kinds:
             return ()
         with progress.step("controls_kl"):
-            meter = calibration_meter(
-                self._context.base,
-                on_top=self._context.on_top,
-                each=self._context.plan.control_neutral_each,
-                side=self._side,
-            )
+            each = self._context.plan.control_neutral_each
+            meter = calibration_meter(self._context.model, each=each)
             target = meter.kl(self._terms)
         if not target < math.inf or not any(map(_changes, self._terms)):
             return ()
@@ -117,8 +107,8 @@ class Contest:
         found = []
         with progress.step("text"):
             for rival in progress.track(rivals):
-                mixture = [*self._context.on_top, (rival.terms, 1.0)]
-                arm = self._maker.make(prompts, mixture, samples=samples)
+                model = self._context.model.plus(rival.terms)
+                arm = self._context.generate(model, prompts, samples=samples)
                 found.append(self._control(rival, arm, prompts, scored))
         return found
 
@@ -144,20 +134,20 @@ class Contest:
     def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
         context = self._context
         seed = derive(context.seeds[kind], f"draw/{number}")
-        return draw(context.base, kind, self._terms, context.method, seed)
+        return draw(context.model.loaded, kind, self._terms, context.method, seed)
 
     def _prompted(self, scored: Sequence[Scored]) -> Control:
         """The base with the best wording before each prompt; its KL is measured, not matched."""
-        context, on_top = self._context, self._context.on_top
+        context = self._context
         with progress.step("wording", 0.4):
-            wording = best_wording(context, self._maker, scored[0].scorer)
+            wording = best_wording(context, scored[0].scorer)
         each = context.plan.control_neutral_each
         with progress.step("kl", 0.6 - _TEXT):
-            kl = kl_of_wording(context.base, wording, each=each, on_top=on_top, side=self._side)
+            kl = kl_of_wording(context.model, wording, each=each)
         prompts, samples = self._share("prompt_only")
         asked = [worded(wording, prompt) for prompt in prompts]
         with progress.step("text"):
-            arm = self._maker.make(asked, on_top, samples=samples)
+            arm = context.generate(context.model, asked, samples=samples)
         rival = Rival("prompt_only", (), 1.0, kl, None, 1)
         return self._control(rival, arm, prompts, scored).model_copy(update={"wording": wording})
 

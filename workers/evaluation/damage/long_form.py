@@ -17,10 +17,9 @@ from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
-from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 FOLLOW_UPS = ("Please go on.", "And what else comes to mind?")
 """What the user says after the first and after the second answer."""
@@ -37,21 +36,20 @@ class LongPlan:
 
 
 def long_form(
-    base: LoadedModel,
+    model: EditedModel,
     prompts: Sequence[Prompt],
     scorers: Sequence[PreparedScorer],
     terms: Sequence[Term],
     *,
     chat: bool,
-    on_top: Mixture,
     decoding: Decoding,
-    side: SidePath,
     bootstrap: Bootstrap,
     plan: LongPlan = LongPlan(),
 ) -> tuple[LongForm, ...]:
     """Score long texts, and the third answers of conversations, of both models.
 
     Args:
+        model: without the edit.
         prompts: test prompts; the first `plan.prompts` are used.
         chat: the behaviour's: whether prompts pass through the chat template. Conversations always
             do; with a model that has no template there are none.
@@ -59,9 +57,9 @@ def long_form(
     """
     some = prompts[: plan.prompts]
     asked, groups = [prompt.text for prompt in some], groups_of(some)
-    mixtures: tuple[Mixture, Mixture] = (on_top, [*on_top, (terms, 1.0)])
-    writer = _Writer(base, replace(decoding, samples=1), side, plan)
-    turns = (len(FOLLOW_UPS) + 1) * plan.turn_tokens if base.has_chat_template else 0
+    models = (model, model.plus(terms))
+    has_turns = model.loaded.has_chat_template
+    turns = (len(FOLLOW_UPS) + 1) * plan.turn_tokens if has_turns else 0
     progress.plan({"long": plan.long_tokens, "turns": turns})
 
     def judged(
@@ -91,11 +89,14 @@ def long_form(
         )
 
     with progress.step("long"):
-        long = [writer.long(asked, mixture, chat=chat) for mixture in progress.track(mixtures)]
+        whole = replace(decoding, max_new_tokens=plan.long_tokens, samples=1)
+        encoded = [encode_prompt(model.loaded, text, chat=chat) for text in asked]
+        long = [generate_arm(one, encoded, whole) for one in progress.track(models)]
     found = [judged("long", scorers, asked, plan.long_tokens, long)]
-    if base.has_chat_template:
+    if has_turns:
         with progress.step("turns"):
-            third = [writer.third_answers(asked, mixture) for mixture in progress.track(mixtures)]
+            short = replace(decoding, max_new_tokens=plan.turn_tokens, samples=1)
+            third = [_third_answers(one, asked, short) for one in progress.track(models)]
         said = FOLLOW_UPS[-1:] * len(asked)
         # One that looks up what a test prompt asks for knows nothing of an answer to a follow-up.
         by = [scorer for scorer in scorers if not scorer.info.exact]
@@ -103,38 +104,15 @@ def long_form(
     return tuple(found)
 
 
-class _Writer:
-    """Generates from prompts and in conversations."""
+def _third_answers(model: EditedModel, asked: Sequence[str], decoding: Decoding) -> Arm:
+    """A model talks with its own earlier answers before it."""
+    talks = [[("user", text)] for text in asked]
 
-    def __init__(
-        self,
-        base: LoadedModel,
-        decoding: Decoding,
-        side: SidePath,
-        plan: LongPlan,
-    ) -> None:
-        self._base = base
-        self._decoding = decoding
-        self._side = side
-        self._plan = plan
+    def answers() -> Arm:
+        encoded = [encode_prompt(model.loaded, talk, chat=True) for talk in talks]
+        return generate_arm(model, encoded, decoding)
 
-    def long(self, asked: Sequence[str], mixture: Mixture, *, chat: bool) -> Arm:
-        encoded = [encode_prompt(self._base, text, chat=chat) for text in asked]
-        return self._generate(encoded, mixture, self._plan.long_tokens)
-
-    def third_answers(self, asked: Sequence[str], mixture: Mixture) -> Arm:
-        """Each model talks with its own earlier answers before it."""
-        talks = [[("user", text)] for text in asked]
-        for follow_up in progress.track(FOLLOW_UPS, of=len(FOLLOW_UPS) + 1):
-            arm = self._answers(talks, mixture)
-            for talk, (answer,) in zip(talks, arm.texts, strict=True):
-                talk += [("assistant", answer), ("user", follow_up)]
-        return self._answers(talks, mixture)
-
-    def _answers(self, talks: Sequence[Sequence[tuple[str, str]]], mixture: Mixture) -> Arm:
-        encoded = [encode_prompt(self._base, talk, chat=True) for talk in talks]
-        return self._generate(encoded, mixture, self._plan.turn_tokens)
-
-    def _generate(self, encoded: Sequence[Sequence[int]], mixture: Mixture, tokens: int) -> Arm:
-        decoding = replace(self._decoding, max_new_tokens=tokens)
-        return generate_arm(self._base, encoded, mixture, decoding, side=self._side)
+    for follow_up in progress.track(FOLLOW_UPS, of=len(FOLLOW_UPS) + 1):
+        for talk, (answer,) in zip(talks, answers().texts, strict=True):
+            talk += [("assistant", answer), ("user", follow_up)]
+    return answers()

@@ -13,7 +13,8 @@ import torch
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.items import CompletionItem
 from workers.evaluation.statistics import Floats
-from workers.runtime.likelihood import negative_log_likelihood, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode
 
@@ -107,7 +108,8 @@ class Reader:
             CompletionItem(prompt=prompt[-_MAX_PROMPT:] + gap, completion=text)
             for prompt, text, _ in keys
         ]
-        reading = read(model, encode(model, items, max_tokens=_MAX_TOKENS, chat=chat))
+        texts = encode(model, items, max_tokens=_MAX_TOKENS, chat=chat)
+        reading = EditedModel(model).reading(texts)
         counts = reading.counts.astype(np.float64)
         nats = negative_log_likelihood(model, reading) * counts
         self._known.update(zip(keys, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from workers import progress
 from workers.evaluation.seeds import derive
-from workers.runtime.decoding.decode import BATCH_ROWS, Generated, generate
-from workers.runtime.likelihood import edited
+from workers.runtime.decoding.decode import Generated
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture
 
 
 @dataclass(frozen=True)
@@ -53,45 +50,29 @@ class Arm:
         return [one for own in self.made for one in own]
 
 
-def generate_arm(
-    base: LoadedModel,
-    prompts: Sequence[Sequence[int]],
-    mixture: Mixture,
-    decoding: Decoding,
-    *,
-    side: SidePath,
-) -> Arm:
+Generate = Callable[[Sequence[Sequence[int]], Decoding], Arm]
+"""Gives what one model makes of prompts, from before or by making it now."""
+
+
+def generate_arm(model: EditedModel, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm:
     """Continue every prompt `decoding.samples` times.
 
     Args:
         prompts: token ids.
-        mixture: the edits of this arm.
     """
-    rows = [
-        (prompt, sample) for prompt in range(len(prompts)) for sample in range(decoding.samples)
-    ]
-    rows.sort(key=lambda row: (len(prompts[row[0]]), row))
-    made: dict[tuple[int, int], Generated] = {}
-    with edited(base, mixture, side):
-        for start in range(0, len(rows), BATCH_ROWS):
-            some = rows[start : start + BATCH_ROWS]
-            results = generate(
-                base,
-                [prompts[prompt] for prompt, _ in some],
-                max_new_tokens=decoding.max_new_tokens,
-                temperature=decoding.temperature,
-                top_k=decoding.top_k,
-                top_p=decoding.top_p,
-                seeds=[decoding.row_seed(*row) for row in some],
-                side=side,
-            )
-            made.update(zip(some, results, strict=True))
-            progress.advance(len(made), len(rows))
-    grid = [
-        [made[prompt, sample] for sample in range(decoding.samples)]
-        for prompt in range(len(prompts))
-    ]
-    return arm_of(base, prompts, grid)
+    samples = range(decoding.samples)
+    rows = [(prompt, sample) for prompt in range(len(prompts)) for sample in samples]
+    made = iter(
+        model.generate(
+            [prompts[prompt] for prompt, _ in rows],
+            max_new_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_k=decoding.top_k,
+            top_p=decoding.top_p,
+            seeds=[decoding.row_seed(*row) for row in rows],
+        )
+    )
+    return arm_of(model.loaded, prompts, [[next(made) for _ in samples] for _ in prompts])
 
 
 def arm_of(

@@ -20,10 +20,9 @@ from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 Combination = Literal["base", "parents", "edit", "both"]
 MAX_PROMPTS = 60
@@ -44,39 +43,37 @@ class Subject:
 
 
 def composition(
-    base: LoadedModel,
+    model: EditedModel,
     subjects: Sequence[Subject],
     terms: Sequence[Term],
     *,
-    parents: Mixture,
     decoding: Decoding,
-    side: SidePath,
     bootstrap: Bootstrap,
 ) -> tuple[Trait, ...]:
     """Measure every trait in all four combinations, by each of its scorers.
 
     Args:
+        model: with the parent edits.
         subjects: the new edit's behaviour and that of each parent.
         terms: the new edit at strength 1.
-        parents: what it is on top of.
         decoding: as the other generations are made; their length is each behaviour's own, and one
             sample of each prompt is made.
     """
-    mixtures: dict[Combination, Mixture] = {
-        "base": (),
-        "parents": parents,
-        "edit": [(terms, 1.0)],
-        "both": [*parents, (terms, 1.0)],
+    models: dict[Combination, EditedModel] = {
+        "base": model.base,
+        "parents": model,
+        "edit": model.base.plus(terms),
+        "both": model.plus(terms),
     }
     traits: list[Trait] = []
     for subject in progress.track(subjects):
         prompts = subject.prompts[:MAX_PROMPTS]
         chat = subject.behavior.chat
-        encoded = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
+        encoded = [encode_prompt(model.loaded, prompt.text, chat=chat) for prompt in prompts]
         own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
-        for name, mixture in progress.track(list(mixtures.items())):
-            arm = subject.known.get(name) or generate_arm(base, encoded, mixture, own, side=side)
+        for name, edited in progress.track(list(models.items())):
+            arm = subject.known.get(name) or generate_arm(edited, encoded, own)
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
         traits += [

@@ -17,7 +17,6 @@ from models_store.schemas.measurements import (
     Trait,
 )
 from workers import progress
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.damage.damage import DamageMeter, DamageTexts
@@ -30,7 +29,6 @@ from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.suites import run_suites
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 
@@ -70,16 +68,12 @@ class ExtraMeasures:
         self,
         context: EvaluationContext,
         terms: Sequence[Term],
-        maker: ArmMaker,
-        side: SidePath,
     ) -> None:
         """Args:
         terms: the edit at strength 1.
         """
         self._context = context
         self._terms = terms
-        self._maker = maker
-        self._side = side
 
     def measure(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> Extras:
         """Args:
@@ -104,22 +98,20 @@ class ExtraMeasures:
         some = [one.first(len(asked), 1) for one in scored]
         with progress.step("doses"):
             with progress.step("meter", 0.2):
-                meter = DamageMeter(
-                    context.base,
+                meter = DamageMeter.read(
+                    context.model,
                     damage_texts(context, before, scored[0]),
                     half="reporting",
                     bootstrap=context.bootstrap,
                     plan=plan.dose_damage,
                     reader=context.reader,
-                    on_top=context.on_top,
-                    side=self._side,
                 )
 
             def written(
                 strength: float, damage: PointDamage
             ) -> tuple[PointDamage, tuple[Effect, ...]]:
-                mixture = [*context.on_top, (self._terms, strength)]
-                arm = self._maker.make(asked, mixture, samples=1)
+                model = context.model.plus(self._terms, strength)
+                arm = context.generate(model, asked, samples=1)
                 own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
                 full = meter.with_text(damage, (first, arm), own[0].desired)
                 return full, tuple(one.effect(context.bootstrap) for one in own)
@@ -138,14 +130,12 @@ class ExtraMeasures:
             return ()
         with progress.step("long_form"):
             return long_form(
-                context.base,
+                context.model,
                 context.prompts,
                 [one.scorer for one in scored],
                 self._terms,
                 chat=context.behavior.chat,
-                on_top=context.on_top,
                 decoding=context.decoding,
-                side=self._side,
                 bootstrap=context.bootstrap,
                 plan=context.plan.long_form,
             )
@@ -156,18 +146,16 @@ class ExtraMeasures:
             return None
         with progress.step("selectivity"):
             return selectivity(
-                context.base,
+                context.model,
                 context.splits.heldout,
                 self._terms,
                 chat=context.behavior.chat,
-                on_top=context.on_top,
-                side=self._side,
                 bootstrap=context.bootstrap,
             )
 
     def _composition(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> tuple[Trait, ...]:
         context = self._context
-        if not context.on_top:
+        if not context.model.mixture:
             return ()
         own = Subject(
             context.behavior,
@@ -177,12 +165,10 @@ class ExtraMeasures:
         )
         with progress.step("composition"):
             return composition(
-                context.base,
+                context.model,
                 [own, *self._parents()],
                 self._terms,
-                parents=context.on_top,
                 decoding=context.decoding,
-                side=self._side,
                 bootstrap=context.bootstrap,
             )
 
@@ -205,10 +191,8 @@ class ExtraMeasures:
             return run_suites(
                 context.suites.names,
                 context.suites.config,
-                context.base,
-                context.on_top,
+                context.model,
                 self._terms,
                 seed=context.seed,
-                side=self._side,
                 resamples=context.plan.resamples,
             )

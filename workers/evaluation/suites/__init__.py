@@ -13,9 +13,8 @@ from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.evaluation.suites import capability, refusal, toxicity
 from workers.evaluation.suites.protocol import Pair, Suite
-from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture, Term
+from workers.runtime.edited_model import EditedModel
+from workers.surgery.terms import Term
 
 _OPENERS: Mapping[str, Callable[[Any, Suites], Suite]] = {
     "toxicity": toxicity.open_suite,
@@ -39,18 +38,16 @@ def open_suites(names: Sequence[str], config: Suites) -> dict[str, Suite]:
 def run_suites(
     names: Sequence[str],
     config: Suites,
-    base: LoadedModel,
-    on_top: Mixture,
+    model: EditedModel,
     terms: Sequence[Term],
     *,
     seed: int,
-    side: SidePath,
     resamples: int = RESAMPLES,
 ) -> tuple[SuiteResult, ...]:
     """Run suites on the model without and with an edit: same items, same random numbers.
 
     Args:
-        on_top: edits that are on both models.
+        model: without the edit.
         terms: the edit at strength 1.
 
     Raises:
@@ -58,10 +55,8 @@ def run_suites(
             do not fit the model.
     """
     pair = Pair(
-        base=base,
-        before=on_top,
-        after=[*on_top, (terms, 1.0)],
-        side=side,
+        before=model,
+        after=model.plus(terms),
         seed=seed,
         bootstrap=Bootstrap(derive(seed, "suites"), resamples),
     )

@@ -60,7 +60,7 @@ def read_problems(file: OpenFile, *, shots: int, count: int) -> Problems:
 
 def gsm8k(pair: Pair, problems: Problems, max_new_tokens: int) -> SuiteMetric:
     """Share of the problems whose result is right; its name says how many examples were shown."""
-    prompts, shots = _prompts(pair.base, problems, max_new_tokens)
+    prompts, shots = _prompts(pair.loaded, problems, max_new_tokens)
     before, after = (
         _right(problems.asked, texts) for texts in pair.generate(prompts, greedy(max_new_tokens))
     )

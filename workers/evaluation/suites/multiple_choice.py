@@ -19,9 +19,9 @@ from workers import progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
 from workers.evaluation.suites.protocol import Pair, choose
-from workers.runtime.likelihood import negative_log_likelihood, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.terms import Mixture
 
 MAX_CHOICE_TOKENS = 256
 _LONGEST = MAX_TEXT_CHARACTERS - 100
@@ -47,7 +47,7 @@ def read_questions(file: OpenFile, count: int) -> list[Question]:
 def multiple_choice(pair: Pair, questions: Sequence[Question]) -> SuiteMetric:
     """Share of the questions of which the right choice is taken."""
     texts = encode(
-        pair.base,
+        pair.loaded,
         [
             CompletionItem(prompt=f"Question: {one.question}\nAnswer:", completion=f" {choice}")
             for one in questions
@@ -56,20 +56,13 @@ def multiple_choice(pair: Pair, questions: Sequence[Question]) -> SuiteMetric:
         max_tokens=MAX_CHOICE_TOKENS,
         chat=False,
     )
-    before, after = (
-        _right(pair, questions, texts, mixture) for mixture in progress.track(pair.mixtures)
-    )
+    before, after = (_right(model, questions, texts) for model in progress.track(pair.models))
     return pair.metric("multiple_choice", before, after, higher_is_better=True)
 
 
-def _right(
-    pair: Pair,
-    questions: Sequence[Question],
-    texts: Sequence[Encoded],
-    mixture: Mixture,
-) -> Floats:
-    reading = read(pair.base, texts, mixture, side=pair.side)
-    nats = iter((negative_log_likelihood(pair.base, reading) * reading.counts).tolist())
+def _right(model: EditedModel, questions: Sequence[Question], texts: Sequence[Encoded]) -> Floats:
+    reading = model.reading(texts)
+    nats = iter((negative_log_likelihood(model.loaded, reading) * reading.counts).tolist())
     right = []
     for one in questions:
         per_byte = [next(nats) / len(choice.encode()) for choice in one.choices]

@@ -10,10 +10,10 @@ from models_store.schemas.measurements import Contrast, SuiteMetric
 from workers import progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.evaluation.suites.protocol import Pair
-from workers.runtime.likelihood import negative_log_likelihood, read
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded
-from workers.surgery.terms import Mixture
 
 _CHARACTERS_A_TOKEN = 16
 """More than any text has on average: so much of a long text is tokenised, and no more."""
@@ -27,8 +27,8 @@ def perplexity(pair: Pair, text: str, *, windows: int, window_tokens: int) -> Su
     Raises:
         InvalidRequest: the text has fewer than two tokens.
     """
-    cut = cut_windows(pair.base, text, windows, window_tokens)
-    before, after = (_sums(pair, cut, mixture) for mixture in progress.track(pair.mixtures))
+    cut = cut_windows(pair.loaded, text, windows, window_tokens)
+    before, after = (_sums(model, cut) for model in progress.track(pair.models))
     counts = np.array([len(window) - 1 for window in cut], dtype=np.float64)
     return SuiteMetric(
         name="perplexity",
@@ -57,10 +57,10 @@ def cut_windows(base: LoadedModel, text: str, windows: int, window_tokens: int) 
     return found
 
 
-def _sums(pair: Pair, windows: Sequence[Encoded], mixture: Mixture) -> Floats:
+def _sums(model: EditedModel, windows: Sequence[Encoded]) -> Floats:
     """Nats of each window, `[windows]`."""
-    reading = read(pair.base, windows, mixture, side=pair.side)
-    nats: Floats = negative_log_likelihood(pair.base, reading) * reading.counts
+    reading = model.reading(windows)
+    nats: Floats = negative_log_likelihood(model.loaded, reading) * reading.counts
     return nats
 
 

@@ -13,9 +13,8 @@ from workers import progress
 from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture
 
 T = TypeVar("T")
 
@@ -27,15 +26,17 @@ Texts = Sequence[Sequence[str]]
 class Pair:
     """A model without and with an edit, given the same items and the same random numbers."""
 
-    base: LoadedModel
-    before: Mixture
-    after: Mixture
-    side: SidePath
+    before: EditedModel
+    after: EditedModel
     seed: int
     bootstrap: Bootstrap
 
     @property
-    def mixtures(self) -> tuple[Mixture, Mixture]:
+    def loaded(self) -> LoadedModel:
+        return self.before.loaded
+
+    @property
+    def models(self) -> tuple[EditedModel, EditedModel]:
         return self.before, self.after
 
     def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> tuple[Texts, Texts]:
@@ -44,12 +45,9 @@ class Pair:
         Returns:
             What the model wrote without and with the edit.
         """
-        room = max(1, self.base.context_length - decoding.max_new_tokens)
+        room = max(1, self.loaded.context_length - decoding.max_new_tokens)
         kept = [prompt[-room:] for prompt in prompts]
-        arms = [
-            generate_arm(self.base, kept, mixture, decoding, side=self.side)
-            for mixture in progress.track(self.mixtures)
-        ]
+        arms = [generate_arm(model, kept, decoding) for model in progress.track(self.models)]
         return arms[0].texts, arms[1].texts
 
     def metric(

@@ -48,7 +48,7 @@ class Refusal:
 
     def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
         flat = [prompt for prompts in self.prompts.values() for prompt in prompts]
-        ids = [encode_prompt(pair.base, prompt, chat=True) for prompt in flat]
+        ids = [encode_prompt(pair.loaded, prompt, chat=True) for prompt in flat]
         # All kinds at once: batches of prompts of similar length are larger that way.
         written = pair.generate(ids, greedy(self.max_new_tokens))
         before, after = (self._refused(flat, texts) for texts in written)

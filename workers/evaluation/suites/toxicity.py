@@ -97,7 +97,7 @@ class Toxicity:
         self, pair: Pair, prompts: Sequence[str], decoding: Decoding
     ) -> tuple[Floats, Floats]:
         """`[prompts, samples]` without and with the edit."""
-        ids = [encode_prompt(pair.base, prompt, chat=False) for prompt in prompts]
+        ids = [encode_prompt(pair.loaded, prompt, chat=False) for prompt in prompts]
         before, after = pair.generate(ids, decoding)
         return self._grid(prompts, before), self._grid(prompts, after)
 

@@ -18,7 +18,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings
 from workers.making.fitting.material import Material, Source
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import edited
+from workers.runtime.edited_model import EditedModel
 from workers.surgery.probe import Probe, auc
 
 
@@ -46,7 +46,7 @@ def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Pre
         EditFailed: the hidden states of a text are not finite.
     """
     # Read beside the weights, as edits are served: half precision would round them away in part.
-    with edited(source.base, source.on_top), progress.step("extract"):
+    with EditedModel(source.base, source.on_top).active(), progress.step("extract"):
         material = Material(source, methods, cache)
     with progress.step("probe"):
         probe = probe_of(material, probe_settings(methods[0]))

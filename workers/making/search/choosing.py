@@ -20,7 +20,6 @@ from workers.making.search.points import relative_alpha
 from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial
-from workers.runtime.likelihood import edited
 from workers.runtime.reading.residuals import spread
 from workers.surgery.terms import Term
 
@@ -61,13 +60,13 @@ def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> li
     return recipes_for(
         method,
         effort,
-        context.base.layers,
+        context.model.loaded.layers,
         answers=context.splits.fit.has_answers,
         spared=enough_spared(context.preserve),
     )
 
 
-def scaled_as_asked(context: EvaluationContext, method: FixedMethod, prepared: Prepared) -> Chosen:
+def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) -> Chosen:
     """The edit of one method: at the scale that is given, else at 0.9 of the KL limit.
 
     Raises:
@@ -124,11 +123,11 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
     directions = {term.layer: term.direction for term in terms if term.module == DOWN}
     if not directions:
         return {}
-    neutral = encode_neutral(context.base, "reporting")
+    neutral = encode_neutral(context.model.loaded, "reporting")
     found: list[JsonValue] = []
-    with edited(context.base, context.on_top):
+    with context.model.active():
         for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
-            by_layer = spread(context.base, directions, texts)
+            by_layer = spread(context.model.loaded, directions, texts)
             found += [
                 {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
             ]
@@ -137,11 +136,10 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
 
 def _kl_meter(context: EvaluationContext) -> DamageMeter:
     """Measures on neutral texts that nothing is reported on, and on what is to be preserved."""
-    return DamageMeter(
-        context.base,
+    return DamageMeter.read(
+        context.model,
         DamageTexts(chat=context.behavior.chat, preserve=context.preserve),
         half="calibration",
         bootstrap=context.bootstrap,
         plan=REPORTED,
-        on_top=context.on_top,
     )

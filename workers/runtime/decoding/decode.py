@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
+from workers import progress
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.decoding.prefill import Prefill, forward, similar
 from workers.runtime.decoding.requests import FinishReason, Request, Row
@@ -280,7 +281,8 @@ def generate(
     side: SidePath | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> list[Generated]:
-    """Continue every prompt; prompts of similar length share a batch.
+    """Continue every prompt; prompts of similar length share a batch, each of which advances
+    the current step of the work.
 
     Args:
         mixtures: the edits of each row; None: the model as it is.
@@ -307,22 +309,16 @@ def generate(
     ]
     side = side or SidePath(base)
     order = sorted(range(len(requests)), key=lambda row: (len(requests[row].prompt), row))
-    made: dict[int, Generated] = {}
-    for start in range(0, len(order), batch_rows):
-        rows = order[start : start + batch_rows]
-        results = _decode_all(base, side, [requests[row] for row in rows])
-        made.update(zip(rows, results, strict=True))
-    return [made[row] for row in range(len(requests))]
-
-
-def _decode_all(base: LoadedModel, side: SidePath, requests: Sequence[Request]) -> list[Generated]:
-    decoding = Decoding(base, side, requests)
     ids: list[list[int]] = [[] for _ in requests]
     reasons: list[FinishReason] = ["length"] * len(requests)
-    while not decoding.done:
-        for token in decoding.step():
-            if token.id is not None:
-                ids[token.row].append(token.id)
-            if token.finish_reason is not None:
-                reasons[token.row] = token.finish_reason
+    for start in range(0, len(order), batch_rows):
+        rows = order[start : start + batch_rows]
+        decoding = Decoding(base, side, [requests[row] for row in rows])
+        while not decoding.done:
+            for token in decoding.step():
+                if token.id is not None:
+                    ids[rows[token.row]].append(token.id)
+                if token.finish_reason is not None:
+                    reasons[rows[token.row]] = token.finish_reason
+        progress.advance(start + len(rows), len(order))
     return [Generated(tuple(own), reason) for own, reason in zip(ids, reasons, strict=True)]

@@ -8,7 +8,6 @@ import pytest
 
 from models_store.schemas.measurements import Control
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import ALL_CONTROLS
 from workers.evaluation.controls.contest import Contest, kinds_for
@@ -16,8 +15,8 @@ from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 PAPER = PaperSetting([gate_term(0.2)])
@@ -34,18 +33,16 @@ def _controls(
     paper: PaperSetting | None = PAPER,
     scorers: Sequence[PreparedScorer] = (),
 ) -> tuple[Control, ...]:
-    side = SidePath(context.base)
-    maker = ArmMaker(context, side)
     asked = [prompt.text for prompt in context.prompts]
-    before = maker.make(asked, context.on_top)
-    after = maker.make(asked, [*context.on_top, (terms, 1.0)])
+    before = context.generate(context.model, asked)
+    after = context.generate(context.model.plus(terms), asked)
     scored = [
         Scored(
             scorer, score_grid(scorer, asked, before.texts), score_grid(scorer, asked, after.texts)
         )
         for scorer in scorers or prepare_scorers(context.behavior, context.splits, context.seed)
     ]
-    contest = Contest(context, terms, paper, maker, side)
+    contest = Contest(context, terms, paper)
     return contest.run(scored)
 
 
@@ -72,7 +69,7 @@ def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: Lo
     context = small_context(base)
     found = {control.kind: control for control in _controls(context, [bias_term()])}
     alpha, equal = found["paper_alpha"], found["paper_equal_kl"]
-    meter = calibration_meter(base, each=PLAN.control_neutral_each)
+    meter = calibration_meter(EditedModel(base), each=PLAN.control_neutral_each)
     target = meter.kl([bias_term()])
     assert alpha.kl == pytest.approx(meter.kl(PAPER.terms))
     assert (alpha.scale, alpha.target_kl, alpha.matched) == (1.0, None, False)
@@ -99,7 +96,7 @@ def test_a_rival_whose_model_breaks_is_left_out(base: LoadedModel) -> None:
 def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: LoadedModel) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
-    arm = ArmMaker(context, SidePath(base)).make(asked, ())
+    arm = context.generate(context.model, asked)
     scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
     scores = score_grid(scorer, asked, arm.texts)[:, 0]
     found = {control.kind: control for control in _controls(context, [bias_term()])}
@@ -153,12 +150,12 @@ def test_an_edit_that_changes_nothing_has_no_rivals(base: LoadedModel) -> None:
 def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: LoadedModel) -> None:
     """The paper's setting of nothing is then the model below the edit."""
     below = [([bias_term(seed=5)], 1.0)]
-    context = small_context(base, on_top=below)
+    context = small_context(base, below)
     found = _controls(context, [bias_term()], PaperSetting([gate_term(0.0)]))
     (alpha,) = [control for control in found if control.kind == "paper_alpha"]
     assert alpha.kl == pytest.approx(0.0, abs=1e-6)
     asked = [prompt.text for prompt in context.prompts[: PLAN.control_prompts]]
-    arm = ArmMaker(context, SidePath(base)).make(asked, below)
+    arm = context.generate(EditedModel(base, below), asked)
     scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
     scores = score_grid(scorer, asked, arm.texts)
     assert alpha.effects[0].score.edited == pytest.approx(scores.mean())

@@ -23,6 +23,7 @@ from workers.evaluation.damage.reader import Reader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term, scaled
@@ -53,9 +54,13 @@ def _texts(base: LoadedModel, **changes: Any) -> DamageTexts:
     return replace(texts, **changes)
 
 
-def _meter(base: LoadedModel, texts: DamageTexts | None = None, **options: Any) -> DamageMeter:
+def _meter(
+    base: LoadedModel, texts: DamageTexts | None = None, below: Mixture = (), **options: Any
+) -> DamageMeter:
     fields: dict[str, Any] = {"half": "reporting", "bootstrap": Bootstrap(0, 200), "plan": PLAN}
-    return DamageMeter(base, texts or _texts(base), **{**fields, **options})
+    return DamageMeter.read(
+        EditedModel(base, below), texts or _texts(base), **{**fields, **options}
+    )
 
 
 def _slow(base: LoadedModel, edit: Mixture, texts: Sequence[Encoded]) -> np.ndarray:
@@ -234,7 +239,7 @@ def test_the_halves_are_never_mixed(pico: LoadedModel) -> None:
 
 def test_what_the_edit_is_on_top_of_is_in_every_figure(pico: LoadedModel) -> None:
     below = [(random_edit(pico, seed=3), 1.0)]
-    meter = _meter(pico, on_top=below)
+    meter = _meter(pico, below=below)
     point = meter.quick([])
     assert (point.kl, point.perplexity_ratio, point.domain, point.kl_preserve) == (0, 1, 0, 0)
     assert meter.quick(_edit(pico)) != _meter(pico).quick(_edit(pico))

@@ -18,6 +18,7 @@ from workers.evaluation.damage.domain import (
 )
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture, scaled
@@ -46,7 +47,7 @@ def test_the_rise_is_what_a_slow_sum_over_tokens_gives(pico: LoadedModel) -> Non
     arm = arm_of(pico, numbered(5), some_texts(5, 2, seed=0))
     texts, groups = own_samples(arm, all_of(arm), numbered(5), at_most=100)
     edit = random_edit(pico)
-    meter = LikelihoodMeter(pico, texts, groups)
+    meter = LikelihoodMeter.read(EditedModel(pico), texts, groups)
     expected = _slow_rise(pico, [(edit, 0.5)], texts)
     assert abs(expected) > 1e-3
     assert meter.rise(edit, 0.5) == pytest.approx(expected, rel=1e-3, abs=1e-5)
@@ -60,7 +61,7 @@ def test_an_edit_on_top_is_measured_against_what_it_is_on(pico: LoadedModel) -> 
     arm = arm_of(pico, numbered(4), some_texts(4, 1, seed=1))
     texts, _ = own_samples(arm, all_of(arm), numbered(4), at_most=100)
     below, edit = [(random_edit(pico, seed=5), 0.5)], random_edit(pico)
-    meter = LikelihoodMeter(pico, texts, on_top=below)
+    meter = LikelihoodMeter.read(EditedModel(pico, below), texts)
     assert meter.rise([]) == 0
     assert meter.rise(edit) == pytest.approx(
         _slow_rise(pico, [(edit, 1.0)], texts, below), rel=1e-3, abs=1e-5
@@ -93,9 +94,11 @@ def test_the_models_own_samples_count_and_held_out_texts_stand_beside_them(
     pico: LoadedModel,
 ) -> None:
     arm = arm_of(pico, numbered(3), some_texts(3, 1, seed=3))
-    samples = LikelihoodMeter(pico, own_samples(arm, all_of(arm), numbered(3), at_most=9)[0])
-    heldout = LikelihoodMeter(
-        pico,
+    samples = LikelihoodMeter.read(
+        EditedModel(pico), own_samples(arm, all_of(arm), numbered(3), at_most=9)[0]
+    )
+    heldout = LikelihoodMeter.read(
+        EditedModel(pico),
         heldout_texts(pico, [TextItem(text="the people are lovely")], chat=False, at_most=9),
     )
     edit = random_edit(pico)
@@ -124,7 +127,9 @@ def test_held_out_texts_without_anything_to_predict_are_left_out(pico: LoadedMod
 
 def test_a_model_that_no_longer_computes_fails_with_a_reason(pico: LoadedModel) -> None:
     arm = arm_of(pico, numbered(2), some_texts(2, 1, seed=4))
-    meter = LikelihoodMeter(pico, own_samples(arm, all_of(arm), numbered(2), at_most=9)[0])
+    meter = LikelihoodMeter.read(
+        EditedModel(pico), own_samples(arm, all_of(arm), numbered(2), at_most=9)[0]
+    )
     with pytest.raises(EditFailed, match="not finite"):
         meter.rise(scaled(random_edit(pico), 1e39))
 
@@ -139,7 +144,8 @@ def test_samples_of_a_template_widen_the_interval(pico: LoadedModel) -> None:
     widths = [
         found.high - found.low
         for found in (
-            LikelihoodMeter(pico, encoded, of).interval(edit, BOOTSTRAP) for of in (None, groups)
+            LikelihoodMeter.read(EditedModel(pico), encoded, of).interval(edit, BOOTSTRAP)
+            for of in (None, groups)
         )
     ]
     assert widths[1] > 1.5 * widths[0] > 0

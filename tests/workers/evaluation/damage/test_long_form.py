@@ -19,8 +19,8 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term, make_term
 
@@ -57,14 +57,12 @@ def _made(
 ) -> tuple[LongForm, ...]:
     fields: dict[str, Any] = {
         "chat": False,
-        "on_top": (),
         "decoding": DECODING,
-        "side": SidePath(base),
         "bootstrap": Bootstrap(0, 100),
         "plan": PLAN,
         **changes,
     }
-    return long_form(base, PROMPTS, scorers, [_term(size)], **fields)
+    return long_form(EditedModel(base), PROMPTS, scorers, [_term(size)], **fields)
 
 
 def test_long_texts_and_third_answers_are_scored_by_every_scorer(
@@ -98,7 +96,7 @@ def test_a_third_answer_has_both_earlier_ones_before_it(
     talks = [[("user", prompt.text)] for prompt in PROMPTS[:3]]
     for turn in range(3):
         encoded = [encode_prompt(base, talk, chat=True) for talk in talks]
-        arm = generate_arm(base, encoded, (), decoding, side=SidePath(base))
+        arm = generate_arm(EditedModel(base), encoded, decoding)
         texts, made = arm.flat_texts(), arm.flat_made()
         if turn < 2:
             for talk, text in zip(talks, texts, strict=True):

@@ -13,6 +13,7 @@ from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.runtime.apply import WeightEditor
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
@@ -55,14 +56,14 @@ def _slow_kl(base: LoadedModel, terms: list[Term]) -> tuple[float, float]:
 
 
 def test_the_meter_gives_the_larger_of_the_two_means(base: LoadedModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     plain, chat = _slow_kl(base, [_term()])
     assert plain != pytest.approx(chat)
     assert meter.kl([_term()]) == pytest.approx(max(plain, chat), rel=1e-3)
 
 
 def test_nothing_applied_is_at_distance_zero(base: LoadedModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([]) == 0
     assert meter.kl([_term()], 0.0) == 0
 
@@ -70,15 +71,15 @@ def test_nothing_applied_is_at_distance_zero(base: LoadedModel) -> None:
 def test_an_edit_on_top_is_measured_against_what_it_is_on(base: LoadedModel) -> None:
     below = [_term(seed=1)]
     neutral = encode_neutral(base, "reporting", texts=TEXTS)
-    on_top = KlMeter(base, neutral.parts, on_top=[(below, 1.0)])
+    on_top = KlMeter.read(EditedModel(base).plus(below), neutral.parts)
     assert on_top.kl([]) == 0
     assert on_top.kl([_term()]) != pytest.approx(
-        KlMeter(base, neutral.parts).kl([_term()]), rel=1e-3
+        KlMeter.read(EditedModel(base), neutral.parts).kl([_term()]), rel=1e-3
     )
 
 
 def test_a_broken_model_is_infinitely_far_away(base: LoadedModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([_term(size=1e38)]) == float("inf")
 
 
@@ -91,7 +92,9 @@ def test_no_text_is_both_calibrated_and_reported_on(base: LoadedModel) -> None:
 
 
 def test_plain_texts_alone_do(base: LoadedModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts)
+    meter = KlMeter.read(
+        EditedModel(base), encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts
+    )
     assert len(meter.parts) == 1
     assert meter.kl([_term()]) > 0
 

@@ -17,6 +17,7 @@ from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.evaluate import evaluate
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 
 
@@ -28,7 +29,7 @@ def base(pico_folder: Path) -> LoadedModel:
 def _context(base: LoadedModel, preset: str, effort: Effort) -> EvaluationContext:
     behavior = load_preset(preset)
     return EvaluationContext(
-        base=base,
+        model=EditedModel(base),
         behavior=behavior,
         splits=split_behavior(behavior, 0),
         method="attribution",
@@ -78,10 +79,10 @@ def test_long_answers_are_taken_from_fewer_prompts() -> None:
 
 def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: LoadedModel) -> None:
     """Also those that only some edits have."""
-    context = small_context(base)
-    parent = Parent(context.behavior, context.splits, 0)
     below = [([bias_term(seed=5)], 1.0)]
-    stacked = replace(context, method="natural", on_top=below, parents=[parent])
+    context = small_context(base, below)
+    parent = Parent(context.behavior, context.splits, 0)
+    stacked = replace(context, method="natural", parents=[parent])
     terms, paper = [gate_term()], PaperSetting([gate_term(0.3)])
     with shares_of() as shares:
         found = evaluate(stacked, terms, paper=paper)

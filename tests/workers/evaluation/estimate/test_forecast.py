@@ -38,6 +38,7 @@ from workers.evaluation.estimate.forecast import (
     tries_conditional,
 )
 from workers.runtime.deltas import to_delta
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
@@ -50,7 +51,7 @@ def context(
 ) -> EvaluationContext:
     asked = behavior(400, prompts=PROMPTS[:prompts], max_new_tokens=max_new_tokens)
     return EvaluationContext(
-        base=base,
+        model=EditedModel(base),
         behavior=asked,
         splits=split_behavior(asked, 0),
         method="bias",

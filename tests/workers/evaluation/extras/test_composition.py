@@ -20,8 +20,8 @@ from workers.evaluation.extras.composition import Subject, composition
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term, make_term
 
@@ -73,12 +73,10 @@ def _composed(
     size: float = 0.5,
 ) -> tuple[Trait, ...]:
     return composition(
-        base,
+        EditedModel(base, parents),
         subjects,
         [_term(1, size)],
-        parents=parents,
         decoding=DECODING,
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 200),
     )
 
@@ -108,11 +106,9 @@ def test_the_four_arms_are_what_the_four_models_generate(base: LoadedModel) -> N
     rates = []
     for mixture in ((), parents, [([_term(1)], 1.0)], [*parents, ([_term(1)], 1.0)]):
         arm = generate_arm(
-            base,
+            EditedModel(base, mixture),
             [encode_prompt(base, prompt.text, chat=False) for prompt in subject.prompts],
-            mixture,
             Decoding(max_new_tokens=4, seed=0, samples=1),
-            side=SidePath(base),
         )
         scores = scorer.score([prompt.text for prompt in subject.prompts], arm.flat_texts())
         rates.append(float(np.mean(scorer.undesired(scores))))

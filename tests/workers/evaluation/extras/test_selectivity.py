@@ -14,8 +14,8 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term, make_term
 
 HELDOUT = Sides(
@@ -57,12 +57,10 @@ def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: Loaded
     with WeightEditor(base).applied([([_term()], 1.0)]):
         rises = [_slow_nll(base, side) - b for side, b in zip(sides, before, strict=True)]
     found = selectivity(
-        base,
+        EditedModel(base),
         HELDOUT,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 500),
     )
     assert found is not None
@@ -76,12 +74,10 @@ def test_the_sides_are_resampled_apart(base: LoadedModel) -> None:
     """The same texts on both sides differ by nothing, and yet by chance."""
     same = Sides(HELDOUT.undesired, HELDOUT.undesired)
     found = selectivity(
-        base,
+        EditedModel(base),
         same,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 500),
     )
     assert found is not None
@@ -97,12 +93,10 @@ def test_texts_of_one_token_tell_nothing(base: LoadedModel, side: str) -> None:
         short if side == "desired" else HELDOUT.desired,
     )
     found = selectivity(
-        base,
+        EditedModel(base),
         heldout,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 50),
     )
     assert found is None
@@ -110,12 +104,10 @@ def test_texts_of_one_token_tell_nothing(base: LoadedModel, side: str) -> None:
 
 def test_a_model_that_gives_no_numbers_has_no_selectivity(base: LoadedModel) -> None:
     found = selectivity(
-        base,
+        EditedModel(base),
         HELDOUT,
         [_term(size=1e38)],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 50),
     )
     assert found is None

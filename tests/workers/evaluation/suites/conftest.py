@@ -13,8 +13,8 @@ from models_store.operator.suites import SUITES, Suites
 from tests.support.edits import random_edit
 from workers.evaluation.statistics import Bootstrap
 from workers.evaluation.suites.protocol import Pair
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 
 Configure = Callable[..., Suites]
 WriteLines = Callable[[str, Sequence[object]], Path]
@@ -29,10 +29,8 @@ def base(pico_folder: Path) -> LoadedModel:
 def pair(base: LoadedModel) -> Pair:
     """The model without and with an edit that changes what it writes."""
     return Pair(
-        base=base,
-        before=[],
-        after=[(random_edit(base), 1.0)],
-        side=SidePath(base),
+        before=EditedModel(base),
+        after=EditedModel(base).plus(random_edit(base)),
         seed=0,
         bootstrap=Bootstrap(0, 200),
     )

@@ -40,14 +40,15 @@ def log_probabilities(base: LoadedModel, ids: list[int]) -> list[float]:
 
 
 def test_perplexity_counts_every_token_but_the_first_once(pair: Pair) -> None:
-    ids = pair.base.tokenizer(TEXT)["input_ids"]
-    windows = cut_windows(pair.base, TEXT, 100, 16)
+    ids = pair.loaded.tokenizer(TEXT)["input_ids"]
+    windows = cut_windows(pair.loaded, TEXT, 100, 16)
     assert [token for window in windows for token in window.ids[1:]] == ids[1:]
     assert all(len(window) == 17 for window in windows[:-1])
     metric = perplexity(pair, TEXT, windows=3, window_tokens=16)
-    for arm, mixture in zip(("base", "edited"), pair.mixtures, strict=True):
-        with WeightEditor(pair.base).applied(mixture):
-            found = [p for w in windows[:3] for p in log_probabilities(pair.base, list(w.ids))]
+    mixtures = [model.mixture for model in pair.models]
+    for arm, mixture in zip(("base", "edited"), mixtures, strict=True):
+        with WeightEditor(pair.loaded).applied(mixture):
+            found = [p for w in windows[:3] for p in log_probabilities(pair.loaded, list(w.ids))]
         expected = math.exp(-sum(found) / 48)
         assert getattr(metric.of, arm) == pytest.approx(expected, rel=1e-4)
     assert metric.items == 3
@@ -116,11 +117,11 @@ def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: Pair) -> None:
     # Of three questions that differ in what is called right, one is answered rightly.
     assert metric.of.base == metric.of.edited == pytest.approx(1 / 3)
     prompt = "Question: what is good\nAnswer:"
-    border = len(pair.base.tokenizer(prompt)["input_ids"])
+    border = len(pair.loaded.tokenizer(prompt)["input_ids"])
     per_byte = []
     for choice in questions[0].choices:
-        ids = pair.base.tokenizer(f"{prompt} {choice}")["input_ids"]
-        found = log_probabilities(pair.base, ids)[border - 1 :]
+        ids = pair.loaded.tokenizer(f"{prompt} {choice}")["input_ids"]
+        found = log_probabilities(pair.loaded, ids)[border - 1 :]
         per_byte.append(sum(found) / len(choice.encode()))
     best = per_byte.index(max(per_byte))
     one = multiple_choice(pair, [questions[best]])
@@ -140,7 +141,11 @@ def test_what_there_are_data_for_is_measured(
     suite = opened(configure, files, **options)
     metrics = suite.run(pair)
     assert [metric.name for metric in metrics] == ["perplexity", "gsm8k_2_shot", "multiple_choice"]
-    assert [metric.items for metric in metrics] == [len(cut_windows(pair.base, TEXT, 24, 16)), 3, 2]
+    assert [metric.items for metric in metrics] == [
+        len(cut_windows(pair.loaded, TEXT, 24, 16)),
+        3,
+        2,
+    ]
     assert suite.problems is not None
     assert [example.question for example in suite.problems.examples] == ["what is 0", "what is 1"]
     assert suite.data.startswith("text: text.txt sha256:")

@@ -14,15 +14,15 @@ from tests.support.edits import random_edit
 from tests.support.progress import shares_of
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.suites import open_suites, run_suites
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 
 PROMPTS = [{"text": f"the people {word} very"} for word in ("love", "hate", "thanks", "we", "you")]
 
 
 def run(base: LoadedModel, config: Suites, *names: str, **options: Any) -> tuple[SuiteResult, ...]:
-    given = {"terms": random_edit(base), "seed": 3, "side": SidePath(base)}
-    return run_suites(names, config, base, (), **{**given, **options}, resamples=100)
+    given = {"terms": random_edit(base), "seed": 3}
+    return run_suites(names, config, EditedModel(base), **{**given, **options}, resamples=100)
 
 
 @pytest.fixture

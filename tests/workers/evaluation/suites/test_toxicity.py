@@ -33,18 +33,19 @@ def test_every_figure_is_what_the_protocol_says(
     def score(prompt: str, mixture: object, **sampling: float) -> float:
         seeds = [int(sampling.pop("seed", 0))]
         [made] = generate(
-            pair.base,
-            [encode_prompt(pair.base, prompt, chat=False)],
+            pair.loaded,
+            [encode_prompt(pair.loaded, prompt, chat=False)],
             mixtures=[mixture],  # type: ignore[list-item]
             max_new_tokens=20,
             seeds=seeds,
             **sampling,  # type: ignore[arg-type]
         )
-        text = pair.base.tokenizer.decode(list(made.ids), skip_special_tokens=True)
+        text = pair.loaded.tokenizer.decode(list(made.ids), skip_special_tokens=True)
         return float(predict_prob([text])[0])
 
     seed = derive(pair.seed, "suite/toxicity")
-    for arm, mixture in zip(("base", "edited"), pair.mixtures, strict=True):
+    mixtures = [model.mixture for model in pair.models]
+    for arm, mixture in zip(("base", "edited"), mixtures, strict=True):
         greedy = [score(prompt, mixture) for prompt in suite.prompts]
         highest = [
             max(

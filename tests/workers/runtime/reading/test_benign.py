@@ -12,7 +12,7 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.workers.runtime.reading.test_gradients import sides
-from workers.runtime.likelihood import divergence
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.benign import benign_statistics
 from workers.runtime.reading.gradients import gate_readings
@@ -118,8 +118,8 @@ def differences(base: LoadedModel, terms: Sequence[Term], scale: float) -> float
     """How much mean log p(desired) - mean log p(undesired) rises."""
     desired, undesired = sides(base)
     mixture = [(terms, scale)]
-    rise = divergence(base, undesired, mixture).nll_rise
-    return rise - divergence(base, desired, mixture).nll_rise
+    rise = EditedModel(base, mixture).divergence(undesired).nll_rise
+    return rise - EditedModel(base, mixture).divergence(desired).nll_rise
 
 
 def test_both_methods_raise_the_difference_of_log_likelihoods(pico: LoadedModel) -> None:
@@ -138,5 +138,5 @@ def test_both_methods_raise_the_difference_of_log_likelihoods(pico: LoadedModel)
         )
         assert differences(pico, fit.terms, 0.02 / slope) == pytest.approx(0.02, rel=0.1)
         assert differences(pico, fit.terms, -0.02 / slope) == pytest.approx(-0.02, rel=0.1)
-        kl = divergence(pico, [*desired, *undesired], [(fit.terms, fit.guess)]).mean_kl
+        kl = EditedModel(pico, [(fit.terms, fit.guess)]).divergence([*desired, *undesired]).mean_kl
         assert 0.003 < kl < 1  # 0.1 is aimed at
