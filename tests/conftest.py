@@ -11,12 +11,14 @@ import torch
 from transformers.utils import logging as transformers_logging
 from xdist.scheduler import LoadScopeScheduling
 
-from models_store.catalogue import SMOLLM2
 from models_store.errors import BaseModelUnavailable
+from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
-from tests.pico import save_pico
+from tests.support.pico import save_pico
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
+
+pytest_plugins = ["tests.support.services"]
 
 _ONE_SERVICE = ("test_readme.py", "test_serving.py", "test_streams.py")
 

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from models_store.delta import load_delta
+from models_store.weights.delta import load_delta
 from tests.system.conftest import ReadmeRun
 
 pytestmark = [pytest.mark.system, pytest.mark.smollm2, pytest.mark.timeout(900)]
