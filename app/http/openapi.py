@@ -32,7 +32,7 @@ class FieldProblem(BaseModel):
 
 class Problem(BaseModel):
     """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
-    shape of OpenAI's API instead."""
+    format of OpenAI's API instead."""
 
     type: str
     title: str
@@ -52,7 +52,7 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """An error as OpenAI's API has it."""
+    """An error in the format of OpenAI's API."""
 
     error: OpenAIErrorDetail
 
