@@ -18,7 +18,7 @@ OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _REFERENCE = "#/components/schemas/{model}"
 _BODY_STATUSES = (413, 415, 422)
 _ANY_STATUSES = (400, 429, 500, 503)
-"""A query that means nothing; a limit; a damaged record; a part that is away."""
+"""An invalid query; a limit; a damaged record; a part that is unavailable."""
 
 
 class FieldProblem(BaseModel):
