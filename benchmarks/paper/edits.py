@@ -14,7 +14,7 @@ from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
-from workers.evaluation.controls.controls import RivalKind, at_equal_kl, draw
+from workers.evaluation.controls.baselines import BaselineKind, at_equal_kl, draw
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers import prepare_scorers
@@ -28,7 +28,7 @@ from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.surgery.calibrate import calibrate
+from workers.surgery.calibrate import Scales
 from workers.surgery.terms import Term
 
 PAPER_ALPHA = 1.08
@@ -118,12 +118,10 @@ class Fitting:
     def _calibrated(self, candidate: Candidate) -> list[Term]:
         """The edit at the KL that the service would scale it to."""
         told("calibrating")
-        found = calibrate(
-            lambda scale: self.meter.kl(candidate.at(scale)),
-            LIMIT_SHARE * self.context.limits.max_kl,
-            guess=candidate.guess,
-        )
-        return candidate.at(found.scale)
+        scales = Scales(LIMIT_SHARE * self.context.limits.max_kl, guess=candidate.guess)
+        for scale in scales:
+            scales.measured(self.meter.kl(candidate.at(scale)))
+        return candidate.at(scales.calibration().scale)
 
     def _paper_rows(self, paper: Sequence[Term], target: float) -> list[Edit]:
         told("scaling the paper's setting and its controls")
@@ -134,7 +132,7 @@ class Fitting:
             Edit("random region, same alpha", region, "region"),
             Edit("random direction, same alpha", direction, "direction"),
         ]
-        rivals: list[tuple[str, RivalKind, Sequence[Term]]] = [
+        rivals: list[tuple[str, BaselineKind, Sequence[Term]]] = [
             ("Model Surgery, equal KL", "paper_equal_kl", paper),
             ("random region, equal KL", "random_region", region),
             ("random direction, equal KL", "random_direction", direction),

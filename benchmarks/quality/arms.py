@@ -14,17 +14,17 @@ from benchmarks.quality.setting import Setting
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.methods import Auto, Bias
 from workers.evaluation.context.budget import BUDGETS, Budget
-from workers.evaluation.controls.controls import (
+from workers.evaluation.controls.alternatives import ablation_terms
+from workers.evaluation.controls.baselines import (
+    BaselineKind,
     RandomKind,
-    RivalKind,
     as_it_is,
     at_equal_kl,
     chooses_rows,
     draw,
-    nearest_scales,
+    equal_kl_scales,
 )
 from workers.evaluation.controls.prompt_only import best_wording
-from workers.evaluation.controls.rivals import ablation_terms
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.seeds import derive
@@ -215,7 +215,7 @@ class Arms:
         drawn = self._drawn("random_region", terms, method, number)
         return self._equal(arm, "random_region", drawn, f"random rows in place of those of {of}")
 
-    def _equal(self, arm: str, kind: RivalKind, terms: Sequence[Term], label: str) -> Made:
+    def _equal(self, arm: str, kind: BaselineKind, terms: Sequence[Term], label: str) -> Made:
         """A rival at the KL of the edit.
 
         Raises:
@@ -252,13 +252,11 @@ class Arms:
         def at(scale: float) -> dict[int, Tensor]:
             return {layer: scale * vector for layer, vector in self._means.items()}
 
-        def kl(scale: float) -> float:
-            meter = self._meter
+        scales = equal_kl_scales(self._target, guess=self._prepared.made[Bias()].guess)
+        for scale in scales:
             with steered(self._setting.base, at(scale)):
-                return meter.kl(())
-
-        guess = self._prepared.made[Bias()].guess
-        scale, nearest = nearest_scales(kl, self._target, guess=guess)[0]
+                scales.measured(self._meter.kl(()))
+        scale, nearest = scales.nearest()
         if not isfinite(nearest):
             raise EditFailed("no scale of it leaves a model that computes")
         layers = ", ".join(map(str, sorted(self._means)))

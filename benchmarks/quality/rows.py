@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models_store.errors import InvalidRequest
 from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Effort
-from workers.evaluation.controls.controls import equal
+from workers.evaluation.controls.baselines import equal
 
 RULES = 2
 """Raise it when what rows say changes: since 2, rivals have an edit's KL on the texts that are

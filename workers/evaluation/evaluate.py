@@ -13,13 +13,13 @@ from models_store.schemas.measurements import Control, Damage, Effect, ScorerCar
 from models_store.schemas.report import Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.controls.contest import Contest
-from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, Generate, generate_arm
 from workers.evaluation.estimate.costs import expected_seconds
-from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
+from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
@@ -64,94 +64,72 @@ def evaluate(
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
+    prompts = [prompt.text for prompt in context.prompts]
+    controls = Controls(context, terms, paper)
     with progress.step("evaluation") as whole:
-        return _Evaluator(context, terms, paper, whole).run(base_text)
-
-
-class _Evaluator:
-    """One evaluation: what its parts share."""
-
-    def __init__(
-        self,
-        context: EvaluationContext,
-        terms: Sequence[Term],
-        paper: PaperSetting | None,
-        whole: progress.Step,
-    ) -> None:
-        self.context = context
-        self.bootstrap = context.bootstrap
-        self.prompts = context.prompts
-        self.asked = [prompt.text for prompt in self.prompts]
-        self.terms = list(terms)
-        self.contest = Contest(context, self.terms, paper)
-        self.whole = whole
-        whole.plan(expected_seconds(context, self.contest.kinds))
-
-    def run(self, base_text: Generate | None) -> Evaluation:
-        context = self.context
+        whole.plan(expected_seconds(context, controls.kinds))
         with progress.step("base_text"):
             generate = base_text or partial(generate_arm, context.model)
-            before = generate(context.encoded(self.asked), context.decoding)
+            before = generate(context.encoded(prompts), context.decoding)
         with progress.step("edited_text"):
-            after = context.generate(context.model.plus(self.terms), self.asked)
+            after = context.generate(context.model.plus(terms), prompts)
         with progress.step("scores"):
-            scored = self._score(before, after)
-            effects = tuple(one.effect(self.bootstrap) for one in scored)
-        damage = self._damage(before, after, scored[0])
-        controls = self.contest.run(scored)
-        extras = ExtraMeasures(context, self.terms)
-        cards = tuple(one.scorer.card(one.agreement(scored[0])) for one in scored)
-        return Evaluation(
-            scorers=cards,
-            effects=effects,
-            damage=damage,
-            controls=controls,
-            samples=shown_samples(context, self.asked, before, after),
-            verdict=verdict(
-                effects,
-                cards,
-                damage,
-                controls,
-                limits=context.limits,
-                prompts=len(self.prompts),
-                units=scored[0].units,
-                visible=scored[0].smallest_visible(),
-            ),
-            extras=extras.measure(before, after, scored),
-            decoding=decoding_of(context, context.decoding, len(self.prompts)),
-            seeds=context.seeds,
-            seconds=self.whole.seconds,
-        )
-
-    def _score(self, before: Arm, after: Arm) -> list[Scored]:
-        context = self.context
-        scorers = context.scorers or prepare_scorers(
-            context.behavior, context.splits, context.seed, context.judges
-        )
-        groups = groups_of(self.prompts)
-        return [
-            Scored(
-                scorer,
-                score_grid(scorer, self.asked, before.texts),
-                score_grid(scorer, self.asked, after.texts),
-                groups,
-            )
-            for scorer in scorers
-        ]
-
-    def _damage(self, before: Arm, after: Arm, leading: Scored) -> Damage:
-        context = self.context
+            scored = _scored(context, prompts, before, after)
+            effects = tuple(each.effect(context.bootstrap) for each in scored)
+        leading = scored[0]
         with progress.step("damage_base"):
             meter = DamageMeter.read(
                 context.model,
                 damage_texts(context, before, leading),
                 half="reporting",
-                bootstrap=self.bootstrap,
+                bootstrap=context.bootstrap,
                 plan=context.plan.damage,
                 reader=context.reader,
             )
         with progress.step("damage"):
-            return meter.measure(self.terms, (before, after), leading.desired)
+            damage = meter.measure(terms, (before, after), leading.desired)
+        measured = controls.measure(scored)
+        extras = measure_extras(context, terms, before, after, scored)
+    cards = tuple(each.scorer.card(each.agreement(leading)) for each in scored)
+    return Evaluation(
+        scorers=cards,
+        effects=effects,
+        damage=damage,
+        controls=measured,
+        samples=shown_samples(context, prompts, before, after),
+        verdict=verdict(
+            effects,
+            cards,
+            damage,
+            measured,
+            limits=context.limits,
+            prompts=len(prompts),
+            units=leading.units,
+            visible=leading.smallest_visible(),
+        ),
+        extras=extras,
+        decoding=decoding_of(context, context.decoding, len(prompts)),
+        seeds=context.seeds,
+        seconds=whole.seconds,
+    )
+
+
+def _scored(
+    context: EvaluationContext, prompts: Sequence[str], before: Arm, after: Arm
+) -> list[Scored]:
+    scorers = context.scorers or prepare_scorers(
+        context.behavior, context.splits, context.seed, context.judges
+    )
+    groups = groups_of(context.prompts)
+    return [
+        Scored(
+            scorer,
+            score_grid(scorer, prompts, before.texts),
+            score_grid(scorer, prompts, after.texts),
+            groups,
+        )
+        for scorer in scorers
+    ]
 
 
 def shown_samples(

@@ -12,9 +12,8 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Generated, generate
 from workers.runtime.likelihood import Divergence, Reading, compare
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import Encoded
+from workers.runtime.tokens import Encoded, batches
 from workers.surgery.terms import Mixture, Term
 
 
@@ -65,8 +64,11 @@ class EditedModel:
             InvalidRequest: no text has a position that counts, or an edit does not fit the model.
         """
         states, targets, owners = [], [], []
-        with self.active():
-            for batch, hidden in last_hidden_states(self.loaded, texts, batch_tokens=batch_tokens):
+        size = batch_tokens or self.loaded.batch_tokens
+        with torch.no_grad(), self.active():
+            for batch in batches(texts, tokens=size, pad_id=self.loaded.pad_id):
+                ids = batch.ids.to(self.loaded.device)
+                hidden = self.loaded.decoder(input_ids=ids, use_cache=False).last_hidden_state
                 predicting = batch.scored[:, 1:].to(hidden.device)
                 states.append(hidden[:, :-1][predicting])
                 targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])

@@ -13,6 +13,7 @@ from models_store.schemas.measurements import Contrast, Effect, Interval, PointD
 from models_store.schemas.methods import Limits
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.effect.generations import Arm
@@ -94,12 +95,12 @@ def test_the_limit_that_is_used_up_most_counts() -> None:
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])
 def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> None:
     limits = Limits(max_kl=0.05)
-    shares: list[float] = []
-    found = calibrated(meter, candidate(guess), limits, shares.append)
+    with shares_of() as shares:
+        found = calibrated(meter, candidate(guess), limits)
+        assert shares[-1] < 1
     assert found.reached
     assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.045, rel=0.06)
     assert shares == sorted(shares)
-    assert shares[-1] < 1
 
 
 def test_the_scale_goes_down_until_the_tightest_limit_holds(meter: DamageMeter) -> None:

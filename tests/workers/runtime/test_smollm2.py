@@ -16,7 +16,7 @@ from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
-from workers.surgery.calibrate import calibrate
+from workers.surgery.calibrate import Scales
 from workers.surgery.methods.bias import BiasFit, combine, default_layers, fit_layer
 from workers.surgery.terms import Mixture
 
@@ -71,7 +71,10 @@ def test_the_bias_method_is_calibrated_from_its_guess(
         mixture: Mixture = [(bias_fit.terms, scale)]
         return EditedModel(smollm2, mixture, side=side).divergence(texts, reference).mean_kl
 
-    found = calibrate(kl, 0.1, guess=bias_fit.guess)
+    scales = Scales(0.1, guess=bias_fit.guess)
+    for scale in scales:
+        scales.measured(kl(scale))
+    found = scales.calibration()
     assert found.reached
     assert len(found.trace) <= 4
 

@@ -10,7 +10,7 @@ from models_store.presets import neutral_texts
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
-from workers.evaluation.controls.rivals import prompt_wordings
+from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers import PreparedScorer

@@ -152,14 +152,14 @@ class DamageMeter:
             EditFailed: the edited model's logits are not finite.
         """
         neutral = check_finite(self.neutral.divergence(terms, strength))
-        kept = None
+        kept, leading = None, self.domain.leading
         if self.preserved is not None:
             meter = self.preserved.meter
             kept = max(meter.means(check_finite(meter.divergence(terms, strength))))
         return PointDamage(
             kl=max(self.neutral.means(neutral)),
             perplexity_ratio=neutral.perplexity_ratio,
-            domain=self.domain.quick(terms, strength),
+            domain=None if leading is None else leading.rise(terms, strength),
             fluency=None,
             distinct2_ratio=None,
             kl_preserve=kept,

@@ -16,7 +16,7 @@ from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import negative_log_likelihood
+from workers.runtime.likelihood import Reading, negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
@@ -74,7 +74,8 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        return float(np.average(self._rises(terms, strength), weights=self.counts))
+        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
+        return float(np.average(rises, weights=self.counts))
 
     def interval(
         self, terms: Sequence[Term], bootstrap: Bootstrap, strength: float = 1.0
@@ -84,11 +85,11 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        nats = self._rises(terms, strength) * self.counts
-        return bootstrap.ratio(nats, self.counts, self.groups)
+        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
+        return bootstrap.ratio(rises * self.counts, self.counts, self.groups)
 
-    def _rises(self, terms: Sequence[Term], strength: float) -> Floats:
-        reading = self.model.plus(terms, strength).reading(self.texts)
+    def _rises(self, reading: Reading) -> Floats:
+        """Of each text, nats a position."""
         rises: Floats = negative_log_likelihood(self.model.loaded, reading) - self.before
         require_finite(rises)
         return rises
@@ -108,14 +109,10 @@ class DomainMeter:
             return "samples"
         return None if self.heldout is None else "heldout"
 
-    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> float | None:
-        """The figure that counts; None where there is nothing to measure it on.
-
-        Raises:
-            EditFailed: the edited model's probabilities are not finite.
-        """
-        meter = self.samples or self.heldout
-        return None if meter is None else meter.rise(terms, strength)
+    @property
+    def leading(self) -> LikelihoodMeter | None:
+        """What the figure that counts is measured on; None where there is nothing."""
+        return self.samples or self.heldout
 
     def measure(self, terms: Sequence[Term], bootstrap: Bootstrap) -> Domain:
         """Both figures with their intervals.

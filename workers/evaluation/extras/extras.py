@@ -61,138 +61,141 @@ def damage_texts(context: EvaluationContext, before: Arm, leading: Scored) -> Da
     )
 
 
-class ExtraMeasures:
-    """Measures them one after the other."""
+def measure_extras(
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    before: Arm,
+    after: Arm,
+    scored: Sequence[Scored],
+) -> Extras:
+    """Measure them one after the other.
 
-    def __init__(
-        self,
-        context: EvaluationContext,
-        terms: Sequence[Term],
-    ) -> None:
-        """Args:
+    Args:
         terms: the edit at strength 1.
-        """
-        self._context = context
-        self._terms = terms
-
-    def measure(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> Extras:
-        """Args:
         before, after: continuations of the test prompts without and with the edit.
         scored: both by each scorer, the leading one first.
-        """
-        return Extras(
-            doses=self._doses(before, scored),
-            side_effects=self._side_effects(before, after),
-            long_form=self._long_form(scored),
-            selectivity=self._selectivity(),
-            composition=self._composition(before, after, scored),
-            suites=self._suites(),
-        )
+    """
+    return Extras(
+        doses=_doses(context, terms, before, scored),
+        side_effects=_side_effects(context, before, after),
+        long_form=_long_form(context, terms, scored),
+        selectivity=_selectivity(context, terms),
+        composition=_composition(context, terms, before, after, scored),
+        suites=_suites(context, terms),
+    )
 
-    def _doses(self, before: Arm, scored: Sequence[Scored]) -> tuple[Dose, ...]:
-        context, plan = self._context, self._context.plan
-        few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
-        asked = [prompt.text for prompt in context.prompts[:few]]
 
-        first = before.first(len(asked), 1)
-        some = [one.first(len(asked), 1) for one in scored]
-        with progress.step("doses"):
-            with progress.step("meter", 0.2):
-                meter = DamageMeter.read(
-                    context.model,
-                    damage_texts(context, before, scored[0]),
-                    half="reporting",
-                    bootstrap=context.bootstrap,
-                    plan=plan.dose_damage,
-                    reader=context.reader,
-                )
+def _doses(
+    context: EvaluationContext, terms: Sequence[Term], before: Arm, scored: Sequence[Scored]
+) -> tuple[Dose, ...]:
+    plan = context.plan
+    few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
+    asked = [prompt.text for prompt in context.prompts[:few]]
 
-            def written(
-                strength: float, damage: PointDamage
-            ) -> tuple[PointDamage, tuple[Effect, ...]]:
-                model = context.model.plus(self._terms, strength)
-                arm = context.generate(model, asked, samples=1)
-                own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
-                full = meter.with_text(damage, (first, arm), own[0].desired)
-                return full, tuple(one.effect(context.bootstrap) for one in own)
-
-            with progress.step("strengths"):
-                return doses(meter, self._terms, written=written if asked else None)
-
-    def _side_effects(self, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
-        context = self._context
-        with progress.step("side_effects"):
-            return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
-
-    def _long_form(self, scored: Sequence[Scored]) -> tuple[LongForm, ...]:
-        context = self._context
-        if context.plan.long_form is None:
-            return ()
-        with progress.step("long_form"):
-            return long_form(
+    first = before.first(len(asked), 1)
+    some = [one.first(len(asked), 1) for one in scored]
+    with progress.step("doses"):
+        with progress.step("meter", 0.2):
+            meter = DamageMeter.read(
                 context.model,
-                context.prompts,
-                [one.scorer for one in scored],
-                self._terms,
-                chat=context.behavior.chat,
-                decoding=context.decoding,
+                damage_texts(context, before, scored[0]),
+                half="reporting",
                 bootstrap=context.bootstrap,
-                plan=context.plan.long_form,
+                plan=plan.dose_damage,
+                reader=context.reader,
             )
 
-    def _selectivity(self) -> Selectivity | None:
-        context = self._context
-        if not context.plan.selectivity:
-            return None
-        with progress.step("selectivity"):
-            return selectivity(
-                context.model,
-                context.splits.heldout,
-                self._terms,
-                chat=context.behavior.chat,
-                bootstrap=context.bootstrap,
-            )
+        def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
+            model = context.model.plus(terms, strength)
+            arm = context.generate(model, asked, samples=1)
+            own = [one.with_baseline(score_grid(one.scorer, asked, arm.texts)) for one in some]
+            full = meter.with_text(damage, (first, arm), own[0].desired)
+            return full, tuple(one.effect(context.bootstrap) for one in own)
 
-    def _composition(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> tuple[Trait, ...]:
-        context = self._context
-        if not context.model.mixture:
-            return ()
-        own = Subject(
-            context.behavior,
+        with progress.step("strengths"):
+            return doses(meter, terms, written=written if asked else None)
+
+
+def _side_effects(context: EvaluationContext, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
+    with progress.step("side_effects"):
+        return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
+
+
+def _long_form(
+    context: EvaluationContext, terms: Sequence[Term], scored: Sequence[Scored]
+) -> tuple[LongForm, ...]:
+    if context.plan.long_form is None:
+        return ()
+    with progress.step("long_form"):
+        return long_form(
+            context.model,
             context.prompts,
             [one.scorer for one in scored],
-            known={"parents": before, "both": after},
+            terms,
+            chat=context.behavior.chat,
+            decoding=context.decoding,
+            bootstrap=context.bootstrap,
+            plan=context.plan.long_form,
         )
-        with progress.step("composition"):
-            return composition(
-                context.model,
-                [own, *self._parents()],
-                self._terms,
-                decoding=context.decoding,
-                bootstrap=context.bootstrap,
-            )
 
-    def _parents(self) -> Iterator[Subject]:
-        """The traits below; one whose scorers are no longer to be had here is left out."""
-        for parent in self._context.parents:
-            try:
-                scorers = prepare_scorers(
-                    parent.behavior, parent.splits, parent.seed, self._context.judges
-                )
-            except (InvalidRequest, EditFailed):
-                continue
-            yield Subject(parent.behavior, parent.splits.test, scorers)
 
-    def _suites(self) -> tuple[SuiteResult, ...]:
-        context = self._context
-        if context.suites is None:
-            return ()
-        with progress.step("suites"):
-            return run_suites(
-                context.suites.names,
-                context.suites.config,
-                context.model,
-                self._terms,
-                seed=context.seed,
-                resamples=context.plan.resamples,
-            )
+def _selectivity(context: EvaluationContext, terms: Sequence[Term]) -> Selectivity | None:
+    if not context.plan.selectivity:
+        return None
+    with progress.step("selectivity"):
+        return selectivity(
+            context.model,
+            context.splits.heldout,
+            terms,
+            chat=context.behavior.chat,
+            bootstrap=context.bootstrap,
+        )
+
+
+def _composition(
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    before: Arm,
+    after: Arm,
+    scored: Sequence[Scored],
+) -> tuple[Trait, ...]:
+    if not context.model.mixture:
+        return ()
+    own = Subject(
+        context.behavior,
+        context.prompts,
+        [one.scorer for one in scored],
+        known={"parents": before, "both": after},
+    )
+    with progress.step("composition"):
+        return composition(
+            context.model,
+            [own, *_parents(context)],
+            terms,
+            decoding=context.decoding,
+            bootstrap=context.bootstrap,
+        )
+
+
+def _parents(context: EvaluationContext) -> Iterator[Subject]:
+    """The traits below; one whose scorers are no longer to be had here is left out."""
+    for parent in context.parents:
+        try:
+            scorers = prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges)
+        except (InvalidRequest, EditFailed):
+            continue
+        yield Subject(parent.behavior, parent.splits.test, scorers)
+
+
+def _suites(context: EvaluationContext, terms: Sequence[Term]) -> tuple[SuiteResult, ...]:
+    if context.suites is None:
+        return ()
+    with progress.step("suites"):
+        return run_suites(
+            context.suites.names,
+            context.suites.config,
+            context.model,
+            terms,
+            seed=context.seed,
+            resamples=context.plan.resamples,
+        )

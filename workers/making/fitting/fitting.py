@@ -12,7 +12,7 @@ from models_store.errors import EditFailed, InvalidRequest, ScalpelError
 from models_store.schemas.methods import FixedMethod, ModelSurgery
 from models_store.schemas.report import ProbeReport
 from workers import progress
-from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.controls.baselines import PaperSetting
 from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
 from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings

@@ -14,10 +14,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import FixedMethod
 from workers import progress
 from workers.evaluation.context.budget import Budget
@@ -89,7 +89,28 @@ def search(
     Raises:
         EditFailed: no candidate can be tried at all.
     """
-    return _Search(validation, recipes, prepared, budget).run()
+    state = _Search(validation, recipes, prepared, budget)
+    progress.plan(state.weights())
+    with progress.step("meter"):
+        meter = validation.meter(budget.damage)
+    with progress.step("recipes"):
+        for recipe in progress.track(recipes):
+            state.attempt(recipe, meter)
+    if not state.trials:
+        raise EditFailed("no candidate can be tried: " + "; ".join(state.skipped))
+    final: Sequence[Trial] = state.trials
+    if state.finalists:
+        with progress.step("fine meter"):
+            fine = validation.meter(REPORTED)
+        with progress.step("finals"):
+            final = state.finals(meter, fine)
+    else:
+        with progress.step("smaller scales"):
+            for _ in state.contenders(meter):
+                pass
+    eligible = [trial for trial in final if trial.eligible]
+    winner = max(eligible, key=state.preference, default=None)
+    return Found(tuple(state.trials), tuple(state.skipped), winner, state.broken)
 
 
 class _Search:
@@ -107,50 +128,34 @@ class _Search:
         self._recipes = recipes
         self._prepared = prepared
         self._budget = budget
-        self._finalists = min(budget.finalists, len(self._recipes))
-        self._trials: list[Trial] = []
-        self._skipped: list[str] = []
-        self._broken: list[Candidate] = []
+        self.finalists = min(budget.finalists, len(self._recipes))
+        self.trials: list[Trial] = []
+        self.skipped: list[str] = []
+        self.broken: list[Candidate] = []
+        self._fitted = partial(
+            fitted_to_limits,
+            limits=self._limits,
+            target=_TARGET,
+            tolerance=_TOLERANCE,
+            max_steps=_STEPS,
+        )
         self._scales: dict[FixedMethod, float] = {}
         """That methods alone are calibrated to."""
 
-    def run(self) -> Found:
-        progress.plan(self._weights())
-        with progress.step("meter"):
-            meter = self._validation.meter(self._budget.damage)
-        with progress.step("recipes"):
-            for recipe in progress.track(self._recipes):
-                self._attempt(recipe, meter)
-        if not self._trials:
-            raise EditFailed("no candidate can be tried: " + "; ".join(self._skipped))
-        final: Sequence[Trial] = self._trials
-        if self._finalists:
-            with progress.step("fine meter"):
-                fine = self._validation.meter(REPORTED)
-            with progress.step("finals"):
-                final = self._finals(meter, fine)
-        else:
-            with progress.step("smaller scales"):
-                for _ in self._contenders(meter):
-                    pass
-        able = [trial for trial in final if trial.eligible]
-        winner = max(able, key=self._preference, default=None)
-        return Found(tuple(self._trials), tuple(self._skipped), winner, self._broken)
-
-    def _preference(self, trial: Trial) -> tuple[float, ...]:
+    def preference(self, trial: Trial) -> tuple[float, ...]:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
         without; what is not sure to gain is not preferred for its room."""
         roomy = used(self._limits, trial.damage) <= _ACCEPTED
         return (roomy and trial.effect.improved, *trial.rank)
 
-    def _weights(self) -> dict[str, float]:
+    def weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
         weights = {"meter": 1.0, "recipes": 2.0 * len(self._recipes)}
-        if self._finalists:
-            return weights | {"fine meter": 2.0, "finals": 8.0 * self._finalists}
+        if self.finalists:
+            return weights | {"fine meter": 2.0, "finals": 8.0 * self.finalists}
         return weights | {"smaller scales": 2.0 * len(self._recipes)}
 
-    def _attempt(self, recipe: Recipe, meter: DamageMeter) -> None:
+    def attempt(self, recipe: Recipe, meter: DamageMeter) -> None:
         """Try a candidate at the largest scale that is allowed by what needs no generated text."""
         started = time.monotonic()
         try:
@@ -159,18 +164,19 @@ class _Search:
             method, *others = recipe.methods
             guess = candidate.guess if others else self._scales.get(method, candidate.guess)
             with progress.step("scales", 0.3):
-                scale, damage = self._fitted(candidate, guess, meter)
+                scale, damage = self._fitted(meter, candidate, guess=guess)
             prompts = self._number(self._budget.prompts)
             with progress.step("text"):
-                self._try_out(candidate, scale, damage, meter, prompts, started)
+                trial = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
+            self._kept(trial, started)
         except (EditFailed, InvalidRequest) as error:
-            self._skipped.append(f"{recipe.label}: {error.message}")
+            self.skipped.append(f"{recipe.label}: {error.message}")
 
-    def _contenders(self, meter: DamageMeter) -> Iterator[Trial]:
+    def contenders(self, meter: DamageMeter) -> Iterator[Trial]:
         """Of each candidate that comes to be within all limits the best trial, the most promising
         first; smaller scales are tried when it is their turn."""
-        left = {id(trial.candidate): _SCALES - 1 for trial in self._trials}
-        waiting = [(trial, self._smaller(trial)) for trial in self._trials]
+        left = {id(trial.candidate): _SCALES - 1 for trial in self.trials}
+        waiting = [(trial, self._smaller(trial)) for trial in self.trials]
         most = sum(left.values()) or 1
         while waiting:
             turn = max(waiting, key=lambda one: _promise(*one))
@@ -178,8 +184,8 @@ class _Search:
             trial, scale = turn
             candidate = trial.candidate
             if scale is None:
-                own = (one for one in self._trials if one.candidate is candidate and one.eligible)
-                best = max(own, key=self._preference, default=None)
+                own = (one for one in self.trials if one.candidate is candidate and one.eligible)
+                best = max(own, key=self.preference, default=None)
                 if best is not None:
                     yield best
                 continue
@@ -207,24 +213,16 @@ class _Search:
         candidate = trial.candidate
         try:
             damage = meter.quick(candidate.terms, scale)
-            return self._try_out(candidate, scale, damage, meter, trial.prompts, started)
+            after = self._validation.try_out(candidate, scale, damage, meter, prompts=trial.prompts)
+            return self._kept(after, started)
         except EditFailed as error:
-            self._skipped.append(f"{candidate.label}, scale {scale:.3g}: {error.message}")
+            self.skipped.append(f"{candidate.label}, scale {scale:.3g}: {error.message}")
             return None
 
-    def _try_out(
-        self,
-        candidate: Candidate,
-        scale: float,
-        damage: PointDamage,
-        meter: DamageMeter,
-        prompts: int,
-        started: float,
-    ) -> Trial:
-        """Try a candidate on the first so many prompts, and keep the trial as a point."""
-        trial = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
+    def _kept(self, trial: Trial, started: float) -> Trial:
+        """The trial with the seconds that it took, kept as a point."""
         trial = replace(trial, seconds=time.monotonic() - started)
-        self._trials.append(trial)
+        self.trials.append(trial)
         return trial
 
     def _candidate(self, recipe: Recipe, meter: DamageMeter) -> Candidate:
@@ -258,31 +256,13 @@ class _Search:
             raise failure
         return self._prepared.made[method]
 
-    def _fitted(
-        self,
-        candidate: Candidate,
-        guess: float,
-        meter: DamageMeter,
-        fluency: float = 0.0,
-    ) -> tuple[float, PointDamage]:
-        return fitted_to_limits(
-            meter,
-            candidate,
-            self._limits,
-            guess=guess,
-            target=_TARGET,
-            tolerance=_TOLERANCE,
-            max_steps=_STEPS,
-            fluency=fluency,
-        )
-
-    def _finals(self, meter: DamageMeter, fine: DamageMeter) -> list[Trial]:
+    def finals(self, meter: DamageMeter, fine: DamageMeter) -> list[Trial]:
         """Scale the best with care and try them on more prompts, until enough have stood it."""
-        most = _FINALS * self._finalists
-        contenders = islice(self._contenders(meter), most)
+        most = _FINALS * self.finalists
+        contenders = islice(self.contenders(meter), most)
         finals: list[Trial] = []
         stood = 0
-        while stood < self._finalists:
+        while stood < self.finalists:
             with progress.step("final", 1 / most):
                 with progress.step("next", 0.2):
                     trial = next(contenders, None)
@@ -291,8 +271,8 @@ class _Search:
                 try:
                     own = self._final(trial, fine)
                 except EditFailed as error:  # on these texts it gives no numbers any more
-                    self._broken.append(trial.candidate)
-                    self._skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
+                    self.broken.append(trial.candidate)
+                    self.skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
                     continue
                 finals += own
                 stood += any(one.eligible for one in own)
@@ -307,12 +287,13 @@ class _Search:
         fluency_at_one = fluency / trial.scale**GROWTH
         with progress.step("scales", 0.3):
             try:
-                scale, damage = self._fitted(candidate, guess, meter, fluency_at_one)
+                scale, damage = self._fitted(meter, candidate, guess=guess, fluency=fluency_at_one)
             except EditFailed:
                 scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
         prompts = self._number(self._budget.final_prompts)
         with progress.step("text", 0.2):
-            tried = [self._try_out(candidate, scale, damage, meter, prompts, started)]
+            first = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
+        tried = [self._kept(first, started)]
         for _ in range(1, _SCALES):
             less = self._smaller(tried[-1])
             if less is None:

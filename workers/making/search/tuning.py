@@ -13,7 +13,7 @@ from workers import progress
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.limits import judged
 from workers.making.fitting.candidates import Candidate
-from workers.surgery.calibrate import Calibration, calibrate
+from workers.surgery.calibrate import Calibration, Scales
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
@@ -35,18 +35,13 @@ def calibrated(
     Raises:
         EditFailed: no scale stays within it.
     """
-
-    def kl(scale: float) -> float:
+    target = LIMIT_SHARE * limits.max_kl
+    scales = Scales(target, guess=candidate.guess, tolerance=tolerance, max_steps=max_steps)
+    for scale in scales:
         with progress.step("scale", 1 / max_steps):
-            return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
-
-    return calibrate(
-        kl,
-        LIMIT_SHARE * limits.max_kl,
-        guess=candidate.guess,
-        tolerance=tolerance,
-        max_steps=max_steps,
-    )
+            kl = meter.kl(candidate.terms, scale)
+        scales.measured(max(kl, candidate.felt_kl * scale**2))
+    return scales.calibration()
 
 
 def fitted_to_limits(
@@ -73,20 +68,18 @@ def fitted_to_limits(
         EditFailed: no scale stays within all of them.
     """
     measured: dict[float, PointDamage] = {}
-
-    def share(scale: float) -> float:
+    scales = Scales(target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH)
+    for scale in scales:
         try:
             with progress.step("scale", 1 / max_steps):
-                measured[scale] = meter.quick(candidate.terms, scale)
+                measured[scale] = damage = meter.quick(candidate.terms, scale)
         except EditFailed:
-            return math.inf  # the model no longer computes: the search turns back from there
+            scales.measured(math.inf)  # the model no longer computes: turn back from there
+            continue
         felt = candidate.felt_kl * scale**2 / limits.max_kl
-        return max(used(limits, measured[scale]), felt, fluency * math.pow(scale, GROWTH))
-
+        scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
     try:
-        found = calibrate(
-            share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
-        )
+        found = scales.calibration()
     except EditFailed:
         raise EditFailed("no scale that was tried stays within the limits") from None
     return found.scale, measured[found.scale]

@@ -50,7 +50,8 @@ def last_hidden_states(
     Positions that are not `real` hold nothing of meaning.
     """
     for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
-        yield batch, _forward(base, batch.ids)
+        ids = batch.ids.to(base.device)
+        yield batch, base.decoder(input_ids=ids, use_cache=False).last_hidden_state
 
 
 @torch.no_grad()
@@ -73,14 +74,9 @@ def visit_layers(
     residual: dict[int, Tensor] = {}
     with _captured(base, layers, inputs, residual):
         for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
-            _forward(base, batch.ids)
+            base.decoder(input_ids=batch.ids.to(base.device), use_cache=False)
             for layer in layers:
                 visit(batch, layer, inputs.pop(layer), residual.pop(layer))
-
-
-def _forward(base: LoadedModel, ids: Tensor) -> Tensor:
-    states: Tensor = base.decoder(input_ids=ids.to(base.device), use_cache=False).last_hidden_state
-    return states
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from models_store.schemas.items import Prompt
 from tests.support.pico import SPECIAL, START
 from tests.workers.evaluation.contexts import PLAN, bias_term, small_context
 from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
-from workers.evaluation.controls.rivals import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.evaluate import evaluate

@@ -107,13 +107,15 @@ def test_the_models_own_samples_count_and_held_out_texts_stand_beside_them(
     assert found.source == "samples"
     assert found.judged == found.samples == samples.interval(edit, BOOTSTRAP)
     assert found.heldout == heldout.interval(edit, BOOTSTRAP)
-    assert both.quick(edit) == samples.rise(edit)
+    assert both.leading is not None
+    assert both.leading.rise(edit) == samples.rise(edit)
     fallen_back = DomainMeter(None, heldout)
     assert fallen_back.measure(edit, BOOTSTRAP).source == "heldout"
     assert fallen_back.measure(edit, BOOTSTRAP).judged == found.heldout
-    assert fallen_back.quick(edit) == heldout.rise(edit)
+    assert fallen_back.leading is not None
+    assert fallen_back.leading.rise(edit) == heldout.rise(edit)
     nothing = DomainMeter(None, None)
-    assert nothing.quick(edit) is None
+    assert nothing.leading is None
     assert nothing.measure(edit, BOOTSTRAP).source is None
 
 

@@ -12,8 +12,8 @@ from tests.support.progress import shares_of
 from tests.workers.evaluation.contexts import bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext, Parent
 from workers.evaluation.context.plan import ALL_CONTROLS, STANDARD, fewer, plan_for
-from workers.evaluation.controls.contest import kinds_for
-from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.controls import kinds_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.evaluate import evaluate

@@ -12,7 +12,7 @@ from models_store.schemas.items import TextItem, text_of
 from models_store.weights.architectures import DOWN, OUTPUT
 from tests.support.pico import EXPERTS, HIDDEN, LAYERS
 from tests.workers.evaluation.texts import behavior
-from workers.evaluation.controls.rivals import ablation_terms, prompt_wordings
+from workers.evaluation.controls.alternatives import ablation_terms, prompt_wordings
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
