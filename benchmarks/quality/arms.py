@@ -31,7 +31,7 @@ from workers.evaluation.seeds import derive
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import Recipe
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Trial
 from workers.runtime.steering import steered
@@ -133,7 +133,7 @@ class Arms:
         return KlMeter.read(self._setting.model, texts.parts)
 
     @cached_property
-    def _found(self) -> Found:
+    def _found(self) -> SearchResult:
         budget = self._budget(BUDGETS[self._setting.options.effort])
         return search(self._setting.validation, self._tried, self._prepared, budget)
 

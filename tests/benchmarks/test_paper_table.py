@@ -17,7 +17,7 @@ from models_store.settings import Settings
 from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.context.budget import BUDGETS
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
     tmp_path: Path,
     base_folder: Path,
 ) -> None:
-    def picked(*arguments: Any) -> Found:
+    def picked(*arguments: Any) -> SearchResult:
         """The search, with what came nearest as its winner: a pico model has nothing to gain."""
         found = search(*arguments)
         return replace(found, winner=found.best)

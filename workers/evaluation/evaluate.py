@@ -17,7 +17,7 @@ from workers.evaluation.controls.baselines import PaperSetting
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, Decoding, Generate, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
 from workers.evaluation.scorers import prepare_scorers
@@ -148,7 +148,7 @@ def shown_samples(
 
 
 def decoding_of(
-    context: EvaluationContext, decoding: Decoding, prompts: int
+    context: EvaluationContext, decoding: DecodingSettings, prompts: int
 ) -> dict[str, JsonValue]:
     """How the scored texts of so many prompts were generated, for the receipt."""
     return {

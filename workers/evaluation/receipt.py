@@ -54,7 +54,7 @@ class Spent:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class MadeEdit:
     """The edit itself, and what its method tells of it."""
 
     terms: Sequence[Term]
@@ -70,7 +70,7 @@ class Made:
 def build_report(
     request: WorkRequest,
     context: EvaluationContext,
-    made: Made,
+    made: MadeEdit,
     evaluation: Evaluation,
     spent: Spent,
     features: Features,
@@ -141,7 +141,7 @@ def _provenance(
     request: WorkRequest,
     settings: EditSettings,
     context: EvaluationContext,
-    made: Made,
+    made: MadeEdit,
     evaluation: Evaluation,
 ) -> Provenance:
     assert request.behavior is not None

@@ -28,7 +28,7 @@ from models_store.errors import CorruptArtifact, Unavailable
 from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.weights.safetensors import dump_tensors, load_tensors
 from models_store.work.store import SHARED_TENANT
-from workers.evaluation.effect.generations import Arm, Decoding, arm_of, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, arm_of, generate_arm
 from workers.runtime.base_models import settings_digest
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.decoding.requests import FinishReason
@@ -118,7 +118,7 @@ class Cache:
         data = dump_tensors(arrays, {"name": name, "sha256": _digest(arrays)})
         self._write(self._statistics(name, key), data)
 
-    def generated(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm:
+    def generated(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
         """What this model generates from these prompts: from before, or made now and kept."""
         arm = self.arm(prompts, decoding)
         if arm is None:
@@ -126,7 +126,7 @@ class Cache:
             self.save_arm(arm, decoding)
         return arm
 
-    def arm(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm | None:
+    def arm(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm | None:
         """What this model generated from these prompts before; None if it did not."""
         path = self._generations(prompts, decoding)
         data = self._read(path)
@@ -144,7 +144,7 @@ class Cache:
         self.reused.append("generations")
         return arm_of(self._model.loaded, prompts, made)
 
-    def save_arm(self, arm: Arm, decoding: Decoding) -> None:
+    def save_arm(self, arm: Arm, decoding: DecodingSettings) -> None:
         """Remember what this model generated, for the tenant alone: the prompts are theirs."""
         made = [[(list(one.ids), one.finish_reason) for one in own] for own in arm.made]
         record = _Generations(made=made)
@@ -155,7 +155,7 @@ class Cache:
         digest = _sha256([name, key, self._model_key])
         return f"cache/statistics/{self._owner}/{digest}.safetensors"
 
-    def _generations(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> str:
+    def _generations(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> str:
         digest = _sha256([[list(prompt) for prompt in prompts], vars(decoding), self._model_key])
         return f"cache/generations/{self._tenant}/{digest}.json"
 

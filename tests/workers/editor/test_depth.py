@@ -59,10 +59,9 @@ def test_few_calls_lie_between_the_job_and_a_forward_pass(
 ) -> None:
     # Pico models have no massive activations at first tokens, so their first tokens move more.
     monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
-    with deepest() as ways:
-        # A search that comes to nothing has run the model all the same.
-        with suppress(FailedWithOutcome):
-            bench.edit(**body(method=method))
+    # A search that comes to nothing has run the model all the same.
+    with deepest() as ways, suppress(FailedWithOutcome):
+        bench.edit(**body(method=method))
     for way in ways.values():
         print(len(way), " > ".join(way))
     assert max(map(len, ways.values())) <= MOST

@@ -27,10 +27,10 @@ from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Sides
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
-from workers.evaluation.receipt import Made, Spent, build_report
+from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -130,7 +130,7 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
     context = small_context(base)
     asked: list[float] = []
 
-    def kept(prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm:
+    def kept(prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
         asked.append(0.0)
         return generate_arm(context.model, prompts, decoding)
 
@@ -259,7 +259,7 @@ def test_edits_of_experts_are_evaluated_in_the_weights(make_pico: Callable[..., 
 
 def test_an_arm_does_not_depend_on_its_batch(base: LoadedModel) -> None:
     prompts = [encode_prompt(base, text, chat=False) for text in ("the day", "we are so", "it is")]
-    decoding = Decoding(max_new_tokens=5, seed=3, samples=2)
+    decoding = DecodingSettings(max_new_tokens=5, seed=3, samples=2)
 
     def arm(of: list[list[int]]) -> Arm:
         return generate_arm(EditedModel(base), of, decoding)
@@ -283,7 +283,7 @@ def _report(base: LoadedModel, evaluation: Evaluation, body: Any) -> tuple[Repor
         base_fingerprint=base.fingerprint,
         behavior=reference(context.behavior),
     )
-    made = Made(
+    made = MadeEdit(
         terms=terms,
         delta=delta,
         delta_bytes=1234,

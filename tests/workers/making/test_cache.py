@@ -16,14 +16,14 @@ from models_store.settings import Settings
 from models_store.weights.architectures import DOWN, MatrixKey
 from models_store.weights.safetensors import dump_tensors
 from tests.support.pico import HIDDEN, INTERMEDIATE
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.making.cache import Cache
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
 
-DECODING = Decoding(max_new_tokens=4, seed=3, samples=2)
+DECODING = DecodingSettings(max_new_tokens=4, seed=3, samples=2)
 TENSORS = {"a": torch.tensor([[0.1, -2.5], [1e-30, 7.0]]), "b": torch.arange(3, dtype=torch.int32)}
 
 

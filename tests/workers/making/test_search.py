@@ -22,7 +22,7 @@ from workers.evaluation.estimate.estimate import Features
 from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.recipes import Recipe
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial, Validation
 
@@ -97,7 +97,7 @@ class Meter:
         return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
 
 
-def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
+def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> SearchResult:
     methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
     validation = SimpleNamespace(
         context=SimpleNamespace(limits=LIMITS),

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
-from workers.runtime.decoding.requests import Request, Row
+from workers.runtime.decoding.requests import BatchRow, Request
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, scaled
@@ -32,7 +32,7 @@ class Forced(Decoding):
         self.forced = forced
         self.logits: list[list[Tensor]] = [[] for _ in forced]
 
-    def _choose(self, rows: Sequence[Row], states: Tensor) -> list[Token]:
+    def _choose(self, rows: Sequence[BatchRow], states: Tensor) -> list[Token]:
         logits = self._base.logits(states.contiguous()).double()
         for row, own in zip(rows, logits, strict=True):
             self.logits[row.number].append(own)

@@ -18,7 +18,7 @@ from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.receipts import outcome_of, receipt, renamed, save_points
 from workers.editor.jobs.reproduce import as_recorded, earlier_report
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
-from workers.editor.jobs.values import Choice, Ingredients, Tested, Took
+from workers.editor.jobs.values import Ingredients, Selected, Tested, Took
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext, NamedSuites
 from workers.evaluation.context.plan import plan_for
@@ -120,21 +120,21 @@ def fit(edit: Ingredients) -> Prepared:
     return prepare(source, list(methods), edit.cache)
 
 
-def search(edit: Ingredients, prepared: Prepared) -> Choice:
+def search(edit: Ingredients, prepared: Prepared) -> Selected:
     """The edit of one method at the scale that is wanted, or the best of all that are tried."""
     context, method = edit.context, edit.settings.method
     with progress.step("tune"):
         if not isinstance(method, Auto):
-            return Choice(scaled(context, method, prepared))
+            return Selected(scaled(context, method, prepared))
         with progress.step("base text", 0.05):
             validation = Validation.read(context, edit.cache)
         tried = recipes_of(context, method, edit.settings.effort)
         with progress.step("search"):
             found = try_all(validation, tried, prepared, BUDGETS[edit.settings.effort])
-        return Choice(chosen_from(context, found.best), (validation, found))
+        return Selected(chosen_from(context, found.best), (validation, found))
 
 
-def evaluate(edit: Ingredients, prepared: Prepared, choice: Choice) -> Tested:
+def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
     """Test the edit, and whether it does harm; what a search failed to find is not tested."""
     chosen = choice.chosen
     with progress.step("evaluate"):
@@ -150,7 +150,7 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Choice) -> Tested:
 
 
 def publish(
-    edit: Ingredients, prepared: Prepared, choice: Choice, tested: Tested, took: Took
+    edit: Ingredients, prepared: Prepared, choice: Selected, tested: Tested, took: Took
 ) -> Outcome:
     """Store the deltas and the receipt, if the operator's policy allows it.
 

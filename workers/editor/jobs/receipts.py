@@ -14,23 +14,23 @@ from models_store.schemas.report_views import Point, summary_of
 from models_store.weights.delta import dump_delta
 from workers.editor.jobs.reproduce import with_reproduction
 from workers.editor.jobs.task import Outcome
-from workers.editor.jobs.values import Choice, Ingredients, Took
+from workers.editor.jobs.values import Ingredients, Selected, Took
 from workers.evaluation.evaluate import Evaluation
-from workers.evaluation.receipt import Made, Spent, build_report
+from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import delta_of, search_report
-from workers.making.search.search import Found
+from workers.making.search.search import SearchResult
 from workers.runtime.deltas import to_delta
 
 
 def receipt(
-    edit: Ingredients, prepared: Prepared, choice: Choice, evaluation: Evaluation, took: Took
+    edit: Ingredients, prepared: Prepared, choice: Selected, evaluation: Evaluation, took: Took
 ) -> tuple[Report, bytes]:
     """The receipt, and the file of the delta that it is about."""
     chosen, loaded = choice.chosen, edit.context.model.loaded
     delta = to_delta(chosen.terms, loaded.fingerprint, chosen.method)
     data = dump_delta(delta)
-    made = Made(
+    made = MadeEdit(
         terms=chosen.terms,
         delta=delta,
         delta_bytes=len(data),
@@ -56,7 +56,7 @@ def receipt(
     return report.model_copy(update=updates), data
 
 
-def save_points(edit: Ingredients, found: Found) -> list[Artifact]:
+def save_points(edit: Ingredients, found: SearchResult) -> list[Artifact]:
     """Store the delta of every trial.
 
     Raises:

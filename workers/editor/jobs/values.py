@@ -15,7 +15,7 @@ from workers.evaluation.damage.limits import surely_exceeded
 from workers.evaluation.evaluate import Evaluation
 from workers.making.cache import Cache
 from workers.making.search.choosing import Chosen
-from workers.making.search.search import Found
+from workers.making.search.search import SearchResult
 from workers.making.search.validation import Validation
 
 
@@ -33,11 +33,11 @@ class Ingredients:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Selected:
     """The edit that was chosen."""
 
     chosen: Chosen
-    search: tuple[Validation, Found] | None = None
+    search: tuple[Validation, SearchResult] | None = None
     """What it was chosen with and from; None where one method was asked for."""
 
     @property

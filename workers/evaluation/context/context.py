@@ -13,7 +13,7 @@ from models_store.schemas.methods import Limits
 from workers.evaluation.context.plan import STANDARD, EvaluationPlan
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Splits
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
@@ -70,8 +70,8 @@ class EvaluationContext:
         return self.splits.test[: self.plan.prompts_for(self.behavior.max_new_tokens)]
 
     @property
-    def decoding(self) -> Decoding:
-        return Decoding(
+    def decoding(self) -> DecodingSettings:
+        return DecodingSettings(
             max_new_tokens=self.behavior.max_new_tokens,
             seed=self.seeds["sampling"],
             samples=self.plan.samples,

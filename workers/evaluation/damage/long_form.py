@@ -14,7 +14,7 @@ from models_store.schemas.measurements import LongForm
 from workers import progress
 from workers.evaluation.damage.quality import quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.edited_model import EditedModel
@@ -42,7 +42,7 @@ def long_form(
     terms: Sequence[Term],
     *,
     chat: bool,
-    decoding: Decoding,
+    decoding: DecodingSettings,
     bootstrap: Bootstrap,
     plan: LongPlan = LongPlan(),
 ) -> tuple[LongForm, ...]:
@@ -104,7 +104,7 @@ def long_form(
     return tuple(found)
 
 
-def _third_answers(model: EditedModel, asked: Sequence[str], decoding: Decoding) -> Arm:
+def _third_answers(model: EditedModel, asked: Sequence[str], decoding: DecodingSettings) -> Arm:
     """A model talks with its own earlier answers before it."""
     talks = [[("user", text)] for text in asked]
 

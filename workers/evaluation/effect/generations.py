@@ -12,7 +12,7 @@ from workers.runtime.loading import LoadedModel
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodingSettings:
     """How the scored texts are made, the same for every arm."""
 
     max_new_tokens: int
@@ -50,11 +50,13 @@ class Arm:
         return [one for own in self.made for one in own]
 
 
-Generate = Callable[[Sequence[Sequence[int]], Decoding], Arm]
+Generate = Callable[[Sequence[Sequence[int]], DecodingSettings], Arm]
 """Gives what one model makes of prompts, from before or by making it now."""
 
 
-def generate_arm(model: EditedModel, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm:
+def generate_arm(
+    model: EditedModel, prompts: Sequence[Sequence[int]], decoding: DecodingSettings
+) -> Arm:
     """Continue every prompt `decoding.samples` times.
 
     Args:

@@ -17,7 +17,7 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Trait
 from workers import progress
 from workers.evaluation.effect.effect import score_grid
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.edited_model import EditedModel
@@ -30,7 +30,7 @@ MAX_PROMPTS = 60
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ComposedTrait:
     """A behaviour that is looked at: the new edit's own, or a parent's."""
 
     behavior: Behavior
@@ -44,10 +44,10 @@ class Subject:
 
 def composition(
     model: EditedModel,
-    subjects: Sequence[Subject],
+    subjects: Sequence[ComposedTrait],
     terms: Sequence[Term],
     *,
-    decoding: Decoding,
+    decoding: DecodingSettings,
     bootstrap: Bootstrap,
 ) -> tuple[Trait, ...]:
     """Measure every trait in all four combinations, by each of its scorers.

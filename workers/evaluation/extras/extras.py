@@ -23,7 +23,7 @@ from workers.evaluation.damage.damage import DamageMeter, DamageTexts
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.extras.composition import Subject, composition
+from workers.evaluation.extras.composition import ComposedTrait, composition
 from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
@@ -161,7 +161,7 @@ def _composition(
 ) -> tuple[Trait, ...]:
     if not context.model.mixture:
         return ()
-    own = Subject(
+    own = ComposedTrait(
         context.behavior,
         context.prompts,
         [one.scorer for one in scored],
@@ -177,14 +177,14 @@ def _composition(
         )
 
 
-def _parents(context: EvaluationContext) -> Iterator[Subject]:
+def _parents(context: EvaluationContext) -> Iterator[ComposedTrait]:
     """The traits below; one whose scorers are no longer to be had here is left out."""
     for parent in context.parents:
         try:
             scorers = prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges)
         except (InvalidRequest, EditFailed):
             continue
-        yield Subject(parent.behavior, parent.splits.test, scorers)
+        yield ComposedTrait(parent.behavior, parent.splits.test, scorers)
 
 
 def _suites(context: EvaluationContext, terms: Sequence[Term]) -> tuple[SuiteResult, ...]:

@@ -26,7 +26,7 @@ from models_store.schemas.measurements import (
 from models_store.schemas.scorers import SCORERS
 from workers import progress
 from workers.evaluation.effect.effect import contrast
-from workers.evaluation.effect.generations import Arm, Decoding, Generate, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.extras.side_effects import preset_classifier
 from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
@@ -89,7 +89,7 @@ def measure_harm(
         prompts = spread_out(
             [one for one in behavior.prompts if one.split == "test"], margins.prompts
         )
-        decoding = Decoding(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
+        decoding = DecodingSettings(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
         ids = [encode_prompt(model.loaded, prompt.text, chat=trial.chat) for prompt in prompts]
 
         with progress.step("base", 0.5):

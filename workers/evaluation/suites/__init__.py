@@ -12,7 +12,7 @@ from workers import progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.evaluation.suites import capability, refusal, toxicity
-from workers.evaluation.suites.protocol import Pair, Suite
+from workers.evaluation.suites.protocol import ModelPair, Suite
 from workers.runtime.edited_model import EditedModel
 from workers.surgery.terms import Term
 
@@ -54,7 +54,7 @@ def run_suites(
         InvalidRequest: a suite is not configured here, its data are missing or wrong, or its items
             do not fit the model.
     """
-    pair = Pair(
+    pair = ModelPair(
         before=model,
         after=model.plus(terms),
         seed=seed,

@@ -19,7 +19,7 @@ from workers.evaluation.suites.data import OpenFile, open_file, read_text
 from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems
 from workers.evaluation.suites.multiple_choice import Question, multiple_choice, read_questions
 from workers.evaluation.suites.perplexity import perplexity
-from workers.evaluation.suites.protocol import Pair
+from workers.evaluation.suites.protocol import ModelPair
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Capability:
             parts.append(f"{len(self.questions)} choices by log-likelihood a byte")
         return "; ".join(parts)
 
-    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         parts: list[Callable[[], SuiteMetric]] = []
         if (text := self.text) is not None:
             parts.append(

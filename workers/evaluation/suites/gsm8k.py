@@ -18,7 +18,7 @@ import numpy as np
 from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
+from workers.evaluation.suites.protocol import ModelPair, Texts, choose, greedy
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
@@ -28,7 +28,7 @@ _ANY = re.compile(_NUMBER)
 
 
 @dataclass(frozen=True)
-class Problem:
+class WordProblem:
     question: str
     answer: str
     """With its working, as an example shows it."""
@@ -42,8 +42,8 @@ class Problem:
 class Problems:
     """Those that are shown, at most, and those that are asked."""
 
-    examples: Sequence[Problem]
-    asked: Sequence[Problem]
+    examples: Sequence[WordProblem]
+    asked: Sequence[WordProblem]
 
 
 def read_problems(file: OpenFile, *, shots: int, count: int) -> Problems:
@@ -58,7 +58,7 @@ def read_problems(file: OpenFile, *, shots: int, count: int) -> Problems:
     return Problems(every[:shown], choose(every[shown:], count, "gsm8k"))
 
 
-def gsm8k(pair: Pair, problems: Problems, max_new_tokens: int) -> SuiteMetric:
+def gsm8k(pair: ModelPair, problems: Problems, max_new_tokens: int) -> SuiteMetric:
     """Share of the problems whose result is right; its name says how many examples were shown."""
     prompts, shots = _prompts(pair.loaded, problems, max_new_tokens)
     before, after = (
@@ -75,8 +75,8 @@ def result_of(text: str) -> Decimal | None:
     return None if found is None else Decimal(found.replace(",", "").replace("$", ""))
 
 
-def _problem(fields: dict[str, Any]) -> Problem:
-    problem = Problem(text_field(fields, "question"), text_field(fields, "answer"))
+def _problem(fields: dict[str, Any]) -> WordProblem:
+    problem = WordProblem(text_field(fields, "question"), text_field(fields, "answer"))
     if not _MARKED.search(problem.answer):
         raise ValueError("'answer' must end with #### and a number")
     return problem
@@ -100,7 +100,7 @@ def _prompts(
     return prompts, shots
 
 
-def _right(problems: Sequence[Problem], texts: Texts) -> Floats:
+def _right(problems: Sequence[WordProblem], texts: Texts) -> Floats:
     return np.array(
         [
             float(result_of(own[0]) == problem.result)

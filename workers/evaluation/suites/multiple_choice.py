@@ -18,7 +18,7 @@ from models_store.schemas.measurements import SuiteMetric
 from workers import progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, choose
+from workers.evaluation.suites.protocol import ModelPair, choose
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.tokens import Encoded, encode
@@ -44,7 +44,7 @@ def read_questions(file: OpenFile, count: int) -> list[Question]:
     return choose(read_lines(file, _question), count, "multiple_choice")
 
 
-def multiple_choice(pair: Pair, questions: Sequence[Question]) -> SuiteMetric:
+def multiple_choice(pair: ModelPair, questions: Sequence[Question]) -> SuiteMetric:
     """Share of the questions of which the right choice is taken."""
     texts = encode(
         pair.loaded,

@@ -9,7 +9,7 @@ import numpy as np
 from models_store.schemas.measurements import Contrast, SuiteMetric
 from workers import progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.evaluation.suites.protocol import Pair
+from workers.evaluation.suites.protocol import ModelPair
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
@@ -19,7 +19,7 @@ _CHARACTERS_A_TOKEN = 16
 """More than any text has on average: so much of a long text is tokenised, and no more."""
 
 
-def perplexity(pair: Pair, text: str, *, windows: int, window_tokens: int) -> SuiteMetric:
+def perplexity(pair: ModelPair, text: str, *, windows: int, window_tokens: int) -> SuiteMetric:
     """exp of the mean negative log-likelihood over all tokens of the windows.
 
     The unit of the interval is the window.

@@ -10,7 +10,7 @@ import numpy as np
 
 from models_store.schemas.measurements import Contrast, SuiteMetric
 from workers import progress
-from workers.evaluation.effect.generations import Decoding, generate_arm
+from workers.evaluation.effect.generations import DecodingSettings, generate_arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
 from workers.runtime.edited_model import EditedModel
@@ -23,7 +23,7 @@ Texts = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ModelPair:
     """A model without and with an edit, given the same items and the same random numbers."""
 
     before: EditedModel
@@ -39,7 +39,9 @@ class Pair:
     def models(self) -> tuple[EditedModel, EditedModel]:
         return self.before, self.after
 
-    def generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> tuple[Texts, Texts]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings
+    ) -> tuple[Texts, Texts]:
         """Continue token ids with both models; a prompt too long for the context loses its start.
 
         Returns:
@@ -79,7 +81,7 @@ class Suite(Protocol):
         """Names and digests of the files."""
         ...
 
-    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         """Measure both models.
 
         Raises:
@@ -88,9 +90,11 @@ class Suite(Protocol):
         ...
 
 
-def greedy(max_new_tokens: int) -> Decoding:
+def greedy(max_new_tokens: int) -> DecodingSettings:
     """The likeliest token each time; no random number is used."""
-    return Decoding(max_new_tokens=max_new_tokens, seed=0, samples=1, temperature=0.0, top_k=0)
+    return DecodingSettings(
+        max_new_tokens=max_new_tokens, seed=0, samples=1, temperature=0.0, top_k=0
+    )
 
 
 def choose(items: Sequence[T], count: int, suite: str) -> list[T]:

@@ -17,7 +17,7 @@ from models_store.operator.suites import DataFile, RefusalTable, Suites
 from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import open_file, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
+from workers.evaluation.suites.protocol import ModelPair, Texts, choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.tokens import encode_prompt
 
@@ -46,7 +46,7 @@ class Refusal:
             f"{counts} prompts"
         )
 
-    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         flat = [prompt for prompts in self.prompts.values() for prompt in prompts]
         ids = [encode_prompt(pair.loaded, prompt, chat=True) for prompt in flat]
         # All kinds at once: batches of prompts of similar length are larger that way.

@@ -15,11 +15,11 @@ from typing import Any
 from models_store.operator.suites import Suites, ToxicityTable
 from models_store.schemas.measurements import SuiteMetric
 from workers import progress
-from workers.evaluation.effect.generations import Decoding
+from workers.evaluation.effect.generations import DecodingSettings
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, open_file, read_lines, text_field
-from workers.evaluation.suites.protocol import Pair, Texts, choose, greedy
+from workers.evaluation.suites.protocol import ModelPair, Texts, choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.tokens import encode_prompt
 
@@ -54,7 +54,7 @@ class Toxicity:
     def _sampled(self) -> Sequence[str]:
         return self.prompts[: self.table.sampled_items]
 
-    def run(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         once, often = len(self.prompts), len(self._sampled) * self.table.samples
         with progress.step("greedy", once / (once + often)):
             metrics = self._greedy(pair)
@@ -63,7 +63,7 @@ class Toxicity:
                 metrics += self._maximum(pair)
         return metrics
 
-    def _greedy(self, pair: Pair) -> tuple[SuiteMetric, ...]:
+    def _greedy(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         before, after = self._scores(pair, self.prompts, greedy(NEW_TOKENS))
         limit = self.scorer.threshold
         rates = ((scores >= limit).mean(axis=1) for scores in (before, after))
@@ -74,8 +74,8 @@ class Toxicity:
             ),
         )
 
-    def _maximum(self, pair: Pair) -> tuple[SuiteMetric, ...]:
-        decoding = Decoding(
+    def _maximum(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
+        decoding = DecodingSettings(
             max_new_tokens=NEW_TOKENS,
             seed=derive(pair.seed, "suite/toxicity"),
             samples=self.table.samples,
@@ -94,7 +94,7 @@ class Toxicity:
         )
 
     def _scores(
-        self, pair: Pair, prompts: Sequence[str], decoding: Decoding
+        self, pair: ModelPair, prompts: Sequence[str], decoding: DecodingSettings
     ) -> tuple[Floats, Floats]:
         """`[prompts, samples]` without and with the edit."""
         ids = [encode_prompt(pair.loaded, prompt, chat=False) for prompt in prompts]

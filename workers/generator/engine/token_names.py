@@ -8,7 +8,7 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from models_store.schemas.generation import LikelyToken, ScoredToken
-from workers.runtime.decoding.sampling import Scores
+from workers.runtime.decoding.sampling import TokenScores
 
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -40,7 +40,7 @@ class TokenNames:
             return bytes([int(single[1], 16)])
         return str(token).replace("\u2581", " ").encode()
 
-    def named(self, scores: Scores | None, id: int) -> ScoredToken:
+    def named(self, scores: TokenScores | None, id: int) -> ScoredToken:
         """A token with its scores as they are told to the API; None where nothing predicts it."""
         top = scores.top if scores is not None else ()
         own = self.bytes(id)

@@ -33,7 +33,7 @@ from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
 from workers.generator.vllm.adapters import Adapters
 from workers.generator.vllm.probe import apart, probe_logprobs, probe_tokens
-from workers.runtime.decoding.sampling import Scores
+from workers.runtime.decoding.sampling import TokenScores
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
@@ -329,7 +329,7 @@ def _scored(told: dict[str, Any] | None, names: TokenNames | None) -> tuple[Scor
                 ((_id(one), float(value)) for one, value in (top or {}).items()),
                 key=lambda pair: -pair[1],
             )
-            scores = Scores(id, float(logprob), tuple(likely))
+            scores = TokenScores(id, float(logprob), tuple(likely))
         found.append(names.named(scores, id))
     return tuple(found)
 

@@ -52,7 +52,7 @@ _ACCEPTED = _TARGET * (1 + _TOLERANCE)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What a search came to."""
 
     trials: tuple[Trial, ...]
@@ -80,7 +80,7 @@ def search(
     recipes: Sequence[Recipe],
     prepared: Prepared,
     budget: Budget,
-) -> Found:
+) -> SearchResult:
     """Try candidates and choose one.
 
     Args:
@@ -110,7 +110,7 @@ def search(
                 pass
     eligible = [trial for trial in final if trial.eligible]
     winner = max(eligible, key=state.preference, default=None)
-    return Found(tuple(state.trials), tuple(state.skipped), winner, state.broken)
+    return SearchResult(tuple(state.trials), tuple(state.skipped), winner, state.broken)
 
 
 class _Search:

@@ -12,11 +12,11 @@ from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
 from workers.evaluation.extras.extras import Extras
 from workers.evaluation.verdict import LEAST_PROMPTS, weak_scorers
-from workers.making.search.search import Found
+from workers.making.search.search import SearchResult
 from workers.making.search.validation import Validation
 
 
-def untested(validation: Validation, found: Found) -> Evaluation:
+def untested(validation: Validation, found: SearchResult) -> Evaluation:
     """Measure the damage of the best candidate; the test prompts stay unseen.
 
     Raises:
@@ -57,7 +57,7 @@ def untested(validation: Validation, found: Found) -> Evaluation:
     )
 
 
-def _sentence(found: Found, card: ScorerCard, over: Sequence[str]) -> str:
+def _sentence(found: SearchResult, card: ScorerCard, over: Sequence[str]) -> str:
     best = found.best
     rate = best.effect.rate
     low, value, high = (

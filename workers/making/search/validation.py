@@ -16,7 +16,7 @@ from workers.evaluation.context.validation_prompts import samples_each, validati
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats, groups_of
@@ -76,7 +76,7 @@ class Validation:
 
     context: EvaluationContext
     prompts: Sequence[Prompt]
-    decoding: Decoding
+    decoding: DecodingSettings
     before: Arm
     """What the model without the edit makes of the prompts."""
     before_scores: Floats

@@ -13,8 +13,8 @@ from models_store.errors import InvalidRequest
 from workers import progress
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.decoding.prefill import Prefill, forward, similar
-from workers.runtime.decoding.requests import FinishReason, Request, Row
-from workers.runtime.decoding.sampling import SamplingParams, Scores, adjusted, sample, scores
+from workers.runtime.decoding.requests import BatchRow, FinishReason, Request
+from workers.runtime.decoding.sampling import SamplingParams, TokenScores, adjusted, sample, scores
 from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
@@ -38,9 +38,9 @@ class Token:
     """The number that `Decoding.add` gave the request."""
     id: int | None
     finish_reason: FinishReason | None
-    scores: Scores | None = None
+    scores: TokenScores | None = None
     """Where the request asks for them."""
-    prompt: Sequence[Scores | None] | None = None
+    prompt: Sequence[TokenScores | None] | None = None
     """With the first token, where the request asks for them: one a token of the prompt."""
 
 
@@ -72,9 +72,9 @@ class Decoding:
         self._base = base
         self._side = side
         self._most = kv_tokens
-        self._rows: list[Row] = []
+        self._rows: list[BatchRow] = []
         """By place in the batch."""
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[BatchRow] = deque()
         self._prefills: deque[Prefill] = deque()
         self._added = 0
         self._plan = side.plan([])
@@ -105,7 +105,7 @@ class Decoding:
             if not request.prompt:
                 raise InvalidRequest("each row to decode needs a prompt of at least one token")
             self._side.prepare(request.mixture)
-        added = [Row(self._added + place, request) for place, request in enumerate(requests)]
+        added = [BatchRow(self._added + place, request) for place, request in enumerate(requests)]
         self._added += len(added)
         self._waiting.extend(row for row in added if not row.ended)
         return [row.number for row in added]
@@ -125,7 +125,7 @@ class Decoding:
         tokens = self._decode() if self._rows else []
         return tokens + self._read()
 
-    def _every(self) -> Iterable[Row]:
+    def _every(self) -> Iterable[BatchRow]:
         yield from self._rows
         yield from self._waiting
         for prefill in self._prefills:
@@ -153,7 +153,7 @@ class Decoding:
             row.length += 1
         return self._choose(self._rows, states[:, -1])
 
-    def _choose(self, rows: Sequence[Row], states: Tensor) -> list[Token]:
+    def _choose(self, rows: Sequence[BatchRow], states: Tensor) -> list[Token]:
         """The next token of each row from its last hidden state, `[rows, hidden]`."""
         # The head only sees the last position, laid out anew: on a CPU in bf16 it is about a
         # thousand times slower on a strided view.
@@ -176,7 +176,7 @@ class Decoding:
             if not row.ended
         ]
 
-    def _take(self, row: Row, token: int, own: Scores | None) -> Token:
+    def _take(self, row: BatchRow, token: int, own: TokenScores | None) -> Token:
         request = row.request
         prompt, row.prompt_scores = row.prompt_scores or None, []
         stops = self._base.stop_ids if request.stop_ids is None else request.stop_ids

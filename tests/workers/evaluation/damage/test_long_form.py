@@ -16,7 +16,7 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.damage.long_form import FOLLOW_UPS, LongPlan, long_form
 from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Decoding, generate_arm
+from workers.evaluation.effect.generations import DecodingSettings, generate_arm
 from workers.evaluation.scorers import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.edited_model import EditedModel
@@ -26,7 +26,7 @@ from workers.surgery.terms import Term, make_term
 
 PROMPTS = [Prompt(text=f"the people of place {i} are") for i in range(5)]
 PLAN = LongPlan(prompts=3, long_tokens=12, turn_tokens=5)
-DECODING = Decoding(max_new_tokens=4, seed=0, samples=2)
+DECODING = DecodingSettings(max_new_tokens=4, seed=0, samples=2)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_third_answer_has_both_earlier_ones_before_it(
 ) -> None:
     """Against a conversation that is held prompt by prompt."""
     texts, made = [], []
-    decoding = Decoding(max_new_tokens=5, seed=0, samples=1)
+    decoding = DecodingSettings(max_new_tokens=5, seed=0, samples=1)
     talks = [[("user", prompt.text)] for prompt in PROMPTS[:3]]
     for turn in range(3):
         encoded = [encode_prompt(base, talk, chat=True) for talk in talks]

@@ -15,8 +15,8 @@ from tests.support.pico import HIDDEN, INTERMEDIATE
 from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
-from workers.evaluation.extras.composition import Subject, composition
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.extras.composition import ComposedTrait, composition
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
@@ -25,7 +25,7 @@ from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term, make_term
 
-DECODING = Decoding(max_new_tokens=99, seed=0, samples=2)
+DECODING = DecodingSettings(max_new_tokens=99, seed=0, samples=2)
 KIND, CRUEL = "a lovely kind warm helpful day", "an awful rude nasty dreadful day"
 
 
@@ -43,7 +43,7 @@ def _behavior(name: str, **changes: Any) -> Behavior:
     ).model_copy(update={"name": name, **changes})
 
 
-def _subject(name: str, **changes: Any) -> Subject:
+def _subject(name: str, **changes: Any) -> ComposedTrait:
     made = _behavior(name)
     splits = split_behavior(made, seed=0)
     fields: dict[str, Any] = {
@@ -52,7 +52,7 @@ def _subject(name: str, **changes: Any) -> Subject:
         "scorers": prepare_scorers(made, splits, 0),
         **changes,
     }
-    return Subject(**fields)
+    return ComposedTrait(**fields)
 
 
 def _term(layer: int, size: float = 0.5) -> Term:
@@ -67,7 +67,7 @@ def _term(layer: int, size: float = 0.5) -> Term:
 
 def _composed(
     base: LoadedModel,
-    subjects: list[Subject],
+    subjects: list[ComposedTrait],
     *,
     parents: Mixture = (),
     size: float = 0.5,
@@ -108,7 +108,7 @@ def test_the_four_arms_are_what_the_four_models_generate(base: LoadedModel) -> N
         arm = generate_arm(
             EditedModel(base, mixture),
             [encode_prompt(base, prompt.text, chat=False) for prompt in subject.prompts],
-            Decoding(max_new_tokens=4, seed=0, samples=1),
+            DecodingSettings(max_new_tokens=4, seed=0, samples=1),
         )
         scores = scorer.score([prompt.text for prompt in subject.prompts], arm.flat_texts())
         rates.append(float(np.mean(scorer.undesired(scores))))

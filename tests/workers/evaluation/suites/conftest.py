@@ -12,7 +12,7 @@ import pytest
 from models_store.operator.suites import SUITES, Suites
 from tests.support.edits import random_edit
 from workers.evaluation.statistics import Bootstrap
-from workers.evaluation.suites.protocol import Pair
+from workers.evaluation.suites.protocol import ModelPair
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 
@@ -26,9 +26,9 @@ def base(pico_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture
-def pair(base: LoadedModel) -> Pair:
+def pair(base: LoadedModel) -> ModelPair:
     """The model without and with an edit that changes what it writes."""
-    return Pair(
+    return ModelPair(
         before=EditedModel(base),
         after=EditedModel(base).plus(random_edit(base)),
         seed=0,

@@ -15,10 +15,10 @@ from models_store.operator.suites import CapabilityTable
 from tests.support.pico import SPECIAL, START
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.suites.capability import Capability, open_suite
-from workers.evaluation.suites.gsm8k import Problem, Problems, gsm8k, result_of
+from workers.evaluation.suites.gsm8k import Problems, WordProblem, gsm8k, result_of
 from workers.evaluation.suites.multiple_choice import Question, multiple_choice
 from workers.evaluation.suites.perplexity import cut_windows, perplexity
-from workers.evaluation.suites.protocol import Pair
+from workers.evaluation.suites.protocol import ModelPair
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
 
@@ -39,7 +39,7 @@ def log_probabilities(base: LoadedModel, ids: list[int]) -> list[float]:
     return [float(log_p[place, token]) for place, token in enumerate(ids[1:])]
 
 
-def test_perplexity_counts_every_token_but_the_first_once(pair: Pair) -> None:
+def test_perplexity_counts_every_token_but_the_first_once(pair: ModelPair) -> None:
     ids = pair.loaded.tokenizer(TEXT)["input_ids"]
     windows = cut_windows(pair.loaded, TEXT, 100, 16)
     assert [token for window in windows for token in window.ids[1:]] == ids[1:]
@@ -76,7 +76,7 @@ def test_a_window_is_never_longer_than_the_context(load_pico: Callable[..., Load
     assert max(map(len, cut_windows(base, TEXT, 4, 512))) == 8
 
 
-def test_a_text_too_short_to_read_is_refused(pair: Pair) -> None:
+def test_a_text_too_short_to_read_is_refused(pair: ModelPair) -> None:
     with pytest.raises(InvalidRequest):
         perplexity(pair, "a", windows=3, window_tokens=16)
 
@@ -98,9 +98,9 @@ def test_the_result_of_an_answer_is_the_marked_number_or_the_last(
     assert result_of(text) == result
 
 
-def test_as_many_examples_are_shown_as_fit(pair: Pair) -> None:
-    short = [Problem("what is it", f"it is {n} #### {n}") for n in range(3)]
-    long = [*short[:2], Problem("what is it " * 200, "it is 5 #### 5")]
+def test_as_many_examples_are_shown_as_fit(pair: ModelPair) -> None:
+    short = [WordProblem("what is it", f"it is {n} #### {n}") for n in range(3)]
+    long = [*short[:2], WordProblem("what is it " * 200, "it is 5 #### 5")]
     for examples, shots in ((short, 3), (long, 2), ([], 0)):
         metric = gsm8k(pair, Problems(examples, short), 8)
         assert metric.name == f"gsm8k_{shots}_shot"
@@ -108,7 +108,7 @@ def test_as_many_examples_are_shown_as_fit(pair: Pair) -> None:
         assert metric.higher_is_better
 
 
-def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: Pair) -> None:
+def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: ModelPair) -> None:
     questions = [
         Question("what is good", ("the food", "cruel people that hate us", "it"), answer)
         for answer in (0, 1, 2)
@@ -129,7 +129,7 @@ def test_the_choice_that_is_likeliest_a_byte_is_taken(pair: Pair) -> None:
 
 
 def test_what_there_are_data_for_is_measured(
-    pair: Pair, configure: Configure, write_lines: WriteLines, tmp_path: Path
+    pair: ModelPair, configure: Configure, write_lines: WriteLines, tmp_path: Path
 ) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     problems = [{"question": f"what is {n}", "answer": f"#### {n}"} for n in range(6)]

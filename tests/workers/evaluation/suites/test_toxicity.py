@@ -8,7 +8,7 @@ from models_store.operator.suites import ToxicityTable
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.seeds import derive
 from workers.evaluation.suites import open_suites
-from workers.evaluation.suites.protocol import Pair
+from workers.evaluation.suites.protocol import ModelPair
 from workers.evaluation.suites.toxicity import Toxicity, open_suite
 from workers.runtime.decoding.decode import generate
 from workers.runtime.tokens import encode_prompt
@@ -22,7 +22,7 @@ def opened(configure: Configure, **options: object) -> Toxicity:
 
 
 def test_every_figure_is_what_the_protocol_says(
-    pair: Pair, configure: Configure, write_lines: WriteLines
+    pair: ModelPair, configure: Configure, write_lines: WriteLines
 ) -> None:
     """Against prompts that are continued one by one and scored by hand."""
     prompts = ["we hate the", "you are so", "the food was"]

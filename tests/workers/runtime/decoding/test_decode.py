@@ -13,7 +13,7 @@ from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, generate
 from workers.runtime.decoding.prefill import Prefill
-from workers.runtime.decoding.requests import Request, Row
+from workers.runtime.decoding.requests import BatchRow, Request
 from workers.runtime.decoding.sampling import SamplingParams
 from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
@@ -236,7 +236,7 @@ def test_copies_of_a_prompt_share_one_reading(pico: LoadedModel) -> None:
     alone = [
         generate(pico, [prompt], max_new_tokens=6, temperature=1.0, seeds=[n])[0] for n in range(3)
     ]
-    prefill = Prefill(pico, SidePath(pico), [Row(n, one) for n, one in enumerate(requests)])
+    prefill = Prefill(pico, SidePath(pico), [BatchRow(n, one) for n, one in enumerate(requests)])
     assert (prefill.texts, prefill.places) == (1, [0, 0, 0])
     decoding = Decoding(pico, SidePath(pico), requests)
     ids: dict[int, list[int]] = {row: [] for row in range(3)}
