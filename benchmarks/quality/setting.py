@@ -27,7 +27,7 @@ from workers.evaluation.scorers import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.validation import Validation
 from workers.making.stages import Stages
 from workers.runtime.base_models import materialise

@@ -20,9 +20,9 @@ from workers.evaluation.scorers import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import groups_of
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10
