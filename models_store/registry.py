@@ -23,11 +23,13 @@ class Registry(Mapping[str, T], Generic[T]):
     Names are known without importing anything; a value is imported when it is first used.
     """
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, pick: Callable[[Any], Any] = lambda loaded: loaded) -> None:
         """Args:
         group: of entry points, such as `scalpel.methods`.
+        pick: takes the value out of what an entry point names.
         """
         self._group = group
+        self._pick = pick
         self._loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
@@ -35,7 +37,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self._loaded:
             point = self._points[name]
             try:
-                self._loaded[name] = cast(T, point.load())
+                self._loaded[name] = cast(T, self._pick(point.load()))
             except Exception as error:
                 error.add_note(f"while loading {name!r} ({point.value}) of {self._group}")
                 raise

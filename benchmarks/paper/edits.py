@@ -18,7 +18,7 @@ from workers.evaluation.context.plan import plan_for
 from workers.evaluation.controls.controls import RivalKind, at_equal_kl, draw
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
 from workers.making.fitting.readings import Source

@@ -16,7 +16,7 @@ from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import groups_of
 from workers.making.cache import Cache
