@@ -223,7 +223,8 @@ class FixedMethod(_Method):
 
 
 class Auto(_Method):
-    """Tries methods, layers, scales and pairs, and keeps what does most within the limits."""
+    """A search: tries methods, layers, scales and pairs, and keeps the one that does most within
+    the limits."""
 
     searches: ClassVar[Literal[True]] = True
     docs: ClassVar = DocsRow(

@@ -26,7 +26,7 @@ Effort = Literal["quick", "standard", "thorough"]
 
 
 class Limits(BaseModel):
-    """How much harm an edit may do."""
+    """Bounds on the damage of an edit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

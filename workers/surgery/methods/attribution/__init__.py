@@ -20,9 +20,8 @@ from models_store.weights.architectures import GATE
 
 
 class Attribution(FixedMethod):
-    """The gate rows whose gradient says that they matter, moved along the whitened difference of
-    means at the gate's input: closest to the paper's form. Scaled as `bias` is.
-    """
+    """The gate rows with the largest gain for their cost, moved along the whitened difference of
+    means at the gate's input: closest to the paper's form. Scaled as `bias` is."""
 
     place: ClassVar = 6
     docs: ClassVar = DocsRow(
@@ -41,7 +40,7 @@ class Attribution(FixedMethod):
     damping: Damping = 0.05
     """Of the whitening, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
 
     def needs(self, layers: int) -> Sequence[Need]:

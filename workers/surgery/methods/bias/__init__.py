@@ -44,7 +44,7 @@ class Bias(FixedMethod):
     layers: Layers | None = None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
     scale: Factor | None = None
-    """Multiple of the difference of means; by default found from `limits.max_kl`."""
+    """Multiple of the difference of means; by default calibrated to `limits.max_kl`."""
     ridge: Damping = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     max_tokens: MaxTokens = 100

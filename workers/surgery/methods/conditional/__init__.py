@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
 
 class Conditional(FixedMethod):
-    """A natural gradient that is felt only where an answer to such a prompt begins.
-
-    For what depends on the question, as whether to refuse: the behaviour's texts are answers to
-    the prompts that the edit is for, and `preserve` has answers to those that it must leave alone.
-    Needs backward passes as `natural_bias` does.
-    """
+    """A natural gradient that acts only where the answer to certain prompts begins. For behaviours
+    that depend on the prompt, such as refusal: the behaviour's texts are answers to the prompts to
+    change, `preserve` has answers to prompts that must not change. Needs backward passes as
+    `natural_bias` does."""
 
     place: ClassVar = 5
     docs: ClassVar = NaturalBias.docs
@@ -47,13 +45,13 @@ class Conditional(FixedMethod):
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 10
-    """First tokens of an answer that are learned from."""
+    """Number of first tokens of an answer that are used."""
     damping: Damping = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Damping = 0.03
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
 
     def default_layers(self, layers: int) -> Sequence[int]:

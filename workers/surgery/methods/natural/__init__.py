@@ -51,11 +51,11 @@ class Natural(FixedMethod):
     layers: Layers | None = None
     """Layers whose gate is edited; by default all of them."""
     fraction: Share = 1.0
-    """Share of all gate rows that is kept, those that matter most."""
+    """Share of all gate rows that is kept."""
     damping: Damping = 0.03
     """Of both factors of the curvature, as a share of the mean of their diagonals."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
 
     def needs(self, layers: int) -> Sequence[Need]:

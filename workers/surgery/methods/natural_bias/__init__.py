@@ -53,14 +53,14 @@ class NaturalBias(FixedMethod):
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Of an answer to a prompt only its first so many tokens are learned from: what is decided
-    there, as whether to refuse, is drowned by all that follows."""
+    """Use only the first so many tokens of an answer, for decisions made there, such as whether to
+    refuse."""
     damping: Damping = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Damping = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
 
     @property
