@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from benchmarks.quality.rows import BASE
 from models_store.errors import InvalidRequest
-from models_store.schemas.methods import Auto, Bias, Conditional, NaturalBias
-from workers.making.fitting.material import written_layers
+from models_store.schemas.methods import METHODS, Auto
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
 
@@ -59,13 +58,13 @@ def asked_recipes(asked: Sequence[str], layers: int) -> list[Recipe]:
     return [
         one
         for one in every
-        if _method(one) in asked or (RECIPES in asked and _method(one) != "conditional")
+        if _method(one) in asked or (RECIPES in asked and not _needs_preserved(one))
     ]
 
 
 def table_of_recipes(layers: int) -> list[Recipe]:
     """Every row of `auto`'s table, and methods by their defaults that it does not have."""
-    defaults = [Recipe((method,), (1.0,)) for method in (Bias(), NaturalBias(), Conditional())]
+    defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values() if method.calibrated]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)
@@ -75,12 +74,16 @@ def table_of_recipes(layers: int) -> list[Recipe]:
 def _spelled_out(recipe: Recipe, layers: int) -> Recipe:
     """The same with its layers named, where it leaves them to the default."""
     methods = tuple(
-        method.model_copy(update={"layers": tuple(written_layers(method, layers))})
-        if isinstance(method, Bias | NaturalBias | Conditional)
+        method.model_copy(update={"layers": tuple(method.layers_in(layers))})
+        if hasattr(method, "layers")
         else method
         for method in recipe.methods
     )
     return replace(recipe, methods=methods)
+
+
+def _needs_preserved(recipe: Recipe) -> bool:
+    return any(row.preserved for method in recipe.methods for row in method.search)
 
 
 def _method(recipe: Recipe) -> str:

@@ -21,11 +21,11 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan
 from workers.evaluation.damage.reader import OtherModel, Reader
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.validation import Validation
 from workers.runtime.base_models import materialise
 from workers.runtime.edited_model import EditedModel
@@ -111,10 +111,9 @@ class Setting:
     def source(self) -> Source:
         context = self.context
         return Source(
-            base=self.base,
+            model=self.context.model,
             splits=context.splits,
             chat=context.behavior.chat,
-            on_top=(),
             seed=context.seed,
             preserve=context.preserve,
         )

@@ -1,4 +1,4 @@
-"""Where the matrices of a Llama-like model lie: one row a family, and no `if` anywhere else.
+"""Where the matrices of a Llama-like model lie: a `Family` for each way, and no `if` anywhere else.
 
 Deltas name matrices by logical names (`mlp.gate_proj`), which mean the same in every family; this
 table maps them to the parameter that holds them and to the rows they take up in it. Names are
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from models_store.errors import InvalidRequest
+from models_store.registry import Registry
 
 GATE = "mlp.gate_proj"
 UP = "mlp.up_proj"
@@ -91,27 +92,15 @@ class Family:
     """Names under which configurations have the number of experts; one of them is there."""
 
 
-_DENSE = Family("dense", _PLAIN)
+DENSE = Family("dense", _PLAIN)
+PHI3 = Family("fused", _FUSED)
+MIXTRAL = Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",))
+OLMOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts",))
+QWEN2_MOE = Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",))
+# transformers 5 renames what configurations on the hub call num_experts.
+QWEN3_MOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts"))
 
-ARCHITECTURES: Mapping[str, Family] = {
-    "llama": _DENSE,
-    "mistral": _DENSE,
-    "qwen2": _DENSE,
-    "qwen3": _DENSE,
-    "gemma": _DENSE,
-    "gemma2": _DENSE,
-    "gemma3_text": _DENSE,
-    "olmo": _DENSE,
-    "olmo2": _DENSE,
-    "olmo3": _DENSE,
-    "smollm3": _DENSE,
-    "phi3": Family("fused", _FUSED),
-    "mixtral": Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",)),
-    "olmoe": Family("sparse", _PLAIN, _ROUTED, ("num_experts",)),
-    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",)),
-    # transformers 5 renames what configurations on the hub call num_experts.
-    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts")),
-}
+ARCHITECTURES: Mapping[str, Family] = Registry("scalpel.families")
 """By the `model_type` of a configuration. Routers are in no slot, so no edit can reach them."""
 
 

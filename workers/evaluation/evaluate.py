@@ -20,7 +20,7 @@ from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
 from workers.surgery.terms import Term

@@ -239,7 +239,7 @@ import json, sys, time
 {work}
 seconds = time.process_time()
 import app.loops.background, app.server.uvicorn, app.loops.keeper
-heavy = ("torch", "transformers", "sklearn", "workers")
+heavy = ("torch", "transformers", "sklearn")
 {report}
 """
     start = "from app.main import create_app; from models_store.settings import Settings"

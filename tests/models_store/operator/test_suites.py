@@ -52,7 +52,7 @@ def test_each_suite_has_a_table_and_paths_count_from_the_file(tmp_path: Path) ->
             """,
         )
     )
-    assert list(tables) == list(SUITES)
+    assert sorted(tables) == list(SUITES)
     toxicity, refusal, capability = tables.values()
     assert isinstance(toxicity, ToxicityTable)
     assert toxicity.data.path == tmp_path / "rtp" / "prompts.jsonl"

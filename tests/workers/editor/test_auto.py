@@ -35,7 +35,7 @@ from workers.runtime.deltas import from_delta
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
-LAYERS_OPEN = "workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS"
+LAYERS_OPEN = "workers.surgery.regression.MAX_FIRST_TOKEN_RMS"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
 from tests.workers.conftest import Bench
+from workers.editor.formats.protocol import Loader
 from workers.editor.jobs import exports
-from workers.editor.jobs.proof import Loader, has_room, prove
+from workers.editor.jobs.proof import has_room, prove
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture, make_term

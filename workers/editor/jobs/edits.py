@@ -7,7 +7,6 @@ from dataclasses import replace
 from models_store.operator.policy import read_policy
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import configured_suites
-from models_store.schemas.methods import Auto
 from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import point_of
@@ -24,13 +23,14 @@ from workers.evaluation.context.context import EvaluationContext, NamedSuites
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.evaluate import evaluate as measure
-from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.choosing import chosen_from, recipes_of, scaled
 from workers.making.search.points import points_of
+from workers.making.search.recipes import methods_of
 from workers.making.search.search import search as try_all
 from workers.making.search.untested import untested
 from workers.making.search.validation import Validation
@@ -109,22 +109,20 @@ def fit(edit: Ingredients) -> Prepared:
     context = edit.context
     tried = recipes_of(context, edit.settings.method, edit.settings.effort)
     source = Source(
-        base=context.model.loaded,
+        model=context.model,
         splits=context.splits,
         chat=context.behavior.chat,
-        on_top=context.model.mixture,
         seed=context.seed,
         preserve=context.preserve,
     )
-    methods = dict.fromkeys(method for recipe in tried for method in recipe.methods)
-    return prepare(source, list(methods), edit.cache)
+    return prepare(source, methods_of(tried), edit.cache)
 
 
 def search(edit: Ingredients, prepared: Prepared) -> Selected:
     """The edit of one method at the scale that is wanted, or the best of all that are tried."""
     context, method = edit.context, edit.settings.method
     with progress.step("tune"):
-        if not isinstance(method, Auto):
+        if not method.searches:
             return Selected(scaled(context, method, prepared))
         with progress.step("base text", 0.05):
             validation = Validation.read(context, edit.cache)

@@ -18,15 +18,17 @@ import torch
 from torch import Tensor
 
 from models_store.schemas.measurements import ControlKind
+from models_store.schemas.methods import METHODS
 from workers import progress
 from workers.runtime.loading import LoadedModel
 from workers.surgery.calibrate import Scales
-from workers.surgery.methods import METHODS
 from workers.surgery.terms import Term, make_term, scaled
 
 TOLERANCE = 0.10
 """Relative difference of KL up to which edit and baseline count as equally large."""
 MAX_EVALUATIONS = 6
+PAPER_METHOD = "model_surgery"
+"""Its own setting is no baseline of it."""
 
 RandomKind = Literal["random_direction", "random_region"]
 BaselineKind = Literal["random_direction", "random_region", "paper_alpha", "paper_equal_kl"]

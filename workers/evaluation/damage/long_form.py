@@ -15,7 +15,7 @@ from workers import progress
 from workers.evaluation.damage.quality import quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt

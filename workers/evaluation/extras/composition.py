@@ -18,7 +18,7 @@ from models_store.schemas.measurements import Trait
 from workers import progress
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt

@@ -17,11 +17,11 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageText
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats, groups_of
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10

@@ -12,7 +12,7 @@ from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
-from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
+from workers.surgery.regression import FirstTokens, LayerStatistics, TokenMoments
 
 FIRST_TOKENS_FITTED = 1000
 FIRST_TOKENS_CHECKED = 500

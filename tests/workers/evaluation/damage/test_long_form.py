@@ -17,7 +17,7 @@ from workers.evaluation.damage.long_form import FOLLOW_UPS, LongPlan, long_form
 from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import DecodingSettings, generate_arm
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base

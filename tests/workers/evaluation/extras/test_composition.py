@@ -17,7 +17,7 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.extras.composition import ComposedTrait, composition
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.edited_model import EditedModel
