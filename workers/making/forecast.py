@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from models_store.schemas.estimates import EstimatedSeconds, PastCost
-from models_store.schemas.measurements import ControlKind
 from models_store.schemas.method import FixedMethod, Sizes
 from models_store.schemas.methods import Effort, Method
 from models_store.schemas.records import STAGES
@@ -23,7 +22,6 @@ from models_store.weights.architectures import DOWN
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
-from workers.evaluation.controls.controls import PAPER_METHOD
 from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_SPARED
@@ -94,7 +92,7 @@ def seconds(
     search = _search(context, len(tried), effort, speed) if method.searches else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2
-    parts = expected_seconds(context, _kinds(context, method))
+    parts = expected_seconds(context, context.plan.controls)
     test = slower * (sum(parts.values()) + HARM_SECONDS)
     return _rounded(fit, search, test)
 
@@ -167,19 +165,6 @@ def _damage_tokens(plan: DamagePlan) -> float:
     """That one measurement of damage reads, but for generated text."""
     texts = plan.own_samples + plan.heldout_texts
     return 2 * plan.neutral_each * NEUTRAL_TOKENS + _TEXT_TOKENS * texts
-
-
-def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
-    """The controls of the plan that a method has."""
-
-    def fits(kind: ControlKind) -> bool:
-        if kind == "random_region":
-            return not method.searches and method.carrier == "direction"
-        if kind in ("paper_alpha", "paper_equal_kl"):
-            return method.type != PAPER_METHOD
-        return True
-
-    return [kind for kind in context.plan.controls if fits(kind)]
 
 
 def delta_bytes(base: BaseModel, tried: Sequence[Recipe]) -> int:
