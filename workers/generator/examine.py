@@ -121,6 +121,7 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
             request.effort,
             speed,
             tokens_per_text=reading.tokens / reading.done,
+            past=request.past,
         ),
         memory_bytes=memory_bytes(base, methods_of(tried)),
         delta_bytes=delta_bytes(base, tried),

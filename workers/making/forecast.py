@@ -1,26 +1,27 @@
 """What an edit will take: seconds, memory and bytes, from what its methods read and write.
 
-Seconds are tokens over tokens a second. The speeds come from reading and generating with the very
-base model on the machine that is asked (`workers.generator.examine`); the counts are those of the
-splits, of the readings and of the plan (`workers.evaluation.estimate.costs`). Everything is counted
-as if nothing had been computed before, and as if the editor had the machine for itself: expect a
-factor of two either way.
+Seconds are those of earlier edits like it on such a machine, by the numbers of texts and tokens.
+Where there are none they are tokens over tokens a second: the speeds come from reading and
+generating with the very base model on the machine that is asked (`workers.generator.examine`); the
+counts are those of the splits, of the readings and of the plan
+(`workers.evaluation.estimate.costs`), as if nothing had been computed before, and as if the editor
+had the machine for itself. Expect a factor of two either way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from models_store.schemas.estimates import EstimatedSeconds
-from models_store.schemas.measurements import ControlKind
+from models_store.schemas.estimates import EstimatedSeconds, PastCost
 from models_store.schemas.method import FixedMethod, Sizes
 from models_store.schemas.methods import Effort, Method
+from models_store.schemas.records import STAGES
 from models_store.weights.architectures import DOWN
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
-from workers.evaluation.controls.baselines import PAPER_METHOD
 from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_SPARED
@@ -28,7 +29,7 @@ from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, exp
 from workers.making.fitting.readings import READINGS, Counts, wanted_by
 from workers.making.search.recipes import Recipe, methods_of
 from workers.runtime.likelihood import CHUNK_LOGITS
-from workers.runtime.loading import LoadedModel
+from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 
 _SCALES = 1.5
 """At which a candidate generates until it is within the limits, on average: it goes down where the
@@ -68,6 +69,7 @@ def seconds(
     speed: Speed,
     *,
     tokens_per_text: float,
+    past: Sequence[PastCost] = (),
 ) -> EstimatedSeconds:
     """What each part of an edit would take; the loading of the model counts to `fit`.
 
@@ -75,7 +77,12 @@ def seconds(
         context: with the plan of the effort.
         tried: what comes of the method: itself, or the rows of a search.
         tokens_per_text: mean of the behaviour's texts as they are read.
+        past: what earlier edits with the same base model, method and effort took, on any machine.
     """
+    here = device_name(context.base.device), _dtype(context.base), cpu_capability()
+    past = [one for one in past if (one.device, one.dtype, one.cpu_capability) == here]
+    if past:
+        return _as_before(context, past, searches=method.searches)
     methods = methods_of(tried)
     tokens = _fit_tokens(context, methods, tokens_per_text)
     if not method.searches and method.given_scale is None:
@@ -85,14 +92,40 @@ def seconds(
     search = _search(context, len(tried), effort, speed) if method.searches else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2
-    parts = expected_seconds(context, _kinds(context, method))
+    parts = expected_seconds(context, context.plan.controls)
     test = slower * (sum(parts.values()) + HARM_SECONDS)
+    return _rounded(fit, search, test)
+
+
+def _as_before(
+    context: EvaluationContext, past: Sequence[PastCost], *, searches: bool
+) -> EstimatedSeconds:
+    """The seconds of earlier edits, for as many texts and tokens as there are now."""
+    texts = len(context.splits.fit) + len(context.splits.heldout)
+    generated = len(context.prompts) * context.plan.samples * context.behavior.max_new_tokens
+
+    def seconds(one: PastCost) -> tuple[float, float, float]:
+        more = generated / max(1, one.generated)
+        taken: dict[str, float] = {**dict.fromkeys(STAGES, 0.0), **one.stages}
+        fit = taken["load"] + taken["extract"] * texts / max(1, one.texts)
+        fit += taken["probe"] + taken["select"] + (0.0 if searches else taken["tune"])
+        search = taken["tune"] * more if searches else 0.0
+        return fit, search, taken["evaluate"] * more + taken["publish"]
+
+    return _rounded(*map(median, zip(*map(seconds, past), strict=True)))
+
+
+def _rounded(fit: float, search: float, test: float) -> EstimatedSeconds:
     return EstimatedSeconds(
         fit=round(fit, 1),
         search=round(search, 1),
         test=round(test, 1),
         total=round(fit + search + test, 1),
     )
+
+
+def _dtype(base: LoadedModel) -> str:
+    return str(base.dtype).removeprefix("torch.")
 
 
 def _fit_tokens(
@@ -132,19 +165,6 @@ def _damage_tokens(plan: DamagePlan) -> float:
     """That one measurement of damage reads, but for generated text."""
     texts = plan.own_samples + plan.heldout_texts
     return 2 * plan.neutral_each * NEUTRAL_TOKENS + _TEXT_TOKENS * texts
-
-
-def _kinds(context: EvaluationContext, method: Method) -> Sequence[ControlKind]:
-    """The controls of the plan that a method has."""
-
-    def fits(kind: ControlKind) -> bool:
-        if kind == "random_region":
-            return not method.searches and method.carrier == "direction"
-        if kind in ("paper_alpha", "paper_equal_kl"):
-            return method.type != PAPER_METHOD
-        return True
-
-    return [kind for kind in context.plan.controls if fits(kind)]
 
 
 def delta_bytes(base: LoadedModel, tried: Sequence[Recipe]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models_store.schemas.estimates import EstimatedSeconds
+from models_store.schemas.estimates import EstimatedSeconds, PastCost
 from models_store.schemas.items import CompletionItem
 from models_store.schemas.methods import Auto, FixedMethod, Limits
 from models_store.weights.architectures import DOWN, GATE, MatrixKey
@@ -27,7 +27,7 @@ from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import Recipe, methods_of, recipes
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.loading import LoadedModel, load_base
+from workers.runtime.loading import LoadedModel, cpu_capability, device_name, load_base
 from workers.surgery.methods.attribution import Attribution
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.conditional import Conditional
@@ -107,6 +107,56 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     trials_and_base = 1.5 * len(recipes(pico.layers, 100)) + 1
     assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
+
+
+def earlier(base: LoadedModel, **changes: Any) -> PastCost:
+    """What an edit took on this machine: 300 texts, and 2,400 generated tokens."""
+    stages = {"load": 3.0, "extract": 20.0, "probe": 1.0, "select": 2.0, "tune": 40.0}
+    fields: dict[str, Any] = {
+        "stages": {**stages, "evaluate": 100.0, "publish": 1.0},
+        "texts": 300,
+        "generated": 2400,
+        "device": device_name(base.device),
+        "dtype": "float32",
+        "cpu_capability": cpu_capability(),
+    }
+    return PastCost(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [(Bias(), (86.0, 0.0, 201.0)), (Auto(), (46.0, 80.0, 201.0))]
+)
+def test_it_takes_as_long_as_before_for_each_text_and_token(
+    pico: LoadedModel, method: Any, expected: tuple[float, float, float]
+) -> None:
+    asked = context(pico)
+    # Half as many texts and tokens as now.
+    texts = (len(asked.splits.fit) + len(asked.splits.heldout)) // 2
+    generated = len(asked.prompts) * asked.plan.samples * 24 // 2
+    past = [
+        earlier(pico, texts=texts, generated=generated),
+        *[earlier(pico, device="another"), earlier(pico, dtype="bfloat16")] * 2,
+    ]
+    tried = recipes_of(asked, method, "standard")
+
+    found = seconds_of(asked, method, tried, "standard", REFERENCE, tokens_per_text=40, past=past)
+
+    assert (found.fit, found.search, found.test) == pytest.approx(expected, rel=0.01)
+    assert found.total == pytest.approx(sum(expected), rel=0.01)
+
+
+def test_of_several_earlier_edits_the_middle_one_counts(pico: LoadedModel) -> None:
+    asked = context(pico)
+    past = [
+        earlier(pico, stages={"load": taken, "evaluate": 10 * taken}, generated=10**9)
+        for taken in (4.0, 1.0, 90.0)
+    ]
+
+    found = seconds_of(
+        asked, Bias(), alone(Bias()), "standard", REFERENCE, tokens_per_text=40, past=past
+    )
+
+    assert found.fit == 4.0
 
 
 def test_half_the_speed_takes_twice_as_long(pico: LoadedModel) -> None:
