@@ -74,8 +74,8 @@ class Store:
     ) -> Store:
         work = CachedWorkStore(objects)
         bases = BaseModels(work)
-        behaviors = BehaviorLibrary(objects)
-        aliases = Aliases(objects)
+        behaviors = BehaviorLibrary(objects, work.audit)
+        aliases = Aliases(objects, work.audit)
         suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         policy = read_policy(settings)
         variants = Variants(work, bases, suffixes, aliases, policy)
@@ -101,11 +101,11 @@ class Store:
             variants=variants,
             submission=submission,
             keys=ApiKeys(objects, work.audit),
-            sessions=Sessions(objects),
+            sessions=Sessions(objects, work.audit),
             audit=work.audit,
             policy=policy,
             quotas=quotas,
-            webhooks=Webhooks(objects, AddressRule.of(settings)),
+            webhooks=Webhooks(objects, AddressRule.of(settings), work.audit),
             deliveries=Deliveries(objects),
         )
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.request.audit import logged
 from app.request.auth import Operator, Reader
 from app.request.idempotency import KeyHeader, mark_created, sender
 from app.request.pagination import Page, PageDep, page_of
@@ -108,8 +107,7 @@ def delete_base_model(
     user = next(_users(store, base.id), None)
     if user is not None:
         raise Conflict(f"{user} needs the base model {base.id}", code="in_use")
-    logged(store, who, "base_model.removed", name=base.id)
-    store.bases.remove(base.id)
+    store.bases.remove(base.id, tenant=who.tenant, actor=who.actor)
     services.live.wake_keeper()
     return DeletedBaseModel(id=base.id)
 

@@ -14,7 +14,6 @@ from pydantic import BaseModel, JsonValue
 from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, require_sound
 from app.http.zip_stream import zip_stream
-from app.request.audit import logged
 from app.request.auth import Reader, Writer
 from app.request.idempotency import KeyHeader, mark_created, sender
 from app.request.pagination import IdPageDep, Page, page_of
@@ -120,12 +119,13 @@ async def read_export(
 def read_file(
     export_id: str, name: str, request: Request, store: StoreDep, who: Reader
 ) -> Response:
-    files = _files(store.work.read("export", who.tenant, export_id))
+    work = store.work.read("export", who.tenant, export_id)
+    files = _files(work)
     found = next((file for file in files if file.name == name), None)
     if found is None:
         raise NotFound(f"{export_id} has no file {name!r}")
     if request.method == "GET":
-        logged(store, who, "export.downloaded", id=export_id, file=name, sha256=found.sha256)
+        store.work.log_download(work, who.actor, file=name, sha256=found.sha256)
     media_type = _JSON if name.endswith(".json") else _FILE
     return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
 
@@ -141,9 +141,7 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
     files = _files(work)
     await run_in_threadpool(_require_sound, store, files)
-    await run_in_threadpool(
-        partial(logged, store, who, "export.downloaded", id=export_id, file="archive")
-    )
+    await run_in_threadpool(partial(store.work.log_download, work, who.actor, file="archive"))
     return StreamingResponse(
         _archive(store, files),
         media_type="application/zip",

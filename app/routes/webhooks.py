@@ -22,7 +22,6 @@ from app.domain.webhooks.webhooks import (
 )
 from app.loops.courier import Sent, body_of, send
 from app.loops.courier.decisions import tried
-from app.request.audit import logged
 from app.request.auth import Reader, Writer
 from app.request.idempotency import KeyHeader, mark_created, sender
 from app.request.pagination import Page, PageDep, page_of
@@ -172,8 +171,7 @@ def create_webhook(
         body.url,
         events=tuple(dict.fromkeys(body.events)),
         description=body.description,
-        key_id=who.key_id,
-        first=partial(logged, store, who, "webhook.created", id=id),
+        actor=who.actor,
     )
     mark_created(response, f"/v1/webhooks/{id}", replayed=known is not None)
     return _with_secret(id, version, shown=known is None)
@@ -211,19 +209,14 @@ def change_webhook(
     nulls = [name for name, value in changes.items() if value is None]
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
-    store.webhooks.get(who.tenant, webhook_id)
     if changes:
-        names = ", ".join(sorted(changes))
-        line = partial(logged, store, who, "webhook.changed", id=webhook_id, changed=names)
-        store.webhooks.update(who.tenant, webhook_id, who.key_id, line, **changes)
+        store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
     return read_webhook(webhook_id, store, who)
 
 
 @router.delete("/{webhook_id}", summary="Remove a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
-    store.webhooks.get(who.tenant, webhook_id)
-    logged(store, who, "webhook.deleted", id=webhook_id)
-    store.webhooks.delete(who.tenant, webhook_id, who.key_id)
+    store.webhooks.delete(who.tenant, webhook_id, who.actor)
     return DeletedWebhook(id=webhook_id)
 
 
@@ -232,9 +225,7 @@ def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
     """Messages carry a signature by each of both secrets while they overlap."""
-    store.webhooks.get(who.tenant, webhook_id)
-    logged(store, who, "webhook.rotated", id=webhook_id)
-    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.key_id)
+    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
     return _with_secret(webhook_id, version, shown=True)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pydantic import BaseModel, ConfigDict
 
 from models_store import ids
+from models_store.audit.log import NOBODY
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.objects.store import each_readable
 from models_store.schemas.catalogue import BaseModelSpec
@@ -177,13 +178,17 @@ class BaseModels:
             put_in.append(spec.id)
         return put_in
 
-    def remove(self, id: str) -> None:
+    def remove(self, id: str, *, tenant: str = SHARED_TENANT, actor: Actor = NOBODY) -> None:
         """Take a base model out of the catalogue; a registration under way is canceled.
+
+        Args:
+            tenant, actor: who removes it.
 
         Raises:
             NotFound: there is none.
         """
         found = self.get(id)
+        self._work.audit.append("base_model.removed", tenant=tenant, actor=actor, name=id)
         self._names.release(SHARED_TENANT, id)
         if found.work.result is None:
             self._work.cancel("base_model", SHARED_TENANT, found.work.id)

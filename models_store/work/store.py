@@ -340,6 +340,12 @@ class WorkStore:
             raise CorruptArtifact(f"the artifact {path} is not what was written")
         return data
 
+    def log_download(self, work: Work, actor: Actor, **fields: JsonValue) -> None:
+        """Log that a file of an edit or an export is about to be downloaded."""
+        what = "delta" if work.request.kind == "edit" else work.request.kind
+        event, tenant = f"{what}.downloaded", work.request.tenant
+        self.audit.append(event, tenant=tenant, actor=actor, id=work.id, **fields)
+
     def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
         """A line of the audit log, before what it tells of is done.
 

@@ -75,6 +75,11 @@ class ApiKey(Record):
     replaces: str | None = None
     """The key in whose place it came."""
 
+    @property
+    def actor(self) -> Actor:
+        """Who acts with it."""
+        return Actor(key_id=self.id, scopes=self.scopes)
+
     @field_validator("scopes")
     @classmethod
     def _todays_names(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:

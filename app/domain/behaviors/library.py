@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models_store import presets
+from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.objects.histories import Histories, Version
@@ -18,6 +19,7 @@ from models_store.schemas.behaviors import (
     sha256_of,
     to_lines,
 )
+from models_store.schemas.records import Actor
 
 BEHAVIORS = "behaviors"
 """Folder of their histories."""
@@ -46,17 +48,22 @@ class Found:
 class BehaviorLibrary:
     """The behaviours that requests can name."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog) -> None:
         self._objects = objects
+        self._audit = audit
         self._versions: Histories[BehaviorVersion] = Histories(objects, BEHAVIORS, BehaviorVersion)
 
-    def add(self, tenant: str, id: str, behavior: Behavior) -> BehaviorVersion:
+    def add(
+        self, tenant: str, id: str, behavior: Behavior, actor: Actor = NOBODY
+    ) -> BehaviorVersion:
         """Keep a (checked) behaviour; adding the same id again changes nothing."""
         known = self._versions.newest(tenant, id)
         if known is not None:
             return known
+        ref = reference(behavior, id=id, version=1)
+        self._audit.append("behavior.created", tenant=tenant, actor=actor, id=id, sha256=ref.sha256)
         version = BehaviorVersion(
-            behavior=reference(behavior, id=id, version=1),
+            behavior=ref,
             description=behavior.description,
             chat=behavior.chat,
             scorers=behavior.scorers,
@@ -119,13 +126,14 @@ class BehaviorLibrary:
         """Every id that was given, oldest first; deleted ones too."""
         return self._versions.names(tenant)
 
-    def delete(self, tenant: str, id: str) -> None:
+    def delete(self, tenant: str, id: str, actor: Actor = NOBODY) -> None:
         """Forget an uploaded behaviour; edits made from it keep their own copy of its texts.
 
         Raises:
             NotFound: no such behaviour.
         """
         current = self.head(tenant, id)
+        self._audit.append("behavior.deleted", tenant=tenant, actor=actor, id=id)
         kept = current.model_dump(exclude={"writer", "created_at", "number", "deleted"})
         self._versions.append(
             tenant, id, BehaviorVersion(**kept, number=current.number + 1, deleted=True)

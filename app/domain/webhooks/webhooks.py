@@ -13,13 +13,15 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN
 from models_store.net.addresses import AddressRefused, AddressRule
 from models_store.objects.histories import Histories, Version
 from models_store.objects.store import ObjectStore, each_readable
+from models_store.schemas.records import Actor
 from models_store.work.outbox import WEBHOOKS
 
 HookEvent = Literal[
@@ -87,7 +89,8 @@ class Webhooks:
         NotFound: the tenant has no such webhook.
     """
 
-    def __init__(self, objects: ObjectStore, rule: AddressRule) -> None:
+    def __init__(self, objects: ObjectStore, rule: AddressRule, audit: AuditLog) -> None:
+        self._audit = audit
         self._versions: Histories[WebhookVersion] = Histories(objects, WEBHOOKS, WebhookVersion)
         self._rule = rule
 
@@ -99,13 +102,9 @@ class Webhooks:
         *,
         events: tuple[HookEvent, ...] = HOOK_EVENTS,
         description: str = "",
-        key_id: str | None = None,
-        first: Callable[[], object] = lambda: None,
+        actor: Actor = NOBODY,
     ) -> WebhookVersion:
         """Make a webhook with a fresh secret.
-
-        Args:
-            first: called when nothing stands against it, before it is written.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
@@ -117,14 +116,14 @@ class Webhooks:
                 f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
                 code="too_many_webhooks",
             )
-        first()
+        self._log("webhook.created", tenant, id, actor)
         version = WebhookVersion(
             change="webhook.created",
             url=url,
             events=events,
             description=description,
             secrets=(SigningSecret(value=new_secret()),),
-            key_id=key_id,
+            key_id=actor.key_id,
         )
         return self._versions.append(tenant, id, version)
 
@@ -145,34 +144,27 @@ class Webhooks:
         ids = self._versions.names(tenant)
         return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
 
-    def update(
-        self,
-        tenant: str,
-        id: str,
-        key_id: str | None,
-        first: Callable[[], object] = lambda: None,
-        **changes: Any,
-    ) -> WebhookVersion:
+    def update(self, tenant: str, id: str, actor: Actor = NOBODY, **changes: Any) -> WebhookVersion:
         """Change `url`, `events`, `description` or `enabled`.
-
-        Args:
-            first: called when nothing stands against it, before it is written.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
         """
+        self.get(tenant, id)
         if "url" in changes:
             self._check(changes["url"])
-        first()
+        self._log("webhook.changed", tenant, id, actor, changed=", ".join(sorted(changes)))
         enabled = changes.pop("enabled", None)
         change: Change = "webhook.updated"
         if enabled is not None:
             change = "webhook.enabled" if enabled else "webhook.disabled"
             changes["disabled_reason"] = None if enabled else "switched off"
-        return self._change(tenant, id, lambda _: {**changes, "change": change, "key_id": key_id})
+        return self._change(
+            tenant, id, lambda _: {**changes, "change": change, "key_id": actor.key_id}
+        )
 
     def rotate(
-        self, tenant: str, id: str, overlap_seconds: float, key_id: str | None
+        self, tenant: str, id: str, overlap_seconds: float, actor: Actor = NOBODY
     ) -> WebhookVersion:
         """Sign with a fresh secret; the ones before sign too, for so long."""
         now = time.time()
@@ -185,8 +177,10 @@ class Webhooks:
                 if one.until is None or now < one.until
             ]
             kept = (SigningSecret(value=new_secret()), *old)[:_MOST_SECRETS]
-            return {"secrets": kept, "change": "webhook.rotated", "key_id": key_id}
+            return {"secrets": kept, "change": "webhook.rotated", "key_id": actor.key_id}
 
+        self.get(tenant, id)
+        self._log("webhook.rotated", tenant, id, actor)
         return self._change(tenant, id, fresh)
 
     def disable(self, tenant: str, id: str, reason: str) -> WebhookVersion | None:
@@ -194,18 +188,19 @@ class Webhooks:
         current = self.newest(tenant, id)
         if current is None or current.deleted or not current.enabled:
             return None
+        self._log("webhook.disabled", tenant, id, NOBODY, reason=reason)
         fields = {"disabled_reason": reason, "change": "webhook.disabled", "key_id": None}
         return self._change(tenant, id, lambda _: fields)
 
-    def delete(self, tenant: str, id: str, key_id: str | None) -> None:
-        fields = {"deleted": True, "secrets": (), "change": "webhook.deleted", "key_id": key_id}
-        self._change(tenant, id, lambda _: fields)
+    def delete(self, tenant: str, id: str, actor: Actor = NOBODY) -> None:
+        self.get(tenant, id)
+        self._log("webhook.deleted", tenant, id, actor)
+        fields = {"deleted": True, "secrets": (), "change": "webhook.deleted"}
+        self._change(tenant, id, lambda _: {**fields, "key_id": actor.key_id})
 
     def _change(
         self, tenant: str, id: str, fields: Callable[[WebhookVersion], dict[str, Any]]
     ) -> WebhookVersion:
-        self.get(tenant, id)
-
         def following(newest: WebhookVersion | None) -> WebhookVersion:
             current = _there(newest, id)
             kept = current.model_dump(exclude={"writer", "created_at", "number"})
@@ -214,6 +209,9 @@ class Webhooks:
             )
 
         return self._versions.change(tenant, id, following)
+
+    def _log(self, event: str, tenant: str, id: str, actor: Actor, **fields: JsonValue) -> None:
+        self._audit.append(event, tenant=tenant, actor=actor, id=id, **fields)
 
     def _check(self, url: str) -> None:
         """Refuse what could never be sent to; names are looked up at each delivery only."""

@@ -27,7 +27,6 @@ from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks, WebhookVersion
 from app.loops.courier.decisions import Pair, choose, interleaved, skipped, tried
 from app.loops.courier.sending import Sent, body_of, send
-from models_store.audit.log import NOBODY
 from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live.leases import TokenLease
@@ -348,12 +347,5 @@ class Courier:
                 f"{before.tries + 1} tries to deliver an event failed and nothing else went "
                 f"through meanwhile; the last: {sent.error}"
             )
-        self._work.audit.append(
-            "webhook.disabled",
-            tenant=pair.tenant,
-            actor=NOBODY,
-            id=pair.webhook_id,
-            reason=reason,
-        )
         if self._webhooks.disable(pair.tenant, pair.webhook_id, reason) is not None:
             _log.warning("disabled a webhook", webhook_id=pair.webhook_id, reason=reason)

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from app.domain.behaviors.library import BehaviorVersion, Found
 from app.domain.edits.submission import check_scorers, claim_id
 from app.http.errors import UnsupportedMediaType
-from app.request.audit import logged
 from app.request.auth import Principal, Reader, Writer
 from app.request.idempotency import KeyHeader, mark_created, sender
 from app.request.pagination import Page, PageDep, page_of
@@ -22,7 +21,7 @@ from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.errors import NotFound
 from models_store.objects.store import each_readable
-from models_store.schemas.behaviors import Behavior, checked, reference
+from models_store.schemas.behaviors import Behavior, checked
 from models_store.schemas.items import Item, Prompt
 
 router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
@@ -133,20 +132,15 @@ def _create(
         behavior = checked(behavior, pointer="")
         with store.quotas.room_for_bytes(who.tenant, size):
             id = claim_id(who_sends.key, "behavior")
-            version = _add(store, who, id, behavior)
+            version = store.behaviors.add(who.tenant, id, behavior, who.actor)
     else:
         id = earlier.id
         behavior = checked(behavior, pointer="")
-        version = _add(store, who, id, behavior)
+        version = store.behaviors.add(who.tenant, id, behavior, who.actor)
     if version.deleted:
         raise NotFound(f"no such behavior: {id}")
     mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)
     return _summary(version)
-
-
-def _add(store: Store, who: Principal, id: str, behavior: Behavior) -> BehaviorVersion:
-    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
-    return store.behaviors.add(who.tenant, id, behavior)
 
 
 @router.get("", summary="List one's own behaviours")
@@ -169,9 +163,7 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
 @router.delete("/{behavior_id}", summary="Forget a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
     """Edits that were made from it keep their copy of the texts."""
-    store.behaviors.head(who.tenant, behavior_id)
-    logged(store, who, "behavior.deleted", id=behavior_id)
-    store.behaviors.delete(who.tenant, behavior_id)
+    store.behaviors.delete(who.tenant, behavior_id, who.actor)
     return DeletedBehavior(id=behavior_id)
 
 

@@ -159,7 +159,8 @@ def test_a_sweep_ends_when_it_is_told_to(world: World, store: WorkStore, looks: 
 
 
 def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) -> None:
-    deliveries, webhooks = Deliveries(store.objects), Webhooks(store.objects, AddressRule())
+    deliveries = Deliveries(store.objects)
+    webhooks = Webhooks(store.objects, AddressRule(), store.audit)
     kept, removed = new_id("webhook"), new_id("webhook")
     days = {days: f"edit_{ULID.from_timestamp(time.time() - days * 86_400)}" for days in (29, 32)}
     for webhook in (kept, removed):
@@ -173,7 +174,7 @@ def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) ->
                 progress=Progress(settled_through=1),
             )
             assert deliveries.append("default", webhook, edit, one)
-    webhooks.delete("default", removed, None)
+    webhooks.delete("default", removed)
     assert sweep(store, never) == {"deliveries": 3}
     assert [one.edit_id for one in deliveries.walk("default", kept)] == [days[29]]
     assert list(deliveries.walk("default", removed)) == []
