@@ -133,6 +133,19 @@ class Generators:
             give_back = partial(self._rates.give_back_tokens, request.tenant, unused)
             asyncio.get_running_loop().run_in_executor(None, give_back)
 
+    async def begun(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
+        """The same once the first line is there: errors before it are raised here."""
+        lines = self.lines(request)
+        first = await anext(lines)
+
+        async def all_lines() -> AsyncGenerator[TextPiece | Finished]:
+            async with aclosing(lines):
+                yield first
+                async for line in lines:
+                    yield line
+
+        return all_lines()
+
     async def _lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         candidates = await self._candidates(request.base_model)
         begun = False

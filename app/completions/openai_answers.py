@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import defaultdict
@@ -14,6 +13,7 @@ from app.completions.generators import Choice
 from app.completions.openai_logprobs import TextLogprobs, chat_logprobs
 from app.http.error_catalogue import ERRORS
 from app.http.errors import openai_error
+from app.http.sse import sse
 from models_store.errors import ScalpelError
 from models_store.schemas.generation import Finished, ScoredToken, TextPiece
 
@@ -78,11 +78,11 @@ class Answer:
         except ScalpelError as error:
             kind = ERRORS.get(error.code)
             status = kind.status if kind is not None and kind.status is not None else 500
-            yield _sse(openai_error(status, error.code, error.message))
+            yield sse(openai_error(status, error.code, error.message))
             return
         if include_usage:
             counted = [ends[index] for index in sorted(ends)]
-            yield _sse(
+            yield sse(
                 {
                     **self._head(_CHUNK[self.kind]),
                     "choices": [],
@@ -119,7 +119,7 @@ class Answer:
         body = {**self._head(_CHUNK[self.kind]), "choices": [choice]}
         if include_usage:
             body["usage"] = None
-        return _sse(body)
+        return sse(body)
 
 
 def usage(choices: Sequence[Choice | Finished], n: int) -> dict[str, int]:
@@ -131,7 +131,3 @@ def usage(choices: Sequence[Choice | Finished], n: int) -> dict[str, int]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-
-
-def _sse(body: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(body)}\n\n".encode()
