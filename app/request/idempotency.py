@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import Header, Request, Response
 
-from app.domain.edits.idempotency import MAX_KEY_LENGTH, IdempotencyKey, digest
-from app.domain.edits.submission import Sender
+from app.domain.edits.idempotency import MAX_KEY_LENGTH, IdempotencyKey, Sender, digest
 from app.request.auth import Principal
 from app.services import Store
 
@@ -22,7 +21,7 @@ KeyHeader = Annotated[
 ]
 
 
-def sender(
+def sender_of(
     request: Request, store: Store, who: Principal, key: str | None, *, tenant: str | None = None
 ) -> Sender:
     """Who sends a request that creates something; `request.state.sent` is its body."""
@@ -30,11 +29,8 @@ def sender(
     if key is None:
         return Sender(tenant, who.actor)
     route = f"{request.method} {request.url.path}"
-    return Sender(
-        tenant,
-        who.actor,
-        IdempotencyKey(store.objects, tenant, key, route, digest(request.state.sent)),
-    )
+    sha256 = digest(request.state.sent)
+    return Sender(tenant, who.actor, IdempotencyKey(store.objects, tenant, key, route, sha256))
 
 
 def mark_created(response: Response, location: str, *, replayed: bool) -> None:

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.request.auth import Operator, Reader
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -91,7 +91,7 @@ def create_base_model(
 ) -> BaseModelView:
     """An editor fetches, converts, checks and pins its weights; then it can be edited."""
     submitted = store.submission.base_model(
-        sender(request, store, who, idempotency_key, tenant=SHARED_TENANT), body
+        sender_of(request, store, who, idempotency_key, tenant=SHARED_TENANT), body
     )
     services.live.wake_keeper()
     mark_created(response, f"/v1/base_models/{body.id}", replayed=submitted.replayed)

@@ -15,7 +15,7 @@ from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, require_sound
 from app.http.zip_stream import zip_stream
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -66,7 +66,7 @@ def create_export(
     idempotency_key: KeyHeader = None,
 ) -> ExportView:
     submitted = store.submission.export(
-        sender(request, store, who, idempotency_key), body, request.state.sent
+        sender_of(request, store, who, idempotency_key), body, request.state.sent
     )
     services.live.wake_keeper()
     mark_created(response, f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.edits.submission import claim_id
 from app.domain.events.events import Event, durable_events
 from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try, message_id
 from app.domain.webhooks.webhooks import (
@@ -23,7 +22,7 @@ from app.domain.webhooks.webhooks import (
 from app.loops.courier import Sent, body_of, send
 from app.loops.courier.decisions import tried
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep, StoreDep
@@ -159,22 +158,14 @@ def create_webhook(
     idempotency_key: KeyHeader = None,
 ) -> WebhookWithSecret:
     """It is told of the events of edits that are made from now on."""
-    who_sends = sender(request, store, who, idempotency_key)
-    earlier = who_sends.key.find() if who_sends.key is not None else None
-    id = earlier.id if earlier is not None else claim_id(who_sends.key, "webhook")
-    known = store.webhooks.newest(who.tenant, id)
-    if known is not None and known.deleted:
-        raise NotFound(f"no such webhook: {id}")
-    version = known or store.webhooks.add(
-        who.tenant,
-        id,
+    webhook, replayed = store.webhooks.add(
+        sender_of(request, store, who, idempotency_key),
         body.url,
         events=tuple(dict.fromkeys(body.events)),
         description=body.description,
-        actor=who.actor,
     )
-    mark_created(response, f"/v1/webhooks/{id}", replayed=known is not None)
-    return _with_secret(id, version, shown=known is None)
+    mark_created(response, f"/v1/webhooks/{webhook.id}", replayed=replayed)
+    return _with_secret(webhook.id, webhook.version, shown=not replayed)
 
 
 @router.get("", summary="List webhooks")

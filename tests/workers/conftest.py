@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.domain.accounts.api_keys import ALL_SCOPES
+from app.domain.edits.idempotency import Sender
 from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.edits.submission import Sender
 from app.services import Store
 from models_store.objects.store import open_store
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource

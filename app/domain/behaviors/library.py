@@ -73,6 +73,15 @@ class BehaviorLibrary:
         self._objects.create(self._texts(tenant, id, version.number), to_lines(behavior))
         return self._versions.append(tenant, id, version)
 
+    def earlier(self, tenant: str, id: str) -> BehaviorVersion | None:
+        """The behaviour of that id; None if it was never kept.
+
+        Raises:
+            NotFound: it was deleted.
+        """
+        newest = self._versions.newest(tenant, id)
+        return None if newest is None else self.head(tenant, id)
+
     def head(self, tenant: str, id: str) -> BehaviorVersion:
         """What is known of an uploaded behaviour, without its texts.
 

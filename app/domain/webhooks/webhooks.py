@@ -10,11 +10,13 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from app.domain.edits.idempotency import Sender, create_once
 from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN
@@ -82,6 +84,14 @@ class WebhookVersion(Version):
         return [one.value for one in self.secrets if one.until is None or now < one.until]
 
 
+@dataclass(frozen=True)
+class Webhook:
+    """A webhook as it is now."""
+
+    id: str
+    version: WebhookVersion
+
+
 class Webhooks:
     """The webhooks of every tenant.
 
@@ -96,36 +106,47 @@ class Webhooks:
 
     def add(
         self,
-        tenant: str,
-        id: str,
+        sender: Sender,
         url: str,
         *,
         events: tuple[HookEvent, ...] = HOOK_EVENTS,
         description: str = "",
-        actor: Actor = NOBODY,
-    ) -> WebhookVersion:
-        """Make a webhook with a fresh secret.
+    ) -> tuple[Webhook, bool]:
+        """Make a webhook with a fresh secret; the one that a repeated request has made already.
+
+        Returns:
+            It; whether it was there already.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
             Conflict: `too_many_webhooks`.
         """
-        self._check(url)
-        if len(self.all(tenant)) >= MOST_WEBHOOKS:
-            raise Conflict(
-                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
-                code="too_many_webhooks",
+        tenant = sender.tenant
+
+        def find(id: str) -> Webhook | None:
+            version = self.newest(tenant, id)
+            return None if version is None else Webhook(id, _there(version, id))
+
+        def make(claim: Callable[[], str]) -> Webhook:
+            self._check(url)
+            if len(self.all(tenant)) >= MOST_WEBHOOKS:
+                raise Conflict(
+                    f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
+                    code="too_many_webhooks",
+                )
+            id = claim()
+            self._log("webhook.created", tenant, id, sender.actor)
+            version = WebhookVersion(
+                change="webhook.created",
+                url=url,
+                events=events,
+                description=description,
+                secrets=(SigningSecret(value=new_secret()),),
+                key_id=sender.actor.key_id,
             )
-        self._log("webhook.created", tenant, id, actor)
-        version = WebhookVersion(
-            change="webhook.created",
-            url=url,
-            events=events,
-            description=description,
-            secrets=(SigningSecret(value=new_secret()),),
-            key_id=actor.key_id,
-        )
-        return self._versions.append(tenant, id, version)
+            return Webhook(id, self._versions.append(tenant, id, version))
+
+        return create_once(sender, "webhook", find, make)
 
     def newest(self, tenant: str, id: str) -> WebhookVersion | None:
         """The newest version, a deletion too."""

@@ -18,16 +18,15 @@ from app.domain.accounts.api_keys import (
     check,
     digest_of,
 )
-from app.domain.edits.submission import Sender
+from app.domain.edits.idempotency import Sender, create_once
 from app.http.errors import MissingScope, OperatorsOnly
 from app.request.auth import Admin, Principal
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.key_cache import key_cache
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Store, StoreDep
-from models_store import ids
-from models_store.errors import Conflict, NotFound, ScalpelError
+from models_store.errors import NotFound
 
 router = APIRouter(prefix="/v1/api_keys", tags=["keys"], route_class=JsonRoute)
 
@@ -119,8 +118,7 @@ def create_api_key(
             id=id,
         )
 
-    state, secret = _once(make, sender(request, store, who, idempotency_key), store, tenant)
-    return _made(response, state, secret)
+    return _once(response, sender_of(request, store, who, idempotency_key), store, tenant, make)
 
 
 @router.get("", summary="List API keys")
@@ -173,9 +171,10 @@ def rotate_api_key(
             old, overlap_seconds=body.overlap_seconds, made_by=who.key_id, id=id
         )
 
-    state, secret = _once(make, sender(request, store, who, idempotency_key), store, tenant)
+    sender = sender_of(request, store, who, idempotency_key)
+    rotated = _once(response, sender, store, tenant, make)
     key_cache(request).clear()
-    return _made(response, state, secret)
+    return rotated
 
 
 def _tenant(who: Principal, named: str | None) -> str:
@@ -195,36 +194,27 @@ def _require_all(who: Principal, scopes: list[str] | tuple[str, ...]) -> None:
 
 
 def _once(
-    make: Callable[[str], Made], sender: Sender, store: Store, tenant: str
-) -> tuple[KeyState, str | None]:
-    """The key that `make` makes under a fresh id, with its secret; or the one that an earlier
-    request with this idempotency key has made, without."""
-    id, named = ids.new_id("api_key"), sender.key
-    claimed = named.claim("api_key", id) if named is not None else id
-    if claimed != id:
-        try:
-            return store.keys.get(claimed, tenant), None
-        except NotFound:
-            # Nobody but the first can make it: a second secret for one id is one too many.
-            raise Conflict(
-                "the first request with this Idempotency-Key is not done, or was cut short",
-                code="idempotency_key_in_use",
-                retry_after=2,
-            ) from None
-    try:
-        secret, key = make(id)
-    except ScalpelError:
-        if named is not None:
-            with contextlib.suppress(ScalpelError):
-                store.objects.delete(named.path)
-        raise
-    return KeyState(digest_of(secret), key), secret
+    response: Response, sender: Sender, store: Store, tenant: str, make: Callable[[str], Made]
+) -> ApiKeyView:
+    """The key that `make` makes under an id, with its secret; or the one that an earlier request
+    with this idempotency key has made, without.
 
+    Nobody but the first can make it: a second secret for one id is one too many.
+    """
 
-def _made(response: Response, state: KeyState, secret: str | None) -> ApiKeyView:
-    mark_created(response, f"/v1/api_keys/{state.key.id}", replayed=secret is None)
+    def find(id: str) -> ApiKeyView | None:
+        with contextlib.suppress(NotFound):
+            return _view(store.keys.get(id, tenant))
+        return None
+
+    def view(claim: Callable[[], str]) -> ApiKeyView:
+        secret, key = make(claim())
+        return _view(KeyState(digest_of(secret), key), secret)
+
+    key, replayed = create_once(sender, "api_key", find, view, resumable=False)
+    mark_created(response, f"/v1/api_keys/{key.id}", replayed=replayed)
     response.headers["Cache-Control"] = "no-store"
-    return _view(state, secret)
+    return key
 
 
 def _view(state: KeyState, secret: str | None = None) -> ApiKeyView:

@@ -10,10 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.behaviors.library import BehaviorVersion, Found
-from app.domain.edits.submission import check_scorers, claim_id
 from app.http.errors import UnsupportedMediaType
-from app.request.auth import Principal, Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.auth import Reader, Writer
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import content_type, parse_json
 from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
@@ -21,7 +20,7 @@ from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.errors import NotFound
 from models_store.objects.store import each_readable
-from models_store.schemas.behaviors import Behavior, checked
+from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Item, Prompt
 
 router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
@@ -91,9 +90,11 @@ async def create_behavior(
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
     behavior, size = await _uploaded(request, name)
-    return await run_in_threadpool(
-        _create, request, response, services.store, who, idempotency_key, behavior, size
-    )
+    store = await run_in_threadpool(lambda: services.store)
+    sender = sender_of(request, store, who, idempotency_key)
+    version, replayed = await run_in_threadpool(store.submission.behavior, sender, behavior, size)
+    mark_created(response, f"/v1/behaviors/{version.behavior.id}", replayed=replayed)
+    return _summary(version)
 
 
 async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
@@ -114,33 +115,6 @@ async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
         f"send Content-Type: application/json or {JSON_LINES[0]}, not {kind or 'without one'}",
         headers={"Accept-Post": f"application/json, {', '.join(JSON_LINES)}"},
     )
-
-
-def _create(
-    request: Request,
-    response: Response,
-    store: Store,
-    who: Principal,
-    key: str | None,
-    behavior: Behavior,
-    size: int,
-) -> BehaviorSummary:
-    who_sends = sender(request, store, who, key)
-    earlier = who_sends.key.find() if who_sends.key is not None else None
-    if earlier is None:
-        check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
-        behavior = checked(behavior, pointer="")
-        with store.quotas.room_for_bytes(who.tenant, size):
-            id = claim_id(who_sends.key, "behavior")
-            version = store.behaviors.add(who.tenant, id, behavior, who.actor)
-    else:
-        id = earlier.id
-        behavior = checked(behavior, pointer="")
-        version = store.behaviors.add(who.tenant, id, behavior, who.actor)
-    if version.deleted:
-        raise NotFound(f"no such behavior: {id}")
-    mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)
-    return _summary(version)
 
 
 @router.get("", summary="List one's own behaviours")

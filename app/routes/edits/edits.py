@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -51,7 +51,7 @@ def create_edit(
     idempotency_key: KeyHeader = None,
 ) -> EditView:
     submitted = store.submission.edit(
-        sender(request, store, who, idempotency_key), body, request.state.sent
+        sender_of(request, store, who, idempotency_key), body, request.state.sent
     )
     services.live.wake_keeper()
     mark_created(response, f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)

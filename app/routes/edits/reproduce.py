@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from app.request.auth import Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import KeyHeader, mark_created, sender_of
 from app.routes.edits.views import EditView, edit_view
 from app.services import ServicesDep, StoreDep
 
@@ -25,7 +25,7 @@ def reproduce_edit(
     """A new edit with the settings, the seed and the texts of this one, on the same weights. Its
     report says whether the two deltas are the same to the bit, and else what differs."""
     request.state.sent = None  # there is no body: the path says all
-    submitted = store.submission.reproduce(sender(request, store, who, idempotency_key), edit_id)
+    submitted = store.submission.reproduce(sender_of(request, store, who, idempotency_key), edit_id)
     services.live.wake_keeper()
     mark_created(response, f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
     return edit_view(services, submitted.work)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from ulid import ULID
 
-from app.domain.edits.idempotency import KEPT_SECONDS, IdempotencyKey
+from app.domain.edits.idempotency import KEPT_SECONDS, IdempotencyKey, Sender
 from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import Deliveries, Progress, Try
 from app.domain.webhooks.webhooks import Webhooks
 from app.loops.keeper.sweep import sweep
-from models_store.ids import new_id
+from models_store.audit.log import NOBODY
 from models_store.net.addresses import AddressRule
 from models_store.schemas.records import Artifact, AttemptEnd, Deleted, Marker, Result
 from models_store.settings import Settings
@@ -161,10 +161,10 @@ def test_a_sweep_ends_when_it_is_told_to(world: World, store: WorkStore, looks: 
 def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) -> None:
     deliveries = Deliveries(store.objects)
     webhooks = Webhooks(store.objects, AddressRule(), store.audit)
-    kept, removed = new_id("webhook"), new_id("webhook")
+    sender, url = Sender("default", NOBODY), "https://hooks.example.com/"
+    kept, removed = (webhooks.add(sender, url)[0].id for _ in range(2))
     days = {days: f"edit_{ULID.from_timestamp(time.time() - days * 86_400)}" for days in (29, 32)}
     for webhook in (kept, removed):
-        webhooks.add("default", webhook, "https://hooks.example.com/")
         for edit in days.values():
             one = Try(
                 number=1,

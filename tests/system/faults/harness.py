@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import redis
 
+from app.domain.edits.idempotency import Sender
 from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.edits.submission import Sender
 from app.loops.keeper import Keeper
 from app.services import Store
 from models_store.live import leases as live
