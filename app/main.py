@@ -14,7 +14,7 @@ from app.http.middleware import RequestMiddleware
 from app.http.openapi import DescribedApp
 from app.loops.background import background
 from app.request.key_cache import KeyCache
-from app.request.strict_input.query import known_query
+from app.request.strict_input.query import check_query
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.operator.policy import read_policy
@@ -75,5 +75,5 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     errors.install(app, methods_at)
     for router in ROUTERS:
         lax = router in OPENAI_ROUTERS
-        app.include_router(router, dependencies=() if lax else (Depends(known_query),))
+        app.include_router(router, dependencies=() if lax else (Depends(check_query),))
     return app

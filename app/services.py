@@ -187,9 +187,9 @@ def catalogue(settings: Settings) -> list[BaseModelSpec]:
 
 
 def services(request: Request) -> Services:
-    found = request.app.state.services
-    assert isinstance(found, Services)
-    return found
+    parts = request.app.state.services
+    assert isinstance(parts, Services)
+    return parts
 
 
 def store(request: Request) -> Store:

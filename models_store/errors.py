@@ -21,7 +21,7 @@ class FieldError:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LimitUse:
     """How far a tenant has used up one of its limits."""
 
     name: str
@@ -119,11 +119,11 @@ class QuotaExceeded(ScalpelError):
         *,
         retry_after: int,
         code: str | None = None,
-        standing: Standing | None = None,
+        use: LimitUse | None = None,
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
-        self.standing = standing
+        self.use = use
 
 
 class Unavailable(ScalpelError):

@@ -80,8 +80,8 @@ class BaseModelWriter:
     async def answers(self, instructions: Sequence[str], seed: int) -> list[str]:
         texts: list[str] = []
         for start in range(0, len(instructions), _ROWS):
-            asked = self._request(instructions[start : start + _ROWS], seed + start)
-            choices = await self.generators.collect(asked, self.client)
+            request = self._request(instructions[start : start + _ROWS], seed + start)
+            choices = await self.generators.collect(request, self.client)
             texts += [choice.text for choice in choices]
         return texts
 

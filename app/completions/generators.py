@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.domain.accounts.rates import Rates
 from app.domain.events.live_state import Generator, LiveState
-from app.http import standings
+from app.http import rate_limits
 from app.http.errors import GenerationFailed
 from models_store.errors import (
     CorruptArtifact,
@@ -52,7 +52,7 @@ _TIMEOUT = httpx.Timeout(600.0, connect=2.0)
 
 
 @dataclass(frozen=True)
-class Choice:
+class CompletedChoice:
     """One complete answer."""
 
     text: str
@@ -120,7 +120,9 @@ class Generators:
             QuotaExceeded: `rate_limited`, the tenant's tokens are used up.
         """
         most = request.most_tokens
-        standings.tell(await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most))
+        rate_limits.report(
+            await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most)
+        )
         count = _TokenCount()
         try:
             async with aclosing(self._lines(request)) as lines:
@@ -170,7 +172,7 @@ class Generators:
             finally:
                 self._asked[generator.name] -= 1
 
-    async def collect(self, request: GenerationRequest, client: Request) -> list[Choice]:
+    async def collect(self, request: GenerationRequest, client: Request) -> list[CompletedChoice]:
         """All choices when they are complete; given up when the client has left."""
         texts: dict[int, str] = {}
         tokens: dict[int, list[ScoredToken]] = {}
@@ -188,7 +190,7 @@ class Generators:
                     if await client.is_disconnected():
                         raise GenerationFailed("the client has left")
         return [
-            Choice(
+            CompletedChoice(
                 texts.get(index, ""),
                 ends[index].finish_reason,
                 ends[index].prompt_tokens,
@@ -256,12 +258,13 @@ class Generators:
                 code="no_generator",
                 retry_after=_RETRY_AFTER_SECONDS,
             )
-        able = [
-            one
-            for one in self._known
-            if (one.serves is None or base_model in one.serves) and (one.reads or not reading)
+        suitable = [
+            generator
+            for generator in self._known
+            if (generator.serves is None or base_model in generator.serves)
+            and (generator.reads or not reading)
         ]
-        if not able:
+        if not suitable:
             raise Unavailable(
                 f"no generator that is running can {'read texts' if reading else 'speak'} with "
                 f"{base_model}",
@@ -269,11 +272,11 @@ class Generators:
                 retry_after=_RETRY_AFTER_SECONDS,
             )
         return sorted(
-            able,
-            key=lambda one: (
-                base_model not in one.base_models,
-                max(one.busy, self._asked[one.name]),
-                one.name,
+            suitable,
+            key=lambda generator: (
+                base_model not in generator.base_models,
+                max(generator.busy, self._asked[generator.name]),
+                generator.name,
             ),
         )
 
@@ -313,7 +316,7 @@ def _refusal(response: httpx.Response) -> Exception:
     try:
         body: Any = response.json()
         code, message = str(body["code"]), str(body["message"])
-        errors = [FieldError(**one) for one in body.get("errors", ())]
+        errors = [FieldError(**entry) for entry in body.get("errors", ())]
     except (ValueError, KeyError, TypeError):
         code, message, errors = "generation_failed", f"status {response.status_code}", []
     if code == InvalidRequest.code:

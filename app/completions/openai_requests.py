@@ -176,8 +176,8 @@ class ChatBody(_Generation):
         return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
 
     def drawn(self) -> Sampling:
-        told = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(self.max_completion_tokens or self.max_tokens, told)
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(self.max_completion_tokens or self.max_tokens, logprobs)
 
 
 Token = Annotated[int, Field(ge=0)]
@@ -206,15 +206,15 @@ class CompletionBody(_Generation):
         given = self.prompt
         if isinstance(given, str):
             return (GenerationPrompt(text=given),)
-        whole = [one for one in given if isinstance(one, int)]
+        whole = [item for item in given if isinstance(item, int)]
         if whole:
             return (GenerationPrompt(tokens=tuple(whole)),)
         return tuple(
-            GenerationPrompt(text=one)
-            if isinstance(one, str)
-            else GenerationPrompt(tokens=tuple(one))
-            for one in given
-            if not isinstance(one, int)
+            GenerationPrompt(text=item)
+            if isinstance(item, str)
+            else GenerationPrompt(tokens=tuple(item))
+            for item in given
+            if not isinstance(item, int)
         )
 
     def drawn(self) -> Sampling:

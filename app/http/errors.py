@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.http import standings
+from app.http import rate_limits
 from app.http.error_catalogue import ERRORS
 from app.http.login_page import login_page
 from app.http.openapi import OPENAI_PATHS, PROBLEM_TYPE
@@ -179,8 +179,8 @@ def problem(
         "code": code,
         "request_id": request_id,
         "errors": [
-            {"pointer": one.pointer, "code": one.code, "detail": one.detail}
-            for one in errors[:_MAX_FIELD_ERRORS]
+            {"pointer": error.pointer, "code": error.code, "detail": error.detail}
+            for error in errors[:_MAX_FIELD_ERRORS]
         ],
     }
 
@@ -189,7 +189,7 @@ async def _scalpel_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ScalpelError)
     if isinstance(error, Unauthorized) and _is_person(request):
         return _sign_in_page(request)
-    standings.tell(getattr(error, "standing", None))
+    rate_limits.report(getattr(error, "use", None))
     response = error_response(request.scope, error)
     if response.status_code >= 500:
         _log.warning(
@@ -223,8 +223,8 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     where, *path = problems[0]["loc"]
     name = ".".join(str(part) for part in path)
     if where == "body":
-        found = field_errors(problems, error.body)
-        return error_response(request.scope, InvalidRequest(found[0].detail, errors=found))
+        fields = field_errors(problems, error.body)
+        return error_response(request.scope, InvalidRequest(fields[0].detail, errors=fields))
     return error_response(
         request.scope,
         Malformed(f"the {where} parameter {name!r}: {problems[0]['msg']}", code="bad_request"),

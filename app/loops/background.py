@@ -28,11 +28,11 @@ async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[
     """All run inside; they begin when the store can be reached, and end on the way out."""
     tasks = [
         asyncio.create_task(_fill_catalogue(services)),
-        asyncio.create_task(_tell_heads(services)),
+        asyncio.create_task(_log_heads(services)),
     ]
     if with_keeper:
         tasks.append(asyncio.create_task(_keep(services)))
-        tasks.append(asyncio.create_task(_tell_webhooks(services)))
+        tasks.append(asyncio.create_task(_deliver_webhooks(services)))
     try:
         yield
     finally:
@@ -53,7 +53,7 @@ async def _fill_catalogue(services: Services) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _tell_heads(services: Services) -> None:
+async def _log_heads(services: Services) -> None:
     """Log the head of the audit log soon after the start and each hour, for others to keep."""
     pause = _FIRST_HEAD_SECONDS
     while True:
@@ -78,7 +78,7 @@ async def _keep(services: Services) -> None:
     await _run(Keeper(store.objects, client, services.settings, store.audit), client)
 
 
-async def _tell_webhooks(services: Services) -> None:
+async def _deliver_webhooks(services: Services) -> None:
     """Run the courier, which tells webhooks of events."""
     from app.loops.courier import Courier
 

@@ -107,7 +107,7 @@ def list_aliases(store: StoreDep, who: Reader, page: PageDep) -> Page[AliasSumma
 @router.get("/{name}", summary="Read an alias and its history")
 def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
     current = store.aliases.get(who.tenant, name)
-    history = [AliasVersionView.of(one) for one in store.aliases.history(who.tenant, name)]
+    history = [AliasVersionView.of(version) for version in store.aliases.history(who.tenant, name)]
     return AliasView(**_summary(name, current).model_dump(), history=history[::-1])
 
 
@@ -123,7 +123,9 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
     earlier = store.aliases.earlier(who.tenant, name, body.version)
     again = AliasBody(
         variant=earlier.variant,
-        shares=tuple(ShareBody(variant=one.variant, weight=one.weight) for one in earlier.shares),
+        shares=tuple(
+            ShareBody(variant=share.variant, weight=share.weight) for share in earlier.shares
+        ),
         without_parents=earlier.without_parents,
     )
     return _put(name, again, store, who, rolls_back_to=earlier.number)
@@ -164,7 +166,7 @@ def _put(
 
 
 def _shares(version: AliasVersion) -> list[ShareView]:
-    return [ShareView(variant=one.variant, weight=one.weight) for one in version.shares]
+    return [ShareView(variant=share.variant, weight=share.weight) for share in version.shares]
 
 
 def _summary(name: str, version: AliasVersion) -> AliasSummary:

@@ -125,10 +125,10 @@ def _users(store: Store, base_model: str) -> Iterator[str]:
 
 def _view(base: RegisteredBase) -> BaseModelView:
     spec, facts, work = base.spec, base.facts, base.work
-    found = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
+    measured = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
     return BaseModelView(
         **spec.model_dump(exclude={"chat", "source"}),
-        **found,
+        **measured,
         source=spec.source,
         status=base.status,
         chat=base.takes_chat if facts is not None else spec.chat,

@@ -93,8 +93,8 @@ def list_exports(
         return work if fits else None
 
     ids = store.work.list_ids("export", who.tenant, after=page.after, descending=page.descending)
-    found, has_more, looked_at = page.chosen(ids, find)
-    return page_of([_view(work) for work in found], has_more, looked_at=looked_at)
+    exports, has_more, looked_at = page.chosen(ids, find)
+    return page_of([_view(work) for work in exports], has_more, looked_at=looked_at)
 
 
 @router.get("/{export_id}", summary="Read an export")
@@ -121,13 +121,13 @@ def read_file(
 ) -> Response:
     work = store.work.read("export", who.tenant, export_id)
     files = _files(work)
-    found = next((file for file in files if file.name == name), None)
-    if found is None:
+    artifact = next((file for file in files if file.name == name), None)
+    if artifact is None:
         raise NotFound(f"{export_id} has no file {name!r}")
     if request.method == "GET":
-        store.work.log_download(work, who.actor, file=name, sha256=found.sha256)
+        store.work.log_download(work, who.actor, file=name, sha256=artifact.sha256)
     media_type = _JSON if name.endswith(".json") else _FILE
-    return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
+    return artifact_response(request, store.objects, artifact, filename=name, media_type=media_type)
 
 
 @router.get(

@@ -170,9 +170,9 @@ def create_webhook(
 
 @router.get("", summary="List webhooks")
 def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSummary]:
-    found = store.webhooks.all(who.tenant)
-    shown, has_more = page.cut(page.ordered(found))
-    return page_of([WebhookSummary(**_fields(id, found[id])) for id in shown], has_more)
+    webhooks = store.webhooks.all(who.tenant)
+    shown, has_more = page.cut(page.ordered(webhooks))
+    return page_of([WebhookSummary(**_fields(id, webhooks[id])) for id in shown], has_more)
 
 
 @router.get("/{webhook_id}", summary="Read a webhook and its history")
@@ -180,13 +180,13 @@ def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
     history = store.webhooks.history(who.tenant, webhook_id)
     changes = [
         WebhookChange(
-            version=one.number,
-            type=one.change,
-            at=one.created_at,
-            reason=one.disabled_reason if one.change == "webhook.disabled" else None,
-            key_id=one.key_id,
+            version=version.number,
+            type=version.change,
+            at=version.created_at,
+            reason=version.disabled_reason if version.change == "webhook.disabled" else None,
+            key_id=version.key_id,
         )
-        for one in history
+        for version in history
     ]
     return WebhookView(**_fields(webhook_id, history[-1]), history=changes[::-1])
 
@@ -247,15 +247,17 @@ def list_deliveries(
     """Ordered by edit and event; those that were tried, of edits of the last 30 days."""
     store.webhooks.get(who.tenant, webhook_id)
     try:
-        found = store.deliveries.walk(
+        deliveries = store.deliveries.walk(
             who.tenant, webhook_id, after=page.after, descending=page.descending
         )
-        wanted = (one for one in found if status is None or one.status == status)
+        wanted = (
+            delivery for delivery in deliveries if status is None or delivery.status == status
+        )
         shown, has_more = page.cut(wanted)
     except NotFound:
         detail = f"after: {page.after!r} is no id of a delivery to {webhook_id}"
         raise Malformed(detail, code="bad_request") from None
-    return page_of([_delivery(one) for one in shown], has_more)
+    return page_of([_delivery(delivery) for delivery in shown], has_more)
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Deliver an event again")
@@ -263,10 +265,10 @@ async def retry_delivery(
     webhook_id: str, delivery_id: str, services: ServicesDep, who: Writer
 ) -> WebhookDelivery:
     """At once, whatever became of it before; a failure changes nothing."""
-    found = await run_in_threadpool(
+    chosen = await run_in_threadpool(
         partial(_to_retry, services, who.tenant, webhook_id, delivery_id)
     )
-    webhook, event, edit_id = found
+    webhook, event, edit_id = chosen
     body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
     sent = await send(services.outgoing, webhook, delivery_id, body)
     return await run_in_threadpool(
@@ -299,7 +301,7 @@ def _retried(
     store = services.store
     while True:
         last = store.deliveries.last(tenant, webhook_id, edit_id)
-        one = tried(
+        entry = tried(
             last,
             event,
             sent,
@@ -308,7 +310,7 @@ def _retried(
             first_pause=services.settings.webhook_retry_seconds,
             by_hand=True,
         )
-        if store.deliveries.append(tenant, webhook_id, edit_id, one):
+        if store.deliveries.append(tenant, webhook_id, edit_id, entry):
             break
     assert event.id is not None
     id = message_id(webhook_id, edit_id, event.id)
@@ -334,24 +336,24 @@ def _with_secret(id: str, version: WebhookVersion, *, shown: bool) -> WebhookWit
     return WebhookWithSecret(**_fields(id, version), secret=secret)
 
 
-def _delivery(one: Delivery) -> WebhookDelivery:
+def _delivery(delivery: Delivery) -> WebhookDelivery:
     return WebhookDelivery(
-        id=one.id,
-        webhook_id=one.webhook_id,
-        edit_id=one.edit_id,
-        event_id=one.event_id,
-        type=one.tries[0].event_type,
-        status=one.status,
-        next_try_at=int(one.next_try_at) if one.next_try_at is not None else None,
-        tries=[_try(entry) for entry in one.tries if entry.outcome != "skipped"],
+        id=delivery.id,
+        webhook_id=delivery.webhook_id,
+        edit_id=delivery.edit_id,
+        event_id=delivery.event_id,
+        type=delivery.tries[0].event_type,
+        status=delivery.status,
+        next_try_at=int(delivery.next_try_at) if delivery.next_try_at is not None else None,
+        tries=[_try(entry) for entry in delivery.tries if entry.outcome != "skipped"],
     )
 
 
-def _try(one: Try) -> TryView:
+def _try(entry: Try) -> TryView:
     return TryView(
-        at=int(one.at),
-        seconds=one.seconds,
-        status_code=one.status_code,
-        error=one.error,
-        by_hand=one.by_hand,
+        at=int(entry.at),
+        seconds=entry.seconds,
+        status_code=entry.status_code,
+        error=entry.error,
+        by_hand=entry.by_hand,
     )

@@ -306,7 +306,7 @@ def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None)
         detail = "must be in the future: Unix seconds"
         problems.append(FieldError("/expires_at", "invalid_value", detail))
     if problems:
-        raise InvalidRequest("; ".join(one.detail for one in problems), errors=problems)
+        raise InvalidRequest("; ".join(problem.detail for problem in problems), errors=problems)
 
 
 def digest_of(secret: str) -> str:

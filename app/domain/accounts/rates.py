@@ -18,7 +18,7 @@ import redis
 
 from app.domain.accounts.limits import LimitTable
 from app.domain.events.live_state import LiveState
-from models_store.errors import QuotaExceeded, Standing
+from models_store.errors import LimitUse, QuotaExceeded
 from models_store.live import keys as redis_keys
 
 # The one number kept is when the bucket will be full again, by the clock of Redis.
@@ -80,7 +80,7 @@ class Rates:
         self._limits = limits
         self._own = _OwnBuckets()
 
-    def count_request(self, tenant: str) -> Standing:
+    def count_request(self, tenant: str) -> LimitUse:
         """One more request.
 
         Raises:
@@ -90,18 +90,18 @@ class Rates:
         speed = limits.requests_per_second / 1000
         bucket = _Bucket(redis_keys.bucket("requests", tenant), limits.request_burst, speed)
         allowed, taken = self._take(bucket, 1, 1)
-        standing = _standing("requests", bucket, taken)
+        use = _use("requests", bucket, taken)
         if not allowed:
             raise QuotaExceeded(
                 f"more than {limits.requests_per_second:g} requests a second; after a pause "
                 f"{limits.request_burst} at once",
                 code="rate_limited",
                 retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                standing=standing,
+                use=use,
             )
-        return standing
+        return use
 
-    def reserve_tokens(self, tenant: str, count: int) -> Standing:
+    def reserve_tokens(self, tenant: str, count: int) -> LimitUse:
         """Set aside what a request may generate at most; `give_back_tokens` what it did not.
 
         A request is let in while anything is left, so that a large one can be served at all; what
@@ -112,16 +112,16 @@ class Rates:
         """
         bucket = self._tokens(tenant)
         allowed, taken = self._take(bucket, count, 1)
-        standing = _standing("tokens", bucket, taken)
+        use = _use("tokens", bucket, taken)
         if not allowed:
             raise QuotaExceeded(
                 f"more than {bucket.size:g} tokens generated in a minute, those that requests "
                 "under way may still come to included",
                 code="rate_limited",
                 retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                standing=standing,
+                use=use,
             )
-        return standing
+        return use
 
     def give_back_tokens(self, tenant: str, count: int) -> None:
         if count > 0:
@@ -141,12 +141,12 @@ class Rates:
             allowed, taken = cast(Sequence[Any], script(keys=[bucket.key], args=arguments))
             return bool(int(allowed)), float(taken)
 
-        found = self._live.ask(question)
-        return found if found is not None else self._own.take(bucket, amount, need)
+        taken = self._live.ask(question)
+        return taken if taken is not None else self._own.take(bucket, amount, need)
 
 
-def _standing(name: str, bucket: _Bucket, taken: float) -> Standing:
-    return Standing(
+def _use(name: str, bucket: _Bucket, taken: float) -> LimitUse:
+    return LimitUse(
         name,
         size=int(bucket.size),
         left=max(0, math.floor(bucket.size - taken)),

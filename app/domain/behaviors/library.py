@@ -38,7 +38,7 @@ class BehaviorVersion(Version):
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedBehavior:
     """A behaviour and what an edit says of where it came from."""
 
     behavior: Behavior
@@ -57,9 +57,9 @@ class BehaviorLibrary:
         self, tenant: str, id: str, behavior: Behavior, actor: Actor = NOBODY
     ) -> BehaviorVersion:
         """Keep a (checked) behaviour; adding the same id again changes nothing."""
-        known = self._versions.newest(tenant, id)
-        if known is not None:
-            return known
+        newest = self._versions.newest(tenant, id)
+        if newest is not None:
+            return newest
         ref = reference(behavior, id=id, version=1)
         self._audit.append("behavior.created", tenant=tenant, actor=actor, id=id, sha256=ref.sha256)
         version = BehaviorVersion(
@@ -95,7 +95,7 @@ class BehaviorLibrary:
             raise NotFound(f"no such behavior: {id}")
         return version
 
-    def read(self, tenant: str, id: str) -> Found:
+    def read(self, tenant: str, id: str) -> ResolvedBehavior:
         """An uploaded behaviour with its texts.
 
         Raises:
@@ -110,9 +110,9 @@ class BehaviorLibrary:
         behavior = from_lines(lines)[0]
         if sha256_of(behavior) != version.behavior.sha256:
             raise CorruptArtifact(f"the texts of {id} are not those that were uploaded")
-        return Found(behavior, version.behavior)
+        return ResolvedBehavior(behavior, version.behavior)
 
-    def find(self, tenant: str, name: str, pointer: str = "/behavior") -> Found:
+    def find(self, tenant: str, name: str, pointer: str = "/behavior") -> ResolvedBehavior:
         """The behaviour that a request names: a preset or an uploaded one.
 
         Raises:
@@ -129,7 +129,7 @@ class BehaviorLibrary:
                 f"themselves, or a preset: {', '.join(presets.preset_names())}",
                 code="unknown_behavior",
             ) from None
-        return Found(behavior, reference(behavior))
+        return ResolvedBehavior(behavior, reference(behavior))
 
     def ids(self, tenant: str) -> Iterator[str]:
         """Every id that was given, oldest first; deleted ones too."""

@@ -80,8 +80,8 @@ class IdempotencyKey:
         record = IdempotencyRecord(kind=kind, id=id, route=self.route, body_sha256=self.body_sha256)
         if self.objects.create_record(self.path, record):
             return id
-        found = self.find()
-        return found.id if found is not None else id
+        earlier = self.find()
+        return earlier.id if earlier is not None else id
 
     def release(self) -> None:
         """Let the key be used anew: what it was bound to was not made."""

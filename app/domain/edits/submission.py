@@ -12,7 +12,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from app.domain.accounts.quotas import Quotas
-from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, Found
+from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.requests import EditBody, ExportBody
 from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
@@ -38,7 +38,7 @@ from models_store.work.store import Place, Work, WorkStore
 
 _MOST_ERRORS = 100
 """Wrong fields that are named."""
-Claim = Callable[[], str]
+ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
 
@@ -54,7 +54,7 @@ class Examined:
     """What a request for an edit names, found and fit for use."""
 
     base: ReadyBase
-    found: Found
+    resolved: ResolvedBehavior
     on_top_of: Variant | None
     rule: str
     """Of the policy, that allows it."""
@@ -104,9 +104,9 @@ class Submission:
     def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
         """Queue an edit; `sent` is the body as it came."""
 
-        def make(claim: Claim) -> Work:
+        def make(claim: ClaimId) -> Work:
             examined = self.examine(sender.tenant, sender.actor, body)
-            found = examined.found
+            resolved = examined.resolved
             settings = EditSettings(
                 method=body.method,
                 limits=body.limits,
@@ -123,8 +123,8 @@ class Submission:
                 examined.base,
                 settings,
                 _without_texts(sent),
-                found.ref,
-                to_lines(found.behavior, body.preserve),
+                resolved.ref,
+                to_lines(resolved.behavior, body.preserve),
                 examined.rule,
             )
 
@@ -133,12 +133,12 @@ class Submission:
     def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
         base = self._bases.ready(body.base_model)
-        found = self._behavior(tenant, body)
-        _check_fit(body, found, base)
+        resolved = self._behavior(tenant, body)
+        _check_fit(body, resolved, base)
         check_suites(body.suites, self._suites)
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
-        return Examined(base, found, below, self._rule_for(tenant, actor, base.id, direction))
+        return Examined(base, resolved, below, self._rule_for(tenant, actor, base.id, direction))
 
     def _rule_for(self, tenant: str, actor: Actor, base_model: str, behavior: str) -> str:
         """The name of the rule by which the tenant may make such an edit.
@@ -167,7 +167,7 @@ class Submission:
             InvalidRequest: it ran a suite that there are no data for any more.
         """
 
-        def make(claim: Claim) -> Work:
+        def make(claim: ClaimId) -> Work:
             original = self._work.read("edit", sender.tenant, edit_id)
             require_report(original)
             earlier = original.request
@@ -202,7 +202,7 @@ class Submission:
     def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
         """Queue an export."""
 
-        def make(claim: Claim) -> Work:
+        def make(claim: ClaimId) -> Work:
             variant = self._variants.named(
                 sender.tenant,
                 body.variant,
@@ -225,7 +225,7 @@ class Submission:
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
 
-        def make(claim: Claim) -> Work:
+        def make(claim: ClaimId) -> Work:
             return self._bases.register(
                 registration(spec, self._deadline_seconds, actor=sender.actor, id=claim())
             )
@@ -245,7 +245,7 @@ class Submission:
         """
         tenant = sender.tenant
 
-        def make(claim: Claim) -> BehaviorVersion:
+        def make(claim: ClaimId) -> BehaviorVersion:
             check_scorers(behavior.scorers, "/scorers", self.scorers)
             sound = checked(behavior, pointer="")
             with self._quotas.room_for_bytes(tenant, size):
@@ -256,7 +256,7 @@ class Submission:
     def _queue_edit(
         self,
         sender: Sender,
-        claim: Claim,
+        claim: ClaimId,
         base: ReadyBase,
         settings: EditSettings,
         body: JsonValue,
@@ -299,7 +299,7 @@ class Submission:
             behavior=behavior,
         )
 
-    def _once(self, kind: Kind, sender: Sender, make: Callable[[Claim], Work]) -> Submitted:
+    def _once(self, kind: Kind, sender: Sender, make: Callable[[ClaimId], Work]) -> Submitted:
         """Queue what `make` makes, or find what an earlier request with the key has queued."""
 
         def find(id: str) -> Work | None:
@@ -331,12 +331,12 @@ class Submission:
                     code="parents_missing",
                 )
 
-    def _behavior(self, tenant: str, body: EditBody) -> Found:
+    def _behavior(self, tenant: str, body: EditBody) -> ResolvedBehavior:
         if isinstance(body.behavior, str):
             return self._behaviors.find(tenant, body.behavior)
         check_scorers(body.behavior.scorers, "/behavior/scorers", self.scorers)
         behavior = checked(body.behavior)
-        return Found(behavior, reference(behavior))
+        return ResolvedBehavior(behavior, reference(behavior))
 
     def _variant_below(
         self, tenant: str, actor: Actor, body: EditBody, base: ReadyBase
@@ -374,7 +374,7 @@ def check_scorers(
         raise InvalidRequest(problems[0].detail, errors=problems)
 
 
-def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
+def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:
     """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
     problems: list[FieldError] = []
     if isinstance(body.method, Bias | Natural | NaturalBias | Conditional):
@@ -389,16 +389,16 @@ def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
             if layer >= base.facts.layers
         ]
     if isinstance(body.method, Conditional):
-        problems += _no_answers(body, found)
+        problems += _no_answers(body, resolved)
     if not base.facts.chat_template:
-        problems += _messages(body, found, base.id)
+        problems += _messages(body, resolved, base.id)
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
 
 
-def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
+def _no_answers(body: EditBody, resolved: ResolvedBehavior) -> Iterator[FieldError]:
     """What a condition on the prompt cannot be learned from."""
-    behavior = found.behavior
+    behavior = resolved.behavior
     if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
         yield FieldError(
             "/behavior",
@@ -415,7 +415,7 @@ def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
         )
 
 
-def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldError]:
+def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:
     """Every item that only a chat template could make a text of."""
 
     def problem(path: str, where: str) -> FieldError:
@@ -430,7 +430,7 @@ def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldEr
         path = f"preserve.{index}.messages"
         yield problem(path, path)
     # A behaviour in place as it was sent: what was found is without repeats.
-    given = found.behavior if isinstance(body.behavior, str) else body.behavior
+    given = resolved.behavior if isinstance(body.behavior, str) else body.behavior
     for side, items in (("undesired", given.undesired), ("desired", given.desired)):
         for index in _chats(items):
             path = f"{side}.{index}.messages"

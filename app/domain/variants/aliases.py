@@ -84,10 +84,10 @@ class Aliases:
         Raises:
             NotFound: there is no such alias.
         """
-        found = self.current(tenant, name)
-        if found is None:
+        version = self.current(tenant, name)
+        if version is None:
             raise NotFound(f"no such alias: {name[:100]}")
-        return found
+        return version
 
     def history(self, tenant: str, name: str) -> list[AliasVersion]:
         """Every version, oldest first; a deleted alias keeps its history."""

@@ -81,7 +81,9 @@ class WebhookVersion(Version):
 
     def signing(self, now: float) -> list[str]:
         """The secrets that sign at that time."""
-        return [one.value for one in self.secrets if one.until is None or now < one.until]
+        return [
+            secret.value for secret in self.secrets if secret.until is None or now < secret.until
+        ]
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,9 @@ class Webhooks:
         def fresh(current: WebhookVersion) -> dict[str, Any]:
             until = now + overlap_seconds
             old = [
-                one.model_copy(update={"until": until if one.until is None else one.until})
-                for one in current.secrets
-                if one.until is None or now < one.until
+                secret.model_copy(update={"until": until if secret.until is None else secret.until})
+                for secret in current.secrets
+                if secret.until is None or now < secret.until
             ]
             kept = (SigningSecret(value=new_secret()), *old)[:_MOST_SECRETS]
             return {"secrets": kept, "change": "webhook.rotated", "key_id": actor.key_id}

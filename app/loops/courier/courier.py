@@ -22,10 +22,16 @@ import redis
 import structlog
 
 from app.domain.events.events import Event, durable_events
-from app.domain.webhooks.deliveries import FINAL_EVENTS, Deliveries, Progress, Try, message_id
+from app.domain.webhooks.deliveries import (
+    FINAL_EVENTS,
+    Deliveries,
+    DeliveryProgress,
+    Try,
+    message_id,
+)
 from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks, WebhookVersion
-from app.loops.courier.decisions import Pair, choose, interleaved, skipped, tried
+from app.loops.courier.decisions import EditToWebhook, choose, interleaved, skipped, tried
 from app.loops.courier.sending import Sent, body_of, send
 from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
 from models_store.live import keys as redis_keys
@@ -106,7 +112,7 @@ class Courier:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="courier")
         self._edits: dict[tuple[str, str], _Edit] = {}
         self._known: dict[tuple[str, str], tuple[float, WebhookVersion | None]] = {}
-        self._under_way: dict[Pair, asyncio.Task[None]] = {}
+        self._under_way: dict[EditToWebhook, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
         self._leads = False
 
@@ -145,7 +151,7 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _turn(self) -> list[Pair]:
+    async def _turn(self) -> list[EditToWebhook]:
         """What is due now, if this courier leads."""
         try:
             return await self._in_thread(self._look)
@@ -162,7 +168,7 @@ class Courier:
 
     # In a thread: what is due.
 
-    def _look(self) -> list[Pair]:
+    def _look(self) -> list[EditToWebhook]:
         if not self._take_lead():
             self._edits.clear()
             return []
@@ -186,11 +192,11 @@ class Courier:
 
     def _list_markers(self) -> None:
         """Bring what is remembered in line with the markers."""
-        found = self._outbox.all()
-        for key in self._edits.keys() - found.keys():
+        markers = self._outbox.all()
+        for key in self._edits.keys() - markers.keys():
             del self._edits[key]
-        for key in found.keys() - self._edits.keys():
-            self._edits[key] = _Edit(found[key].modified_at)
+        for key in markers.keys() - self._edits.keys():
+            self._edits[key] = _Edit(markers[key].modified_at)
 
     def _to_read(self) -> list[tuple[str, str]]:
         """Edits of which there may be news, in turns over tenants, the longest unread first."""
@@ -201,15 +207,15 @@ class Courier:
             tenant: set(self._objects.children(f"open/{tenant}"))
             for tenant in {tenant for tenant, _ in self._edits}
         }
-        found: dict[str, list[tuple[str, str]]] = {}
+        by_tenant: dict[str, list[tuple[str, str]]] = {}
         for (tenant, id), edit in self._edits.items():
             moves = id in running or id not in open_[tenant] or edit.runs
             overdue = edit.read_at + _REREAD_SECONDS < now
             if not edit.is_read or (not edit.has_ended and (moves or overdue)):
-                found.setdefault(tenant, []).append((tenant, id))
-        for keys in found.values():
+                by_tenant.setdefault(tenant, []).append((tenant, id))
+        for keys in by_tenant.values():
             keys.sort(key=lambda key: self._edits[key].read_at)
-        return list(interleaved(found.values()))
+        return list(interleaved(by_tenant.values()))
 
     def _read(self, key: tuple[str, str]) -> None:
         """Read an edit's events, and how far each webhook is with them."""
@@ -235,19 +241,19 @@ class Courier:
             remains = self._work.remains(place)
             return durable_events(remains) if remains is not None else []
 
-    def _due(self, now: float) -> list[Pair]:
+    def _due(self, now: float) -> list[EditToWebhook]:
         """Pairs with something to deliver; markers of edits that are told of go."""
-        due: list[tuple[float, Pair]] = []
+        due: list[tuple[float, EditToWebhook]] = []
         for (tenant, id), edit in list(self._edits.items()):
             for webhook_id in edit.webhooks:
-                pair = Pair(tenant, id, webhook_id)
+                pair = EditToWebhook(tenant, id, webhook_id)
                 if webhook_id in edit.complete or webhook_id not in edit.last:
                     continue
                 if pair in self._under_way:
                     continue
                 webhook = self._webhook(tenant, webhook_id)
                 last = edit.last[webhook_id]
-                progress = last.progress if last is not None else Progress()
+                progress = last.progress if last is not None else DeliveryProgress()
                 if webhook is not None and progress.is_complete(edit.events, webhook.events):
                     webhook = self._webhook(tenant, webhook_id, anew=True)
                 if webhook is None or progress.is_complete(edit.events, webhook.events):
@@ -261,22 +267,22 @@ class Courier:
             if lost or (edit.webhooks and edit.complete >= {*edit.webhooks}):
                 self._outbox.remove(tenant, id)
                 del self._edits[tenant, id]
-        return [pair for _, pair in sorted(due, key=lambda one: one[0])]
+        return [pair for _, pair in sorted(due, key=lambda entry: entry[0])]
 
     def _webhook(self, tenant: str, id: str, *, anew: bool = False) -> WebhookVersion | None:
         """The webhook as it was a moment ago, or as it is now; None when it is deleted."""
-        read_at, known = self._known.get((tenant, id), (float("-inf"), None))
+        read_at, webhook = self._known.get((tenant, id), (float("-inf"), None))
         now = time.monotonic()
         if read_at + _WEBHOOK_SECONDS < now or (anew and read_at <= now):
             newest = self._webhooks.newest(tenant, id)
-            known = None if newest is None or newest.deleted else newest
+            webhook = None if newest is None or newest.deleted else newest
             # Deleted is deleted.
-            self._known[tenant, id] = (now if known is not None else float("inf"), known)
-        return known
+            self._known[tenant, id] = (now if webhook is not None else float("inf"), webhook)
+        return webhook
 
     # In the loop: deliver.
 
-    async def _deliver(self, pair: Pair) -> None:
+    async def _deliver(self, pair: EditToWebhook) -> None:
         """Deliver what an edit has for a webhook, one event after the other."""
         try:
             while not self._stopping.is_set() and await self._deliver_next(pair):
@@ -289,7 +295,7 @@ class Courier:
             del self._under_way[pair]
             self._wake.set()
 
-    async def _deliver_next(self, pair: Pair) -> bool:
+    async def _deliver_next(self, pair: EditToWebhook) -> bool:
         """Try the next event; False when there is none, or it has to wait."""
         edit = self._edits.get((pair.tenant, pair.edit_id))
         if edit is None or pair.webhook_id not in edit.last:
@@ -298,7 +304,7 @@ class Courier:
             partial(self._webhook, pair.tenant, pair.webhook_id, anew=True)
         )
         last = edit.last[pair.webhook_id]
-        progress = last.progress if last is not None else Progress()
+        progress = last.progress if last is not None else DeliveryProgress()
         event = progress.next_event(edit.events, webhook.events if webhook is not None else ())
         if webhook is None or event is None or event.id is None:
             return False
@@ -309,7 +315,7 @@ class Courier:
         id = message_id(pair.webhook_id, pair.edit_id, event.id)
         body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
         sent = await send(self._outgoing, webhook, id, body)
-        one = tried(
+        entry = tried(
             last,
             event,
             sent,
@@ -319,28 +325,30 @@ class Courier:
         )
         if not sent.delivered:
             self._failing.add(pair.webhook_id)
-            await self._in_thread(partial(self._disable_if_dead, pair, sent, one, progress))
+            await self._in_thread(partial(self._disable_if_dead, pair, sent, entry, progress))
         else:
             self._failing.discard(pair.webhook_id)
-        return await self._record(pair, edit, one) and sent.delivered
+        return await self._record(pair, edit, entry) and sent.delivered
 
-    async def _record(self, pair: Pair, edit: _Edit, one: Try) -> bool:
+    async def _record(self, pair: EditToWebhook, edit: _Edit, entry: Try) -> bool:
         """Write a try down; False when another has gone on with this edit meanwhile."""
         place = (pair.tenant, pair.webhook_id, pair.edit_id)
-        if await self._in_thread(partial(self._deliveries.append, *place, one)):
-            edit.last[pair.webhook_id] = one
+        if await self._in_thread(partial(self._deliveries.append, *place, entry)):
+            edit.last[pair.webhook_id] = entry
             return True
         edit.last[pair.webhook_id] = await self._in_thread(partial(self._deliveries.last, *place))
         return False
 
-    def _disable_if_dead(self, pair: Pair, sent: Sent, one: Try, before: Progress) -> None:
+    def _disable_if_dead(
+        self, pair: EditToWebhook, sent: Sent, entry: Try, before: DeliveryProgress
+    ) -> None:
         """Disable a webhook that is gone, or that took nothing in all tries of an event."""
         if sent.gone:
             reason = "the receiver answered 410 Gone"
-        elif one.outcome != "given_up":
+        elif entry.outcome != "given_up":
             return
         else:
-            since = before.first_tried_at or one.at
+            since = before.first_tried_at or entry.at
             if self._deliveries.delivered_since(pair.tenant, pair.webhook_id, since):
                 return
             reason = (

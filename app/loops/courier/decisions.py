@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from app.domain.events.events import Event
-from app.domain.webhooks.deliveries import Progress, Try, TryOutcome
+from app.domain.webhooks.deliveries import DeliveryProgress, Try, TryOutcome
 from app.loops.courier.sending import Sent
 
 _FACTOR = 4.0
@@ -49,7 +49,7 @@ def tried(
         before: the last record of this edit's history.
         by_hand: asked for by the tenant; its failure changes nothing.
     """
-    progress = before.progress if before is not None else Progress()
+    progress = before.progress if before is not None else DeliveryProgress()
     tries = progress.tries + 1
     outcome: TryOutcome
     if by_hand and not (sent.delivered and progress.is_open(event)):
@@ -73,7 +73,7 @@ def tried(
 
 def skipped(before: Try | None, event: Event, now: float) -> Try:
     """The record of an event that came while its webhook was disabled."""
-    progress = (before.progress if before is not None else Progress()).after(event)
+    progress = (before.progress if before is not None else DeliveryProgress()).after(event)
     sent = Sent(0.0, error="the webhook is disabled")
     return _record(before, event, "skipped", progress, now, sent, by_hand=False)
 
@@ -82,7 +82,7 @@ def _record(
     before: Try | None,
     event: Event,
     outcome: TryOutcome,
-    progress: Progress,
+    progress: DeliveryProgress,
     now: float,
     sent: Sent,
     by_hand: bool,
@@ -103,7 +103,7 @@ def _record(
 
 
 @dataclass(frozen=True)
-class Pair:
+class EditToWebhook:
     """What is delivered in order: the events of one edit to one webhook."""
 
     tenant: str
@@ -112,8 +112,8 @@ class Pair:
 
 
 def choose(
-    due: Sequence[Pair], under_way: Collection[Pair], failing: Collection[str]
-) -> list[Pair]:
+    due: Sequence[EditToWebhook], under_way: Collection[EditToWebhook], failing: Collection[str]
+) -> list[EditToWebhook]:
     """Those to begin with now: in turns over tenants and webhooks, the first ones first.
 
     Args:
@@ -122,10 +122,10 @@ def choose(
     """
     busy = Counter(pair.webhook_id for pair in under_way)
     tenants = Counter(pair.tenant for pair in under_way)
-    by_tenant: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: defaultdict(list))
+    by_tenant: dict[str, dict[str, list[EditToWebhook]]] = defaultdict(lambda: defaultdict(list))
     for pair in due:
         by_tenant[pair.tenant][pair.webhook_id].append(pair)
-    chosen: list[Pair] = []
+    chosen: list[EditToWebhook] = []
     for pair in interleaved([*interleaved(hooks.values())] for hooks in by_tenant.values()):
         if len(under_way) + len(chosen) >= MOST_IN_FLIGHT:
             break
@@ -141,6 +141,6 @@ def interleaved(lists: Iterable[Sequence[T]]) -> Iterator[T]:
     """The first of each, then the second of each, …"""
     nothing = object()
     for row in zip_longest(*lists, fillvalue=nothing):
-        for one in row:
-            if one is not nothing:
-                yield one  # type: ignore[misc]
+        for item in row:
+            if item is not nothing:
+                yield item  # type: ignore[misc]

@@ -94,7 +94,7 @@ def due_at(work: Work) -> float:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DueWork:
     """Work of which an attempt is due and nobody was told."""
 
     place: Place
@@ -122,8 +122,8 @@ class Turns:
         self._count = 0
 
     def choose(
-        self, candidates: Iterable[Candidate], room: Mapping[str, int], busy: Iterable[Busy]
-    ) -> list[Candidate]:
+        self, candidates: Iterable[DueWork], room: Mapping[str, int], busy: Iterable[Busy]
+    ) -> list[DueWork]:
         """Those to ring for now.
 
         What a tenant has going on in another pool does not hold it up in this one.
@@ -138,10 +138,14 @@ class Turns:
         running: Counter[str] = Counter()
         for key, count in load.items():
             running[key.tenant] += count
-        fitting = (one for one in candidates if one.pool in left)
-        waiting: dict[Busy, deque[Candidate]] = {}
-        for one in sorted(fitting, key=lambda one: one.place.id.rpartition("_")[2]):
-            waiting.setdefault(Busy(one.place.tenant, one.pool), deque()).append(one)
+        fitting = (candidate for candidate in candidates if candidate.pool in left)
+        waiting: dict[Busy, deque[DueWork]] = {}
+        for candidate in sorted(
+            fitting, key=lambda candidate: candidate.place.id.rpartition("_")[2]
+        ):
+            waiting.setdefault(Busy(candidate.place.tenant, candidate.pool), deque()).append(
+                candidate
+            )
         chosen = []
         while able := [
             key
@@ -164,10 +168,10 @@ class Turns:
 
 def by_turns(of_tenants: Mapping[str, Sequence[T]]) -> Iterator[T]:
     """One of each tenant after the other, in the order that each has."""
-    left = deque(iter(one) for one in of_tenants.values())
+    left = deque(iter(items) for items in of_tenants.values())
     while left:
-        one = left.popleft()
-        for item in one:
+        items = left.popleft()
+        for item in items:
             yield item
-            left.append(one)
+            left.append(items)
             break

@@ -22,7 +22,7 @@ import structlog
 from app.domain.accounts.limits import read_limits
 from app.loops.keeper.decisions import (
     Busy,
-    Candidate,
+    DueWork,
     Pulse,
     Turns,
     by_turns,
@@ -245,7 +245,7 @@ class Keeper:
             id = entry.place.id
             self._watch(entry, now, leases.get(id), deaths.get(id))
         self._stop_leaving(leases)
-        self._ring()
+        self._enqueue_due()
 
     def _read_due(self, now: float) -> None:
         """Read what goes on, then as much of what waits as there is time for."""
@@ -278,21 +278,21 @@ class Keeper:
         paths = self._store.objects.paths("open", remember=True)
         if (paths, len(self._open)) == self._listed:
             return
-        found = {}
+        places = {}
         for path in paths:
             _, tenant, id = path.split("/", 2)
             if id in self._open:
-                found[id] = self._open[id].place
+                places[id] = self._open[id].place
                 continue
             # What the marker says inside is in its name too, so even an empty one counts.
             kind = kind_of(id)
             if kind is not None:
-                found[id] = Place(kind, tenant, id)
-        new = list(found.keys() - self._open.keys())
+                places[id] = Place(kind, tenant, id)
+        new = list(places.keys() - self._open.keys())
         rings = self._doorbell.rings(new)
         for id in new:
-            self._open[id] = _Open(found[id], ring=rings.get(id))
-        for id in self._open.keys() - found.keys():
+            self._open[id] = _Open(places[id], ring=rings.get(id))
+        for id in self._open.keys() - places.keys():
             self._decided(self._open[id])
         self._listed = (paths, len(self._open))
 
@@ -305,7 +305,7 @@ class Keeper:
         with contextlib.suppress(NotFound, CorruptArtifact):
             work = self._store.read(place.kind, place.tenant, place.id)
             entry.seen, status = _Seen.of(work), work.status
-        self._forget(entry)
+        self._drop(entry)
         if entry.seen is None or status in ("succeeded", "failed"):
             return
         if entry.seen.claim is not None:
@@ -322,7 +322,7 @@ class Keeper:
         except NotFound:
             if self._store.objects.info(f"{place.folder}/deleted.json") is not None:
                 self._store.objects.delete(place.marker)
-                self._forget(entry)
+                self._drop(entry)
             return
         except CorruptArtifact as error:
             if not entry.unreadable:
@@ -332,11 +332,11 @@ class Keeper:
         entry.seen = _Seen.of(work)
         if work.result is not None:
             self._store.objects.delete(place.marker)
-            self._forget(entry)
+            self._drop(entry)
         elif self._store.settle(work) is not None:
             _log.info("completed what was cut short", work_id=place.id)
             self.done["completed"] += 1
-            self._forget(entry)
+            self._drop(entry)
         elif work.running is None:
             entry.pulse = None
             error_info = verdict(work, time.time(), self._settings)
@@ -344,7 +344,7 @@ class Keeper:
                 self._store.fail(place, work.attempt, error_info)
                 _log.warning("gave up", work_id=place.id, reason=error_info.message)
                 self.done["failed"] += 1
-                self._forget(entry)
+                self._drop(entry)
 
     def _watch(
         self, entry: _Open, now: float, lease: LeaseSeen | None, death: DeathNotice | None
@@ -357,12 +357,12 @@ class Keeper:
             entry.pulse = Pulse(claim.attempt, now)
         entry.pulse.look(now, lease, self._settings.lease_seconds)
         if death is not None and is_about(death, claim):
-            self._seal(entry, claim, death.reason, child_died=not death.on_purpose)
+            self._end_attempt(entry, claim, death.reason, child_died=not death.on_purpose)
         elif entry.pulse.is_lost(now, self._seeing_since, self._settings.lease_seconds):
             silence = f"no sign of life for {self._settings.lease_seconds:g} seconds"
-            self._seal(entry, claim, silence, child_died=False)
+            self._end_attempt(entry, claim, silence, child_died=False)
 
-    def _seal(self, entry: _Open, claim: Claim, reason: str, *, child_died: bool) -> None:
+    def _end_attempt(self, entry: _Open, claim: Claim, reason: str, *, child_died: bool) -> None:
         end = AttemptEnd(
             attempt=claim.attempt,
             outcome="lost",
@@ -378,7 +378,7 @@ class Keeper:
         self._doorbell.stop(claim)
         self._read(entry, time.monotonic())
 
-    def _forget(self, entry: _Open) -> None:
+    def _drop(self, entry: _Open) -> None:
         self._open.pop(entry.place.id, None)
         if entry.seen is not None and entry.seen.claim is not None:
             self._leaving.setdefault(entry.place.id, _Leaving(entry.seen.claim))
@@ -395,7 +395,7 @@ class Keeper:
                 self._doorbell.stop(leaving.claim)
             leaving.looks += 1
 
-    def _ring(self) -> None:
+    def _enqueue_due(self) -> None:
         """Tell editors that have room of work that is due."""
         editors = editors_seen(self._client)
         living = {editor.name for editor in editors}
@@ -420,14 +420,14 @@ class Keeper:
         if all(count <= 0 for count in room.values()):
             return
         due = (
-            Candidate(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
+            DueWork(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
             for entry in idle
             if (seen := entry.seen) and room[seen.pool] > 0 and seen.due_at <= time.time()
         )
-        for one in self._turns.choose(due, room, busy):
-            entry = self._open[one.place.id]
+        for work in self._turns.choose(due, room, busy):
+            entry = self._open[work.place.id]
             entry.ring = self._doorbell.ring(
-                one.place, one.pool, one.attempt, one.deadline, entry.ring
+                work.place, work.pool, work.attempt, work.deadline, entry.ring
             )
             self.done["rung"] += 1
 

@@ -154,9 +154,9 @@ class _Sweep:
         """Whether there is, or was, what a key stands for; True of kinds not known here."""
         if kind == "behavior":
             return bool(self._objects.files(f"{BEHAVIORS}/{tenant}/{id}"))
-        for known in FOLDERS:
-            if kind == known:
-                place = Place(known, tenant, id)
+        for other in FOLDERS:
+            if kind == other:
+                place = Place(other, tenant, id)
                 return self._store.is_begun(place)
         return True
 
@@ -175,9 +175,9 @@ def _all_work(store: WorkStore) -> Iterator[tuple[Place, dict[str, ObjectInfo]]]
         for tenant in store.objects.children(FOLDERS[kind]):
             for bucket in store.objects.children(f"{FOLDERS[kind]}/{tenant}"):
                 folder = f"{FOLDERS[kind]}/{tenant}/{bucket}"
-                found: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
+                by_id: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
                 for info in store.objects.files(folder):
                     id, _, name = info.path.removeprefix(f"{folder}/").partition("/")
-                    found[id][name] = info
-                for id, files in found.items():
+                    by_id[id][name] = info
+                for id, files in by_id.items():
                     yield Place(kind, tenant, id), files

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from app.domain.accounts.api_keys import digest_of
-from app.http.login_page import login_page, own_path
+from app.http.login_page import local_path, login_page
 from app.request import sign_in
 from app.request.key_cache import key_cache
 from app.request.strict_input.json_body import require_type
@@ -24,7 +24,7 @@ _MAX_FORM_BYTES = 8192
 @router.get("/login")
 def show_login(request: Request, next: str = "/") -> Response:
     if services(request).settings.auth == "none":
-        return RedirectResponse(own_path(next), 303)
+        return RedirectResponse(local_path(next), 303)
     return login_page(next)
 
 
@@ -46,7 +46,7 @@ def _log_in(request: Request, form: dict[str, str]) -> Response:
     key = key_cache(request).find_digest(store.keys, digest)
     if key is None:
         return login_page(next, 401, failed=True)
-    response = RedirectResponse(own_path(next), 303)
+    response = RedirectResponse(local_path(next), 303)
     response.headers["Cache-Control"] = "no-store"
     sign_in.begin(request, response, key, digest)
     return response

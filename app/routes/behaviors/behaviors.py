@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.domain.behaviors.library import BehaviorVersion, Found
+from app.domain.behaviors.library import BehaviorVersion, ResolvedBehavior
 from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
 from app.request.idempotency import KeyHeader, mark_created, sender_of
@@ -127,11 +127,11 @@ def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[Behavior
 def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorView:
     """One's own by its id, or a preset by its name; with all texts."""
     if behavior_id in presets.preset_names():
-        found, created_at = store.behaviors.find(who.tenant, behavior_id), None
+        resolved, created_at = store.behaviors.find(who.tenant, behavior_id), None
     else:
-        found = store.behaviors.read(who.tenant, behavior_id)
+        resolved = store.behaviors.read(who.tenant, behavior_id)
         created_at = store.behaviors.head(who.tenant, behavior_id).created_at
-    return _view(found, created_at)
+    return _view(resolved, created_at)
 
 
 @router.delete("/{behavior_id}", summary="Forget a behaviour")
@@ -148,7 +148,7 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
         except NotFound:
             return None  # deleted
 
-    return (found for _, found in each_readable(ids, summary))
+    return (version for _, version in each_readable(ids, summary))
 
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:
@@ -166,18 +166,18 @@ def _summary(version: BehaviorVersion) -> BehaviorSummary:
     )
 
 
-def _view(found: Found, created_at: int | None) -> BehaviorView:
-    behavior = found.behavior
+def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
+    behavior = resolved.behavior
     return BehaviorView(
-        id=found.ref.id,
+        id=resolved.ref.id,
         name=behavior.name,
         description=behavior.description,
         chat=behavior.chat,
         scorers=behavior.scorers,
         question=behavior.question,
         max_new_tokens=behavior.max_new_tokens,
-        sha256=found.ref.sha256,
-        counts=found.ref.counts,
+        sha256=resolved.ref.sha256,
+        counts=resolved.ref.counts,
         created_at=created_at,
         undesired=behavior.undesired,
         desired=behavior.desired,

@@ -95,8 +95,8 @@ def list_edits(
         return work if fits else None
 
     ids = store.work.list_ids("edit", who.tenant, after=page.after, descending=page.descending)
-    found, has_more, looked_at = page.chosen(ids, find)
-    return page_of(edit_views(services, found), has_more, looked_at=looked_at)
+    edits, has_more, looked_at = page.chosen(ids, find)
+    return page_of(edit_views(services, edits), has_more, looked_at=looked_at)
 
 
 @router.get("/{edit_id}", summary="Read an edit")

@@ -85,20 +85,20 @@ class _Look:
         if fresh:
             self._position = fresh[-1][0]
         self._stages += [event for _, event in fresh if event.id is not None]
-        told = merged(durable_events(self.work), self._stages, self.work.attempt)
-        new = [event for event in told if event.id is not None and event.id > self.last_id]
+        events = merged(durable_events(self.work), self._stages, self.work.attempt)
+        new = [event for event in events if event.id is not None and event.id > self.last_id]
         self.last_id = max((event.id for event in new if event.id), default=self.last_id)
         self.ended = self.work.result is not None
         return new if self.ended else new + self._progress([event for _, event in fresh])
 
     def _progress(self, fresh: list[Event]) -> list[Event]:
         """The newest progress; what came before it says nothing any more."""
-        found = [
+        progress = [
             event
             for event in fresh
             if event.id is None and event.data.get("attempt") == self.work.attempt
         ]
-        return found[-1:]
+        return progress[-1:]
 
     def _read_records(self) -> None:
         """Read the edit again if a record was added since the last look."""

@@ -14,9 +14,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.completions.generators import Choice
-from app.completions.openai_answers import usage
+from app.completions.generators import CompletedChoice
 from app.completions.openai_requests import OpenAIMessage
+from app.completions.openai_responses import usage
 from app.completions.requests import comparison_request, user_prompt
 from app.domain.edits.requests import VariantField
 from app.domain.variants.names import MAX_STRENGTH, at_strength, require_delta, variant_name
@@ -117,7 +117,7 @@ class LiveCompareBody(BaseModel):
 
     @field_validator("variants", "messages")
     @classmethod
-    def _one_way(cls, value: object, info: ValidationInfo) -> object:
+    def _check_either(cls, value: object, info: ValidationInfo) -> object:
         other, message = _EITHER[info.field_name or ""]
         if value is not None and info.data.get(other) is not None:
             raise ValueError(message)
@@ -194,30 +194,31 @@ def _of_variants(body: LiveCompareBody, store: Store, who: Principal) -> Generat
 
 
 def _variants(body: LiveCompareBody, store: Store, who: Principal) -> tuple[Variant, ...]:
-    known = store.variants
+    store_variants = store.variants
     if body.model is not None:
-        whole = known.named(who.tenant, body.model, "/model", actor=None)
+        whole = store_variants.named(who.tenant, body.model, "/model", actor=None)
         multiplied = tuple(
             at_strength(whole, strength, f"/strengths/{place}")
             for place, strength in enumerate(body.strengths)
         )
         for variant in multiplied:
-            known.require_covered(who.tenant, variant, who.actor)
+            store_variants.require_covered(who.tenant, variant, who.actor)
         return multiplied
     if body.variants is None:
         raise InvalidRequest.at("/model", "name a model, or variants", "missing")
-    named = partial(known.named, who.tenant, actor=who.actor)
-    found = [named(name, f"/variants/{place}") for place, name in enumerate(body.variants)]
-    for place, one in enumerate(found):
-        if one.base_model != found[0].base_model:
+    named = partial(store_variants.named, who.tenant, actor=who.actor)
+    variants = [named(name, f"/variants/{place}") for place, name in enumerate(body.variants)]
+    for place, variant in enumerate(variants):
+        if variant.base_model != variants[0].base_model:
             raise InvalidRequest.at(
-                f"/variants/{place}", f"{one.name} is of another base model than {found[0].name}"
+                f"/variants/{place}",
+                f"{variant.name} is of another base model than {variants[0].name}",
             )
-    return tuple(found)
+    return tuple(variants)
 
 
 def _comparison(
-    edit_id: str, body: CompareBody, variants: tuple[Variant, ...], choices: list[Choice]
+    edit_id: str, body: CompareBody, variants: tuple[Variant, ...], choices: list[CompletedChoice]
 ) -> Comparison:
     several = len(variants)
     results = []
@@ -244,7 +245,7 @@ def _comparison(
 async def _events(
     variants: tuple[Variant, ...], lines: AsyncGenerator[TextPiece | Finished]
 ) -> AsyncIterator[bytes]:
-    outputs = [{"index": index, "variant": one.name} for index, one in enumerate(variants)]
+    outputs = [{"index": index, "variant": variant.name} for index, variant in enumerate(variants)]
     yield sse({"outputs": outputs}, "comparison.created")
     ends: dict[int, Finished] = {}
     try:

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from app.completions.openai_answers import Answer, Kind
 from app.completions.openai_requests import MAX_CHOICES, ChatBody, CompletionBody
+from app.completions.openai_responses import CompletionResponse, Kind
 from app.completions.requests import generation_request
 from app.http.sse import EVENT_STREAM, sse_response
 from app.request.auth import Caller, Principal
@@ -62,14 +62,16 @@ async def _complete(
     services: Services,
     who: Principal,
 ) -> Response:
-    asked = await run_in_threadpool(_prepare, body, services, who)
-    headers = {VARIANT_HEADER: asked.variants[0].name}
-    answer = Answer(kind, body.model, body.choices, asked.sampling.logprobs is not None)
+    generation = await run_in_threadpool(_prepare, body, services, who)
+    headers = {VARIANT_HEADER: generation.variants[0].name}
+    answer = CompletionResponse(
+        kind, body.model, body.choices, generation.sampling.logprobs is not None
+    )
     if not body.stream:
-        choices = await services.generators.collect(asked, request)
+        choices = await services.generators.collect(generation, request)
         return JSONResponse(answer.whole(choices), headers=headers)
     # Errors before the first token still get a status of their own.
-    lines = await services.generators.begun(asked)
+    lines = await services.generators.begun(generation)
     return sse_response(answer.stream(lines, include_usage=body.include_usage), **headers)
 
 

@@ -11,7 +11,7 @@ from ulid import ULID
 
 from app.domain.edits.idempotency import KEPT_SECONDS, IdempotencyKey, Sender
 from app.domain.variants.names import SUFFIXES
-from app.domain.webhooks.deliveries import Deliveries, Progress, Try
+from app.domain.webhooks.deliveries import Deliveries, DeliveryProgress, Try
 from app.domain.webhooks.webhooks import Webhooks
 from app.loops.keeper.sweep import sweep
 from models_store.audit.log import NOBODY
@@ -171,7 +171,7 @@ def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) ->
                 event_id=1,
                 event_type="edit.created",
                 outcome="delivered",
-                progress=Progress(settled_through=1),
+                progress=DeliveryProgress(settled_through=1),
             )
             assert deliveries.append("default", webhook, edit, one)
     webhooks.delete("default", removed)

@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from app.cli import embedded_redis
-from app.cli.supervisor import Part
+from app.cli.supervisor import SupervisedPart
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from tests.support.pico import save_pico
@@ -71,8 +71,8 @@ class Stack:
         self._limits = 0
         """How often they are still to be told that there is room."""
         self._closing = threading.Event()
-        self.parts = {"redis": Part("redis", self._start_redis)}
-        self.parts |= {name: Part(name, self._starter(name)) for name in _MODULES}
+        self.parts = {"redis": SupervisedPart("redis", self._start_redis)}
+        self.parts |= {name: SupervisedPart(name, self._starter(name)) for name in _MODULES}
         self._tender = threading.Thread(target=self._tend, daemon=True)
         self._tender.start()
 
