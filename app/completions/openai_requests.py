@@ -10,24 +10,19 @@ from typing import Annotated, Any, Literal
 from annotated_types import GroupedMetadata
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
+from app.domain.bodies import RequestBody
 from models_store.schemas.generation import ChatMessage, GenerationPrompt, Sampling
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class _WithoutEffect(GroupedMetadata):
@@ -51,12 +46,12 @@ NoList = Annotated[Any, _WithoutEffect(None, [])]
 Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
 
 
-class StreamOptions(_Body):
+class StreamOptions(RequestBody):
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
 
 
-class _Generation(_Body):
+class _Generation(RequestBody):
     """What chat and text completions have in common."""
 
     model: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -119,12 +114,12 @@ class _Generation(_Body):
         )
 
 
-class TextPart(_Body):
+class TextPart(RequestBody):
     type: Literal["text"]
     text: str
 
 
-class OpenAIMessage(_Body):
+class OpenAIMessage(RequestBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
     name: str | None = None

@@ -6,8 +6,9 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.aliases import AliasVersion
 from app.request.auth import Principal, Reader, Writer
@@ -19,19 +20,15 @@ from models_store.errors import Conflict
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
 
 
-class ShareBody(BaseModel):
+class ShareBody(RequestBody):
     """A part of the requests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: VariantField
     weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
-class AliasBody(BaseModel):
+class AliasBody(RequestBody):
     """What an alias is to stand for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: VariantField
     shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
@@ -40,10 +37,8 @@ class AliasBody(BaseModel):
     """Leave out edits that a named one was fitted on top of."""
 
 
-class RollbackBody(BaseModel):
+class RollbackBody(RequestBody):
     """Which version to go back to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     version: Annotated[int, Field(ge=1)] | None = None
     """Null: the newest one that stands for something else than now."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.bodies import RequestBody
 from app.domain.events.events import Event, durable_events
 from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try, message_id
 from app.domain.webhooks.webhooks import (
@@ -38,11 +39,7 @@ Events = Annotated[tuple[HookEvent, ...], Field(min_length=1, max_length=len(HOO
 Description = Annotated[str, Field(max_length=200)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class WebhookBody(_Body):
+class WebhookBody(RequestBody):
     """Where to send which events."""
 
     url: Url
@@ -51,7 +48,7 @@ class WebhookBody(_Body):
     description: Description = ""
 
 
-class WebhookPatch(_Body):
+class WebhookPatch(RequestBody):
     """What to change; what is left out stays."""
 
     url: Url | None = None
@@ -60,7 +57,7 @@ class WebhookPatch(_Body):
     enabled: bool | None = None
 
 
-class SecretRotation(_Body):
+class SecretRotation(RequestBody):
     """How long the secret before signs too."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS

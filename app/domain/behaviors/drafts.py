@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from app.domain.bodies import RequestBody
 from models_store.presets import load_preset, neutral_texts
 from models_store.schemas.behaviors import MIN_TEXTS, Behavior
 from models_store.schemas.estimates import Distinction
@@ -49,17 +50,13 @@ _OPPOSE = (
 Reason = Literal["empty", "too_short", "mentions_the_sentence", "near_identical", "wrong_way"]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 def _sentence(value: str) -> str:
     if not _WORD.search(value):
         raise ValueError("must say what the model should do, such as: stop hedging")
     return value.strip()
 
 
-class DraftBody(_Body):
+class DraftBody(RequestBody):
     """Draft a behaviour."""
 
     sentence: Annotated[
@@ -76,7 +73,7 @@ class DraftBody(_Body):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class DroppedPairs(_Body):
+class DroppedPairs(RequestBody):
     """Why pairs of answers were left out; each counts once, for the first reason."""
 
     empty: int = 0
@@ -88,14 +85,14 @@ class DroppedPairs(_Body):
     """Both classifiers, trained on other pairs, take the one answer for the other."""
 
 
-class DraftSamples(_Body):
+class DraftSamples(RequestBody):
     """Some of the texts, drawn at random by the seed, not picked."""
 
     undesired: tuple[CompletionItem, ...]
     desired: tuple[CompletionItem, ...]
 
 
-class Draft(_Body):
+class Draft(RequestBody):
     """Texts for a person to accept: send `behavior` to `POST /v1/behaviors`, or in an edit."""
 
     object: Literal["draft"] = "draft"

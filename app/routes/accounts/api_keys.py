@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.domain.accounts.api_keys import (
     DEFAULT_TENANT,
@@ -18,6 +18,7 @@ from app.domain.accounts.api_keys import (
     check,
     digest_of,
 )
+from app.domain.bodies import RequestBody
 from app.domain.edits.idempotency import Sender, create_once
 from app.http.errors import MissingScope, OperatorsOnly
 from app.request.auth import Admin, Principal
@@ -35,10 +36,8 @@ Made = tuple[str, ApiKey]
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
 
 
-class ApiKeyBody(BaseModel):
+class ApiKeyBody(RequestBody):
     """What the key may do, and for how long."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """What it is for."""
@@ -50,10 +49,8 @@ class ApiKeyBody(BaseModel):
     """Another tenant than one's own: only the operator may name it."""
 
 
-class RotateBody(BaseModel):
+class RotateBody(RequestBody):
     """How to change over."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = 0
     """How long the old key is still accepted."""

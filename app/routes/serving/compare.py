@@ -12,12 +12,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from app.completions.generators import CompletedChoice
 from app.completions.openai_requests import OpenAIMessage
 from app.completions.openai_responses import usage
 from app.completions.requests import comparison_request, user_prompt
+from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.names import MAX_STRENGTH, at_strength, require_delta, variant_name
 from app.http.sse import EVENT_STREAM, sse, sse_response
@@ -50,10 +51,8 @@ _EITHER = {
 """By field: the one that it stands in place of."""
 
 
-class CompareBody(BaseModel):
+class CompareBody(RequestBody):
     """What to compare on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PROMPTS)]
     strengths: Strengths = (0.0, 1.0)
@@ -92,10 +91,8 @@ class Comparison(BaseModel):
     usage: Usage
 
 
-class LiveCompareBody(BaseModel):
+class LiveCompareBody(RequestBody):
     """A prompt, and who is to answer it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: VariantField | None = None
     """A variant, which answers at every one of `strengths`; or name `variants`."""
@@ -113,7 +110,7 @@ class LiveCompareBody(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """All answers draw the same random numbers."""
-    stop: Annotated[list[str], Field(max_length=4)] = []
+    stop: Annotated[tuple[str, ...], Field(max_length=4)] = ()
 
     @field_validator("variants", "messages")
     @classmethod
