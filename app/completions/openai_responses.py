@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from app.completions.generators import CompletedChoice
 from app.completions.openai_logprobs import TextLogprobs, chat_logprobs
-from app.http.error_catalogue import ERRORS
-from app.http.errors import openai_error
+from app.http.errors import openai_error, status_of
 from app.http.sse import sse
 from models_store.errors import ScalpelError
 from models_store.schemas.generation import Finished, ScoredToken, TextPiece
@@ -76,9 +75,7 @@ class CompletionResponse:
                         more["logprobs"] = self._logprobs(line.tokens, texts[line.index])
                     yield self._chunk(line.index, more, include_usage=include_usage)
         except ScalpelError as error:
-            kind = ERRORS.get(error.code)
-            status = kind.status if kind is not None and kind.status is not None else 500
-            yield sse(openai_error(status, error.code, error.message))
+            yield sse(openai_error(status_of(error), error.code, error.message))
             return
         if include_usage:
             counted = [ends[index] for index in sorted(ends)]
