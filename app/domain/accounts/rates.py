@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
 
 import redis
+from cachetools import LRUCache
 
 from app.domain.accounts.limits import LimitTable
 from app.domain.events.live_state import LiveState
@@ -50,11 +50,11 @@ class _Bucket:
     """What flows back in a millisecond."""
 
 
-class _OwnBuckets:
+class _LocalBuckets:
     """Buckets of this process, of the tenants that came last."""
 
     def __init__(self) -> None:
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._full_at: LRUCache[str, float] = LRUCache(_REMEMBERED)
         """Milliseconds of `time.monotonic()`."""
         self._lock = Lock()
 
@@ -66,9 +66,6 @@ class _OwnBuckets:
             if allowed:
                 full_at = max(now, full_at + amount / bucket.speed)
                 self._full_at[bucket.key] = full_at
-                self._full_at.move_to_end(bucket.key)
-                while len(self._full_at) > _REMEMBERED:
-                    self._full_at.popitem(last=False)
             return allowed, (full_at - now) * bucket.speed
 
 
@@ -78,7 +75,7 @@ class Rates:
     def __init__(self, live: LiveState, limits: LimitTable) -> None:
         self._live = live
         self._limits = limits
-        self._own = _OwnBuckets()
+        self._local = _LocalBuckets()
 
     def count_request(self, tenant: str) -> LimitUse:
         """One more request.
@@ -142,7 +139,7 @@ class Rates:
             return bool(int(allowed)), float(taken)
 
         taken = self._live.ask(question)
-        return taken if taken is not None else self._own.take(bucket, amount, need)
+        return taken if taken is not None else self._local.take(bucket, amount, need)
 
 
 def _use(name: str, bucket: _Bucket, taken: float) -> LimitUse:
