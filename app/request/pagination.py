@@ -11,6 +11,8 @@ from fastapi import Depends, Query
 from pydantic import BaseModel
 
 from models_store.objects.store import readable
+from models_store.schemas.records import Kind, Status
+from models_store.work.store import Place, Work, WorkStore
 
 DEFAULT_LIMIT = 20
 _WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
@@ -82,6 +84,31 @@ class PageQuery:
             if item is not None:
                 chosen.append(item)
         return chosen, False, None
+
+    def work(
+        self,
+        store: WorkStore,
+        kind: Kind,
+        tenant: str,
+        status: Status | None,
+        base_model: str | None,
+        *,
+        also: Callable[[Work], bool] = lambda _: True,
+    ) -> tuple[list[Work], bool, str | None]:
+        """The tenant's work of that status and base model that is `also` so, as `chosen`."""
+
+        def find(id: str) -> Work | None:
+            work = store.find(Place(kind, tenant, id))
+            fits = (
+                work is not None
+                and status in (None, work.status)
+                and base_model in (None, work.request.base_model)
+                and also(work)
+            )
+            return work if fits else None
+
+        ids = store.list_ids(kind, tenant, after=self.after, descending=self.descending)
+        return self.chosen(ids, find)
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Those of the names that come after the position, in the order asked for."""

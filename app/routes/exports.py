@@ -15,7 +15,7 @@ from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, require_sound
 from app.http.zip_stream import zip_stream
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender_of
+from app.request.idempotency import CreationDep
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -24,7 +24,7 @@ from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
 from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Status
-from models_store.work.store import Place, Work
+from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
 
@@ -58,18 +58,14 @@ class ExportView(BaseModel):
 @router.post("", status_code=201, summary="Export a variant")
 def create_export(
     body: ExportBody,
-    request: Request,
-    response: Response,
     services: ServicesDep,
     store: StoreDep,
     who: Writer,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ExportView:
-    submitted = store.submission.export(
-        sender_of(request, store, who, idempotency_key), body, request.state.sent
-    )
+    submitted = store.submission.export(creation.sender(store), body, creation.sent)
     services.live.wake_keeper()
-    mark_created(response, f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
+    creation.mark(f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
     return _view(submitted.work)
 
 
@@ -82,18 +78,7 @@ def list_exports(
     base_model: str | None = None,
 ) -> Page[ExportView]:
     """A page is chosen from 1,000 exports at most, as that of edits."""
-
-    def find(id: str) -> Work | None:
-        work = store.work.find(Place("export", who.tenant, id))
-        fits = (
-            work is not None
-            and status in (None, work.status)
-            and base_model in (None, work.request.base_model)
-        )
-        return work if fits else None
-
-    ids = store.work.list_ids("export", who.tenant, after=page.after, descending=page.descending)
-    exports, has_more, looked_at = page.chosen(ids, find)
+    exports, has_more, looked_at = page.work(store.work, "export", who.tenant, status, base_model)
     return page_of([_view(work) for work in exports], has_more, looked_at=looked_at)
 
 

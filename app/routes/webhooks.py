@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +23,7 @@ from app.domain.webhooks.webhooks import (
 from app.loops.courier import Sent, body_of, send
 from app.loops.courier.decisions import tried
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender_of
+from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep, StoreDep
@@ -148,20 +148,18 @@ class WebhookTest(BaseModel):
 @router.post("", status_code=201, summary="Make a webhook")
 def create_webhook(
     body: WebhookBody,
-    request: Request,
-    response: Response,
     store: StoreDep,
     who: Writer,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> WebhookWithSecret:
     """It is told of the events of edits that are made from now on."""
     webhook, replayed = store.webhooks.add(
-        sender_of(request, store, who, idempotency_key),
+        creation.sender(store),
         body.url,
         events=tuple(dict.fromkeys(body.events)),
         description=body.description,
     )
-    mark_created(response, f"/v1/webhooks/{webhook.id}", replayed=replayed)
+    creation.mark(f"/v1/webhooks/{webhook.id}", replayed=replayed)
     return _with_secret(webhook.id, webhook.version, shown=not replayed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from app.domain.accounts.api_keys import (
@@ -19,10 +19,10 @@ from app.domain.accounts.api_keys import (
     digest_of,
 )
 from app.domain.bodies import RequestBody
-from app.domain.edits.idempotency import Sender, create_once
+from app.domain.edits.idempotency import create_once
 from app.http.errors import MissingScope, OperatorsOnly
 from app.request.auth import Admin, Principal
-from app.request.idempotency import KeyHeader, mark_created, sender_of
+from app.request.idempotency import Creation, CreationDep
 from app.request.key_cache import key_cache
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
@@ -93,11 +93,9 @@ TenantDep = Annotated[str, Depends(_named_tenant)]
 @router.post("", status_code=201, summary="Make an API key")
 def create_api_key(
     body: ApiKeyBody,
-    request: Request,
-    response: Response,
     store: StoreDep,
     who: Admin,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ApiKeyView:
     """The answer has the secret, this once: a repeat with the same `Idempotency-Key` answers with
     the key, but without its secret."""
@@ -115,25 +113,21 @@ def create_api_key(
             id=id,
         )
 
-    return _once(response, sender_of(request, store, who, idempotency_key), store, tenant, make)
+    return _once(creation, store, tenant, make)
 
 
 @router.get("", summary="List API keys")
 def list_api_keys(
-    response: Response, store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
+    store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
 ) -> Page[ApiKeyView]:
     """Newest first by default; those that ended too."""
-    response.headers["Cache-Control"] = "no-store"
     states = {state.key.id: state for state in store.keys.all(tenant)}
     shown, has_more = page.cut(page.ordered(states))
     return page_of([_view(states[id]) for id in shown], has_more)
 
 
 @router.get("/{key_id}", summary="Read an API key")
-def read_api_key(
-    key_id: str, response: Response, store: StoreDep, who: Admin, tenant: TenantDep
-) -> ApiKeyView:
-    response.headers["Cache-Control"] = "no-store"
+def read_api_key(key_id: str, store: StoreDep, who: Admin, tenant: TenantDep) -> ApiKeyView:
     return _view(store.keys.get(key_id, tenant))
 
 
@@ -153,11 +147,10 @@ def rotate_api_key(
     key_id: str,
     body: RotateBody,
     request: Request,
-    response: Response,
     store: StoreDep,
     who: Admin,
     tenant: TenantDep,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ApiKeyView:
     """It has the rights of the old one and as long a life."""
     old = store.keys.get(key_id, tenant)
@@ -168,8 +161,7 @@ def rotate_api_key(
             old, overlap_seconds=body.overlap_seconds, made_by=who.key_id, id=id
         )
 
-    sender = sender_of(request, store, who, idempotency_key)
-    rotated = _once(response, sender, store, tenant, make)
+    rotated = _once(creation, store, tenant, make)
     key_cache(request).clear()
     return rotated
 
@@ -190,9 +182,7 @@ def _require_all(who: Principal, scopes: list[str] | tuple[str, ...]) -> None:
         raise MissingScope(f"a key gives no more than it has, and this one lacks {lacking[0]!r}")
 
 
-def _once(
-    response: Response, sender: Sender, store: Store, tenant: str, make: Callable[[str], Made]
-) -> ApiKeyView:
+def _once(creation: Creation, store: Store, tenant: str, make: Callable[[str], Made]) -> ApiKeyView:
     """The key that `make` makes under an id, with its secret; or the one that an earlier request
     with this idempotency key has made, without.
 
@@ -208,9 +198,8 @@ def _once(
         secret, key = make(claim())
         return _view(KeyState(digest_of(secret), key), secret)
 
-    key, replayed = create_once(sender, "api_key", find, view, resumable=False)
-    mark_created(response, f"/v1/api_keys/{key.id}", replayed=replayed)
-    response.headers["Cache-Control"] = "no-store"
+    key, replayed = create_once(creation.sender(store), "api_key", find, view, resumable=False)
+    creation.mark(f"/v1/api_keys/{key.id}", replayed=replayed)
     return key
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.behaviors.library import BehaviorVersion, ResolvedBehavior
 from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender_of
+from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import content_type, parse_json
 from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
@@ -80,20 +80,20 @@ class DeletedBehavior(BaseModel):
 )
 async def create_behavior(
     request: Request,
-    response: Response,
     services: ServicesDep,
     who: Writer,
+    creation: CreationDep,
     name: Annotated[
         str, Query(min_length=1, max_length=100, description="Of an upload in JSON lines.")
     ] = "uploaded",
-    idempotency_key: KeyHeader = None,
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
     behavior, size = await _uploaded(request, name)
     store = await run_in_threadpool(lambda: services.store)
-    sender = sender_of(request, store, who, idempotency_key)
-    version, replayed = await run_in_threadpool(store.submission.behavior, sender, behavior, size)
-    mark_created(response, f"/v1/behaviors/{version.behavior.id}", replayed=replayed)
+    version, replayed = await run_in_threadpool(
+        store.submission.behavior, creation.sender(store), behavior, size
+    )
+    creation.mark(f"/v1/behaviors/{version.behavior.id}", replayed=replayed)
     return _summary(version)
 
 
