@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.http import errors
 from app.http.browsers import EXPOSED_HEADERS, BrowserMiddleware
 from app.http.middleware import RequestMiddleware
-from app.http.openapi import DescribedApp
+from app.http.openapi import DocumentedApp
 from app.loops.background import background
 from app.request.key_cache import KeyCache
 from app.request.strict_input.query import check_query
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
             yield
         await services.close()
 
-    app = DescribedApp(
+    app = DocumentedApp(
         with_keys=settings.auth == "keys",
         title="Scalpel",
         version="1",

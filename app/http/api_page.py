@@ -77,7 +77,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Described:
+class SchemaFields:
     """A schema by name."""
 
     name: str
@@ -87,20 +87,20 @@ class Described:
 
 def calls(document: Schema) -> dict[str, list[Call]]:
     """Every call by its tag, in the order of the document."""
-    found: dict[str, list[Call]] = {}
+    by_tag: dict[str, list[Call]] = {}
     for path, operations in document["paths"].items():
         for method in _METHODS:
             if method in operations:
                 operation = operations[method]
                 call = _call(method.upper(), path, operation)
-                found.setdefault(operation["tags"][0], []).append(call)
-    return found
+                by_tag.setdefault(operation["tags"][0], []).append(call)
+    return by_tag
 
 
-def schemas(document: Schema) -> list[Described]:
+def schemas(document: Schema) -> list[SchemaFields]:
     """Every schema that has fields, by name; pages of a list are told by what they list."""
     return [
-        Described(name, schema.get("description", ""), tuple(_fields(schema)))
+        SchemaFields(name, schema.get("description", ""), tuple(_fields(schema)))
         for name, schema in sorted(document["components"]["schemas"].items())
         if "properties" in schema and not _PAGE_OF.match(name)
     ]
@@ -113,18 +113,18 @@ def _call(method: str, path: str, operation: Schema) -> Call:
         summary=operation["summary"],
         text=operation.get("description", ""),
         parameters=tuple(
-            _field(one["name"], one["schema"], one["required"], one["in"])
-            for one in operation.get("parameters", ())
+            _field(parameter["name"], parameter["schema"], parameter["required"], parameter["in"])
+            for parameter in operation.get("parameters", ())
         ),
         bodies=tuple(_contents(operation.get("requestBody", {}).get("content", {}))),
         answers=tuple(_answers(operation["responses"])),
     )
 
 
-def _contents(content: Schema, **described: str) -> Iterator[Content]:
-    for media_type, one in content.items():
-        schema = one.get("schema")
-        yield Content(tuple(_type(schema)) if schema else (), media_type, **described)
+def _contents(contents: Schema, **options: str) -> Iterator[Content]:
+    for media_type, content in contents.items():
+        schema = content.get("schema")
+        yield Content(tuple(_type(schema)) if schema else (), media_type, **options)
 
 
 def _answers(responses: Schema) -> Iterator[Content]:
@@ -138,8 +138,8 @@ def _answers(responses: Schema) -> Iterator[Content]:
 
 def _fields(schema: Schema) -> Iterator[Field]:
     required = schema.get("required", ())
-    for name, one in schema["properties"].items():
-        yield _field(name, one, name in required)
+    for name, field in schema["properties"].items():
+        yield _field(name, field, name in required)
 
 
 def _field(name: str, schema: Schema, required: bool, place: str = "") -> Field:
@@ -177,7 +177,7 @@ def _type(schema: Schema) -> Iterator[Piece]:
 
 
 def _joined(alternatives: Sequence[Schema]) -> Iterator[Piece]:
-    for number, one in enumerate(alternatives):
+    for number, alternative in enumerate(alternatives):
         if number:
             yield Piece(" or ")
-        yield from _type(one)
+        yield from _type(alternative)

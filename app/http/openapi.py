@@ -57,7 +57,7 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
-class DescribedApp(FastAPI):
+class DocumentedApp(FastAPI):
     """A FastAPI whose every operation says which errors it answers, and how they look."""
 
     def __init__(self, *, with_keys: bool, **options: Any) -> None:

@@ -119,7 +119,7 @@ def curl(report: Report) -> str:
     )
 
 
-def has_own_texts(report: Report) -> bool:
+def has_inline_texts(report: Report) -> bool:
     """Whether texts came in the request itself, so that the command lacks them."""
     return isinstance(report.provenance.request.get("behavior"), dict)
 
@@ -197,7 +197,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "long_name": long_name,
     "pretty_json": pretty_json,
     "curl": curl,
-    "has_own_texts": has_own_texts,
+    "has_inline_texts": has_inline_texts,
     "to_improve": to_improve,
     "markdown": markdown,
     "code_block": code_block,

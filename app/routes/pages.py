@@ -35,12 +35,12 @@ def landing(request: Request) -> HTMLResponse:
 @router.get("/docs", response_class=HTMLResponse)
 def docs(request: Request) -> HTMLResponse:
     document = request.app.openapi()
-    described = api_page.schemas(document)
+    schemas = api_page.schemas(document)
     return page(
         "docs.html",
         calls=api_page.calls(document),
-        schemas=described,
-        names={schema.name for schema in described},
+        schemas=schemas,
+        names={schema.name for schema in schemas},
     )
 
 

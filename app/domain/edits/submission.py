@@ -357,18 +357,18 @@ class Submission:
 
 
 def check_scorers(
-    names: tuple[str, ...], pointer: str, known: Mapping[str, ScorerInfo] = SCORERS
+    names: tuple[str, ...], pointer: str, available: Mapping[str, ScorerInfo] = SCORERS
 ) -> None:
     """Raise `InvalidRequest` where a scorer is not among the `known` ones, or named twice."""
     problems = [
         FieldError(
             f"{pointer}/{index}",
-            "unknown_scorer" if name not in known else "duplicate",
+            "unknown_scorer" if name not in available else "duplicate",
             f"scorers.{index}: {name[:100]!r} is "
-            + (f"none of {', '.join(known)}" if name not in known else "there twice"),
+            + (f"none of {', '.join(available)}" if name not in available else "there twice"),
         )
         for index, name in enumerate(names)
-        if name not in known or name in names[:index]
+        if name not in available or name in names[:index]
     ]
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)

@@ -189,7 +189,7 @@ class Deliveries:
                     return True
         return False
 
-    def forget(self, tenant: str, webhook_id: str, before: float | None = None) -> int:
+    def delete(self, tenant: str, webhook_id: str, before: float | None = None) -> int:
         """Remove what is older, by the time of the edit; all of it, if no time is given.
 
         Returns:

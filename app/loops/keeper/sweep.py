@@ -148,7 +148,7 @@ class _Sweep:
             with contextlib.suppress(CorruptArtifact):
                 gone = webhooks.current(tenant, id) is None
                 before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
-                self._done["deliveries"] += deliveries.forget(tenant, id, before)
+                self._done["deliveries"] += deliveries.delete(tenant, id, before)
 
     def _exists(self, kind: str, tenant: str, id: str) -> bool:
         """Whether there is, or was, what a key stands for; True of kinds not known here."""
