@@ -22,6 +22,7 @@ from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
 from app.domain.variants.aliases import Aliases
 from app.domain.variants.names import SUFFIXES, Variants
+from app.domain.webhooks.by_hand import SendByHand
 from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks
@@ -162,6 +163,12 @@ class Services:
         """For requests to addresses that tenants give; used in the event loop only."""
         return Outgoing(
             AddressRule.of(self.settings), seconds=self.settings.webhook_timeout_seconds
+        )
+
+    def send_by_hand(self, store: Store) -> SendByHand:
+        """To be called in the event loop."""
+        return SendByHand(
+            store.webhooks, store.deliveries, store.work, self.outgoing, self.settings
         )
 
     async def close(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -11,8 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.bodies import RequestBody
-from app.domain.events.events import Event, durable_events
-from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try, message_id
+from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try
 from app.domain.webhooks.webhooks import (
     HOOK_EVENTS,
     MAX_URL_LENGTH,
@@ -20,14 +17,11 @@ from app.domain.webhooks.webhooks import (
     HookEvent,
     WebhookVersion,
 )
-from app.loops.courier import Sent, body_of, send
-from app.loops.courier.decisions import tried
 from app.request.auth import Reader, Writer
 from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
-from app.services import Services, ServicesDep, StoreDep
-from models_store import ids
+from app.services import ServicesDep, StoreDep
 from models_store.errors import InvalidRequest, Malformed, NotFound
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=JsonRoute)
@@ -218,10 +212,8 @@ def rotate_secret(
 @router.post("/{webhook_id}/test", summary="Send a test message")
 async def test_webhook(webhook_id: str, services: ServicesDep, who: Writer) -> WebhookTest:
     """Sent once and at once, to a disabled webhook too; not among its deliveries."""
-    webhook = await run_in_threadpool(lambda: services.store.webhooks.get(who.tenant, webhook_id))
-    id = f"msg_{webhook_id.rpartition('_')[2]}_{ids.new_id('webhook').rpartition('_')[2]}"
-    body = body_of("webhook.test", time.time(), {"webhook_id": webhook_id})
-    sent = await send(services.outgoing, webhook, id, body)
+    by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
+    id, sent = await by_hand.test(who.tenant, webhook_id)
     return WebhookTest(
         message_id=id,
         delivered=sent.delivered,
@@ -260,56 +252,8 @@ async def retry_delivery(
     webhook_id: str, delivery_id: str, services: ServicesDep, who: Writer
 ) -> WebhookDelivery:
     """At once, whatever became of it before; a failure changes nothing."""
-    chosen = await run_in_threadpool(
-        partial(_to_retry, services, who.tenant, webhook_id, delivery_id)
-    )
-    webhook, event, edit_id = chosen
-    body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
-    sent = await send(services.outgoing, webhook, delivery_id, body)
-    return await run_in_threadpool(
-        partial(_retried, services, who.tenant, webhook_id, edit_id, event, sent)
-    )
-
-
-def _to_retry(
-    services: Services, tenant: str, webhook_id: str, delivery_id: str
-) -> tuple[WebhookVersion, Event, str]:
-    store = services.store
-    webhook = store.webhooks.get(tenant, webhook_id)
-    delivery = store.deliveries.get(tenant, webhook_id, delivery_id)
-    work = store.work.read("edit", tenant, delivery.edit_id)
-    for event in durable_events(work):
-        if event.id == delivery.event_id:
-            return webhook, event, delivery.edit_id
-    raise NotFound(f"no such event any more: {delivery_id}")
-
-
-def _retried(
-    services: Services,
-    tenant: str,
-    webhook_id: str,
-    edit_id: str,
-    event: Event,
-    sent: Sent,
-) -> WebhookDelivery:
-    """Write the try down; the courier may be writing too."""
-    store = services.store
-    while True:
-        last = store.deliveries.last(tenant, webhook_id, edit_id)
-        entry = tried(
-            last,
-            event,
-            sent,
-            time.time(),
-            most_tries=services.settings.webhook_tries,
-            first_pause=services.settings.webhook_retry_seconds,
-            by_hand=True,
-        )
-        if store.deliveries.append(tenant, webhook_id, edit_id, entry):
-            break
-    assert event.id is not None
-    id = message_id(webhook_id, edit_id, event.id)
-    return _delivery(store.deliveries.get(tenant, webhook_id, id))
+    by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
+    return _delivery(await by_hand.again(who.tenant, webhook_id, delivery_id))
 
 
 def _fields(id: str, version: WebhookVersion) -> dict[str, Any]:

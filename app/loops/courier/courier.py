@@ -30,9 +30,10 @@ from app.domain.webhooks.deliveries import (
     message_id,
 )
 from app.domain.webhooks.outgoing import Outgoing
+from app.domain.webhooks.sending import Sent, body_of, send
+from app.domain.webhooks.tries import skipped, tried
 from app.domain.webhooks.webhooks import Webhooks, WebhookVersion
-from app.loops.courier.decisions import EditToWebhook, choose, interleaved, skipped, tried
-from app.loops.courier.sending import Sent, body_of, send
+from app.loops.courier.decisions import EditToWebhook, choose, interleaved
 from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live.leases import TokenLease

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from app.domain.events.events import Event, EventType
 from app.domain.webhooks.deliveries import DeliveryProgress, Try
+from app.domain.webhooks.sending import Sent
+from app.domain.webhooks.tries import pause, skipped, tried
 from app.domain.webhooks.webhooks import HOOK_EVENTS
-from app.loops.courier.decisions import MOST_IN_FLIGHT, EditToWebhook, choose, pause, skipped, tried
-from app.loops.courier.sending import Sent
+from app.loops.courier.decisions import MOST_IN_FLIGHT, EditToWebhook, choose
 
 HOURS = 3600.0
 
