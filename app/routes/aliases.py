@@ -28,20 +28,20 @@ class ShareBody(RequestBody):
 
 
 class AliasBody(RequestBody):
-    """What an alias is to stand for."""
+    """The variant of an alias, and shares for others."""
 
     variant: VariantField
     shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
-    """Parts of the requests that go to other variants; the rest goes to `variant`."""
+    """Shares of requests for other variants; the rest goes to `variant`."""
     without_parents: bool = False
-    """Leave out edits that a named one was fitted on top of."""
+    """Leave out parent edits that the variant does not name."""
 
 
 class RollbackBody(RequestBody):
     """Which version to go back to."""
 
     version: Annotated[int, Field(ge=1)] | None = None
-    """Null: the newest one that stands for something else than now."""
+    """Null: the newest version that differs from the present one."""
 
 
 class ShareView(BaseModel):
@@ -69,7 +69,7 @@ class AliasVersionView(BaseModel):
 
 
 class AliasSummary(BaseModel):
-    """An alias and what it stands for; ids are in place of suffixes, which may change hands."""
+    """An alias and its variant, with ids in place of suffixes, since suffixes can be reused."""
 
     object: Literal["alias"] = "alias"
     name: str
@@ -108,13 +108,13 @@ def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
 
 @router.put("/{name}", summary="Make or switch an alias")
 def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> AliasView:
-    """Requests that begin after the answer get the new variant."""
+    """Requests that begin after the response get the new variant."""
     return _put(name, body, store, who)
 
 
-@router.post("/{name}/rollback", summary="Let an alias stand for what it stood for before")
+@router.post("/{name}/rollback", summary="Roll back an alias")
 def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer) -> AliasView:
-    """Adds a version that is the same as an older one; the history is kept."""
+    """Adds a version equal to an older one; the history is kept."""
     earlier = store.aliases.earlier(who.tenant, name, body.version)
     again = AliasBody(
         variant=earlier.variant,
@@ -126,7 +126,7 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
     return _put(name, again, store, who, rolls_back_to=earlier.number)
 
 
-@router.delete("/{name}", summary="Remove an alias")
+@router.delete("/{name}", summary="Delete an alias")
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
     store.aliases.delete(who.tenant, name, who.actor)
     return DeletedAlias(name=name)

@@ -34,7 +34,7 @@ Description = Annotated[str, Field(max_length=200)]
 
 
 class WebhookBody(RequestBody):
-    """Where to send which events."""
+    """An address, and the events to send there."""
 
     url: Url
     """`https://…`, at a public address."""
@@ -43,7 +43,7 @@ class WebhookBody(RequestBody):
 
 
 class WebhookPatch(RequestBody):
-    """What to change; what is left out stays."""
+    """Fields to change; others stay."""
 
     url: Url | None = None
     events: Events | None = None
@@ -52,7 +52,7 @@ class WebhookPatch(RequestBody):
 
 
 class SecretRotation(RequestBody):
-    """How long the secret before signs too."""
+    """How long messages are also signed with the old secret."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
 
@@ -67,7 +67,7 @@ class WebhookChange(BaseModel):
 
 
 class WebhookSummary(BaseModel):
-    """A webhook; its secret is shown when it is made, once."""
+    """A webhook; its secret is shown once, when it is made."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -90,7 +90,7 @@ class WebhookView(WebhookSummary):
 
 class WebhookWithSecret(WebhookSummary):
     secret: str | None
-    """`whsec_…`: keep it. Null in the answer to a repeated request."""
+    """`whsec_…`: keep it. Null when the request is repeated."""
 
 
 class DeletedWebhook(BaseModel):
@@ -105,7 +105,7 @@ class TryView(BaseModel):
     at: int
     seconds: float
     status_code: int | None
-    """Null where no answer came."""
+    """Null without a response."""
     error: str | None
     by_hand: bool
 
@@ -116,20 +116,20 @@ class WebhookDelivery(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """The `webhook-id` of the message, the same at every try."""
+    """The `webhook-id` of the message, the same at every retry."""
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_id: str
     edit_id: str
     event_id: int
     type: str
     status: DeliveryStatus
-    """`pending`: it is tried again; `failed`: given up; `skipped`: the webhook was disabled."""
+    """`pending`: will be retried; `failed`: given up; `skipped`: the webhook was disabled."""
     next_try_at: int | None
     tries: list[TryView]
 
 
 class WebhookTest(BaseModel):
-    """What came of a test message."""
+    """Outcome of a test message."""
 
     object: Literal["webhook_test"] = "webhook_test"
     message_id: str
@@ -146,7 +146,7 @@ def create_webhook(
     who: Writer,
     creation: CreationDep,
 ) -> WebhookWithSecret:
-    """It is told of the events of edits that are made from now on."""
+    """It receives the events of edits made from now on."""
     webhook, replayed = store.webhooks.add(
         creation.sender(store),
         body.url,
@@ -184,7 +184,7 @@ def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
 def change_webhook(
     webhook_id: str, body: WebhookPatch, store: StoreDep, who: Writer
 ) -> WebhookView:
-    """Of a disabled one, `"enabled": true` lets it be told of what happens from then on."""
+    """`"enabled": true` enables a disabled webhook; it receives events from then on."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
     nulls = [name for name, value in changes.items() if value is None]
     if nulls:
@@ -194,24 +194,24 @@ def change_webhook(
     return read_webhook(webhook_id, store, who)
 
 
-@router.delete("/{webhook_id}", summary="Remove a webhook")
+@router.delete("/{webhook_id}", summary="Delete a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
     store.webhooks.delete(who.tenant, webhook_id, who.actor)
     return DeletedWebhook(id=webhook_id)
 
 
-@router.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
+@router.post("/{webhook_id}/rotate", summary="Rotate a webhook's secret")
 def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
-    """Messages carry a signature by each of both secrets while they overlap."""
+    """Messages are signed with both secrets while they overlap."""
     version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
     return _with_secret(webhook_id, version, shown=True)
 
 
 @router.post("/{webhook_id}/test", summary="Send a test message")
 async def test_webhook(webhook_id: str, services: ServicesDep, who: Writer) -> WebhookTest:
-    """Sent once and at once, to a disabled webhook too; not among its deliveries."""
+    """Sent once, at once, also to a disabled webhook; not listed among its deliveries."""
     by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
     id, sent = await by_hand.test(who.tenant, webhook_id)
     return WebhookTest(
@@ -231,7 +231,7 @@ def list_deliveries(
     page: PageDep,
     status: Annotated[DeliveryStatus | None, Query()] = None,
 ) -> Page[WebhookDelivery]:
-    """Ordered by edit and event; those that were tried, of edits of the last 30 days."""
+    """Deliveries of the last 30 days' edits that were tried, ordered by edit and event."""
     store.webhooks.get(who.tenant, webhook_id)
     try:
         deliveries = store.deliveries.walk(
@@ -247,11 +247,11 @@ def list_deliveries(
     return page_of([_delivery(delivery) for delivery in shown], has_more)
 
 
-@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Deliver an event again")
+@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Retry a delivery")
 async def retry_delivery(
     webhook_id: str, delivery_id: str, services: ServicesDep, who: Writer
 ) -> WebhookDelivery:
-    """At once, whatever became of it before; a failure changes nothing."""
+    """At once, whatever its status; a failure changes nothing."""
     by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
     return _delivery(await by_hand.again(who.tenant, webhook_id, delivery_id))
 

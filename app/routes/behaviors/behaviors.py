@@ -39,7 +39,7 @@ class BehaviorSummary(BaseModel):
     chat: bool
     scorers: tuple[str, ...]
     question: str | None
-    """Asked of each text by scorers that ask a model; yes means undesired."""
+    """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
     sha256: str
     counts: dict[str, int]
@@ -117,7 +117,7 @@ async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
     )
 
 
-@router.get("", summary="List one's own behaviours")
+@router.get("", summary="List your behaviours")
 def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[BehaviorSummary]:
     ids = page.ordered(store.behaviors.ids(who.tenant))
     return page_of(*page.cut(_summaries(store, who.tenant, ids)))
@@ -125,7 +125,7 @@ def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[Behavior
 
 @router.get("/{behavior_id}", summary="Read a behaviour")
 def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorView:
-    """One's own by its id, or a preset by its name; with all texts."""
+    """Your own by its id, or a preset by its name; with all texts."""
     if behavior_id in presets.preset_names():
         resolved, created_at = store.behaviors.find(who.tenant, behavior_id), None
     else:
@@ -134,9 +134,9 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
     return _view(resolved, created_at)
 
 
-@router.delete("/{behavior_id}", summary="Forget a behaviour")
+@router.delete("/{behavior_id}", summary="Delete a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
-    """Edits that were made from it keep their copy of the texts."""
+    """Edits made from it keep a copy of the texts."""
     store.behaviors.delete(who.tenant, behavior_id, who.actor)
     return DeletedBehavior(id=behavior_id)
 

@@ -52,7 +52,7 @@ _EITHER = {
 
 
 class CompareBody(RequestBody):
-    """What to compare on."""
+    """Prompts and strengths to compare."""
 
     prompts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PROMPTS)]
     strengths: Strengths = (0.0, 1.0)
@@ -61,7 +61,7 @@ class CompareBody(RequestBody):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     chat: bool | None = None
-    """Whether the prompts are a user's messages; by default where the base model takes them."""
+    """Send the prompts as a user's messages; default: if the base model has a chat template."""
 
 
 class Output(BaseModel):
@@ -83,7 +83,7 @@ class Usage(BaseModel):
 
 
 class Comparison(BaseModel):
-    """For each prompt, what each strength makes of it."""
+    """For each prompt, the response at each strength."""
 
     object: Literal["comparison"] = "comparison"
     edit_id: str
@@ -92,12 +92,12 @@ class Comparison(BaseModel):
 
 
 class LiveCompareBody(RequestBody):
-    """A prompt, and who is to answer it."""
+    """A prompt, and the variants that respond."""
 
     model: VariantField | None = None
-    """A variant, which answers at every one of `strengths`; or name `variants`."""
+    """A variant, used at each of `strengths`; or give `variants`."""
     strengths: Strengths = (0.0, 1.0)
-    """What the strengths of the variant's edits are multiplied by; 0 is the base model."""
+    """Factors of the strengths of the variant's edits; 0 is the base model."""
     variants: (
         Annotated[tuple[VariantField, ...], Field(min_length=1, max_length=MAX_VARIANTS)] | None
     ) = None
@@ -109,7 +109,7 @@ class LiveCompareBody(RequestBody):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """All answers draw the same random numbers."""
+    """All responses use the same random numbers."""
     stop: Annotated[tuple[str, ...], Field(max_length=4)] = ()
 
     @field_validator("variants", "messages")
@@ -121,11 +121,11 @@ class LiveCompareBody(RequestBody):
         return value
 
 
-@edit_router.post("/v1/edits/{edit_id}/compare", summary="Compare outputs at several strengths")
+@edit_router.post("/v1/edits/{edit_id}/compare", summary="Compare responses at several strengths")
 async def compare(
     edit_id: str, body: CompareBody, request: Request, services: ServicesDep, who: Caller
 ) -> Comparison:
-    """An edit that was fitted on top of others is shown together with them."""
+    """Parent edits are applied too."""
     generation = await run_in_threadpool(_of_edit, edit_id, body, services.store, who)
     choices = await services.generators.collect(generation, request)
     return _comparison(edit_id, body, generation.variants, choices)
@@ -133,11 +133,11 @@ async def compare(
 
 @router.post(
     "/v1/compare",
-    summary="Watch several variants answer a prompt",
+    summary="Stream the responses of several variants to a prompt",
     response_class=Response,
     responses={
         200: {
-            "description": "Server-sent events, of which each names the output that it is of",
+            "description": "Server-sent events, each with the index of its output",
             "content": {EVENT_STREAM: {}},
         }
     },
@@ -145,7 +145,7 @@ async def compare(
 async def compare_live(
     body: LiveCompareBody, services: ServicesDep, who: Caller
 ) -> StreamingResponse:
-    """All answers are rows of one batch: a strength that was never used costs nothing."""
+    """All responses are rows of one batch; a new strength costs nothing."""
     generation = await run_in_threadpool(_of_variants, body, services.store, who)
     # Errors before the first line still get a status of their own.
     lines = await services.generators.begun(generation)
