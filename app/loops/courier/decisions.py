@@ -1,4 +1,4 @@
-"""What the courier makes of what it sees, without a store or a network in reach."""
+"""The courier's decisions, as functions without a store or network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from app.loops.courier.sending import Sent
 _FACTOR = 4.0
 _LONGEST_PAUSE_SECONDS = 6 * 3600.0
 MOST_IN_FLIGHT = 64
-"""Deliveries under way at once."""
-_MOST_TO_ONE = 4
-"""To one webhook; one only while it fails, so that it does not hold up others."""
-_MOST_OF_TENANT = 16
+"""Deliveries at a time."""
+_MOST_PER_WEBHOOK = 4
+"""To one webhook; only one while it fails, so that it does not delay others."""
+_MOST_PER_TENANT = 16
 T = TypeVar("T")
 
 
@@ -27,8 +27,8 @@ def pause(tries: int, first: float) -> float:
     """Seconds from one failed try to the next: exponential, with full jitter.
 
     Args:
-        tries: that were made, from 1.
-        first: the longest pause after the first one.
+        tries: number of tries so far, from 1.
+        first: upper bound of the pause after the first one.
     """
     return random.uniform(0.0, min(first * _FACTOR ** (tries - 1), _LONGEST_PAUSE_SECONDS))  # noqa: S311
 
@@ -43,11 +43,11 @@ def tried(
     first_pause: float,
     by_hand: bool = False,
 ) -> Try:
-    """The record of a try: what came of it, and when the next is due.
+    """The record of a try: its outcome, and when the next is due.
 
     Args:
         before: the last record of this edit's history.
-        by_hand: asked for by the tenant; its failure changes nothing.
+        by_hand: requested by the tenant; then a failure does not change the progress.
     """
     progress = before.progress if before is not None else Progress()
     tries = progress.tries + 1
@@ -103,8 +103,8 @@ def _record(
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What is delivered in order: the events of one edit to one webhook."""
+class Channel:
+    """One edit and one webhook; the edit's events are delivered to it in order."""
 
     tenant: str
     edit_id: str
@@ -112,28 +112,28 @@ class Pair:
 
 
 def choose(
-    due: Sequence[Pair], under_way: Collection[Pair], failing: Collection[str]
-) -> list[Pair]:
-    """Those to begin with now: in turns over tenants and webhooks, the first ones first.
+    due: Sequence[Channel], under_way: Collection[Channel], failing: Collection[str]
+) -> list[Channel]:
+    """The deliveries to begin now: round robin over tenants and their webhooks.
 
     Args:
         due: in order within a webhook.
         failing: webhooks whose last try failed.
     """
-    busy = Counter(pair.webhook_id for pair in under_way)
-    tenants = Counter(pair.tenant for pair in under_way)
-    by_tenant: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: defaultdict(list))
-    for pair in due:
-        by_tenant[pair.tenant][pair.webhook_id].append(pair)
-    chosen: list[Pair] = []
-    for pair in interleaved([*interleaved(hooks.values())] for hooks in by_tenant.values()):
+    busy = Counter(channel.webhook_id for channel in under_way)
+    tenants = Counter(channel.tenant for channel in under_way)
+    by_tenant: dict[str, dict[str, list[Channel]]] = defaultdict(lambda: defaultdict(list))
+    for channel in due:
+        by_tenant[channel.tenant][channel.webhook_id].append(channel)
+    chosen: list[Channel] = []
+    for channel in interleaved([*interleaved(hooks.values())] for hooks in by_tenant.values()):
         if len(under_way) + len(chosen) >= MOST_IN_FLIGHT:
             break
-        most = 1 if pair.webhook_id in failing else _MOST_TO_ONE
-        if busy[pair.webhook_id] < most and tenants[pair.tenant] < _MOST_OF_TENANT:
-            busy[pair.webhook_id] += 1
-            tenants[pair.tenant] += 1
-            chosen.append(pair)
+        most = 1 if channel.webhook_id in failing else _MOST_PER_WEBHOOK
+        if busy[channel.webhook_id] < most and tenants[channel.tenant] < _MOST_PER_TENANT:
+            busy[channel.webhook_id] += 1
+            tenants[channel.tenant] += 1
+            chosen.append(channel)
     return chosen
 
 
@@ -141,6 +141,6 @@ def interleaved(lists: Iterable[Sequence[T]]) -> Iterator[T]:
     """The first of each, then the second of each, …"""
     nothing = object()
     for row in zip_longest(*lists, fillvalue=nothing):
-        for one in row:
-            if one is not nothing:
-                yield one  # type: ignore[misc]
+        for item in row:
+            if item is not nothing:
+                yield item  # type: ignore[misc]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.domain.events.events import Event, EventType
 from app.domain.webhooks.deliveries import Progress, Try
 from app.domain.webhooks.webhooks import HOOK_EVENTS
-from app.loops.courier.decisions import MOST_IN_FLIGHT, Pair, choose, pause, skipped, tried
+from app.loops.courier.decisions import MOST_IN_FLIGHT, Channel, choose, pause, skipped, tried
 from app.loops.courier.sending import Sent
 
 HOURS = 3600.0
@@ -98,8 +98,8 @@ def test_whatever_happens_each_event_is_settled_once_and_in_order(steps: list[st
     assert settled == [1, 16, 30, 31][: len(settled)]
 
 
-def pairs(tenant: str, webhook: str, count: int) -> list[Pair]:
-    return [Pair(tenant, f"edit_{number}", webhook) for number in range(count)]
+def pairs(tenant: str, webhook: str, count: int) -> list[Channel]:
+    return [Channel(tenant, f"edit_{number}", webhook) for number in range(count)]
 
 
 def test_one_tenant_does_not_take_all_places() -> None:
