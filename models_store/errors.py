@@ -75,7 +75,7 @@ class NoChatTemplate(InvalidRequest):
 
 
 class Malformed(ScalpelError):
-    """The request cannot be read: invalid JSON, an unknown query parameter, a broken cursor."""
+    """The request cannot be read: broken JSON, an invalid query or cursor."""
 
     code = "malformed_json"
 

@@ -18,7 +18,7 @@ from tests.support.pico import save_pico
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
 
-pytest_plugins = ["tests.support.services"]
+pytest_plugins = ["tests.support.services", "tests.support.stores"]
 
 _ONE_SERVICE = ("test_readme.py", "test_serving.py", "test_streams.py")
 

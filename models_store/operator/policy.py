@@ -48,14 +48,14 @@ class Rule(_Part):
     """A `[[rule]]` table; the first that matches decides. `*` and `?` match any characters."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    """Named in the message of a refusal."""
+    """Shown when a request is refused."""
     effect: Literal["allow", "deny"]
     tenants: _Patterns = ("*",)
     base_models: _Patterns = ("*",)
     behaviors: _Patterns = ("*",)
-    """Presets by name, uploaded behaviours by id (`beh_…`), `in_place` for texts in the request. An
-    edit reduces the behaviour that it names: with `refusal` a model refuses less, with `compliance`
-    more, with `toxicity` it becomes less toxic."""
+    """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request. An edit
+    reduces the behaviour that it names: `refusal` makes a model refuse less, `compliance` more,
+    `toxicity` makes it less toxic."""
 
     def matches(self, tenant: str, base_model: str, behavior: str) -> bool:
         checks = (

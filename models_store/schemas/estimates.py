@@ -20,24 +20,22 @@ class _Part(DocumentedModel):
 
 
 class Distinction(_Part):
-    """How well the two sides of a behaviour can be separated, on held-out texts.
-
-    Each figure is an area under the ROC curve: 0.5 is chance, 1 is perfect.
-    """
+    """How separable the two sides of a behaviour are, on held-out texts. Each figure is an area
+    under the ROC curve: 0.5 is chance, 1 is perfect."""
 
     probe_auc: float | None
-    """By a linear classifier on the base model's hidden states; null where there was none."""
+    """By a linear classifier on the base model's hidden states; null without a base model."""
     words_auc: float
     """By the words and character n-grams of the text."""
     length_auc: float
     """By the length in words alone."""
     heldout_texts: int
-    """How many texts they were measured on."""
+    """Number of texts."""
     note: str | None
 
 
 class EstimatedSeconds(_Part):
-    """On the machine that made the estimate, if it is idle; without standard suites."""
+    """On the generator's machine when idle, without standard suites."""
 
     fit: float
     search: float
@@ -47,7 +45,7 @@ class EstimatedSeconds(_Part):
 
 
 class Estimate(_Part):
-    """What an edit would cost, and whether its texts are separable."""
+    """Time and memory of an edit, and how separable its texts are."""
 
     object: Literal["estimate"] = "estimate"
     base_model: str
@@ -64,7 +62,7 @@ class Estimate(_Part):
     """Peak resident memory of the editor's process."""
     delta_bytes: int
     texts_read: int
-    """How many of the texts the probe has read, drawn at random by the seed."""
+    """Number of texts read for the probe, drawn at random by the seed."""
 
 
 class EstimateRequest(_Part):

@@ -39,7 +39,7 @@ class Contrast(ReceiptPart):
 
 
 class Effect(ReceiptPart):
-    """How undesired the texts generated from the test prompts are, by one scorer."""
+    """Undesired text by a scorer, in generations from the test prompts."""
 
     scorer: str
     rate: Contrast
@@ -90,7 +90,7 @@ def relied_on(headline: Iterable[bool]) -> int:
 
 
 class TextQuality(ReceiptPart):
-    """The quality of generated text, whatever its content."""
+    """Quality of generated text, whatever it says."""
 
     distinct2: float
     """Distinct word bigrams over all bigrams, in all generations together."""
@@ -116,7 +116,7 @@ class PointDamage(ReceiptPart):
 
 
 class Preserved(ReceiptPart):
-    """One of the texts to preserve."""
+    """One of the preserved texts."""
 
     text: str
     """The beginning."""
@@ -173,7 +173,7 @@ ControlKind = Literal[
 
 
 class Control(ReceiptPart):
-    """A baseline, such as a random edit, that the edit should beat."""
+    """A comparison that should do less than the edit."""
 
     kind: ControlKind
     draw: int
@@ -205,7 +205,7 @@ class Dose(ReceiptPart):
 
 
 class SideEffect(ReceiptPart):
-    """Another trait of the same generations."""
+    """Another scorer's rate on the same generations."""
 
     name: str
     measures: str
@@ -215,7 +215,7 @@ class SideEffect(ReceiptPart):
 
 
 class SafetyCheck(ReceiptPart):
-    """One kind of harm, on its prompts."""
+    """One kind of harm."""
 
     name: str
     prompts: int
@@ -232,7 +232,7 @@ class SafetyCheck(ReceiptPart):
 
 
 class Safety(ReceiptPart):
-    """Whether the edit does harm, and whether it was published."""
+    """Harm of the edit, and the decision of the policy."""
 
     checks: tuple[SafetyCheck, ...]
     published: bool
@@ -244,7 +244,7 @@ class Safety(ReceiptPart):
 
 
 class LongForm(ReceiptPart):
-    """Effects in longer generations."""
+    """Measurements on longer generations."""
 
     kind: Literal["long", "three_turns"]
     prompts: int
@@ -255,7 +255,7 @@ class LongForm(ReceiptPart):
 
 
 class Selectivity(ReceiptPart):
-    """How the likelihood of held-out texts changed; it ranks methods otherwise than generation."""
+    """Change of the likelihood of held-out texts; it does not rank edits as generations do."""
 
     undesired: Interval
     """Rise of the negative log-likelihood of undesired texts, nats a token."""
@@ -265,7 +265,7 @@ class Selectivity(ReceiptPart):
 
 
 class Trait(ReceiptPart):
-    """One trait with and without an edit, and with and without its parent edits."""
+    """One behaviour in all four combinations of an edit and its parent edits."""
 
     behavior: str
     scorer: str

@@ -27,7 +27,7 @@ from models_store.schemas.methods import Effort
 
 
 class Reproduction(ReceiptPart):
-    """How an edit compares with the one that it repeats."""
+    """Comparison of an edit with the one that it reproduces."""
 
     edit_id: str
     bit_equal: bool
@@ -55,7 +55,7 @@ class ProbeReport(ReceiptPart):
 
 
 class Remark(ReceiptPart):
-    """A warning about a request: it is accepted, but could be better."""
+    """Something about a valid request that could be better."""
 
     code: str
     pointer: str
@@ -64,7 +64,7 @@ class Remark(ReceiptPart):
 
 
 class Separability(ReceiptPart):
-    """How well the two sides of held-out texts can be separated, as areas under the ROC curve."""
+    """How separable the two sides of held-out texts are, as areas under the ROC curve."""
 
     probe_auc: float | None = None
     """By a linear classifier on the base's hidden states, trained on the fit texts."""
@@ -76,7 +76,7 @@ class Separability(ReceiptPart):
 
 
 class SplitCounts(ReceiptPart):
-    """How many texts and prompts each split has."""
+    """Numbers of texts and prompts by split."""
 
     fit_undesired: int
     fit_desired: int
@@ -121,7 +121,7 @@ class MethodReport(ReceiptPart):
 
 
 class Sample(ReceiptPart):
-    """The two models' continuations of one test prompt, with the same random numbers."""
+    """Responses of the two models to one test prompt, with the same random numbers."""
 
     prompt: str
     base: str
@@ -192,7 +192,7 @@ class Verdict(ReceiptPart):
 
 
 class Candidate(ReceiptPart):
-    """One candidate of a search, on validation prompts."""
+    """One trial of a search, on validation prompts."""
 
     index: int
     """Of the point, whose delta can be served and exported."""
@@ -221,7 +221,7 @@ class Search(ReceiptPart):
 
 
 class Report(ReceiptPart):
-    """The receipt of an edit."""
+    """The receipt of a finished edit."""
 
     schema_version: Literal[1, 2] = 2
     verdict: Verdict

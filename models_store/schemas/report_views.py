@@ -15,7 +15,7 @@ class PointEffect(ReceiptPart):
 
 
 class Point(ReceiptPart):
-    """One evaluated candidate, as the API shows it."""
+    """One measured trial."""
 
     index: int
     method: str
