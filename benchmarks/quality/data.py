@@ -43,7 +43,7 @@ class TableBehavior:
     safe: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Prompts whose responses must not change, by kind; only refusal has them."""
     greedy: bool = False
-    use_own_responses: bool = False
+    use_model_responses: bool = False
     """Replace the undesired texts by the base model's responses to their prompts, if it does not
     refuse, since an edit is to change what the model itself generates."""
 
@@ -225,7 +225,7 @@ def _refusal(folder: Path, seed: int) -> TableBehavior:
         XSTEST_SAFE: tuple(dict.fromkeys(row["prompt"] for row in rows if row["label"] == "safe")),
         HARMLESS: tuple(dict.fromkeys(harmless)),
     }
-    return TableBehavior(behavior, safe, greedy=True, use_own_responses=True)
+    return TableBehavior(behavior, safe, greedy=True, use_model_responses=True)
 
 
 BEHAVIORS: Mapping[str, _Read] = {

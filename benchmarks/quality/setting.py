@@ -141,7 +141,7 @@ class Setting:
 
     def _behavior(self, subject: TableBehavior) -> Behavior:
         behavior = subject.behavior
-        if not subject.use_own_responses:
+        if not subject.use_model_responses:
             return behavior
         items = self._with_responses(
             list(map(prompt_of, behavior.desired)), behavior.max_new_tokens

@@ -42,7 +42,7 @@ def check_log(objects: ObjectStore, *, heads: Sequence[str] = ()) -> Checked:
     """
     problems: list[str] = []
     # Heads first: the log may grow meanwhile, but never shrinks.
-    known_heads = list(_heads(objects, heads, problems))
+    earlier_heads = list(_heads(objects, heads, problems))
     hashes: _Hashes = {}
     with ThreadPoolExecutor(_READERS) as readers:
         for writer, chain in sorted(_chains(objects, problems).items()):
@@ -54,10 +54,10 @@ def check_log(objects: ObjectStore, *, heads: Sequence[str] = ()) -> Checked:
             hashes[writer] = {
                 n: line.hash for n, line in by_number.items() if isinstance(line, AuditLine)
             }
-    for head in known_heads:
+    for head in earlier_heads:
         problems += _missing(head, hashes)
     line_count = sum(map(len, hashes.values()))
-    return Checked(line_count, len(hashes), len(known_heads), tuple(dict.fromkeys(problems)))
+    return Checked(line_count, len(hashes), len(earlier_heads), tuple(dict.fromkeys(problems)))
 
 
 def lines_of(objects: ObjectStore) -> Iterator[AuditLine]:

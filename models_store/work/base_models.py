@@ -124,9 +124,9 @@ class BaseModels:
         """
         base = self.find(id)
         if base is None:
-            known_ids = ", ".join(base.id for base in self.all()) or "none yet"
+            available = ", ".join(base.id for base in self.all()) or "none yet"
             raise InvalidRequest.at(
-                pointer, f"unknown base model {id!r}; known: {known_ids}", code="unknown_base_model"
+                pointer, f"unknown base model {id!r}; known: {available}", code="unknown_base_model"
             )
         if base.facts is not None:
             return ReadyBase(base.spec, base.facts, base.takes_chat)

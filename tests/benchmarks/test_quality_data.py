@@ -105,7 +105,7 @@ def test_refusal_wants_refusals_of_some_harmful_prompts_and_tests_on_others(
     fitted = [prompt_of(item) for item in behavior.desired]
     assert [prompt_of(item) for item in behavior.undesired] == fitted
     assert all(text_of(item) in REFUSALS for item in behavior.desired)
-    assert found.use_own_responses
+    assert found.use_model_responses
     eliciting = [prompt.text for prompt in behavior.prompts]
     assert sorted([*fitted, *eliciting]) == sorted(harmful)
     assert len(fitted) == len(eliciting)
