@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.pico import save_pico
 from tests.system.faults.edits import edit_body
+from tests.system.faults.harness import wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -103,13 +104,6 @@ class Up:
             except BlockingIOError:
                 return True
         return False
-
-
-def wait_for(question: Callable[[], object], what: str, seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < limit, f"not within {seconds:.0f} seconds: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
