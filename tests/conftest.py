@@ -12,11 +12,11 @@ from transformers.utils import logging as transformers_logging
 from xdist.scheduler import LoadScopeScheduling
 
 from models_store.catalogue import SMOLLM2
-from models_store.errors import BaseModelUnavailable
-from models_store.settings import Settings
 from tests.pico import save_pico
-from workers.runtime.base_models import materialise
+from tests.weights import weights
 from workers.runtime.loading import BaseModel, load_base
+
+pytest_plugins = ["tests.services"]
 
 _SERVICES = {
     "test_readme.py": "pico_service",
@@ -91,11 +91,8 @@ def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
 
 @pytest.fixture(scope="session")
 def smollm2_folder() -> Path:
-    """SmolLM2-135M-Instruct in the user's cache, converted at first use."""
-    try:
-        return materialise(SMOLLM2.source, Settings().cache)
-    except BaseModelUnavailable as error:
-        pytest.skip(error.message)
+    """SmolLM2-135M-Instruct in the user's cache."""
+    return weights(SMOLLM2)
 
 
 @pytest.fixture

@@ -10,18 +10,11 @@ import pytest
 from models_store.settings import Settings
 from tests.app.generator import FakeGenerator, running_generator
 from tests.app.worker import Worker
-from tests.services import (  # noqa: F401 - fixtures
-    Api,
-    RedisServer,
-    api_settings,
-    redis_server,
-    running_api,
-    shared_redis,
-)
+from tests.services import Api, RedisServer, api_settings, running_api
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
     return api_settings(tmp_path, redis_server, internal_token="a shared secret", drain_seconds=3)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from models_store.live import Editor, connect, editors_seen
 from models_store.settings import Settings
-from tests.services import RedisServer, redis_server, shared_redis  # noqa: F401 - fixtures
+from tests.services import RedisServer
 
 _COUNT = """
 import sys
@@ -51,7 +51,7 @@ def test_without_a_redis_to_look_for_an_editor_says_what_to_set(tmp_path: Path) 
 @pytest.mark.slow
 def test_an_idle_editor_tells_of_itself_and_ends_at_once_when_told_to(
     tmp_path: Path,
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     client = connect(Settings(redis_url=redis_server.url))
     process = start(
@@ -77,7 +77,7 @@ def test_an_idle_editor_tells_of_itself_and_ends_at_once_when_told_to(
 @pytest.mark.slow
 def test_an_editor_that_is_started_before_redis_waits_for_it(
     tmp_path: Path,
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     link = redis_server.folder / "later.sock"
     process = start(SCALPEL_DATA=str(tmp_path), SCALPEL_REDIS_URL=f"unix://{link}")

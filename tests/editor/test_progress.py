@@ -14,7 +14,7 @@ from models_store import redis_keys
 from models_store.errors import InvalidRequest, Unavailable
 from models_store.live import connect
 from models_store.settings import Settings
-from tests.services import RedisServer, redis_server, shared_redis  # noqa: F401 - fixtures
+from tests.services import RedisServer
 from workers.editor.patience import patiently
 from workers.editor.progress import ProgressReporter
 from workers.editor.stages import Stages
@@ -24,7 +24,7 @@ ID = "edit_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:  # noqa: F811
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client = connect(Settings(redis_url=redis_server.url))
     yield client
     client.close()

@@ -20,13 +20,13 @@ from models_store.objects import open_store
 from models_store.records import Claim, EditSettings, WorkRequest
 from models_store.settings import Settings
 from models_store.work import Place, Work, WorkStore
-from tests.services import RedisServer, redis_server, shared_redis  # noqa: F401 - fixtures
+from tests.services import RedisServer
 
 LEASE_SECONDS = 0.4
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
     return Settings(
         data=tmp_path,
         redis_url=redis_server.url,

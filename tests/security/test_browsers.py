@@ -14,21 +14,14 @@ from pydantic import ValidationError
 
 from models_store.settings import Settings
 from tests.app.worker import Worker, edit_body
-from tests.services import (  # noqa: F401 - fixtures
-    Api,
-    RedisServer,
-    api_settings,
-    redis_server,
-    running_api,
-    shared_redis,
-)
+from tests.services import Api, RedisServer, api_settings, running_api
 
 EVIL = "https://evil.example"
 APP = "https://app.example.org"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
     return api_settings(tmp_path, redis_server, drain_seconds=1)
 
 

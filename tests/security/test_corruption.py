@@ -17,14 +17,7 @@ import pytest
 from models_store.objects import ObjectStore
 from tests.app.worker import Worker
 from tests.security.target import Crew, Names
-from tests.services import (  # noqa: F401 - fixtures
-    Api,
-    RedisServer,
-    api_settings,
-    redis_server,
-    running_api,
-    shared_redis,
-)
+from tests.services import Api, RedisServer, api_settings, running_api
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +120,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, redis_server: RedisServer) -> Iterator[Shop]:  # noqa: F811
+def shop(tmp_path: Path, redis_server: RedisServer) -> Iterator[Shop]:
     settings = api_settings(
         tmp_path,
         redis_server,

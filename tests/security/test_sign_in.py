@@ -19,21 +19,14 @@ from models_store.sessions import SESSION_SECONDS, Sessions
 from models_store.settings import Settings
 from tests.app.sample_report import full_report, sample_report
 from tests.app.worker import Worker, edit_body
-from tests.services import (  # noqa: F401 - fixtures
-    Api,
-    RedisServer,
-    api_settings,
-    redis_server,
-    running_api,
-    shared_redis,
-)
+from tests.services import Api, RedisServer, api_settings, running_api
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 COOKIE = "scalpel_session"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:  # noqa: F811
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
     return api_settings(tmp_path, redis_server, auth="keys", drain_seconds=1)
 
 

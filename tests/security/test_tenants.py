@@ -24,7 +24,7 @@ from models_store.work import Place
 from tests.app.sample_report import sample_report
 from tests.app.worker import Worker, edit_body, texts
 from tests.security.doors import OPEN, UNSAFE, Door, Knock, Names, doors
-from tests.services import Api, RedisServer, api_settings, running_api, shared_redis  # noqa: F401 - a fixture
+from tests.services import Api, RedisServer, api_settings, running_api
 
 RED, BLUE, GREEN = "red", "blue", "green"
 MARK = "crimson"
@@ -43,7 +43,7 @@ def key(api: Api, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str
 @pytest.fixture(scope="module")
 def api(
     tmp_path_factory: pytest.TempPathFactory,
-    shared_redis: RedisServer,  # noqa: F811
+    shared_redis: RedisServer,
 ) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("tenants")
     settings = api_settings(

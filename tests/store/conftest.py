@@ -11,7 +11,6 @@ from models_store.cached_work import CachedWorkStore
 from models_store.objects import ObjectStore, open_store
 from models_store.settings import Settings
 from models_store.work import WorkStore
-from tests.services import s3_bucket, s3_endpoint  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -41,3 +41,17 @@ def test_the_commands_of_a_page_work_word_for_word(
     assert (tmp_path / "kinder.safetensors").stat().st_size > 0
     assert (tmp_path / "kinder-peft.zip").stat().st_size > 0
     assert "data: [DONE]" in done.output or page != "api.md"
+
+
+def test_lines_that_wait_for_what_has_failed_end_and_say_why(
+    pico_service: Service, tmp_path: Path
+) -> None:
+    code = """
+    curl -sf "$SCALPEL_URL/v1/base_models" -H 'Content-Type: application/json' \\
+      -d '{"id": "missing", "source": {"type": "folder", "path": "/nowhere"}}'
+    until false; do sleep 1; done
+    """
+    with pytest.raises(AssertionError, match=r"base_model missing failed: .*/nowhere"):
+        run_commands(pico_service, code, tmp_path)
+    with pico_service.client() as client:
+        client.delete("/v1/base_models/missing").raise_for_status()

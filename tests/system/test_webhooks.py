@@ -17,13 +17,7 @@ import pytest
 
 from tests.app.receiver import Message, Receiver, running_receiver
 from tests.security.api_process import ApiProcess, api_process
-from tests.services import (  # noqa: F401 - fixtures
-    RedisServer,
-    redis_server,
-    s3_bucket,
-    s3_endpoint,
-    shared_redis,
-)
+from tests.services import RedisServer
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import EditorProcess
 
@@ -60,7 +54,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def editor(
     environment: dict[str, str],
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
     tmp_path: Path,
 ) -> Iterator[EditorProcess]:
     env = {**os.environ, **environment, "SCALPEL_REDIS_URL": redis_server.url}
@@ -104,7 +98,7 @@ def ready(api: ApiProcess, folder: Path) -> None:
 
 def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their_order(
     environment: dict[str, str],
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
     editor: EditorProcess,
     receiver: Receiver,
     pico_folder: Path,

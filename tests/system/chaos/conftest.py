@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.chaos.campaign import Plan, stores
 from tests.system.chaos.s3_proxy import S3Proxy
 from tests.system.chaos.stack import Stack, running_stack
@@ -43,7 +42,7 @@ class Outage:
 
 @pytest.fixture(scope="package")
 def outage(
-    s3_endpoint: str,  # noqa: F811
+    s3_endpoint: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Outage]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request to moto

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.chaos.campaign import Plan, run
 from tests.system.chaos.faults import COMMON, KINDS, StoreKind, schedule
 
@@ -20,7 +19,7 @@ def test_nothing_is_lost_whatever_is_killed_stopped_flushed_or_refused(
     store: StoreKind,
     edits: int,
     tmp_path: Path,
-    s3_endpoint: str,  # noqa: F811
+    s3_endpoint: str,
 ) -> None:
     plan = Plan(store, SEED, seconds=20, edits=edits, gap=1.0)
     outcome = run(plan, tmp_path, s3_endpoint)

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from models_store.records import STAGES
-from tests.services import s3_endpoint  # noqa: F401 - fixture
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, is_alive, wait_for
 from tests.system.faults.observer import Observer
@@ -24,7 +23,7 @@ VICTIMS = ("child", "editor", "both")
 
 
 @pytest.fixture(scope="module")
-def store_settings(s3_endpoint: str) -> Iterator[dict[str, str]]:  # noqa: F811
+def store_settings(s3_endpoint: str) -> Iterator[dict[str, str]]:
     """A bucket of one's own; its credentials are in the environment of all processes."""
     bucket = f"faults-{uuid.uuid4().hex[:8]}"
     with pytest.MonkeyPatch.context() as patch:
