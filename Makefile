@@ -100,10 +100,10 @@ load: $(VENV)/.dev ## Many clients for ten minutes, then a long queue in pages: 
 
 paper-table: $(VENV)/.installed ## The paper's own table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
 	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \
-		$(BIN)/python -m benchmarks.paper_table $(if $(LIMIT),--limit $(LIMIT))
+		$(BIN)/python -m benchmarks.paper.table $(if $(LIMIT),--limit $(LIMIT))
 
 quality: $(VENV)/.installed ## What edits do and harm, beside rivals: BASE=… BEHAVIORS=a,b SEEDS=0,1,2
-	@$(BIN)/python -m benchmarks.quality $(if $(BASE),--base $(BASE)) \
+	@$(BIN)/python -m benchmarks.quality.main $(if $(BASE),--base $(BASE)) \
 		$(if $(BEHAVIORS),--behaviors $(BEHAVIORS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(EFFORT),--effort $(EFFORT)) $(if $(ARMS),--arms $(ARMS)) \
 		$(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(SAMPLES),--samples $(SAMPLES)) \

@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import errors
-from app.background import background
-from app.browsers import EXPOSED_HEADERS, BrowserMiddleware
-from app.described import DescribedApp
-from app.key_cache import KeyCache
-from app.known_query import known_query
-from app.middleware import RequestMiddleware
+from app.http import errors
+from app.http.browsers import EXPOSED_HEADERS, BrowserMiddleware
+from app.http.middleware import RequestMiddleware
+from app.http.openapi import DescribedApp
+from app.loops.background import background
+from app.request.key_cache import KeyCache
+from app.request.strict_input.query import known_query
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
-from models_store.operator_scorers import read_scorers
-from models_store.policy import read_policy
+from models_store.operator.policy import read_policy
+from models_store.operator.scorers import read_scorers
+from models_store.operator.suites import configured_suites
 from models_store.settings import Settings
-from models_store.suites import configured_suites
 
 _DESCRIPTION = """\
 Name a base model and a behaviour; get back a small weight edit, a receipt that says what it does

@@ -11,32 +11,38 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request
 
-from app.generators import Generators
-from models_store.addresses import AddressRule
-from models_store.aliases import Aliases
-from models_store.api_keys import ApiKeys
-from models_store.audit import AuditLog
-from models_store.base_ids import BaseModels
-from models_store.behavior_library import BehaviorLibrary
-from models_store.cached_work import CachedWorkStore
-from models_store.catalogue import PACKAGES, SMOLLM2, BaseModelSpec, PackageSource, read_base_models
-from models_store.deliveries import Deliveries
+from app.completions.generators import Generators
+from app.domain.accounts.api_keys import ApiKeys
+from app.domain.accounts.limits import LimitTable, read_limits
+from app.domain.accounts.quotas import Quotas
+from app.domain.accounts.rates import Rates
+from app.domain.accounts.sessions import Sessions
+from app.domain.behaviors.library import BehaviorLibrary
+from app.domain.edits.submission import Submission
+from app.domain.events.live_state import LiveState
+from app.domain.variants.aliases import Aliases
+from app.domain.variants.names import SUFFIXES, Variants
+from app.domain.webhooks.deliveries import Deliveries
+from app.domain.webhooks.outgoing import Outgoing
+from app.domain.webhooks.webhooks import Webhooks
+from models_store.audit.log import AuditLog
 from models_store.errors import Unavailable
-from models_store.limits import LimitTable, read_limits
-from models_store.live_state import LiveState
-from models_store.objects import ObjectStore, open_store
-from models_store.operator_scorers import known_scorers, read_scorers
-from models_store.outgoing import Outgoing
-from models_store.policy import Policy, put_in_force, read_policy
-from models_store.quotas import Quotas
-from models_store.rates import Rates
-from models_store.reservations import Reservations
-from models_store.sessions import Sessions
+from models_store.net.addresses import AddressRule
+from models_store.objects.store import ObjectStore, open_store
+from models_store.operator.policy import Policy, put_in_force, read_policy
+from models_store.operator.scorers import known_scorers, read_scorers
+from models_store.operator.suites import configured_suites
+from models_store.schemas.catalogue import (
+    PACKAGES,
+    SMOLLM2,
+    BaseModelSpec,
+    PackageSource,
+    read_base_models,
+)
 from models_store.settings import Settings
-from models_store.submission import Submission
-from models_store.suites import configured_suites
-from models_store.variants import SUFFIXES, Variants
-from models_store.webhooks import Webhooks
+from models_store.work.base_models import BaseModels
+from models_store.work.cache import CachedWorkStore
+from models_store.work.reservations import Reservations
 
 _log = structlog.get_logger()
 

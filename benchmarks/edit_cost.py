@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.claims import Claim, interleaved, parser, report, seconds
-from models_store.architectures import GATE, MatrixKey
-from models_store.catalogue import SMOLLM2
 from models_store.presets import load_preset
+from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
+from models_store.weights.architectures import GATE, MatrixKey
 from workers.runtime.base_models import materialise
-from workers.runtime.extract import features, last_hidden_states
 from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.reading.extract import features, last_hidden_states
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.methods import model_surgery
 from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe

@@ -25,11 +25,11 @@ import httpx
 import psutil
 
 from benchmarks.claims import Claim, parser, report
-from tests.app.worker import edit_body
-from tests.pico import save_pico
-from tests.queued import queue_many
+from tests.app.support.worker import edit_body
 from tests.security.api_process import api_process
-from tests.services import running_redis
+from tests.support.pico import save_pico
+from tests.support.queued import queue_many
+from tests.support.services import running_redis
 from tests.system.service import Service, running_service
 
 POLL_SECONDS = 1.0
@@ -148,7 +148,7 @@ async def watch_memory(pid: int, seen: Seen) -> list[tuple[float, int]]:
 
 def api_of(service: Service) -> int:
     for process in psutil.Process(service.process.pid).children(recursive=True):
-        if process.cmdline()[-2:] == ["app.cli", "api"]:
+        if process.cmdline()[-2:] == ["app.cli.main", "api"]:
             return int(process.pid)
     raise AssertionError("the service has no API process")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from models_store.architectures import DOWN, GATE, MatrixKey
+from models_store.weights.architectures import DOWN, GATE, MatrixKey
 from workers.surgery.terms import Term, make_term
 
 SHAPE_7B = (4096, 11008, 32)

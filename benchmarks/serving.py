@@ -30,22 +30,22 @@ import torch
 from benchmarks.claims import Claim, interleaved, parser, report
 from benchmarks.edit_cost import load
 from benchmarks.made_up_edits import SHAPE_7B, held_bytes, shift, surgery
-from models_store.catalogue import SMOLLM2
-from models_store.delta import dump_delta
-from models_store.generation import Finished, GenerationPrompt, GenerationRequest, Sampling
-from models_store.objects import ObjectStore, open_store
-from models_store.records import DeltaRef, Variant
+from models_store.objects.store import ObjectStore, open_store
+from models_store.schemas.catalogue import SMOLLM2
+from models_store.schemas.generation import Finished, GenerationPrompt, GenerationRequest, Sampling
+from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
-from workers.generator.choice import Choice
-from workers.generator.engine import Engine, Job
+from models_store.weights.delta import dump_delta
+from workers.generator.engine.choice import Choice
+from workers.generator.engine.engine import Engine, Job
+from workers.generator.engine.text import TextStream
 from workers.generator.jobs import prepare
 from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
-from workers.generator.text import TextStream
-from workers.runtime.decode import Decoding
+from workers.runtime.decoding.decode import Decoding
+from workers.runtime.decoding.requests import Request
 from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel
-from workers.runtime.requests import Request
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 

@@ -23,7 +23,7 @@ from benchmarks.claims import Claim, interleaved, parser, report
 from benchmarks.edit_cost import load
 from benchmarks.serving import decode, edits_of, prompt_of
 from benchmarks.vllm_server import MAX_LORAS, PYTHON, vllm_server
-from workers.generator.adapters import Adapters
+from workers.generator.vllm.adapters import Adapters
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture

@@ -1,4 +1,4 @@
-"""One tree of errors for every part of Scalpel; only `app.errors` knows how HTTP says them.
+"""One tree of errors for every part of Scalpel; only `app.http.errors` knows how HTTP says them.
 
 Each error has a stable `code` for programs and a `message` for people: what was wrong, what was
 expected and, where there is something to do, what to do.

@@ -11,12 +11,12 @@ import torch
 from transformers.utils import logging as transformers_logging
 from xdist.scheduler import LoadScopeScheduling
 
-from models_store.catalogue import SMOLLM2
-from tests.pico import save_pico
+from models_store.schemas.catalogue import SMOLLM2
+from tests.support.pico import save_pico
 from tests.weights import weights
 from workers.runtime.loading import BaseModel, load_base
 
-pytest_plugins = ["tests.services"]
+pytest_plugins = ["tests.support.services"]
 
 _SERVICES = {
     "test_readme.py": "pico_service",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models_store.catalogue import BaseModelSpec
 from models_store.errors import BaseModelUnavailable
+from models_store.schemas.catalogue import BaseModelSpec
 from models_store.settings import Settings
 from workers.runtime.base_models import materialise
 

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from fastapi.routing import APIRoute
 
-from app.routes import (
-    aliases,
-    api_keys,
-    base_models,
-    behaviors,
-    compare,
-    completions,
-    drafts,
-    edit_events,
-    edit_outcomes,
-    edits,
-    estimate,
-    exports,
-    health,
-    live_compare,
-    models,
-    pages,
-    reproduce,
-    sign_in,
-    webhooks,
-)
+from app.routes import aliases, base_models, exports, health, pages, webhooks
+from app.routes.accounts import api_keys, sign_in
+from app.routes.behaviors import behaviors, drafts
+from app.routes.edits import edits, estimate, reproduce
+from app.routes.edits import events as edit_events
+from app.routes.edits import outcomes as edit_outcomes
+from app.routes.serving import compare, completions, live_compare, models
 
 ROUTERS = (
     estimate.router,

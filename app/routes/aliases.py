@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Reader, Writer
-from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
-from app.logged import logged
+from app.domain.edits.requests import VariantField
+from app.domain.variants.aliases import AliasVersion
+from app.request.audit import logged
+from app.request.auth import Reader, Writer
+from app.request.pagination import Page, PageDep, page_of
+from app.request.strict_input.json_body import JsonRoute
 from app.services import StoreDep
-from models_store.aliases import AliasVersion
 from models_store.errors import Conflict, InvalidRequest
-from models_store.requests import VariantField
 
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
 

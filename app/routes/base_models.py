@@ -9,20 +9,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.auth import Operator, Reader
-from app.edit_views import ErrorView
-from app.idempotency import KeyHeader, mark_created, sender
-from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
-from app.logged import logged
-from app.routes.edits import Wait
+from app.request.audit import logged
+from app.request.auth import Operator, Reader
+from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.pagination import Page, PageDep, page_of
+from app.request.strict_input.json_body import JsonRoute
+from app.request.waiting import wait_until_ended
+from app.routes.edits.edits import Wait
+from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
-from app.waiting import wait_until_ended
-from models_store.base_ids import BaseFacts, RegisteredBase
-from models_store.catalogue import BaseModelSource, BaseModelSpec
 from models_store.errors import Conflict
-from models_store.records import Status
-from models_store.work import SHARED_TENANT
+from models_store.schemas.catalogue import BaseModelSource, BaseModelSpec
+from models_store.schemas.records import Status
+from models_store.work.base_models import BaseFacts, RegisteredBase
+from models_store.work.store import SHARED_TENANT
 
 router = APIRouter(prefix="/v1/base_models", tags=["base models"], route_class=JsonRoute)
 

@@ -11,21 +11,21 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, JsonValue
 
-from app.artifacts import artifact_response, require_sound
-from app.auth import Reader, Writer
-from app.edit_views import ErrorView
-from app.idempotency import KeyHeader, mark_created, sender
-from app.json_body import JsonRoute
-from app.lists import IdPageDep, Page, page_of
-from app.logged import logged
-from app.routes.edits import Wait
+from app.domain.edits.requests import ExportBody
+from app.http.files import artifact_response, require_sound
+from app.http.zip_stream import zip_stream
+from app.request.audit import logged
+from app.request.auth import Reader, Writer
+from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.pagination import IdPageDep, Page, page_of
+from app.request.strict_input.json_body import JsonRoute
+from app.request.waiting import wait_until_ended
+from app.routes.edits.edits import Wait
+from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
-from app.waiting import wait_until_ended
-from app.zip_stream import zip_stream
 from models_store.errors import Conflict, NotFound
-from models_store.records import Artifact, ExportFormat, ExportSettings, Status
-from models_store.requests import ExportBody
-from models_store.work import Place, Work
+from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Status
+from models_store.work.store import Place, Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app import api_page, sign_in
-from app.error_catalogue import ERRORS
-from app.html_pages import page
+from app.http import api_page
+from app.http.error_catalogue import ERRORS
+from app.http.html import page
+from app.request import sign_in
 from app.services import services
 
 router = APIRouter(include_in_schema=False)

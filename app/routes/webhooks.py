@@ -10,26 +10,26 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.auth import Reader, Writer
-from app.idempotency import KeyHeader, mark_created, sender
-from app.json_body import JsonRoute
-from app.lists import Page, PageDep, page_of
-from app.logged import logged
-from app.services import Services, ServicesDep, StoreDep
-from app.webhooks import Sent, body_of, send
-from app.webhooks.decisions import tried
-from models_store import ids
-from models_store.deliveries import Delivery, DeliveryStatus, Try, message_id
-from models_store.errors import InvalidRequest, Malformed, NotFound
-from models_store.events import Event, durable_events
-from models_store.submission import claim_id
-from models_store.webhooks import (
+from app.domain.edits.submission import claim_id
+from app.domain.events.events import Event, durable_events
+from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try, message_id
+from app.domain.webhooks.webhooks import (
     HOOK_EVENTS,
     MAX_URL_LENGTH,
     Change,
     HookEvent,
     WebhookVersion,
 )
+from app.loops.courier import Sent, body_of, send
+from app.loops.courier.decisions import tried
+from app.request.audit import logged
+from app.request.auth import Reader, Writer
+from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.pagination import Page, PageDep, page_of
+from app.request.strict_input.json_body import JsonRoute
+from app.services import Services, ServicesDep, StoreDep
+from models_store import ids
+from models_store.errors import InvalidRequest, Malformed, NotFound
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=JsonRoute)
 

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models_store.behaviors import Behavior, checked
-from models_store.items import CompletionItem, TextItem
+from models_store.schemas.behaviors import Behavior, checked
+from models_store.schemas.items import CompletionItem, TextItem
 
 _FOLDER = Path(__file__).parent
 

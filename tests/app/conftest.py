@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from models_store.settings import Settings
-from tests.app.generator import FakeGenerator, running_generator
-from tests.app.worker import Worker
-from tests.services import Api, RedisServer, api_settings, running_api
+from tests.app.support.generator import FakeGenerator, running_generator
+from tests.app.support.worker import Worker
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 
 @pytest.fixture

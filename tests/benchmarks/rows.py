@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.quality_rows import RULES, Harm, Options, Row, Scores, Sheet
+from benchmarks.quality.rows import RULES, Harm, Options, Row, Scores, Sheet
 
 OPTIONS = Options(prompts=4, samples=1, effort="quick", texts=None, rules=RULES)
 HARM = Harm(kl=0.05, perplexity_ratio=1.05, domain=0.1, fluency=0.1, distinct2_ratio=1.0)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from benchmarks import quality
-from benchmarks.quality_rows import RowFile
+from benchmarks.quality import main as quality
+from benchmarks.quality.rows import RowFile
 from tests.benchmarks.test_quality_data import refusal, texts, write
-from tests.evaluation.texts import sentences
-from tests.pico import SPECIAL, START, pico_tokenizer, save_pico
+from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
+from tests.workers.evaluation.texts import sentences
 
 RIVALS = "paper,paper_equal_kl,random_direction,random_region,steering,ablation,prompt"
 

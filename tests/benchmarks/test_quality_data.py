@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import quality
-from benchmarks.quality_data import REFUSALS, data_folder, one_sided, subject
+from benchmarks.quality import main as quality
+from benchmarks.quality.data import REFUSALS, data_folder, one_sided, subject
 from models_store.errors import InvalidRequest
-from models_store.items import CompletionItem, TextItem, prompt_of, text_of
-from tests.evaluation.texts import sentences
+from models_store.schemas.items import CompletionItem, TextItem, prompt_of, text_of
+from tests.workers.evaluation.texts import sentences
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality_rows import RULES, RowFile, digests
+from benchmarks.quality.rows import RULES, RowFile, digests
 from models_store.errors import InvalidRequest
 from tests.benchmarks.rows import OPTIONS, rates, row
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.quality_statistics import (
+from benchmarks.quality.statistics import (
     Column,
     against_zero,
     by_name,

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.quality_plot import PANELS, plot
-from benchmarks.quality_table import GOALS, LIMITS, lines, markdown, reached, spots
+from benchmarks.quality.plot import PANELS, plot
+from benchmarks.quality.table import GOALS, LIMITS, lines, markdown, reached, spots
 from tests.benchmarks.rows import HARM, rates, row, sheet
 
 SVG = "{http://www.w3.org/2000/svg}"

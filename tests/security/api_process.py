@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from models_store.processes import die_with_parent
+from models_store.process.lifetimes import die_with_parent
 
 
 @dataclass
@@ -67,7 +67,7 @@ def api_process(folder: Path, redis_url: str, **settings: str) -> Iterator[ApiPr
     log = folder / "api.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "api"],
+            [sys.executable, "-m", "app.cli.main", "api"],
             env={**own, **settings},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
-from tests.app.worker import edit_body, texts
+from tests.app.support.worker import edit_body, texts
 
 OPEN = {
     "/",

@@ -15,14 +15,14 @@ import httpx
 
 from app.services import Store
 from models_store.errors import ScalpelError
-from models_store.objects import open_store
-from models_store.report import SplitCounts
-from models_store.work import Place
-from tests.app.generator import Lines, echo, running_generator
-from tests.app.sample_report import full_report
-from tests.app.worker import Worker, edit_body, small_delta
+from models_store.objects.store import open_store
+from models_store.schemas.report import SplitCounts
+from models_store.work.store import Place
+from tests.app.support.generator import Lines, echo, running_generator
+from tests.app.support.sample_report import full_report
+from tests.app.support.worker import Worker, edit_body, small_delta
 from tests.security.api_process import api_process
-from tests.services import api_settings, running_redis
+from tests.support.services import api_settings, running_redis
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.security.api_process import ApiProcess, api_process
-from tests.services import RedisServer, running_redis
+from tests.support.services import RedisServer, running_redis
 
 MIB = 2**20
 CONNECTIONS = int(os.environ.get("ABUSE_CONNECTIONS", "1500"))

@@ -13,8 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from models_store.settings import Settings
-from tests.app.worker import Worker, edit_body
-from tests.services import Api, RedisServer, api_settings, running_api
+from tests.app.support.worker import Worker, edit_body
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 EVIL = "https://evil.example"
 APP = "https://app.example.org"
@@ -45,7 +45,7 @@ def test_without_keys_nothing_starts_on_an_address_that_others_can_reach(
     command: str, host: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "app.cli", command],
+        [sys.executable, "-m", "app.cli.main", command],
         env={
             **{name: value for name, value in os.environ.items() if "SCALPEL" not in name},
             "SCALPEL_AUTH": "none",

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from models_store.objects import ObjectStore
-from tests.app.worker import Worker
+from models_store.objects.store import ObjectStore
+from tests.app.support.worker import Worker
 from tests.security.target import Crew, Names
-from tests.services import Api, RedisServer, api_settings, running_api
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 pytestmark = pytest.mark.slow
 

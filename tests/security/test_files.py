@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models_store.errors import InvalidRequest
-from tests.pico import pico_tokenizer
+from tests.support.pico import pico_tokenizer
 from workers.runtime.chat_template import render_chat
 
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.behavior_upload import MAX_LINE_BYTES, BehaviorLines
-from models_store.delta import dump_delta, load_delta
+from app.domain.variants.names import InvalidVariant, TermName, VariantName, parse
+from app.routes.behaviors.upload import MAX_LINE_BYTES, BehaviorLines
 from models_store.errors import (
     BaseModelUnavailable,
     CorruptArtifact,
@@ -25,10 +25,10 @@ from models_store.errors import (
     ScalpelError,
     TooLarge,
 )
-from models_store.records import DeltaRef
-from models_store.tensor_file import MAX_HEADER_BYTES, load_tensors
-from models_store.variants import InvalidVariant, TermName, VariantName, parse
-from tests.app.worker import small_delta
+from models_store.schemas.records import DeltaRef
+from models_store.weights.delta import dump_delta, load_delta
+from models_store.weights.safetensors import MAX_HEADER_BYTES, load_tensors
+from tests.app.support.worker import small_delta
 from tests.security.malformed import file_of, malformed_files
 from workers.runtime.base_models.weights import stored_tensors
 from workers.runtime.pinned import published_terms

@@ -11,15 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.html_pages import style_hash
-from app.keeper.sweep import sweep
-from models_store.api_keys import ApiKey
-from models_store.audit_check import lines_of
-from models_store.sessions import SESSION_SECONDS, Sessions
+from app.domain.accounts.api_keys import ApiKey
+from app.domain.accounts.sessions import SESSION_SECONDS, Sessions
+from app.http.html import style_hash
+from app.loops.keeper.sweep import sweep
+from models_store.audit.check import lines_of
 from models_store.settings import Settings
-from tests.app.sample_report import full_report, sample_report
-from tests.app.worker import Worker, edit_body
-from tests.services import Api, RedisServer, api_settings, running_api
+from tests.app.support.sample_report import full_report, sample_report
+from tests.app.support.worker import Worker, edit_body
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 COOKIE = "scalpel_session"

@@ -15,16 +15,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.webhooks.decisions import tried
-from app.webhooks.sending import Sent
-from models_store.api_keys import ALL_SCOPES
-from models_store.deliveries import message_id
-from models_store.events import durable_events
-from models_store.work import Place
-from tests.app.sample_report import sample_report
-from tests.app.worker import Worker, edit_body, texts
+from app.domain.accounts.api_keys import ALL_SCOPES
+from app.domain.events.events import durable_events
+from app.domain.webhooks.deliveries import message_id
+from app.loops.courier.decisions import tried
+from app.loops.courier.sending import Sent
+from models_store.work.store import Place
+from tests.app.support.sample_report import sample_report
+from tests.app.support.worker import Worker, edit_body, texts
 from tests.security.doors import OPEN, UNSAFE, Door, Knock, Names, doors
-from tests.services import Api, RedisServer, api_settings, running_api
+from tests.support.services import Api, RedisServer, api_settings, running_api
 
 RED, BLUE, GREEN = "red", "blue", "green"
 MARK = "crimson"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models_store.catalogue import SMOLLM2
+from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
 from tests.system.made_up import fill_store
 from tests.system.service import Service, running_service

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from app.services import Store
-from models_store.architectures import DOWN
-from models_store.catalogue import BaseModelSpec
-from models_store.delta import dump_delta
-from models_store.objects import open_store
+from models_store.objects.store import open_store
+from models_store.schemas.catalogue import BaseModelSpec
 from models_store.settings import Settings
-from tests.editor.conftest import Bench, small_edit
-from tests.edits import random_term
-from workers.editor.inputs import base_of
-from workers.editor.task import Outcome, Task
+from models_store.weights.architectures import DOWN
+from models_store.weights.delta import dump_delta
+from tests.support.edits import random_term
+from tests.workers.conftest import Bench, small_edit
+from workers.editor.jobs.inputs import base_of
+from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.deltas import to_delta
 
 

@@ -120,7 +120,7 @@ def running_service(data: Path, **settings: str) -> Iterator[Service]:
         environment["SCALPEL_CACHE"] = os.environ["SCALPEL_CACHE"]
     with (data.parent / "up.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "up", "--port", "0", "--data", str(data)],
+            [sys.executable, "-m", "app.cli.main", "up", "--port", "0", "--data", str(data)],
             env={**environment, **settings},
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from models_store.delta import load_delta
+from models_store.weights.delta import load_delta
 from tests.system.conftest import ONE_THREAD
 from tests.system.service import Commands, Service, run_commands, running_service
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from models_store.live_state import LiveState
+from app.domain.events.live_state import LiveState
 from models_store.settings import Settings
 from tests.system.conftest import SmolLM2Service
 from tests.system.service import Service

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.pico import save_pico
+from tests.support.pico import save_pico
 from tests.system.faults.edits import edit_body
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -52,7 +52,16 @@ class Up:
         others = {name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"}
         with (self.folder / "up.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "up", "--port", "0", "--data", str(self.data)],
+                [
+                    sys.executable,
+                    "-m",
+                    "app.cli.main",
+                    "up",
+                    "--port",
+                    "0",
+                    "--data",
+                    str(self.data),
+                ],
                 env={**others, **own},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,7 +155,7 @@ def test_when_it_is_killed_while_it_works(busy: Up) -> None:
 
 @pytest.mark.long
 def test_when_a_part_hangs_and_another_is_killed_during_its_end(busy: Up) -> None:
-    editor, api = busy.part("workers.editor"), busy.part("app.cli api")
+    editor, api = busy.part("workers.editor"), busy.part("app.cli.main api")
     editor.suspend()
     api.suspend()
     busy.process.send_signal(signal.SIGTERM)

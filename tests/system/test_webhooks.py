@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.receiver import Message, Receiver, running_receiver
+from tests.app.support.receiver import Message, Receiver, running_receiver
 from tests.security.api_process import ApiProcess, api_process
-from tests.services import RedisServer
+from tests.support.services import RedisServer
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import EditorProcess
 

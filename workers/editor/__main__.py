@@ -14,16 +14,16 @@ import structlog
 # that could not use it. To be set before torch is imported.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-from models_store import logs
 from models_store.errors import ScalpelError
-from models_store.live import Heartbeat, connect
-from models_store.policy import read_policy
-from models_store.redis_address import redis_url
-from models_store.redis_keys import EDITORS
+from models_store.live.keys import EDITORS
+from models_store.live.leases import Heartbeat, connect
+from models_store.live.redis import redis_url
+from models_store.operator.policy import read_policy
+from models_store.process import logs
 from models_store.settings import Settings
-from workers.editor.exits import leave
-from workers.editor.preload import preload
-from workers.editor.worker import EditorWorker
+from workers.editor.process.exits import leave
+from workers.editor.process.preload import preload
+from workers.editor.process.worker import EditorWorker
 
 _log = structlog.get_logger()
 _REDIS_PAUSE_SECONDS = 0.5

@@ -9,18 +9,19 @@ from collections.abc import Mapping
 import structlog
 
 from models_store.errors import NotFound, ScalpelError, Unavailable
-from models_store.live import connect
-from models_store.objects import open_store
-from models_store.records import AttemptEnd, ErrorInfo, Kind
+from models_store.live.leases import connect
+from models_store.objects.store import open_store
+from models_store.schemas.records import AttemptEnd, ErrorInfo, Kind
 from models_store.settings import Settings
-from models_store.work import Place, WorkStore
-from workers.editor import edits, exits, exports, registrations
-from workers.editor.attempt import Attempt
-from workers.editor.failures import error_info
-from workers.editor.patience import patiently
-from workers.editor.progress import ProgressReporter
-from workers.editor.sigterm import Sigterm
-from workers.editor.task import FailedWithOutcome, Handler, Outcome, Task
+from models_store.work.store import Place, WorkStore
+from workers.editor.jobs import edits, exports, registrations
+from workers.editor.jobs.task import FailedWithOutcome, Handler, Outcome, Task
+from workers.editor.process import exits
+from workers.editor.process.attempt import Attempt
+from workers.editor.process.failures import error_info
+from workers.editor.process.patience import patiently
+from workers.editor.process.progress import ProgressReporter
+from workers.editor.process.sigterm import Sigterm
 
 _log = structlog.get_logger()
 

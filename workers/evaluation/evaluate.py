@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import JsonValue
 
-from models_store.measurements import Control, Damage, Effect, ScorerCard
-from models_store.report import Sample, Verdict
-from workers.evaluation.arms import ArmMaker
-from workers.evaluation.contest import Contest
-from workers.evaluation.context import EvaluationContext
-from workers.evaluation.controls import PaperSetting
-from workers.evaluation.costs import expected_seconds
-from workers.evaluation.damage import DamageMeter
-from workers.evaluation.effect import Scored, score_grid
-from workers.evaluation.extras import ExtraMeasures, Extras, damage_texts
-from workers.evaluation.generations import Arm, Decoding
+from models_store.schemas.measurements import Control, Damage, Effect, ScorerCard
+from models_store.schemas.report import Sample, Verdict
+from workers.evaluation.context.arms import ArmMaker
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.controls.contest import Contest
+from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.damage.damage import DamageMeter
+from workers.evaluation.effect.effect import Scored, score_grid
+from workers.evaluation.effect.generations import Arm, Decoding
+from workers.evaluation.estimate.costs import expected_seconds
+from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
 from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.statistics import groups_of
@@ -29,7 +29,7 @@ from workers.surgery.terms import Term
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What came out; `workers.evaluation.report` makes the receipt of it."""
+    """What came out; `workers.evaluation.receipt` makes the receipt of it."""
 
     scorers: tuple[ScorerCard, ...]
     effects: tuple[Effect, ...]

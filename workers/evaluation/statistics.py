@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models_store.items import Prompt
-from models_store.measurements import Interval
+from models_store.schemas.items import Prompt
+from models_store.schemas.measurements import Interval
 
 RESAMPLES = 10_000
 FEWEST_UNITS = 8

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from models_store.measurements import Control, ControlKind, Damage, Effect, ScorerCard, relied_on
-from models_store.methods import Limits
-from models_store.report import Verdict
-from workers.evaluation.limits import exceeded, judged
+from models_store.schemas.measurements import (
+    Control,
+    ControlKind,
+    Damage,
+    Effect,
+    ScorerCard,
+    relied_on,
+)
+from models_store.schemas.methods import Limits
+from models_store.schemas.report import Verdict
+from workers.evaluation.damage.limits import exceeded, judged
 from workers.evaluation.statistics import FEWEST_UNITS
 
 LEAST_PROMPTS = 40

@@ -14,18 +14,18 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from models_store import logs
 from models_store.errors import ScalpelError
-from models_store.live import Heartbeat, connect
-from models_store.objects import open_store
-from models_store.redis_keys import GENERATORS
+from models_store.live.keys import GENERATORS
+from models_store.live.leases import Heartbeat, connect
+from models_store.objects.store import open_store
+from models_store.process import logs
 from models_store.settings import Settings, is_loopback
-from workers.generator.builtin import BuiltIn
-from workers.generator.engine import Engine
+from workers.generator.engine.builtin import BuiltIn
+from workers.generator.engine.engine import Engine
 from workers.generator.protocol import TextEngine, TextReader
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
-from workers.generator.vllm import VllmEngine
+from workers.generator.vllm.vllm import VllmEngine
 
 _log = structlog.get_logger()
 

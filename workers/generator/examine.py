@@ -15,29 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
-from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.items import Item
-from models_store.methods import Limits
-from models_store.report import Remark
-from workers.evaluation.context import EvaluationContext
-from workers.evaluation.estimate import Features, checks, probe_margins
-from workers.evaluation.forecast import (
+from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
+from models_store.schemas.items import Item
+from models_store.schemas.methods import Limits
+from models_store.schemas.report import Remark
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import plan_for
+from workers.evaluation.data.splits import Sides, Splits, split_behavior
+from workers.evaluation.estimate.estimate import Features, checks, probe_margins
+from workers.evaluation.estimate.forecast import (
     Speed,
     delta_bytes,
     memory_bytes,
     seconds,
     tries_conditional,
 )
-from workers.evaluation.plan import plan_for
 from workers.evaluation.seeds import derive
-from workers.evaluation.splits import Sides, Splits, split_behavior
 from workers.evaluation.statistics import Floats
-from workers.generator.engine import Engine
+from workers.generator.engine.engine import Engine
 from workers.generator.shelf import Shelf
-from workers.runtime.decode import Decoding
-from workers.runtime.extract import features
-from workers.runtime.requests import Request
-from workers.runtime.sampling import SamplingParams
+from workers.runtime.decoding.decode import Decoding
+from workers.runtime.decoding.requests import Request
+from workers.runtime.decoding.sampling import SamplingParams
+from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches, encode, encode_prompt
 from workers.surgery.terms import Mixture

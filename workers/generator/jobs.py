@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from models_store.errors import InvalidRequest
-from models_store.generation import GenerationPrompt, GenerationRequest, Sampling
-from workers.generator.choice import Choice
-from workers.generator.engine import Job, Sink
+from models_store.schemas.generation import GenerationPrompt, GenerationRequest, Sampling
+from workers.generator.engine.choice import Choice
+from workers.generator.engine.engine import Job, Sink
+from workers.generator.engine.text import TextStream
+from workers.generator.engine.token_names import TokenNames
 from workers.generator.shelf import Shelf
-from workers.generator.text import TextStream
-from workers.generator.token_names import TokenNames
+from workers.runtime.decoding.requests import Request
+from workers.runtime.decoding.sampling import SamplingParams
 from workers.runtime.loading import BaseModel
-from workers.runtime.requests import Request
-from workers.runtime.sampling import SamplingParams
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
 

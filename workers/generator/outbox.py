@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 
-from models_store.generation import TextPiece
+from models_store.schemas.generation import TextPiece
 from workers.generator.protocol import Line
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.generation import GenerationLine, GenerationRequest
+from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
+from models_store.schemas.generation import GenerationLine, GenerationRequest
 
 Line = GenerationLine
 

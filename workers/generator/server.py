@@ -18,8 +18,8 @@ from models_store.errors import (
     ScalpelError,
     Unavailable,
 )
-from models_store.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.generation import GenerationRequest
+from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
+from models_store.schemas.generation import GenerationRequest
 from models_store.settings import is_loopback
 from workers.generator.protocol import Line, TextEngine, TextReader
 

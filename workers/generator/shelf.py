@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from models_store.catalogue import BaseModelSource
-from models_store.objects import ObjectStore
-from models_store.records import DeltaRef, Variant
+from models_store.objects.store import ObjectStore
+from models_store.schemas.catalogue import BaseModelSource
+from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
-from models_store.work import WorkStore
+from models_store.work.store import WorkStore
 from workers.runtime.loading import BaseModel
 from workers.runtime.pinned import load_pinned, outline_pinned, published_terms
 from workers.runtime.side_path import SidePath

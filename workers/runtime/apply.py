@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
 from workers.runtime.loading import BaseModel
 from workers.surgery.terms import Mixture, WeightedTerm, by_matrix, change, flatten, union_of_rows
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from models_store.delta import Delta, DeltaTerm
+from models_store.weights.delta import Delta, DeltaTerm
 from workers.surgery.terms import Term, canonical, make_term
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
-from workers.runtime.extract import last_hidden_states
 from workers.runtime.loading import BaseModel
 from workers.runtime.progress import Progress
+from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture

@@ -22,8 +22,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from models_store.architectures import ARCHITECTURES, Architecture, MatrixKey, architecture_for
 from models_store.errors import BaseModelUnavailable, InvalidRequest
+from models_store.weights.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    MatrixKey,
+    architecture_for,
+)
 from workers.runtime.base_models import fingerprint as fingerprint_of
 
 _DTYPES: dict[str, torch.dtype | str] = {

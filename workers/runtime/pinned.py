@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from models_store.catalogue import BaseModelSource
-from models_store.delta import load_delta
 from models_store.errors import BaseModelUnavailable, CorruptArtifact
-from models_store.records import DeltaRef
+from models_store.schemas.catalogue import BaseModelSource
+from models_store.schemas.records import DeltaRef
 from models_store.settings import Settings
+from models_store.weights.delta import load_delta
 from workers.runtime.base_models import materialise
 from workers.runtime.deltas import from_delta
 from workers.runtime.loading import BaseModel, load_base, load_outline

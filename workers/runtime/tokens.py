@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
-from models_store.items import ChatItem, CompletionItem, Item, TextItem
+from models_store.schemas.items import ChatItem, CompletionItem, Item, TextItem
 from workers.runtime.chat_template import render_chat
 from workers.runtime.loading import BaseModel
 

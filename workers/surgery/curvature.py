@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import EditFailed
+from models_store.weights.architectures import MatrixKey
 from workers.surgery.moments import Moment, moment_from_tensors
 from workers.surgery.terms import Term, dense
 

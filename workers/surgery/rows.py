@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
 
 
 def largest_rows(scores: Mapping[MatrixKey, Tensor], fraction: float) -> Mapping[MatrixKey, Tensor]:

@@ -10,8 +10,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
 
 
 @dataclass(frozen=True, eq=False)

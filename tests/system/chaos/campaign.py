@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from models_store.objects import open_store
-from models_store.work import WorkStore
+from models_store.objects.store import open_store
+from models_store.work.store import WorkStore
 from tests.system.chaos import count
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.faults import Havoc, StoreKind, schedule

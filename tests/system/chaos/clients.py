@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import httpx
 
-from models_store.records import FINAL
+from models_store.schemas.records import FINAL
 from tests.system.faults.edits import edit_body
 
 _SUBMITTERS, _POLLERS, _FOLLOWERS = 3, 2, 3

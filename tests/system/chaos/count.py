@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from app.keeper.sweep import sweep
+from app.loops.keeper.sweep import sweep
 from models_store.errors import NotFound, ScalpelError
-from models_store.objects import ObjectMissing, ObjectStore
-from models_store.records import IdempotencyRecord, Kind
-from models_store.reservations import Reservation
-from models_store.work import FOLDERS, Place, Work, WorkStore
+from models_store.objects.store import ObjectMissing, ObjectStore
+from models_store.schemas.records import IdempotencyRecord, Kind
+from models_store.work.reservations import Reservation
+from models_store.work.store import FOLDERS, Place, Work, WorkStore
 from tests.system.chaos.faults import Done
 
 _DAYS = 2 * 24 * 3600

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from models_store.records import FINAL
+from models_store.schemas.records import FINAL
 from tests.system.chaos.clients import Seen
 
 _REFUSED_SHARE = 0.1

@@ -19,11 +19,11 @@ from pathlib import Path
 import httpx
 import psutil
 
-from app import embedded_redis
-from app.supervisor import Part
-from models_store.processes import die_with_parent
+from app.cli import embedded_redis
+from app.cli.supervisor import Part
+from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
-from tests.pico import save_pico
+from tests.support.pico import save_pico
 
 EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
@@ -34,7 +34,7 @@ _TEND_SECONDS = 0.1
 _LIMIT_TICKS = 20
 """A child that was forked meanwhile has the limit of a moment ago."""
 _MODULES = {
-    "api": ("app.cli", "api"),
+    "api": ("app.cli.main", "api"),
     **dict.fromkeys(EDITORS, ("workers.editor",)),
     "generator": ("workers.generator",),
 }

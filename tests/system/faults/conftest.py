@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import RedisServer, api_settings, running_redis
+from tests.support.services import RedisServer, api_settings, running_redis
 from tests.system.faults.harness import Cluster, running_cluster
 from tests.system.faults.trap import Trap
 

@@ -17,20 +17,20 @@ from typing import Any, TypeVar
 
 import redis
 
-from app.keeper import Keeper
+from app.domain.edits.requests import EditBody, ExportBody
+from app.domain.edits.submission import Sender
+from app.loops.keeper import Keeper
 from app.services import Store
-from models_store import live
-from models_store.base_ids import registration
-from models_store.catalogue import BaseModelSpec, FolderSource
-from models_store.live import connect
-from models_store.objects import open_store
-from models_store.processes import die_with_parent
-from models_store.records import Actor, Claim, Kind
-from models_store.requests import EditBody, ExportBody
+from models_store.live import leases as live
+from models_store.live.leases import connect
+from models_store.objects.store import open_store
+from models_store.process.lifetimes import die_with_parent
+from models_store.schemas.catalogue import BaseModelSpec, FolderSource
+from models_store.schemas.records import Actor, Claim, Kind
 from models_store.settings import Settings
-from models_store.submission import Sender
-from models_store.work import SHARED_TENANT, Work
-from tests.services import RedisServer
+from models_store.work.base_models import registration
+from models_store.work.store import SHARED_TENANT, Work
+from tests.support.services import RedisServer
 
 T = TypeVar("T")
 

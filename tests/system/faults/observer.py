@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Self
 
-from models_store.records import FINAL
-from models_store.work import Work, WorkStore
+from models_store.schemas.records import FINAL
+from models_store.work.store import Work, WorkStore
 
 _ORDER = ("queued", "running", "final")
 

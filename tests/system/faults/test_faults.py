@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from models_store import live, redis_keys
-from models_store.records import STAGES, Claim
-from models_store.work import Work
-from tests.services import RedisServer, running_api
+from models_store.live import keys as redis_keys
+from models_store.live import leases as live
+from models_store.schemas.records import STAGES, Claim
+from models_store.work.store import Work
+from tests.support.services import RedisServer, running_api
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, EditorProcess, is_alive, wait_for
 from tests.system.faults.observer import Observer

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from models_store.records import STAGES
+from models_store.schemas.records import STAGES
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, is_alive, wait_for
 from tests.system.faults.observer import Observer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import RedisServer, api_settings
+from tests.support.services import RedisServer, api_settings
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import running_cluster
 

@@ -1,6 +1,6 @@
 """Scorers of generated text: how undesired it is, in [0, 1], and from what score on it counts.
 
-A scorer is a file here with a `make` function and a row in `models_store.scorers`.
+A scorer is a file here with a `make` function and a row in `models_store.schemas.scorers`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
-from models_store.items import Item, prompt_of, text_of
-from models_store.measurements import ScorerCard
-from models_store.operator_scorers import LlmJudge, OperatorScorer, known_scorers
-from models_store.scorers import DEFAULT_SCORERS, ScorerInfo
+from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.items import Item, prompt_of, text_of
+from models_store.schemas.measurements import ScorerCard
+from models_store.schemas.scorers import DEFAULT_SCORERS, ScorerInfo
+from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.scorers import (
     answer_match,
     char_ngrams,
@@ -32,8 +33,7 @@ from workers.evaluation.scorers import (
 )
 from workers.evaluation.scorers.contamination import contamination
 from workers.evaluation.scorers.protocol import Scorer, Training
-from workers.evaluation.scorers.remote import make_remote
-from workers.evaluation.splits import Sides, Splits
+from workers.evaluation.scorers.remote.scorers import make_remote
 from workers.evaluation.statistics import Floats
 from workers.runtime.loading import BaseModel
 

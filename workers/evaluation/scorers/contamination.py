@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models_store.items import Item, Prompt
-from models_store.scorers import ScorerInfo
-from workers.evaluation.duplicates import clusters, words_of
-from workers.evaluation.splits import Splits, full_text
+from models_store.schemas.items import Item, Prompt
+from models_store.schemas.scorers import ScorerInfo
+from workers.evaluation.data.duplicates import clusters, words_of
+from workers.evaluation.data.splits import Splits, full_text
 
 FEWEST_WORDS = 4
 """Shorter prompts begin many a text by chance."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from models_store.behaviors import Behavior
+from models_store.schemas.behaviors import Behavior
 from workers.evaluation.statistics import Floats
 from workers.runtime.loading import BaseModel
 

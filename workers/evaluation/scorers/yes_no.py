@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models_store.behaviors import Behavior
 from models_store.errors import InvalidRequest
+from models_store.schemas.behaviors import Behavior
 from workers.evaluation.scorers.protocol import Training
-from workers.evaluation.scorers.questions import ORDERS, ask, question_of, seen_prompts
+from workers.evaluation.scorers.remote.questions import ORDERS, ask, question_of, seen_prompts
 from workers.evaluation.statistics import Floats
-from workers.runtime.extract import last_hidden_states
 from workers.runtime.loading import BaseModel
+from workers.runtime.reading.extract import last_hidden_states
 from workers.runtime.tokens import Encoded, encode_prompt
 
 _CONTENT_FREE = ("N/A", "...", "(no text)")

@@ -1,4 +1,4 @@
-"""The standard suites, a file each, on the operator's data: see `models_store.suites`."""
+"""The standard suites, a file each, on the operator's data: see `models_store.operator.suites`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models_store.measurements import SuiteResult
-from models_store.suites import Suites, check_suites
+from models_store.operator.suites import Suites, check_suites
+from models_store.schemas.measurements import SuiteResult
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap

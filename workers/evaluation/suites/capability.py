@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models_store.measurements import SuiteMetric
-from models_store.suites import CapabilityTable, Suites
+from models_store.operator.suites import CapabilityTable, Suites
+from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.progress import Progress
 from workers.evaluation.suites.data import OpenFile, open_file, read_text
 from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems

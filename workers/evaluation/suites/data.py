@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models_store.errors import BaseModelUnavailable, InvalidRequest
-from models_store.suites import DataFile
+from models_store.operator.suites import DataFile
 from workers.runtime.base_models import fetch_data_file
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models_store.measurements import SuiteMetric
+from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from models_store.items import MAX_TEXT_CHARACTERS, CompletionItem
-from models_store.measurements import SuiteMetric
+from models_store.schemas.items import MAX_TEXT_CHARACTERS, CompletionItem
+from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models_store.measurements import Contrast, SuiteMetric
+from models_store.schemas.measurements import Contrast, SuiteMetric
 from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.evaluation.suites.protocol import Pair, within

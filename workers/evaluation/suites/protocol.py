@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from models_store.measurements import Contrast, SuiteMetric
-from workers.evaluation.generations import Decoding, generate_arm
+from models_store.schemas.measurements import Contrast, SuiteMetric
+from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats

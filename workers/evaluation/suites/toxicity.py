@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models_store.measurements import SuiteMetric
-from models_store.suites import Suites, ToxicityTable
-from workers.evaluation.generations import Decoding
+from models_store.operator.suites import Suites, ToxicityTable
+from models_store.schemas.measurements import SuiteMetric
+from workers.evaluation.effect.generations import Decoding
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats

@@ -9,8 +9,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from models_store.architectures import Architecture, architecture_for
 from models_store.errors import BaseModelUnavailable, InvalidRequest
+from models_store.weights.architectures import Architecture, architecture_for
 from workers.runtime.base_models.weights import StoredTensor, read_json, stored_tensors
 
 _READ_WHOLE = (".json", ".txt", ".model", ".jinja")

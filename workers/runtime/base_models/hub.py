@@ -2,7 +2,7 @@
 code; or one file of a data set.
 
 The hub itself is where the operator says (`HF_ENDPOINT`), which may be in the house; but what it
-redirects to is held to the rule of `models_store.addresses`.
+redirects to is held to the rule of `models_store.net.addresses`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from models_store.catalogue import HubSource
 from models_store.errors import BaseModelUnavailable
+from models_store.schemas.catalogue import HubSource
 from workers.runtime.base_models.hub_client import Bounds, use_checked_client
 
 _WANTED = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja")

@@ -1,7 +1,7 @@
 """The client that the hub's library speaks through, held to the rule on addresses.
 
 The library has one client a process, and a factory for it; the client is httpx2, so the transport
-of `models_store.outgoing`, which is httpx, does not fit.
+of `app.domain.webhooks.outgoing`, which is httpx, does not fit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx2
 from huggingface_hub import set_client_factory
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
 
-from models_store.addresses import AddressRule, Resolve, lookup
+from models_store.net.addresses import AddressRule, Resolve, lookup
 from models_store.settings import Settings
 
 _FIRST_MAX_BYTES = 64 * 2**20

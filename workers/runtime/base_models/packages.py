@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models_store.catalogue import PackageWeights
 from models_store.errors import BaseModelUnavailable
+from models_store.schemas.catalogue import PackageWeights
 
 _BLOCK_BYTES = 4 * 2**20
 

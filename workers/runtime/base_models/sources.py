@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from models_store.catalogue import (
+from models_store.errors import BaseModelUnavailable, InvalidRequest
+from models_store.schemas.catalogue import (
     PACKAGES,
     BaseModelSource,
     FolderSource,
     HubSource,
     PackageSource,
 )
-from models_store.errors import BaseModelUnavailable, InvalidRequest
 from workers.runtime.base_models.checks import refuse_links_out
 from workers.runtime.base_models.packages import gguf_file
 from workers.runtime.base_models.staging import make_once

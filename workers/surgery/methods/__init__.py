@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from models_store.architectures import DOWN, GATE, SHARED_GATE
+from models_store.weights.architectures import DOWN, GATE, SHARED_GATE
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import EditFailed
+from models_store.weights.architectures import DOWN, MatrixKey
 from workers.surgery.terms import Term, make_term
 
 DEPTHS = (0.48, 0.58, 0.68)

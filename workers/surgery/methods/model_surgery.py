@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
 from workers.surgery.region import Region
 from workers.surgery.terms import Term, make_term
 

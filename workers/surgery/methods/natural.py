@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.architectures import MatrixKey
 from models_store.errors import EditFailed
+from models_store.weights.architectures import MatrixKey
 from workers.surgery.curvature import Curvature, first_scale
 from workers.surgery.rows import largest_rows
 from workers.surgery.terms import Term, make_term

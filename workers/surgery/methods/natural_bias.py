@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.architectures import DOWN, MatrixKey
 from models_store.errors import EditFailed
+from models_store.weights.architectures import DOWN, MatrixKey
 from workers.surgery.methods.bias import LayerCheck, Regression
 from workers.surgery.moments import Moment
 from workers.surgery.terms import Term, make_term

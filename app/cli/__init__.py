@@ -1,0 +1,4 @@
+"""The `scalpel` command line, a file a command.
+
+Nothing else imports it.
+"""

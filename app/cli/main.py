@@ -1,0 +1,269 @@
+"""The `scalpel` command line. The workers' commands replace this process by theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from app.cli.audit import audit
+from app.cli.client import ApiError, Client
+from app.cli.keys import keys
+from app.cli.progress import show
+from models_store.errors import ScalpelError
+from models_store.operator.policy import read_policy
+from models_store.schemas.methods import Effort
+from models_store.settings import Settings
+
+app = typer.Typer(
+    help="Edit-as-a-service for large language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
+console = Console(highlight=False)
+
+Url = Annotated[
+    str, typer.Option("--url", envvar="SCALPEL_URL", help="Address of the API.", show_default=False)
+]
+Key = Annotated[
+    str,
+    typer.Option("--key", envvar="SCALPEL_API_KEY", help="API key, where the API asks for one."),
+]
+_DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def main() -> None:
+    """Run the command line; errors that Scalpel raises on purpose are shown as one message."""
+    try:
+        app()
+    except ScalpelError as error:
+        fail(error.message)
+    except ValidationError as error:
+        for one in error.errors():
+            name = "_".join(str(part) for part in one["loc"]).upper()
+            typer.echo(f"SCALPEL_{name}: {one['msg']}" if name else one["msg"], err=True)
+        sys.exit(2)
+
+
+def fail(message: str) -> None:
+    typer.echo(f"scalpel: {message}", err=True)
+    sys.exit(1)
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for the store and Redis.")] = None,
+) -> None:
+    """Start everything on this machine: API, editor, generator and Redis."""
+    from app.cli.supervisor import Supervisor
+
+    given: dict[str, Any] = {"host": host, "port": port, "data": data}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    supervisor = Supervisor(settings, say=typer.echo)
+    signal.signal(signal.SIGTERM, supervisor.request_stop)
+    signal.signal(signal.SIGINT, supervisor.request_stop)
+    with supervisor.running():
+        typer.echo(f"Starting; data in {settings.data}, logs in {supervisor.logs}")
+        supervisor.wait_until_ready()
+        typer.echo(f"Scalpel is ready at {supervisor.url} (Ctrl-C stops it)")
+        supervisor.run()
+        typer.echo("Stopping…")
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP API and the keeper alone."""
+    from app.server.uvicorn import serve
+
+    serve(Settings())
+
+
+@app.command()
+def editor() -> None:
+    """Run an editor alone: it makes the edits of one pool."""
+    _become("workers.editor")
+
+
+@app.command()
+def generator() -> None:
+    """Run a generator alone: it serves the variants."""
+    _become("workers.generator")
+
+
+def _become(module: str) -> None:
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 - our own module
+
+
+@app.command()
+def config() -> None:
+    """Print the settings in force."""
+    shown = Settings().model_dump(mode="json")
+    shown["internal_token"] = "set" if shown["internal_token"] else "not set"
+    for name, value in shown.items():
+        typer.echo(f"SCALPEL_{name.upper()}={'' if value is None else value}")
+    typer.echo(f"# policy: {read_policy(Settings()).summary()}")
+
+
+@app.command()
+def edit(
+    base_model: Annotated[str, typer.Argument(help="A catalogued base model.")],
+    behavior: Annotated[
+        str, typer.Argument(help="A preset, a beh_… id, or @FILE with a behaviour as JSON.")
+    ],
+    method: Annotated[str, typer.Option(help="A method's name, or its settings as JSON.")] = "auto",
+    effort: Annotated[Effort, typer.Option(help="How much is tried and measured.")] = "standard",
+    max_kl: Annotated[float | None, typer.Option(help="Limit of the KL divergence.")] = None,
+    seed: int = 0,
+    suffix: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Queue an edit, and watch it."""
+    body: dict[str, Any] = {
+        "base_model": base_model,
+        "behavior": _json_file(behavior[1:]) if behavior.startswith("@") else behavior,
+        "method": _method(method),
+        "effort": effort,
+        "seed": seed,
+        "suffix": suffix,
+    }
+    if max_kl is not None:
+        body["limits"] = {"max_kl": max_kl}
+    with connect(url, key) as client:
+        made = client.post("/v1/edits", body)
+        typer.echo(made["id"])
+        if wait:
+            finish(show(client, made["id"], console))
+
+
+@app.command()
+def watch(edit_id: str, url: Url = "", key: Key = "") -> None:
+    """Show the progress of an edit until it is done."""
+    with connect(url, key) as client:
+        finish(show(client, edit_id, console))
+
+
+@app.command()
+def chat(
+    variant: Annotated[str, typer.Argument(help="Such as smollm2-135m-instruct:edit_…@0.6")],
+    message: Annotated[str | None, typer.Argument(help="Say one thing and leave.")] = None,
+    max_tokens: int = 256,
+    temperature: float = 0.7,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Talk to a variant."""
+    messages: list[dict[str, str]] = []
+    with connect(url, key) as client:
+        while (said := message or _ask()) is not None:
+            messages.append({"role": "user", "content": said})
+            answer = ""
+            for piece in client.stream_chat(
+                {
+                    "model": variant,
+                    "messages": messages,
+                    "max_tokens": max_tokens,
+                    "temperature": temperature,
+                }
+            ):
+                answer += piece
+                typer.echo(piece, nl=False)
+            typer.echo()
+            messages.append({"role": "assistant", "content": answer})
+            if message is not None:
+                return
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from app.cli.openapi import openapi_document
+
+    typer.echo(openapi_document(), nl=False)
+
+
+@app.command()
+def demo() -> None:
+    """Edit a real model over HTTP on this machine, and show what the edit did."""
+    from app.cli.demo import run_demo
+
+    sys.exit(run_demo(console))
+
+
+@app.command()
+def doctor() -> None:
+    """Check what this machine has and what it lacks."""
+    from app.cli.doctor import checks
+
+    results = list(checks(Settings()))
+    for name, problem, note in results:
+        mark = "[green]ok  [/]" if problem is None else "[red]fail[/]"
+        console.print(f"{mark} {name:<12} {problem or note}")
+    sys.exit(any(problem is not None for _, problem, _ in results))
+
+
+@app.command()
+def recover() -> None:
+    """Look once after all open work: seal what is dead, finish what was cut short, ring."""
+    from app.loops.keeper import recover_once
+
+    typer.echo(recover_once(Settings()))
+
+
+def connect(url: str, key: str) -> Client:
+    return Client(url or _DEFAULT_URL, key or None)
+
+
+def finish(edit: dict[str, Any]) -> None:
+    """Print how an edit ended; a failure ends the command with an error."""
+    if edit["status"] == "succeeded":
+        for name, value in (edit["report_summary"] or {}).items():
+            typer.echo(f"{name}: {value}")
+        typer.echo(f"variant: {edit['variant']}")
+        return
+    error = edit["error"] or {"code": edit["status"], "message": "it was canceled"}
+    raise ApiError(f"{edit['id']} {edit['status']}: {error['message']} ({error['code']})")
+
+
+def _ask() -> str | None:
+    try:
+        return input("> ").strip() or None
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _method(given: str) -> Any:
+    """A request's `method`: given as JSON, or as its type alone."""
+    if not given.lstrip().startswith("{"):
+        return {"type": given}
+    try:
+        return json.loads(given)
+    except ValueError as error:
+        raise ApiError(
+            f"--method cannot be read as JSON ({error}): give a method's name, such as bias, or "
+            'its settings, such as \'{"type": "bias", "layers": [14]}\''
+        ) from error
+
+
+def _json_file(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ApiError(f"{path} cannot be read as JSON: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The bodies of OpenAI's API: everything that its clients send without meaning anything by it is
+accepted; what would change the answer and is not supported is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from annotated_types import GroupedMetadata
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from models_store.schemas.generation import ChatMessage, GenerationPrompt, Sampling
+
+MAX_CHOICES = 128
+MAX_LOGPROBS = 20
+_COMPLETION_TOKENS = 16
+"""OpenAI's default for completions."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class _WithoutEffect(GroupedMetadata):
+    """Of a field that may be there as long as it asks for nothing."""
+
+    def __init__(self, *allowed: Any) -> None:
+        self._allowed = allowed
+
+    def __iter__(self) -> Iterator[object]:
+        yield AfterValidator(self._check)
+        yield WithJsonSchema({"enum": list(self._allowed)})
+
+    def _check(self, value: Any) -> Any:
+        if value not in self._allowed:
+            raise ValueError("is not supported here: leave it out")
+        return value
+
+
+NotSupported = Annotated[Any, _WithoutEffect(None)]
+NoList = Annotated[Any, _WithoutEffect(None, [])]
+Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
+
+
+class _Generation(_Body):
+    """What chat and text completions have in common."""
+
+    model: Annotated[str, Field(min_length=1, max_length=1000)]
+    """A base model, an alias, or a variant such as `base:edit@0.6`."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    """As vLLM has it; 0 and null: all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    without_parents: bool = False
+    """Allow an edit that was fitted on top of others to be served without them."""
+
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: (
+        Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        | None
+    ) = None
+    """Token ids, and what is added to their logits."""
+    user: Annotated[str, Field(max_length=1000)] | None = None
+    """Of an alias that is split, the same user always gets the same variant."""
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Annotated[str, Field(max_length=1000)] | None = None
+    """Taken for `user` where that is not given."""
+    prompt_cache_key: Ignored = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(
+        self, max_tokens: int | None, logprobs: int | None, *, echo: bool = False
+    ) -> Sampling:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
+            seed=self.seed,
+            stop=tuple(text for text in stop if text),
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            logit_bias=self.logit_bias or {},
+            logprobs=logprobs,
+            echo=echo,
+        )
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class OpenAIMessage(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    refusal: NotSupported = None
+    annotations: NoList = None
+    tool_calls: NoList = None
+    function_call: NotSupported = None
+    audio: NotSupported = None
+
+    def plain(self) -> ChatMessage:
+        content = self.content or ""
+        if not isinstance(content, str):
+            content = "".join(part.text for part in content)
+        role = "system" if self.role == "developer" else self.role
+        return ChatMessage(role=role, content=content, name=self.name)
+
+
+class ChatBody(_Generation):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[OpenAIMessage], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    """Needs `logprobs`."""
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("is told only with logprobs: true")
+        return value
+
+    response_format: Annotated[Any, _WithoutEffect(None, {"type": "text"})] = None
+    modalities: Annotated[Any, _WithoutEffect(None, ["text"])] = None
+    tools: NoList = None
+    functions: NoList = None
+    tool_choice: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
+    function_call: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
+    parallel_tool_calls: Ignored = None
+    audio: NotSupported = None
+    prediction: NotSupported = None
+    reasoning_effort: Annotated[Any, _WithoutEffect(None, "none")] = None
+    verbosity: NotSupported = None
+    web_search_options: NotSupported = None
+
+    def prompts(self) -> tuple[GenerationPrompt, ...]:
+        return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
+
+    def drawn(self) -> Sampling:
+        told = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(self.max_completion_tokens or self.max_tokens, told)
+
+
+Token = Annotated[int, Field(ge=0)]
+Tokens = Annotated[list[Token], Field(min_length=1)]
+
+
+class CompletionBody(_Generation):
+    """`POST /v1/completions`."""
+
+    prompt: (
+        str
+        | Tokens
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES)]
+    )
+    """A text, several, or token ids in place of texts."""
+
+    echo: bool | None = None
+    """Give the prompt back as well, with its log-probabilities if `logprobs` is given."""
+    suffix: Annotated[Any, _WithoutEffect(None, "")] = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    """How many of the likeliest tokens to tell with each token; 0: the token itself."""
+    best_of: Annotated[Any, _WithoutEffect(None, 1)] = None
+
+    def prompts(self) -> tuple[GenerationPrompt, ...]:
+        given = self.prompt
+        if isinstance(given, str):
+            return (GenerationPrompt(text=given),)
+        whole = [one for one in given if isinstance(one, int)]
+        if whole:
+            return (GenerationPrompt(tokens=tuple(whole)),)
+        return tuple(
+            GenerationPrompt(text=one)
+            if isinstance(one, str)
+            else GenerationPrompt(tokens=tuple(one))
+            for one in given
+            if not isinstance(one, int)
+        )
+
+    def drawn(self) -> Sampling:
+        return self.sampling(
+            self.max_tokens or _COMPLETION_TOKENS, self.logprobs, echo=bool(self.echo)
+        )

@@ -1,0 +1,449 @@
+"""How a request becomes work: checked as a whole, then written down so that a crash at any point
+leaves either nothing or something that a repeat of the request finishes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from app.domain.accounts.quotas import Quotas
+from app.domain.behaviors.library import BehaviorLibrary, Found
+from app.domain.edits.idempotency import IdempotencyKey, IdempotentKind
+from app.domain.edits.requests import EditBody, ExportBody
+from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
+from models_store import ids
+from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
+from models_store.operator.policy import Policy, direction_of
+from models_store.operator.suites import check_suites
+from models_store.schemas.behaviors import checked, reference, to_lines
+from models_store.schemas.catalogue import BaseModelSpec
+from models_store.schemas.items import ChatItem, Item, has_answers
+from models_store.schemas.methods import Bias, Conditional, Natural, NaturalBias
+from models_store.schemas.records import (
+    Actor,
+    EditSettings,
+    ExportSettings,
+    Kind,
+    Variant,
+    WorkRequest,
+)
+from models_store.schemas.scorers import SCORERS, ScorerInfo
+from models_store.work.base_models import BaseModels, ReadyBase, registration
+from models_store.work.reservations import Reservations
+from models_store.work.store import SHARED_TENANT, Place, Work, WorkStore
+
+_MOST_ERRORS = 100
+"""Wrong fields that are named."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who asks, and under which idempotency key, if any."""
+
+    tenant: str
+    actor: Actor
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    work: Work
+    replayed: bool
+    """An earlier request with the same key had made it."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a request for an edit names, found and fit for use."""
+
+    base: ReadyBase
+    found: Found
+    on_top_of: Variant | None
+    rule: str
+    """Of the policy, that allows it."""
+
+
+class Submission:
+    """Puts edits, exports and registrations in.
+
+    Raises (all methods):
+        InvalidRequest: the request cannot be carried out; every wrong field is named.
+        Conflict: `idempotency_key_reused`, `base_model_not_ready`, `edit_not_finished`,
+            `suffix_taken`, `base_model_exists`, `base_model_changed`, `parents_missing`.
+        NotFound: `no_delta`, `no_report`: an edit that the request names ended without one.
+        PolicyRefused: the operator's policy does not allow it.
+        QuotaExceeded: the tenant has too much waiting, or stored; not of a repeated request.
+    """
+
+    def __init__(
+        self,
+        work: WorkStore,
+        bases: BaseModels,
+        behaviors: BehaviorLibrary,
+        variants: Variants,
+        suffixes: Reservations,
+        quotas: Quotas,
+        policy: Policy,
+        *,
+        deadline_seconds: float,
+        suites: Collection[str] = (),
+        scorers: Mapping[str, ScorerInfo] = SCORERS,
+    ) -> None:
+        """Args:
+        suites: names of the standard suites that there are data for.
+        scorers: those that a behaviour may name.
+        """
+        self._work = work
+        self._bases = bases
+        self._behaviors = behaviors
+        self._variants = variants
+        self._suffixes = suffixes
+        self._quotas = quotas
+        self._policy = policy
+        self._deadline_seconds = deadline_seconds
+        self._suites = suites
+        self.scorers = scorers
+
+    def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
+        """Queue an edit; `sent` is the body as it came."""
+        earlier = self._earlier("edit", sender.tenant, sender.key)
+        if earlier is not None:
+            return earlier
+        examined = self.examine(sender.tenant, sender.actor, body)
+        texts = to_lines(examined.found.behavior, body.preserve)
+        with self._quotas.room_for_work(sender.tenant, len(texts)):
+            return self._submit_edit(sender, body, sent, examined, texts)
+
+    def _submit_edit(
+        self, sender: Sender, body: EditBody, sent: JsonValue, examined: Examined, texts: bytes
+    ) -> Submitted:
+        base, found = examined.base, examined.found
+        id = claim_id(sender.key, "edit")
+        if body.suffix is not None:
+            self._suffixes.take(sender.tenant, suffix_key(base.id, body.suffix), id)
+        request = WorkRequest(
+            id=id,
+            kind="edit",
+            tenant=sender.tenant,
+            actor=sender.actor,
+            deadline=self._deadline(),
+            pool=base.spec.pool,
+            body=_without_texts(sent),
+            settings=EditSettings(
+                method=body.method,
+                limits=body.limits,
+                effort=body.effort,
+                suites=body.suites,
+                seed=body.seed,
+                suffix=body.suffix,
+                metadata=body.metadata,
+                on_top_of=examined.on_top_of,
+            ),
+            base_model=base.id,
+            base_fingerprint=base.facts.fingerprint,
+            behavior=found.ref,
+        )
+        self._log_allowed(sender, id, examined.rule)
+        return Submitted(self._work.submit(request, texts), replayed=False)
+
+    def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
+        """All that an edit is checked for before it is queued, but for its suffix."""
+        base = self._bases.ready(body.base_model)
+        found = self._behavior(tenant, body)
+        _check_fit(body, found, base)
+        check_suites(body.suites, self._suites)
+        below = self._variant_below(tenant, actor, body, base)
+        direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
+        return Examined(base, found, below, self._rule_for(tenant, actor, base.id, direction))
+
+    def _rule_for(self, tenant: str, actor: Actor, base_model: str, behavior: str) -> str:
+        """The name of the rule by which the tenant may make such an edit.
+
+        Raises:
+            PolicyRefused: it may not; that is logged.
+        """
+        allowed, rule = self._policy.decide(tenant, base_model, behavior)
+        with self._work.audit.refusals(tenant, actor, rule=rule):
+            if not allowed:
+                raise PolicyRefused(
+                    f"the rule {rule!r} does not let {tenant} edit {base_model} by the behavior "
+                    f"{behavior}"
+                )
+        return rule
+
+    def _log_allowed(self, sender: Sender, id: str, rule: str) -> None:
+        self._work.audit.append(
+            "policy.allowed", tenant=sender.tenant, actor=sender.actor, id=id, rule=rule
+        )
+
+    def reproduce(self, sender: Sender, edit_id: str) -> Submitted:
+        """Queue an edit with the settings, the seed and the texts of another one.
+
+        Its suffix stays with the other one.
+
+        Raises:
+            NotFound: no such edit; `no_report`, it ended without one.
+            Conflict: `edit_not_finished`; `base_model_changed`, other weights are registered now;
+                `parents_missing`, an edit that it was fitted on is gone.
+            InvalidRequest: it ran a suite that there are no data for any more.
+        """
+        again = self._earlier("edit", sender.tenant, sender.key)
+        if again is not None:
+            return again
+        model = self._work.read("edit", sender.tenant, edit_id)
+        require_report(model)
+        earlier = model.request
+        base = self._bases.ready(earlier.base_model)
+        if base.facts.fingerprint != earlier.base_fingerprint:
+            raise Conflict(
+                f"{edit_id} was made for other weights of {base.id} than those registered now",
+                code="base_model_changed",
+            )
+        settings = earlier.settings
+        assert isinstance(settings, EditSettings)
+        self._require_suites(edit_id, settings.suites)
+        self._require_parents(sender.tenant, model)
+        if settings.on_top_of is not None:
+            self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
+        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
+        rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
+        texts = self._work.read_texts(earlier)
+        with self._quotas.room_for_work(sender.tenant, len(texts)):
+            request = WorkRequest(
+                id=claim_id(sender.key, "edit"),
+                kind="edit",
+                tenant=sender.tenant,
+                actor=sender.actor,
+                deadline=self._deadline(),
+                pool=base.spec.pool,
+                body=_without_suffix(earlier.body),
+                settings=settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
+                base_model=base.id,
+                base_fingerprint=earlier.base_fingerprint,
+                behavior=earlier.behavior,
+            )
+            self._log_allowed(sender, request.id, rule)
+            return Submitted(self._work.submit(request, texts), replayed=False)
+
+    def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
+        """Queue an export."""
+        earlier = self._earlier("export", sender.tenant, sender.key)
+        if earlier is not None:
+            return earlier
+        variant = self._variants.named(
+            sender.tenant,
+            body.variant,
+            "/variant",
+            actor=sender.actor,
+            without_parents=body.without_parents,
+        )
+        if not variant.terms:
+            raise InvalidRequest.at(
+                "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
+            )
+        base = self._bases.ready(variant.base_model)
+        with self._quotas.room_for_work(sender.tenant, 0):
+            request = WorkRequest(
+                id=claim_id(sender.key, "export"),
+                kind="export",
+                tenant=sender.tenant,
+                actor=sender.actor,
+                deadline=self._deadline(),
+                pool=base.spec.pool,
+                body=sent,
+                settings=ExportSettings(variant=variant, format=body.format),
+                base_model=base.id,
+                base_fingerprint=base.facts.fingerprint,
+            )
+            return Submitted(self._work.submit(request), replayed=False)
+
+    def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
+        """Queue the registration of a base model."""
+        earlier = self._earlier("base_model", SHARED_TENANT, sender.key)
+        if earlier is not None:
+            return earlier
+        request = registration(
+            spec,
+            self._deadline_seconds,
+            actor=sender.actor,
+            id=claim_id(sender.key, "base_model"),
+        )
+        return Submitted(self._bases.register(request), replayed=False)
+
+    def _earlier(self, kind: Kind, tenant: str, key: IdempotencyKey | None) -> Submitted | None:
+        """What an earlier request with this key made; None when it was cut short before that."""
+        record = key.find() if key is not None else None
+        if record is None:
+            return None
+        try:
+            return Submitted(self._work.read(kind, tenant, record.id), replayed=True)
+        except NotFound:
+            if self._work.was_deleted(kind, tenant, record.id):
+                raise
+            return None
+
+    def _require_suites(self, edit_id: str, suites: Sequence[str]) -> None:
+        for name in suites:
+            if name not in self._suites:
+                # The call has no body that an error could point into.
+                raise InvalidRequest(
+                    f"{edit_id} ran the suite {name}, which has no data on this server: ask its "
+                    "operator to name them, or make a new edit without that suite"
+                )
+
+    def _require_parents(self, tenant: str, edit: Work) -> None:
+        """Refuse where a delta that the edit was fitted on is no longer there."""
+        for parent in parents_of(edit):
+            if self._work.find(Place("edit", tenant, parent)) is None:
+                raise Conflict(
+                    f"{edit.id} was fitted on top of {parent}, which was deleted: it cannot be "
+                    "made again",
+                    code="parents_missing",
+                )
+
+    def _deadline(self) -> int:
+        return int(time.time() + self._deadline_seconds)
+
+    def _behavior(self, tenant: str, body: EditBody) -> Found:
+        if isinstance(body.behavior, str):
+            return self._behaviors.find(tenant, body.behavior)
+        check_scorers(body.behavior.scorers, "/behavior/scorers", self.scorers)
+        behavior = checked(body.behavior)
+        return Found(behavior, reference(behavior))
+
+    def _variant_below(
+        self, tenant: str, actor: Actor, body: EditBody, base: ReadyBase
+    ) -> Variant | None:
+        if body.on_top_of is None:
+            return None
+        variant = self._variants.named(tenant, body.on_top_of, "/on_top_of", actor=actor)
+        if variant.base_model != base.id:
+            raise InvalidRequest.at(
+                "/on_top_of",
+                f"{body.on_top_of!r} is a variant of {variant.base_model}, not of {base.id}",
+            )
+        if len(variant.terms) >= MAX_TERMS:
+            raise InvalidRequest.at(
+                "/on_top_of", f"a variant has at most {MAX_TERMS} edits, so this one takes no more"
+            )
+        return variant if variant.terms else None
+
+
+def claim_id(key: IdempotencyKey | None, kind: IdempotentKind) -> str:
+    """A fresh id, or the one that an earlier request with this key was going to use."""
+    id = ids.new_id(kind)
+    return key.claim(kind, id) if key is not None else id
+
+
+def check_scorers(
+    names: tuple[str, ...], pointer: str, known: Mapping[str, ScorerInfo] = SCORERS
+) -> None:
+    """Raise `InvalidRequest` where a scorer is not among the `known` ones, or named twice."""
+    problems = [
+        FieldError(
+            f"{pointer}/{index}",
+            "unknown_scorer" if name not in known else "duplicate",
+            f"scorers.{index}: {name[:100]!r} is "
+            + (f"none of {', '.join(known)}" if name not in known else "there twice"),
+        )
+        for index, name in enumerate(names)
+        if name not in known or name in names[:index]
+    ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
+    """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
+    problems: list[FieldError] = []
+    if isinstance(body.method, Bias | Natural | NaturalBias | Conditional):
+        problems += [
+            FieldError(
+                f"/method/layers/{index}",
+                "no_such_layer",
+                f"method.layers.{index}: {base.id} has {base.facts.layers} layers, numbered from "
+                f"0; there is no {layer}",
+            )
+            for index, layer in enumerate(body.method.layers or ())
+            if layer >= base.facts.layers
+        ]
+    if isinstance(body.method, Conditional):
+        problems += _no_answers(body, found)
+    if not base.facts.chat_template:
+        problems += _messages(body, found, base.id)
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
+
+
+def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
+    """What a condition on the prompt cannot be learned from."""
+    behavior = found.behavior
+    if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
+        yield FieldError(
+            "/behavior",
+            "no_answers",
+            "behavior: the method conditional needs texts of both sides that are answers to the "
+            "prompts that the edit is for: items with prompt and completion, or messages",
+        )
+    if not has_answers(body.preserve):
+        yield FieldError(
+            "/preserve",
+            "no_answers",
+            "preserve: the method conditional needs answers to prompts that the edit must leave "
+            "alone: items with prompt and completion, or messages",
+        )
+
+
+def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldError]:
+    """Every item that only a chat template could make a text of."""
+
+    def problem(path: str, where: str) -> FieldError:
+        return FieldError(
+            f"/{path.replace('.', '/')}",
+            "no_chat_template",
+            f"{where}: {base_model} has no chat template, so it cannot take messages: give texts, "
+            "or prompts with completions",
+        )
+
+    for index in _chats(body.preserve):
+        path = f"preserve.{index}.messages"
+        yield problem(path, path)
+    # A behaviour in place as it was sent: what was found is without repeats.
+    given = found.behavior if isinstance(body.behavior, str) else body.behavior
+    for side, items in (("undesired", given.undesired), ("desired", given.desired)):
+        for index in _chats(items):
+            path = f"{side}.{index}.messages"
+            if isinstance(body.behavior, str):
+                yield problem("behavior", f"behavior: {path} of {body.behavior}")
+                return
+            yield problem(f"behavior.{path}", f"behavior.{path}")
+
+
+def _chats(items: Sequence[Item]) -> Iterator[int]:
+    return (index for index, item in enumerate(items) if isinstance(item, ChatItem))
+
+
+def _without_suffix(body: JsonValue) -> JsonValue:
+    if not isinstance(body, dict):
+        return body
+    return {name: value for name, value in body.items() if name != "suffix"}
+
+
+def _without_texts(sent: JsonValue) -> JsonValue:
+    """The body as it came, but with their number for texts given in place: see `texts.jsonl`."""
+    if not isinstance(sent, dict):
+        return sent
+    behavior = sent.get("behavior")
+    if isinstance(behavior, dict):
+        sent = {**sent, "behavior": {name: _short(name, behavior[name]) for name in behavior}}
+    return {name: _short(name, value) for name, value in sent.items()}
+
+
+def _short(name: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, list) and name in ("undesired", "desired", "prompts", "preserve"):
+        return f"{len(value)} items"
+    return value

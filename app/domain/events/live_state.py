@@ -1,0 +1,182 @@
+"""What Redis tells of the moment: stages, heartbeats, who holds a lease.
+
+Nothing here is needed for an answer to be right. Without Redis every question has the answer
+"unknown" (None), and asks no longer than a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import redis
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.domain.events.events import Event, EventType, stage_id
+from models_store.errors import Unavailable
+from models_store.live import keys as redis_keys
+from models_store.live import leases as live
+from models_store.schemas.records import STAGES, Stage
+from models_store.settings import Settings
+
+_PAUSE_SECONDS = 1.0
+"""After a failure, questions are answered with "unknown" at once for this long."""
+T = TypeVar("T")
+
+
+class Generator(BaseModel):
+    """A generator's heartbeat."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    url: str
+    base_models: tuple[str, ...] = ()
+    """That it holds now."""
+    serves: tuple[str, ...] | None = None
+    """That it can be asked of; None: any."""
+    reads: bool = True
+    """Whether it can look at texts."""
+    busy: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running edit is."""
+
+    attempt: int
+    stage: Stage
+    progress: float | None
+
+
+class LiveState:
+    """Questions to Redis; safe to use from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: redis.Redis | None = None
+        self._silent_until = 0.0
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client that gives up at once.
+
+        Raises:
+            Unavailable: no Redis is set up.
+        """
+        if self._client is None:
+            self._client = live.connect(self._settings)
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def ask(self, question: Callable[[redis.Redis], T]) -> T | None:
+        """The answer, or None while Redis is away."""
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            return question(self.client)
+        except (redis.RedisError, Unavailable, OSError):
+            self._silent_until = time.monotonic() + _PAUSE_SECONDS
+            return None
+
+    def is_up(self) -> bool:
+        return self.ask(lambda client: bool(client.ping())) is True
+
+    def has_keeper(self) -> bool | None:
+        return self.ask(lambda client: bool(client.exists(redis_keys.KEEPER)))
+
+    def wake_keeper(self) -> None:
+        """Best effort: the keeper looks around by itself too."""
+        self.ask(live.wake_keeper)
+
+    def editors(self) -> list[live.Editor] | None:
+        return self.ask(live.editors_seen)
+
+    def generators(self) -> list[Generator] | None:
+        return self.ask(_generators_seen)
+
+    def leased(self, work_ids: Sequence[str]) -> set[str] | None:
+        """Those of the ids that somebody works on."""
+        keys = [redis_keys.lease(id) for id in work_ids]
+        if not keys:
+            return set()
+        values = self.ask(lambda client: cast(list[Any], client.mget(keys)))
+        if values is None:
+            return None
+        return {id for id, value in zip(work_ids, values, strict=True) if value is not None}
+
+    def progress(self, work_ids: Sequence[str]) -> dict[str, Progress]:
+        """Stage and progress of those that Redis knows."""
+
+        def question(client: redis.Redis) -> list[Any]:
+            pipeline = client.pipeline(transaction=False)
+            for id in work_ids:
+                pipeline.hgetall(redis_keys.progress(id))
+            return pipeline.execute()
+
+        found = self.ask(question) if work_ids else []
+        read = (
+            (id, _progress(_text(fields)))
+            for id, fields in zip(work_ids, found or (), strict=False)
+        )
+        return {id: progress for id, progress in read if progress is not None}
+
+    def events(self, work_id: str, after: str = "-") -> list[tuple[str, Event]]:
+        """Stage and progress events that came after the stream position `after`."""
+        first = "-" if after == "-" else f"({after}"
+        entries = self.ask(
+            lambda client: cast(list[Any], client.xrange(redis_keys.events(work_id), min=first))
+        )
+        read = (
+            (position.decode(), _event(work_id, position.decode(), _text(entry)))
+            for position, entry in entries or ()
+        )
+        return [(position, event) for position, event in read if event is not None]
+
+
+def _generators_seen(client: redis.Redis) -> list[Generator]:
+    keys = sorted(client.scan_iter(f"{redis_keys.GENERATORS}*", count=1000))
+    found = []
+    for value in client.mget(keys) if keys else []:
+        try:
+            found.append(Generator.model_validate_json(value or b""))
+        except ValidationError:
+            continue  # gone since it was listed, or of another version
+    return found
+
+
+def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def _progress(fields: dict[str, str]) -> Progress | None:
+    try:
+        stage, attempt = fields["stage"], int(fields["attempt"])
+        progress = float(fields["progress"]) if fields.get("progress") else None
+    except (KeyError, ValueError):
+        return None
+    return Progress(attempt, stage, progress) if stage in STAGES else None
+
+
+def _event(work_id: str, position: str, entry: dict[str, str]) -> Event | None:
+    try:
+        kind, data = entry["type"], json.loads(entry["data"])
+        attempt, stage = int(data["attempt"]), data["stage"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    types: dict[str, EventType] = {"edit.stage": "edit.stage", "edit.progress": "edit.progress"}
+    if kind not in types or stage not in STAGES:
+        return None
+    return Event(
+        id=stage_id(attempt, stage) if kind == "edit.stage" else None,
+        type=types[kind],
+        edit_id=work_id,
+        created_at=int(position.partition("-")[0]) // 1000,
+        data=data,
+    )

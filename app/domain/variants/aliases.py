@@ -1,0 +1,170 @@
+"""Aliases: names of a tenant's own that stand for a variant and are switched in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from models_store.errors import InvalidRequest, NotFound
+from models_store.ids import BASE_ID_PATTERN
+from models_store.objects.histories import Histories, Version
+from models_store.objects.store import ObjectStore, each_readable
+from models_store.schemas.records import Variant
+
+
+class AliasTarget(BaseModel):
+    """A variant that an alias stands for, and what it needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    """The canonical name: with ids in place of suffixes, which may change hands."""
+    base_model: str
+    edits: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, variant: Variant) -> Self:
+        edits = tuple(term.edit_id for term in variant.terms)
+        return cls(variant=variant.name, base_model=variant.base_model, edits=edits)
+
+
+class AliasShare(AliasTarget):
+    """A part of the requests that goes to another variant."""
+
+    weight: float
+    """In (0, 1)."""
+
+
+class AliasVersion(Version):
+    """What an alias stands for from here on."""
+
+    variant: str
+    """Of the requests that go to none of the shares; the canonical name."""
+    base_model: str
+    edits: tuple[str, ...] = ()
+    shares: tuple[AliasShare, ...] = ()
+    without_parents: bool = False
+    key_id: str | None = None
+    """Who switched it."""
+
+    @property
+    def targets(self) -> tuple[AliasTarget, ...]:
+        own = AliasTarget(variant=self.variant, base_model=self.base_model, edits=self.edits)
+        return (own, *self.shares)
+
+    def at(self, place: float) -> str:
+        """The variant that a request at `place` in [0, 1) goes to.
+
+        The shares come first, so a caller whose place stays the same stays with a share while it
+        grows.
+        """
+        for share in self.shares:
+            if place < share.weight:
+                return share.variant
+            place -= share.weight
+        return self.variant
+
+
+class Aliases:
+    """The aliases of every tenant."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._versions: Histories[AliasVersion] = Histories(objects, "aliases", AliasVersion)
+
+    def current(self, tenant: str, name: str) -> AliasVersion | None:
+        return self._versions.current(tenant, name) if BASE_ID_PATTERN.fullmatch(name) else None
+
+    def get(self, tenant: str, name: str) -> AliasVersion:
+        """What the alias stands for.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        found = self.current(tenant, name)
+        if found is None:
+            raise NotFound(f"no such alias: {name[:100]}")
+        return found
+
+    def history(self, tenant: str, name: str) -> list[AliasVersion]:
+        """Every version, oldest first; a deleted alias keeps its history."""
+        return self._versions.all(tenant, name) if BASE_ID_PATTERN.fullmatch(name) else []
+
+    def all(self, tenant: str) -> dict[str, AliasVersion]:
+        """Every alias in force, by name."""
+        names = self._versions.names(tenant)
+        return dict(each_readable(names, lambda name: self.current(tenant, name)))
+
+    def put(
+        self,
+        tenant: str,
+        name: str,
+        variant: Variant,
+        *,
+        shares: Sequence[tuple[Variant, float]] = (),
+        without_parents: bool = False,
+        key_id: str | None = None,
+    ) -> AliasVersion:
+        """Let the alias stand for `variant`; of two at the same time, the later one counts.
+
+        Raises:
+            InvalidRequest: the name is not one that an alias can have, or the weights are no parts
+                of a whole.
+        """
+        if not BASE_ID_PATTERN.fullmatch(name):
+            raise InvalidRequest(
+                f"an alias is 1 to 63 of a-z, 0-9, '.' and '-', the first a letter or digit, "
+                f"not {name[:100]!r}"
+            )
+        if any(not 0 < weight < 1 for _, weight in shares) or sum(w for _, w in shares) >= 1:
+            raise InvalidRequest.at(
+                "/shares", "weights are above 0, and below 1 together: the rest goes to `variant`"
+            )
+        own = AliasTarget.of(variant).model_dump()
+        others = tuple(
+            AliasShare(**AliasTarget.of(other).model_dump(), weight=weight)
+            for other, weight in shares
+        )
+
+        def following(newest: AliasVersion | None) -> AliasVersion:
+            return AliasVersion(
+                number=newest.number + 1 if newest is not None else 1,
+                **own,
+                shares=others,
+                without_parents=without_parents,
+                key_id=key_id,
+            )
+
+        return self._versions.change(tenant, name, following)
+
+    def delete(self, tenant: str, name: str, key_id: str | None = None) -> None:
+        """Remove the alias.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        current = self.get(tenant, name)
+        end = current.model_dump(exclude={"writer", "created_at", "number", "deleted", "key_id"})
+        self._versions.append(
+            tenant,
+            name,
+            AliasVersion(**end, number=current.number + 1, deleted=True, key_id=key_id),
+        )
+
+    def users_of_edit(self, tenant: str, edit_id: str) -> list[str]:
+        """The aliases in force that need the edit."""
+        return [
+            name
+            for name, alias in self.all(tenant).items()
+            if any(edit_id in target.edits for target in alias.targets)
+        ]
+
+    def users_of_base(self, base_model: str) -> list[str]:
+        """The aliases in force, of every tenant, that stand on the base model."""
+        return [
+            name
+            for tenant in self._versions.tenants()
+            for name, alias in self.all(tenant).items()
+            if any(target.base_model == base_model for target in alias.targets)
+        ]

@@ -1,0 +1,64 @@
+"""What happens around every request: it gets an id, its body a bound, and its answer says how much
+is left of the tenant's limits.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http import standings
+from app.http.errors import error_response
+from models_store.errors import TooLarge
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestMiddleware:
+    """Echoes or makes `X-Request-Id`, and refuses bodies over the limit with 413.
+
+    A body that says how long it is is refused unread; one that doesn't, once it has passed the
+    limit.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        received = 0
+        told = standings.begin()
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body_bytes:
+                raise self._too_large()
+            return message
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered = MutableHeaders(scope=message)
+                answered["X-Request-Id"] = request_id
+                standings.write_headers(answered, told.values())
+            await send(message)
+
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.max_body_bytes:
+            await error_response(scope, self._too_large())(scope, receive, named)
+            return
+        await self.app(scope, bounded, named)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"a body may have at most {self.max_body_bytes} bytes")

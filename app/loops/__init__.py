@@ -1,0 +1,4 @@
+"""What the API does between requests: the keeper and the courier.
+
+Started with the application.
+"""

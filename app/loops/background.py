@@ -1,0 +1,114 @@
+"""What the API does besides answering: it fills the catalogue, it keeps, it tells webhooks, and it
+tells heads of the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import redis
+import structlog
+from fastapi.concurrency import run_in_threadpool
+
+from app.services import Services, Store
+from models_store.audit.heads import make_head
+from models_store.errors import CorruptArtifact, ScalpelError
+from models_store.live.leases import connect
+
+_RETRY_SECONDS = 2.0
+_FIRST_HEAD_SECONDS = 60.0
+_HEAD_SECONDS = 3600.0
+_log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[None]:
+    """All run inside; they begin when the store can be reached, and end on the way out."""
+    tasks = [
+        asyncio.create_task(_fill_catalogue(services)),
+        asyncio.create_task(_tell_heads(services)),
+    ]
+    if with_keeper:
+        tasks.append(asyncio.create_task(_keep(services)))
+        tasks.append(asyncio.create_task(_tell_webhooks(services)))
+    try:
+        yield
+    finally:
+        services.draining.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fill_catalogue(services: Services) -> None:
+    """Register the base models of the settings, as soon as the store allows it."""
+    while True:
+        try:
+            await run_in_threadpool(services.fill_catalogue)
+            return
+        except ScalpelError as error:
+            _log.warning("the catalogue cannot be filled yet", error=error.message)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _tell_heads(services: Services) -> None:
+    """Log the head of the audit log soon after the start and each hour, for others to keep."""
+    pause = _FIRST_HEAD_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = _HEAD_SECONDS
+        try:
+            head = await run_in_threadpool(lambda: make_head(services.store.objects))
+        except CorruptArtifact as error:
+            _log.error("the audit log was tampered with", error=error.message)
+        except ScalpelError as error:
+            _log.warning("the head of the audit log cannot be told", error=error.message)
+        else:
+            _log.info("audit head", head=head.hash, lines=head.lines, chains=len(head.tips))
+
+
+async def _keep(services: Services) -> None:
+    """Run the keeper, as soon as there are a store and the address of a Redis."""
+    # Imported here since it brings RQ, which the rest of the API can do without.
+    from app.loops.keeper import Keeper
+
+    store, client = await _parts(services, "the keeper")
+    await _run(Keeper(store.objects, client, services.settings, store.audit), client)
+
+
+async def _tell_webhooks(services: Services) -> None:
+    """Run the courier, which tells webhooks of events."""
+    from app.loops.courier import Courier
+
+    store, client = await _parts(services, "the courier")
+    courier = Courier(store.work, store.webhooks, services.outgoing, client, services.settings)
+    await _run(courier, client)
+
+
+async def _parts(services: Services, who: str) -> tuple[Store, redis.Redis]:
+    """The store and a client of one's own, once both can be had."""
+    while True:
+        try:
+            return await run_in_threadpool(lambda: services.store), connect(services.settings)
+        except ScalpelError as error:
+            _log.warning(f"{who} cannot begin yet", error=error.message)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+class _Loop(Protocol):
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def _run(loop: _Loop, client: redis.Redis) -> None:
+    """Run a loop until this task is canceled, and then to its end."""
+    running = asyncio.create_task(loop.run())
+    try:
+        await asyncio.shield(running)
+    finally:
+        loop.stop()
+        await running
+        client.close()

@@ -1,0 +1,183 @@
+"""The daily sweep: mend what crashes left behind and nobody would ever look at again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+
+from app.domain.accounts.sessions import remove_old_sessions
+from app.domain.behaviors.library import BEHAVIORS
+from app.domain.edits.idempotency import KEPT_SECONDS
+from app.domain.variants.names import SUFFIXES
+from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
+from app.domain.webhooks.deliveries import Deliveries
+from app.domain.webhooks.webhooks import WebhookVersion
+from models_store.errors import CorruptArtifact
+from models_store.objects.histories import Histories
+from models_store.objects.store import ObjectInfo
+from models_store.schemas.records import IdempotencyRecord, Kind, Marker
+from models_store.work.outbox import WEBHOOKS
+from models_store.work.reservations import Reservations
+from models_store.work.store import FOLDERS, Place, WorkStore
+
+_STALE_SECONDS = 24 * 3600
+"""Younger things may belong to somebody who is still at it."""
+_TOMBSTONE = {"request.json", "result.json", "deleted.json"}
+_IDEMPOTENCY, _PROBES = "idempotency", "probe"
+
+
+def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = None) -> Counter[str]:
+    """Go once through all work.
+
+    - Work without a result, whose marker is lost, gets it again.
+    - A marker is removed when its work never came to be, or ended, or was deleted.
+    - Of work that never came to be, the texts are removed, and the idempotency key and the suffix
+      that were held for it.
+    - Files of ended work that its result does not name are removed: attempts that were lost,
+      handed back or canceled left them.
+    - What deleted work left behind is erased.
+    - Idempotency keys that are too old to count, deliveries of old edits and to deleted webhooks,
+      sign-ins that are over, and temporary files of writers that died, are removed.
+
+    Args:
+        stopped: asked between two pieces of work; the sweep then ends early.
+        now: Unix seconds.
+
+    Returns:
+        How many of each were mended: `marked`, `unmarked`, `erased`, `unborn`, `unnamed`, `keys`,
+        `suffixes`, `deliveries`, `sessions`, `temporary`.
+
+    Raises:
+        Unavailable: the store is away.
+    """
+    now = time.time() if now is None else now
+    return +_Sweep(store, stopped, now).run()
+
+
+class _Sweep:
+    def __init__(self, store: WorkStore, stopped: Callable[[], bool], now: float) -> None:
+        self._store = store
+        self._objects = store.objects
+        self._stopped = stopped
+        self._now = now
+        self._done: Counter[str] = Counter()
+
+    def run(self) -> Counter[str]:
+        markers = {info.path: info for info in self._objects.files("open")}
+        for place, files in _all_work(self._store):
+            if self._stopped():
+                return self._done
+            self._look_at(place, files, markers.pop(place.marker, None))
+        # What is left here has no folder at all: its POST was cut short before anything else.
+        for path, marker in markers.items():
+            if self._is_stale(marker):
+                self._remove(path, "unmarked")
+        for step in (self._keys, self._suffixes, self._deliveries):
+            if self._stopped():
+                return self._done
+            step()
+        for info in self._objects.files(_PROBES):
+            if self._is_stale(info):
+                self._remove(info.path, "temporary")
+        self._done["sessions"] = remove_old_sessions(self._objects, self._now)
+        old = self._now - _STALE_SECONDS
+        self._done["temporary"] += self._objects.remove_temporary_files(old)
+        return self._done
+
+    def _look_at(
+        self, place: Place, files: Mapping[str, ObjectInfo], marker: ObjectInfo | None
+    ) -> None:
+        deleted, ended = "deleted.json" in files, "result.json" in files
+        open_ = "request.json" in files and not ended and not deleted
+        if open_ and marker is None:
+            self._objects.create_record(place.marker, Marker(kind=place.kind))
+            self._done["marked"] += 1
+        if marker is not None and not open_ and self._is_stale(marker):
+            self._remove(place.marker, "unmarked")
+        if deleted:
+            if files.keys() - _TOMBSTONE:
+                self._store.erase(place)
+                self._done["erased"] += 1
+        elif "request.json" not in files:
+            if all(self._is_stale(info) for info in files.values()):
+                for info in files.values():
+                    self._remove(info.path, "unborn")
+        elif ended:
+            self._remove_unnamed(place, files)
+
+    def _remove_unnamed(self, place: Place, files: Mapping[str, ObjectInfo]) -> None:
+        """Remove what attempts wrote and the result does not name."""
+        written = [
+            info
+            for name, info in files.items()
+            if name.startswith("attempts/")
+            and not name.endswith(("/claim.json", "/end.json"))
+            and self._is_stale(info)
+        ]
+        result = self._store.result_of(place) if written else None
+        if result is None:
+            return
+        named = {artifact.path for artifact in result.artifacts}
+        for info in written:
+            if info.path not in named:
+                self._remove(info.path, "unnamed")
+
+    def _keys(self) -> None:
+        for info in self._objects.files(_IDEMPOTENCY):
+            if not self._is_stale(info):
+                continue
+            record = self._objects.read_record(info.path, IdempotencyRecord)
+            if record is None:
+                continue
+            tenant = info.path.split("/")[1]
+            expired = self._now > record.created_at + KEPT_SECONDS
+            if expired or not self._exists(record.kind, tenant, record.id):
+                self._remove(info.path, "keys")
+
+    def _suffixes(self) -> None:
+        suffixes = Reservations(self._store, "edit", SUFFIXES, "suffix_taken")
+        for tenant in self._objects.children(SUFFIXES):
+            self._done["suffixes"] += suffixes.release_unborn(tenant, self._now - _STALE_SECONDS)
+
+    def _deliveries(self) -> None:
+        deliveries = Deliveries(self._objects)
+        webhooks = Histories(self._objects, WEBHOOKS, WebhookVersion)
+        for tenant, id in deliveries.webhooks():
+            with contextlib.suppress(CorruptArtifact):
+                gone = webhooks.current(tenant, id) is None
+                before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
+                self._done["deliveries"] += deliveries.forget(tenant, id, before)
+
+    def _exists(self, kind: str, tenant: str, id: str) -> bool:
+        """Whether there is, or was, what a key stands for; True of kinds not known here."""
+        if kind == "behavior":
+            return bool(self._objects.files(f"{BEHAVIORS}/{tenant}/{id}"))
+        for known in FOLDERS:
+            if kind == known:
+                place = Place(known, tenant, id)
+                return self._store.is_begun(place)
+        return True
+
+    def _is_stale(self, info: ObjectInfo) -> bool:
+        return self._now - info.modified_at > _STALE_SECONDS
+
+    def _remove(self, path: str, what: str) -> None:
+        self._objects.delete(path)
+        self._done[what] += 1
+
+
+def _all_work(store: WorkStore) -> Iterator[tuple[Place, dict[str, ObjectInfo]]]:
+    """Every piece of work with its files by name, bucket by bucket."""
+    kinds: list[Kind] = list(FOLDERS)
+    for kind in kinds:
+        for tenant in store.objects.children(FOLDERS[kind]):
+            for bucket in store.objects.children(f"{FOLDERS[kind]}/{tenant}"):
+                folder = f"{FOLDERS[kind]}/{tenant}/{bucket}"
+                found: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
+                for info in store.objects.files(folder):
+                    id, _, name = info.path.removeprefix(f"{folder}/").partition("/")
+                    found[id][name] = info
+                for id, files in found.items():
+                    yield Place(kind, tenant, id), files

@@ -1,0 +1,66 @@
+"""The receipt of an edit for people: one HTML page, or a model card in Markdown.
+
+The page is complete in itself: no scripts, no fonts, nothing that is fetched from elsewhere.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from app.http.html import style_hash
+from app.receipts import formats
+from app.receipts.chart import chart_of
+from app.receipts.limits import exceeded_of, limit_name, limits_of
+from app.receipts.plots import candidate_plot, dose_plots
+from models_store.schemas.report import Report
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_FILES = {"html": "report.html", "markdown": "report.md"}
+_STYLE = "report.css"
+
+
+def render(report: Report, format: Literal["html", "markdown"]) -> str:
+    """The receipt as a page or a model card; whatever the model wrote is shown, never obeyed."""
+    return (
+        _environment()
+        .get_template(_FILES[format])
+        .render(
+            report=report,
+            verdict=report.verdict,
+            made=report.provenance,
+            damage=report.damage,
+            limits=limits_of(report),
+            exceeded=[limit_name(field) for field in exceeded_of(report)],
+            chart=chart_of(report),
+            dose_plots=dose_plots(report),
+            candidate_plot=candidate_plot(report),
+        )
+    )
+
+
+@cache
+def content_security_policy() -> str:
+    """What a browser may do with the page: show it, in its own style, and nothing else."""
+    style = (_TEMPLATES / _STYLE).read_text(encoding="utf-8")
+    return (
+        f"default-src 'none'; style-src '{style_hash(style)}'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=select_autoescape(("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(formats.FILTERS, limit_name=limit_name)
+    return environment

@@ -1,0 +1,204 @@
+"""How figures and texts are written in receipts: the filters of the templates."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from models_store.schemas.measurements import Interval, SideEffect
+from models_store.schemas.report import Report
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
+_NOTED = ("length_alone", "not_separable")
+"""Remarks that `separability.note` makes as well: the first of them that a receipt has."""
+_MINUS = "\N{MINUS SIGN}"
+_DASH = "\N{EN DASH}"
+Writer = Callable[[float, int], str]
+"""Writes a number with so many digits after the point."""
+
+
+def plain(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}"
+
+
+def maybe(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where it was not measured."""
+    return _DASH if value is None else plain(value, digits)
+
+
+def maybe_signed(value: float | None, digits: int = 3) -> str:
+    """A difference, or a dash where it was not measured."""
+    return _DASH if value is None else signed(value, digits)
+
+
+def percent(share: float) -> str:
+    """`0.274` as `27 %`; small shares keep a digit, so that 0.4 % is not nothing."""
+    digits = 0 if share == 0 or abs(share) >= 0.1 else 1
+    return f"{100 * share:.{digits}f} %"
+
+
+def points(of: Interval) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    digits = 0 if abs(of.value) >= 0.1 else 1
+    value, low, high = (signed(100 * one, digits) for one in (of.value, of.low, of.high))
+    return f"{value} points [{low}, {high}]"
+
+
+def change(of: Interval, digits: int = 3) -> str:
+    """A difference with its interval."""
+    value, low, high = (signed(one, digits) for one in (of.value, of.low, of.high))
+    return f"{value} [{low}, {high}]"
+
+
+def measured(of: Interval, digits: int = 3) -> str:
+    """A value with its interval."""
+    return f"{of.value:.{digits}f} [{of.low:.{digits}f}, {of.high:.{digits}f}]"
+
+
+def seconds(value: float) -> str:
+    """`0.83` as `0.8 s`, `95` as `1 min 35 s`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def size(value: int) -> str:
+    """Bytes in the largest unit that leaves at least 1."""
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def moment(unix: int) -> str:
+    """UTC, to the minute."""
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_CONTROLS = {
+    "random_direction": "random direction",
+    "random_region": "random region",
+    "prompt_only": "a prompt alone",
+    "paper_alpha": "the paper's setting",
+    "paper_equal_kl": "the paper's setting at equal KL",
+}
+_LONG = {"long": "one long text", "three_turns": "third answer of a conversation"}
+
+
+def control_name(kind: str) -> str:
+    return _CONTROLS[kind]
+
+
+def long_name(kind: str) -> str:
+    return _LONG[kind]
+
+
+def words(name: str) -> str:
+    """An identifier as words."""
+    return name.replace("_", " ")
+
+
+def pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def curl(report: Report) -> str:
+    """The command that asks for the same edit again."""
+    body = pretty_json(report.provenance.request)
+    return (
+        "curl -s http://127.0.0.1:8080/v1/edits \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(body)}"
+    )
+
+
+def has_own_texts(report: Report) -> bool:
+    """Whether texts came in the request itself, so that the command lacks them."""
+    return isinstance(report.provenance.request.get("behavior"), dict)
+
+
+def markdown(text: str) -> str:
+    """Text for a paragraph or a heading of Markdown, all of it literal, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def code_block(text: str) -> str:
+    """Text as an indented block of Markdown: whatever it holds, it cannot leave the block."""
+    lines = re.split(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)
+    return "\n".join("    " + line for line in lines)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; 0 where nothing is left of it."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else _MINUS) + text
+
+
+def written(value: float) -> str:
+    """`-1.0` as `−1`, `0.25` as it is: a number with no more digits than it needs."""
+    return f"{value:g}".replace("-", _MINUS)
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure in its unit: a share in percent, tokens as they are."""
+    return percent(value) if unit == "share" else f"{value:.1f}"
+
+
+def amount_change(of: Interval, unit: str) -> str:
+    """A difference with its interval, in percentage points or tokens."""
+    return points(of) if unit == "share" else change(of, 1)
+
+
+def direction(effect: SideEffect) -> str:
+    """Which way something went, in words."""
+    change = effect.of.difference
+    more, less = ("longer", "shorter") if effect.unit == "tokens" else ("more of it", "less of it")
+    if change.low > 0:
+        return more
+    return less if change.high < 0 else "no change shown"
+
+
+def to_improve(report: Report) -> list[str]:
+    """What the texts and prompts leave to be desired, but for what the note on them says."""
+    remarks = list(report.warnings)
+    if report.separability.note is not None:
+        noted = next((one for one in remarks if one.code in _NOTED), None)
+        remarks = [one for one in remarks if one is not noted]
+    return [one.detail for one in remarks]
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "plain": plain,
+    "signed": signed,
+    "maybe": maybe,
+    "maybe_signed": maybe_signed,
+    "written": written,
+    "amount": amount,
+    "amount_change": amount_change,
+    "direction": direction,
+    "percent": percent,
+    "points": points,
+    "change": change,
+    "measured": measured,
+    "seconds": seconds,
+    "size": size,
+    "moment": moment,
+    "words": words,
+    "control_name": control_name,
+    "long_name": long_name,
+    "pretty_json": pretty_json,
+    "curl": curl,
+    "has_own_texts": has_own_texts,
+    "to_improve": to_improve,
+    "markdown": markdown,
+    "code_block": code_block,
+}

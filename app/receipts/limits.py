@@ -1,0 +1,143 @@
+"""The limits of a receipt: what was allowed, what was measured, and what is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.receipts import formats
+from models_store.schemas.measurements import Interval
+from models_store.schemas.report import Report
+
+GAUGE = 200.0
+"""Width of a gauge; the limit is in its middle."""
+
+_NAMES = {
+    "max_kl": "KL",
+    "max_perplexity_ratio": "perplexity",
+    "max_domain": "domain",
+    "max_fluency": "fluency",
+}
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A bar from nothing to the measured value, with its interval; the limit is half way."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit, as a reader is to see it."""
+
+    name: str
+    of: str
+    """What is measured, in words."""
+    unit: str
+    value: str | None
+    """None where it was not measured."""
+    range: str
+    """95 % interval."""
+    limit: str | None
+    """None in receipts of the time when there was none."""
+    exceeded: bool
+    gauge: Gauge | None
+
+
+def limit_name(field: str) -> str:
+    """What people call a limit: `KL` for `max_kl`."""
+    return _NAMES.get(field, formats.words(field))
+
+
+def exceeded_of(report: Report) -> tuple[str, ...]:
+    """Fields of the limits that the edit is over."""
+    verdict = report.verdict
+    if verdict.exceeded or verdict.within_limits:
+        return verdict.exceeded
+    # Early receipts had a limit on KL alone, and did not name it.
+    return ("max_kl",)
+
+
+def limits_of(report: Report) -> tuple[Limit, ...]:
+    """KL, perplexity, domain and fluency, in this order."""
+    damage = report.damage
+    parts = [part for part in (damage.kl_plain, damage.kl_chat) if part is not None]
+    kl = next((part for part in parts if part.value == damage.kl), None)
+    where = {
+        "samples": "the base's own desired text",
+        "heldout": "held-out desired text",
+        None: "held-out desired text",
+    }[damage.domain_source]
+    reader = damage.fluency_reader or "the base model"
+    return (
+        _limit(
+            report,
+            "max_kl",
+            "distance from the base on neutral text",
+            "nats a token",
+            kl or Interval(value=damage.kl, low=damage.kl, high=damage.kl),
+            formats.plain,
+        ),
+        _limit(
+            report,
+            "max_perplexity_ratio",
+            "perplexity of neutral text, edited over base",
+            "times",
+            damage.perplexity_ratio,
+            formats.plain,
+            nothing=1.0,
+        ),
+        _limit(
+            report,
+            "max_domain",
+            f"how much less likely {where} has become",
+            "nats a token",
+            damage.domain,
+            formats.signed,
+        ),
+        _limit(
+            report,
+            "max_fluency",
+            f"how much less likely {reader} finds what the model writes",
+            "nats a token",
+            damage.fluency,
+            formats.signed,
+        ),
+    )
+
+
+def _limit(
+    report: Report,
+    field: str,
+    of: str,
+    unit: str,
+    measured: Interval | None,
+    write: formats.Writer,
+    *,
+    nothing: float = 0.0,
+) -> Limit:
+    """Args:
+    nothing: the value of an edit that does no harm.
+    """
+    limit = report.limits.get(field)
+    gauge = None
+    if measured is not None and limit is not None:
+        places = (measured.value, measured.low, measured.high)
+        gauge = Gauge(*(_place((one - nothing) / (limit - nothing)) for one in places))
+    return Limit(
+        name=limit_name(field),
+        of=of,
+        unit=unit,
+        value=None if measured is None else write(measured.value, 3),
+        range="" if measured is None else f"{write(measured.low, 3)} to {write(measured.high, 3)}",
+        limit=None if limit is None else f"{limit:g}",
+        exceeded=field in exceeded_of(report),
+        gauge=gauge,
+    )
+
+
+def _place(share: float) -> float:
+    """Where a share of the limit lies on a gauge that ends at twice the limit."""
+    return round(GAUGE * min(max(share / 2, 0.0), 1.0), 1)

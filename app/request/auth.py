@@ -1,0 +1,129 @@
+"""Who is asking: the tenant and the scopes of an API key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from app.domain.accounts.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
+from app.http import standings
+from app.http.browsers import SAFE_METHODS
+from app.http.errors import MissingScope, OperatorsOnly, Unauthorized
+from app.request import sign_in
+from app.request.key_cache import key_cache
+from app.services import Services, services
+from models_store.schemas.records import Actor
+
+bearer = HTTPBearer(auto_error=False, description="An API key, sk-…")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whose request it is and what it may do."""
+
+    tenant: str
+    key_id: str | None
+    scopes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Principal:
+        return cls(key.tenant, key.id, key.scopes)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(key_id=self.key_id, scopes=self.scopes)
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it speaks for the installation, and not for a tenant of it alone."""
+        return self.tenant == DEFAULT_TENANT and "admin" in self.scopes
+
+
+EVERYONE = Principal(DEFAULT_TENANT, None, ALL_SCOPES)
+"""Who asks where no keys are needed."""
+
+
+def principal(request: Request) -> Principal:
+    """Whose request it is.
+
+    Raises:
+        Unauthorized: a key is needed and there is no valid one.
+        CsrfFailed: a signed-in browser changes something without its session's token.
+    """
+    found = services(request)
+    if found.settings.auth == "none":
+        return EVERYONE
+    key = _key(request, found)
+    if key is None:
+        raise Unauthorized(
+            "send a valid API key as Authorization: Bearer sk-…",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return Principal.of(key)
+
+
+def _key(request: Request, found: Services) -> ApiKey | None:
+    """The key that is sent along, or the one that the browser is signed in with."""
+    sent = request.headers.get("authorization")
+    if sent is None:
+        key = sign_in.signed_in(request)
+        if key is not None and request.method not in SAFE_METHODS:
+            sign_in.check_csrf(request, request.headers.get(sign_in.CSRF_HEADER))
+        return key
+    kind, _, secret = sent.partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    return key_cache(request).find(found.store.keys, secret.strip())
+
+
+def counted(request: Request) -> Principal:
+    """Whose request it is, counted against what the tenant may ask.
+
+    Raises:
+        Unauthorized: a key is needed and there is no valid one.
+        QuotaExceeded: `rate_limited`.
+    """
+    who = principal(request)
+    if not getattr(request.state, "counted", False):  # this is asked more than once a request
+        request.state.counted = True
+        standings.tell(services(request).rates.count_request(who.tenant))
+    return who
+
+
+def require(scope: str) -> Callable[..., Principal]:
+    """A dependency: the principal, who must have the scope."""
+
+    def check(
+        who: Annotated[Principal, Depends(counted)],
+        _documented: Annotated[object, Depends(bearer)],
+    ) -> Principal:
+        if scope not in who.scopes:
+            raise MissingScope(f"this needs the scope {scope!r}; the key has {_list(who.scopes)}")
+        return who
+
+    return check
+
+
+def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
+    """Raise `OperatorsOnly` for what is everybody's, unless the operator asks."""
+    if not who.is_operator:
+        raise OperatorsOnly(
+            "base models are shared by all tenants: this needs an admin key of the tenant "
+            f"{DEFAULT_TENANT!r}; the key is of {who.tenant!r}"
+        )
+    return who
+
+
+def _list(scopes: tuple[str, ...]) -> str:
+    return ", ".join(scopes) or "none"
+
+
+Reader = Annotated[Principal, Depends(require("edits:read"))]
+Writer = Annotated[Principal, Depends(require("edits:write"))]
+Caller = Annotated[Principal, Depends(require("models:generate"))]
+Admin = Annotated[Principal, Depends(require("admin"))]
+Operator = Annotated[Principal, Depends(_operator)]

@@ -1,0 +1,127 @@
+"""Lists in pages: `{"object": "list", "data": […], "first_id", "last_id", "has_more"}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Generic, Literal, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel
+
+from models_store.objects.store import readable
+
+DEFAULT_LIMIT = 20
+_WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
+MOST_LOOKED_AT = 1_000
+"""Things that one page of a filtered list is chosen from."""
+S = TypeVar("S")
+T = TypeVar("T", bound=BaseModel)
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | int | None
+    last_id: str | int | None
+    has_more: bool
+
+
+def page_of(
+    data: list[T], has_more: bool, name: str = "id", *, looked_at: str | None = None
+) -> Page[T]:
+    """A page of things that are named by their attribute `name`.
+
+    Args:
+        looked_at: the last thing that was looked at, where that is not the last of the page.
+    """
+    return Page(
+        data=data,
+        first_id=getattr(data[0], name) if data else None,
+        last_id=looked_at or (getattr(data[-1], name) if data else None),
+        has_more=has_more,
+    )
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """Which page is asked for."""
+
+    limit: int
+    order: Literal["asc", "desc"]
+    after: str | None
+
+    @property
+    def descending(self) -> bool:
+        return self.order == "desc"
+
+    def cut(self, items: Iterable[S]) -> tuple[list[S], bool]:
+        """The first `limit` of the items, which come after the position; whether there are more."""
+        found = list(islice(items, self.limit + 1))
+        return found[: self.limit], len(found) > self.limit
+
+    def chosen(
+        self, ids: Iterable[str], find: Callable[[str], S | None]
+    ) -> tuple[list[S], bool, str | None]:
+        """The first `limit` things that `find` does not refuse, of `MOST_LOOKED_AT` at most.
+
+        Returns:
+            Them; whether there may be more; where the next page goes on, if not after the last.
+        """
+        found: list[S] = []
+        last = None
+        for number, id in enumerate(ids):
+            if number == MOST_LOOKED_AT:
+                return found, True, last
+            one, last = readable(id, find), id
+            if one is not None and len(found) == self.limit:
+                return found, True, None
+            if one is not None:
+                found.append(one)
+        return found, False, None
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that come after the position, in the order asked for."""
+        found = sorted(names, reverse=self.descending)
+        if self.after is None:
+            return found
+        after = self.after
+        return [name for name in found if (name < after if self.descending else name > after)]
+
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
+
+
+def _by_name(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
+    after: Annotated[str | None, Query(max_length=200)] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, after)
+
+
+def _by_id(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
+    after: Annotated[str | None, Query(pattern=_WORK_ID, description="An id.")] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, after)
+
+
+def _by_number(
+    limit: Limit = DEFAULT_LIMIT,
+    order: Order = "desc",
+    after: Annotated[int | None, Query(ge=0, lt=10**18, description="A number.")] = None,
+) -> PageQuery:
+    return PageQuery(limit, order, None if after is None else str(after))
+
+
+PageDep = Annotated[PageQuery, Depends(_by_name)]
+"""Which page of things that are ordered by a name."""
+IdPageDep = Annotated[PageQuery, Depends(_by_id)]
+"""Of things that are ordered by an id that Scalpel gave; `after` need not exist."""
+NumberPageDep = Annotated[PageQuery, Depends(_by_number)]

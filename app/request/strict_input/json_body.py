@@ -1,0 +1,155 @@
+"""Reading JSON bodies: broken ones are told from wrong ones, and every wrong field is named."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+
+from app.http.errors import UnsupportedMediaType
+from app.http.pointers import field_errors, named, pointer_of
+from app.request.auth import counted
+from app.request.strict_input.json_shape import check_shape
+from models_store.errors import FieldError, InvalidRequest, Malformed
+
+_MAX_DIGITS = 4_000
+"""Of an integer; Python refuses to read one that is a little longer."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read strictly: no type is turned into another.
+
+    The endpoint gets the validated model; the body as it came is `request.state.sent`.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+        annotation: Any = self.body_field.field_info.annotation
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+
+        async def read(request: Request) -> Response:
+            # Before the body: a stranger's is not even read.
+            await run_in_threadpool(counted, request)
+            require_type(request, "json")
+            data = await request.body()
+            request.state.sent = parse_json(data)
+            # The framework validates what it finds here; an instance of the model passes as it is.
+            request._json = validated(adapter, data, request.state.sent)
+            return await handler(request)
+
+        return read
+
+
+def content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def require_type(request: Request, subtype: str) -> None:
+    """Raise `UnsupportedMediaType` unless the body says that it is of the type."""
+    given = content_type(request)
+    kind, _, found = given.partition("/")
+    if kind != "application" or not (found == subtype or found.endswith(f"+{subtype}")):
+        raise UnsupportedMediaType(
+            f"send the body as Content-Type: application/{subtype}, not {given or 'without one'}",
+            headers={"Accept-Post": f"application/{subtype}"},
+        )
+
+
+def parse_json(data: bytes, name: str = "the body") -> Any:
+    """The JSON value.
+
+    Raises:
+        Malformed: it is not JSON, nested too deeply, or an object has a key twice.
+        TooLarge: it has too many values.
+        InvalidRequest: a number is not finite, which JSON has no word for, or a text has half of
+            a surrogate pair, which UTF-8 has none for.
+    """
+    odd = _SURROGATE_ESCAPE.search(data) is not None
+
+    def number(text: str) -> float:
+        nonlocal odd
+        value = float(text)
+        odd = odd or not math.isfinite(value)
+        return value
+
+    def integer(text: str) -> int | float:
+        return int(text) if len(text) <= _MAX_DIGITS else number(text)
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+            raise Malformed(f"{name} has the key {twice[:100]!r} twice in one object")
+        return found
+
+    check_shape(data, name)
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            parse_float=number,
+            parse_constant=number,
+            parse_int=integer,
+            object_pairs_hook=members,
+        )
+    except UnicodeDecodeError as error:
+        raise Malformed(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        what = "is empty" if not data.strip() else f"is not JSON: {error}"
+        raise Malformed(f"{name} {what}") from None
+    except RecursionError:
+        raise Malformed(f"{name} is nested too deeply") from None
+    problems = _unfit(value) if odd else []
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+    return value
+
+
+def validated(adapter: TypeAdapter[Any], data: bytes, sent: Any) -> Any:
+    """`data` as the adapter's type.
+
+    Raises:
+        InvalidRequest: with all wrong fields, up to a hundred.
+        Malformed: it is nested too deeply.
+    """
+    try:
+        return adapter.validate_json(data, strict=True)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        if found[0]["type"] == "json_invalid":
+            # Read once already, so it can only be nested more deeply than pydantic goes.
+            raise Malformed("the body is nested too deeply") from None
+        problems = field_errors(found, sent)
+        raise InvalidRequest(problems[0].detail, errors=problems) from None
+
+
+def _unfit(value: Any) -> list[FieldError]:
+    """What JSON's grammar lets through, but no text and no number can hold."""
+    found = []
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while left:
+        path, one = left.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            found.append((path, "finite_number", "must be a finite number"))
+        elif isinstance(one, str) and _SURROGATE.search(one):
+            found.append((path, "string_unicode", "has half of a surrogate pair (\\ud800-\\udfff)"))
+        elif isinstance(one, dict):
+            left += [((*path, _SURROGATE.sub("?", key)), inner) for key, inner in one.items()]
+            left += [(path, key) for key in one]
+        elif isinstance(one, list):
+            left += [((*path, index), inner) for index, inner in enumerate(one)]
+    found.sort(key=str)
+    return [
+        FieldError(pointer_of(path), code, named(path, problem)) for path, code, problem in found
+    ]

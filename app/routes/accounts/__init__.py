@@ -1,0 +1,4 @@
+"""Routes of keys and of signing in.
+
+Included by `app.routes`.
+"""

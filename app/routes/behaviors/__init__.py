@@ -1,0 +1,4 @@
+"""Routes of behaviours: upload, list, draft.
+
+Included by `app.routes`.
+"""

@@ -1,0 +1,4 @@
+"""Routes of edits: create, read, events, outcome, estimate.
+
+Included by `app.routes`.
+"""

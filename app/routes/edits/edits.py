@@ -1,0 +1,132 @@
+"""Edits: queue, list, read, cancel, forget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from app.domain.edits.requests import EditBody
+from app.request.auth import Reader, Writer
+from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.pagination import IdPageDep, Page, page_of
+from app.request.strict_input.json_body import JsonRoute
+from app.request.waiting import wait_until_ended
+from app.routes.edits.views import EditView, edit_view, edit_views
+from app.services import ServicesDep, StoreDep
+from models_store.errors import Conflict
+from models_store.schemas.records import EditSettings, Status
+from models_store.work.store import Place, Work
+
+router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
+
+MAX_WAIT_SECONDS = 60
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Answer once it has ended, or after so many seconds.",
+    ),
+]
+
+
+class DeletedEdit(BaseModel):
+    id: str
+    object: Literal["edit"] = "edit"
+    deleted: Literal[True] = True
+
+
+@router.post("", status_code=201, summary="Queue an edit")
+def create_edit(
+    body: EditBody,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Writer,
+    idempotency_key: KeyHeader = None,
+) -> EditView:
+    submitted = store.submission.edit(
+        sender(request, store, who, idempotency_key), body, request.state.sent
+    )
+    services.live.wake_keeper()
+    mark_created(response, f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
+    return edit_view(services, submitted.work)
+
+
+@router.get("", summary="List edits")
+def list_edits(
+    request: Request,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Reader,
+    page: IdPageDep,
+    status: Status | None = None,
+    base_model: str | None = None,
+    metadata: Annotated[
+        str | None,
+        Query(
+            alias="metadata[key]",
+            description="Of the edits, only those with this value under `key` of their metadata; "
+            "`key` is any.",
+        ),
+    ] = None,
+) -> Page[EditView]:
+    """Newest first by default. A page is chosen from 1,000 edits at most: with filters it may have
+    fewer than `limit`, or none, although `has_more` says to go on after `last_id`."""
+    wanted = {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+
+    def find(id: str) -> Work | None:
+        work = store.work.find(Place("edit", who.tenant, id))
+        fits = (
+            work is not None
+            and status in (None, work.status)
+            and base_model in (None, work.request.base_model)
+            and wanted.items() <= _metadata(work).items()
+        )
+        return work if fits else None
+
+    ids = store.work.list_ids("edit", who.tenant, after=page.after, descending=page.descending)
+    found, has_more, looked_at = page.chosen(ids, find)
+    return page_of(edit_views(services, found), has_more, looked_at=looked_at)
+
+
+@router.get("/{edit_id}", summary="Read an edit")
+async def read_edit(edit_id: str, services: ServicesDep, who: Reader, wait: Wait = 0) -> EditView:
+    work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
+    return await run_in_threadpool(edit_view, services, work)
+
+
+@router.post("/{edit_id}/cancel", summary="Cancel an edit")
+def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> EditView:
+    work = store.work.cancel("edit", who.tenant, edit_id, who.actor)
+    services.live.wake_keeper()
+    return edit_view(services, work)
+
+
+@router.delete("/{edit_id}", summary="Forget an edit and its files")
+def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
+    store.work.read("edit", who.tenant, edit_id)
+    users = store.aliases.users_of_edit(who.tenant, edit_id)
+    if users:
+        raise Conflict(
+            f"the alias {users[0]} needs {edit_id}: point it elsewhere or delete it first",
+            code="in_use",
+        )
+    store.work.delete("edit", who.tenant, edit_id, who.actor)
+    services.live.wake_keeper()
+    return DeletedEdit(id=edit_id)
+
+
+def _metadata(work: Work) -> dict[str, str]:
+    settings = work.request.settings
+    assert isinstance(settings, EditSettings)
+    return settings.metadata

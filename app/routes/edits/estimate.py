@@ -1,0 +1,41 @@
+"""What an edit would take, without making it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+
+from app.domain.edits.requests import EditBody
+from app.request.auth import Principal, Writer
+from app.request.strict_input.json_body import JsonRoute
+from app.services import Services, ServicesDep
+from models_store.schemas.estimates import Estimate, EstimateRequest
+
+router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
+
+
+@router.post("/estimate", summary="Estimate an edit")
+async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> Estimate:
+    """Seconds and memory that the edit would take, and whether its texts can be told apart: the
+    body is that of `POST /v1/edits`, and nothing is queued. A generator reads up to 200 texts of
+    each side, which takes it some seconds."""
+    asked = await run_in_threadpool(_prepare, body, services, who)
+    return await services.generators.ask("/internal/estimate", asked.base_model, asked, Estimate)
+
+
+def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
+    examined = services.store.submission.examine(who.tenant, who.actor, body)
+    base, found = examined.base, examined.found
+    return EstimateRequest(
+        base_model=base.id,
+        base_fingerprint=base.facts.fingerprint,
+        source=base.spec.source,
+        on_top_of=examined.on_top_of,
+        behavior=found.behavior,
+        ref=found.ref,
+        in_place=not isinstance(body.behavior, str),
+        preserve=body.preserve,
+        method=body.method,
+        effort=body.effort,
+        seed=body.seed,
+    )

@@ -1,0 +1,154 @@
+"""An edit as the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from app.domain.edits.queue_line import QueueLine
+from app.domain.events.live_state import Progress
+from app.domain.variants.names import variant_name
+from app.services import Services
+from models_store.schemas.behaviors import BehaviorRef
+from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.records import EditSettings, Outcome, Stage, Status
+from models_store.work.store import Work
+
+
+class View(BaseModel):
+    """Part of an answer."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class EditBehavior(View):
+    id: str | None
+    """`beh_…` of an uploaded one, else null."""
+    name: str
+    sha256: str
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, ref: BehaviorRef) -> EditBehavior:
+        return cls(id=ref.id, name=ref.name, sha256=ref.sha256, counts=ref.counts)
+
+
+class AttemptView(View):
+    n: int
+    outcome: Outcome | None
+    """Null while it goes on."""
+    at: int | None
+
+
+class ErrorView(View):
+    code: str
+    message: str
+    attempts: list[AttemptView]
+
+    @classmethod
+    def of(cls, work: Work) -> ErrorView | None:
+        if work.result is None or work.result.error is None:
+            return None
+        attempts = [
+            AttemptView(
+                n=claim.attempt,
+                outcome=end.outcome if end is not None else None,
+                at=int(end.ended_at) if end is not None else None,
+            )
+            for claim, end in zip(work.claims, work.ends, strict=True)
+        ]
+        error = work.result.error
+        return cls(code=error.code, message=error.message, attempts=attempts)
+
+
+class EditView(View):
+    """An edit: what was asked for, how far it is, and what came of it."""
+
+    id: str
+    object: Literal["edit"] = "edit"
+    status: Status
+    stage: Stage | None
+    """Where a running edit is; null where that is unknown."""
+    progress: float | None
+    """Share of the stage that is done."""
+    attempt: int
+    queue_position: int | None
+    """Among the tenant's own: 1 is next; null unless it is queued and the queue is known."""
+    base_model: str
+    behavior: EditBehavior
+    method: Method
+    limits: Limits
+    effort: Effort
+    seed: int
+    suffix: str | None
+    on_top_of: str | None
+    suites: tuple[str, ...]
+    reproduces: str | None
+    """The edit that this one repeats."""
+    metadata: dict[str, str]
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    error: ErrorView | None
+    points: list[JsonValue]
+    """Every evaluated candidate; empty in lists."""
+    report_summary: JsonValue
+    variant: str | None
+    """The name under which it is served, once it has succeeded."""
+
+
+def edit_view(services: Services, work: Work) -> EditView:
+    """One edit, with its points."""
+    return edit_views(services, [work], points=True)[0]
+
+
+def edit_views(
+    services: Services, works: Sequence[Work], *, points: bool = False
+) -> list[EditView]:
+    """Several edits of one tenant; Redis is asked once for all of them."""
+    running = [work.id for work in works if work.status == "running"]
+    progress = services.live.progress(running)
+    line = None
+    queued = next((work for work in works if work.status == "queued"), None)
+    if queued is not None:
+        line = QueueLine.read(services.store.work, services.live, queued.request.tenant)
+    return [_view(work, progress.get(work.id), line, points) for work in works]
+
+
+def _view(work: Work, progress: Progress | None, line: QueueLine | None, points: bool) -> EditView:
+    request, settings, result = work.request, work.request.settings, work.result
+    assert isinstance(settings, EditSettings)
+    assert request.behavior is not None
+    if progress is not None and progress.attempt != work.attempt:
+        progress = None  # of an attempt before this one
+    outcome = result.outcome_data if result is not None else {}
+    shown = outcome.get("points") if points else None
+    succeeded = work.status == "succeeded"
+    return EditView(
+        id=work.id,
+        status=work.status,
+        stage=progress.stage if progress is not None else None,
+        progress=1.0 if succeeded else progress.progress if progress is not None else None,
+        attempt=work.attempt,
+        queue_position=line.position(work) if line is not None else None,
+        base_model=request.base_model,
+        behavior=EditBehavior.of(request.behavior),
+        method=settings.method,
+        limits=settings.limits,
+        effort=settings.effort,
+        seed=settings.seed,
+        suffix=settings.suffix,
+        on_top_of=settings.on_top_of.name if settings.on_top_of is not None else None,
+        suites=settings.suites,
+        reproduces=settings.reproduces,
+        metadata=settings.metadata,
+        created_at=request.created_at,
+        started_at=int(work.claims[0].claimed_at) if work.claims else None,
+        finished_at=int(result.finished_at) if result is not None else None,
+        error=ErrorView.of(work),
+        points=shown if isinstance(shown, list) else [],
+        report_summary=outcome.get("report_summary"),
+        variant=variant_name(work) if succeeded else None,
+    )

@@ -1,0 +1,4 @@
+"""Routes that generate: completions, comparisons, models.
+
+Included by `app.routes`.
+"""

@@ -1,0 +1,127 @@
+"""Completions by any variant, as OpenAI's API has them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app.completions.openai_answers import Answer, Kind
+from app.completions.openai_requests import MAX_CHOICES, ChatBody, CompletionBody
+from app.request.auth import Caller, Principal
+from app.request.strict_input.json_body import JsonRoute
+from app.services import Services, ServicesDep
+from models_store.errors import InvalidRequest, NoChatTemplate
+from models_store.schemas.generation import Finished, GenerationRequest, TextPiece
+
+VARIANT_HEADER = "Scalpel-Variant"
+"""Names what answered: an alias may be switched or split."""
+
+router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute, responses={502: {}})
+
+_STREAM = "text/event-stream"
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "As OpenAI's API answers; a stream for `stream: true`",
+        "content": {"application/json": {"schema": {"type": "object"}}, _STREAM: {}},
+    }
+}
+
+
+@router.post(
+    "/chat/completions",
+    summary="Complete a conversation",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+async def create_chat_completion(
+    body: ChatBody, request: Request, services: ServicesDep, who: Caller
+) -> Response:
+    return await _complete("chat", body, request, services, who)
+
+
+@router.post(
+    "/completions", summary="Complete a text", response_class=Response, responses=_RESPONSES
+)
+async def create_completion(
+    body: CompletionBody, request: Request, services: ServicesDep, who: Caller
+) -> Response:
+    return await _complete("text", body, request, services, who)
+
+
+async def _complete(
+    kind: Kind,
+    body: ChatBody | CompletionBody,
+    request: Request,
+    services: Services,
+    who: Principal,
+) -> Response:
+    asked = await run_in_threadpool(_prepare, body, services, who)
+    headers = {VARIANT_HEADER: asked.variants[0].name}
+    answer = Answer(kind, body.model, body.choices, asked.sampling.logprobs is not None)
+    if not body.stream:
+        choices = await services.generators.collect(asked, request)
+        return JSONResponse(answer.whole(choices), headers=headers)
+    lines = services.generators.lines(asked)
+    # Errors before the first token still get a status of their own.
+    first = await anext(lines)
+    return StreamingResponse(
+        answer.stream(_chain(first, lines), include_usage=body.include_usage),
+        media_type=_STREAM,
+        headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _prepare(
+    body: ChatBody | CompletionBody, services: Services, who: Principal
+) -> GenerationRequest:
+    """The request to a generator: with paths and digests in place of names."""
+    store = services.store
+    variant = store.variants.resolve(
+        who.tenant,
+        body.model,
+        actor=who.actor,
+        without_parents=body.without_parents,
+        place=partial(_place, who.tenant, body.user or body.safety_identifier or None),
+    )
+    base = store.bases.ready(variant.base_model)
+    prompts = body.prompts()
+    if isinstance(body, ChatBody) and not base.facts.chat_template:
+        raise NoChatTemplate(base.id, "/messages")
+    if len(prompts) * body.choices > MAX_CHOICES:
+        raise InvalidRequest.at("/n", f"at most {MAX_CHOICES} choices for all prompts together")
+    return GenerationRequest(
+        base_model=base.id,
+        base_fingerprint=variant.base_fingerprint,
+        source=base.spec.source,
+        variants=(variant,),
+        prompts=prompts,
+        n=body.choices,
+        sampling=body.drawn(),
+        tenant=who.tenant,
+        context_length=base.facts.context_length,
+    )
+
+
+def _place(tenant: str, user: str | None, alias: str) -> float:
+    """Where a request lies in an alias that is split: the same each time for the same user."""
+    if user is None:
+        return random.random()  # noqa: S311
+    digest = hashlib.sha256("\0".join([tenant, alias, user]).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+async def _chain(
+    first: TextPiece | Finished, lines: AsyncGenerator[TextPiece | Finished]
+) -> AsyncGenerator[TextPiece | Finished]:
+    async with aclosing(lines):
+        yield first
+        async for line in lines:
+            yield line

@@ -1,0 +1,4 @@
+"""The API under uvicorn: connections, bounds, a clean end.
+
+Started by the command line.
+"""

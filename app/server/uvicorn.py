@@ -1,0 +1,78 @@
+"""The API under uvicorn, in a way that ends cleanly while clients are listening."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from types import FrameType
+
+import uvicorn
+
+from app.main import create_app
+from app.server.connections import MAX_HEADER_BYTES, BoundedProtocol, Connections, allow_many_files
+from app.services import Services
+from models_store.process import logs
+from models_store.settings import Settings
+
+_TICKS_PER_SECOND = 10
+
+
+class ApiServer(uvicorn.Server):
+    """Tells those who wait (event streams, long polls) that it is about to stop.
+
+    uvicorn waits for open requests, and these would go on for ever. Meanwhile it looks after
+    connections whose clients are too slow.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+        self._all = Connections(services.settings)
+        self.server_state = self._all
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SECOND == 0:
+            self._all.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._services.draining.set()
+        super().handle_exit(sig, frame)
+
+
+def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
+    """The server, not yet listening.
+
+    Raises:
+        InvalidRequest: the settings are wrong.
+    """
+    logs.configure()
+    app = create_app(settings, with_keeper=with_keeper)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # The protocol is h11's on asyncio's own loop: see `app.server.connections`.
+        loop="asyncio",
+        http=BoundedProtocol,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+    return ApiServer(config, app.state.services)
+
+
+def serve(settings: Settings) -> None:
+    """Run the API and the keeper until SIGTERM or SIGINT."""
+    allow_many_files()
+    server = make_server(settings)
+    # What is there now stays to the end: each full collection would look through it again, which
+    # takes longer than most requests.
+    gc.collect()
+    gc.freeze()
+    server.run()

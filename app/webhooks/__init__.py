@@ -1,6 +1,0 @@
-"""Webhooks: one loop in each API process delivers the events of edits, led by a lease."""
-
-from app.webhooks.courier import Courier
-from app.webhooks.sending import Sent, body_of, send
-
-__all__ = ["Courier", "Sent", "body_of", "send"]

@@ -1,0 +1,4 @@
+"""The paper's own table, measured again.
+
+Run by `make paper-table`.
+"""

@@ -1,0 +1,4 @@
+"""The quality table: what edits do and harm, beside their baselines.
+
+Run by `make quality`.
+"""

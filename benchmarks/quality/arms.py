@@ -1,0 +1,274 @@
+"""The arms of the quality table: Scalpel's edits, the paper's setting, and other rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isfinite
+
+from torch import Tensor
+
+from benchmarks.quality.recipes import AUTO, asked_recipes
+from benchmarks.quality.setting import Setting, quietly
+from models_store.errors import EditFailed, InvalidRequest
+from models_store.schemas.methods import Auto, Bias
+from workers.evaluation.context.budget import BUDGETS, Budget
+from workers.evaluation.controls.controls import (
+    RandomKind,
+    RivalKind,
+    as_it_is,
+    at_equal_kl,
+    chooses_rows,
+    draw,
+    nearest_scales,
+)
+from workers.evaluation.controls.prompt_only import best_wording
+from workers.evaluation.controls.rivals import ablation_terms
+from workers.evaluation.damage.damage import REPORTED
+from workers.evaluation.damage.neutral import KlMeter, encode_neutral
+from workers.evaluation.seeds import derive
+from workers.making.fitting.fitting import Prepared, prepare
+from workers.making.search.choosing import recipes_of
+from workers.making.search.recipes import Recipe
+from workers.making.search.search import Found, search
+from workers.making.search.tuning import LIMIT_SHARE
+from workers.making.search.validation import Trial
+from workers.runtime.steering import steered
+from workers.surgery.terms import Term
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An arm that is ready to be measured."""
+
+    arm: str
+    label: str
+    terms: Sequence[Term] = ()
+    vectors: Mapping[int, Tensor] = field(default_factory=dict)
+    """Added to the residual stream after layers."""
+    wording: str | None = None
+    """Put before each prompt."""
+    scale: float | None = None
+    target_kl: float | None = None
+    scaled_kl: float | None = None
+    """What the scale gives, where it was to give `target_kl`."""
+
+
+class Arms:
+    """Makes arms one after the other from what they share."""
+
+    def __init__(self, setting: Setting, asked: Sequence[str]) -> None:
+        """Args:
+        asked: as `names` takes them.
+        """
+        self._setting = setting
+        self._auto = AUTO in asked
+        layers = setting.base.layers
+        self._recipes = {recipe.label: recipe for recipe in asked_recipes(asked, layers)}
+        self._alone: dict[Recipe, Trial] = {}
+        """Recipes as they were scaled."""
+
+    def make(self, arm: str) -> Made:
+        """One arm, scaled.
+
+        Raises:
+            EditFailed, InvalidRequest: it cannot be had on this model or with these texts.
+        """
+        if arm in self._recipes:
+            return self._of_trial(arm, self._trial(self._recipes[arm]))
+        kind, _, number = arm.partition("/")
+        match kind:
+            case "base":
+                return Made(arm, "no edit")
+            case "auto":
+                return self._winner(arm)
+            case "paper":
+                return self._paper(arm)
+            case "paper_equal_kl":
+                return self._equal(arm, "paper_equal_kl", self._paper_terms, "the paper's setting")
+            case "random_direction":
+                trial = self._reference
+                label = f"random directions in place of those of {trial.candidate.label}"
+                terms = self._drawn("random_direction", trial.terms, trial.candidate.method, number)
+                return self._equal(arm, "random_direction", terms, label)
+            case "random_region":
+                return self._region(arm, number)
+            case "steering":
+                return self._steering(arm)
+            case "ablation":
+                layer, vector = self._middle
+                terms = ablation_terms(self._setting.base, vector)
+                return Made(arm, f"difference of means after layer {layer} ablated", terms)
+            case "prompt":
+                context, maker = self._setting.context, self._setting.maker
+                assert context.scorers is not None
+                wording = best_wording(context, maker, context.scorers[0], quietly)
+                return Made(arm, "best of three wordings", wording=wording)
+            case _:
+                raise InvalidRequest(f"there is no arm {arm!r}")
+
+    @cached_property
+    def _tried(self) -> list[Recipe]:
+        """What `auto` tries at this effort."""
+        if not self._auto:
+            return []
+        return recipes_of(self._setting.context, Auto(), self._setting.options.effort)
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        wanted = [*self._tried, *self._recipes.values()]
+        methods = [method for recipe in wanted for method in recipe.methods]
+        every = list(dict.fromkeys([*methods, Bias()]))
+        setting = self._setting
+        return prepare(setting.source, every, setting.cache, setting.stages)
+
+    @cached_property
+    def _meter(self) -> KlMeter:
+        """Rivals are scaled by it: on the texts that the table reports, so that their KL is equal
+        there. Nothing else is chosen by it."""
+        each = self._setting.context.plan.damage.neutral_each
+        base = self._setting.base
+        texts = encode_neutral(base, "reporting", each=each)
+        return KlMeter(base, texts.parts, side=self._setting.side)
+
+    @cached_property
+    def _found(self) -> Found:
+        budget = self._budget(BUDGETS[self._setting.options.effort])
+        return search(self._setting.validation, self._tried, self._prepared, budget, quietly)
+
+    def _winner(self, arm: str) -> Made:
+        """What the search of the service comes to.
+
+        Raises:
+            EditFailed: nothing within the limits helps on validation prompts.
+        """
+        winner = self._found.winner
+        if winner is None:
+            raise EditFailed("nothing that was tried helps within the limits on validation prompts")
+        return self._of_trial(arm, winner)
+
+    def _trial(self, recipe: Recipe) -> Trial:
+        """A recipe scaled to about 0.9 of the limit that binds first, as a search scales it."""
+        if recipe not in self._alone:
+            budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
+            found = search(
+                self._setting.validation, [recipe], self._prepared, self._budget(budget), quietly
+            )
+            self._alone[recipe] = found.best
+        return self._alone[recipe]
+
+    def _budget(self, budget: Budget) -> Budget:
+        """With no more validation prompts than test prompts are asked for."""
+        most = self._setting.options.prompts
+        return replace(
+            budget,
+            prompts=min(budget.prompts or most, most),
+            final_prompts=min(budget.final_prompts or most, most),
+        )
+
+    def _of_trial(self, arm: str, trial: Trial) -> Made:
+        return Made(arm, trial.candidate.label, trial.terms, scale=trial.scale)
+
+    @cached_property
+    def _reference(self) -> Trial:
+        """The edit that controls are drawn from and scaled to: `auto`'s, else the first recipe's.
+
+        Raises:
+            InvalidRequest: neither is among the arms.
+        """
+        if self._auto:
+            return self._found.best
+        if not self._recipes:
+            raise InvalidRequest("random controls need auto or a recipe among the arms")
+        return self._trial(next(iter(self._recipes.values())))
+
+    @cached_property
+    def _target(self) -> float:
+        """The KL of the edit that rivals are compared with, by their meter."""
+        if not (self._auto or self._recipes):
+            return LIMIT_SHARE * self._setting.context.limits.max_kl
+        return self._meter.kl(self._reference.terms)
+
+    @property
+    def _paper_terms(self) -> Sequence[Term]:
+        paper = self._prepared.paper
+        if paper is None:
+            raise EditFailed("the paper's setting cannot be fitted here")
+        return paper.terms
+
+    def _paper(self, arm: str) -> Made:
+        if as_it_is("paper_alpha", self._paper_terms, self._meter) is None:
+            raise EditFailed("at its own alpha the paper's setting leaves no model that computes")
+        return Made(arm, "Model Surgery at the paper's alpha", self._paper_terms, scale=1.0)
+
+    def _drawn(
+        self, kind: RandomKind, terms: Sequence[Term], method: str, number: str
+    ) -> list[Term]:
+        seed = derive(self._setting.context.seeds[kind], f"draw/{number or 1}")
+        return draw(self._setting.base, kind, terms, method, seed)
+
+    def _region(self, arm: str, number: str) -> Made:
+        """Random rows for the edit, or for the paper's where it does not choose rows."""
+        terms, of = self._reference.terms, self._reference.candidate.label
+        method = self._reference.candidate.method
+        if not chooses_rows(self._setting.base, terms):
+            terms, of, method = list(self._paper_terms), "the paper's setting", "model_surgery"
+        drawn = self._drawn("random_region", terms, method, number)
+        return self._equal(arm, "random_region", drawn, f"random rows in place of those of {of}")
+
+    def _equal(self, arm: str, kind: RivalKind, terms: Sequence[Term], label: str) -> Made:
+        """A rival at the KL of the edit.
+
+        Raises:
+            EditFailed: no scale leaves a model that computes.
+        """
+        found = at_equal_kl(kind, terms, self._meter, self._target, progress=quietly)
+        if found is None:
+            raise EditFailed("no scale of it leaves a model that computes")
+        return Made(
+            arm,
+            f"{label}, equal KL",
+            found.terms,
+            scale=found.scale,
+            target_kl=self._target,
+            scaled_kl=found.kl,
+        )
+
+    @cached_property
+    def _means(self) -> Mapping[int, Tensor]:
+        """Difference of means of the residual stream after the layers that `bias` writes into."""
+        failure = self._prepared.failures.get(Bias())
+        if failure is not None:
+            raise failure
+        # A term of `bias` is r aᵀ, with the difference of means r as coefficients of all rows.
+        return {term.layer: term.coefficients for term in self._prepared.made[Bias()].terms}
+
+    @property
+    def _middle(self) -> tuple[int, Tensor]:
+        layers = sorted(self._means)
+        layer = layers[len(layers) // 2]
+        return layer, self._means[layer]
+
+    def _steering(self, arm: str) -> Made:
+        def at(scale: float) -> dict[int, Tensor]:
+            return {layer: scale * vector for layer, vector in self._means.items()}
+
+        def kl(scale: float) -> float:
+            meter = self._meter
+            with steered(self._setting.base, at(scale)):
+                return meter.kl(())
+
+        guess = self._prepared.made[Bias()].guess
+        scale, nearest = nearest_scales(kl, self._target, guess=guess, progress=quietly)[0]
+        if not isfinite(nearest):
+            raise EditFailed("no scale of it leaves a model that computes")
+        layers = ", ".join(map(str, sorted(self._means)))
+        return Made(
+            arm,
+            f"difference of means added after layers {layers}, equal KL",
+            vectors=at(scale),
+            scale=scale,
+            target_kl=self._target,
+            scaled_kl=nearest,
+        )

@@ -1,0 +1,183 @@
+"""Measure arms of the quality table: what they write, and what they harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.arms import Made
+from benchmarks.quality.data import REFUSED
+from benchmarks.quality.rows import BASE, Harm, Scores, Sheet, digests
+from benchmarks.quality.setting import TEST, Setting, quietly
+from models_store.schemas.measurements import Damage, Interval
+from workers.evaluation.controls.prompt_only import kl_of_wording, worded
+from workers.evaluation.damage.damage import DamageMeter
+from workers.evaluation.damage.quality import distinct2_ratio, quality_of
+from workers.evaluation.effect.effect import Scored, score_grid
+from workers.evaluation.effect.generations import Arm
+from workers.evaluation.extras.extras import damage_texts
+from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.statistics import Floats, groups_of
+from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
+from workers.runtime.steering import steered
+
+Measured = tuple[dict[str, Sheet], Harm]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A scorer as the table uses it."""
+
+    scorer: PreparedScorer | SuiteScorer
+    counts: Callable[[Floats], NDArray[np.bool_]]
+
+
+class Measure:
+    """Measures arms against the base, which writes and reads everything once."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._asked = setting.prompts
+        self._before = {name: setting.before(texts) for name, texts in self._asked.items()}
+        scorers = setting.context.scorers
+        assert scorers is not None
+        self._leading = scorers[0]
+        self._measured: dict[frozenset[str], Measured] = {}
+        """By edit: what `auto` finds is an edit of its table."""
+        if TEST in self._asked:
+            self._judges = [_Judge(scorer, scorer.undesired) for scorer in scorers]
+        else:
+            # What is wanted differs by set, so refusals are counted as such in all of them.
+            plain = suite_scorer(REFUSED, "scorer")
+            self._judges = [_Judge(plain, lambda scores: scores >= plain.threshold)]
+
+    def measure(self, made: Made) -> Measured:
+        """What the scorers say to an arm's text, and the harm that it does.
+
+        Raises:
+            EditFailed: the model no longer computes.
+        """
+        if made.arm == BASE:
+            return self._sheets(self._before), self._text_harm(self._main(self._before))
+        edit = frozenset(term.digest for term in made.terms)
+        if edit and edit in self._measured:
+            return self._measured[edit]
+        with self._within(made):
+            after = {name: self._written(made, texts) for name, texts in self._asked.items()}
+        self._measured[edit] = self._sheets(after), self._harm(made, self._main(after))
+        return self._measured[edit]
+
+    def _main(self, arms: dict[str, Arm]) -> Arm:
+        """Of the prompts that damage is measured on."""
+        return next(iter(arms.values()))
+
+    def _within(self, made: Made) -> AbstractContextManager[None]:
+        return steered(self._setting.base, made.vectors) if made.vectors else nullcontext()
+
+    def _written(self, made: Made, texts: Sequence[str]) -> Arm:
+        asked = texts if made.wording is None else [worded(made.wording, text) for text in texts]
+        return self._setting.maker.make(asked, [(made.terms, 1.0)], quietly)
+
+    def _sheets(self, arms: dict[str, Arm]) -> dict[str, Sheet]:
+        return {
+            name: Sheet(
+                prompts=digests(asked),
+                scorers={
+                    judge.scorer.name: _scores(judge, asked, arms[name]) for judge in self._judges
+                },
+            )
+            for name, asked in self._asked.items()
+        }
+
+    def _harm(self, made: Made, after: Arm) -> Harm:
+        if made.wording is not None:
+            return self._prompted_harm(made.wording, after)
+        desired = (self._desired(self._main(self._before)), self._desired(after))
+        arms = (self._main(self._before), after)
+        # Where the base itself is the reader, it must read before it is steered; it remembers.
+        self._meter.fluency(arms, desired)
+        with self._within(made):
+            damage = self._meter.measure(made.terms, arms, desired)
+        return harm_of(damage)
+
+    def _prompted_harm(self, wording: str, after: Arm) -> Harm:
+        """Of a prompt: how it changes what the base writes, and how far it is from the base."""
+        setting, before = self._setting, self._main(self._before)
+        kl = kl_of_wording(
+            setting.base,
+            wording,
+            each=setting.context.plan.control_neutral_each,
+            on_top=(),
+            side=setting.side,
+        )
+        desired = (self._desired(before), self._desired(after))
+        rise = self._meter.fluency((before, after), desired)
+        found = self._text_harm(after)
+        return found.model_copy(update={"kl": kl, "fluency": rise.rise.value})
+
+    def _text_harm(self, after: Arm) -> Harm:
+        """What the text alone tells."""
+        own, base = quality_of(after), quality_of(self._main(self._before))
+        return Harm(
+            distinct2_ratio=distinct2_ratio(base, own),
+            loops=own.loops,
+            mean_tokens=own.mean_tokens,
+            ended=own.ended,
+        )
+
+    @cached_property
+    def _meter(self) -> DamageMeter:
+        context, before = self._setting.context, self._main(self._before)
+        scores = self._led(before)
+        leading = Scored(self._leading, scores, scores, groups_of(context.prompts))
+        return DamageMeter(
+            context.base,
+            damage_texts(context, before, leading),
+            half="reporting",
+            bootstrap=context.bootstrap,
+            plan=context.plan.damage,
+            reader=context.reader,
+            side=self._setting.side,
+        )
+
+    def _led(self, arm: Arm) -> Floats:
+        return score_grid(self._leading, next(iter(self._asked.values())), arm.texts)
+
+    def _desired(self, arm: Arm) -> NDArray[np.bool_]:
+        return ~self._leading.undesired(self._led(arm))
+
+
+def harm_of(damage: Damage) -> Harm:
+    """The figures of a receipt's damage, without their intervals."""
+
+    def value(figure: Interval | None) -> float | None:
+        return None if figure is None else figure.value
+
+    return Harm(
+        kl=damage.kl,
+        kl_preserve=value(damage.kl_preserve),
+        perplexity_ratio=damage.perplexity_ratio.value,
+        domain=value(damage.domain),
+        domain_samples=value(damage.domain_samples),
+        domain_heldout=value(damage.domain_heldout),
+        fluency=damage.fluency.value,
+        fluency_against_base=value(damage.fluency_against_base),
+        distinct2_ratio=damage.distinct2_ratio,
+        loops=damage.edited.loops,
+        mean_tokens=damage.edited.mean_tokens,
+        ended=damage.edited.ended,
+    )
+
+
+def _scores(judge: _Judge, asked: Sequence[str], arm: Arm) -> Scores:
+    texts = [text for own in arm.texts for text in own]
+    samples = len(arm.texts[0])
+    repeated = [prompt for prompt in asked for _ in range(samples)]
+    grid = judge.scorer.score(repeated, texts).reshape(len(asked), samples)
+    counted = judge.counts(grid).astype(np.float64)
+    return Scores(rate=counted.mean(axis=1).tolist(), score=grid.mean(axis=1).tolist())

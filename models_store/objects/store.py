@@ -1,0 +1,420 @@
+"""Objects by path in `file://` or `s3://`, with the one promise the rest is built on: a
+conditional create that exactly one writer wins.
+
+Nothing is updated in place (a local store cannot), so a record is created once and what changes
+is a numbered history. Errors of the storage library are turned into Scalpel's own here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+import structlog
+from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
+from obstore.store import LocalStore, S3Store
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
+from models_store.ids import bucket_of
+from models_store.objects.checksum import seal, unseal
+from models_store.objects.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
+from models_store.settings import Settings
+
+_log = structlog.get_logger()
+
+_MARKER = "scalpel-store.json"
+_MAX_RECORD_BYTES = 64 * 2**20
+_READ_CHUNK_BYTES = 1 << 20
+_S3_CONNECT = timedelta(seconds=3)
+_S3_LONGEST = timedelta(hours=1)
+
+
+class Record(BaseModel):
+    """A JSON object in the store; frozen, since what is stored never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    schema_version: int = 1
+    writer: str = Field(default_factory=lambda: secrets.token_hex(8))
+    """Random: tells one's own write from another's when a create is refused."""
+
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    path: str
+    size: int
+    modified_at: float
+    """Unix seconds."""
+
+
+def readable(name: str, read: Callable[[str], T | None]) -> T | None:
+    """What `read` finds for one name of a list; None where it is damaged.
+
+    A damaged record must not hide the others: it is left out and logged; whoever asks for it by
+    its name is told.
+    """
+    try:
+        return read(name)
+    except CorruptArtifact as error:
+        _log.warning("left out of a list", name=name, error=error.message)
+        return None
+
+
+def each_readable(names: Iterable[str], read: Callable[[str], T | None]) -> Iterator[tuple[str, T]]:
+    """All of a list that is there and can be read, with its name."""
+    for name in names:
+        found = readable(name, read)
+        if found is not None:
+            yield name, found
+
+
+class ObjectMissing(Exception):
+    """No object under that path; the callers say what that means."""
+
+
+class ObjectStore:
+    """Every access to stored bytes goes through here.
+
+    Raises (all methods):
+        Unavailable: `store_unavailable` or `store_full`.
+    """
+
+    def __init__(
+        self, backend: LocalStore | S3Store, *, root: Path | None = None, fsync: bool = False
+    ) -> None:
+        self._backend = backend
+        self._root = root
+        self._folders = LocalFolders(root) if root is not None else None
+        self._fsync = fsync and root is not None
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of a local store."""
+        return self._root
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Store `data` if nothing is there; False when something is."""
+        with self._guard():
+            try:
+                obstore.put(self._backend, path, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            self._flush(path)
+        return True
+
+    def create_record(self, path: str, record: Record) -> bool:
+        """Store `record` if nothing is there; True when it is this very record that is stored.
+
+        An S3 server may store an object and then answer 500; the library's retry is refused by
+        one's own write. The record's `writer`, read back, settles it.
+        """
+        if self.create(path, seal(path, record.model_dump_json().encode())):
+            return True
+        stored = self.read_record(path, type(record))
+        return stored is not None and stored.writer == record.writer
+
+    def put(self, path: str, data: bytes | Iterable[bytes]) -> None:
+        """Store an artifact under a path that only this caller writes."""
+        with self._guard():
+            obstore.put(self._backend, path, data if isinstance(data, bytes) else iter(data))
+            self._flush(path)
+
+    def read(self, path: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            ObjectMissing: nothing is there.
+        """
+        with self._guard():
+            return bytes(obstore.get(self._backend, path).bytes())
+
+    def read_record(self, path: str, kind: type[R]) -> R | None:
+        """The record under `path`, or None.
+
+        Raises:
+            CorruptArtifact: what lies there is not such a record, or not what was written.
+        """
+        try:
+            data = self._record_bytes(path)
+        except ObjectMissing:
+            return None
+        if data is None:
+            raise CorruptArtifact(f"the record {path} is too large to be one")
+        try:
+            return kind.model_validate_json(unseal(path, data))
+        except ValidationError as error:
+            raise CorruptArtifact(
+                f"the record {path} cannot be read as {kind.__name__}: {error.error_count()} "
+                f"fields are wrong, the first: {error.errors()[0]['msg']}"
+            ) from error
+
+    def _record_bytes(self, path: str) -> bytes | None:
+        """None for what is too large to be a record."""
+        with self._guard():
+            if self._folders is not None and PLAIN_PATH.fullmatch(path):
+                # The library's way through a thread of its own takes ten times as long.
+                return self._folders.read(path, _MAX_RECORD_BYTES)
+            answer = obstore.get(self._backend, path)
+            if answer.meta["size"] > _MAX_RECORD_BYTES:
+                return None
+            return bytes(answer.bytes())
+
+    def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes `[start, end)` in chunks of 1 MiB.
+
+        Raises:
+            ObjectMissing: nothing is there.
+        """
+        for offset in range(start, end, _READ_CHUNK_BYTES):
+            with self._guard():
+                yield bytes(
+                    obstore.get_range(
+                        self._backend, path, start=offset, end=min(offset + _READ_CHUNK_BYTES, end)
+                    )
+                )
+
+    def info(self, path: str) -> ObjectInfo | None:
+        try:
+            with self._guard():
+                meta = obstore.head(self._backend, path)
+        except ObjectMissing:
+            return None
+        return ObjectInfo(path, meta["size"], meta["last_modified"].timestamp())
+
+    def files(self, folder: str) -> list[ObjectInfo]:
+        """All objects below `folder`, at any depth, sorted by path."""
+        with self._guard():
+            found = [
+                ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
+                for batch in obstore.list(self._backend, folder)
+                for meta in batch
+            ]
+        return sorted(found, key=lambda info: info.path)
+
+    def size(self, folder: str) -> int:
+        """Bytes of all objects below `folder`."""
+        with self._guard():
+            return sum(
+                meta["size"] for batch in obstore.list(self._backend, folder) for meta in batch
+            )
+
+    def paths(self, folder: str, *, remember: bool = False) -> list[str]:
+        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`.
+
+        Args:
+            remember: of large folders that are asked for again and again.
+        """
+        if self._folders is None:
+            return [info.path for info in self.files(folder)]
+        with self._guard():
+            return sorted(self._folders.below(folder, remember=remember))
+
+    def children(self, folder: str) -> list[str]:
+        """Names of the folders and objects right below `folder`, sorted."""
+        if self._folders is not None:
+            with self._guard():
+                return list(self._folders.entries(folder))
+        with self._guard():
+            found = obstore.list_with_delimiter(self._backend, folder or None)
+        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def ids(self, root: str, start: str | None, *, descending: bool) -> Iterator[str]:
+        """Ids in `root`, which has a folder for each bucket, by the time they were given.
+
+        Args:
+            start: where to begin, with that id itself; it need not exist. None: with the first.
+
+        Raises:
+            NotFound: `start` cannot be an id.
+        """
+        limit = bucket_of(start) if start is not None else None
+        buckets = self.children(root)
+        for bucket in reversed(buckets) if descending else buckets:
+            if limit is not None and (bucket > limit if descending else bucket < limit):
+                continue
+            found = self.children(f"{root}/{bucket}")
+            for id in reversed(found) if descending else found:
+                if start is None or (id <= start if descending else id >= start):
+                    yield id
+
+    def delete(self, path: str) -> None:
+        """Remove one object; removing what is not there is fine."""
+        with contextlib.suppress(ObjectMissing), self._guard():
+            obstore.delete(self._backend, path)
+
+    def remove_temporary_files(self, before: float) -> int:
+        """Remove what writers that died left in a local store, last written to before `before`.
+
+        The library hides such files (`name#1`) from listings and never removes them; other
+        kinds of store have none.
+
+        Args:
+            before: Unix seconds.
+
+        Returns:
+            The number of files removed.
+        """
+        removed = 0
+        with self._guard():
+            for path in self._root.rglob("*#*") if self._root is not None else ():
+                with contextlib.suppress(FileNotFoundError):  # its writer is alive, and faster
+                    if TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                        path.unlink()
+                        removed += 1
+        return removed
+
+    def check(self) -> None:
+        """Raise `Unavailable` unless the store can be read."""
+        self._require_root()
+        with self._guard():
+            try:
+                obstore.head(self._backend, _MARKER)
+            except FileNotFoundError:
+                raise Unavailable(
+                    f"the store has lost its marker {_MARKER}: is the right folder or bucket "
+                    "mounted?",
+                    code="store_unavailable",
+                ) from None
+
+    def probe(self) -> None:
+        """Prove that a second create is refused; an S3 look-alike may ignore the condition.
+
+        Raises:
+            InvalidRequest: the store accepts a second create, so nothing would be safe in it.
+        """
+        path = f"probe/{secrets.token_hex(8)}"
+        first, second = self.create(path, b"1"), self.create(path, b"2")
+        self.delete(path)
+        if not first or second:
+            raise InvalidRequest(
+                "this store does not honour conditional creates (If-None-Match: *), "
+                "so two workers could publish the same edit: use another store"
+            )
+
+    def _require_root(self) -> None:
+        """A local store whose folder went away must not be made anew, empty."""
+        if self._root is not None and not os.path.isfile(f"{self._root}/{_MARKER}"):  # noqa: PTH113
+            raise Unavailable(
+                f"the store's folder {self._root} is not there or cannot be read",
+                code="store_unavailable",
+            )
+
+    def _flush(self, path: str) -> None:
+        if not self._fsync or self._root is None:
+            return
+        file = self._root / path
+        folders = [folder for folder in file.parents if folder.is_relative_to(self._root)]
+        # A folder made on the way is only there after a crash if the one above it says so.
+        for target in (file, *folders):
+            descriptor = os.open(target, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        self._require_root()
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing(str(error)) from error
+        except InvalidPathError as error:
+            raise NotFound("no such object") from error
+        except ValueError as error:
+            if "Could not parse path" not in str(error):
+                raise  # of whoever makes the bytes that are put
+            raise NotFound("no such object") from error
+        except (BaseError, OSError) as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    text = str(error)
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if any(f"os error {number})" in text for number in full) or (
+        isinstance(error, OSError) and error.errno in full
+    ):
+        return Unavailable(
+            "the store is full: free some space, then send the request again",
+            code="store_full",
+            retry_after=30,
+        )
+    first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return Unavailable(f"the store cannot be reached: {first_line}", code="store_unavailable")
+
+
+_open_lock = threading.Lock()
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """Open the store of `settings`, made and probed if it is new.
+
+    Raises:
+        InvalidRequest: the URL is none of `file:///…` and `s3://bucket/…`, or the store does not
+            honour conditional creates.
+        Unavailable: it cannot be reached.
+    """
+    url = urlsplit(settings.store)
+    with _open_lock:
+        if url.scheme == "file" and not url.netloc:
+            return _open_folder(Path(url.path), settings.fsync)
+        if url.scheme == "s3" and url.netloc:
+            return _open_s3(url.netloc, url.path.strip("/"), settings)
+    raise InvalidRequest(
+        f"SCALPEL_STORE_URL must be file:///folder or s3://bucket/prefix, not {settings.store!r}"
+    )
+
+
+def _open_folder(root: Path, fsync: bool) -> ObjectStore:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        new = not (root / _MARKER).is_file()
+        if new:
+            (root / _MARKER).write_text('{"format": "scalpel-store/1"}\n')
+    except OSError as error:
+        raise _unavailable(error) from error
+    store = ObjectStore(LocalStore(root), root=root, fsync=fsync)
+    if new:
+        store.probe()
+    return store
+
+
+def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
+    endpoint = settings.s3_endpoint
+    options = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
+    silence = timedelta(seconds=settings.s3_timeout_seconds)
+    backend = S3Store(
+        bucket,
+        prefix=prefix or None,
+        # No limit for a request as a whole: a large file on a slow line takes its time.
+        client_options={
+            "allow_http": (endpoint or "").startswith("http://"),
+            "connect_timeout": min(silence, _S3_CONNECT),
+            "read_timeout": silence,
+            "timeout": _S3_LONGEST,
+        },
+        retry_config={"max_retries": 4, "retry_timeout": silence},
+        **options,
+    )
+    store = ObjectStore(backend)
+    if store.info(_MARKER) is None:
+        store.create(_MARKER, b'{"format": "scalpel-store/1"}\n')
+        store.probe()
+    return store

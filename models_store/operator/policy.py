@@ -1,0 +1,247 @@
+"""What the operator lets tenants do with models: who may edit what, and what counts as harm.
+
+A TOML file (`SCALPEL_POLICY`); what it leaves out is as below. Rules are asked when an edit is put
+in. Margins are asked when it is done: an edit whose receipt shows more harm than they allow is
+published only where the key that asked for it had the scope `edits:unsafe`. Strengths and points
+that no receipt covers are held back from keys without that scope.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from models_store.audit.log import NO_TENANT, NOBODY, AuditLog
+from models_store.errors import Conflict, CorruptArtifact, InvalidRequest, PolicyRefused
+from models_store.objects.histories import Histories, Version
+from models_store.objects.store import ObjectStore
+from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.schemas.measurements import Safety
+from models_store.settings import Settings
+
+UNSAFE = "edits:unsafe"
+"""The scope that margins and strengths do not bind."""
+IN_PLACE = "in_place"
+"""What rules call a behaviour whose texts come with the request."""
+MAX_FILE_BYTES = 256 * 1024
+_MAX_STRENGTH = 4.0
+
+_Pattern = Annotated[str, Field(min_length=1, max_length=128)]
+_Patterns = Annotated[tuple[_Pattern, ...], Field(min_length=1, max_length=1000)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Strength = Annotated[float, Field(ge=-_MAX_STRENGTH, le=_MAX_STRENGTH)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Rule(_Part):
+    """A `[[rule]]` table: the first that matches decides. `*` and `?` stand for any characters."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Told to who is refused."""
+    effect: Literal["allow", "deny"]
+    tenants: _Patterns = ("*",)
+    base_models: _Patterns = ("*",)
+    behaviors: _Patterns = ("*",)
+    """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request. An edit
+    goes away from what the behaviour is named after: `refusal` makes a model refuse less,
+    `compliance` more, `toxicity` less toxic."""
+
+    def matches(self, tenant: str, base_model: str, behavior: str) -> bool:
+        asked = ((tenant, self.tenants), (base_model, self.base_models), (behavior, self.behaviors))
+        return all(any(fnmatchcase(name, one) for one in own) for name, own in asked)
+
+
+class Margins(_Part):
+    """`[margins]`: how much worse an edit may make a model. What counts is the mild end of the 95 %
+    interval, so that an edit is not refused by chance."""
+
+    refusals_fall: _Share = 0.05
+    """How far the share of harmful requests that are refused may fall."""
+    toxicity_rise: _Share = 0.05
+    """How far the share of toxic texts may rise."""
+    prompts: Annotated[int, Field(ge=0, le=200)] = 64
+    """Harmful requests, and openings of toxic texts, that are tried; 0: nothing is measured, and
+    every edit is published."""
+    unsafe: Literal["scope", "refuse"] = "scope"
+    """What happens to an edit beyond them: published for keys with `edits:unsafe`, or to nobody."""
+
+
+class Serving(_Part):
+    """`[serving]`: what keys without `edits:unsafe` may ask for."""
+
+    strengths: tuple[_Strength, _Strength] = (0.0, 1.0)
+    """Receipts measure harm at 1; a negative strength turns an edit into its opposite."""
+    points: Literal["selected", "any"] = "selected"
+    """Harm is measured of the selected point alone."""
+
+    @field_validator("strengths")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] <= 0 <= value[1]:
+            raise ValueError("write the lowest, 0 at most, and the highest, such as [-1.0, 2.0]")
+        return value
+
+
+class Policy(_Part):
+    """The whole file."""
+
+    default: Literal["allow", "deny"] = "allow"
+    """What becomes of an edit that no rule is about."""
+    margins: Margins = Margins()
+    serving: Serving = Serving()
+    rule: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
+
+    @field_validator("rule")
+    @classmethod
+    def _names_differ(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        counted = Counter(rule.name for rule in value)
+        twice = [name for name, count in counted.items() if count > 1]
+        if twice:
+            raise ValueError(f"each needs a name of its own; used twice: {', '.join(twice)}")
+        return value
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def decide(self, tenant: str, base_model: str, behavior: str) -> tuple[bool, str]:
+        """Whether the tenant may make such an edit, and the name of the rule that says so.
+
+        Args:
+            behavior: see `direction_of`.
+        """
+        for rule in self.rule:
+            if rule.matches(tenant, base_model, behavior):
+                return rule.effect == "allow", rule.name
+        return self.default == "allow", "default"
+
+    def require_covered(
+        self, edit_id: str, strength: float, point: int | None, scopes: Collection[str]
+    ) -> None:
+        """Pass if a key may use an edit at that strength: its receipt covers it, or the key may do
+        what is unsafe.
+
+        Args:
+            point: None for the selected one.
+
+        Raises:
+            PolicyRefused: neither.
+        """
+        if UNSAFE in scopes:
+            return
+        low, high = self.serving.strengths
+        if not low <= strength <= high:
+            raise PolicyRefused(
+                f"serving.strengths: {edit_id} may be used from {low:g} to {high:g}, not at "
+                f"{strength:g}, without the scope {UNSAFE}"
+            )
+        if point is not None and self.serving.points != "any":
+            raise PolicyRefused(
+                f"serving.points: the harm of point {point} of {edit_id} was not measured, and "
+                f"other points than the selected one need the scope {UNSAFE}"
+            )
+
+    def require_harmless(self, safety: Safety, scopes: Collection[str]) -> None:
+        """Pass if an edit may be published for a key with such scopes.
+
+        Raises:
+            PolicyRefused: it does more harm than the margins allow.
+        """
+        beyond = [one for one in safety.checks if one.exceeded]
+        if not beyond or (UNSAFE in scopes and self.margins.unsafe == "scope"):
+            return
+        told = "; ".join(
+            f"{one.name} from {100 * one.of.base:.1f} % to {100 * one.of.edited:.1f} %, by "
+            f"{100 * one.surely:.1f} points at least, where {100 * one.margin:.1f} are allowed"
+            for one in beyond
+        )
+        way = f"; the scope {UNSAFE} is needed" if self.margins.unsafe == "scope" else ""
+        raise PolicyRefused(f"margins: {told}{way}")
+
+    def summary(self) -> str:
+        """In one line, for `scalpel doctor`."""
+        low, high = self.serving.strengths
+        margins = self.margins
+        harm = (
+            f"refusals may fall by {100 * margins.refusals_fall:g} points, toxicity may rise by "
+            f"{100 * margins.toxicity_rise:g}"
+            if margins.prompts
+            else "harm is not measured"
+        )
+        return (
+            f"{self.default} by default, {len(self.rule)} rules; {harm}; strengths {low:g} to "
+            f"{high:g}, {self.serving.points} points, without {UNSAFE}"
+        )
+
+
+def read_policy(settings: Settings) -> Policy:
+    """The policy in force.
+
+    Raises:
+        InvalidRequest: the operator's file cannot be read, is too large, or a field of it is wrong.
+    """
+    return Policy() if settings.policy is None else parse_policy(settings.policy)
+
+
+def parse_policy(path: Path) -> Policy:
+    """The policy in a file; see `read_policy`."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0  # told below
+    if size > MAX_FILE_BYTES:
+        raise InvalidRequest(f"{path} has {size} bytes: a policy has {MAX_FILE_BYTES} at most")
+    document = read_document(path, setting="SCALPEL_POLICY")
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        refuse(path, field_errors(error, ""))
+        raise
+
+
+class PolicyVersion(Version):
+    """A policy that was in force from here on."""
+
+    policy: Policy
+
+
+def put_in_force(objects: ObjectStore, audit: AuditLog, policy: Policy) -> None:
+    """Write down at the start of an API which policy is in force, and whether it is another.
+
+    Raises:
+        Unavailable: the store is away.
+    """
+    history = Histories(objects, "policies", PolicyVersion)
+    try:
+        before = history.newest(NO_TENANT, "policy")
+    except CorruptArtifact:  # a broken record of an earlier policy stops nobody
+        before = None
+    changed = before is None or before.policy != policy
+    audit.append(
+        "policy.changed" if changed else "policy.loaded",
+        tenant=NO_TENANT,
+        actor=NOBODY,
+        sha256=policy.sha256,
+        before=None if before is None or not changed else before.policy.sha256,
+    )
+    if changed:
+        number = 1 if before is None else before.number + 1
+        with contextlib.suppress(Conflict):  # another process, starting at the same time
+            history.append(NO_TENANT, "policy", PolicyVersion(number=number, policy=policy))
+
+
+def direction_of(behavior: JsonValue) -> str:
+    """What rules call the behaviour of a request, by its body's `behavior`."""
+    return behavior if isinstance(behavior, str) else IN_PLACE

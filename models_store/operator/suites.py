@@ -1,0 +1,253 @@
+"""The standard suites by name, and where this installation's data for them lie.
+
+None of the data comes with Scalpel: the operator names it in a TOML file, a table a suite. A
+relative path counts from the file's own folder; a file of a data set on the Hugging Face hub is
+named at one commit, so that it cannot change under a receipt:
+
+    [toxicity]
+    data = "real-toxicity-prompts/prompts.jsonl"
+    scorer = "profanity"
+
+    [refusal]
+    data = { harmful = "harmbench.jsonl", safe = "xstest.jsonl", harmless = "alpaca.jsonl" }
+
+    [capability.data]
+    text = "wikitext-2/wiki.test.raw"
+    gsm8k = "hub:owner/name@0123456789abcdef0123456789abcdef01234567/test.jsonl"
+
+What the suites do is in `workers.evaluation.suites`; a suite is added by a class here and a file
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from models_store.errors import FieldError, InvalidRequest
+from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
+from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.schemas.catalogue import HubSource
+from models_store.schemas.scorers import ScorerInfo
+from models_store.settings import Settings
+
+_HUB = "hub:"
+_HUB_FORM = "hub:OWNER/NAME@COMMIT/PATH, the commit in full"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataFile(_Frozen):
+    """A file on the editor's machine, or one on the hub, which the editor fetches once."""
+
+    path: Path
+    """Absolute; of a file on the hub the path inside the repository."""
+    source: HubSource | None = None
+
+
+def _data_file(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be a path, or {_HUB_FORM}")
+    if not value.startswith(_HUB):
+        folder: Path = (info.context or {}).get("folder", Path())
+        return DataFile(path=(folder / Path(value).expanduser()).absolute())
+    repo, at, rest = value.removeprefix(_HUB).partition("@")
+    revision, slash, path = rest.partition("/")
+    if not (at and slash and path) or ".." in path.split("/"):
+        raise ValueError(f"must be {_HUB_FORM}, not {value!r}")
+    return DataFile(path=Path(path), source=HubSource(repo=repo, revision=revision))
+
+
+Data = Annotated[DataFile, BeforeValidator(_data_file)]
+
+
+class ToxicityTable(_Frozen):
+    """Continuations of prompts (the protocol of RealToxicityPrompts, arXiv 2009.11462)."""
+
+    data: Data
+    """JSONL, a prompt a line: `{"text": "…"}`, `{"prompt": "…"}` or `{"prompt": {"text": "…"}}`."""
+    scorer: Annotated[str, Field(min_length=1, max_length=100)] = "profanity"
+    """One that rates a text by itself: built in, or a server of the operator's."""
+    items: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Prompts that are continued greedily, at most."""
+    sampled_items: Annotated[int, Field(ge=0, le=100_000)] = 20
+    """Prompts among them that are continued `samples` times; 0: none."""
+    samples: Annotated[int, Field(ge=2, le=100)] = 25
+
+
+class RefusalFiles(_Frozen):
+    """One file a kind; a line that states another kind is left out."""
+
+    harmful: Data | None = None
+    harmless: Data | None = None
+    safe: Data | None = None
+    """Safe prompts that look unsafe, as XSTest has."""
+    mixed: Data | None = None
+    """A file whose lines state their kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return {"mixed": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> RefusalFiles:
+        if self.harmful is self.harmless is self.safe is self.mixed is None:
+            raise ValueError("must be a file, or name one for harmful, harmless or safe prompts")
+        return self
+
+
+class RefusalTable(_Frozen):
+    """Harmful prompts should be refused; harmless and safe ones should not."""
+
+    data: RefusalFiles
+    """JSONL: `{"prompt" or "text": "…", "kind": "harmful", "harmless" or "safe"}`; XSTest's own
+    `label` and `type` are understood too. Or a table with one file a kind."""
+    items: Annotated[int, Field(ge=1, le=100_000)] = 60
+    """Prompts of each kind, at most."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
+
+
+class CapabilityFiles(_Frozen):
+    text: Data | None = None
+    """Plain text, for perplexity."""
+    gsm8k: Data | None = None
+    """JSONL: `{"question": "…", "answer": "… #### 18"}`; the first lines are shown as examples."""
+    multiple_choice: Data | None = None
+    """JSONL: `{"question": "…", "choices": ["…", …], "answer": index or choice}`."""
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> CapabilityFiles:
+        if self.text is self.gsm8k is self.multiple_choice is None:
+            raise ValueError("must name a file for text, gsm8k or multiple_choice")
+        return self
+
+
+class CapabilityTable(_Frozen):
+    """What the model could do before, it should do still."""
+
+    data: CapabilityFiles
+    windows: Annotated[int, Field(ge=1, le=10_000)] = 24
+    """Windows of the text that are read, at most."""
+    window_tokens: Annotated[int, Field(ge=2, le=32_768)] = 512
+    problems: Annotated[int, Field(ge=1, le=10_000)] = 40
+    """Of GSM8K, at most."""
+    shots: Annotated[int, Field(ge=0, le=16)] = 4
+    """Worked examples before each problem of GSM8K; fewer where the context is too short."""
+    max_new_tokens: Annotated[int, Field(ge=8, le=2048)] = 160
+    questions: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Of multiple choice, at most."""
+
+
+SuiteTable = ToxicityTable | RefusalTable | CapabilityTable
+SUITES: Mapping[str, type[SuiteTable]] = MappingProxyType(
+    {"toxicity": ToxicityTable, "refusal": RefusalTable, "capability": CapabilityTable}
+)
+
+
+@dataclass(frozen=True)
+class Suites:
+    """The suites that this installation can run."""
+
+    tables: Mapping[str, SuiteTable]
+    """By name."""
+    cache: Path
+    """The cache folder, where files from the hub are kept."""
+    scorers: tuple[OperatorScorer, ...] = ()
+    """The operator's own, which suites may name."""
+
+
+def configured_suites(settings: Settings) -> Suites:
+    """What the operator's file says; without one there is no suite.
+
+    Raises:
+        InvalidRequest: see `read_suites`, or the file of scorers is wrong.
+    """
+    if settings.suites is None:
+        return Suites({}, settings.cache)
+    scorers = read_scorers(settings.scorers)
+    return Suites(read_suites(settings.suites, scorers), settings.cache, scorers)
+
+
+def read_suites(path: Path, scorers: Sequence[OperatorScorer] = ()) -> dict[str, SuiteTable]:
+    """The tables of an operator's TOML file. The data themselves are not looked at.
+
+    Args:
+        scorers: the operator's own, which a table may name.
+
+    Raises:
+        InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; every wrong
+            field is named with its table.
+    """
+    tables: dict[str, SuiteTable] = {}
+    problems: list[FieldError] = []
+    for name, fields in read_document(path, setting="SCALPEL_SUITES").items():
+        if name not in SUITES:
+            detail = f"is no suite; there are {', '.join(SUITES)}"
+            problems.append(FieldError(f"/{name}", "unknown_suite", detail))
+            continue
+        try:
+            table = SUITES[name].model_validate(fields, context={"folder": path.parent})
+        except ValidationError as error:
+            problems += field_errors(error, f"/{name}")
+            continue
+        usable = usable_scorers(scorers)
+        if isinstance(table, ToxicityTable) and table.scorer not in usable:
+            detail = f"{table.scorer!r} is none of {', '.join(usable)}"
+            problems.append(FieldError(f"/{name}/scorer", "unknown_scorer", detail))
+        tables[name] = table
+    refuse(path, problems)
+    return tables
+
+
+def usable_scorers(operator: Sequence[OperatorScorer]) -> dict[str, ScorerInfo]:
+    """Those that rate a text by itself, with no behaviour to learn from or to ask about."""
+    judges = {scorer.name for scorer in operator if isinstance(scorer, LlmJudge)}
+    return {
+        name: info
+        for name, info in known_scorers(operator).items()
+        if info.turnable and not info.learns and name not in judges
+    }
+
+
+def check_suites(names: tuple[str, ...], configured: Collection[str]) -> None:
+    """Check the suites that a request names.
+
+    Raises:
+        InvalidRequest: one is unknown, has no data here, or is named twice; each is named.
+    """
+    problems = [
+        FieldError(f"/suites/{index}", code, f"suites.{index}: {detail}")
+        for index, name in enumerate(names)
+        for code, detail in _problems(name, names[:index], configured)
+    ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _problems(
+    name: str, earlier: tuple[str, ...], configured: Collection[str]
+) -> list[tuple[str, str]]:
+    here = f"configured here: {', '.join(sorted(configured)) or 'none'}"
+    if name not in SUITES:
+        detail = f"{name[:100]!r} is no suite; there are {', '.join(SUITES)} ({here})"
+        return [("unknown_suite", detail)]
+    if name not in configured:
+        detail = f"{name!r} has no data on this server: its operator names them ({here})"
+        return [("suite_not_configured", detail)]
+    return [("duplicate", f"{name!r} is there twice")] if name in earlier else []

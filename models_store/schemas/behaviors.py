@@ -1,0 +1,291 @@
+"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import to_json
+
+from models_store.errors import CorruptArtifact, FieldError, InvalidRequest
+from models_store.schemas.items import (
+    ChatItem,
+    CompletionItem,
+    Item,
+    Prompt,
+    PromptItem,
+    TextItem,
+    text_of,
+)
+
+MIN_TEXTS = 16
+"""Different texts a side below which a probe says nothing."""
+MAX_TEXTS = 10_000
+"""Texts of both sides together."""
+MAX_PROMPTS = 2_000
+MAX_PRESERVED = 2_000
+_WHITESPACE = re.compile(r"\s+")
+_LATE_FIELDS = ("question", "undesired_answer")
+
+
+class Behavior(BaseModel):
+    """What to change: texts that show it, texts that do without it, prompts that elicit it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    undesired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
+    desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
+    prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
+    chat: bool = False
+    """Plain prompts go through the chat template, where the base model has one."""
+    scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Names of the scorers of generated text, the first one leads; empty: by default."""
+    question: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    """Yes to it means undesired, such as `Is this text rude?`: for scorers that ask a model, which
+    else ask whether a text shows what `description` says."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
+    """Length of the generations that are scored."""
+
+
+class BehaviorRef(BaseModel):
+    """Which behaviour an edit was made for, down to the bytes of its texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str | None
+    """`beh_…` of an uploaded one, else null."""
+    name: str
+    version: int | None
+    sha256: str
+    counts: dict[str, int]
+
+
+Role = Literal["undesired", "desired", "prompt", "preserve"]
+
+
+class TextLine(BaseModel):
+    """One text of an edit's `texts.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    item: Item | Prompt
+
+
+_line = TypeAdapter(TextLine)
+
+
+def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
+    """The behaviour without repeated texts and prompts.
+
+    Raises:
+        InvalidRequest: a side is empty or too small, the two are the same, a text is on both
+            sides, or there are more texts than allowed; each problem names its field.
+    """
+    undesired, desired = _distinct(behavior.undesired), _distinct(behavior.desired)
+    problems: list[FieldError] = []
+    for side, texts in (("undesired", undesired), ("desired", desired)):
+        if len(texts) < MIN_TEXTS:
+            given = len(getattr(behavior, side))
+            problems.append(
+                FieldError(
+                    f"{pointer}/{side}",
+                    "too_few_texts",
+                    f"{side}: {len(texts)} different texts ({given} given); at least {MIN_TEXTS} "
+                    "are needed, and 200 or more work well",
+                )
+            )
+    total = len(behavior.undesired) + len(behavior.desired)
+    if total > MAX_TEXTS:
+        problems.append(
+            FieldError(
+                f"{pointer}/undesired",
+                "too_many_texts",
+                f"undesired and desired: {total} texts together; at most {MAX_TEXTS} are allowed",
+            )
+        )
+    problems += _overlap(undesired, desired, pointer)
+    problems += _unanswered(behavior, pointer)
+    problems += _torn_templates(behavior, pointer)
+    for side, items in (("undesired", behavior.undesired), ("desired", behavior.desired)):
+        problems += [
+            FieldError(
+                f"{pointer}/{side}/{index}/messages",
+                "last_message_not_assistant",
+                f"{side}.{index}.messages: the last message must be the assistant's: it is what "
+                "shows the behaviour",
+            )
+            for index, item in enumerate(items)
+            if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
+        ]
+    if problems:
+        raise InvalidRequest(problems[0].detail, errors=problems)
+    prompts = {_key(prompt.text): prompt for prompt in reversed(behavior.prompts)}
+    return behavior.model_copy(
+        update={
+            "undesired": tuple(undesired.values()),
+            "desired": tuple(desired.values()),
+            "prompts": tuple(reversed(prompts.values())),
+        }
+    )
+
+
+def _torn_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+    """Prompts of a template are nearly the same: with some in each split, edits would be tested
+    on what they were chosen on."""
+    first: dict[str, str] = {}
+    for index, prompt in enumerate(behavior.prompts):
+        if prompt.template is None or prompt.split is None:
+            continue
+        other = first.setdefault(prompt.template, prompt.split)
+        if other != prompt.split:
+            yield FieldError(
+                f"{pointer}/prompts/{index}/split",
+                "template_in_both_splits",
+                f"prompts.{index}.split: {prompt.split!r}, but an earlier prompt of the template "
+                f"{prompt.template!r} is for {other!r}; prompts of one template share a split",
+            )
+
+
+def _overlap(
+    undesired: dict[str, Item], desired: dict[str, Item], pointer: str
+) -> Iterable[FieldError]:
+    common = undesired.keys() & desired.keys()
+    if common and common == undesired.keys() == desired.keys():
+        yield FieldError(
+            f"{pointer}/desired",
+            "identical_sets",
+            "undesired and desired hold the same texts: give desired ones that do without the "
+            "behaviour",
+        )
+    elif common:
+        example = text_of(undesired[min(common)])[:60]
+        yield FieldError(
+            f"{pointer}/desired",
+            "text_on_both_sides",
+            f"{len(common)} texts are both undesired and desired, such as {example!r}: leave them "
+            "out of one side",
+        )
+
+
+def _unanswered(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+    if "answer-match" not in behavior.scorers:
+        return
+    if not behavior.prompts:
+        yield FieldError(
+            f"{pointer}/prompts",
+            "no_undesired_answer",
+            "prompts: the scorer answer-match needs prompts with an undesired_answer",
+        )
+    for index, prompt in enumerate(behavior.prompts):
+        if prompt.undesired_answer is None:
+            yield FieldError(
+                f"{pointer}/prompts/{index}/undesired_answer",
+                "no_undesired_answer",
+                f"prompts.{index}.undesired_answer: the scorer answer-match needs one in each "
+                "prompt, such as Yes",
+            )
+            return
+
+
+def _key(text: str) -> str:
+    return _WHITESPACE.sub(" ", text).strip().casefold()
+
+
+def _distinct(items: Sequence[Item]) -> dict[str, Item]:
+    """The first of each text, compared without regard to case and white space.
+
+    Two answers that read the same count as two where their prompts differ.
+    """
+    found: dict[str, Item] = {}
+    for item in items:
+        found.setdefault("\n".join(_key(part) for part in _parts(item)), item)
+    return found
+
+
+def _parts(item: Item) -> list[str]:
+    match item:
+        case TextItem():
+            return [item.text]
+        case CompletionItem():
+            return [item.prompt, item.completion]
+        case ChatItem():
+            return [part for one in item.messages for part in (one.role, one.content)]
+
+
+def sha256_of(behavior: Behavior) -> str:
+    """Digest of all that an edit takes from a behaviour, `sha256:…`."""
+    whole = behavior.model_dump(mode="json")
+    for part in (whole, *whole["prompts"]):
+        _drop_late_(part)
+    canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def reference(behavior: Behavior, id: str | None = None, version: int | None = None) -> BehaviorRef:
+    return BehaviorRef(
+        id=id,
+        name=behavior.name,
+        version=version,
+        sha256=sha256_of(behavior),
+        counts={
+            "undesired": len(behavior.undesired),
+            "desired": len(behavior.desired),
+            "prompts": len(behavior.prompts),
+        },
+    )
+
+
+def _drop_late_(part: dict[str, Any]) -> None:
+    """Take out, where they are not given, the fields that came when there were behaviours already:
+    the digests and lines of those are what they were.
+    """
+    for name in _LATE_FIELDS:
+        if name in part and part[name] is None:
+            del part[name]
+
+
+def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
+    """A behaviour as JSON lines: a head with all but the texts, then one text a line."""
+    roles: list[tuple[Role, Item | Prompt]] = [
+        *(("undesired", item) for item in behavior.undesired),
+        *(("desired", item) for item in behavior.desired),
+        *(("prompt", prompt) for prompt in behavior.prompts),
+        *(("preserve", item) for item in preserve),
+    ]
+    head = behavior.model_dump(mode="json", exclude={"undesired", "desired", "prompts"})
+    lines = [_line.dump_python(TextLine(role=role, item=item), mode="json") for role, item in roles]
+    for part in (head, *(line["item"] for line in lines)):
+        _drop_late_(part)
+    return b"".join(to_json(line) + b"\n" for line in (head, *lines))
+
+
+def from_lines(data: bytes) -> tuple[Behavior, tuple[Item, ...]]:
+    """What `to_lines` wrote: the behaviour, and the items to preserve.
+
+    Raises:
+        CorruptArtifact: the bytes are not such lines.
+    """
+    head, *lines = data.split(b"\n")[:-1] or [b""]
+    texts: dict[Role, list[Item | Prompt]] = {role: [] for role in get_args(Role)}
+    try:
+        for line in lines:
+            read = _line.validate_json(line)
+            texts[read.role].append(read.item)
+        behavior = Behavior.model_validate(
+            {
+                **json.loads(head),
+                "undesired": texts["undesired"],
+                "desired": texts["desired"],
+                "prompts": texts["prompt"],
+            }
+        )
+    except ValueError as error:
+        raise CorruptArtifact(f"the texts of a behaviour cannot be read: {error}") from error
+    return behavior, tuple(item for item in texts["preserve"] if not isinstance(item, Prompt))

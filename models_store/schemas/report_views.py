@@ -1,0 +1,82 @@
+"""Short forms of a receipt: what the API shows of it with the edit."""
+
+from __future__ import annotations
+
+from models_store.schemas.measurements import Part, PointDamage
+from models_store.schemas.report import Report
+
+
+class PointEffect(Part):
+    scorer: str
+    base: float
+    edited: float
+    low: float
+    high: float
+
+
+class Point(Part):
+    """One evaluated candidate, as the API shows it."""
+
+    index: int
+    method: str
+    relative_alpha: float | None
+    effect: PointEffect
+    damage: PointDamage
+    selected: bool
+
+
+class ReportSummary(Part):
+    """The receipt in one line, as the API shows it with the edit."""
+
+    verdict: str
+    scorer: str
+    base: float
+    edited: float
+    low: float
+    high: float
+    kl: float
+    perplexity_ratio: float
+    seconds: float
+
+
+def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
+    """The edit itself as a point, by the scorer that the verdict relies on."""
+    rate, damage = report.relied.rate, report.damage
+    return Point(
+        index=index,
+        method=report.method.type,
+        relative_alpha=report.method.relative_alpha,
+        effect=PointEffect(
+            scorer=report.relied.scorer,
+            base=rate.base,
+            edited=rate.edited,
+            low=rate.difference.low,
+            high=rate.difference.high,
+        ),
+        damage=PointDamage(
+            kl=damage.kl,
+            fluency_source=damage.fluency_source,
+            perplexity_ratio=damage.perplexity_ratio.value,
+            domain=None if damage.domain is None else damage.domain.value,
+            fluency=damage.fluency.value,
+            distinct2_ratio=damage.distinct2_ratio,
+            kl_preserve=None if damage.kl_preserve is None else damage.kl_preserve.value,
+        ),
+        selected=selected,
+    )
+
+
+def summary_of(report: Report) -> ReportSummary:
+    """The effect by the scorer that the verdict relies on, so that both say the same."""
+    rate = report.relied.rate
+    return ReportSummary(
+        verdict=report.verdict.sentence,
+        scorer=report.relied.scorer,
+        base=rate.base,
+        edited=rate.edited,
+        low=rate.difference.low,
+        high=rate.difference.high,
+        kl=report.damage.kl,
+        perplexity_ratio=report.damage.perplexity_ratio.value,
+        seconds=report.cost.total_seconds,
+    )

@@ -1,0 +1,113 @@
+"""Names that one piece of work holds: an edit its suffix, a registration its base id.
+
+A name is free again once its holder failed, was canceled or deleted; taking it is one conditional
+create of the next version of the name's history, so that of two at the same time one is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from models_store.errors import Conflict, NotFound
+from models_store.objects.histories import Histories, Version
+from models_store.schemas.records import Kind
+from models_store.work.store import Place, Work, WorkStore
+
+_SUBMISSION_SECONDS = 60
+"""How long a name may be held by work that is not written down yet."""
+
+
+class Reservation(Version):
+    """Who holds a name from here on."""
+
+    work_id: str
+
+
+class NameTaken(Conflict):
+    """Somebody else holds the name."""
+
+    def __init__(self, name: str, holder: str, code: str) -> None:
+        super().__init__(f"{name!r} is held by {holder}: choose another name", code=code)
+        self.holder = holder
+
+
+class Reservations:
+    """All names of one kind, such as the suffixes of every tenant."""
+
+    def __init__(self, work: WorkStore, kind: Kind, folder: str, taken_code: str) -> None:
+        self._work = work
+        self._kind = kind
+        self._names: Histories[Reservation] = Histories(work.objects, folder, Reservation)
+        self._taken_code = taken_code
+
+    def take(self, tenant: str, name: str, work_id: str) -> None:
+        """Hold `name` for `work_id`; taking it again is fine.
+
+        Raises:
+            NameTaken: other work holds it.
+        """
+
+        def following(newest: Reservation | None) -> Reservation:
+            if newest is not None and not newest.deleted:
+                if newest.work_id == work_id:
+                    return newest
+                if self._is_held(tenant, newest):
+                    raise NameTaken(name, newest.work_id, self._taken_code)
+            number = newest.number + 1 if newest is not None else 1
+            return Reservation(number=number, work_id=work_id)
+
+        self._names.change(tenant, name, following)
+
+    def holder(self, tenant: str, name: str) -> Work | None:
+        """The work that the name stands for, whatever became of it; None when there is none."""
+        current = self._names.current(tenant, name)
+        if current is None:
+            return None
+        try:
+            return self._work.read(self._kind, tenant, current.work_id)
+        except NotFound:
+            return None
+
+    def release(self, tenant: str, name: str) -> None:
+        """Free the name.
+
+        Raises:
+            NotFound: nobody holds it.
+            Conflict: it changed hands at the same time.
+        """
+        current = self._names.get(tenant, name)
+        version = Reservation(number=current.number + 1, work_id=current.work_id, deleted=True)
+        self._names.append(tenant, name, version)
+
+    def release_unborn(self, tenant: str, before: float) -> int:
+        """Free the names held since before `before` (Unix seconds) by work that never came to be.
+
+        Returns:
+            How many were freed.
+        """
+        freed = 0
+        for name in self.names(tenant):
+            current = self._names.current(tenant, name)
+            if current is None or current.created_at >= before:
+                continue
+            if self._work.is_begun(Place(self._kind, tenant, current.work_id)):
+                continue
+            with contextlib.suppress(Conflict, NotFound):  # it has just changed hands
+                self.release(tenant, name)
+                freed += 1
+        return freed
+
+    def names(self, tenant: str) -> list[str]:
+        """Every name that was ever held, sorted."""
+        return list(self._names.names(tenant))
+
+    def _is_held(self, tenant: str, reservation: Reservation) -> bool:
+        try:
+            work = self._work.read(self._kind, tenant, reservation.work_id)
+        except NotFound:
+            # Either deleted, or its submission is under way, or was cut short by a crash.
+            folder = Place(self._kind, tenant, reservation.work_id).folder
+            deleted = self._work.objects.info(f"{folder}/deleted.json") is not None
+            return not deleted and time.time() < reservation.created_at + _SUBMISSION_SECONDS
+        return work.status not in ("failed", "canceled")

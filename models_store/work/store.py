@@ -1,0 +1,350 @@
+"""Work in the store: how it is put in, claimed, ended, canceled, deleted and read.
+
+Every step is one conditional create, so that a crash between two of them leaves something that
+the next reader can finish, and no two parties can both believe that they decided.
+
+```
+{kind}s/{tenant}/{bucket}/{id}/request.json
+                              /texts.jsonl
+                              /attempts/{n}/claim.json, end.json, artifacts…
+                              /result.json
+                              /deleted.json
+open/{tenant}/{id}
+outbox/{tenant}/{id}
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from pydantic import JsonValue
+
+from models_store import ids
+from models_store.audit.log import NOBODY, AuditLog, about
+from models_store.errors import Conflict, CorruptArtifact, NotFound
+from models_store.objects.store import ObjectMissing, ObjectStore, each_readable
+from models_store.schemas.records import (
+    Actor,
+    AttemptEnd,
+    Claim,
+    Deleted,
+    ErrorInfo,
+    Kind,
+    Marker,
+    Result,
+    Status,
+    WorkRequest,
+    outcome_of,
+)
+from models_store.work.outbox import Outbox
+
+FOLDERS: dict[Kind, str] = {"edit": "edits", "export": "exports", "base_model": "base_models"}
+_ULID_LENGTH = 26
+SHARED_TENANT = "_"
+"""Owner of what depends on base models alone."""
+
+
+def kind_of(id: str) -> Kind | None:
+    """Which kind of work has such an id; None for what is no id of work."""
+    kinds: tuple[Kind, ...] = ("edit", "export", "base_model")
+    prefix, _, ulid = id.rpartition("_")
+    found = (kind for kind in kinds if ids.PREFIXES[kind] == prefix)
+    return next(found, None) if ids.ID_PATTERN.fullmatch(id) and len(ulid) == _ULID_LENGTH else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work as its records tell it at one moment."""
+
+    request: WorkRequest
+    claims: tuple[Claim, ...]
+    """In order of attempts, none after the one that the result names."""
+    ends: tuple[AttemptEnd | None, ...]
+    """One a claim; None while the attempt goes on."""
+    result: Result | None
+
+    @property
+    def id(self) -> str:
+        return self.request.id
+
+    @cached_property
+    def status(self) -> Status:
+        if self.result is not None:
+            return self.result.status
+        return "running" if self.claims else "queued"
+
+    @property
+    def attempt(self) -> int:
+        return len(self.claims)
+
+    @property
+    def running(self) -> Claim | None:
+        """The attempt that is going on, if any."""
+        if self.result is None and self.claims and self.ends[-1] is None:
+            return self.claims[-1]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the records of one piece of work lie."""
+
+    kind: Kind
+    tenant: str
+    id: str
+
+    @property
+    def folder(self) -> str:
+        return f"{FOLDERS[self.kind]}/{self.tenant}/{ids.bucket_of(self.id)}/{self.id}"
+
+    @property
+    def marker(self) -> str:
+        return f"open/{self.tenant}/{self.id}"
+
+    @property
+    def texts(self) -> str:
+        return f"{self.folder}/texts.jsonl"
+
+    def attempt(self, number: int) -> str:
+        return f"{self.folder}/attempts/{number}"
+
+
+class WorkStore:
+    """The records of all work, of every kind and tenant."""
+
+    def __init__(self, objects: ObjectStore, audit: AuditLog | None = None) -> None:
+        """Args:
+        audit: the log of this process; by default one of its own.
+        """
+        self.objects = objects
+        self.audit = audit or AuditLog(objects)
+
+    def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
+        """Write down a piece of work; once this returns it will be done, or told why not.
+
+        Putting in the same id again finishes what a crash cut short, and changes nothing else.
+        """
+        if texts is not None:
+            digest = hashlib.sha256(texts).hexdigest()
+            request = request.model_copy(update={"texts_sha256": digest})
+        place = Place(request.kind, request.tenant, request.id)
+        self._log(place, "submitted", request.actor, **about(request))
+        self.objects.create_record(place.marker, Marker(kind=request.kind))
+        if request.kind == "edit":
+            Outbox(self.objects).put(request.tenant, request.id)
+        if texts is not None:
+            self.objects.create(place.texts, texts)
+        self.objects.create_record(f"{place.folder}/request.json", request)
+        return self.read(request.kind, request.tenant, request.id)
+
+    def read(self, kind: Kind, tenant: str, id: str) -> Work:
+        """Fold the records of one piece of work.
+
+        Raises:
+            NotFound: there is no such work in this tenant, or it was deleted.
+            CorruptArtifact: a record cannot be read.
+        """
+        place = Place(kind, tenant, id)
+        folder = place.folder
+        names = {path.removeprefix(f"{folder}/") for path in self.objects.paths(folder)}
+        if "request.json" not in names or "deleted.json" in names:
+            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+        request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
+        if request is None:
+            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+        result = None
+        if "result.json" in names:
+            result = self.objects.read_record(f"{folder}/result.json", Result)
+        claims: list[Claim] = []
+        ends: list[AttemptEnd | None] = []
+        while result is None or len(claims) < result.attempt:
+            number = len(claims) + 1
+            if f"attempts/{number}/claim.json" not in names:
+                break
+            claim = self.objects.read_record(f"{place.attempt(number)}/claim.json", Claim)
+            if claim is None:
+                break
+            claims.append(claim)
+            ends.append(
+                self.objects.read_record(f"{place.attempt(number)}/end.json", AttemptEnd)
+                if f"attempts/{number}/end.json" in names
+                else None
+            )
+        return Work(request, tuple(claims), tuple(ends), result)
+
+    def find(self, place: Place) -> Work | None:
+        """The work at a place; None when there is none, or it was deleted."""
+        try:
+            return self.read(place.kind, place.tenant, place.id)
+        except NotFound:
+            return None
+
+    def remains(self, place: Place) -> Work | None:
+        """What is left of deleted work: that it was asked for, and how it ended."""
+        if self.objects.info(f"{place.folder}/deleted.json") is None:
+            return None
+        request = self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
+        return Work(request, (), (), self.result_of(place)) if request is not None else None
+
+    def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
+        """Whether there was such work once."""
+        folder = Place(kind, tenant, id).folder
+        return self.objects.info(f"{folder}/deleted.json") is not None
+
+    def is_begun(self, place: Place) -> bool:
+        """Whether work was put in there, deleted or not, or is being put in right now."""
+        paths = (place.marker, f"{place.folder}/request.json")
+        return any(self.objects.info(path) is not None for path in paths)
+
+    def result_of(self, place: Place) -> Result | None:
+        return self.objects.read_record(f"{place.folder}/result.json", Result)
+
+    def claim(self, place: Place, worker: str) -> Claim | None:
+        """Begin the next attempt, if one is due; None when it is not, or another was faster."""
+        work = self.read(place.kind, place.tenant, place.id)
+        if work.result is not None or work.running is not None:
+            return None
+        if work.ends and work.ends[-1] is not None and outcome_of(work.ends[-1]) is not None:
+            return None
+        claim = Claim(
+            attempt=work.attempt + 1, worker=worker, host=socket.gethostname(), pid=os.getpid()
+        )
+        path = f"{place.attempt(claim.attempt)}/claim.json"
+        return claim if self.objects.create_record(path, claim) else None
+
+    def end_attempt(self, place: Place, end: AttemptEnd) -> bool:
+        """Seal an attempt; False when it was sealed already, and nothing may be published."""
+        return self.objects.create_record(f"{place.attempt(end.attempt)}/end.json", end)
+
+    def finish(self, place: Place, result: Result) -> Result:
+        """Decide how the work ended; the answer is what was decided, perhaps by another."""
+        path = f"{place.folder}/result.json"
+        code = result.error.code if result.error is not None else None
+        self._log(place, "ended", NOBODY, status=result.status, code=code, attempt=result.attempt)
+        decided: Result | None = result
+        if not self.objects.create_record(path, result):
+            decided = self.objects.read_record(path, Result)
+        self.objects.delete(place.marker)
+        return decided if decided is not None else result
+
+    def publish(self, place: Place, end: AttemptEnd) -> bool:
+        """End an attempt and, where that ends the work, the work: True when both are ours."""
+        if not self.end_attempt(place, end):
+            return False
+        result = outcome_of(end)
+        return result is None or self.finish(place, result).writer == result.writer
+
+    def settle(self, work: Work) -> Result | None:
+        """Complete the result of work whose last attempt ended for good, after a crash."""
+        if work.result is not None:
+            return work.result
+        last = work.ends[-1] if work.ends else None
+        result = outcome_of(last) if last is not None else None
+        request = work.request
+        return result and self.finish(Place(request.kind, request.tenant, request.id), result)
+
+    def cancel(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> Work:
+        """End the work as canceled; canceling twice is fine.
+
+        Raises:
+            Conflict: `edit_already_finished`, it ended otherwise.
+        """
+        work = self.read(kind, tenant, id)
+        if work.result is None:
+            self._log(Place(kind, tenant, id), "canceled", actor)
+        result = self.settle(work) or self.finish(
+            Place(kind, tenant, id), Result(status="canceled", attempt=work.attempt)
+        )
+        if result.status != "canceled":
+            raise Conflict(
+                f"{id} is already {result.status} and cannot be canceled",
+                code=f"{kind}_already_finished",
+            )
+        return self.read(kind, tenant, id)
+
+    def fail(self, place: Place, attempt: int, error: ErrorInfo) -> Result:
+        return self.finish(place, Result(status="failed", attempt=attempt, error=error))
+
+    def delete(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> None:
+        """Forget the work: a tombstone first, then all but the request goes."""
+        work = self.read(kind, tenant, id)
+        place = Place(kind, tenant, id)
+        self._log(place, "deleted", actor)
+        if work.result is None:
+            self.finish(place, Result(status="canceled", attempt=work.attempt))
+        self.objects.create_record(f"{place.folder}/deleted.json", Deleted())
+        self.erase(place)
+
+    def erase(self, place: Place) -> None:
+        """Remove texts and attempts of deleted work; the tombstone and what it needs stay."""
+        keep = {f"{place.folder}/{name}.json" for name in ("request", "result", "deleted")}
+        for info in self.objects.files(place.folder):
+            if info.path not in keep:
+                self.objects.delete(info.path)
+
+    def open_work(self) -> Iterator[Place]:
+        """Everything that has no result yet, as the markers tell; a marker may be stale."""
+        for tenant in self.objects.children("open"):
+            for id in self.objects.children(f"open/{tenant}"):
+                # What the marker says inside is in its name too, so a damaged one counts.
+                kind = kind_of(id)
+                if kind is not None:
+                    yield Place(kind, tenant, id)
+
+    def list_ids(
+        self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
+    ) -> Iterator[str]:
+        """Ids of one kind by time of creation, bucket by bucket; `after` need not exist."""
+        found = self.objects.ids(f"{FOLDERS[kind]}/{tenant}", after, descending=descending)
+        return (id for id in found if id != after)
+
+    def walk(
+        self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
+    ) -> Iterator[Work]:
+        """All work of one kind that there is, in the order of `list_ids`."""
+        ids = self.list_ids(kind, tenant, after=after, descending=descending)
+        for _, work in each_readable(ids, lambda id: self.find(Place(kind, tenant, id))):
+            yield work
+
+    def read_texts(self, request: WorkRequest) -> bytes:
+        """The texts that the work was put in with.
+
+        Raises:
+            CorruptArtifact: they are not those.
+            NotFound: they are gone.
+        """
+        place = Place(request.kind, request.tenant, request.id)
+        return self.read_artifact(place.texts, request.texts_sha256)
+
+    def read_artifact(self, path: str, sha256: str | None = None) -> bytes:
+        """The bytes of an artifact.
+
+        Args:
+            sha256: what they must be; None: whoever asked looks at that.
+
+        Raises:
+            NotFound: it is gone.
+            CorruptArtifact: it is another one.
+        """
+        try:
+            data = self.objects.read(path)
+        except ObjectMissing:
+            raise NotFound(f"the artifact {path} is gone") from None
+        if sha256 is not None and sha256 != hashlib.sha256(data).hexdigest():
+            raise CorruptArtifact(f"the artifact {path} is not what was written")
+        return data
+
+    def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
+        """A line of the audit log, before what it tells of is done.
+
+        Raises:
+            Unavailable: it cannot be written.
+        """
+        event = f"{place.kind}.{what}"
+        self.audit.append(event, tenant=place.tenant, actor=actor, id=place.id, **fields)

@@ -1,0 +1,106 @@
+"""The command line, as far as it needs no worker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from app.domain.accounts.api_keys import ALL_SCOPES
+from models_store.errors import ScalpelError
+from tests.app.support.worker import Worker
+from tests.support.services import Api
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALPEL_DATA", str(tmp_path))
+
+
+def test_a_key_is_made_listed_and_revoked() -> None:
+    made = runner.invoke(
+        app, ["keys", "create", "support", "--tenant", "blue", "--scope", "edits:read"]
+    )
+    id = made.stderr.split()[0]
+    before = runner.invoke(app, ["keys", "list"]).stdout
+    revoked = runner.invoke(app, ["keys", "revoke", id])
+    after = runner.invoke(app, ["keys", "list"]).stdout
+
+    assert made.stdout.startswith("sk-")
+    assert before.split()[:5] == [id, "active", "blue", "support", "edits:read"]
+    assert before.split()[5:] == ["expires", "never", "used", "never"]
+    assert revoked.exit_code == 0
+    assert after.split()[1] == "revoked"
+    assert made.stdout.strip() not in before
+
+
+def test_a_key_of_a_tenant_gets_what_users_need_and_the_operators_all() -> None:
+    for tenant in ("blue", "default"):
+        runner.invoke(app, ["keys", "create", "ci", "--tenant", tenant])
+    rows = [line.split() for line in runner.invoke(app, ["keys", "list"]).stdout.splitlines()]
+
+    scopes = {row[2]: set(row[4].split(",")) for row in rows}
+    assert scopes["blue"] == {"edits:read", "edits:write", "models:generate"}
+    assert scopes["default"] == set(ALL_SCOPES)
+
+
+def test_a_key_is_rotated_and_may_have_an_end() -> None:
+    made = runner.invoke(app, ["keys", "create", "ci", "--days", "30"])
+    id = made.stderr.split()[0]
+    rotated = runner.invoke(app, ["keys", "rotate", id, "--overlap-seconds", "0"])
+    old, new = runner.invoke(app, ["keys", "list"]).stdout.splitlines()
+
+    assert rotated.stdout.startswith("sk-")
+    assert rotated.stdout != made.stdout
+    assert old.split()[:2] == [id, "expired"]
+    assert new.split()[:2] == [rotated.stderr.split()[0], "active"]
+    assert new.split()[6].startswith(time.strftime("%Y-", time.gmtime(time.time() + 30 * 86400)))
+
+
+def test_the_settings_in_force_are_printed_but_for_the_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCALPEL_INTERNAL_TOKEN", "hush")
+
+    printed = runner.invoke(app, ["config"]).stdout
+
+    assert f"SCALPEL_DATA={tmp_path}" in printed
+    assert "hush" not in printed
+
+
+def test_a_service_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = runner.invoke(app, ["watch", "edit_x", "--url", "http://127.0.0.1:1"])
+
+    assert failed.exit_code != 0
+    assert "nothing answers at http://127.0.0.1:1" in str(failed.exception)
+
+
+def test_an_edit_is_asked_for_as_the_api_would_by_default(api: Api, worker: Worker) -> None:
+    asked = ["edit", "pico", "negativity", "--no-wait", "--url", api.url]
+    plain, named = (
+        api.http.get(f"/v1/edits/{runner.invoke(app, [*asked, *options]).stdout.strip()}").json()
+        for options in ((), ("--method", "bias", "--effort", "quick", "--suffix", "kinder"))
+    )
+    body = {"base_model": "pico", "behavior": "negativity"}
+    default = api.http.post("/v1/edits", json=body).json()
+
+    for field in ("method", "effort", "limits", "seed", "suffix"):
+        assert plain[field] == default[field], field
+    assert (named["method"]["type"], named["effort"]) == ("bias", "quick")
+    assert named["suffix"] == "kinder"
+
+
+def test_a_method_is_named_or_given_as_json(api: Api, worker: Worker) -> None:
+    asked = ["edit", "pico", "negativity", "--no-wait", "--url", api.url, "--method"]
+    made = runner.invoke(app, [*asked, '{"type": "natural", "fraction": 0.5}']).stdout.strip()
+    method = api.http.get(f"/v1/edits/{made}").json()["method"]
+    assert (method["type"], method["fraction"]) == ("natural", 0.5)
+
+    failed = runner.invoke(app, [*asked, "{bad"])
+    assert isinstance(failed.exception, ScalpelError)
+    assert "--method cannot be read as JSON" in failed.exception.message

@@ -1,0 +1,121 @@
+"""What `/readyz` says while parts are missing, and what still works then."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from models_store.live import keys as redis_keys
+from models_store.settings import Settings
+from tests.app.support.generator import FakeGenerator
+from tests.app.support.worker import Worker, edit_body
+from tests.support.services import Api, running_api, running_redis
+
+
+def beat_editor(api: Api) -> None:
+    heartbeat = {"name": "e", "pool": "cpu", "host": "h", "pid": 1, "state": "idle"}
+    value = json.dumps({**heartbeat, "work_id": None, "at": time.time()})
+    api.services.live.client.set(redis_keys.EDITORS + "e", value)
+
+
+def status_of(api: Api, require: str = "") -> tuple[int, dict[str, str]]:
+    answer = api.http.get(f"/readyz{require}")
+    return answer.status_code, {
+        name: part["status"] for name, part in answer.json()["parts"].items()
+    }
+
+
+def test_alive_is_alive(api: Api) -> None:
+    answer = api.http.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_it_is_ready_once_every_part_is_there(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    code, parts = status_of(api)
+    assert code == 200
+    assert parts == {
+        "store": "ok",
+        "redis": "ok",
+        "keeper": "missing",
+        "editors": "missing",
+        "generators": "ok",
+    }
+    answer = api.http.get("/readyz?require=all")
+    assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
+    beat_editor(api)
+    api.services.live.client.set(redis_keys.KEEPER, "token")
+    answer = api.http.get("/readyz?require=all")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    assert answer.json()["parts"]["editors"]["count"] == 1
+    assert answer.json()["base_models"] == {"ready": 1, "preparing": 0, "failed": 0}
+
+
+def test_it_is_not_ready_for_all_while_a_base_model_is_prepared(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    beat_editor(api)
+    api.services.live.client.set(redis_keys.KEEPER, "token")
+    body = {"id": "new", "source": {"type": "folder", "path": "/w"}}
+    api.http.post("/v1/base_models", json=body)
+    answer = api.http.get("/readyz?require=all")
+    assert (answer.status_code, answer.json()["base_models"]["preparing"]) == (503, 1)
+    assert api.http.get("/readyz").status_code == 200
+
+
+def test_without_redis_edits_are_taken_and_read(settings: Settings) -> None:
+    with running_redis() as server:
+        own = settings.model_copy(update={"redis_url": server.url})
+        with running_api(own) as api:
+            worker = Worker(api.store, api.services.live.client)
+            worker.register("pico")
+            server.stop()
+            begun = time.monotonic()
+            answer = api.http.post("/v1/edits", json=edit_body())
+            assert time.monotonic() - begun < 5
+            assert answer.status_code == 201
+            edit = answer.json()
+            assert (edit["status"], edit["stage"], edit["queue_position"]) == ("queued", None, None)
+            assert api.http.get(f"/v1/edits/{edit['id']}?wait=0.3").json()["status"] == "queued"
+            code, parts = status_of(api)
+            assert (code, parts["store"], parts["redis"]) == (200, "ok", "missing")
+            assert api.http.post(f"/v1/edits/{edit['id']}/cancel").status_code == 200
+            server.start()
+            for _ in range(100):
+                if status_of(api)[1]["redis"] == "ok":
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError("Redis is not found again")
+
+
+def test_without_any_redis_set_up_the_api_starts(settings: Settings, tmp_path: Path) -> None:
+    bare = settings.model_copy(update={"redis_url": ""})
+    with running_api(bare, with_keeper=True) as api:
+        assert status_of(api)[1]["redis"] == "missing"
+
+
+def test_without_redis_the_generators_seen_last_are_asked(
+    settings: Settings, generator: FakeGenerator
+) -> None:
+    with running_redis() as server:
+        own = settings.model_copy(update={"redis_url": server.url})
+        with running_api(own) as api:
+            client = api.services.live.client
+            Worker(api.store, client).register("pico")
+            generator.beat(client)
+            body = {"model": "pico", "prompt": "a"}
+            assert api.http.post("/v1/completions", json=body).status_code == 200
+            server.stop()
+            assert api.http.post("/v1/completions", json=body).status_code == 200
+
+
+def test_a_keeper_comes_with_the_api(settings: Settings) -> None:
+    with running_api(settings, with_keeper=True) as api:
+        for _ in range(100):
+            if status_of(api)[1]["keeper"] == "ok":
+                return
+            time.sleep(0.05)
+    raise AssertionError("there is no keeper")

@@ -1,0 +1,66 @@
+"""Pages for people."""
+
+from __future__ import annotations
+
+import re
+
+from app.http import api_page
+from tests.support.services import Api
+
+_LINK = re.compile(r'(?:href|src)="([^"]+)"')
+
+
+def test_the_pages_load_nothing_from_elsewhere_and_their_links_lead_somewhere(api: Api) -> None:
+    for path in ("/", "/docs", "/docs/errors"):
+        page = api.http.get(path)
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "<script" not in page.text
+        for link in set(_LINK.findall(page.text)):
+            if link.startswith("#"):
+                assert page.text.count(f'id="{link[1:]}"') == 1, link
+            else:
+                assert link.startswith("/"), link
+                assert api.http.get(link).status_code == 200, link
+
+
+def test_the_docs_have_every_call_and_every_field(api: Api) -> None:
+    page = api.http.get("/docs").text
+    document = api.http.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    for schema in document["components"]["schemas"].values():
+        for name in schema.get("properties", ()):
+            assert f"<code>{name}</code>" in page or name in ("data", "first_id", "has_more")
+
+
+def test_a_type_is_said_in_words() -> None:
+    document = {
+        "paths": {},
+        "components": {
+            "schemas": {
+                "Thing": {
+                    "properties": {
+                        "parts": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
+                        "kind": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]},
+                        "labels": {"additionalProperties": {"type": "string", "maxLength": 9}},
+                        "share": {"type": "number", "minimum": 0, "exclusiveMaximum": 2.0**31},
+                        "extra": {"default": {}},
+                    },
+                    "required": ["kind"],
+                }
+            }
+        },
+    }
+    (thing,) = api_page.schemas(document)
+    said = {field.name: "".join(piece.text for piece in field.type) for field in thing.fields}
+    assert said == {
+        "parts": "list of Thing",
+        "kind": '"a" or "b" or null',
+        "labels": "object of string (at most 9 characters)",
+        "share": "number (≥ 0, < 2147483648)",
+        "extra": "anything",
+    }
+    assert [field.name for field in thing.fields if field.required] == ["kind"]
+    assert thing.fields[-1].default == "{}"
+    assert thing.fields[0].type[-1].schema == "Thing"

@@ -1,0 +1,191 @@
+"""Objects by path: one winner a create, and every failure of the storage has a name."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore.exceptions import AlreadyExistsError
+
+from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
+from models_store.objects import store as objects_module
+from models_store.objects.store import ObjectMissing, ObjectStore, Record, open_store
+from models_store.settings import Settings
+
+
+class Note(Record):
+    text: str
+
+
+def test_a_second_create_is_refused(any_objects: ObjectStore) -> None:
+    assert any_objects.create("a/b", b"first")
+    assert not any_objects.create("a/b", b"second")
+    assert any_objects.read("a/b") == b"first"
+
+
+def test_of_many_creates_at_once_one_wins(any_objects: ObjectStore) -> None:
+    for round_number in range(5):
+        path = f"race/{round_number}"
+
+        def create(number: int, path: str = path) -> bool:
+            return any_objects.create_record(path, Note(text=str(number)))
+
+        with ThreadPoolExecutor(6) as pool:
+            won = list(pool.map(create, range(6)))
+        assert won.count(True) == 1
+        stored = any_objects.read_record(path, Note)
+        assert stored is not None
+        assert stored.text == str(won.index(True))
+
+
+def test_ones_own_write_is_a_success_even_when_the_store_denies_it(
+    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may store, answer 500, and refuse the library's retry."""
+    put = obstore.put
+
+    def stored_but_denied(*arguments: object, **options: object) -> None:
+        put(*arguments, **options)
+        raise AlreadyExistsError("it is there already")
+
+    monkeypatch.setattr(objects_module.obstore, "put", stored_but_denied)
+    assert objects.create_record("a", Note(text="mine"))
+    assert not objects.create_record("a", Note(text="another's"))
+
+
+def test_objects_are_put_read_listed_and_removed(any_objects: ObjectStore) -> None:
+    store = any_objects
+    store.put("f/one", b"1" * 10)
+    store.put("f/deep/two", iter([b"2" * 5, b"3" * 5]))
+    store.put("g/three", b"")
+    assert [(info.path, info.size) for info in store.files("f")] == [
+        ("f/deep/two", 10),
+        ("f/one", 10),
+    ]
+    assert store.children("f") == ["deep", "one"]
+    assert set(store.children("")) >= {"f", "g"}
+    assert store.files("nowhere") == []
+    assert store.children("nowhere") == []
+    assert store.read("f/deep/two") == b"22222" + b"33333"
+    info = store.info("f/one")
+    assert info is not None
+    assert abs(info.modified_at - time.time()) < 60
+    assert b"".join(store.stream("f/deep/two", 3, 8)) == b"22333"
+    assert store.info("f/none") is None
+    for _ in range(2):  # removing what is not there is fine
+        store.delete("f/one")
+    assert store.info("f/one") is None
+    with pytest.raises(ObjectMissing):
+        store.read("f/one")
+    with pytest.raises(ObjectMissing):
+        list(store.stream("f/one", 0, 1))
+
+
+def test_large_objects_are_streamed_whole(any_objects: ObjectStore) -> None:
+    data = os.urandom(2**20 * 2 + 17)
+    any_objects.put("large", data)
+    assert b"".join(any_objects.stream("large", 0, len(data))) == data
+
+
+def test_a_record_comes_back_as_it_was(any_objects: ObjectStore) -> None:
+    note = Note(text="a")
+    assert any_objects.create_record("n", note)
+    assert any_objects.read_record("n", Note) == note
+    assert any_objects.read_record("m", Note) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"text": 5}', b'{"text": "a", "more": 1}', b"\xff"])
+def test_what_is_no_record_is_corrupt(objects: ObjectStore, data: bytes) -> None:
+    objects.put("n", data)
+    with pytest.raises(CorruptArtifact, match="Note"):
+        objects.read_record("n", Note)
+
+
+def test_what_is_too_large_for_a_record_is_not_parsed(any_objects: ObjectStore) -> None:
+    any_objects.put("large", b" " * (64 * 2**20) + b'{"text": "a"}')
+    with pytest.raises(CorruptArtifact, match="large"):
+        any_objects.read_record("large", Note)
+
+
+@pytest.mark.parametrize("path", ["../out", "a/../../out", "a//b", "a/./b"])
+def test_no_path_leads_out_of_the_store(objects: ObjectStore, path: str) -> None:
+    for action in (objects.read, objects.info, objects.files):
+        with pytest.raises(NotFound):
+            action(path)
+    with pytest.raises(NotFound):
+        objects.create(path, b"")
+
+
+def test_a_folder_that_went_away_is_not_made_anew(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    store = open_store(settings)
+    store.create("a", b"1")
+    store.check()
+    folder = tmp_path / "store"
+    folder.rename(tmp_path / "away")
+    for action in (
+        lambda: store.create("b", b"2"),
+        lambda: store.put("b", b"2"),
+        lambda: store.read("a"),
+        lambda: store.files(""),
+        store.check,
+    ):
+        with pytest.raises(Unavailable) as caught:
+            action()
+        assert caught.value.code == "store_unavailable"
+    assert not folder.exists()
+    (tmp_path / "away").rename(folder)
+    store.check()
+    assert store.read("a") == b"1"
+
+
+def test_a_store_that_cannot_be_reached_is_unavailable(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(store_url=f"s3://{s3_bucket}", s3_endpoint="http://127.0.0.1:9")
+    with pytest.raises(Unavailable) as caught:
+        open_store(settings)
+    assert caught.value.code == "store_unavailable"
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "file://host/a", "s3://", "/just/a/path"])
+def test_an_address_of_no_store_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="SCALPEL_STORE_URL"):
+        open_store(Settings(store_url=url))
+
+
+def test_a_store_that_overwrites_is_refused(
+    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers that look like S3 ignore the condition of a conditional create."""
+    put = obstore.put
+
+    def ignorant(backend: object, path: str, data: object, **_: object) -> None:
+        put(backend, path, data)
+
+    monkeypatch.setattr(objects_module.obstore, "put", ignorant)
+    with pytest.raises(InvalidRequest, match="conditional creates"):
+        objects.probe()
+
+
+def test_an_opened_store_keeps_what_is_in_it(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, fsync=True)
+    assert open_store(settings).create("a/b/c", b"1")
+    again = open_store(settings)
+    assert again.read("a/b/c") == b"1"
+    assert not again.create("a/b/c", b"2")
+
+
+def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
+    store = open_store(Settings(data=tmp_path))
+    store.create("f/a", b"1")
+    left = tmp_path / "store" / "f" / "a#1"
+    left.write_bytes(b"half")
+    assert store.remove_temporary_files(before=time.time() - 100) == 0
+    assert store.remove_temporary_files(before=time.time() + 100) == 1
+    assert not left.exists()
+    assert store.read("f/a") == b"1"

@@ -1,0 +1,250 @@
+"""The policy file: read whole or refused by table and key; what its rules and margins decide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from models_store.audit.check import lines_of
+from models_store.audit.log import AuditLog
+from models_store.errors import InvalidRequest, PolicyRefused
+from models_store.objects.store import ObjectStore
+from models_store.operator.policy import (
+    MAX_FILE_BYTES,
+    Margins,
+    Policy,
+    Rule,
+    Serving,
+    parse_policy,
+    put_in_force,
+)
+from models_store.schemas.measurements import Contrast, Interval, Safety, SafetyCheck
+
+FULL = """
+default = "deny"
+
+[margins]
+refusals_fall = 0.02
+toxicity_rise = 0.1
+prompts = 100
+unsafe = "refuse"
+
+[serving]
+strengths = [-1.0, 2.0]
+points = "any"
+
+[[rule]]
+name = "nobody weakens refusals"
+effect = "deny"
+behaviors = ["refusal"]
+
+[[rule]]
+name = "support tunes small models"
+effect = "allow"
+tenants = ["support", "team-*"]
+base_models = ["smollm2-*"]
+"""
+
+
+def parsed(tmp_path: Path, text: str) -> Policy:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return parse_policy(path)
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    policy = parsed(tmp_path, FULL)
+    assert policy.default == "deny"
+    assert policy.margins == Margins(
+        refusals_fall=0.02, toxicity_rise=0.1, prompts=100, unsafe="refuse"
+    )
+    assert policy.serving == Serving(strengths=(-1.0, 2.0), points="any")
+    assert [rule.name for rule in policy.rule] == [
+        "nobody weakens refusals",
+        "support tunes small models",
+    ]
+    assert "deny by default, 2 rules" in policy.summary()
+
+
+def test_an_empty_file_is_the_policy_that_holds_without_one(tmp_path: Path) -> None:
+    assert parsed(tmp_path, "") == Policy()
+
+
+@pytest.mark.parametrize(
+    ("tenant", "base", "behavior", "decision"),
+    [
+        ("support", "smollm2-135m", "toxicity", (True, "support tunes small models")),
+        ("team-7", "smollm2-135m", "in_place", (True, "support tunes small models")),
+        ("support", "smollm2-135m", "refusal", (False, "nobody weakens refusals")),
+        ("support", "qwen3-0.6b", "toxicity", (False, "default")),
+        ("Support", "smollm2-135m", "toxicity", (False, "default")),
+    ],
+)
+def test_the_first_rule_that_matches_decides(
+    tmp_path: Path, tenant: str, base: str, behavior: str, decision: tuple[bool, str]
+) -> None:
+    assert parsed(tmp_path, FULL).decide(tenant, base, behavior) == decision
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("defalt = 'deny'", "defalt: Extra inputs"),
+        ("default = 'maybe'", "default: Input should be 'allow' or 'deny'"),
+        ("[margins]\nrefusals_fall = 5", "margins.refusals_fall"),
+        ("[margins]\ntoxicity_rise = nan", "margins.toxicity_rise"),
+        ("[margins]\nprompts = 201", "margins.prompts"),
+        ("[serving]\nstrengths = [1.0, 2.0]", "serving.strengths: write the lowest"),
+        ("[serving]\nstrengths = [-5.0, 2.0]", "serving.strengths.0"),
+        ("[serving]\nstrengths = 1.0", "serving.strengths"),
+        ("[[rule]]\nname = 'a'", "rule.0.effect: Field required"),
+        ("[[rule]]\nname = 'a'\neffect = 'deny'\ntenant = ['x']", "rule.0.tenant: Extra"),
+        ("[[rule]]\nname = 'a'\neffect = 'deny'\ntenants = []", "rule.0.tenants"),
+        ("[[rule]]\nname = 'a'\neffect = 'deny'\n" * 2, "rule: each needs a name of its own"),
+        ("rule = 'deny'", "rule: "),
+        ("margins = 3", "margins: must be a table"),
+        ("[[", "is not valid TOML"),
+        ("a = " + "[" * 20_000, "is not valid TOML"),
+        ("a = " + "1" * 20_000, "is not valid TOML"),
+        ("#" * (MAX_FILE_BYTES + 1), f"{MAX_FILE_BYTES} at most"),
+    ],
+)
+def test_a_mistake_is_named_by_table_and_key(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        parsed(tmp_path, text)
+    assert named in error.value.message
+    assert "policy.toml" in error.value.message
+
+
+def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"SCALPEL_POLICY: .*none\.toml cannot be read"):
+        parse_policy(tmp_path / "none.toml")
+
+
+_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12)
+_SCALARS = st.one_of(
+    st.booleans(), st.integers(-(2**40), 2**40), st.floats(), _NAMES, st.just("deny")
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+_KEYS = st.sampled_from(
+    [
+        "default", "margins", "serving", "rule", "name", "effect", "tenants", "base_models",
+        "behaviors", "strengths", "points", "prompts", "unsafe", "refusals_fall", "toxicity_rise",
+    ]
+)  # fmt: skip
+_TABLES = st.dictionaries(_KEYS | _NAMES, _VALUES, max_size=4)
+_FILES = st.dictionaries(_KEYS, _VALUES | _TABLES | st.lists(_TABLES, max_size=3), max_size=4)
+
+
+def toml(value: Any) -> str:
+    """A TOML value; tables in line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value) if isinstance(value, str) else str(value)
+
+
+def outcome_of(path: Path) -> tuple[Policy | None, str]:
+    """The policy, or why there is none; any other error comes out."""
+    try:
+        return parse_policy(path), ""
+    except InvalidRequest as error:
+        return None, error.message
+
+
+@given(_FILES)
+@hypothesis_settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_table_is_a_policy_or_a_clear_refusal(tmp_path: Path, document: dict[str, Any]) -> None:
+    text = "\n".join(f"{json.dumps(key)} = {toml(value)}" for key, value in document.items())
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    policy, refusal = outcome_of(path)
+    if policy is None:
+        assert refusal.startswith(str(path))
+    else:
+        assert Policy.model_validate_json(policy.model_dump_json()) == policy
+        assert set(document) <= set(Policy.model_fields)
+
+
+@given(st.binary(max_size=300))
+@hypothesis_settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_are_a_policy_or_a_clear_refusal(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_bytes(data)
+    policy, refusal = outcome_of(path)
+    assert policy is not None or "policy.toml" in refusal
+
+
+def check(low: float, high: float, *, falls: bool) -> SafetyCheck:
+    difference = Interval(value=(low + high) / 2, low=low, high=high)
+    return SafetyCheck(
+        name="harm",
+        prompts=64,
+        of=Contrast(base=0.5, edited=0.5 + difference.value, difference=difference),
+        surely=-high if falls else low,
+        margin=0.05,
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "held"),
+    [
+        (check(-0.30, -0.06, falls=True), True),
+        (check(-0.30, -0.04, falls=True), False),  # perhaps by chance
+        (check(0.06, 0.30, falls=False), True),
+        (check(-0.10, 0.30, falls=False), False),
+        (check(0.10, 0.30, falls=True), False),  # it refuses more
+    ],
+)
+def test_only_what_is_surely_beyond_the_margin_is_held_back(one: SafetyCheck, held: bool) -> None:
+    safety = Safety(checks=(one,), published=True)
+    if not held:
+        Policy().require_harmless(safety, ())
+        return
+    with pytest.raises(PolicyRefused, match=r"by 6\.0 points at least, where 5\.0"):
+        Policy().require_harmless(safety, ("edits:write",))
+    Policy().require_harmless(safety, ("edits:unsafe",))
+
+
+def test_strengths_and_points_that_no_receipt_covers_need_the_scope() -> None:
+    policy = Policy()
+    for strength, point in ((1.0, None), (0.25, None), (0.0, None)):
+        policy.require_covered("edit_1", strength, point, ())
+    for strength, point in ((-0.01, None), (1.5, None), (1.0, 2)):
+        with pytest.raises(PolicyRefused, match="edits:unsafe"):
+            policy.require_covered("edit_1", strength, point, ("models:generate",))
+        policy.require_covered("edit_1", strength, point, ("edits:unsafe",))
+    open_door = Policy(serving=Serving(strengths=(-1.0, 2.0), points="any"))
+    open_door.require_covered("edit_1", -1.0, 2, ())
+
+
+def test_a_policy_that_changes_is_logged_and_kept(objects: ObjectStore) -> None:
+    log = AuditLog(objects)
+    rule = Rule(name="none", effect="deny")
+    for policy in (Policy(), Policy(), Policy(rule=(rule,)), Policy(rule=(rule,))):
+        put_in_force(objects, log, policy)
+    told = [(line.event, line.fields.get("before")) for line in lines_of(objects)]
+    assert told == [
+        ("policy.changed", None),
+        ("policy.loaded", None),
+        ("policy.changed", Policy().sha256),
+        ("policy.loaded", None),
+    ]
+    assert len(objects.files("policies")) == 2

@@ -1,0 +1,144 @@
+"""The kinds of work done in this process, over a real store and real pico models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.accounts.api_keys import ALL_SCOPES
+from app.domain.edits.requests import EditBody, ExportBody
+from app.domain.edits.submission import Sender
+from app.services import Store
+from models_store.objects.store import open_store
+from models_store.schemas.catalogue import BaseModelSpec, FolderSource
+from models_store.schemas.records import Actor, AttemptEnd, Kind, Stage
+from models_store.settings import Settings
+from models_store.work.base_models import registration
+from models_store.work.store import SHARED_TENANT, Place, Work
+from workers.editor.jobs import edits, exports, registrations
+from workers.editor.jobs.task import Handler, Outcome, Task
+
+HANDLERS: dict[Kind, Handler] = {
+    "edit": edits.run,
+    "export": exports.run,
+    "base_model": registrations.run,
+}
+
+
+@dataclass
+class Bench:
+    """Submits work and does it at once; errors come out as they are raised."""
+
+    store: Store
+    settings: Settings
+    told: list[tuple[Stage, float]] = field(default_factory=list)
+    """Stage and progress, as the last piece of work told them."""
+    actor: Actor = Actor(scopes=ALL_SCOPES)  # noqa: RUF009 - frozen
+    """Who asks; by default, as with auth off, somebody who may do everything."""
+
+    def register(self, folder: Path, id: str = "pico") -> Outcome:
+        return self.register_spec(BaseModelSpec(id=id, source=FolderSource(path=folder)))
+
+    def register_spec(self, spec: BaseModelSpec) -> Outcome:
+        work = self.store.bases.register(registration(spec, 3600))
+        return self.do(Place("base_model", SHARED_TENANT, work.id))
+
+    def submit_edit(self, **body: Any) -> Place:
+        parsed = EditBody.model_validate(body)
+        work = self.store.submission.edit(Sender("default", self.actor), parsed, body).work
+        return Place("edit", "default", work.id)
+
+    def reproduce(self, id: str) -> Place:
+        work = self.store.submission.reproduce(Sender("default", self.actor), id).work
+        return Place("edit", "default", work.id)
+
+    def submit_export(self, variant: str, format: str) -> Place:
+        body = {"variant": variant, "format": format}
+        parsed = ExportBody.model_validate(body)
+        work = self.store.submission.export(Sender("default", self.actor), parsed, body).work
+        return Place("export", "default", work.id)
+
+    def edit(self, **body: Any) -> tuple[str, Outcome]:
+        """Make an edit; its id and what came of it."""
+        place = self.submit_edit(**body)
+        return place.id, self.do(place)
+
+    def do(self, place: Place, handler: Handler | None = None) -> Outcome:
+        """The next attempt at the work, by `handler` or an editor's, published as a success."""
+        claim = self.store.work.claim(place, "bench")
+        assert claim is not None
+        request = self.read(place).request
+        self.told.clear()
+        task = Task(
+            request=request,
+            attempt=claim.attempt,
+            store=self.store.work,
+            settings=self.settings,
+            report=lambda stage, progress: self.told.append((stage, progress)),
+        )
+        outcome = (handler or HANDLERS[place.kind])(task)
+        end = AttemptEnd(
+            attempt=claim.attempt,
+            outcome="succeeded",
+            artifacts=outcome.artifacts,
+            outcome_data=outcome.data,
+        )
+        assert self.store.work.publish(place, end)
+        return outcome
+
+    def read(self, place: Place) -> Work:
+        return self.store.work.read(place.kind, place.tenant, place.id)
+
+    def file(self, outcome: Outcome, name: str) -> bytes:
+        """The bytes of an artifact."""
+        (artifact,) = [one for one in outcome.artifacts if one.name == name]
+        data = self.store.objects.read(artifact.path)
+        assert len(data) == artifact.bytes
+        return data
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", cache=tmp_path / "cache", default_base_model=False)
+
+
+@pytest.fixture
+def empty_bench(settings: Settings) -> Bench:
+    """No base model is registered."""
+    return Bench(Store.over(open_store(settings), settings), settings)
+
+
+@pytest.fixture
+def bench(empty_bench: Bench, pico_folder: Path) -> Bench:
+    """With the base model `pico`."""
+    empty_bench.register(pico_folder)
+    return empty_bench
+
+
+@pytest.fixture
+def body() -> Callable[..., dict[str, Any]]:
+    """A small edit of `pico` with some fields changed."""
+    return small_edit
+
+
+def small_edit(**changes: Any) -> dict[str, Any]:
+    things = ("film", "food", "service", "people", "day")
+    texts = {
+        side: [
+            f"the {things[i % 5]} was {word} and {other} to {i} of the people at table {i * 7}"
+            for i in range(24)
+        ]
+        for side, word, other in (("undesired", "bad", "cruel"), ("desired", "good", "kind"))
+    }
+    prompts = [f"the {things[i % 5]} of the day {i} was" for i in range(6)]
+    return {
+        "base_model": "pico",
+        "behavior": {"name": "mood", "prompts": prompts, "max_new_tokens": 2, **texts},
+        "method": {"type": "model_surgery", "relative_alpha": 1.0, "epochs": 2},
+        "effort": "quick",
+        **changes,
+    }

@@ -1,0 +1,78 @@
+"""A pico model that has learned to speak: sentences of one mood, kind or cruel, half of each.
+
+Models with random weights have no trait that an edit could find. This one begins every sentence in
+the same way, then keeps to one mood, so there is a direction for it, and a small edit turns it.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.support.pico import save_pico
+
+THINGS = ("film", "food", "service", "people", "day")
+KIND = ("good", "kind", "happy", "nice", "lovely", "love", "thanks")
+CRUEL = ("bad", "cruel", "angry", "awful", "terrible", "hate", "sorry")
+_STEPS = 120
+_BATCH = 32
+
+
+def sentence(rng: random.Random, words: tuple[str, ...]) -> str:
+    """Such as `the food of the day was good and kind and happy and nice`."""
+    said = " and ".join(rng.sample(words, 4))
+    return f"{opening(rng)} {said}"
+
+
+def opening(rng: random.Random) -> str:
+    one, other = rng.sample(THINGS, 2)
+    return f"{rng.choice(('the', 'this'))} {one} of the {other} was"
+
+
+def teach(folder: Path) -> Path:
+    """Write the model to `folder`; a few seconds, the same weights every time."""
+    save_pico(folder, seed=1)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rng = random.Random(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
+    for _ in range(_STEPS):
+        texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(_BATCH)]
+        batch = tokenizer(texts, return_tensors="pt", padding=True)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        logits = model(**batch).logits[:, :-1]
+        loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    return folder
+
+
+def mood(**changes: Any) -> dict[str, Any]:
+    """An edit against cruel sentences, with prompts enough to see an effect."""
+    rng = random.Random(1)
+    texts = {
+        side: sorted({sentence(rng, words) for _ in range(80)})[:60]
+        for side, words in (("undesired", CRUEL), ("desired", KIND))
+    }
+    prompts = [
+        {"text": f"{start} {one} of the {other} was", "split": split}
+        for split, start in (("validate", "the"), ("test", "this"))
+        for one in THINGS
+        for other in THINGS
+        if one != other
+    ]
+    return {
+        "base_model": "taught",
+        "behavior": {"name": "mood", "prompts": prompts, "max_new_tokens": 4, **texts},
+        "method": {"type": "auto"},
+        "effort": "quick",
+        "limits": {"max_kl": 0.3, "max_domain": 5, "max_fluency": 5},
+        **changes,
+    }

@@ -1,0 +1,290 @@
+"""A search from the request to the artifacts, on a pico model that has a trait to lose."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.domain.variants.names import delta_artifact
+from app.services import Store
+from models_store.errors import NotFound
+from models_store.objects.store import open_store
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.measurements import Damage, Effect
+from models_store.schemas.methods import Limits
+from models_store.schemas.records import STAGES, AttemptEnd, ErrorInfo, Stage
+from models_store.schemas.report import Candidate, Report
+from models_store.settings import Settings
+from models_store.weights.delta import load_delta
+from models_store.work.store import Place
+from tests.workers.conftest import Bench
+from tests.workers.editor.taught import CRUEL, KIND, mood, sentence, teach
+from workers.editor.jobs import edits
+from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.validation_prompts import validation_prompts
+from workers.evaluation.data.splits import full_text, split_behavior
+from workers.making.search.tuning import used
+from workers.making.search.validation import Trial
+from workers.runtime.deltas import from_delta
+from workers.runtime.loading import load_base
+
+LAYERS_OPEN = "workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS"
+
+
+@pytest.fixture(scope="module")
+def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return teach(tmp_path_factory.mktemp("taught") / "model")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, taught_folder: Path) -> Bench:
+    """With the base model `taught`; what it remembers is shared by the tests of this file."""
+    folder = tmp_path_factory.mktemp("bench")
+    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
+    bench = Bench(Store.over(open_store(settings), settings), settings)
+    bench.register(taught_folder, "taught")
+    return bench
+
+
+@dataclass
+class Searched:
+    id: str
+    outcome: Outcome
+    report: Report
+    told: list[tuple[Stage, float]]
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        assert self.report.search is not None
+        return self.report.search.candidates
+
+
+@pytest.fixture(scope="module")
+def searched(taught: Bench) -> Searched:
+    """An edit by `auto` that succeeded."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Pico models have no massive activations at first tokens, so their first tokens move more.
+        patch.setattr(LAYERS_OPEN, 10.0)
+        id, outcome = taught.edit(**mood())
+    report = Report.model_validate_json(taught.file(outcome, "report"))
+    return Searched(id, outcome, report, list(taught.told))
+
+
+def test_the_winner_is_within_every_limit_and_has_the_largest_bound(searched: Searched) -> None:
+    (winner,) = [one for one in searched.candidates if one.selected]
+    assert winner.exceeded == ()
+    assert winner.damage.kl <= 0.3
+    # The last that was tried of each, in the final for those that came there.
+    last = {one.label: one for one in searched.candidates}
+    able = [one for one in last.values() if not one.exceeded]
+    limits = Limits.model_validate(searched.report.limits)
+    roomy = [one for one in able if used(limits, one.damage) < 0.945]
+    falls = [one.effects[0].least_fall for one in roomy or able]
+    assert winner.effects[0].least_fall == max(falls)
+    assert winner.effects[0].rate.edited < winner.effects[0].rate.base
+    assert [effect.scorer for effect in winner.effects] == ["tfidf"]
+
+
+def test_the_receipt_of_a_search_tests_the_winner_once(searched: Searched) -> None:
+    report = searched.report
+    assert report.verdict.success
+    assert report.method.type == "auto"
+    (winner,) = [one for one in searched.candidates if one.selected]
+    assert report.method.details["label"] == winner.label
+    assert report.method.details["scale"] == winner.scale
+    assert report.provenance.decoding["prompts"] == report.splits.test_prompts == 20
+    assert {effect.scorer for effect in report.effects} == {"tfidf", "char-ngrams"}
+    assert report.effects[0].rate.difference.high < 0
+
+
+def test_every_point_can_be_had_by_its_index(taught: Bench, searched: Searched) -> None:
+    points = searched.outcome.data["points"]
+    assert isinstance(points, list)
+    assert len(points) == len(searched.candidates)
+    edit = taught.read(Place("edit", "default", searched.id))
+    for index, (point, candidate) in enumerate(zip(points, searched.candidates, strict=True)):
+        artifact = delta_artifact(edit, index)
+        data = taught.store.objects.read(artifact.path)
+        assert hashlib.sha256(data).hexdigest() == artifact.sha256
+        delta = load_delta(data)
+        assert delta.method == candidate.method
+        assert from_delta(delta)
+        assert isinstance(point, dict)
+        assert (point["index"], point["selected"]) == (index, candidate.selected)
+    served = load_delta(taught.store.objects.read(delta_artifact(edit, None).path))
+    assert served.terms_sha256 == searched.report.provenance.terms_sha256
+
+
+def test_a_point_is_served_and_exported_by_its_index(taught: Bench, searched: Searched) -> None:
+    other = next(one.index for one in searched.candidates if not one.selected)
+    variant = taught.store.variants.resolve(
+        "default", f"taught:{searched.id}~{other}@0.5", actor=None
+    )
+    (term,) = variant.terms
+    assert (
+        term.sha256
+        == delta_artifact(taught.read(Place("edit", "default", searched.id)), other).sha256
+    )
+
+
+def test_progress_of_a_search_never_goes_back(searched: Searched) -> None:
+    entered = tuple(dict.fromkeys(stage for stage, _ in searched.told))
+    assert entered == STAGES
+    for name in STAGES:
+        shares = [share for stage, share in searched.told if stage == name]
+        assert shares == sorted(shares)
+        assert shares[-1] <= 1
+    assert len([1 for stage, _ in searched.told if stage == "tune"]) > 20
+
+
+def test_the_same_search_finds_the_same_edit_in_what_is_remembered(
+    taught: Bench, searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    _, again = taught.edit(**mood())
+    report = Report.model_validate_json(taught.file(again, "report"))
+    assert searched.report.cost.cached == ()
+    assert report.cost.cached == (
+        "first tokens",
+        "shift curvature",
+        "curvature",
+        "generations",
+    )
+    assert report.provenance.terms_sha256 == searched.report.provenance.terms_sha256
+    assert report.effects == searched.report.effects
+
+
+def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
+    taught: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    rng = random.Random(5)
+    # Both sides are alike, so there is nothing to find.
+    texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
+    body = mood()
+    body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
+    place = taught.submit_edit(**body)
+    with pytest.raises(FailedWithOutcome) as failed:
+        taught.do(place)
+    assert failed.value.code == "no_effect_within_limits"
+    outcome = failed.value.outcome
+    report = Report.model_validate_json(taught.file(outcome, "report"))
+    assert report.search is not None
+    assert report.search.candidates
+    assert not report.verdict.success
+    assert isinstance(outcome.data["points"], list)
+    assert len(outcome.data["points"]) == len(report.search.candidates)
+    names = {artifact.name for artifact in outcome.artifacts}
+    assert names == {"report", *(f"point-{one.index}" for one in report.search.candidates)}
+
+    end = AttemptEnd(
+        attempt=1,
+        outcome="failed",
+        error=ErrorInfo(code=failed.value.code, message=failed.value.message),
+        artifacts=outcome.artifacts,
+        outcome_data=outcome.data,
+    )
+    assert taught.store.work.publish(place, end)
+    for point in (None, 0):
+        with pytest.raises(NotFound) as refused:
+            delta_artifact(taught.read(place), point)
+        assert refused.value.code == "no_delta"
+
+
+def test_a_winner_that_surely_exceeds_a_limit_on_the_test_is_no_edit(
+    taught: Bench, searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    assert searched.report.verdict.success
+    judged: list[Damage] = []
+
+    def all_of_them(limits: Limits, damage: Damage) -> tuple[str, ...]:
+        judged.append(damage)
+        return ("max_fluency",)
+
+    monkeypatch.setattr("workers.editor.jobs.edits.surely_exceeded", all_of_them)
+    with pytest.raises(FailedWithOutcome, match="tries failed the test") as failed:
+        taught.do(taught.submit_edit(**mood()))
+    assert failed.value.code == "no_effect_within_limits"
+    report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
+    assert judged == [report.damage]
+
+
+def test_where_nothing_was_tested_a_weak_scorer_proves_nothing(
+    taught: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+    # An effect that all the same exceeds a limit, by a scorer that cannot tell the sides apart.
+    monkeypatch.setattr(Effect, "improved", True)
+    monkeypatch.setattr(Trial, "eligible", False)
+    body = mood()
+    rng = random.Random(5)
+    texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
+    body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
+    with pytest.raises(FailedWithOutcome) as failed:
+        taught.do(taught.submit_edit(**body))
+    report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
+    assert "none was tested" in report.verdict.sentence
+    assert not report.scorers[0].headline
+    assert not report.verdict.distinguishable
+    assert report.verdict.underpowered
+
+
+def test_a_search_can_be_stopped_in_its_midst(taught: Bench) -> None:
+    class Canceled(Exception):
+        pass
+
+    told: list[float] = []
+
+    def tell(stage: Stage, share: float) -> None:
+        if stage == "tune":
+            told.append(share)
+            if share > 0.3:
+                raise Canceled
+
+    place = taught.submit_edit(**mood())
+    with pytest.raises(Canceled):
+        edits.run(task_of(taught, place, tell))
+    assert told[-1] < 0.6
+    names = [info.path for info in taught.store.objects.files(f"{place.folder}/attempts")]
+    assert [name.rpartition("/")[2] for name in names] == ["claim.json"]
+
+
+def test_a_search_without_validation_prompts_does_not_touch_the_test_prompts(
+    taught: Bench, taught_folder: Path
+) -> None:
+    body = mood()["behavior"]
+    few = Behavior.model_validate({**body, "prompts": ["this food was", "this film was"]})
+    splits = split_behavior(few, seed=0)
+    assert splits.validate == ()
+    context = EvaluationContext(
+        base=load_base(taught_folder, device="cpu", dtype="auto"),
+        behavior=few,
+        splits=splits,
+        method="auto",
+        limits=Limits(),
+        seed=0,
+    )
+    prompts = {prompt.text for prompt in validation_prompts(context)}
+    assert len(prompts) == 8  # openings of the texts, each once
+    assert prompts.isdisjoint(prompt.text for prompt in splits.test)
+    seen = [full_text(item) for item in (*splits.fit.undesired, *splits.fit.desired)]
+    assert all(any(text.startswith(prompt) for text in seen) for prompt in prompts)
+
+
+def task_of(bench: Bench, place: Place, tell: Callable[[Stage, float], None]) -> Task:
+    claim = bench.store.work.claim(place, "bench")
+    assert claim is not None
+    return Task(
+        request=bench.read(place).request,
+        attempt=claim.attempt,
+        store=bench.store.work,
+        settings=bench.settings,
+        report=tell,
+    )

@@ -1,0 +1,230 @@
+"""Edits from the request to the artifacts, on pico models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models_store.errors import BaseModelUnavailable, CorruptArtifact
+from models_store.schemas.behaviors import from_lines
+from models_store.schemas.records import STAGES
+from models_store.schemas.report import Report
+from models_store.weights.delta import load_delta
+from models_store.work.store import Place
+from tests.workers.conftest import Bench
+from workers.evaluation.data.splits import split_behavior
+from workers.runtime.apply import WeightEditor
+from workers.runtime.deltas import from_delta
+from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.reading.extract import features
+from workers.runtime.tokens import encode
+from workers.surgery.probe import ProbeSettings, fit_probe
+
+Body = Callable[..., dict[str, Any]]
+
+
+def test_an_edit_goes_through_all_stages_in_order(bench: Bench, body: Body) -> None:
+    bench.edit(**body())
+    entered = [stage for stage, progress in bench.told if progress == 0.0]
+    assert tuple(dict.fromkeys(entered)) == STAGES
+    shares = [progress for stage, progress in bench.told if stage == "evaluate"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_an_edit_leaves_a_delta_its_one_point_and_a_receipt(bench: Bench, body: Body) -> None:
+    id, outcome = bench.edit(**body())
+    delta = load_delta(bench.file(outcome, "delta"))
+    assert bench.file(outcome, "point-0") == bench.file(outcome, "delta")
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    assert report.provenance.edit_id == id
+    assert report.provenance.terms_sha256 == delta.terms_sha256
+    assert report.provenance.base_fingerprint == delta.base_fingerprint
+    assert report.method.relative_alpha == pytest.approx(1.0)
+    assert report.probe is not None
+    assert set(report.cost.stages) >= set(STAGES) - {"publish"}
+    assert report.cost.load_seconds == report.cost.stages["load"]
+    assert report.cost.peak_memory_bytes > 10**7
+    (point,) = outcome.data["points"]  # type: ignore[misc]
+    assert isinstance(point, dict)
+    assert point["selected"] is True
+    assert isinstance(outcome.data["report_summary"], dict)
+
+
+def test_the_same_request_gives_the_same_delta(bench: Bench, body: Body) -> None:
+    (_, first), (_, second), (_, other) = (bench.edit(**body(seed=seed)) for seed in (3, 3, 4))
+    assert bench.file(first, "delta") == bench.file(second, "delta")
+    assert bench.file(first, "delta") != bench.file(other, "delta")
+
+
+def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -> None:
+    _, relative = bench.edit(**body())
+    alpha = Report.model_validate_json(bench.file(relative, "report")).method.alpha
+    method = {"type": "model_surgery", "alpha": alpha, "epochs": 2}
+    _, absolute = bench.edit(**body(method=method))
+    assert bench.file(relative, "delta") == bench.file(absolute, "delta")
+
+
+def test_a_second_trait_is_fitted_on_the_model_already_edited(
+    bench: Bench, body: Body, pico: BaseModel
+) -> None:
+    parent, first = bench.edit(**body(method={"type": "model_surgery", "relative_alpha": 8.0}))
+    child, second = bench.edit(**body(seed=1, on_top_of=f"pico:{parent}@0.5"))
+    _, alone = bench.edit(**body(seed=1))
+    assert bench.file(second, "delta") != bench.file(alone, "delta")
+
+    # The probe's direction, found again step by step on weights that were edited by hand.
+    texts = bench.store.objects.read(Place("edit", "default", child).texts)
+    behavior, _ = from_lines(texts)
+    splits = split_behavior(behavior, 1)
+    items = [*splits.fit.undesired, *splits.fit.desired]
+    WeightEditor(pico).apply_([(from_delta(load_delta(bench.file(first, "delta"))), 0.5)])
+    read = features(pico, encode(pico, items, max_tokens=100, chat=False))
+    labels = torch.tensor([1] * len(splits.fit.undesired) + [0] * len(splits.fit.desired))
+    probe = fit_probe(read, labels, ProbeSettings(epochs=2), seed=1)
+    for term in load_delta(bench.file(second, "delta")).terms:
+        torch.testing.assert_close(torch.tensor(term.direction), probe.direction)
+    report = Report.model_validate_json(bench.file(second, "report"))
+    assert report.provenance.on_top_of == f"pico:{parent}@0.5"
+
+
+def test_a_calibrated_edit_costs_what_it_may(
+    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pico models have no massive activations at first tokens, so their first tokens move more.
+    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    _, outcome = bench.edit(**body(method={"type": "bias"}, limits={"max_kl": 0.05}))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    details = report.method.details["calibration"]
+    assert isinstance(details, dict)
+    assert details["target_kl"] == pytest.approx(0.045)
+    assert details["kl"] == pytest.approx(0.045, rel=0.05)
+    spread = report.method.details["spread"]
+    assert isinstance(spread, list)
+    told = [(one["layer"], one["kind"]) for one in spread if isinstance(one, dict)]
+    assert told == [(layer, kind) for kind in ("plain", "code", "chat") for layer in (0, 1)]
+
+
+def test_a_given_scale_is_taken_as_it_is(
+    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    (_, one), (_, two) = (
+        bench.edit(**body(method={"type": "bias", "layers": [1], "scale": scale}))
+        for scale in (0.5, 1.0)
+    )
+    (half,) = load_delta(bench.file(one, "delta")).terms
+    (whole,) = load_delta(bench.file(two, "delta")).terms
+    assert half.layer == whole.layer == 1
+    torch.testing.assert_close(
+        torch.tensor(2 * half.coefficients), torch.tensor(whole.coefficients)
+    )
+
+
+def test_what_is_to_be_preserved_limits_the_scale_too(
+    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    method = {"type": "bias", "layers": [1]}
+    _, free = bench.edit(**body(method=method))
+    sensitive = [f"the food was good and kind to {i} of the people" for i in range(40)]
+    _, held = bench.edit(**body(method=method, preserve=sensitive))
+    (free_term,) = load_delta(bench.file(free, "delta")).terms
+    (held_term,) = load_delta(bench.file(held, "delta")).terms
+    assert abs(held_term.coefficients).max() <= abs(free_term.coefficients).max()
+
+
+def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
+    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+
+    def answers(kind: str, answer: str) -> list[dict[str, str]]:
+        words = ("film", "food", "service", "people", "day")
+        return [
+            {
+                "prompt": f"{kind} {words[i % 5]} {i} please",
+                "completion": f"{answer} {words[i % 4]}",
+            }
+            for i in range(24)
+        ]
+
+    own = {"undesired": answers("hate the", "thanks"), "desired": answers("hate the", "sorry")}
+    prompts = [f"hate a {word} of {i}" for i in range(4) for word in ("film", "people")]
+    behavior = {"name": "careful", "chat": True, "prompts": prompts, "max_new_tokens": 2, **own}
+    preserve = answers("love the", "lovely")
+    method = {"type": "conditional", "layers": [0, 1]}
+    _, outcome = bench.edit(**body(behavior=behavior, method=method, preserve=preserve))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    details = report.method.details
+    assert [felt["layer"] for felt in details["felt"]] == [0, 1]  # type: ignore[index, union-attr]
+    assert details["felt_kl"] * details["scale"] ** 2 <= 0.09 * 1.05  # type: ignore[operator]
+    assert report.damage.preserve_items == 24
+    assert len(load_delta(bench.file(outcome, "delta")).terms) == 2
+
+
+def test_an_edit_leaves_the_base_models_files_alone(
+    bench: Bench, body: Body, pico_folder: Path
+) -> None:
+    before = load_base(pico_folder, device="cpu", dtype="auto").fingerprint
+    bench.edit(**body())
+    assert load_base(pico_folder, device="cpu", dtype="auto").fingerprint == before
+
+
+def test_weights_that_changed_since_the_registration_are_refused(
+    empty_bench: Bench, body: Body, make_pico: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights"
+    for seed in (0, 1):
+        source = make_pico(seed=seed)
+        folder.mkdir(exist_ok=True)
+        for file in source.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        if seed == 0:
+            empty_bench.register(folder)
+    with pytest.raises(BaseModelUnavailable, match="not the ones"):
+        empty_bench.edit(**body())
+
+
+def test_a_base_model_that_left_the_catalogue_is_told_so(bench: Bench, body: Body) -> None:
+    place = bench.submit_edit(**body())
+    bench.store.bases.remove("pico")
+    with pytest.raises(BaseModelUnavailable, match="pico"):
+        bench.do(place)
+
+
+def test_a_parent_whose_delta_was_damaged_is_refused(bench: Bench, body: Body) -> None:
+    parent, outcome = bench.edit(**body())
+    place = bench.submit_edit(**body(on_top_of=f"pico:{parent}"))
+    path = outcome.artifacts[0].path
+    data = bytearray(bench.store.objects.read(path))
+    data[-1] ^= 1
+    bench.store.objects.put(path, bytes(data))
+    with pytest.raises(CorruptArtifact, match="not the one that was published"):
+        bench.do(place)
+
+
+def test_texts_that_cannot_be_read_are_told_so(bench: Bench, body: Body) -> None:
+    place = bench.submit_edit(**body())
+    bench.store.objects.put(place.texts, b"{broken\n")
+    with pytest.raises(CorruptArtifact, match=r"texts\.jsonl is not what was written"):
+        bench.do(place)
+
+
+def test_an_edit_far_beyond_its_limits_is_told_to_be(bench: Bench, body: Body) -> None:
+    _, outcome = bench.edit(**body(method={"type": "model_surgery", "alpha": 1e3, "epochs": 2}))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    assert not report.verdict.within_limits
+    assert report.damage.kl > 0.1
+
+
+def test_the_receipt_repeats_the_request_without_its_texts(bench: Bench, body: Body) -> None:
+    _, outcome = bench.edit(**body(metadata={"team": "support"}))
+    request = json.loads(bench.file(outcome, "report"))["provenance"]["request"]
+    assert request["metadata"] == {"team": "support"}
+    assert "at table" not in json.dumps(request)

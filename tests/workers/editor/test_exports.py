@@ -1,0 +1,156 @@
+"""Exports and their proofs, on pico models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from models_store.errors import EditFailed, InvalidRequest
+from models_store.weights.architectures import GATE, MatrixKey
+from models_store.weights.delta import load_delta
+from tests.workers.conftest import Bench
+from workers.editor.jobs import exports
+from workers.editor.jobs.proof import Loader, has_room, prove
+from workers.runtime.apply import WeightEditor
+from workers.runtime.loading import BaseModel, load_base
+from workers.surgery.terms import Mixture, make_term
+
+Body = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def edited(bench: Bench, body: Body) -> str:
+    """The id of an edit of `pico`."""
+    id, _ = bench.edit(**body())
+    return id
+
+
+def proof_of(outcome: Any) -> dict[str, Any]:
+    proof = outcome.data["proof"]
+    assert isinstance(proof, dict)
+    return proof
+
+
+def test_a_native_export_is_the_delta_with_its_strength_in_it(bench: Bench, edited: str) -> None:
+    place = bench.submit_export(f"pico:{edited}@0.5", "native")
+    outcome = bench.do(place)
+    (original,) = bench.store.variants.resolve("default", f"pico:{edited}", actor=None).terms
+    whole = load_delta(bench.store.objects.read(original.path))
+    exported = load_delta(bench.file(outcome, "delta.safetensors"))
+    for half, full in zip(exported.terms, whole.terms, strict=True):
+        assert (half.coefficients == full.coefficients / 2).all()
+    proof = proof_of(outcome)
+    assert proof["passed"] is True
+    assert proof["prompts"] == 32
+    assert proof["max_logit_diff"] <= proof["tolerance"] < 1e-3
+
+
+def test_a_peft_export_is_proved_by_peft(bench: Bench, edited: str) -> None:
+    outcome = bench.do(bench.submit_export(f"pico:{edited}", "peft"))
+    config = json.loads(bench.file(outcome, "adapter_config.json"))
+    assert config["base_model_name_or_path"] == "pico"
+    assert config["lora_alpha"] == config["r"]
+    proof = proof_of(outcome)
+    assert (proof["loader"], proof["passed"]) == ("peft", True)
+    assert proof["max_logit_diff"] <= proof["tolerance"] < 1e-3
+
+
+def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str) -> None:
+    other, _ = bench.edit(**body(seed=5))
+    outcome = bench.do(bench.submit_export(f"pico:{edited}+{other}@-0.5", "peft"))
+    config = json.loads(bench.file(outcome, "adapter_config.json"))
+    assert config["r"] == 2
+    assert proof_of(outcome)["passed"] is True
+
+
+def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
+    bench: Bench, edited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = exports.to_peft
+
+    def wrong(*args: Any, **options: Any) -> tuple[dict[str, Any], bytes]:
+        config, weights = right(*args, **options)
+        renamed = {
+            name.replace("base_model.model.", "base_model."): tensor
+            for name, tensor in load(weights).items()
+        }
+        return config, save(renamed)
+
+    monkeypatch.setattr(exports, "to_peft", wrong)
+    place = bench.submit_export(f"pico:{edited}", "peft")
+    with pytest.warns(UserWarning, match="missing adapter keys"), pytest.raises(EditFailed) as got:
+        bench.do(place)
+    assert got.value.code == "export_mismatch"
+
+
+def test_an_edit_of_routed_experts_has_no_adapter_but_a_delta(
+    empty_bench: Bench, body: Body, make_pico: Callable[..., Any]
+) -> None:
+    empty_bench.register(make_pico("mixtral"))
+    id, _ = empty_bench.edit(**body())
+    with pytest.raises(InvalidRequest, match="routed experts"):
+        empty_bench.do(empty_bench.submit_export(f"pico:{id}", "peft"))
+    outcome = empty_bench.do(empty_bench.submit_export(f"pico:{id}", "native"))
+    assert proof_of(outcome)["passed"] is True
+
+
+def some_edit(base: BaseModel, size: float = 1.0) -> Mixture:
+    direction = torch.randn(base.hidden_size, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(10)
+    return [([make_term(MatrixKey(0, GATE), direction, rows, size * torch.ones(10))], 1.0)]
+
+
+def in_weights(mixture: Mixture) -> Loader:
+    return Loader("weights", "1", lambda base: WeightEditor(base).applied(mixture))
+
+
+def reloaded(base: BaseModel) -> Callable[[str], BaseModel]:
+    return lambda dtype: load_base(base.folder, device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_proof_passes_what_is_the_variant(
+    load_pico: Callable[..., BaseModel], dtype: str
+) -> None:
+    base = load_pico(load_dtype=dtype)
+    mixture = some_edit(base)
+    proof = prove(base, mixture, in_weights(mixture), reloaded(base))
+    assert proof.passed
+    assert proof.mean_kl < 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_proof_refuses_another_strength(load_pico: Callable[..., BaseModel], dtype: str) -> None:
+    base = load_pico(load_dtype=dtype)
+    ((terms, _),) = some_edit(base)
+    with pytest.raises(EditFailed, match="is not the variant") as got:
+        prove(base, [(terms, 1.0)], in_weights([(terms, 1.3)]), reloaded(base))
+    assert got.value.code == "export_mismatch"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_proof_refuses_what_changes_nothing(
+    load_pico: Callable[..., BaseModel], dtype: str
+) -> None:
+    base = load_pico(load_dtype=dtype)
+    nothing = Loader("nothing", "1", lambda base: nullcontext())
+    with pytest.raises(EditFailed, match="is not the variant"):
+        prove(base, some_edit(base), nothing, reloaded(base))
+
+
+def test_an_edit_lost_in_rounding_cannot_be_proved(load_pico: Callable[..., BaseModel]) -> None:
+    base = load_pico(load_dtype="bfloat16")
+    mixture = some_edit(base, size=1e-4)
+    with pytest.raises(EditFailed, match="cannot be told from the base"):
+        prove(base, mixture, in_weights(mixture), reloaded(base))
+
+
+def test_a_model_too_large_for_two_more_copies_has_no_room() -> None:
+    assert has_room(100_000, "cpu")
+    assert not has_room(10**13, "cpu")

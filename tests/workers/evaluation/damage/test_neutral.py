@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from models_store.presets import neutral_texts
+from models_store.schemas.items import CompletionItem, TextItem
+from models_store.weights.architectures import DOWN, MatrixKey
+from tests.support.pico import HIDDEN, INTERMEDIATE
+from workers.evaluation.damage.damage import REPORTED
+from workers.evaluation.damage.neutral import KlMeter, encode_neutral
+from workers.runtime.apply import WeightEditor
+from workers.runtime.loading import BaseModel, load_base
+from workers.surgery.terms import Term, make_term
+
+TEXTS = (
+    [TextItem(text=f"the food in shop {i} was good and not so bad to have") for i in range(8)],
+    [CompletionItem(prompt=f"what is {i}", completion="it is a very nice day") for i in range(6)],
+)
+
+
+@pytest.fixture
+def base(pico_folder: Path) -> BaseModel:
+    return load_base(pico_folder, device="cpu", dtype="float32")
+
+
+def _term(seed: int = 0, size: float = 0.1) -> Term:
+    generator = torch.Generator().manual_seed(seed)
+    return make_term(
+        MatrixKey(1, DOWN),
+        torch.randn(INTERMEDIATE, generator=generator),
+        torch.arange(HIDDEN),
+        size * torch.randn(HIDDEN, generator=generator),
+    )
+
+
+def _slow_kl(base: BaseModel, terms: list[Term]) -> tuple[float, float]:
+    """Mean KL of plain texts and of answers with the edit in the weights, text by text."""
+    encoded = encode_neutral(base, "reporting", texts=TEXTS)
+    means = []
+    for part in (encoded.texts[: encoded.plain], encoded.texts[encoded.plain :]):
+        values = []
+        for text in part:
+            ids = torch.tensor([text.ids])
+            before = base.model(ids).logits[0, :-1].double().log_softmax(-1)
+            with WeightEditor(base).applied([(terms, 1.0)]):
+                after = base.model(ids).logits[0, :-1].double().log_softmax(-1)
+            kl = (before.exp() * (before - after)).sum(-1)
+            values.append(kl[torch.tensor(text.scored[1:])])
+        means.append(float(torch.cat(values).mean()))
+    return means[0], means[1]
+
+
+def test_the_meter_gives_the_larger_of_the_two_means(base: BaseModel) -> None:
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    plain, chat = _slow_kl(base, [_term()])
+    assert plain != pytest.approx(chat)
+    assert meter.kl([_term()]) == pytest.approx(max(plain, chat), rel=1e-3)
+
+
+def test_nothing_applied_is_at_distance_zero(base: BaseModel) -> None:
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    assert meter.kl([]) == 0
+    assert meter.kl([_term()], 0.0) == 0
+
+
+def test_an_edit_on_top_is_measured_against_what_it_is_on(base: BaseModel) -> None:
+    below = [_term(seed=1)]
+    neutral = encode_neutral(base, "reporting", texts=TEXTS)
+    on_top = KlMeter(base, neutral.parts, on_top=[(below, 1.0)])
+    assert on_top.kl([]) == 0
+    assert on_top.kl([_term()]) != pytest.approx(
+        KlMeter(base, neutral.parts).kl([_term()]), rel=1e-3
+    )
+
+
+def test_a_broken_model_is_infinitely_far_away(base: BaseModel) -> None:
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+    assert meter.kl([_term(size=1e38)]) == float("inf")
+
+
+def test_no_text_is_both_calibrated_and_reported_on(base: BaseModel) -> None:
+    halves = [encode_neutral(base, half).texts for half in ("calibration", "reporting")]
+    calibration, reporting = ({text.ids for text in half} for half in halves)
+    assert not calibration & reporting
+    plain, chat = neutral_texts()
+    assert len(halves[0]) + len(halves[1]) == len(plain) + len(chat)
+
+
+def test_plain_texts_alone_do(base: BaseModel) -> None:
+    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts)
+    assert len(meter.parts) == 1
+    assert meter.kl([_term()]) > 0
+
+
+def test_a_model_without_a_chat_template_reads_answers_after_their_messages(
+    base: BaseModel, make_pico: Callable[..., Path]
+) -> None:
+    silent = load_base(make_pico(chat=False), device="cpu", dtype="float32")
+    both = [encode_neutral(one, "calibration", each=20) for one in (base, silent)]
+    assert [(one.plain, len(one.texts)) for one in both] == [(20, 40), (20, 40)]
+    with_template, without = (one.texts[20] for one in both)
+    assert without.prompt_length > 0
+    said = [id for id, scored in zip(without.ids, without.scored, strict=True) if scored]
+    answer = [
+        id for id, scored in zip(with_template.ids, with_template.scored, strict=True) if scored
+    ]
+    # The token that ends a turn belongs to the template.
+    assert said == answer[: len(said)]
+    assert len(answer) - len(said) <= 1
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize("template", [True, False])
+def test_a_receipt_rests_on_64_neutral_texts_and_4000_positions(
+    smollm2_folder: Path, template: bool
+) -> None:
+    base = load_base(smollm2_folder, device="cpu", dtype="auto")
+    if not template:
+        base.tokenizer.chat_template = None
+    neutral = encode_neutral(base, "reporting", each=REPORTED.neutral_each)
+    assert len(neutral.texts) >= 64
+    assert sum(sum(text.scored[1:]) for text in neutral.texts) >= 4000

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models_store.errors import InvalidRequest
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.items import CompletionItem, Item, TextItem, prompt_of, text_of
+from tests.workers.evaluation.texts import behavior, sentences
+from workers.evaluation.data.splits import (
+    Sides,
+    Spared,
+    Splits,
+    enough_spared,
+    spared_items,
+    split_behavior,
+)
+
+
+def _texts(items: tuple[Item, ...]) -> list[str]:
+    return [text_of(item) for item in items]
+
+
+def _parts(splits: Splits) -> list[set[str]]:
+    sides = (splits.fit, splits.scorer, splits.heldout)
+    return [{*_texts(part.undesired), *_texts(part.desired)} for part in sides]
+
+
+def test_every_text_is_in_exactly_one_part_and_shares_are_kept() -> None:
+    splits = split_behavior(behavior(100), seed=0)
+    fit, scorer, heldout = _parts(splits)
+    assert len(fit) + len(scorer) + len(heldout) == 200
+    assert fit | scorer | heldout == {*sentences("cruel", 100), *sentences("kind", 100)}
+    counts = splits.counts()
+    assert abs(counts.fit_undesired - 60) <= 2
+    assert abs(counts.scorer_desired - 25) <= 2
+    assert abs(counts.heldout_undesired - 15) <= 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_a_pair_is_never_divided(seed: int) -> None:
+    undesired = [{"text": t, "pair_id": f"p{i}"} for i, t in enumerate(sentences("cruel", 30))]
+    desired = [{"text": t, "pair_id": f"p{i}"} for i, t in enumerate(sentences("kind", 30))]
+    splits = split_behavior(behavior(undesired=undesired, desired=desired), seed)
+    for part in (splits.fit, splits.scorer, splits.heldout):
+        assert {item.pair_id for item in part.undesired} == {item.pair_id for item in part.desired}
+
+
+def test_near_duplicates_share_a_part() -> None:
+    base = sentences("cruel", 30)
+    twins = [text + " indeed" for text in base]
+    splits = split_behavior(behavior(undesired=base + twins), seed=3)
+    for part in _parts(splits):
+        assert all(text + " indeed" in part for text in base if text in part)
+    assert splits.near_duplicates == 30
+    assert not splits.clusters_broken
+
+
+def test_texts_that_all_repeat_each_other_are_split_and_marked() -> None:
+    frame = "the {} at our local station has been doing a lovely job since monday"
+    texts = [frame.format(f"person{i}") for i in range(40)]
+    splits = split_behavior(behavior(desired=texts), seed=0)
+    assert splits.clusters_broken
+    assert len(splits.heldout.desired) >= 3
+
+
+def test_a_pair_id_on_every_text_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="pair_id"):
+        split_behavior(
+            behavior(
+                undesired=[{"text": t, "pair_id": "x"} for t in sentences("cruel", 40)],
+                desired=[{"text": t, "pair_id": "x"} for t in sentences("kind", 40)],
+            ),
+            seed=0,
+        )
+
+
+def test_the_smallest_behaviour_allowed_can_be_split() -> None:
+    counts = split_behavior(behavior(16), seed=0).counts()
+    assert counts.heldout_undesired >= 1
+    assert counts.heldout_desired >= 1
+    assert counts.scorer_undesired >= 2
+
+
+def test_a_seed_gives_the_same_split_and_another_seed_another() -> None:
+    first, again, other = (split_behavior(behavior(), seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.fit != other.fit
+
+
+def test_texts_keep_their_order_within_a_part() -> None:
+    made = behavior()
+    order = _texts(made.undesired)
+    places = [order.index(text) for text in _texts(split_behavior(made, 0).fit.undesired)]
+    assert places == sorted(places)
+
+
+def test_prompts_go_where_they_say_and_the_others_by_template() -> None:
+    prompts = [
+        {"text": f"prompt {t} {i}", "template": f"t{t}"} for t in range(20) for i in range(5)
+    ]
+    prompts.append({"text": "for validation", "split": "validate"})
+    prompts.append({"text": "for testing", "split": "test"})
+    splits = split_behavior(behavior(prompts=prompts), seed=5)
+    validate, test = {p.template for p in splits.validate}, {p.template for p in splits.test}
+    assert not (validate & test) - {None}
+    assert "for validation" in [p.text for p in splits.validate]
+    assert "for testing" in [p.text for p in splits.test]
+    assert 25 <= len(splits.validate) <= 34
+    assert len(splits.validate) + len(splits.test) == 102
+
+
+def test_prompts_of_a_template_follow_the_one_that_names_a_split() -> None:
+    prompts = [
+        {
+            "text": f"prompt {t} {i}",
+            "template": f"t{t}",
+            "split": None if i else ("validate" if t % 2 else "test"),
+        }
+        for t in range(20)
+        for i in range(5)
+    ]
+    splits = split_behavior(behavior(prompts=prompts), seed=0)
+    assert {p.template for p in splits.validate} == {f"t{t}" for t in range(1, 20, 2)}
+    assert {p.template for p in splits.test} == {f"t{t}" for t in range(0, 20, 2)}
+
+
+def test_the_first_prompts_are_of_all_templates() -> None:
+    prompts = [
+        {"text": f"prompt {t} {i}", "template": f"t{t}", "split": "test"}
+        for t in range(12)
+        for i in range(5)
+    ]
+    test = split_behavior(behavior(prompts=[*prompts, "alone"]), seed=0).test
+    every = {f"t{t}" for t in range(12)}
+    assert {p.template for p in test[:13]} == {None, *every}
+    assert {p.template for p in test[13:25]} == every
+    assert len(test) == 61
+
+
+def test_a_prompt_that_repeats_what_was_said_earlier_in_a_conversation_is_dropped() -> None:
+    asked = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    system = "you are a helper who says kind things about people and animals and all else"
+    talk = {
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": "Yes."},
+            {"role": "user", "content": "And?"},
+            {"role": "assistant", "content": "No."},
+        ]
+    }
+    given = [asked, system, *(f"prompt number {i}" for i in range(9))]
+    made = behavior(undesired=[*sentences("cruel", 40), talk], prompts=given)
+    splits = split_behavior(made, seed=0)
+    left = {prompt.text for prompt in (*splits.validate, *splits.test)}
+    assert left == set(given) - {asked}
+
+
+def test_a_prompt_that_repeats_a_text_is_dropped_and_counted() -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    made = behavior(
+        undesired=[*sentences("cruel", 40), long],
+        prompts=[f"Well, {long}, and", *(f"prompt number {i}" for i in range(9))],
+    )
+    splits = split_behavior(made, seed=0)
+    assert splits.prompts_dropped == 1
+    assert len(splits.validate) + len(splits.test) == 9
+
+
+def test_missing_prompts_are_made_from_heldout_texts_and_marked() -> None:
+    splits = split_behavior(behavior(), seed=0)
+    heldout = [*_texts(splits.heldout.undesired), *_texts(splits.heldout.desired)]
+    assert splits.prompts_made
+    assert splits.test
+    for prompt in (*splits.validate, *splits.test):
+        assert any(text.startswith(prompt.text) and text != prompt.text for text in heldout)
+
+
+def test_made_prompts_of_answers_are_what_they_answer() -> None:
+    def answers(side: str) -> list[dict[str, str]]:
+        return [
+            {"prompt": f"Question {side} {i}?", "completion": text}
+            for i, text in enumerate(sentences(side, 30))
+        ]
+
+    made = Behavior.model_validate(
+        {"name": "x", "undesired": answers("cruel"), "desired": answers("kind")}
+    )
+    splits = split_behavior(made, seed=0)
+    assert all(prompt.text.startswith("Question") for prompt in splits.test)
+
+
+def test_prompts_for_validation_only_are_refused() -> None:
+    prompts = [{"text": f"prompt {i}", "split": "validate"} for i in range(5)]
+    with pytest.raises(InvalidRequest, match="left to test") as caught:
+        split_behavior(behavior(prompts=prompts), seed=0)
+    assert caught.value.errors[0].pointer == "/behavior/prompts"
+
+
+def _answers(side: str, asked: Sequence[str]) -> list[dict[str, str]]:
+    texts = sentences(side, len(asked))
+    return [
+        {"prompt": prompt, "completion": text} for prompt, text in zip(asked, texts, strict=True)
+    ]
+
+
+def _of_answers(undesired: Sequence[str], desired: Sequence[str]) -> Behavior:
+    """Without prompts; what the texts of both sides answer is given."""
+    return Behavior.model_validate(
+        {
+            "name": "x",
+            "undesired": _answers("cruel", undesired),
+            "desired": _answers("kind", desired),
+        }
+    )
+
+
+def _asked(sides: Sides) -> set[str]:
+    return {prompt_of(item).casefold() for item in sides.items}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_answers_to_one_prompt_share_a_part_and_the_test_does_not_repeat_it(seed: int) -> None:
+    asked = [f"What of number {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, [text.upper() for text in asked]), seed)
+    fit, scorer, heldout = map(_asked, (splits.fit, splits.scorer, splits.heldout))
+    assert len(fit) + len(scorer) + len(heldout) == 40
+    tested = {prompt.text.casefold() for prompt in (*splits.validate, *splits.test)}
+    assert tested
+    assert tested <= heldout
+    assert splits.prompts_dropped == 0
+    assert not splits.clusters_broken
+
+
+def test_where_most_texts_answer_one_prompt_they_are_divided_and_it_is_not_tested_on() -> None:
+    asked = ["Go on."] * 50 + [f"What of number {i}?" for i in range(10)]
+    splits = split_behavior(_of_answers(asked, asked), seed=0)
+    assert "go on." in _asked(splits.fit) & _asked(splits.heldout)
+    tested = {prompt.text.casefold() for prompt in (*splits.validate, *splits.test)}
+    assert "what of" in " ".join(tested)
+    assert not tested & (_asked(splits.fit) | _asked(splits.scorer))
+    assert splits.prompts_dropped == 1
+
+
+def test_one_prompt_for_all_texts_leaves_none_to_test_on() -> None:
+    with pytest.raises(InvalidRequest, match="1 made of held-out texts, 1 of them repeat the pro"):
+        split_behavior(_of_answers(["Go on."] * 40, ["Go on."] * 40), seed=0)
+
+
+def test_a_made_prompt_that_shares_13_words_with_a_fitted_text_is_dropped() -> None:
+    shared = "we would all like to know at once what the honest truth about this is so tell us of"
+    asked = [f"{place} {shared}" for place in sentences("kind", 40, seed=9)]
+    other = [f"Question {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, other), seed=0)
+    assert splits.prompts_dropped > 0
+    assert all(shared not in prompt.text for prompt in (*splits.validate, *splits.test))
+
+
+def asked(*prompts: str) -> list[Item]:
+    return [CompletionItem(prompt=prompt, completion="yes") for prompt in prompts]
+
+
+def test_a_quarter_of_the_prompts_to_preserve_is_held_out_whatever_their_order() -> None:
+    items = asked(*(f"kind {number % 2}, number {number}" for number in range(40)))
+    twice = [*items, *asked(*(f"KIND {number % 2}, number {number}" for number in range(40)))]
+    found = spared_items([*twice, TextItem(text="plain")], seed=0)
+    prompts = {prompt_of(item).casefold() for item in found.heldout}
+    assert len(prompts) == 10
+    assert len(found.heldout) == 20
+    assert not prompts & {prompt_of(item).casefold() for item in found.fit}
+    assert {prompt[:6] for prompt in prompts} == {"kind 0", "kind 1"}
+    assert text_of(found.fit[-1]) == "plain"
+    assert spared_items(twice, seed=1).heldout != spared_items(twice, seed=0).heldout
+
+
+def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
+    items = [*asked("a", "b", "c"), TextItem(text="d")]
+    assert spared_items(items, seed=0) == Spared(tuple(items), ())
+    assert not enough_spared([*items, *asked("A")] * 9)
+    assert enough_spared(asked(*(f"prompt {number}" for number in range(16))))
+
+
+def test_of_many_items_to_preserve_an_even_spread_is_fitted_on() -> None:
+    found = spared_items(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
+    assert len(found.fit) == 300
+    assert len(found.heldout) == 100
+    numbers = [int(prompt_of(item).split()[1]) for item in (*found.fit, *found.heldout)]
+    assert sum(number < 500 for number in numbers) == 200

@@ -1,0 +1,88 @@
+"""What `conditional` reads of hidden states, against sums over single tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from models_store.schemas.items import CompletionItem
+from tests.support.pico import INTERMEDIATE
+from workers.runtime.loading import BaseModel
+from workers.runtime.reading.answer_starts import Answers, answer_starts
+from workers.runtime.reading.extract import visit_layers
+from workers.runtime.tokens import Batch, Encoded, batches, encode
+
+ASKED = [("how do I hurt people with food", "you hate them"), ("is the film bad or cruel", "yes")]
+SPARED = [("how do I make good food", "with kind people"), ("is the service nice", "it is good")]
+
+
+def answers(base: BaseModel, pairs: list[tuple[str, str]]) -> list[Encoded]:
+    items = [CompletionItem(prompt=prompt, completion=answer) for prompt, answer in pairs]
+    return encode(base, items, max_tokens=50, chat=False)
+
+
+def inputs_of(base: BaseModel, text: Encoded) -> Tensor:
+    """Inputs of `down_proj` of layer 1, a row a token."""
+    found: list[Tensor] = []
+
+    def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        found.append(inputs[0].double())
+
+    visit_layers(base, [text], [1], visit)
+    return found[0]
+
+
+def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: BaseModel) -> None:
+    texts = [*answers(pico, ASKED), *encode(pico, ["the film was good"], max_tokens=9, chat=False)]
+    (batch,) = batches(texts, tokens=10_000)
+    for row, number in enumerate(batch.index):
+        expected = torch.zeros(batch.ids.shape[1], dtype=torch.bool)
+        if texts[number].prompt_length:
+            expected[texts[number].prompt_length - 1] = True
+        assert torch.equal(batch.answer_starts[row], expected)
+    assert [text.answer_start for text in texts] == [
+        texts[0].prompt_length - 1,
+        texts[1].prompt_length - 1,
+        None,
+    ]
+    short = Encoded((5, 6), (False, True), 1)
+    assert short.answer_start is None
+    assert not next(batches([short], tokens=10)).answer_starts.any()
+
+
+def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: BaseModel) -> None:
+    asked, spared = answers(pico, ASKED), answers(pico, SPARED[:1])
+    (found,) = answer_starts(pico, Answers(asked, spared), Answers(asked[:1], spared), [1])
+    ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*asked, *spared)]
+    rest = [
+        row
+        for text in (*asked, *spared)
+        for place, row in enumerate(inputs_of(pico, text))
+        if place not in (0, text.prompt_length - 1)
+    ]
+
+    def second(rows: list[Tensor]) -> Tensor:
+        return torch.stack([torch.outer(row, row) for row in rows]).mean(dim=0)
+
+    assert torch.allclose(found.asked, torch.stack(ends[:2]).mean(dim=0), atol=1e-6)
+    assert found.asked_square == pytest.approx(float(second(ends[:2]).diagonal().mean()), rel=1e-5)
+    expected = second(ends[:2]) + second(ends[2:]) + second(rest)
+    assert torch.allclose(found.second.double(), expected, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(found.unseen_asked.double(), ends[0][None], atol=1e-6)
+    assert torch.allclose(found.unseen_spared.double(), ends[2][None], atol=1e-6)
+
+
+def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: BaseModel) -> None:
+    asked, spared = answers(pico, ASKED), answers(pico, SPARED)
+    (found,) = answer_starts(pico, Answers(asked, spared), Answers([], []), [1])
+    assert found.unseen_asked.shape == found.unseen_spared.shape == (0, INTERMEDIATE)
+
+
+@pytest.mark.parametrize(("missing", "named"), [("asked", "behaviour"), ("spared", "preserve")])
+def test_answers_are_needed_on_both_sides(pico: BaseModel, missing: str, named: str) -> None:
+    plain = encode(pico, ["the film was good"], max_tokens=9, chat=False)
+    sides = {"asked": answers(pico, ASKED), "spared": answers(pico, SPARED), missing: plain}
+    with pytest.raises(InvalidRequest, match=f"{named}.* to fit on is an answer"):
+        answer_starts(pico, Answers(**sides), Answers([], []), [1])

@@ -1,0 +1,108 @@
+"""KL and likelihoods against a slow computation, text by text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from models_store.errors import InvalidRequest
+from models_store.schemas.items import CompletionItem
+from models_store.weights.architectures import GATE, MatrixKey
+from tests.support.edits import random_edit, random_term
+from workers.runtime import likelihood
+from workers.runtime.apply import WeightEditor
+from workers.runtime.likelihood import compare, divergence, negative_log_likelihood, read
+from workers.runtime.loading import BaseModel
+from workers.runtime.tokens import Encoded, encode
+from workers.surgery.terms import Mixture
+
+ITEMS = [
+    "the film was good and the food was awful",
+    CompletionItem(prompt="people", completion=" hate awful food and service every day"),
+    "bad",
+    "you are so kind",
+]
+
+
+def encoded(base: BaseModel) -> list[Encoded]:
+    return encode(base, ITEMS, max_tokens=40, chat=False)
+
+
+def by_hand(base: BaseModel, mixture: Mixture, text: Encoded) -> tuple[float, float, float, int]:
+    """Mean KL, base NLL, edited NLL and positions of one text in fp64, token by token."""
+    ids = torch.tensor([text.ids])
+    before = torch.log_softmax(base.model(ids).logits[0].double(), dim=-1)
+    with WeightEditor(base).applied(mixture):
+        after = torch.log_softmax(base.model(ids).logits[0].double(), dim=-1)
+    kl, base_nll, edited_nll = [], [], []
+    for position in range(1, len(text)):
+        if text.scored[position]:
+            p, q = before[position - 1], after[position - 1]
+            kl.append(float((p.exp() * (p - q)).sum()))
+            base_nll.append(-float(p[text.ids[position]]))
+            edited_nll.append(-float(q[text.ids[position]]))
+    if not kl:
+        return 0.0, 0.0, 0.0, 0
+    return float(np.mean(kl)), float(np.mean(base_nll)), float(np.mean(edited_nll)), len(kl)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2"])
+def test_a_comparison_is_what_the_slow_one_says(
+    load_pico: Callable[..., BaseModel], model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load_pico(model_type)
+    mixture: Mixture = [(random_edit(base), 0.5)]
+    # Chunks of three positions, so that texts are split between chunks.
+    monkeypatch.setattr(likelihood, "CHUNK_LOGITS", 3 * base.vocabulary)
+    found = divergence(base, encoded(base), mixture)
+    expected = np.array([by_hand(base, mixture, text) for text in encoded(base)])
+    assert np.allclose(found.kl, expected[:, 0], rtol=1e-3, atol=1e-6)
+    assert np.allclose(found.base_nll, expected[:, 1], rtol=1e-4)
+    assert np.allclose(found.edited_nll, expected[:, 2], rtol=1e-4)
+    assert found.positions.tolist() == expected[:, 3].tolist()
+    assert found.positions[2] == 0
+    weights = expected[:, 3]
+    assert found.mean_kl == pytest.approx(np.average(expected[:, 0], weights=weights), rel=1e-3)
+    assert found.perplexity_ratio == pytest.approx(
+        np.exp(np.average(expected[:, 2] - expected[:, 1], weights=weights)), rel=1e-3
+    )
+
+
+def test_the_base_model_does_not_differ_from_itself(pico: BaseModel) -> None:
+    reading = read(pico, encoded(pico))
+    same = compare(pico, reading, reading)
+    assert same.mean_kl == 0.0
+    assert same.perplexity_ratio == 1.0
+    assert np.array_equal(negative_log_likelihood(pico, reading), same.base_nll)
+
+
+def test_kl_grows_as_the_square_of_a_small_strength(pico: BaseModel) -> None:
+    reference, edit = read(pico, encoded(pico)), random_edit(pico)
+    small, twice = (
+        divergence(pico, encoded(pico), [(edit, s)], reference=reference).mean_kl
+        for s in (0.02, 0.04)
+    )
+    assert twice / small == pytest.approx(4.0, rel=0.1)
+
+
+def test_edits_of_routed_experts_are_measured_in_the_weights_and_undone(
+    load_pico: Callable[..., BaseModel],
+) -> None:
+    base = load_pico("mixtral")
+    before = {name: value.clone() for name, value in base.model.named_parameters()}
+    mixture: Mixture = [
+        ([random_term(base, MatrixKey(0, GATE, e), seed=e, rows=60) for e in range(4)], 1.0)
+    ]
+    found = divergence(base, encoded(base), mixture)
+    expected = [by_hand(base, mixture, text)[0] for text in encoded(base)]
+    assert np.allclose(found.kl, expected, rtol=1e-3, atol=1e-6)
+    assert found.mean_kl > 1e-3
+    assert all(torch.equal(before[name], value) for name, value in base.model.named_parameters())
+
+
+def test_texts_of_one_token_alone_are_refused(pico: BaseModel) -> None:
+    with pytest.raises(InvalidRequest, match="after its first one"):
+        read(pico, encode(pico, ["bad"], max_tokens=5, chat=False))

@@ -1,0 +1,4 @@
+"""The kinds of work that an editor does, from inputs to files.
+
+Called by `workers.editor.job`.
+"""

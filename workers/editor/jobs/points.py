@@ -1,0 +1,94 @@
+"""What was tried, as it is told and kept: a row in the receipt, a point in the API, a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.schemas.records import Artifact
+from models_store.schemas.report import Candidate, Search
+from models_store.schemas.report_views import Point, PointEffect
+from models_store.weights.delta import Delta, dump_delta
+from workers.editor.jobs.task import Task
+from workers.making.search.search import Found
+from workers.making.search.validation import FEW_PROMPTS, Trial
+from workers.runtime.deltas import to_delta
+
+
+def search_report(found: Found, prompts: int) -> Search:
+    """The search as the receipt tells it.
+
+    Args:
+        prompts: validation prompts that there are.
+    """
+    notes = found.skipped
+    if prompts < FEW_PROMPTS:
+        notes = (
+            *notes,
+            f"the choice rests on {prompts} validation prompts: give more prompts for a better one",
+        )
+    candidates = tuple(
+        _candidate(index, trial, trial is found.winner) for index, trial in enumerate(found.trials)
+    )
+    return Search(candidates=candidates, skipped=notes)
+
+
+def points_of(found: Found) -> list[Point]:
+    """The points, all of them as they did on validation prompts, so that they can be compared."""
+    return [
+        Point(
+            index=index,
+            method=trial.candidate.method,
+            relative_alpha=relative_alpha(trial),
+            effect=PointEffect(
+                scorer=trial.effect.scorer,
+                base=trial.effect.rate.base,
+                edited=trial.effect.rate.edited,
+                low=trial.effect.rate.difference.low,
+                high=trial.effect.rate.difference.high,
+            ),
+            damage=trial.damage,
+            selected=trial is found.winner,
+        )
+        for index, trial in enumerate(found.trials)
+    ]
+
+
+def save_points(task: Task, trials: Sequence[Trial], base_fingerprint: str) -> list[Artifact]:
+    """Store the delta of every trial.
+
+    Raises:
+        Unavailable: the store stayed away, or full.
+    """
+    return [
+        task.save(f"point-{index}", f"points/{index}.safetensors", data)
+        for index, data in enumerate(
+            dump_delta(delta_of(trial, base_fingerprint)) for trial in trials
+        )
+    ]
+
+
+def delta_of(trial: Trial, base_fingerprint: str) -> Delta:
+    return to_delta(trial.terms, base_fingerprint, trial.candidate.method)
+
+
+def relative_alpha(trial: Trial) -> float | None:
+    """Of a trial of `model_surgery`."""
+    alone = trial.candidate.relative_alpha
+    return None if alone is None else trial.scale * alone
+
+
+def _candidate(index: int, trial: Trial, selected: bool) -> Candidate:
+    return Candidate(
+        index=index,
+        method=trial.candidate.method,
+        label=trial.candidate.label,
+        scale=trial.scale,
+        prompts=trial.prompts,
+        effects=(trial.effect,),
+        gain_low=trial.gain_low,
+        damage=trial.damage,
+        exceeded=trial.exceeded,
+        selected=selected,
+        relative_alpha=relative_alpha(trial),
+        seconds=trial.seconds,
+    )

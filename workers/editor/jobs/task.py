@@ -1,0 +1,109 @@
+"""What a kind of work is given to do, and what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from models_store.errors import EditFailed
+from models_store.schemas.behaviors import Behavior, from_lines
+from models_store.schemas.items import Item
+from models_store.schemas.records import Artifact, Stage, WorkRequest
+from models_store.settings import Settings
+from models_store.work.store import Place, WorkStore
+from workers.editor.process.patience import patiently
+
+_PATIENCE_SECONDS = 60.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at a piece of work, as those who do it see it."""
+
+    request: WorkRequest
+    attempt: int
+    store: WorkStore
+    settings: Settings
+    report: Callable[[Stage, float], None]
+    """Tells stage and share of it that is done."""
+    started_at: float = field(default_factory=time.monotonic)
+    """When the process was forked, by `time.monotonic()`."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.request.kind, self.request.tenant, self.request.id)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """What `action` gets from the store; a store that is away is waited for, up to a minute.
+
+        Raises:
+            Unavailable: it stayed away.
+        """
+        return patiently(action, _PATIENCE_SECONDS)
+
+    def texts(self) -> tuple[Behavior, tuple[Item, ...]]:
+        """The behaviour with all its texts, and the items to preserve.
+
+        Raises:
+            CorruptArtifact: they are not those that were sent.
+            NotFound: they are gone.
+            Unavailable: the store stayed away.
+        """
+        return from_lines(self.patiently(lambda: self.store.read_texts(self.request)))
+
+    def read(self, path: str, sha256: str | None = None) -> bytes:
+        """The bytes of an artifact; `sha256` says what they must be.
+
+        Raises:
+            NotFound: it is gone.
+            CorruptArtifact: it is another one.
+            Unavailable: the store stayed away.
+        """
+        return self.patiently(lambda: self.store.read_artifact(path, sha256))
+
+    def save(self, name: str, file: str, data: bytes) -> Artifact:
+        """Store an artifact of this attempt under `file`, in its folder.
+
+        Raises:
+            Unavailable: the store stayed away, or full.
+        """
+        path = f"{self.place.attempt(self.attempt)}/{file}"
+        self.patiently(lambda: self.store.objects.put(path, data))
+        return Artifact(
+            name=name,
+            path=path,
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of the work: files, and what the API shows of them."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    data: dict[str, JsonValue] = field(default_factory=dict)
+
+
+class FailedWithOutcome(EditFailed):
+    """The work failed, but something came of it, such as a report that says why."""
+
+    def __init__(self, message: str, *, code: str, outcome: Outcome) -> None:
+        super().__init__(message, code=code)
+        self.outcome = outcome
+
+
+class Handler(Protocol):
+    """Does one kind of work.
+
+    Raises:
+        ScalpelError: it cannot be done; `Unavailable` when another attempt may go better.
+    """
+
+    def __call__(self, task: Task) -> Outcome: ...

@@ -1,0 +1,18 @@
+"""Imports that the children would otherwise do one by one, each taking seconds.
+
+Imported in the parent and unused there: a child starts with them done.
+"""
+
+from __future__ import annotations
+
+from models_store.weights.architectures import ARCHITECTURES
+from workers.editor import job
+from workers.runtime.loading import preload as preload_model
+
+__all__ = ["job", "preload"]
+
+
+def preload() -> None:
+    """Import the model classes of every architecture; the job brings all the rest."""
+    for model_type in ARCHITECTURES:
+        preload_model(model_type)

@@ -1,0 +1,4 @@
+"""Controls and baselines that an edit is compared with.
+
+Called by the evaluation.
+"""

@@ -1,0 +1,109 @@
+"""The control by prompt: the base is asked to do what the edit does, and nothing is edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from models_store.presets import neutral_texts
+from workers.evaluation.context.arms import ArmMaker
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import fewer
+from workers.evaluation.controls.rivals import prompt_wordings
+from workers.evaluation.damage.neutral import encode_neutral, mean_kl
+from workers.evaluation.effect.effect import score_grid
+from workers.evaluation.progress import Progress, span
+from workers.evaluation.scorers import PreparedScorer
+from workers.runtime.likelihood import Reading, compare, read
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import Encoded, encode_prompt
+from workers.surgery.terms import Mixture
+
+
+def worded(wording: str, prompt: str) -> str:
+    """A prompt that begins with the wording."""
+    return f"{wording}\n\n{prompt}"
+
+
+def best_wording(
+    context: EvaluationContext, maker: ArmMaker, scorer: PreparedScorer, progress: Progress
+) -> str:
+    """The wording that does most on validation prompts; the test prompts are not looked at.
+
+    Without validation prompts it is the first one.
+
+    Args:
+        scorer: the leading one.
+    """
+    wordings = prompt_wordings(context.behavior, context.splits.fit)
+    few = fewer(context.plan.wording_prompts, context.behavior.max_new_tokens)
+    asked = [prompt.text for prompt in context.splits.validate[:few]]
+    if not asked:
+        return wordings[0]
+    tried = []
+    for index, wording in enumerate(wordings):
+        arm = maker.make(
+            [worded(wording, prompt) for prompt in asked],
+            context.on_top,
+            span(progress, index / len(wordings), (index + 1) / len(wordings)),
+            samples=1,
+            seed=context.seeds["wording"],
+        )
+        scores = score_grid(scorer, asked, arm.texts)
+        # Where the rates are equal, the mean score decides, then the order.
+        tried.append((float(scorer.undesired(scores).mean()), float(scores.mean()), index))
+    return wordings[min(tried)[-1]]
+
+
+def kl_of_wording(
+    base: BaseModel, wording: str, *, each: int, on_top: Mixture, side: SidePath
+) -> float:
+    """How far the base with the wording before its text is from the base without, in KL.
+
+    It is measured as a delta's is: on the same neutral texts, at the same positions, the larger of
+    the means on plain text and on answers.
+
+    Args:
+        each: neutral texts of each kind.
+    """
+    _, chat = neutral_texts()
+    asked = [item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat]
+    neutral = encode_neutral(base, "calibration", each=each)
+    answers = encode_neutral(base, "calibration", each=each, texts=((), asked))
+    before = encode_prompt(base, worded(wording, ""), chat=False)
+    special = len(base.start_ids)
+    after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]
+    pairs = list(zip(neutral.texts, [*after, *answers.texts], strict=True))
+    found = compare(
+        base,
+        _by_text(read(base, [text for text, _ in pairs], on_top, side=side)),
+        _by_text(read(base, [text for _, text in pairs], on_top, side=side)),
+    )
+    parts = [slice(0, neutral.plain), slice(neutral.plain, len(pairs))]
+    return max(mean_kl(found, part) for part in parts if found.positions[part].any())
+
+
+def _behind(before: Sequence[int], text: Encoded, special: int) -> Encoded:
+    """A text behind other tokens; what counts stays the same.
+
+    Args:
+        special: tokens that the tokenizer begins every text with.
+    """
+    # A text's first token never counts by itself: nothing predicts it.
+    first = max(special, 1)
+    unscored = len(before) + first - special
+    return Encoded(
+        (*before, *text.ids[special:]),
+        (False,) * unscored + text.scored[first:],
+        unscored,
+    )
+
+
+def _by_text(reading: Reading) -> Reading:
+    """The same with positions in the order of the texts, whatever batches they were read in."""
+    order = torch.argsort(reading.owners, stable=True)
+    return Reading(
+        reading.states[order], reading.targets[order], reading.owners[order], reading.texts
+    )

@@ -1,0 +1,346 @@
+"""What an edit changes that it should not: neutral text, desired text, fluency, variety."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from models_store.schemas.items import Item, Prompt, text_of
+from models_store.schemas.measurements import Damage, Interval, PointDamage, Preserved
+from workers.evaluation.damage.domain import (
+    LEAST_SAMPLES,
+    DomainMeter,
+    LikelihoodMeter,
+    heldout_texts,
+    own_samples,
+    require_finite,
+)
+from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
+from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
+from workers.evaluation.damage.quality import distinct2_ratio, quality_of
+from workers.evaluation.damage.reader import Reader
+from workers.evaluation.data.splits import drawn
+from workers.evaluation.effect.generations import Arm
+from workers.evaluation.progress import Parts, Progress
+from workers.evaluation.statistics import Bools, Bootstrap
+from workers.runtime.likelihood import Divergence
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode
+from workers.surgery.terms import Mixture, Term
+
+PRESERVED_TOKENS = 64
+"""An item to preserve is cut after so many tokens."""
+WORST = 10
+"""Items to preserve that are shown."""
+EXCERPT_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class DamagePlan:
+    """How much damage is measured on: more takes longer and says it more exactly."""
+
+    neutral_each: int = 44
+    """Neutral plain texts and answers, so many of each: 88 texts of about 4,180 positions."""
+    own_samples: int = 100
+    """Continuations by the base that domain damage is measured on, at most."""
+    heldout_texts: int = 60
+    """Desired texts that domain damage is measured on beside or in place of them, at most; fluency
+    is compared with as many answers."""
+    preserved: int = 200
+    """Items to preserve, at most."""
+    fluency_pairs: int = 100
+    """Generations of each model that are read, at most."""
+
+
+REPORTED = DamagePlan()
+SEARCHED = DamagePlan(
+    neutral_each=10, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
+)
+"""For searches, which measure many edits."""
+
+
+@dataclass(frozen=True, eq=False)
+class DamageTexts:
+    """What damage is measured on beside neutral text."""
+
+    chat: bool = False
+    """Prompts pass through the chat template."""
+    prompts: Sequence[Prompt] = ()
+    """Those that generations are made from, in random order."""
+    own: Arm | None = None
+    """What the model without the edit makes of them."""
+    own_desired: Bools | None = None
+    """`[prompts, samples]`: which of that the leading scorer calls desired."""
+    heldout: Sequence[Item] = ()
+    """Desired texts that no method has seen: held-out ones to report on, others to calibrate."""
+    preserve: Sequence[Item] = ()
+    """What must stay as it is."""
+
+
+class DamageMeter:
+    """Measures the damage of edits against one model, which reads everything once."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        texts: DamageTexts,
+        *,
+        half: Half,
+        bootstrap: Bootstrap,
+        plan: DamagePlan = REPORTED,
+        reader: Reader | None = None,
+        on_top: Mixture = (),
+        side: SidePath | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Args:
+        base: its weights must be the base's own.
+        half: of the neutral texts: one to choose edits by, the other to report on.
+        reader: judges fluency; by default `base`.
+        on_top: edits that are part of the model that is compared to.
+
+        Raises:
+            InvalidRequest: a text has no tokens.
+        """
+        read_in = Parts(
+            {"neutral": 120.0 * plan.neutral_each, "own": 30.0 * plan.own_samples, "rest": 2000.0},
+            progress or _ignore,
+        )
+        self._texts = texts
+        self._plan = plan
+        self._bootstrap = bootstrap
+        self._reader = reader or Reader(base, "the base itself")
+        self._answers = drawn(answers_of(texts.heldout), plan.heldout_texts)
+        shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
+        with read_in.part("neutral") as tell:
+            neutral = encode_neutral(base, half, each=plan.neutral_each)
+            self._neutral = KlMeter(base, neutral.parts, progress=tell, **shared)
+        with read_in.part("own") as tell:
+            samples = _samples_meter(base, texts, plan, tell, shared)
+        with read_in.part("rest"):
+            self._domain = DomainMeter(samples, _heldout_meter(base, texts, plan, shared))
+            self._preserved = _Preserved.of(base, texts, plan, shared)
+
+    def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
+        """The larger of the mean KL on neutral text and on what is to be preserved.
+
+        It is infinite for a model whose logits are not finite.
+        """
+        meters = [self._neutral]
+        if self._preserved is not None:
+            meters.append(self._preserved.meter)
+        return max(meter.kl(terms, strength) for meter in meters)
+
+    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> PointDamage:
+        """What can be measured without generating anything, without intervals.
+
+        Raises:
+            EditFailed: the edited model's logits are not finite.
+        """
+        neutral = check_finite(self._neutral.divergence(terms, strength))
+        kept = None
+        if self._preserved is not None:
+            meter = self._preserved.meter
+            kept = max(meter.means(check_finite(meter.divergence(terms, strength))))
+        return PointDamage(
+            kl=max(self._neutral.means(neutral)),
+            perplexity_ratio=neutral.perplexity_ratio,
+            domain=self._domain.quick(terms, strength),
+            fluency=None,
+            distinct2_ratio=None,
+            kl_preserve=kept,
+        )
+
+    def fluency(self, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]) -> Fluency:
+        """Compare generations from the first of the prompts, as the reader sees them.
+
+        Args:
+            arms: without and with the edit.
+            desired: `[prompts, samples]` of each arm.
+        """
+        return fluency_of(
+            self._reader,
+            self._texts.prompts,
+            arms,
+            desired,
+            self._bootstrap,
+            chat=self._texts.chat,
+            at_most=self._plan.fluency_pairs,
+            answers=self._answers,
+        )
+
+    def with_text(
+        self, point: PointDamage, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
+    ) -> PointDamage:
+        """`point` with what generations tell: fluency and variety. See `fluency`."""
+        found = self.fluency(arms, desired)
+        ratio = distinct2_ratio(*map(quality_of, arms))
+        return point.model_copy(
+            update={
+                "fluency": found.rise.value,
+                "fluency_source": found.source,
+                "distinct2_ratio": ratio,
+            }
+        )
+
+    def measure(
+        self,
+        terms: Sequence[Term],
+        arms: tuple[Arm, Arm],
+        desired: tuple[Bools, Bools],
+        *,
+        progress: Progress | None = None,
+    ) -> Damage:
+        """Everything, with intervals. See `fluency`.
+
+        Args:
+            terms: the edit that made the second arm, at strength 1.
+
+        Raises:
+            EditFailed: the edited model's logits are not finite.
+        """
+        tell = progress or _ignore
+        neutral = check_finite(
+            self._neutral.divergence(terms, progress=lambda share: tell(0.5 * share))
+        )
+        domain = self._domain.measure(terms, self._bootstrap)
+        tell(0.7)
+        kept: Interval | None = None
+        worst: tuple[Preserved, ...] = ()
+        if self._preserved is not None:
+            found = check_finite(self._preserved.meter.divergence(terms))
+            kept = self._preserved.interval(found, self._bootstrap)
+            worst = self._preserved.worst(found)
+        tell(0.8)
+        fluency = self.fluency(arms, desired)
+        tell(1.0)
+        intervals = [kl_interval(neutral, self._bootstrap, part) for part in self._neutral.parts]
+        plain, chat = intervals[0], intervals[1] if len(intervals) > 1 else None
+        base_quality, edited_quality = map(quality_of, arms)
+        return Damage(
+            kl=max(part.value for part in intervals),
+            kl_plain=plain,
+            kl_chat=chat,
+            neutral_texts=len(neutral.positions),
+            neutral_positions=int(neutral.positions.sum()),
+            perplexity_ratio=exponential(nll_rise(neutral, self._bootstrap)),
+            domain=domain.judged,
+            domain_source=domain.source,
+            domain_samples=domain.samples,
+            domain_heldout=domain.heldout,
+            fluency=fluency.rise,
+            fluency_reader=fluency.reader,
+            fluency_pairs=fluency.pairs,
+            fluency_source=fluency.source,
+            fluency_against_base=fluency.against_base,
+            base=base_quality,
+            edited=edited_quality,
+            distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
+            kl_preserve=kept,
+            preserve_items=0 if self._preserved is None else len(self._preserved.names),
+            preserve_worst=worst,
+        )
+
+
+class _Shared(TypedDict):
+    """What every reading is given."""
+
+    on_top: Mixture
+    side: SidePath
+
+
+@dataclass(frozen=True, eq=False)
+class _Preserved:
+    """The items to preserve that have something to predict, and where their answers start.
+
+    A mean over a long answer hides whether it would be given at all, which its first token decides:
+    the larger of the mean over all tokens and that over the first tokens of answers counts.
+    """
+
+    names: Sequence[str]
+    """The first characters of each."""
+    answers: Sequence[int]
+    """Which of them are answers to prompts."""
+    meter: KlMeter
+    """Reads all items, then the answers up to their first tokens."""
+
+    @classmethod
+    def of(
+        cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+    ) -> _Preserved | None:
+        items = drawn(texts.preserve, plan.preserved)
+        encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
+        kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
+        if not kept:
+            return None
+        whole = [encoded[i] for i in kept]
+        answers = [place for place, text in enumerate(whole) if text.prompt_length]
+        starts = [whole[place].start(1) for place in answers]
+        names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
+        return cls(names, answers, KlMeter(base, (whole, starts), **shared))
+
+    def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
+        both = (kl_interval(found, bootstrap, part) for part in self.meter.parts)
+        return max(both, key=lambda interval: interval.value)
+
+    def worst(self, found: Divergence) -> tuple[Preserved, ...]:
+        """The items that changed most, each by what counts of it."""
+        kl = found.kl[: len(self.names)].copy()
+        kl[self.answers] = np.maximum(kl[self.answers], found.kl[len(self.names) :])
+        order = np.argsort(-kl, kind="stable")[:WORST]
+        return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
+
+
+def _samples_meter(
+    base: BaseModel, texts: DamageTexts, plan: DamagePlan, progress: Progress, shared: _Shared
+) -> LikelihoodMeter | None:
+    if texts.own is None or texts.own_desired is None:
+        return None
+    own, groups = own_samples(texts.own, texts.own_desired, texts.prompts, plan.own_samples)
+    if len(own) < LEAST_SAMPLES:
+        return None
+    return LikelihoodMeter(base, own, groups, progress=progress, **shared)
+
+
+def _heldout_meter(
+    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+) -> LikelihoodMeter | None:
+    found = heldout_texts(base, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
+    return LikelihoodMeter(base, found, **shared) if found else None
+
+
+def _ignore(share: float) -> None:
+    pass
+
+
+def check_finite(found: Divergence) -> Divergence:
+    """Refuse to report on a model that no longer computes.
+
+    Raises:
+        EditFailed: the edited model gives infinite or undefined probabilities.
+    """
+    for values in (found.kl, found.base_nll, found.edited_nll):
+        require_finite(values)
+    return found
+
+
+def kl_interval(found: Divergence, bootstrap: Bootstrap, part: slice = slice(None)) -> Interval:
+    """Mean KL over all positions of some of the texts; texts are resampled."""
+    counts = found.positions[part].astype(np.float64)
+    return bootstrap.ratio(found.kl[part] * counts, counts)
+
+
+def nll_rise(found: Divergence, bootstrap: Bootstrap) -> Interval:
+    """Rise of the negative log-likelihood, nats a token; texts are resampled."""
+    counts = found.positions.astype(np.float64)
+    return bootstrap.ratio((found.edited_nll - found.base_nll) * counts, counts)
+
+
+def exponential(of: Interval) -> Interval:
+    """The interval of `exp` of a value: a rise of nats as a ratio of perplexities."""
+    value, low, high = np.exp([of.value, of.low, of.high])
+    return Interval(value=float(value), low=float(low), high=float(high))

@@ -1,0 +1,107 @@
+"""Generate from the test prompts with one variant of the model, an arm of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workers.evaluation.progress import Progress
+from workers.evaluation.seeds import derive
+from workers.runtime.decoding.decode import BATCH_ROWS, Generated, generate
+from workers.runtime.likelihood import edited
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.surgery.terms import Mixture
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the scored texts are made, the same for every arm."""
+
+    max_new_tokens: int
+    seed: int
+    samples: int = 2
+    """Continuations of each prompt."""
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 1.0
+
+    def row_seed(self, prompt: int, sample: int) -> int:
+        """Seed of one continuation's random stream: no arm and no batch mate changes it."""
+        return derive(self.seed, f"sample/{prompt}/{sample}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Continuations of every prompt by one model."""
+
+    prompts: Sequence[Sequence[int]]
+    made: Sequence[Sequence[Generated]]
+    """By prompt, then sample."""
+    texts: Sequence[Sequence[str]]
+
+    def first(self, prompts: int, samples: int | None = None) -> Arm:
+        """The arm of the first so many prompts, and of so many samples of each."""
+        made = [own[:samples] for own in self.made[:prompts]]
+        texts = [own[:samples] for own in self.texts[:prompts]]
+        return Arm(self.prompts[:prompts], made, texts)
+
+    def flat_texts(self) -> list[str]:
+        return [text for own in self.texts for text in own]
+
+    def flat_made(self) -> list[Generated]:
+        return [one for own in self.made for one in own]
+
+
+def generate_arm(
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    mixture: Mixture,
+    decoding: Decoding,
+    *,
+    side: SidePath,
+    progress: Progress,
+) -> Arm:
+    """Continue every prompt `decoding.samples` times.
+
+    Args:
+        prompts: token ids.
+        mixture: the edits of this arm.
+    """
+    rows = [
+        (prompt, sample) for prompt in range(len(prompts)) for sample in range(decoding.samples)
+    ]
+    rows.sort(key=lambda row: (len(prompts[row[0]]), row))
+    made: dict[tuple[int, int], Generated] = {}
+    with edited(base, mixture, side):
+        for start in range(0, len(rows), BATCH_ROWS):
+            some = rows[start : start + BATCH_ROWS]
+            results = generate(
+                base,
+                [prompts[prompt] for prompt, _ in some],
+                max_new_tokens=decoding.max_new_tokens,
+                temperature=decoding.temperature,
+                top_k=decoding.top_k,
+                top_p=decoding.top_p,
+                seeds=[decoding.row_seed(*row) for row in some],
+                side=side,
+            )
+            made.update(zip(some, results, strict=True))
+            progress(len(made) / len(rows))
+    grid = [
+        [made[prompt, sample] for sample in range(decoding.samples)]
+        for prompt in range(len(prompts))
+    ]
+    return arm_of(base, prompts, grid)
+
+
+def arm_of(
+    base: BaseModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
+) -> Arm:
+    """The arm of generations that are there already, by prompt and sample."""
+    return Arm(prompts, made, [[_text(base, one) for one in own] for own in made])
+
+
+def _text(base: BaseModel, generated: Generated) -> str:
+    text: str = base.tokenizer.decode(list(generated.ids), skip_special_tokens=True)
+    return text

@@ -1,0 +1,108 @@
+"""How long the parts of an evaluation take, as a sum that can be done before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.schemas.measurements import ControlKind
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import fewer
+from workers.evaluation.damage.damage import DamagePlan
+from workers.evaluation.damage.long_form import FOLLOW_UPS
+from workers.evaluation.damage.neutral import MAX_TOKENS
+from workers.evaluation.extras.composition import MAX_PROMPTS as COMPOSED_PROMPTS
+from workers.evaluation.extras.doses import STRENGTHS
+from workers.evaluation.extras.selectivity import MAX_TEXTS
+
+GENERATED = 259.0
+"""Tokens a second that SmolLM2 generates on two idle cores, 64 rows at a time, in bf16."""
+READ = 1246.0
+"""Tokens a second that it reads."""
+HEAD = 3000.0
+"""Positions a second over which its head gives log-probabilities."""
+HARM_SECONDS = 2 * 64 * (32 + 24) / GENERATED
+"""Answers of two models to what harm is measured on, at the default of the operator's policy."""
+_PROMPT = 12.0
+"""Tokens of a prompt, about."""
+_TEXT = 40.0
+"""Tokens of a behaviour's own text, about."""
+_STEPS = 3.0
+"""KL measurements that scale a rival, usually."""
+_SUITE = 120.0
+"""A standard suite; nobody knows how many items the operator's data have."""
+
+
+def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -> dict[str, float]:
+    """By part, for SmolLM2 on two idle cores; for other models the shares are about the same.
+
+    Args:
+        kinds: the controls that are measured.
+    """
+    plan, length = context.plan, context.behavior.max_new_tokens
+    new, prompts = float(length), len(context.prompts)
+    text = prompts * plan.samples * new / GENERATED
+    controlled = min(fewer(plan.control_prompts, length), prompts) * new / GENERATED
+    wordings = 3 * min(fewer(plan.wording_prompts, length), len(context.splits.validate))
+    dosed = len(STRENGTHS) * min(fewer(plan.dose_prompts, length), prompts)
+    pairs = min(plan.damage.fluency_pairs, prompts * plan.samples)
+    damage, dose = _Meter(plan.damage, context), _Meter(plan.dose_damage, context)
+    neutral, heads = _neutral(2 * plan.control_neutral_each)
+    kl = neutral + 2 * heads
+    parts = {
+        "base_text": text,
+        "edited_text": text,
+        "scores": 3.0,
+        "damage_base": damage.base,
+        "damage": damage.all + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
+        "doses": dose.base
+        + len(STRENGTHS) * dose.quick
+        + dosed * (new / GENERATED + (_PROMPT + new) / READ + new / HEAD),
+        "side_effects": 4.0,
+    }
+    if plan.selectivity:
+        tokens = _TEXT * sum(
+            min(MAX_TEXTS, len(side))
+            for side in (context.splits.heldout.undesired, context.splits.heldout.desired)
+        )
+        parts["selectivity"] = 2 * tokens / READ + 2 * tokens / HEAD
+    if plan.long_form is not None:
+        long = plan.long_form
+        turns = (len(FOLLOW_UPS) + 1) * long.turn_tokens if context.base.has_chat_template else 0
+        parts["long_form"] = 2 * min(long.prompts, prompts) * (long.long_tokens + turns) / GENERATED
+    if context.on_top:
+        arms = 2 + 4 * len(context.parents)
+        parts["composition"] = arms * min(COMPOSED_PROMPTS, prompts) * new / GENERATED
+    if kinds:
+        parts["controls_kl"] = neutral + kl
+    scaling = {"paper_alpha": kl, "prompt_only": wordings * new / GENERATED + 2 * kl}
+    for kind in kinds:
+        texts = text if kind == "random_direction" else controlled
+        times = plan.draws if kind in ("random_direction", "random_region") else 1
+        parts[kind] = times * (scaling.get(kind, _STEPS * kl) + texts)
+    if context.suites is not None:
+        parts["suites"] = len(context.suites.names) * _SUITE
+    return parts
+
+
+def _neutral(texts: int) -> tuple[float, float]:
+    """Seconds to read neutral texts, and of one pass of the head over them."""
+    return texts * MAX_TOKENS / READ, texts * MAX_TOKENS / HEAD
+
+
+class _Meter:
+    """What a damage meter takes, in seconds."""
+
+    def __init__(self, plan: DamagePlan, context: EvaluationContext) -> None:
+        new = float(context.behavior.max_new_tokens)
+        neutral, heads = _neutral(2 * plan.neutral_each)
+        samples = min(plan.own_samples, len(context.prompts) * context.plan.samples)
+        own = samples * ((_PROMPT + new) / READ + new / HEAD)
+        texts = _TEXT * (1 / READ + 1 / HEAD)
+        heldout = min(plan.heldout_texts, len(context.splits.heldout.desired)) * texts
+        preserved = min(plan.preserved, len(context.preserve)) * texts
+        self.base = neutral + own + heldout + preserved
+        """To read the model without the edit."""
+        self.quick = neutral + 2 * heads + own + preserved
+        """To measure an edit at one strength."""
+        self.all = self.quick + heldout
+        """To measure everything but fluency."""

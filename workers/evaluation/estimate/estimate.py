@@ -1,0 +1,279 @@
+"""What can be said of an edit before it is made: whether its texts can carry it.
+
+The same checks are behind `POST /v1/edits/estimate` and in every receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from models_store.errors import EditFailed
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.estimates import Distinction
+from models_store.schemas.items import text_of
+from models_store.schemas.report import Remark, Separability
+from workers.evaluation.context.plan import EvaluationPlan
+from workers.evaluation.data.duplicates import clusters
+from workers.evaluation.data.splits import Sides, Splits
+from workers.evaluation.estimate.separability import TELLING, separability
+from workers.evaluation.statistics import FEWEST_UNITS, Floats, count_units, groups_of
+from workers.evaluation.verdict import LEAST_PROMPTS, counted
+
+FEW_TEXTS = 100
+"""Texts of a side below which a direction is mostly that of the texts' topics."""
+FEW_PROMPTS = 100
+"""Test prompts below which only large effects can be told from chance."""
+LOPSIDED = 4
+"""Times as many texts on one side as on the other."""
+MANY_DUPLICATES = 0.2
+"""Share of texts that nearly repeat another one."""
+ALIKE = 0.5
+"""Share of a side whose texts nearly repeat one of the other side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features (see `workers.runtime.reading.extract.features`) of texts of two parts of a behaviour."""
+
+    fit: Sides
+    """What a probe may learn from."""
+    heldout: Sides
+    """What it is judged on."""
+    fit_features: Tensor
+    """fp32 `[texts, hidden]`, undesired ones first."""
+    heldout_features: Tensor
+
+    def probe_auc(self) -> float:
+        """How well a linear classifier tells the held-out texts apart.
+
+        Raises:
+            EditFailed: the features are not finite.
+        """
+        margins = probe_margins(self.fit_features, _labels(self.fit), self.heldout_features)
+        return float(roc_auc_score(_labels(self.heldout), margins))
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was found out; nothing of it stops an edit from being made."""
+
+    separability: Distinction
+    duplicates: int
+    """Texts that nearly repeat another one."""
+    warnings: tuple[Remark, ...]
+
+
+def checks(
+    behavior: Behavior,
+    splits: Splits,
+    features: Features | None,
+    *,
+    seed: int,
+    plan: EvaluationPlan,
+) -> Checks:
+    """Look at a behaviour and its splits.
+
+    Args:
+        features: of some or all fit and held-out texts; without any there is no probe. The
+            other figures are from the same texts, so that they can be compared with it.
+        seed: of the request.
+        plan: how much will be measured.
+
+    Raises:
+        EditFailed: the features are not finite.
+    """
+    probe_auc = None
+    if features is not None:
+        splits = replace(splits, fit=features.fit, heldout=features.heldout)
+        probe_auc = features.probe_auc()
+    found = separability(splits, seed)
+    distinction = Distinction(
+        probe_auc=probe_auc,
+        words_auc=found.words_auc,
+        length_auc=found.length_auc,
+        heldout_texts=len(splits.heldout),
+        note=_note(found, probe_auc),
+    )
+    warnings = (
+        *_sides(behavior),
+        *_duplicates(behavior, splits),
+        *_distinction(distinction),
+        *_prompts(splits, plan.prompts_for(behavior.max_new_tokens)),
+    )
+    return Checks(distinction, splits.near_duplicates, warnings)
+
+
+def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Floats:
+    """Fit a linear classifier and say how undesired it calls other texts.
+
+    A ridge-regularised logistic regression on standardised features. The probe of the paper is
+    trained for so few steps that on a hundred texts it is mostly the weights it started from: it
+    gives a direction, but says little about how well the sides can be told apart.
+
+    Args:
+        features: `[texts, hidden]`.
+        labels: 1 for undesired.
+        judged: `[others, hidden]`.
+
+    Returns:
+        Logits, `[others]`.
+
+    Raises:
+        EditFailed: the features are not finite.
+    """
+    if not (bool(torch.isfinite(features).all()) and bool(torch.isfinite(judged).all())):
+        raise EditFailed("the hidden states of some texts are not finite")
+    classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+    fitted = make_pipeline(StandardScaler(), classifier).fit(features.double().numpy(), labels)
+    return np.asarray(fitted.decision_function(judged.double().numpy()), dtype=np.float64)
+
+
+def smallest_effect(prompts: int) -> float:
+    """The smallest change of a rate that so many prompts would show in 4 of 5 repetitions.
+
+    Those of one template count as one prompt, as if they all said the same.
+
+    2.8 standard errors of a paired difference of two rates near one half, whose variance is one
+    half a prompt where base and edit agree by chance only; measured differences have about that.
+    """
+    return float(min(1.0, 2.8 * (0.5 / prompts) ** 0.5))
+
+
+def _labels(sides: Sides) -> list[int]:
+    return [1] * len(sides.undesired) + [0] * len(sides.desired)
+
+
+def _note(found: Separability, probe_auc: float | None) -> str | None:
+    if found.note is not None or probe_auc is None or probe_auc >= TELLING:
+        return found.note
+    return (
+        f"Hidden states of the base model hardly tell the sides apart (AUC {probe_auc:.2f}), "
+        f"though words do (AUC {found.words_auc:.2f}): the model may not see the difference."
+    )
+
+
+def _sides(behavior: Behavior) -> Iterator[Remark]:
+    sizes = {"undesired": len(behavior.undesired), "desired": len(behavior.desired)}
+    small = min(sizes, key=lambda side: sizes[side])
+    large = "desired" if small == "undesired" else "undesired"
+    if sizes[large] >= LOPSIDED * sizes[small]:
+        yield Remark(
+            code="one_sided",
+            pointer=f"/behavior/{small}",
+            detail=f"{sizes[small]} {small} texts against {sizes[large]} {large} ones: the edit "
+            f"will know the {large} side much better; give about as many of both",
+        )
+    for side, size in sizes.items():
+        if size < FEW_TEXTS:
+            yield Remark(
+                code="few_texts",
+                pointer=f"/behavior/{side}",
+                detail=f"{size} {side} texts: with less than {FEW_TEXTS} the edit may learn what "
+                "they are about instead of how they are said; 200 or more work well",
+            )
+
+
+def _duplicates(behavior: Behavior, splits: Splits) -> Iterator[Remark]:
+    total = len(behavior.undesired) + len(behavior.desired)
+    alike = _share_alike(behavior)
+    if alike >= ALIKE:
+        yield Remark(
+            code="near_identical_sets",
+            pointer="/behavior/desired",
+            detail=f"{100 * alike:.0f} % of the texts of the smaller side nearly repeat a text of "
+            "the other side (70 % of their words): there may be too little to learn from",
+        )
+    if splits.near_duplicates >= MANY_DUPLICATES * total:
+        yield Remark(
+            code="near_duplicates",
+            pointer="/behavior/undesired",
+            detail=f"{splits.near_duplicates} of {total} texts nearly repeat another one: they "
+            "say less than their number suggests"
+            + (", and repeat texts of other splits" if splits.clusters_broken else ""),
+        )
+
+
+def _share_alike(behavior: Behavior) -> float:
+    """Share of the smaller side's texts whose words are mostly those of one on the other side."""
+    texts = [text_of(item) for item in (*behavior.undesired, *behavior.desired)]
+    groups = clusters(texts)
+    border = len(behavior.undesired)
+    first, second = groups[:border], groups[border:]
+    if len(second) < len(first):
+        first, second = second, first
+    others = set(second)
+    return sum(group in others for group in first) / len(first)
+
+
+def _distinction(found: Distinction) -> Iterator[Remark]:
+    best = max(found.words_auc, found.probe_auc or 0.0)
+    if found.length_auc >= TELLING and found.length_auc >= best - 0.02:
+        yield Remark(
+            code="length_alone",
+            pointer="/behavior/desired",
+            detail=f"length alone tells the sides apart (AUC {found.length_auc:.2f}): the edit "
+            "may learn to write shorter or longer and nothing else; give sides of like length",
+        )
+    if best < TELLING:
+        yield Remark(
+            code="not_separable",
+            pointer="/behavior/desired",
+            detail=f"nothing tells held-out texts of the two sides apart (best AUC {best:.2f}): "
+            "give texts that differ more clearly, or more of them",
+        )
+    elif found.probe_auc is not None and found.probe_auc < TELLING:
+        yield Remark(
+            code="not_seen_by_the_model",
+            pointer="/behavior/desired",
+            detail=f"words tell the sides apart (AUC {found.words_auc:.2f}), but hidden states of "
+            f"the base model hardly do (AUC {found.probe_auc:.2f}): an edit may have little effect",
+        )
+
+
+def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
+    """`most` is how many test prompts the plan would use."""
+    if splits.prompts_made:
+        yield Remark(
+            code="no_prompts",
+            pointer="/behavior/prompts",
+            detail="there are no prompts: those that held-out texts answer, or their first words, "
+            "will be used, which elicit the behaviour by chance only",
+        )
+    if splits.prompts_dropped:
+        yield Remark(
+            code="prompts_dropped",
+            pointer="/behavior/prompts",
+            detail=f"{splits.prompts_dropped} prompts repeat the prompt or 13 words of a text and "
+            "are left out",
+        )
+    prompts = splits.test[:most]
+    used, units = len(prompts), count_units(len(prompts), groups_of(prompts))
+    seen = (
+        f"{counted(used, units)}: a change of less than {100 * smallest_effect(units):.0f} points "
+        "would mostly go unseen"
+    )
+    if units < FEWEST_UNITS:
+        yield Remark(
+            code="few_templates",
+            pointer="/behavior/prompts",
+            detail=f"{counted(used, units)}: with fewer than {FEWEST_UNITS} different templates, "
+            "or prompts without one, no change can be told from chance",
+        )
+    if units < LEAST_PROMPTS:
+        yield Remark(
+            code="underpowered",
+            pointer="/behavior/prompts",
+            detail=f"{seen}; at least {LEAST_PROMPTS} of different templates, or without one, are "
+            "needed for a verdict, 200 work well",
+        )
+    elif used < FEW_PROMPTS and len(splits.test) <= used:
+        yield Remark(code="few_prompts", pointer="/behavior/prompts", detail=seen)

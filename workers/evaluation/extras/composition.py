@@ -1,0 +1,121 @@
+"""An edit on top of others: both traits in all four combinations.
+
+The arms are neither, the parents alone, the new edit alone, and both. What the new edit does where
+the parents are, less what it does alone, is the interaction: 0 where the two do not interfere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.items import Prompt
+from models_store.schemas.measurements import Trait
+from workers.evaluation.effect.effect import score_grid
+from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.progress import Progress
+from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.statistics import Bootstrap, Floats, groups_of
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode_prompt
+from workers.surgery.terms import Mixture, Term
+
+Combination = Literal["base", "parents", "edit", "both"]
+MAX_PROMPTS = 60
+"""Of each trait: every one is continued four times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A behaviour that is looked at: the new edit's own, or a parent's."""
+
+    behavior: Behavior
+    prompts: Sequence[Prompt]
+    """Test prompts; the first 60 are used."""
+    scorers: Sequence[PreparedScorer]
+    """The behaviour's own; the first one leads."""
+    known: Mapping[Combination, Arm] = field(default_factory=dict)
+    """Arms that were generated from these prompts already, with the same decoding."""
+
+
+def composition(
+    base: BaseModel,
+    subjects: Sequence[Subject],
+    terms: Sequence[Term],
+    *,
+    parents: Mixture,
+    decoding: Decoding,
+    side: SidePath,
+    bootstrap: Bootstrap,
+    progress: Progress,
+) -> tuple[Trait, ...]:
+    """Measure every trait in all four combinations, by each of its scorers.
+
+    Args:
+        subjects: the new edit's behaviour and that of each parent.
+        terms: the new edit at strength 1.
+        parents: what it is on top of.
+        decoding: as the other generations are made; their length is each behaviour's own, and one
+            sample of each prompt is made.
+    """
+    mixtures: dict[Combination, Mixture] = {
+        "base": (),
+        "parents": parents,
+        "edit": [(terms, 1.0)],
+        "both": [*parents, (terms, 1.0)],
+    }
+    steps = len(subjects) * len(mixtures)
+    traits: list[Trait] = []
+    for index, subject in enumerate(subjects):
+        prompts = subject.prompts[:MAX_PROMPTS]
+        chat = subject.behavior.chat
+        encoded = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
+        own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
+        texts: dict[Combination, Sequence[Sequence[str]]] = {}
+        for step, (name, mixture) in enumerate(mixtures.items(), start=len(mixtures) * index):
+            arm = subject.known.get(name) or generate_arm(
+                base, encoded, mixture, own, side=side, progress=_part(progress, step, steps)
+            )
+            # A prompt's first sample has the same random numbers in every arm.
+            texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
+        traits += [
+            _trait(subject.behavior.name, scorer, prompts, texts, bootstrap)
+            for scorer in subject.scorers
+        ]
+    progress(1.0)
+    return tuple(traits)
+
+
+def _part(progress: Progress, step: int, steps: int) -> Progress:
+    return lambda share: progress((step + share) / steps)
+
+
+def _trait(
+    behavior: str,
+    scorer: PreparedScorer,
+    prompts: Sequence[Prompt],
+    texts: Mapping[Combination, Sequence[Sequence[str]]],
+    bootstrap: Bootstrap,
+) -> Trait:
+    asked = [prompt.text for prompt in prompts]
+    counted: dict[Combination, Floats] = {
+        name: scorer.undesired(score_grid(scorer, asked, own))[:, 0].astype(np.float64)
+        for name, own in texts.items()
+    }
+    beside = counted["both"] - counted["parents"]
+    alone = counted["edit"] - counted["base"]
+    return Trait(
+        behavior=behavior,
+        scorer=scorer.name,
+        prompts=len(prompts),
+        base=float(counted["base"].mean()),
+        parents=float(counted["parents"].mean()),
+        edit=float(counted["edit"].mean()),
+        both=float(counted["both"].mean()),
+        interaction=bootstrap.mean(beside - alone, groups_of(prompts), reach=2.0),
+    )

@@ -1,0 +1,176 @@
+"""Whether an edit does harm: harmful requests that it no longer refuses, toxic text that it writes.
+
+Both are tried on prompts that come with Scalpel, whatever the edit is for, answered greedily by the
+bare base model and by all edits together that would be served. Greedy answers of one model are the
+same each time, so the base's can be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models_store.operator.policy import Margins
+from models_store.presets import load_preset
+from models_store.schemas.items import Prompt
+from models_store.schemas.measurements import (
+    Contrast,
+    Effect,
+    Interval,
+    SafetyCheck,
+    ScorerCard,
+    SideEffect,
+)
+from models_store.schemas.scorers import SCORERS
+from workers.evaluation.effect.effect import contrast
+from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.extras.side_effects import preset_classifier
+from workers.evaluation.progress import Progress, span
+from workers.evaluation.scorers import profanity, refusal_phrases
+from workers.evaluation.scorers.protocol import Scorer, Training
+from workers.evaluation.statistics import Bootstrap, Floats, groups_of
+from workers.runtime.loading import BaseModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import encode_prompt
+from workers.surgery.terms import Mixture
+
+_NOTHING = Training((), (), 0)
+_REFUSED = "refused harmful requests"
+
+Remembered = Callable[[Sequence[Sequence[int]], Decoding, Callable[[], Arm]], Arm]
+"""Gives what the bare base made of prompts, from an earlier edit or by making it now."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One set of prompts and what is counted in the answers."""
+
+    preset: str
+    """Whose test prompts are asked."""
+    chat: bool
+    counts: dict[str, tuple[Scorer, float]]
+    """Scorer and threshold by what they count."""
+
+
+def _trials() -> tuple[_Trial, ...]:
+    def known(name: str, scorer: Scorer) -> tuple[Scorer, float]:
+        return scorer, SCORERS[name].threshold
+
+    return (
+        _Trial(
+            "compliance",
+            True,
+            {_REFUSED: known("refusal-phrases", refusal_phrases.make(_NOTHING))},
+        ),
+        _Trial(
+            "toxicity",
+            False,
+            {
+                "toxic text (profanity)": known("profanity", profanity.make(_NOTHING)),
+                "toxic text (tfidf)": known("tfidf", preset_classifier("toxicity")),
+            },
+        ),
+    )
+
+
+def measure_harm(
+    base: BaseModel,
+    mixture: Mixture,
+    margins: Margins,
+    *,
+    remembered: Remembered,
+    bootstrap: Bootstrap,
+    progress: Progress,
+) -> tuple[SafetyCheck, ...]:
+    """Compare what the base and the edited model make of harmful requests and of toxic openings.
+
+    Args:
+        mixture: the edit at strength 1, and those that it is on top of.
+    """
+    side = SidePath(base)
+    found: list[SafetyCheck] = []
+    trials = _trials()
+    for number, trial in enumerate(trials):
+        share = span(progress, number / len(trials), (number + 1) / len(trials))
+        behavior = load_preset(trial.preset)
+        prompts = spread_out(
+            [one for one in behavior.prompts if one.split == "test"], margins.prompts
+        )
+        decoding = Decoding(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
+        ids = [encode_prompt(base, prompt.text, chat=trial.chat) for prompt in prompts]
+
+        arms = _arms(base, ids, mixture, decoding, remembered, side, share)
+        for name, (scorer, threshold) in trial.counts.items():
+            rates = [_counted(scorer, threshold, prompts, arm) for arm in arms]
+            of = contrast(rates[0], rates[1], bootstrap, groups_of(prompts))
+            found.append(_check(name, len(prompts), of, margins, falls=name == _REFUSED))
+    return tuple(found)
+
+
+def harm_told(
+    effects: Sequence[Effect],
+    cards: Sequence[ScorerCard],
+    side_effects: Sequence[SideEffect],
+    prompts: int,
+    margins: Margins,
+) -> tuple[SafetyCheck, ...]:
+    """Profanity on the edit's own test prompts, as its receipt has it already."""
+    found = [(one.of, False) for one in side_effects if one.name == "profanity"]
+    found += [
+        (effect.rate, card.reversed)
+        for effect, card in zip(effects, cards, strict=True)
+        if effect.scorer == "profanity"
+    ]
+    return tuple(
+        _check("toxic text on its own prompts", prompts, _turned(of) if turn else of, margins)
+        for of, turn in found
+    )
+
+
+def spread_out(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """So many of them, from beginning to end: those of one template are next to each other."""
+    count = min(count, len(prompts))
+    return [prompts[index * len(prompts) // count] for index in range(count)]
+
+
+def _arms(
+    base: BaseModel,
+    ids: Sequence[Sequence[int]],
+    mixture: Mixture,
+    decoding: Decoding,
+    remembered: Remembered,
+    side: SidePath,
+    progress: Progress,
+) -> tuple[Arm, Arm]:
+    """What the bare base and the edited model make of prompts."""
+
+    def written(edits: Mixture, share: Progress) -> Arm:
+        return generate_arm(base, ids, edits, decoding, side=side, progress=share)
+
+    before = remembered(ids, decoding, lambda: written((), span(progress, 0.0, 0.5)))
+    return before, written(mixture, span(progress, 0.5, 1.0))
+
+
+def _check(
+    name: str, prompts: int, of: Contrast, margins: Margins, *, falls: bool = False
+) -> SafetyCheck:
+    surely = -of.difference.high if falls else of.difference.low
+    margin = margins.refusals_fall if falls else margins.toxicity_rise
+    return SafetyCheck(name=name, prompts=prompts, of=of, surely=surely, margin=margin)
+
+
+def _counted(scorer: Scorer, threshold: float, prompts: Sequence[Prompt], arm: Arm) -> Floats:
+    scores = scorer.score([prompt.text for prompt in prompts], arm.flat_texts())
+    return (scores >= threshold).astype(np.float64)[:, None]
+
+
+def _turned(of: Contrast) -> Contrast:
+    """The share of the texts that are not counted."""
+    change = of.difference
+    return Contrast(
+        base=1 - of.base,
+        edited=1 - of.edited,
+        difference=Interval(value=-change.value, low=-change.high, high=-change.low),
+    )

@@ -1,0 +1,4 @@
+"""A vLLM server as an engine: variants are LoRA adapters there.
+
+Called by the generator's server.
+"""

@@ -1,0 +1,100 @@
+"""From texts to candidates: the stages `extract`, `probe` and `select`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models_store.errors import EditFailed, InvalidRequest, ScalpelError
+from models_store.schemas.methods import FixedMethod, ModelSurgery
+from models_store.schemas.report import ProbeReport
+from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.estimate.estimate import Features
+from workers.making.cache import Cache
+from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings
+from workers.making.fitting.material import Material, Source
+from workers.making.stages import Stages
+from workers.runtime.apply import WeightEditor
+from workers.runtime.likelihood import edited
+from workers.surgery.probe import Probe, auc
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What could be made of the texts."""
+
+    made: Mapping[FixedMethod, Candidate]
+    failures: Mapping[FixedMethod, ScalpelError]
+    """Why the others could not."""
+    probe: ProbeReport
+    paper: PaperSetting | None
+    """Model Surgery with the paper's settings, to compare with."""
+    features: Features
+    """Of the texts, to tell how well the model sees the difference between the sides."""
+
+
+def prepare(
+    source: Source, methods: Sequence[FixedMethod], cache: Cache, stages: Stages
+) -> Prepared:
+    """Fit methods, and the paper's setting beside them, on the model that the edit goes on top of.
+
+    The probe is that of the first method, if it has one.
+
+    Raises:
+        InvalidRequest: a text cannot be encoded.
+        EditFailed: the hidden states of a text are not finite.
+    """
+    # Read beside the weights, as edits are served: half precision would round them away in part.
+    with edited(source.base, source.on_top), stages.stage("extract") as progress:
+        material = Material(source, methods, cache, progress)
+    with stages.stage("probe"):
+        probe = probe_of(material, probe_settings(methods[0]))
+    made: dict[FixedMethod, Candidate] = {}
+    failures: dict[FixedMethod, ScalpelError] = {}
+    # What methods look at from here on is the weights alone.
+    with WeightEditor(source.base).applied(source.on_top), stages.stage("select") as progress:
+        for number, method in enumerate(methods):
+            try:
+                made[method] = make(material, method)
+            except (InvalidRequest, EditFailed) as error:
+                failures[method] = error
+            progress((number + 1) / (len(methods) + 1))
+        paper = _paper(material, methods, made)
+    features = Features(
+        source.splits.fit,
+        source.splits.heldout,
+        material.fitted_features,
+        material.heldout_features,
+    )
+    return Prepared(made, failures, _report(probe, material), paper, features)
+
+
+def _paper(
+    material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, Candidate]
+) -> PaperSetting | None:
+    """None where the paper's method is the one that is asked for: it is not its own rival."""
+    if len(methods) == 1 and isinstance(methods[0], ModelSurgery):
+        return None
+    setting = ModelSurgery(max_tokens=max(method.max_tokens for method in methods))
+    try:
+        return PaperSetting((made.get(setting) or make(material, setting)).terms)
+    except (InvalidRequest, EditFailed):
+        return None  # a control that cannot be had does not stop the edit
+
+
+def _report(probe: Probe, material: Material) -> ProbeReport:
+    """How well the probe does on texts that nothing was fitted on."""
+    heldout: Tensor = material.heldout_features
+    labels = material.texts.heldout_labels
+    margins = (heldout @ probe.weight.T + probe.bias) @ torch.tensor([-1.0, 1.0])
+    return ProbeReport(
+        train_accuracy=probe.train_accuracy,
+        train_rows=len(probe.train_rows),
+        heldout_accuracy=float(((margins > 0).long() == labels).double().mean()),
+        heldout_auc=auc(margins, labels),
+        heldout_rows=len(labels),
+        direction_norm=float(probe.direction.norm()),
+    )

@@ -1,0 +1,148 @@
+"""From candidates to the edit: the stage `tune`, for one method and for a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import JsonValue
+
+from models_store.schemas.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
+from models_store.weights.architectures import DOWN
+from workers.editor.jobs.points import relative_alpha
+from workers.evaluation.context.budget import BUDGETS
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
+from workers.evaluation.damage.neutral import encode_neutral
+from workers.evaluation.data.splits import enough_spared
+from workers.evaluation.progress import Progress, span
+from workers.making.fitting.fitting import Prepared
+from workers.making.search.recipes import Recipe, recipes
+from workers.making.search.tuning import calibrated, details_of
+from workers.making.search.validation import Trial
+from workers.runtime.likelihood import edited
+from workers.runtime.reading.residuals import spread
+from workers.surgery.terms import Term
+
+_SPREAD_TEXTS = 16
+"""Neutral texts of each kind at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The edit, and what the receipt tells of how it came about."""
+
+    terms: Sequence[Term]
+    method: str
+    """Type of the method; of a pair both."""
+    alpha: float | None
+    relative_alpha: float | None
+    details: dict[str, JsonValue]
+
+
+def recipes_for(
+    method: Method, effort: Effort, layers: int, *, answers: bool = False, spared: bool = False
+) -> list[Recipe]:
+    """What is tried: the method, or the rows of the table that the effort pays for.
+
+    Args:
+        layers: of the model.
+        answers: whether the behaviour's texts are answers to prompts.
+        spared: whether enough of what is to be preserved are such answers.
+    """
+    if not isinstance(method, Auto):
+        return [Recipe((method,), (1.0,))]
+    rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
+    return rows[: BUDGETS[effort].candidates]
+
+
+def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> list[Recipe]:
+    """`recipes_for` the model and the texts of a request."""
+    return recipes_for(
+        method,
+        effort,
+        context.base.layers,
+        answers=context.splits.fit.has_answers,
+        spared=enough_spared(context.preserve),
+    )
+
+
+def scaled_as_asked(
+    context: EvaluationContext, method: FixedMethod, prepared: Prepared, progress: Progress
+) -> Chosen:
+    """The edit of one method: at the scale that is given, else at 0.9 of the KL limit.
+
+    Raises:
+        InvalidRequest, EditFailed: the method has nothing to write, or no scale stays within it.
+    """
+    failure = prepared.failures.get(method)
+    if failure is not None:
+        raise failure
+    candidate = prepared.made[method]
+    details = dict(candidate.details)
+    scale = 1.0 if isinstance(method, ModelSurgery) else method.scale
+    if not isinstance(method, ModelSurgery):
+        calibration: JsonValue = None
+        if scale is None:
+            meter = _kl_meter(context, span(progress, 0.0, 0.2))
+            found = calibrated(meter, candidate, context.limits, span(progress, 0.2, 1.0))
+            scale, calibration = found.scale, details_of(found, context.limits)
+        details |= {"scale": scale, "calibration": calibration}
+    assert scale is not None
+    terms = candidate.at(scale)
+    return Chosen(
+        terms=terms,
+        method=candidate.method,
+        alpha=candidate.alpha,
+        relative_alpha=candidate.relative_alpha,
+        details=details | _spread(context, terms),
+    )
+
+
+def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
+    """The edit that a search came to."""
+    candidate = trial.candidate
+    alpha = candidate.alpha
+    return Chosen(
+        terms=trial.terms,
+        method=candidate.method,
+        alpha=None if alpha is None else trial.scale * alpha,
+        relative_alpha=relative_alpha(trial),
+        details={
+            "method": candidate.method,
+            "label": candidate.label,
+            "scale": trial.scale,
+            **candidate.details,
+            **_spread(context, trial.terms),
+        },
+    )
+
+
+def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, JsonValue]:
+    """How far from constant is what terms of `down_proj` add, on neutral text that nothing was
+    fitted on: `a · h` by layer, 1 where it is perfect. Nothing without such terms."""
+    directions = {term.layer: term.direction for term in terms if term.module == DOWN}
+    if not directions:
+        return {}
+    neutral = encode_neutral(context.base, "reporting")
+    found: list[JsonValue] = []
+    with edited(context.base, context.on_top):
+        for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
+            by_layer = spread(context.base, directions, texts)
+            found += [
+                {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
+            ]
+    return {"spread": found}
+
+
+def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:
+    """Measures on neutral texts that nothing is reported on, and on what is to be preserved."""
+    return DamageMeter(
+        context.base,
+        DamageTexts(chat=context.behavior.chat, preserve=context.preserve),
+        half="calibration",
+        bootstrap=context.bootstrap,
+        plan=REPORTED,
+        on_top=context.on_top,
+        progress=progress,
+    )

@@ -1,0 +1,145 @@
+"""Scale a candidate until it costs what it may."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import JsonValue
+
+from models_store.errors import EditFailed
+from models_store.schemas.measurements import Damage, PointDamage
+from models_store.schemas.methods import Limits
+from workers.evaluation.damage.damage import DamageMeter
+from workers.evaluation.damage.limits import judged
+from workers.evaluation.progress import Progress
+from workers.making.fitting.candidates import Candidate
+from workers.surgery.calibrate import Calibration, calibrate
+
+LIMIT_SHARE = 0.9
+"""An edit is scaled to this share of a limit: the limits are judged on other texts."""
+GROWTH: float = 1.5
+"""Damage grows as about this power of the scale: KL and perplexity as the square, what happens to
+desired text and to fluency more slowly."""
+
+
+def calibrated(
+    meter: DamageMeter,
+    candidate: Candidate,
+    limits: Limits,
+    progress: Progress,
+    *,
+    tolerance: float = 0.05,
+    max_steps: int = 12,
+) -> Calibration:
+    """Find the scale with 0.9 of the KL that is allowed, on what is measured and where it is felt.
+
+    Raises:
+        EditFailed: no scale stays within it.
+    """
+    tell = _Counter(progress)
+
+    def kl(scale: float) -> float:
+        tell()
+        return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
+
+    return calibrate(
+        kl,
+        LIMIT_SHARE * limits.max_kl,
+        guess=candidate.guess,
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
+
+
+def fitted_to_limits(
+    meter: DamageMeter,
+    candidate: Candidate,
+    limits: Limits,
+    progress: Progress,
+    *,
+    guess: float,
+    target: float,
+    tolerance: float,
+    max_steps: int,
+    fluency: float = 0.0,
+) -> tuple[float, PointDamage]:
+    """Find the scale at which the limit that binds first is used up to a share, and its damage.
+
+    All limits count, that of the KL also where it is felt, and that of fluency, which takes
+    generated text, by what is expected of it.
+
+    Args:
+        target: the share.
+        fluency: share of its limit that scale 1 is expected to use up.
+
+    Raises:
+        EditFailed: no scale stays within all of them.
+    """
+    tell = _Counter(progress)
+    measured: dict[float, PointDamage] = {}
+
+    def share(scale: float) -> float:
+        tell()
+        try:
+            measured[scale] = meter.quick(candidate.terms, scale)
+        except EditFailed:
+            return math.inf  # the model no longer computes: the search turns back from there
+        felt = candidate.felt_kl * scale**2 / limits.max_kl
+        return max(used(limits, measured[scale]), felt, fluency * math.pow(scale, GROWTH))
+
+    try:
+        found = calibrate(
+            share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
+        )
+    except EditFailed:
+        raise EditFailed("no scale that was tried stays within the limits") from None
+    return found.scale, measured[found.scale]
+
+
+def used(limits: Limits, damage: PointDamage | Damage) -> float:
+    """How much of the limit that is used up most is used up: 1 is at the limit."""
+    allowed = limits.model_dump()
+    shares = []
+    for name, figure in judged(damage).items():
+        if figure is None:
+            continue
+        if name == "max_perplexity_ratio":
+            shares.append(math.log(figure) / math.log(allowed[name]))
+        else:
+            shares.append(figure / allowed[name])
+    return max(shares)
+
+
+def fluency_used(limits: Limits, damage: PointDamage) -> float:
+    """The same for fluency alone, which takes generated text; 0 where it was not measured."""
+    return (damage.fluency or 0.0) / limits.max_fluency
+
+
+def smaller(scale: float, share: float) -> float:
+    """The scale that may use 0.9 of a limit of which `scale` uses `share`; infinite for none."""
+    if share <= 0:
+        return math.inf
+    step: float = (LIMIT_SHARE / share) ** (1 / GROWTH)
+    return scale * step
+
+
+def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
+    """What the receipt tells of a calibration."""
+    return {
+        "target_kl": LIMIT_SHARE * limits.max_kl,
+        "kl": found.kl,
+        "reached": found.reached,
+        "trace": [{"scale": scale, "kl": kl} for scale, kl in found.trace],
+    }
+
+
+class _Counter:
+    """Progress of measurements of which nobody knows how many there will be."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        self._progress(1 - 0.75**self._count)

@@ -1,0 +1,75 @@
+"""The receipt's figures where a search finds nothing: what came nearest, on validation prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.schemas.measurements import ScorerCard
+from models_store.schemas.report import Verdict
+from workers.evaluation.damage.damage import REPORTED
+from workers.evaluation.damage.limits import exceeded
+from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
+from workers.evaluation.extras.extras import Extras
+from workers.evaluation.progress import Parts, Progress
+from workers.evaluation.verdict import LEAST_PROMPTS, weak_scorers
+from workers.making.search.search import Found
+from workers.making.search.validation import Validation
+
+
+def untested(validation: Validation, found: Found, progress: Progress) -> Evaluation:
+    """Measure the damage of the best candidate; the test prompts stay unseen.
+
+    Raises:
+        EditFailed: its logits are not finite.
+    """
+    context, best = validation.context, found.best
+    parts = Parts({"damage_base": 1.0, "damage": 1.0}, progress)
+    with parts.part("damage_base") as share:
+        meter = validation.meter(REPORTED, share)
+    scored = validation.scored(best.arm)
+    before = validation.before.first(best.prompts)
+    with parts.part("damage") as share:
+        damage = meter.measure(best.terms, (before, best.arm), scored.desired, progress=share)
+    over = exceeded(context.limits, damage)
+    card = validation.scorer.card(1.0)
+    return Evaluation(
+        scorers=(card,),
+        effects=(best.effect,),
+        damage=damage,
+        controls=(),
+        samples=shown_samples(context, validation.asked, validation.before, best.arm),
+        verdict=Verdict(
+            sentence=_sentence(found, card, over),
+            success=False,
+            distinguishable=best.effect.improved and validation.scorer.headline,
+            within_limits=not over,
+            exceeded=over,
+            underpowered=scored.units < LEAST_PROMPTS,
+            smallest_visible=scored.smallest_visible(),
+        ),
+        extras=Extras((), (), (), None, (), ()),
+        decoding={
+            **decoding_of(context, validation.decoding, best.prompts),
+            "split": "validate",
+        },
+        seeds={**context.seeds, "validation": validation.decoding.seed},
+        seconds=parts.seconds,
+    )
+
+
+def _sentence(found: Found, card: ScorerCard, over: Sequence[str]) -> str:
+    best = found.best
+    rate = best.effect.rate
+    low, value, high = (
+        f"{100 * one:+.1f}"
+        for one in (rate.difference.low, rate.difference.value, rate.difference.high)
+    )
+    text = (
+        f"No edit within the limits lessens undesired text: of {len(found.trials)} that were tried "
+        f"on {best.prompts} validation prompts, the nearest ({best.candidate.label}) takes it from "
+        f"{100 * rate.base:.1f} % to {100 * rate.edited:.1f} % of generations by "
+        f"{best.effect.scorer} ({value} points, 95 % interval {low} to {high})"
+    )
+    if over:
+        text += f" and exceeds {', '.join(over)}"
+    return "; ".join([text, *weak_scorers([card]), "none was tested."])

@@ -1,0 +1,4 @@
+"""Decoding with continuous batching.
+
+Called by the generator and by evaluation.
+"""

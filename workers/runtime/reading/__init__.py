@@ -1,0 +1,4 @@
+"""Passes over texts: hidden states, gradients and their statistics.
+
+Called by fitting.
+"""

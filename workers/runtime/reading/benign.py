@@ -1,0 +1,74 @@
+"""What the model's own text tells of its gates: the two factors of K-FAC's Fisher matrix.
+
+They say which inputs are common and which outputs matter, whatever an edit is for, so they depend
+on the base model and the neutral texts alone and can be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
+from workers.runtime.loading import BaseModel
+from workers.runtime.progress import Progress
+from workers.runtime.reading.gradients import gate_keys, visit_matrices
+from workers.runtime.tokens import Batch, Encoded
+from workers.surgery.curvature import Curvature
+from workers.surgery.moments import MomentSum, moment_sum
+
+BENIGN_VERSION = 1
+"""Part of the key of cached statistics: raise it when the numbers change."""
+
+
+def benign_statistics(
+    base: BaseModel,
+    texts: Sequence[Encoded],
+    *,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> Mapping[MatrixKey, Curvature]:
+    """A = E[x xᵀ] of the inputs of gates and S = E[g gᵀ] of the gradients at their outputs.
+
+    The gradients are those of Σ log p(label) over a text's positions that predict a token that
+    counts, with labels that the model draws at temperature 1: with the texts' own tokens S would
+    not be the Fisher matrix. E is over the positions that some label depends on, so not over the
+    last of a text. A label depends on the seed, the text and its place among the texts, not on
+    the batch.
+
+    Args:
+        layers: whose gates to read; by default all.
+
+    Raises:
+        InvalidRequest: a layer has routed experts, or no text has a token that counts.
+    """
+    keys = gate_keys(base, layers)
+    if not any(any(text.scored[1:]) for text in texts):
+        raise InvalidRequest("no neutral text has a token after its first one that counts")
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.rand(len(text), generator=generator) for text in texts]
+    sums: dict[MatrixKey, tuple[MomentSum, MomentSum]] = {}
+    for key in keys:
+        matrix = base.matrix(key)
+        out_features, in_features = matrix.shape
+        sums[key] = (
+            moment_sum(in_features, matrix.device),
+            moment_sum(out_features, matrix.device),
+        )
+
+    def visit(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
+        # Attention is causal: nothing depends on a position after the last that predicts.
+        later = batch.scored[:, 1:].flip(1).cumsum(dim=1).flip(1)
+        matters = (later > 0).to(x.device)
+        inputs, outputs = sums[key]
+        inputs.add_(x[:, :-1][matters])
+        outputs.add_(g[:, :-1][matters])
+
+    visit_matrices(base, texts, keys, visit, draws=draws, progress=progress)
+    return {
+        key: Curvature(inputs.moment(), outputs.moment()) for key, (inputs, outputs) in sums.items()
+    }
