@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from models_store.schemas.catalogue import SMOLLM2
 from tests.support.pico import save_pico
-from tests.weights import weights
+from tests.support.weights import weights
 from workers.runtime.loading import BaseModel, load_base
 
 pytest_plugins = ["tests.support.services"]

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from models_store.audit.log import FOLDER, canonical, line_path, read_line
 from models_store.errors import CorruptArtifact, InvalidRequest
-from models_store.objects.store import ObjectMissing, ObjectStore, Record
+from models_store.objects.store import ObjectMissing, ObjectStore
+from models_store.schemas.base import Record
 
 HEADS = "audit_heads"
 _MAX_DEPTH = 200

@@ -24,7 +24,8 @@ import structlog
 from pydantic import Field, JsonValue, field_validator
 
 from models_store.errors import CorruptArtifact, PolicyRefused, Unavailable
-from models_store.objects.store import ObjectMissing, ObjectStore, Record
+from models_store.objects.store import ObjectMissing, ObjectStore
+from models_store.schemas.base import Record
 from models_store.schemas.records import Actor, EditSettings, ExportSettings, WorkRequest
 
 _log = structlog.get_logger()

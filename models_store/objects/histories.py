@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 from pydantic import Field
 
 from models_store.errors import Conflict, NotFound
-from models_store.objects.store import ObjectStore, Record
+from models_store.objects.store import ObjectStore
+from models_store.schemas.base import Record
 
 _TRIES = 8
 

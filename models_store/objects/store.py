@@ -23,12 +23,13 @@ import obstore
 import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import LocalStore, S3Store
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.ids import bucket_of
 from models_store.objects.checksum import seal, unseal
 from models_store.objects.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
+from models_store.schemas.base import Record
 from models_store.settings import Settings
 
 _log = structlog.get_logger()
@@ -38,16 +39,6 @@ _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _S3_CONNECT = timedelta(seconds=3)
 _S3_LONGEST = timedelta(hours=1)
-
-
-class Record(BaseModel):
-    """A JSON object in the store; frozen, since what is stored never changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-    schema_version: int = 1
-    writer: str = Field(default_factory=lambda: secrets.token_hex(8))
-    """Random: tells one's own write from another's when a create is refused."""
 
 
 R = TypeVar("R", bound=Record)

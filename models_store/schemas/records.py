@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from models_store.objects.store import Record
+from models_store.schemas.base import Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.methods import Effort, Limits, Method

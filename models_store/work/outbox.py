@@ -6,7 +6,8 @@ webhook was told of the edit's end.
 
 from __future__ import annotations
 
-from models_store.objects.store import ObjectInfo, ObjectStore, Record
+from models_store.objects.store import ObjectInfo, ObjectStore
+from models_store.schemas.base import Record
 
 WEBHOOKS = "webhooks"
 _FOLDER = "outbox"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / ".ci" / "audit.py"
+SCRIPT = Path(__file__).parents[2] / ".ci" / "audit.py"
 FLAW = {
     "id": "PYSEC-2000-1",
     "aliases": ["CVE-2000-1"],

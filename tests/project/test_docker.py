@@ -15,7 +15,7 @@ import yaml
 from app.cli.main import app as command_line
 from models_store.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OTHERS = ("redis", "vllm")
 PARTS = {name: part for name, part in COMPOSE["services"].items() if name not in OTHERS}

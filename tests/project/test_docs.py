@@ -36,7 +36,7 @@ from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.plan import plan_for
 from workers.making.search.recipes import recipes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

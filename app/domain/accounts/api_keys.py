@@ -27,7 +27,8 @@ from models_store.errors import (
     ScalpelError,
 )
 from models_store.ids import TENANT_PATTERN
-from models_store.objects.store import ObjectInfo, ObjectStore, Record, each_readable
+from models_store.objects.store import ObjectInfo, ObjectStore, each_readable
+from models_store.schemas.base import Record
 from models_store.schemas.records import Actor
 from models_store.work.store import SHARED_TENANT
 

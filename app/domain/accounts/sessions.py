@@ -12,7 +12,8 @@ import time
 
 from pydantic import Field
 
-from models_store.objects.store import ObjectStore, Record
+from models_store.objects.store import ObjectStore
+from models_store.schemas.base import Record
 
 SESSION_SECONDS = 12 * 3600
 _FOLDER = "sessions"

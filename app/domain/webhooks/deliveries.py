@@ -19,7 +19,8 @@ from ulid import ULID
 from app.domain.events.events import Event
 from models_store.errors import NotFound
 from models_store.ids import bucket_of
-from models_store.objects.store import ObjectStore, Record
+from models_store.objects.store import ObjectStore
+from models_store.schemas.base import Record
 
 TryOutcome = Literal["delivered", "failed", "given_up", "skipped"]
 DeliveryStatus = Literal["delivered", "pending", "failed", "skipped"]

@@ -23,7 +23,7 @@ from models_store.settings import Settings
 from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api, running_api
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_problem_has_all_its_fields(api: Api) -> None:

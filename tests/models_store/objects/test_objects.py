@@ -13,7 +13,8 @@ from obstore.exceptions import AlreadyExistsError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.objects import store as objects_module
-from models_store.objects.store import ObjectMissing, ObjectStore, Record, open_store
+from models_store.objects.store import ObjectMissing, ObjectStore, open_store
+from models_store.schemas.base import Record
 from models_store.settings import Settings
 
 

@@ -19,7 +19,6 @@ from models_store.schemas.report_views import Point, point_of, summary_of
 from models_store.weights.delta import dump_delta
 from models_store.work.store import SHARED_TENANT
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
-from workers.editor.jobs.points import points_of, save_points, search_report
 from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.reproduce import as_recorded, earlier_report, with_reproduction
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
@@ -40,10 +39,11 @@ from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.material import Source
 from workers.making.search.choosing import Chosen, chosen_from, recipes_of, scaled_as_asked
+from workers.making.search.points import delta_of, points_of, search_report
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import search
 from workers.making.search.untested import untested
-from workers.making.search.validation import Validation
+from workers.making.search.validation import Trial, Validation
 from workers.making.stages import Stages, device_memory_bytes, peak_memory_bytes
 from workers.runtime.deltas import to_delta
 from workers.runtime.side_path import SidePath
@@ -161,7 +161,7 @@ class _Edit:
             report, _ = self._report(chosen, prepared, evaluation, found_report)
             points = points_of(found)
             report = self._judged(report, harm, points)
-            files = save_points(self.task, found.trials, self.base.fingerprint)
+            files = _save_points(self.task, found.trials, self.base.fingerprint)
             if found.winner is None or not self._holds(evaluation):
                 sentence = evaluation.verdict.sentence
                 if found.winner is not None:
@@ -311,6 +311,20 @@ class _Edit:
                 "report_summary": json_object(summary_of(compared)),
             },
         )
+
+
+def _save_points(task: Task, trials: Sequence[Trial], base_fingerprint: str) -> list[Artifact]:
+    """Store the delta of every trial.
+
+    Raises:
+        Unavailable: the store stayed away, or full.
+    """
+    return [
+        task.save(f"point-{index}", f"points/{index}.safetensors", data)
+        for index, data in enumerate(
+            dump_delta(delta_of(trial, base_fingerprint)) for trial in trials
+        )
+    ]
 
 
 def _named(artifact: Artifact, name: str) -> Artifact:

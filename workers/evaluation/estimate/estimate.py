@@ -42,7 +42,7 @@ ALIKE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features (see `workers.runtime.reading.extract.features`) of texts of two parts of a behaviour."""
+    """Features (`runtime.reading.extract.features`) of texts of two parts of a behaviour."""
 
     fit: Sides
     """What a probe may learn from."""

@@ -2,8 +2,8 @@
 
 Seconds are tokens over tokens a second. The speeds come from reading and generating with the very
 base model on the machine that is asked (`workers.generator.examine`); the counts are those of the
-splits and of the plan (`workers.evaluation.estimate.costs`). Everything is counted as if nothing had been
-computed before, and as if the editor had the machine for itself: expect a factor of two either way.
+splits and of the plan (`costs`). Everything is counted as if nothing had been computed before,
+and as if the editor had the machine for itself: expect a factor of two either way.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from pydantic import JsonValue
 
 from models_store.schemas.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
 from models_store.weights.architectures import DOWN
-from workers.editor.jobs.points import relative_alpha
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
@@ -17,6 +16,7 @@ from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import enough_spared
 from workers.evaluation.progress import Progress, span
 from workers.making.fitting.fitting import Prepared
+from workers.making.search.points import relative_alpha
 from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial

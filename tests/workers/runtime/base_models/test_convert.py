@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.catalogue import GEMMA3, PACKAGES, SMOLLM2, PackageSource, PackageWeights
 from tests.support.pico import SPECIAL, pico_model, pico_tokenizer
-from tests.weights import weights
+from tests.support.weights import weights
 from workers.runtime.base_models import check, fingerprint, materialise
 from workers.runtime.base_models.convert import convert_gguf
 from workers.runtime.base_models.packages import gguf_file

@@ -1,14 +1,10 @@
-"""What was tried, as it is told and kept: a row in the receipt, a point in the API, a file."""
+"""What was tried: a row in the receipt, a point in the API, a delta."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from models_store.schemas.records import Artifact
 from models_store.schemas.report import Candidate, Search
 from models_store.schemas.report_views import Point, PointEffect
-from models_store.weights.delta import Delta, dump_delta
-from workers.editor.jobs.task import Task
+from models_store.weights.delta import Delta
 from workers.making.search.search import Found
 from workers.making.search.validation import FEW_PROMPTS, Trial
 from workers.runtime.deltas import to_delta
@@ -50,20 +46,6 @@ def points_of(found: Found) -> list[Point]:
             selected=trial is found.winner,
         )
         for index, trial in enumerate(found.trials)
-    ]
-
-
-def save_points(task: Task, trials: Sequence[Trial], base_fingerprint: str) -> list[Artifact]:
-    """Store the delta of every trial.
-
-    Raises:
-        Unavailable: the store stayed away, or full.
-    """
-    return [
-        task.save(f"point-{index}", f"points/{index}.safetensors", data)
-        for index, data in enumerate(
-            dump_delta(delta_of(trial, base_fingerprint)) for trial in trials
-        )
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
-from tests.weights import weights
+from tests.support.weights import weights
 
 
 @pytest.mark.parametrize(
