@@ -16,8 +16,6 @@ from pathlib import Path
 
 import httpx
 
-_READY_SECONDS = 180.0
-
 
 @dataclass
 class Service:
@@ -111,7 +109,7 @@ def run_commands(service: Service, code: str, folder: Path, **environment: str) 
 
 @contextlib.contextmanager
 def running_service(data: Path, **settings: str) -> Iterator[Service]:
-    """Start `scalpel up` on a free port and wait until it says that it is ready."""
+    """Start `scalpel up` on a free port and wait until it says that it is ready, or ends."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("SCALPEL_")
     }
@@ -140,8 +138,7 @@ def running_service(data: Path, **settings: str) -> Iterator[Service]:
 
 
 def _wait_until_ready(service: Service) -> str:
-    limit = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < limit and service.process.poll() is None:
+    while service.process.poll() is None:
         ready = re.search(r"ready at (http://\S+)", service.said)
         if ready:
             return ready.group(1)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.service import Service, run_commands
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -19,7 +19,7 @@ from models_store.weights.delta import load_delta
 from tests.system.conftest import ONE_THREAD
 from tests.system.service import Commands, Service, run_commands, running_service
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 README = Path(__file__).parents[2] / "README.md"
 REAL = pytest.param(

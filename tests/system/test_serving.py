@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.conftest import SmolLM2Service
 
-pytestmark = [pytest.mark.system, pytest.mark.smollm2]
+pytestmark = [pytest.mark.system, pytest.mark.smollm2, pytest.mark.timeout(900)]
 
 BASE = "smollm2-135m-instruct"
 MESSAGES = [{"role": "user", "content": "Tell me about the weather in one sentence."}]

@@ -21,7 +21,7 @@ from models_store.settings import Settings
 from tests.system.conftest import SmolLM2Service
 from tests.system.service import Service
 
-pytestmark = [pytest.mark.system, pytest.mark.smollm2]
+pytestmark = [pytest.mark.system, pytest.mark.smollm2, pytest.mark.timeout(900)]
 
 BASE = "smollm2-135m-instruct"
 PROMPT = "The food at the new place was"
