@@ -146,7 +146,9 @@ def test_while_an_alias_is_switched_every_request_gets_the_old_one_or_the_new_on
     with ThreadPoolExecutor(4) as pool:
         readers = [pool.submit(read) for _ in range(4)]
         number = 0
-        while (number < 20 or not set(variants) <= set(seen)) and not any(r.done() for r in readers):
+        while (number < 20 or not set(variants) <= set(seen)) and not any(
+            r.done() for r in readers
+        ):
             number += 1
             api.http.put("/v1/aliases/bot", json={"variant": variants[number % 2]})
         ended.set()
