@@ -75,7 +75,7 @@ class NoChatTemplate(InvalidRequest):
 
 
 class Malformed(ScalpelError):
-    """The request cannot be read: broken JSON, a query or cursor that means nothing."""
+    """The request cannot be read: broken JSON, an invalid query or cursor."""
 
     code = "malformed_json"
 

@@ -16,7 +16,7 @@ from tests.support.pico import save_pico
 from tests.support.weights import weights
 from workers.runtime.loading import BaseModel, load_base
 
-pytest_plugins = ["tests.support.services"]
+pytest_plugins = ["tests.support.services", "tests.support.stores"]
 
 _SERVICES = {
     "test_readme.py": "pico_service",

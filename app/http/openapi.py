@@ -18,7 +18,7 @@ OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _REFERENCE = "#/components/schemas/{model}"
 _BODY_STATUSES = (413, 415, 422)
 _ANY_STATUSES = (400, 429, 500, 503)
-"""A query that means nothing; a limit; a damaged record; a part that is away."""
+"""An invalid query; a limit; a damaged record; a part that is unavailable."""
 
 
 class FieldProblem(BaseModel):
@@ -32,7 +32,7 @@ class FieldProblem(BaseModel):
 
 class Problem(BaseModel):
     """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
-    shape of OpenAI's API instead."""
+    format of OpenAI's API instead."""
 
     type: str
     title: str
@@ -52,7 +52,7 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """An error as OpenAI's API has it."""
+    """An error in the format of OpenAI's API."""
 
     error: OpenAIErrorDetail
 

@@ -17,7 +17,7 @@ KeyHeader = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=MAX_KEY_LENGTH,
-        description="Makes the request safe to repeat: the same key and body make one thing.",
+        description="Makes the request safe to retry: the same key and body create one thing.",
     ),
 ]
 

@@ -30,15 +30,15 @@ class ShareBody(BaseModel):
 
 
 class AliasBody(BaseModel):
-    """What an alias is to stand for."""
+    """The variant of an alias, and shares for others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: VariantField
     shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
-    """Parts of the requests that go to other variants; the rest goes to `variant`."""
+    """Shares of requests for other variants; the rest goes to `variant`."""
     without_parents: bool = False
-    """Leave out edits that a named one was fitted on top of."""
+    """Leave out parent edits that the variant does not name."""
 
 
 class RollbackBody(BaseModel):
@@ -47,7 +47,7 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     version: Annotated[int, Field(ge=1)] | None = None
-    """Null: the newest one that stands for something else than now."""
+    """Null: the newest version that differs from the present one."""
 
 
 class ShareView(BaseModel):
@@ -75,7 +75,7 @@ class AliasVersionView(BaseModel):
 
 
 class AliasSummary(BaseModel):
-    """An alias and what it stands for; ids are in place of suffixes, which may change hands."""
+    """An alias and its variant, with ids in place of suffixes, since suffixes can be reused."""
 
     object: Literal["alias"] = "alias"
     name: str
@@ -114,7 +114,7 @@ def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
 
 @router.put("/{name}", summary="Make or switch an alias")
 def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> AliasView:
-    """Requests that begin after the answer get the new variant."""
+    """Requests that begin after the response get the new variant."""
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
     resolve = partial(
@@ -147,9 +147,9 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
     return read_alias(name, store, who)
 
 
-@router.post("/{name}/rollback", summary="Let an alias stand for what it stood for before")
+@router.post("/{name}/rollback", summary="Roll back an alias")
 def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer) -> AliasView:
-    """Adds a version that is the same as an older one; the history is kept."""
+    """Adds a version equal to an older one; the history is kept."""
     current = store.aliases.get(who.tenant, name)
     history = store.aliases.history(who.tenant, name)
     if body.version is None:
@@ -167,7 +167,7 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
     return put_alias(name, again, store, who)
 
 
-@router.delete("/{name}", summary="Remove an alias")
+@router.delete("/{name}", summary="Delete an alias")
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
     store.aliases.get(who.tenant, name)
     logged(store, who, "alias.deleted", name=name)

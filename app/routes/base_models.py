@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/base_models", tags=["base models"], route_class=J
 
 
 class BaseModelView(BaseModel):
-    """A base model, and what its registration found out; null until it has succeeded."""
+    """A base model; fields of its weights are null until the registration has succeeded."""
 
     id: str
     object: Literal["base_model"] = "base_model"
@@ -103,7 +103,7 @@ def create_base_model(
 def delete_base_model(
     base_model_id: str, services: ServicesDep, store: StoreDep, who: Operator
 ) -> DeletedBaseModel:
-    """Its edits stay, but cannot be served until it is registered again."""
+    """Its edits remain, but cannot be served until it is registered again."""
     base = store.bases.get(base_model_id)
     user = next(_users(store, base.id), None)
     if user is not None:

@@ -41,7 +41,7 @@ class FileView(BaseModel):
 
 
 class ExportView(BaseModel):
-    """An export: what of, how far it is, and its files."""
+    """An export, its status and its files."""
 
     id: str
     object: Literal["export"] = "export"
@@ -50,7 +50,7 @@ class ExportView(BaseModel):
     format: ExportFormat
     files: list[FileView]
     proof: JsonValue
-    """How it was shown that the files do what the variant does."""
+    """Comparison of the files with the variant."""
     created_at: int
     finished_at: int | None
     error: ErrorView | None
@@ -82,7 +82,7 @@ def list_exports(
     status: Status | None = None,
     base_model: str | None = None,
 ) -> Page[ExportView]:
-    """A page is chosen from 1,000 exports at most, as that of edits."""
+    """A page is chosen from at most 1,000 exports, as for edits."""
 
     def find(id: str) -> Work | None:
         work = store.work.find(Place("export", who.tenant, id))
@@ -112,7 +112,7 @@ async def read_export(
     response_class=Response,
     responses={
         200: {"content": {_FILE: {}, _JSON: {}}},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         416: {},
     },

@@ -45,7 +45,7 @@ class _Body(BaseModel):
 
 
 class WebhookBody(_Body):
-    """Where to send which events."""
+    """An address, and the events to send there."""
 
     url: Url
     """`https://…`, at a public address."""
@@ -54,7 +54,7 @@ class WebhookBody(_Body):
 
 
 class WebhookPatch(_Body):
-    """What to change; what is left out stays."""
+    """Fields to change; others stay."""
 
     url: Url | None = None
     events: Events | None = None
@@ -63,7 +63,7 @@ class WebhookPatch(_Body):
 
 
 class SecretRotation(_Body):
-    """How long the secret before signs too."""
+    """How long messages are also signed with the old secret."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
 
@@ -78,7 +78,7 @@ class WebhookChange(BaseModel):
 
 
 class WebhookSummary(BaseModel):
-    """A webhook; its secret is shown when it is made, once."""
+    """A webhook; its secret is shown once, when it is made."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -101,7 +101,7 @@ class WebhookView(WebhookSummary):
 
 class WebhookWithSecret(WebhookSummary):
     secret: str | None
-    """`whsec_…`: keep it. Null in the answer to a repeated request."""
+    """`whsec_…`: keep it. Null when the request is repeated."""
 
 
 class DeletedWebhook(BaseModel):
@@ -116,7 +116,7 @@ class TryView(BaseModel):
     at: int
     seconds: float
     status_code: int | None
-    """Null where no answer came."""
+    """Null without a response."""
     error: str | None
     by_hand: bool
 
@@ -127,20 +127,20 @@ class WebhookDelivery(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """The `webhook-id` of the message, the same at every try."""
+    """The `webhook-id` of the message, the same at every retry."""
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_id: str
     edit_id: str
     event_id: int
     type: str
     status: DeliveryStatus
-    """`pending`: it is tried again; `failed`: given up; `skipped`: the webhook was disabled."""
+    """`pending`: will be retried; `failed`: given up; `skipped`: the webhook was disabled."""
     next_try_at: int | None
     tries: list[TryView]
 
 
 class WebhookTest(BaseModel):
-    """What came of a test message."""
+    """Outcome of a test message."""
 
     object: Literal["webhook_test"] = "webhook_test"
     message_id: str
@@ -159,7 +159,7 @@ def create_webhook(
     who: Writer,
     idempotency_key: KeyHeader = None,
 ) -> WebhookWithSecret:
-    """It is told of the events of edits that are made from now on."""
+    """It receives the events of edits made from now on."""
     who_sends = sender(request, store, who, idempotency_key)
     earlier = who_sends.key.find() if who_sends.key is not None else None
     id = earlier.id if earlier is not None else claim_id(who_sends.key, "webhook")
@@ -206,7 +206,7 @@ def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
 def change_webhook(
     webhook_id: str, body: WebhookPatch, store: StoreDep, who: Writer
 ) -> WebhookView:
-    """Of a disabled one, `"enabled": true` lets it be told of what happens from then on."""
+    """`"enabled": true` enables a disabled webhook; it receives events from then on."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
     nulls = [name for name, value in changes.items() if value is None]
     if nulls:
@@ -219,7 +219,7 @@ def change_webhook(
     return read_webhook(webhook_id, store, who)
 
 
-@router.delete("/{webhook_id}", summary="Remove a webhook")
+@router.delete("/{webhook_id}", summary="Delete a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
     store.webhooks.get(who.tenant, webhook_id)
     logged(store, who, "webhook.deleted", id=webhook_id)
@@ -227,11 +227,11 @@ def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebh
     return DeletedWebhook(id=webhook_id)
 
 
-@router.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
+@router.post("/{webhook_id}/rotate", summary="Rotate a webhook's secret")
 def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
-    """Messages carry a signature by each of both secrets while they overlap."""
+    """Messages are signed with both secrets while they overlap."""
     store.webhooks.get(who.tenant, webhook_id)
     logged(store, who, "webhook.rotated", id=webhook_id)
     version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.key_id)
@@ -240,7 +240,7 @@ def rotate_secret(
 
 @router.post("/{webhook_id}/test", summary="Send a test message")
 async def test_webhook(webhook_id: str, services: ServicesDep, who: Writer) -> WebhookTest:
-    """Sent once and at once, to a disabled webhook too; not among its deliveries."""
+    """Sent once, at once, also to a disabled webhook; not listed among its deliveries."""
     webhook = await run_in_threadpool(lambda: services.store.webhooks.get(who.tenant, webhook_id))
     id = f"msg_{webhook_id.rpartition('_')[2]}_{ids.new_id('webhook').rpartition('_')[2]}"
     body = body_of("webhook.test", time.time(), {"webhook_id": webhook_id})
@@ -262,7 +262,7 @@ def list_deliveries(
     page: PageDep,
     status: Annotated[DeliveryStatus | None, Query()] = None,
 ) -> Page[WebhookDelivery]:
-    """Ordered by edit and event; those that were tried, of edits of the last 30 days."""
+    """Deliveries of the last 30 days' edits that were tried, ordered by edit and event."""
     store.webhooks.get(who.tenant, webhook_id)
     try:
         found = store.deliveries.walk(
@@ -276,11 +276,11 @@ def list_deliveries(
     return page_of([_delivery(one) for one in shown], has_more)
 
 
-@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Deliver an event again")
+@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Retry a delivery")
 async def retry_delivery(
     webhook_id: str, delivery_id: str, services: ServicesDep, who: Writer
 ) -> WebhookDelivery:
-    """At once, whatever became of it before; a failure changes nothing."""
+    """At once, whatever its status; a failure changes nothing."""
     found = await run_in_threadpool(
         partial(_to_retry, services, who.tenant, webhook_id, delivery_id)
     )

@@ -49,14 +49,14 @@ class Rule(_Part):
     """A `[[rule]]` table: the first that matches decides. `*` and `?` stand for any characters."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    """Told to who is refused."""
+    """Shown when a request is refused."""
     effect: Literal["allow", "deny"]
     tenants: _Patterns = ("*",)
     base_models: _Patterns = ("*",)
     behaviors: _Patterns = ("*",)
     """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request. An edit
-    goes away from what the behaviour is named after: `refusal` makes a model refuse less,
-    `compliance` more, `toxicity` less toxic."""
+    reduces the behaviour that it names: `refusal` makes a model refuse less, `compliance` more,
+    `toxicity` makes it less toxic."""
 
     def matches(self, tenant: str, base_model: str, behavior: str) -> bool:
         asked = ((tenant, self.tenants), (base_model, self.base_models), (behavior, self.behaviors))

@@ -33,7 +33,7 @@ _LATE_FIELDS = ("question", "undesired_answer")
 
 
 class Behavior(BaseModel):
-    """What to change: texts that show it, texts that do without it, prompts that elicit it."""
+    """What to change: texts that show it, texts that do not, prompts that elicit it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -43,18 +43,19 @@ class Behavior(BaseModel):
     desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
     prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
     chat: bool = False
-    """Plain prompts go through the chat template, where the base model has one."""
+    """Send prompts and pairs through the chat template, if the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
-    """Names of the scorers of generated text, the first one leads; empty: by default."""
+    """Names of the scorers of generated text, the first one leads; empty: two that fit any
+    behaviour."""
     question: Annotated[str, Field(min_length=1, max_length=300)] | None = None
-    """Yes to it means undesired, such as `Is this text rude?`: for scorers that ask a model, which
-    else ask whether a text shows what `description` says."""
+    """For scorers that ask a model: yes means undesired, such as `Is this text rude?`. Default:
+    whether the text shows what `description` says."""
     max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
     """Length of the generations that are scored."""
 
 
 class BehaviorRef(BaseModel):
-    """Which behaviour an edit was made for, down to the bytes of its texts."""
+    """The behaviour of an edit, with the checksum of its texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -34,7 +34,7 @@ class PackageSource(_Frozen):
 
 
 class FolderSource(_Frozen):
-    """A Hugging Face folder on this machine, used where it lies."""
+    """A Hugging Face folder on every worker machine, used in place."""
 
     type: Literal["folder"] = "folder"
     path: Path
@@ -81,13 +81,13 @@ class BaseModelSpec(_Frozen):
     id: Annotated[str, Field(json_schema_extra={"pattern": f"^{BASE_ID_PATTERN.pattern}$"})]
     source: BaseModelSource
     pool: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "cpu"
-    """Which editors may edit it: the name of their queue, such as `cpu` or `gpu-80g`."""
+    """Name of the editors that may edit it, such as `cpu` or `gpu-80g`."""
     description: Annotated[str, Field(max_length=2000)] = ""
     licence: Annotated[str, Field(max_length=200)] = ""
     quantization: Annotated[str, Field(max_length=200)] | None = None
-    """What the stored precision owes to an earlier quantization, where there was one."""
+    """An earlier quantization of the weights, if any."""
     chat: StrictBool | None = None
-    """Whether it takes chat messages; null: when its tokenizer has a chat template."""
+    """Whether it takes chat messages; null: if its tokenizer has a chat template."""
 
     @field_validator("id")
     @classmethod

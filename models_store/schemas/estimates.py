@@ -21,24 +21,22 @@ class _Part(BaseModel):
 
 
 class Distinction(_Part):
-    """How well the two sides of a behaviour are told apart, on texts that were not learnt from.
-
-    Each figure is an area under the ROC curve: 0.5 is chance, 1 without a mistake.
-    """
+    """How separable the two sides of a behaviour are, on held-out texts. Each figure is an area
+    under the ROC curve: 0.5 is chance, 1 is perfect."""
 
     probe_auc: float | None
-    """By a linear classifier on the base model's hidden states; null where none was asked."""
+    """By a linear classifier on the base model's hidden states; null without a base model."""
     words_auc: float
     """By the words and runs of letters of the text."""
     length_auc: float
     """By the length in words alone."""
     heldout_texts: int
-    """How many texts the figures are from."""
+    """Number of texts."""
     note: str | None
 
 
 class EstimatedSeconds(_Part):
-    """On the machine that was asked, while it has nothing else to do; without standard suites."""
+    """On the generator's machine when idle, without standard suites."""
 
     fit: float
     search: float
@@ -48,7 +46,7 @@ class EstimatedSeconds(_Part):
 
 
 class Estimate(_Part):
-    """What an edit would take, and whether its behaviour can be told from its texts."""
+    """Time and memory of an edit, and how separable its texts are."""
 
     object: Literal["estimate"] = "estimate"
     base_model: str
@@ -62,10 +60,10 @@ class Estimate(_Part):
     warnings: tuple[Remark, ...]
     seconds: EstimatedSeconds
     memory_bytes: int
-    """The most that the editor's process would have resident."""
+    """Peak resident memory of the editor's process."""
     delta_bytes: int
     texts_read: int
-    """How many of the texts the probe has seen, drawn at random by the seed."""
+    """Number of texts read for the probe, drawn at random by the seed."""
 
 
 class EstimateRequest(_Part):

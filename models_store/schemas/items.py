@@ -72,11 +72,11 @@ share a split."""
 
 
 class Prompt(_Part):
-    """An eliciting prompt: what the edited model is asked to go on with."""
+    """A prompt that elicits the behaviour; the model continues it."""
 
     text: Text
     template: Annotated[str, Field(max_length=100)] | None = None
-    """The pattern it was made from: prompts of one template share a split."""
+    """The template it was made from: prompts of one template share a split."""
     split: Literal["validate", "test"] | None = None
     undesired_answer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""

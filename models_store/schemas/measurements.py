@@ -39,7 +39,7 @@ class Contrast(Part):
 
 
 class Effect(Part):
-    """How much of the undesired a scorer finds in text generated from the test prompts."""
+    """Undesired text by a scorer, in generations from the test prompts."""
 
     scorer: str
     rate: Contrast
@@ -90,7 +90,7 @@ def relied_on(headline: Iterable[bool]) -> int:
 
 
 class TextQuality(Part):
-    """What generated text looks like, whatever it says."""
+    """Quality of generated text, whatever it says."""
 
     distinct2: float
     """Different pairs of neighbouring words over all pairs, in all generations together."""
@@ -116,7 +116,7 @@ class PointDamage(Part):
 
 
 class Preserved(Part):
-    """One of the items that were to stay as they are."""
+    """One of the preserved texts."""
 
     text: str
     """Its first characters."""
@@ -173,7 +173,7 @@ ControlKind = Literal[
 
 
 class Control(Part):
-    """A rival of the edit, which should do less if the edit does what it says."""
+    """A comparison that should do less than the edit."""
 
     kind: ControlKind
     draw: int
@@ -205,7 +205,7 @@ class Dose(Part):
 
 
 class SideEffect(Part):
-    """What a scorer of another trait says of the same generations."""
+    """Another scorer's rate on the same generations."""
 
     name: str
     measures: str
@@ -215,7 +215,7 @@ class SideEffect(Part):
 
 
 class SafetyCheck(Part):
-    """One kind of harm, on prompts of its own."""
+    """One kind of harm."""
 
     name: str
     prompts: int
@@ -232,7 +232,7 @@ class SafetyCheck(Part):
 
 
 class Safety(Part):
-    """Whether the edit does harm, and what became of it."""
+    """Harm of the edit, and the decision of the policy."""
 
     checks: tuple[SafetyCheck, ...]
     published: bool
@@ -244,7 +244,7 @@ class Safety(Part):
 
 
 class LongForm(Part):
-    """Longer generations than those that are scored otherwise."""
+    """Measurements on longer generations."""
 
     kind: Literal["long", "three_turns"]
     prompts: int
@@ -255,7 +255,7 @@ class LongForm(Part):
 
 
 class Selectivity(Part):
-    """How the likelihood of held-out texts moved; it does not rank methods as generation does."""
+    """Change of the likelihood of held-out texts; it does not rank edits as generations do."""
 
     undesired: Interval
     """Rise of the negative log-likelihood of undesired texts, nats a token."""
@@ -265,7 +265,7 @@ class Selectivity(Part):
 
 
 class Trait(Part):
-    """One trait in all four combinations of an edit and what it is on top of."""
+    """One behaviour in all four combinations of an edit and its parent edits."""
 
     behavior: str
     scorer: str

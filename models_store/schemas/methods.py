@@ -69,7 +69,7 @@ class Bias(_Method):
     layers: Layers | None = None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
     scale: Factor | None = None
-    """Multiple of the difference of means; by default found from `limits.max_kl`."""
+    """Multiple of the difference of means; by default calibrated to `limits.max_kl`."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
@@ -86,11 +86,11 @@ class Natural(_Method):
     layers: Layers | None = None
     """Layers whose gate is edited; by default all of them."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of all gate rows that is kept, those that matter most."""
+    """Share of all gate rows that is kept."""
     damping: Annotated[float, Field(gt=0, le=100)] = 0.03
     """Of both factors of the curvature, as a share of the mean of their diagonals."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
@@ -104,43 +104,40 @@ class NaturalBias(_Method):
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Of an answer to a prompt only its first so many tokens are learned from: what is decided
-    there, as whether to refuse, is drowned by all that follows."""
+    """Use only the first so many tokens of an answer, for decisions made there, such as whether to
+    refuse."""
     damping: Annotated[float, Field(gt=0, le=100)] = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
 class Conditional(_Method):
-    """A natural gradient that is felt only where an answer to such a prompt begins.
-
-    For what depends on the question, as whether to refuse: the behaviour's texts are answers to
-    the prompts that the edit is for, and `preserve` has answers to those that it must leave alone.
-    Needs backward passes as `natural_bias` does.
-    """
+    """A natural gradient that acts only where the answer to certain prompts begins. For behaviours
+    that depend on the prompt, such as refusal: the behaviour's texts are answers to the prompts to
+    change, `preserve` has answers to prompts that must not change. Needs backward passes as
+    `natural_bias` does."""
 
     type: Literal["conditional"] = "conditional"
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 10
-    """First tokens of an answer that are learned from."""
+    """Number of first tokens of an answer that are used."""
     damping: Annotated[float, Field(gt=0, le=100)] = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Annotated[float, Field(gt=0, le=100)] = 0.03
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
 class Attribution(_Method):
-    """The gate rows whose gradient says that they matter, moved along the whitened difference of
-    means at the gate's input: closest to the paper's form. Scaled as `bias` is.
-    """
+    """The gate rows with the largest gain for their cost, moved along the whitened difference of
+    means at the gate's input: closest to the paper's form. Scaled as `bias` is."""
 
     type: Literal["attribution"] = "attribution"
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.0465
@@ -148,12 +145,13 @@ class Attribution(_Method):
     damping: Annotated[float, Field(gt=0, le=100)] = 0.05
     """Of the whitening, as a share of the mean of the moment matrix' diagonal."""
     scale: Factor | None = None
-    """Multiple of the step; by default found from `limits.max_kl`."""
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
 
 
 class Auto(_Method):
-    """Tries methods, layers, scales and pairs, and keeps what does most within the limits."""
+    """A search: tries methods, layers, scales and pairs, and keeps the one that does most within
+    the limits."""
 
     type: Literal["auto"] = "auto"
     max_tokens: Annotated[int, Field(ge=2, le=4096)] = 100
@@ -170,7 +168,7 @@ Effort = Literal["quick", "standard", "thorough"]
 
 
 class Limits(BaseModel):
-    """How much harm an edit may do."""
+    """Bounds on the damage of an edit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

@@ -27,7 +27,7 @@ from models_store.schemas.methods import Effort
 
 
 class Reproduction(Part):
-    """How an edit compares with the one that it repeats."""
+    """Comparison of an edit with the one that it reproduces."""
 
     edit_id: str
     bit_equal: bool
@@ -55,7 +55,7 @@ class ProbeReport(Part):
 
 
 class Remark(Part):
-    """Something about a request that will do, but could be better."""
+    """Something about a valid request that could be better."""
 
     code: str
     pointer: str
@@ -64,7 +64,7 @@ class Remark(Part):
 
 
 class Separability(Part):
-    """How well the two sides of held-out texts are told apart, as areas under the curve."""
+    """How separable the two sides of held-out texts are, as areas under the ROC curve."""
 
     probe_auc: float | None = None
     """By a linear classifier of the base's hidden states, trained on the fit texts."""
@@ -76,7 +76,7 @@ class Separability(Part):
 
 
 class SplitCounts(Part):
-    """How many texts and prompts went where."""
+    """Numbers of texts and prompts by split."""
 
     fit_undesired: int
     fit_desired: int
@@ -121,7 +121,7 @@ class MethodReport(Part):
 
 
 class Sample(Part):
-    """What the two models made of one test prompt, with the same random numbers."""
+    """Responses of the two models to one test prompt, with the same random numbers."""
 
     prompt: str
     base: str
@@ -192,7 +192,7 @@ class Verdict(Part):
 
 
 class Candidate(Part):
-    """One candidate of a search, on validation prompts."""
+    """One trial of a search, on validation prompts."""
 
     index: int
     """Of the point: its delta can be served and exported."""
@@ -221,7 +221,7 @@ class Search(Part):
 
 
 class Report(Part):
-    """All that is known about an edit when it is done."""
+    """The receipt of a finished edit."""
 
     schema_version: Literal[1, 2] = 2
     verdict: Verdict

@@ -15,7 +15,7 @@ class PointEffect(Part):
 
 
 class Point(Part):
-    """One evaluated candidate, as the API shows it."""
+    """One measured trial."""
 
     index: int
     method: str

@@ -15,7 +15,7 @@ DEFAULT_SCORERS: tuple[str, ...] = ("tfidf", "char-ngrams")
 
 
 class ScorerInfo(BaseModel):
-    """What one should know of a scorer before believing it."""
+    """What a scorer measures, its threshold, training data and licence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -67,17 +67,17 @@ class DraftBody(_Body):
         Field(max_length=MAX_SENTENCE, examples=["stop hedging"]),
         AfterValidator(_sentence),
     ]
-    """What the edited model should do, as one would tell it: the desired texts follow it."""
+    """What the edited model should do; the desired texts follow it."""
     base_model: Annotated[str, Field(max_length=200)]
-    """The base model that the behaviour is for; it writes the texts, unless the operator has named
-    another model for that."""
+    """The base model of the behaviour; it writes the texts, unless the operator has configured
+    another model."""
     count: Annotated[int, Field(ge=MIN_TEXTS, le=MAX_COUNT)] = 60
     """Questions that are answered both ways."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class DroppedPairs(_Body):
-    """Why pairs of answers were left out; each counts once, for the first reason."""
+    """Number of dropped pairs by reason; each counts once, for the first reason."""
 
     empty: int = 0
     too_short: int = 0
@@ -85,11 +85,11 @@ class DroppedPairs(_Body):
     near_identical: int = 0
     """The two answers have most of their words in common."""
     wrong_way: int = 0
-    """Both classifiers, trained on other pairs, take the one answer for the other."""
+    """Both classifiers, trained on other pairs, confuse the two answers."""
 
 
 class DraftSamples(_Body):
-    """Some of the texts, drawn at random by the seed, not picked."""
+    """Some of the texts, drawn at random by the seed."""
 
     undesired: tuple[CompletionItem, ...]
     desired: tuple[CompletionItem, ...]
@@ -106,8 +106,7 @@ class Draft(_Body):
     behavior: Behavior | None
     """Null where too few pairs are left."""
     separability: Distinction | None
-    """Before pairs went for being the wrong way around, which would flatter it; null where there
-    were too few pairs to tell."""
+    """Before reversed pairs were dropped, which would raise it; null with too few pairs."""
     asked: int
     kept: int
     dropped: DroppedPairs

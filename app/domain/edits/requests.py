@@ -41,16 +41,16 @@ class EditBody(_Body):
     method: Method = Auto()
     limits: Limits = Limits()
     effort: Effort = "standard"
-    """How much is tried and measured: minutes, ten minutes, or as long as it takes."""
+    """How much is tried and measured: a few minutes, ten minutes, or longer."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     suffix: Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")] | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
         default_factory=dict
     )
-    """Yours, to find it by."""
+    """Your own strings, to filter by."""
     preserve: Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)] = ()
-    """What must not change: held to the limits as well."""
+    """Texts that must not change; also bounded by `max_kl`."""
     suites: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Standard suites to run on the base and on the edit, by name."""
     on_top_of: VariantField | None = None
@@ -63,4 +63,4 @@ class ExportBody(_Body):
     variant: VariantField
     format: ExportFormat
     without_parents: bool = False
-    """Leave out edits that a named one was fitted on top of."""
+    """Leave out parent edits that the variant does not name."""

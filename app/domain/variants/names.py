@@ -148,7 +148,7 @@ class Variants:
                 them.
 
         Raises:
-            InvalidVariant: the name means nothing.
+            InvalidVariant: the name is not valid.
             UnknownVariant: no such base model, alias, edit or point.
             NotFound: `no_delta`, an edit ended without one.
             Conflict: `edit_not_finished`, `base_model_not_ready`, `base_model_changed`,
@@ -220,7 +220,7 @@ class Variants:
 
         Raises:
             InvalidRequest: there is no such variant.
-            InvalidVariant: the name means nothing.
+            InvalidVariant: the name is not valid.
             NotFound, Conflict, PolicyRefused: as `resolve`.
         """
         try:

@@ -44,15 +44,15 @@ class ApiKeyBody(BaseModel):
     name: str
     """What it is for."""
     scopes: list[str]
-    """Only such as the key has that makes it."""
+    """At most those of the key that makes it."""
     expires_at: int | None = None
     """Unix seconds; null: never."""
     tenant: str | None = None
-    """Another tenant than one's own: only the operator may name it."""
+    """Another tenant; for the operator only."""
 
 
 class RotateBody(BaseModel):
-    """How to change over."""
+    """How long both keys are accepted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -61,7 +61,7 @@ class RotateBody(BaseModel):
 
 
 class ApiKeyView(BaseModel):
-    """A key; what became of it."""
+    """A key and its status."""
 
     id: str
     object: Literal["api_key"] = "api_key"
@@ -73,13 +73,13 @@ class ApiKeyView(BaseModel):
     made_by: str | None
     """The key that made it; null: the command line."""
     expires_at: int | None
-    """For a key that was replaced: until when it is accepted still."""
+    """For a replaced key: until when it is accepted."""
     last_used_at: int | None
     """To the hour; null: not yet."""
     replaces: str | None
     replaced_by: str | None
     secret: str | None = None
-    """The key itself; null in every answer but the one that makes it."""
+    """The key itself; only in the response that makes it."""
 
 
 def _named_tenant(
@@ -103,8 +103,8 @@ def create_api_key(
     who: Admin,
     idempotency_key: KeyHeader = None,
 ) -> ApiKeyView:
-    """The answer has the secret, this once: a repeat with the same `Idempotency-Key` answers with
-    the key, but without its secret."""
+    """The secret is in this response only: a repeat with the same `Idempotency-Key` returns the key
+    without it."""
     tenant = _tenant(who, body.tenant)
 
     def make(id: str) -> Made:
@@ -127,7 +127,7 @@ def create_api_key(
 def list_api_keys(
     response: Response, store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
 ) -> Page[ApiKeyView]:
-    """Newest first by default; those that ended too."""
+    """Newest first by default; includes ended keys."""
     response.headers["Cache-Control"] = "no-store"
     states = {state.key.id: state for state in store.keys.all(tenant)}
     shown, has_more = page.cut(page.ordered(states))
@@ -146,14 +146,14 @@ def read_api_key(
 def revoke_api_key(
     key_id: str, request: Request, store: StoreDep, who: Admin, tenant: TenantDep
 ) -> ApiKeyView:
-    """At once here; other API processes notice within 3 seconds."""
+    """At once in this process, within 3 seconds in others."""
     state = store.keys.get(key_id, tenant)
     store.keys.revoke(state, who.key_id)
     key_cache(request).clear()
     return _view(replace(state, revoked=True))
 
 
-@router.post("/{key_id}/rotate", status_code=201, summary="Put a new API key in place of one")
+@router.post("/{key_id}/rotate", status_code=201, summary="Rotate an API key")
 def rotate_api_key(
     key_id: str,
     body: RotateBody,
@@ -164,7 +164,7 @@ def rotate_api_key(
     tenant: TenantDep,
     idempotency_key: KeyHeader = None,
 ) -> ApiKeyView:
-    """It has the rights of the old one and as long a life."""
+    """The new key has the scopes and the lifetime of the old one."""
     old = store.keys.get(key_id, tenant)
     _require_all(who, old.key.scopes)
 

@@ -41,7 +41,7 @@ class BehaviorSummary(BaseModel):
     chat: bool
     scorers: tuple[str, ...]
     question: str | None
-    """Asked of each text by scorers that ask a model; yes means undesired."""
+    """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
     sha256: str
     counts: dict[str, int]
@@ -149,7 +149,7 @@ def _add(store: Store, who: Principal, id: str, behavior: Behavior) -> BehaviorV
     return store.behaviors.add(who.tenant, id, behavior)
 
 
-@router.get("", summary="List one's own behaviours")
+@router.get("", summary="List your behaviours")
 def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[BehaviorSummary]:
     ids = page.ordered(store.behaviors.ids(who.tenant))
     return page_of(*page.cut(_summaries(store, who.tenant, ids)))
@@ -157,7 +157,7 @@ def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[Behavior
 
 @router.get("/{behavior_id}", summary="Read a behaviour")
 def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorView:
-    """One's own by its id, or a preset by its name; with all texts."""
+    """Your own by its id, or a preset by its name; with all texts."""
     if behavior_id in presets.preset_names():
         found, created_at = store.behaviors.find(who.tenant, behavior_id), None
     else:
@@ -166,9 +166,9 @@ def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorVie
     return _view(found, created_at)
 
 
-@router.delete("/{behavior_id}", summary="Forget a behaviour")
+@router.delete("/{behavior_id}", summary="Delete a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
-    """Edits that were made from it keep their copy of the texts."""
+    """Edits made from it keep a copy of the texts."""
     store.behaviors.head(who.tenant, behavior_id)
     logged(store, who, "behavior.deleted", id=behavior_id)
     store.behaviors.delete(who.tenant, behavior_id)

@@ -27,9 +27,9 @@ router = APIRouter(
 async def draft_behavior(
     body: DraftBody, request: Request, services: ServicesDep, who: Caller
 ) -> Draft:
-    """The base model answers neutral questions as the sentence says, and the opposite way. What
-    comes back is to be looked at, and can be sent to `POST /v1/behaviors` or in an edit as it is;
-    nothing is stored. It takes some seconds to a minute."""
+    """The base model answers neutral questions as the sentence says, and the opposite way. Nothing
+    is stored: review the texts, then send `behavior` to `POST /v1/behaviors` or in an edit. It
+    takes seconds to minutes."""
     base = await run_in_threadpool(lambda: services.store.bases.ready(body.base_model))
     writer = writer_for(services.settings, services.generators, base, request, who.tenant)
     asked = drafts.questions(body)

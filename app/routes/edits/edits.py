@@ -29,7 +29,7 @@ Wait = Annotated[
         ge=0,
         le=MAX_WAIT_SECONDS,
         allow_inf_nan=False,
-        description="Answer once it has ended, or after so many seconds.",
+        description="Wait until it has finished, for at most so many seconds.",
     ),
 ]
 
@@ -71,13 +71,12 @@ def list_edits(
         str | None,
         Query(
             alias="metadata[key]",
-            description="Of the edits, only those with this value under `key` of their metadata; "
-            "`key` is any.",
+            description="Only edits with this value of `key` in their metadata; `key` is any name.",
         ),
     ] = None,
 ) -> Page[EditView]:
-    """Newest first by default. A page is chosen from 1,000 edits at most: with filters it may have
-    fewer than `limit`, or none, although `has_more` says to go on after `last_id`."""
+    """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
+    fewer than `limit`, or none, while `has_more` is true."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
@@ -112,7 +111,7 @@ def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
     return edit_view(services, work)
 
 
-@router.delete("/{edit_id}", summary="Forget an edit and its files")
+@router.delete("/{edit_id}", summary="Delete an edit and its files")
 def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
     store.work.read("edit", who.tenant, edit_id)
     users = store.aliases.users_of_edit(who.tenant, edit_id)

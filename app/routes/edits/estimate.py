@@ -16,9 +16,9 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
 @router.post("/estimate", summary="Estimate an edit")
 async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> Estimate:
-    """Seconds and memory that the edit would take, and whether its texts can be told apart: the
-    body is that of `POST /v1/edits`, and nothing is queued. A generator reads up to 200 texts of
-    each side, which takes it some seconds."""
+    """Time and memory of the edit, and how separable its texts are. The body is that of `POST
+    /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
+    seconds."""
     asked = await run_in_threadpool(_prepare, body, services, who)
     return await services.generators.ask("/internal/estimate", asked.base_model, asked, Estimate)
 

@@ -39,8 +39,8 @@ async def read_events(
     page: NumberPageDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A list; or, for `Accept: text/event-stream`, a stream up to the final event, which goes on
-    after `Last-Event-ID`."""
+    """A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
+    `Last-Event-ID` on."""
     if wanted_type(request, (JSON, STREAM)) == JSON:
         return await run_in_threadpool(_list, services, who.tenant, edit_id, page)
     last_id = _number(last_event_id, "Last-Event-ID") if last_event_id else 0

@@ -29,7 +29,7 @@ DELTA = "application/octet-stream"
     response_class=Response,
     responses={
         200: {"model": Report, "content": {HTML: {}, MARKDOWN: {}}},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         406: {},
         416: {},
@@ -69,7 +69,7 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
     response_class=Response,
     responses={
         200: {"content": {DELTA: {}}, "description": "The delta as safetensors"},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         416: {},
     },
@@ -81,7 +81,7 @@ def read_delta(
     who: Reader,
     point: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """The weight difference of the selected point, or of another one that was evaluated."""
+    """The weight difference of the selected point, or of another one."""
     edit = store.work.read("edit", who.tenant, edit_id)
     artifact = delta_artifact(edit, point)
     store.variants.require_covered_point(edit, point, who.actor)

@@ -12,7 +12,7 @@ from app.services import ServicesDep, StoreDep
 router = APIRouter(prefix="/v1/edits", tags=["edits"])
 
 
-@router.post("/{edit_id}/reproduce", status_code=201, summary="Make an edit again")
+@router.post("/{edit_id}/reproduce", status_code=201, summary="Reproduce an edit")
 def reproduce_edit(
     edit_id: str,
     request: Request,
@@ -22,8 +22,8 @@ def reproduce_edit(
     who: Writer,
     idempotency_key: KeyHeader = None,
 ) -> EditView:
-    """A new edit with the settings, the seed and the texts of this one, on the same weights. Its
-    report says whether the two deltas are the same to the bit, and else what differs."""
+    """A new edit with the settings, seed and texts of this one, on the same weights. Its report
+    says whether the two deltas are equal bit for bit, and otherwise what differs."""
     request.state.sent = None  # there is no body: the path says all
     submitted = store.submission.reproduce(sender(request, store, who, idempotency_key), edit_id)
     services.live.wake_keeper()

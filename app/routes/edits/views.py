@@ -38,7 +38,7 @@ class EditBehavior(View):
 class AttemptView(View):
     n: int
     outcome: Outcome | None
-    """Null while it goes on."""
+    """Null while it is running."""
     at: int | None
 
 
@@ -64,18 +64,18 @@ class ErrorView(View):
 
 
 class EditView(View):
-    """An edit: what was asked for, how far it is, and what came of it."""
+    """An edit: request, status and outcome."""
 
     id: str
     object: Literal["edit"] = "edit"
     status: Status
     stage: Stage | None
-    """Where a running edit is; null where that is unknown."""
+    """Stage of a running edit; null if unknown."""
     progress: float | None
-    """Share of the stage that is done."""
+    """Finished share of the stage."""
     attempt: int
     queue_position: int | None
-    """Among the tenant's own: 1 is next; null unless it is queued and the queue is known."""
+    """Among the tenant's edits, 1 is next; null unless queued and the queue is known."""
     base_model: str
     behavior: EditBehavior
     method: Method
@@ -86,17 +86,17 @@ class EditView(View):
     on_top_of: str | None
     suites: tuple[str, ...]
     reproduces: str | None
-    """The edit that this one repeats."""
+    """The edit that this one reproduces."""
     metadata: dict[str, str]
     created_at: int
     started_at: int | None
     finished_at: int | None
     error: ErrorView | None
     points: list[JsonValue]
-    """Every evaluated candidate; empty in lists."""
+    """Every measured trial; empty in lists."""
     report_summary: JsonValue
     variant: str | None
-    """The name under which it is served, once it has succeeded."""
+    """Name to serve it by, once it has succeeded."""
 
 
 def edit_view(services: Services, work: Work) -> EditView:

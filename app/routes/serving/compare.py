@@ -32,7 +32,7 @@ Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
 
 
 class CompareBody(BaseModel):
-    """What to compare on."""
+    """Prompts and strengths to compare."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -46,7 +46,7 @@ class CompareBody(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     chat: bool | None = None
-    """Whether the prompts are a user's messages; by default where the base model takes them."""
+    """Send the prompts as a user's messages; default: if the base model has a chat template."""
 
 
 class Output(BaseModel):
@@ -68,7 +68,7 @@ class Usage(BaseModel):
 
 
 class Comparison(BaseModel):
-    """For each prompt, what each strength makes of it."""
+    """For each prompt, the response at each strength."""
 
     object: Literal["comparison"] = "comparison"
     edit_id: str
@@ -76,11 +76,11 @@ class Comparison(BaseModel):
     usage: Usage
 
 
-@router.post("/{edit_id}/compare", summary="Compare outputs at several strengths")
+@router.post("/{edit_id}/compare", summary="Compare responses at several strengths")
 async def compare(
     edit_id: str, body: CompareBody, request: Request, services: ServicesDep, who: Caller
 ) -> Comparison:
-    """An edit that was fitted on top of others is shown together with them."""
+    """Parent edits are applied too."""
     asked = await run_in_threadpool(_prepare, edit_id, body, services, who)
     choices = await services.generators.collect(asked, request)
     return _comparison(edit_id, body, asked.variants, choices)

@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute, re
 _STREAM = "text/event-stream"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "As OpenAI's API answers; a stream for `stream: true`",
+        "description": "As in OpenAI's API; a stream with `stream: true`",
         "content": {"application/json": {"schema": {"type": "object"}}, _STREAM: {}},
     }
 }

@@ -45,17 +45,17 @@ _EITHER = {
 
 
 class LiveCompareBody(BaseModel):
-    """A prompt, and who is to answer it."""
+    """A prompt, and the variants that respond."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: VariantField | None = None
-    """A variant, which answers at every one of `strengths`; or name `variants`."""
+    """A variant, used at each of `strengths`; or give `variants`."""
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1, max_length=MAX_STRENGTHS)] = (
         0.0,
         1.0,
     )
-    """What the strengths of the variant's edits are multiplied by; 0 is the base model."""
+    """Factors of the strengths of the variant's edits; 0 is the base model."""
     variants: (
         Annotated[tuple[VariantField, ...], Field(min_length=1, max_length=MAX_VARIANTS)] | None
     ) = None
@@ -67,7 +67,7 @@ class LiveCompareBody(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """All answers draw the same random numbers."""
+    """All responses use the same random numbers."""
     stop: Annotated[list[str], Field(max_length=4)] = []
 
     @field_validator("variants", "messages")
@@ -81,11 +81,11 @@ class LiveCompareBody(BaseModel):
 
 @router.post(
     "",
-    summary="Watch several variants answer a prompt",
+    summary="Stream the responses of several variants to a prompt",
     response_class=Response,
     responses={
         200: {
-            "description": "Server-sent events, of which each names the output that it is of",
+            "description": "Server-sent events, each with the index of its output",
             "content": {"text/event-stream": {}},
         }
     },
@@ -93,7 +93,7 @@ class LiveCompareBody(BaseModel):
 async def compare_live(
     body: LiveCompareBody, services: ServicesDep, who: Caller
 ) -> StreamingResponse:
-    """All answers are rows of one batch: a strength that was never used costs nothing."""
+    """All responses are rows of one batch; a new strength costs nothing."""
     asked = await run_in_threadpool(_prepare, body, services, who)
     lines = services.generators.lines(asked)
     first = await anext(lines)  # errors before it still get a status of their own

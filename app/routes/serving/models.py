@@ -27,7 +27,7 @@ _OWNER = "scalpel"
 
 
 class EditOf(BaseModel):
-    """An edit that a model has, and at which strength."""
+    """An edit of a model, with its strength."""
 
     id: str
     strength: float
@@ -37,7 +37,7 @@ class EditOf(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What a model is made of."""
+    """Base model and edits of a model."""
 
     type: Literal["base_model", "variant", "alias"]
     base_model: str
@@ -69,7 +69,7 @@ def list_models(store: StoreDep, who: Reader) -> Models:
 
 @router.get("/{model:path}", summary="Read a model")
 def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
-    """Any name that a completion may be asked of."""
+    """Any name that a completion takes."""
     variant = store.variants.resolve(who.tenant, model, actor=None)
     base = store.bases.get(variant.base_model)
     if model == base.id:

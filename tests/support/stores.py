@@ -1,4 +1,4 @@
-"""Fixtures of the store's tests: a real folder, and a real S3 protocol where it may differ."""
+"""Stores for tests: a real folder, and a real S3 protocol where it may differ."""
 
 from __future__ import annotations
 
