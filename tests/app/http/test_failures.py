@@ -209,8 +209,8 @@ def test_every_code_in_the_sources_is_explained(api: Api) -> None:
     assert found - ERRORS.keys() == set()
     by_class = {
         kind.code
-        for kind in vars(app.errors).values()
-        if isinstance(kind, type) and issubclass(kind, app.errors.ScalpelError)
+        for kind in vars(app.http.errors).values()
+        if isinstance(kind, type) and issubclass(kind, app.http.errors.ScalpelError)
     }
     assert by_class - ERRORS.keys() == {"conflict"}  # which always gets a code of its own
 
