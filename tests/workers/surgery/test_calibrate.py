@@ -60,6 +60,44 @@ def test_the_nearest_scale_below_is_marked_when_steps_run_out() -> None:
     assert len(found.trace) == 6
 
 
+def test_of_several_scales_below_the_nearest_is_taken_with_its_own_kl() -> None:
+    # The KL jumps from 0.08 to 0.3 at 1: no scale gives 0.1.
+    def kl(scale: float) -> float:
+        return 0.08 * scale**2 if scale < 1 else 0.3
+
+    found = calibrate(kl, 0.1, guess=0.3, max_steps=8)
+    assert not found.reached
+    assert found.trace[0] == (0.3, pytest.approx(0.0072))
+    assert found.kl > 0.05
+    assert any(kl < 0.05 for _, kl in found.trace[1:])
+    assert found.kl == kl(found.scale)
+
+
+def test_what_meets_the_target_exactly_counts_as_below_it() -> None:
+    values = iter([0.2, 0.05, 0.2])
+    found = calibrate(lambda s: next(values), 0.05, guess=1.0, tolerance=-1.0, max_steps=3)
+    assert (found.kl, found.reached) == (0.05, False)
+
+
+@pytest.mark.parametrize(
+    ("kl", "guess", "scales"),
+    [
+        # Nothing to draw a line through: an eighth, or eight times as much.
+        (lambda s: s * s if s <= 1 else math.inf, 320.0, [320.0, 40.0, 5.0, 0.625]),
+        (lambda s: s * s if s >= 0.4 else 0.0, 0.002, [0.002, 0.016, 0.128, 1.024]),
+        # A line of slope 2 through the first point, but a step is a factor of eight at most.
+        (lambda s: s * s, 0.0625, [0.0625, 0.5]),
+        (lambda s: s * s, 0.004, [0.004, 0.032, 0.256, 0.5]),
+    ],
+)
+def test_the_first_steps_are_known(
+    kl: Callable[[float], float], guess: float, scales: list[float]
+) -> None:
+    found = calibrate(kl, 0.25, guess=guess)
+    assert [scale for scale, _ in found.trace[: len(scales)]] == pytest.approx(scales)
+    assert found.reached
+
+
 def test_no_scale_within_the_target_is_a_failure() -> None:
     with pytest.raises(EditFailed, match="keeps the KL within"):
         calibrate(lambda s: 1.0, 0.1, guess=1.0)
