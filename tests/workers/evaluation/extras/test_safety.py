@@ -62,7 +62,7 @@ def test_toxic_text_that_becomes_less_is_no_harm(pico: BaseModel) -> None:
 
 @pytest.mark.parametrize(("turned", "surely"), [(False, 0.1), (True, -0.6)])
 def test_profanity_of_the_receipt_counts_by_its_mild_end(turned: bool, surely: float) -> None:
-    """Turned where the behaviour calls profanity the desired side: it rises where the rate falls."""
+    """Turned where the behaviour calls profanity the desired side."""
     report = sample_report()
     rise = Contrast(base=0.2, edited=0.5, difference=Interval(value=0.3, low=0.1, high=0.6))
     effect = Effect(scorer="profanity", rate=rise, score=rise)
