@@ -15,9 +15,11 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -29,8 +31,11 @@ from tests.mutants.targets import AREAS, EQUIVALENT, Target
 
 LEAST = 0.9
 """Share of the mutants that must be noticed."""
-_LIBRARIES = ("torch", "transformers", "sklearn.linear_model", "numpy", "fastapi", "redis", "rq")
-_ALWAYS = ("-x", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=")
+_OURS = ("app", "benchmarks", "models_store", "tests", "workers")
+_OPTIONS = (
+    *("-x", "-q", "-p", "no:cacheprovider"),
+    "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning",
+)
 
 
 def main() -> int:
@@ -40,7 +45,6 @@ def main() -> int:
     parser.add_argument("--area", choices=AREAS, help="only these modules")
     parser.add_argument("--path", default="", help="only modules whose path holds this")
     wanted = parser.parse_args()
-    _load_libraries()
     areas = {area: own for area, own in AREAS.items() if wanted.area in (None, area)}
     candidates = [
         (area, target, mutant)
@@ -53,6 +57,7 @@ def main() -> int:
         chosen = random.Random(wanted.seed).sample(range(len(candidates)), wanted.sample)
         candidates = [candidates[place] for place in sorted(chosen)]
     print(f"{len(candidates)} mutants", flush=True)
+    _load_libraries({test for _, target, _ in candidates for test in target.tests})
     tried, killed = Counter[str](), Counter[str]()
     limits: dict[str, float] = {}
     for area, target, mutant in candidates:
@@ -72,11 +77,25 @@ def main() -> int:
     return 0 if share >= LEAST else 1
 
 
-def _load_libraries() -> None:
-    for name in _LIBRARIES:
-        importlib.import_module(name)
-    # The same examples each time, and nothing kept of those that fail.
-    hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
+def _load_libraries(tests: Collection[str]) -> None:
+    """Import here what is not of the project and a fork imports to collect the tests."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as names:
+        child = os.fork()
+        if child == 0:
+            _quietly()
+            pytest.main([*_OPTIONS, "--collect-only", *sorted(tests)])
+            Path(names.name).write_text("\n".join(sys.modules), encoding="utf-8")
+            os._exit(0)
+        os.waitpid(child, 0)
+        for name in names.read().split():
+            if name.split(".")[0] not in _OURS:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
+    # The same examples each time, no search for a smaller one, and nothing kept of it.
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile(
+        "mutants", derandomize=True, database=None, phases=phases, deadline=None
+    )
     hypothesis.settings.load_profile("mutants")
 
 
@@ -106,9 +125,13 @@ def _run(target: Target, mutant: Mutant | None, limit: float) -> int:
     child = os.fork()
     if child == 0:
         code = 1
-        with contextlib.suppress(BaseException):
+        try:
             code = _tests(target.tests, mutant)
-        os._exit(code)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
     return _ended(child, limit)
 
 
@@ -126,13 +149,17 @@ def _ended(child: int, limit: float) -> int:
 
 def _tests(paths: Sequence[str], mutant: Mutant | None) -> int:
     os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
     sys.dont_write_bytecode = True
     if mutant is not None:
         sys.meta_path.insert(0, _Finder(mutant))
-    return int(pytest.main([*_ALWAYS, *paths]))
+        _quietly()
+    return int(pytest.main([*_OPTIONS, *paths]))
+
+
+def _quietly() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
