@@ -26,7 +26,7 @@ from workers.runtime.base_models import materialise
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.reading.extract import features, last_hidden_states
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.methods import model_surgery
+from workers.surgery.methods.model_surgery import fit as model_surgery
 from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe
 from workers.surgery.region import select_region
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.methods import Auto, Bias, FixedMethod, Limits, ModelSurgery
+from models_store.schemas.methods import Auto, FixedMethod, Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.budget import BUDGETS
@@ -18,11 +18,10 @@ from workers.evaluation.context.plan import plan_for
 from workers.evaluation.controls.controls import RivalKind, at_equal_kl, draw
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import prepare
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.search import search
 from workers.making.search.tuning import LIMIT_SHARE
@@ -31,6 +30,9 @@ from workers.making.stages import Stages
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.calibrate import calibrate
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.terms import Term
 
 PAPER_ALPHA = 1.08

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.quality.recipes import AUTO, selected_recipes
 from benchmarks.quality.setting import Setting, quietly
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.schemas.methods import Auto, Bias
+from models_store.schemas.methods import Auto
 from workers.evaluation.context.budget import BUDGETS, Budget
 from workers.evaluation.controls.controls import (
     RandomKind,
@@ -35,6 +35,7 @@ from workers.making.search.search import Found, search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Trial
 from workers.runtime.steering import steered
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import Term
 
 

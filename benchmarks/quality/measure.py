@@ -21,7 +21,7 @@ from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.extras.extras import damage_texts
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Floats, groups_of
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.steering import steered

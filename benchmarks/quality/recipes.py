@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from benchmarks.quality.rows import BASE
 from models_store.errors import InvalidRequest
-from models_store.schemas.methods import Auto, Bias, Conditional, NaturalBias
-from workers.making.fitting.material import written_layers
+from models_store.schemas.methods import METHODS, Auto
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
 
@@ -58,13 +57,13 @@ def selected_recipes(wanted: Sequence[str], layers: int) -> list[Recipe]:
     return [
         recipe
         for recipe in table_of_recipes(layers)
-        if (method := _method(recipe)) in wanted or (RECIPES in wanted and method != "conditional")
+        if _method(recipe) in wanted or (RECIPES in wanted and not _needs_preserved(recipe))
     ]
 
 
 def table_of_recipes(layers: int) -> list[Recipe]:
     """Every recipe of `auto`, and methods with default settings that it lacks."""
-    defaults = [Recipe((method,), (1.0,)) for method in (Bias(), NaturalBias(), Conditional())]
+    defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values() if method.calibrated]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)
@@ -74,12 +73,16 @@ def table_of_recipes(layers: int) -> list[Recipe]:
 def _spelled_out(recipe: Recipe, layers: int) -> Recipe:
     """The recipe with default layers made explicit."""
     methods = tuple(
-        method.model_copy(update={"layers": tuple(written_layers(method, layers))})
-        if isinstance(method, Bias | NaturalBias | Conditional)
+        method.model_copy(update={"layers": tuple(method.layers_in(layers))})
+        if hasattr(method, "layers")
         else method
         for method in recipe.methods
     )
     return replace(recipe, methods=methods)
+
+
+def _needs_preserved(recipe: Recipe) -> bool:
+    return any(row.preserved for method in recipe.methods for row in method.search)
 
 
 def _method(recipe: Recipe) -> str:

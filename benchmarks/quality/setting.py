@@ -23,11 +23,11 @@ from workers.evaluation.damage.reader import OtherModel, Reader
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.validation import Validation
 from workers.making.stages import Stages
 from workers.runtime.base_models import materialise

@@ -65,6 +65,20 @@ class Estimate(_Part):
     """Number of texts read for the probe, drawn at random by the seed."""
 
 
+class PastCost(_Part):
+    """What an earlier edit with the same base model, method and effort took, by its receipt."""
+
+    stages: dict[str, float]
+    """Seconds by stage, without those of standard suites."""
+    texts: int
+    """That were read for the fit."""
+    generated: int
+    """Tokens of the scored texts, of each model."""
+    device: str
+    dtype: str
+    cpu_capability: str | None
+
+
 class EstimateRequest(_Part):
     """`POST /internal/estimate`; the response is an `Estimate`."""
 
@@ -80,6 +94,7 @@ class EstimateRequest(_Part):
     method: Method
     effort: Effort
     seed: int
+    past: tuple[PastCost, ...] = ()
 
 
 class ProbeRequest(_Part):

@@ -6,10 +6,11 @@ Each is created once and never changed; the state of the work follows from which
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
+from models_store.registry import Registry
 from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
@@ -19,7 +20,10 @@ Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 Stage = Literal["load", "extract", "probe", "select", "tune", "evaluate", "publish"]
 Outcome = Literal["succeeded", "failed", "lost", "handed_back"]
-ExportFormat = Literal["native", "peft"]
+if TYPE_CHECKING:
+    ExportFormat = str
+else:
+    ExportFormat = Literal[tuple(Registry("scalpel.exports"))]
 
 STAGES: tuple[Stage, ...] = ("load", "extract", "probe", "select", "tune", "evaluate", "publish")
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})

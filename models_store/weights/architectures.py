@@ -1,4 +1,4 @@
-"""Where the matrices of a Llama-like model are: a table with one row per family.
+"""Where the matrices of a Llama-like model are: one `Family` for each layout, found as entry points.
 
 Deltas name matrices by logical names (`mlp.gate_proj`), the same in every family. The table maps
 them to the parameter that holds them and to their rows in it. Parameters have the names of
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from models_store.errors import InvalidRequest
+from models_store.registry import Registry
 
 GATE = "mlp.gate_proj"
 UP = "mlp.up_proj"
@@ -91,28 +92,16 @@ class Family:
     """Fields of the configuration that may hold the number of experts."""
 
 
-_DENSE = Family("dense", _PLAIN)
+DENSE = Family("dense", _PLAIN)
+PHI3 = Family("fused", _FUSED)
+MIXTRAL = Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",))
+OLMOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts",))
+QWEN2_MOE = Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",))
+# transformers 5 renames what configurations on the hub call num_experts.
+QWEN3_MOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts"))
 
-ARCHITECTURES: Mapping[str, Family] = {
-    "llama": _DENSE,
-    "mistral": _DENSE,
-    "qwen2": _DENSE,
-    "qwen3": _DENSE,
-    "gemma": _DENSE,
-    "gemma2": _DENSE,
-    "gemma3_text": _DENSE,
-    "olmo": _DENSE,
-    "olmo2": _DENSE,
-    "olmo3": _DENSE,
-    "smollm3": _DENSE,
-    "phi3": Family("fused", _FUSED),
-    "mixtral": Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",)),
-    "olmoe": Family("sparse", _PLAIN, _ROUTED, ("num_experts",)),
-    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",)),
-    # transformers 5 renames what configurations on the hub call num_experts.
-    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts")),
-}
-"""By `model_type`. Routers have no slot, so no edit can reach them."""
+ARCHITECTURES: Mapping[str, Family] = Registry("scalpel.families")
+"""By the `model_type` of a configuration. Routers are in no slot, so no edit can reach them."""
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,13 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import Sides, Splits, split_behavior
 from workers.evaluation.estimate.estimate import Features, checks, probe_margins
-from workers.evaluation.estimate.forecast import (
-    Speed,
-    delta_bytes,
-    memory_bytes,
-    seconds,
-    tries_conditional,
-)
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.generator.engine.engine import Engine
 from workers.generator.shelf import Shelf
+from workers.making.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.making.search.choosing import recipes_of
+from workers.making.search.recipes import methods_of
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
@@ -107,6 +103,7 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
         plan=plan,
         preserve=request.preserve,
     )
+    tried = recipes_of(context, request.method, request.effort)
     return Estimate(
         base_model=request.base_model,
         behavior=request.ref,
@@ -119,12 +116,14 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
         seconds=seconds(
             context,
             request.method,
+            tried,
             request.effort,
             speed,
             tokens_per_text=reading.tokens / reading.done,
+            past=request.past,
         ),
-        memory_bytes=memory_bytes(base, request.method, conditional=tries_conditional(context)),
-        delta_bytes=delta_bytes(base, request.method),
+        memory_bytes=memory_bytes(base, methods_of(tried)),
+        delta_bytes=delta_bytes(base, tried),
         texts_read=reading.done,
     )
 

@@ -13,7 +13,7 @@ from models_store.errors import EditFailed
 from models_store.operator.suites import configured_suites
 from models_store.schemas.behaviors import reference
 from models_store.schemas.items import Prompt, TextItem
-from models_store.schemas.methods import Bias, Limits
+from models_store.schemas.methods import Limits
 from models_store.schemas.records import EditSettings, WorkRequest
 from models_store.schemas.report import Report
 from models_store.settings import Settings
@@ -37,6 +37,7 @@ from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import make_term
 
 

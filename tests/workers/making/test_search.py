@@ -12,20 +12,21 @@ import pytest
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
-from models_store.schemas.methods import Bias, FixedMethod, Limits
+from models_store.schemas.methods import FixedMethod, Limits
 from models_store.schemas.report import ProbeReport
 from tests.workers.making.test_tuning import candidate, damage, ignore, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.estimate.estimate import Features
-from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import points_of, search_report
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import Found, search
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial, Validation
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.bias import Bias
 
 LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
 

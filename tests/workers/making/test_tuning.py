@@ -17,10 +17,10 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageText
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
-from workers.making.fitting.candidates import Candidate
 from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, used
 from workers.making.search.validation import Trial
 from workers.runtime.loading import BaseModel, load_base
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import make_term
 
 PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, fluency_pairs=4)
