@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -20,7 +20,7 @@ from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.errors import NotFound
 from models_store.objects.store import each_readable
-from models_store.schemas.behaviors import Behavior
+from models_store.schemas.behaviors import Behavior, BehaviorRef
 from models_store.schemas.items import Item, Prompt
 
 router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
@@ -152,34 +152,26 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
 
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:
-    return BehaviorSummary(
-        id=version.behavior.id,
-        name=version.behavior.name,
-        description=version.description,
-        chat=version.chat,
-        scorers=version.scorers,
-        question=version.question,
-        max_new_tokens=version.max_new_tokens,
-        sha256=version.behavior.sha256,
-        counts=version.behavior.counts,
-        created_at=version.created_at,
-    )
+    return BehaviorSummary(**_fields(version.behavior, version), created_at=version.created_at)
 
 
 def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
     behavior = resolved.behavior
     return BehaviorView(
-        id=resolved.ref.id,
-        name=behavior.name,
-        description=behavior.description,
-        chat=behavior.chat,
-        scorers=behavior.scorers,
-        question=behavior.question,
-        max_new_tokens=behavior.max_new_tokens,
-        sha256=resolved.ref.sha256,
-        counts=resolved.ref.counts,
+        **_fields(resolved.ref, behavior),
         created_at=created_at,
         undesired=behavior.undesired,
         desired=behavior.desired,
         prompts=behavior.prompts,
     )
+
+
+def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
+    return {
+        **ref.model_dump(include={"id", "name", "sha256", "counts"}),
+        "description": of.description,
+        "chat": of.chat,
+        "scorers": of.scorers,
+        "question": of.question,
+        "max_new_tokens": of.max_new_tokens,
+    }
