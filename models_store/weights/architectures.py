@@ -1,4 +1,4 @@
-"""Where the matrices of a Llama-like model are: one `Family` for each layout, found as entry points.
+"""Where the matrices of a Llama-like model are: a `Family` for each layout.
 
 Deltas name matrices by logical names (`mlp.gate_proj`), the same in every family. The table maps
 them to the parameter that holds them and to their rows in it. Parameters have the names of
