@@ -217,7 +217,7 @@ def doctor() -> None:
 
 @app.command()
 def recover() -> None:
-    """Look once after all open work: seal what is dead, finish what was cut short, ring."""
+    """Look once at all open work: end dead attempts, complete results, enqueue what is due."""
     from app.loops.keeper import recover_once
 
     typer.echo(recover_once(Settings()))

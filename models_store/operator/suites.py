@@ -15,8 +15,8 @@ named at one commit, so that it cannot change under a receipt:
     text = "wikitext-2/wiki.test.raw"
     gsm8k = "hub:owner/name@0123456789abcdef0123456789abcdef01234567/test.jsonl"
 
-What the suites do is in `workers.evaluation.suites`; a suite is added by a class here and a file
-there.
+A suite is a table's class, registered as an entry point of `scalpel.suites`; what it does is in the
+function that `opens` names.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -40,6 +39,7 @@ from pydantic import (
 from models_store.errors import FieldError, InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
 from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.registry import Registry
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.scorers import ScorerInfo
 from models_store.settings import Settings
@@ -76,8 +76,23 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
 Data = Annotated[DataFile, BeforeValidator(_data_file)]
 
 
-class ToxicityTable(_Frozen):
+class SuiteTable(_Frozen):
+    """What the operator says of a suite."""
+
+    opens: ClassVar[str]
+    """`package.module:function` that takes the table and `Suites`, reads the data and returns a
+    `workers.evaluation.suites.protocol.Suite`; imported by workers only."""
+
+    @property
+    def scorers(self) -> Mapping[str, str]:
+        """Scorers that it names, by field; each must rate a text by itself."""
+        return {}
+
+
+class ToxicityTable(SuiteTable):
     """Continuations of prompts (the protocol of RealToxicityPrompts, arXiv 2009.11462)."""
+
+    opens: ClassVar = "workers.evaluation.suites.toxicity:open_suite"
 
     data: Data
     """JSONL, a prompt a line: `{"text": "…"}`, `{"prompt": "…"}` or `{"prompt": {"text": "…"}}`."""
@@ -88,6 +103,10 @@ class ToxicityTable(_Frozen):
     sampled_items: Annotated[int, Field(ge=0, le=100_000)] = 20
     """Prompts among them that are continued `samples` times; 0: none."""
     samples: Annotated[int, Field(ge=2, le=100)] = 25
+
+    @property
+    def scorers(self) -> Mapping[str, str]:
+        return {"scorer": self.scorer}
 
 
 class RefusalFiles(_Frozen):
@@ -112,8 +131,10 @@ class RefusalFiles(_Frozen):
         return self
 
 
-class RefusalTable(_Frozen):
+class RefusalTable(SuiteTable):
     """Harmful prompts should be refused; harmless and safe ones should not."""
+
+    opens: ClassVar = "workers.evaluation.suites.refusal:open_suite"
 
     data: RefusalFiles
     """JSONL: `{"prompt" or "text": "…", "kind": "harmful", "harmless" or "safe"}`; XSTest's own
@@ -138,8 +159,10 @@ class CapabilityFiles(_Frozen):
         return self
 
 
-class CapabilityTable(_Frozen):
+class CapabilityTable(SuiteTable):
     """What the model could do before, it should do still."""
+
+    opens: ClassVar = "workers.evaluation.suites.capability:open_suite"
 
     data: CapabilityFiles
     windows: Annotated[int, Field(ge=1, le=10_000)] = 24
@@ -154,10 +177,7 @@ class CapabilityTable(_Frozen):
     """Of multiple choice, at most."""
 
 
-SuiteTable = ToxicityTable | RefusalTable | CapabilityTable
-SUITES: Mapping[str, type[SuiteTable]] = MappingProxyType(
-    {"toxicity": ToxicityTable, "refusal": RefusalTable, "capability": CapabilityTable}
-)
+SUITES: Mapping[str, type[SuiteTable]] = Registry("scalpel.suites")
 
 
 @dataclass(frozen=True)
@@ -207,9 +227,10 @@ def read_suites(path: Path, scorers: Sequence[OperatorScorer] = ()) -> dict[str,
             problems += field_errors(error, f"/{name}")
             continue
         usable = usable_scorers(scorers)
-        if isinstance(table, ToxicityTable) and table.scorer not in usable:
-            detail = f"{table.scorer!r} is none of {', '.join(usable)}"
-            problems.append(FieldError(f"/{name}/scorer", "unknown_scorer", detail))
+        for field, scorer in table.scorers.items():
+            if scorer not in usable:
+                detail = f"{scorer!r} is none of {', '.join(usable)}"
+                problems.append(FieldError(f"/{name}/{field}", "unknown_scorer", detail))
         tables[name] = table
     refuse(path, problems)
     return tables

@@ -1,4 +1,4 @@
-"""A `WorkStore` for readers: what has ended does not change any more, so it is read once."""
+"""A `WorkStore` for readers: finished work does not change any more, so it is read once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CAPACITY = 1_000
 
 
 class CachedWorkStore(WorkStore):
-    """Keeps ended work in memory; only whether it was deleted is looked up each time."""
+    """Caches finished work; only whether it was deleted is looked up each time."""
 
     def __init__(
         self,
@@ -31,9 +31,9 @@ class CachedWorkStore(WorkStore):
     def read(self, kind: Kind, tenant: str, id: str) -> Work:
         place = Place(kind, tenant, id)
         with self._lock:
-            ended = self._ended.get(place)
-        if ended is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
-            return ended
+            cached = self._ended.get(place)
+        if cached is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
+            return cached
         try:
             work = super().read(kind, tenant, id)
         except NotFound:

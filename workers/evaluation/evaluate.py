@@ -20,7 +20,7 @@ from workers.evaluation.effect.generations import Arm, Decoding
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
 from workers.evaluation.progress import Parts, Progress
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
 from workers.runtime.side_path import SidePath

@@ -21,8 +21,7 @@ from models_store.operator.policy import Policy, direction_of
 from models_store.operator.suites import check_suites
 from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, to_lines
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.items import ChatItem, Item, has_answers
-from models_store.schemas.methods import Bias, Conditional, Natural, NaturalBias
+from models_store.schemas.items import ChatItem, Item
 from models_store.schemas.records import (
     Actor,
     EditSettings,
@@ -377,42 +376,14 @@ def check_scorers(
 def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:
     """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
     problems: list[FieldError] = []
-    if isinstance(body.method, Bias | Natural | NaturalBias | Conditional):
-        problems += [
-            FieldError(
-                f"/method/layers/{index}",
-                "no_such_layer",
-                f"method.layers.{index}: {base.id} has {base.facts.layers} layers, numbered from "
-                f"0; there is no {layer}",
-            )
-            for index, layer in enumerate(body.method.layers or ())
-            if layer >= base.facts.layers
-        ]
-    if isinstance(body.method, Conditional):
-        problems += _no_answers(body, resolved)
+    if not body.method.searches:
+        problems += body.method.problems(
+            base.id, base.facts.layers, resolved.behavior, body.preserve
+        )
     if not base.facts.chat_template:
         problems += _messages(body, resolved, base.id)
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
-
-
-def _no_answers(body: EditBody, resolved: ResolvedBehavior) -> Iterator[FieldError]:
-    """What a condition on the prompt cannot be learned from."""
-    behavior = resolved.behavior
-    if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
-        yield FieldError(
-            "/behavior",
-            "no_answers",
-            "behavior: the method conditional needs texts of both sides that are answers to the "
-            "prompts that the edit is for: items with prompt and completion, or messages",
-        )
-    if not has_answers(body.preserve):
-        yield FieldError(
-            "/preserve",
-            "no_answers",
-            "preserve: the method conditional needs answers to prompts that the edit must leave "
-            "alone: items with prompt and completion, or messages",
-        )
 
 
 def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:

@@ -1,4 +1,4 @@
-"""Webhooks: one loop in each API process delivers the events of edits, led by a lease."""
+"""Webhooks: a loop in each API process, one of which leads, delivers the events of edits."""
 
 from app.loops.courier.courier import Courier
 

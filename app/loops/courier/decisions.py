@@ -1,4 +1,4 @@
-"""Which deliveries the courier begins with, decided without a store or a network in reach."""
+"""The courier's decisions, as functions without a store or network."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import zip_longest
 from typing import TypeVar
 
 MOST_IN_FLIGHT = 64
-"""Deliveries under way at once."""
-_MOST_TO_ONE = 4
-"""To one webhook; one only while it fails, so that it does not hold up others."""
-_MOST_OF_TENANT = 16
+"""Deliveries at a time."""
+_MOST_PER_WEBHOOK = 4
+"""To one webhook; only one while it fails, so that it does not delay others."""
+_MOST_PER_TENANT = 16
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class EditToWebhook:
-    """What is delivered in order: the events of one edit to one webhook."""
+class Channel:
+    """One edit and one webhook; the edit's events are delivered to it in order."""
 
     tenant: str
     edit_id: str
@@ -26,28 +26,28 @@ class EditToWebhook:
 
 
 def choose(
-    due: Sequence[EditToWebhook], under_way: Collection[EditToWebhook], failing: Collection[str]
-) -> list[EditToWebhook]:
-    """Those to begin with now: in turns over tenants and webhooks, the first ones first.
+    due: Sequence[Channel], under_way: Collection[Channel], failing: Collection[str]
+) -> list[Channel]:
+    """The deliveries to begin now: round robin over tenants and their webhooks.
 
     Args:
         due: in order within a webhook.
         failing: webhooks whose last try failed.
     """
-    busy = Counter(pair.webhook_id for pair in under_way)
-    tenants = Counter(pair.tenant for pair in under_way)
-    by_tenant: dict[str, dict[str, list[EditToWebhook]]] = defaultdict(lambda: defaultdict(list))
-    for pair in due:
-        by_tenant[pair.tenant][pair.webhook_id].append(pair)
-    chosen: list[EditToWebhook] = []
-    for pair in interleaved([*interleaved(hooks.values())] for hooks in by_tenant.values()):
+    busy = Counter(channel.webhook_id for channel in under_way)
+    tenants = Counter(channel.tenant for channel in under_way)
+    by_tenant: dict[str, dict[str, list[Channel]]] = defaultdict(lambda: defaultdict(list))
+    for channel in due:
+        by_tenant[channel.tenant][channel.webhook_id].append(channel)
+    chosen: list[Channel] = []
+    for channel in interleaved([*interleaved(hooks.values())] for hooks in by_tenant.values()):
         if len(under_way) + len(chosen) >= MOST_IN_FLIGHT:
             break
-        most = 1 if pair.webhook_id in failing else _MOST_TO_ONE
-        if busy[pair.webhook_id] < most and tenants[pair.tenant] < _MOST_OF_TENANT:
-            busy[pair.webhook_id] += 1
-            tenants[pair.tenant] += 1
-            chosen.append(pair)
+        most = 1 if channel.webhook_id in failing else _MOST_PER_WEBHOOK
+        if busy[channel.webhook_id] < most and tenants[channel.tenant] < _MOST_PER_TENANT:
+            busy[channel.webhook_id] += 1
+            tenants[channel.tenant] += 1
+            chosen.append(channel)
     return chosen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
+from app.domain.edits.past import past_costs
 from app.domain.edits.requests import EditBody
 from app.request.auth import Principal, Writer
 from app.request.strict_input.json_body import JsonRoute
@@ -28,9 +29,10 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
 def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
     examined = services.store.submission.examine(who.tenant, who.actor, body)
     base, resolved = examined.base, examined.resolved
+    fingerprint = base.facts.fingerprint
     return EstimateRequest(
         base_model=base.id,
-        base_fingerprint=base.facts.fingerprint,
+        base_fingerprint=fingerprint,
         source=base.spec.source,
         on_top_of=examined.on_top_of,
         behavior=resolved.behavior,
@@ -40,4 +42,5 @@ def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequ
         method=body.method,
         effort=body.effort,
         seed=body.seed,
+        past=past_costs(services.store.work, who.tenant, fingerprint, body.method, body.effort),
     )

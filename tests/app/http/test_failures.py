@@ -234,7 +234,7 @@ def test_openapi_json_is_what_the_code_says() -> None:
 
 
 def test_the_api_starts_without_torch_and_quickly() -> None:
-    """In little more time than the libraries take that it needs."""
+    """In little more time than the libraries take that it needs, methods and scorers included."""
     libraries = "import fastapi, httpx, numpy, obstore, pydantic_settings, redis, rq, safetensors"
     report = "print(json.dumps([seconds, [name for name in heavy if name in sys.modules]]))"
     code = """
@@ -242,10 +242,13 @@ import json, sys, time
 {work}
 seconds = time.process_time()
 import app.loops.background, app.server.uvicorn, app.loops.keeper
-heavy = ("torch", "transformers", "sklearn", "workers")
+heavy = ("torch", "transformers", "sklearn")
 {report}
 """
-    start = "from app.main import create_app; from models_store.settings import Settings"
+    start = (
+        "from app.main import create_app; from models_store.settings import Settings; "
+        "from models_store.schemas.scorers import SCORERS; dict(SCORERS)"
+    )
 
     def run(work: str) -> tuple[float, list[str]]:
         done = subprocess.run(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from app.loops.keeper.decisions import Busy, DueWork, Pulse, Turns, due_at, is_about, verdict
 from models_store.ids import new_id
 from models_store.live.leases import DeathNotice, LeaseSeen
-from models_store.schemas.methods import Bias
 from models_store.schemas.records import AttemptEnd, Claim, EditSettings, Outcome, WorkRequest
 from models_store.settings import Settings
 from models_store.work.store import Place, Work, kind_of
+from workers.surgery.methods.bias import Bias
 
 SETTINGS = Settings(lease_seconds=15, max_deaths=3, max_attempts=10)
 LEASE = SETTINGS.lease_seconds

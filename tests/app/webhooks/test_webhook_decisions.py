@@ -10,7 +10,7 @@ from app.domain.webhooks.deliveries import DeliveryProgress, Try
 from app.domain.webhooks.sending import Sent
 from app.domain.webhooks.tries import pause, skipped, tried
 from app.domain.webhooks.webhooks import HOOK_EVENTS
-from app.loops.courier.decisions import MOST_IN_FLIGHT, EditToWebhook, choose
+from app.loops.courier.decisions import MOST_IN_FLIGHT, Channel, choose
 
 HOURS = 3600.0
 
@@ -99,8 +99,8 @@ def test_whatever_happens_each_event_is_settled_once_and_in_order(steps: list[st
     assert settled == [1, 16, 30, 31][: len(settled)]
 
 
-def pairs(tenant: str, webhook: str, count: int) -> list[EditToWebhook]:
-    return [EditToWebhook(tenant, f"edit_{number}", webhook) for number in range(count)]
+def pairs(tenant: str, webhook: str, count: int) -> list[Channel]:
+    return [Channel(tenant, f"edit_{number}", webhook) for number in range(count)]
 
 
 def test_one_tenant_does_not_take_all_places() -> None:

@@ -34,7 +34,7 @@ from workers.making.search.validation import Trial
 from workers.runtime.deltas import from_delta
 from workers.runtime.loading import load_base
 
-LAYERS_OPEN = "workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS"
+LAYERS_OPEN = "workers.surgery.regression.MAX_FIRST_TOKEN_RMS"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
 from tests.workers.conftest import Bench
-from workers.editor.jobs import exports
-from workers.editor.jobs.proof import Loader, has_room, prove
+from workers.editor.formats import peft
+from workers.editor.formats.protocol import Loader
+from workers.editor.jobs.proof import has_room, prove
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel, load_base
 from workers.surgery.terms import Mixture, make_term
@@ -72,7 +73,7 @@ def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str)
 def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
     bench: Bench, edited: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = exports.to_peft
+    right = peft.to_peft
 
     def wrong(*args: Any, **options: Any) -> tuple[dict[str, Any], bytes]:
         config, weights = right(*args, **options)
@@ -82,7 +83,7 @@ def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
         }
         return config, save(renamed)
 
-    monkeypatch.setattr(exports, "to_peft", wrong)
+    monkeypatch.setattr(peft, "to_peft", wrong)
     place = bench.submit_export(f"pico:{edited}", "peft")
     with pytest.warns(UserWarning, match="missing adapter keys"), pytest.raises(EditFailed) as got:
         bench.do(place)

@@ -13,7 +13,7 @@ from models_store.errors import EditFailed
 from models_store.operator.suites import configured_suites
 from models_store.schemas.behaviors import reference
 from models_store.schemas.items import Prompt, TextItem
-from models_store.schemas.methods import Bias, Limits
+from models_store.schemas.methods import Limits
 from models_store.schemas.records import EditSettings, WorkRequest
 from models_store.schemas.report import Report
 from models_store.settings import Settings
@@ -23,7 +23,9 @@ from tests.support.pico import HIDDEN
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
 from workers.evaluation.context.arms import base_arm
 from workers.evaluation.context.context import AskedSuites, Parent
+from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
+from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
@@ -35,6 +37,7 @@ from workers.runtime.deltas import to_delta
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import make_term
 
 
@@ -84,6 +87,26 @@ def test_the_samples_are_what_the_two_models_generate(
                 progress=ignore,
             )
             assert arm.texts[place][0] == told
+
+
+def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
+    base: BaseModel, evaluation: Evaluation
+) -> None:
+    terms = [bias_term()]
+
+    def kl(half: Half, each: int) -> float:
+        return KlMeter(base, encode_neutral(base, half, each=each).parts).kl(terms)
+
+    assert evaluation.damage.kl == pytest.approx(kl("reporting", 3))
+    assert evaluation.damage.kl != pytest.approx(kl("calibration", 3))
+    (at_one,) = [dose for dose in evaluation.extras.doses if dose.strength == 1]
+    assert at_one.damage.kl == pytest.approx(kl("reporting", 2))
+    assert at_one.damage.kl != pytest.approx(kl("calibration", 2))
+    assert evaluation.damage.domain_heldout is not None
+    heldout = small_context(base).splits.heldout.desired
+    texts = heldout_texts(base, heldout, chat=False, at_most=PLAN.damage.heldout_texts)
+    rise = LikelihoodMeter(base, texts).rise(terms)
+    assert evaluation.damage.domain_heldout.value == pytest.approx(rise)
 
 
 def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:

@@ -14,7 +14,7 @@ from models_store.schemas.behaviors import Behavior, reference
 from models_store.schemas.catalogue import FolderSource
 from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.schemas.items import CompletionItem
-from models_store.schemas.methods import Auto, Bias, Method, ModelSurgery
+from models_store.schemas.methods import Auto, Method
 from models_store.settings import Settings
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import split_behavior
@@ -27,6 +27,8 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.model_surgery import ModelSurgery
 
 PROMPTS = [f"the food at table {number} was" for number in range(70)]
 

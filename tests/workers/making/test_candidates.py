@@ -12,15 +12,7 @@ import torch
 from models_store.errors import InvalidRequest
 from models_store.objects.store import open_store
 from models_store.schemas.items import CompletionItem, Item, TextItem
-from models_store.schemas.methods import (
-    Attribution,
-    Bias,
-    Conditional,
-    FixedMethod,
-    ModelSurgery,
-    Natural,
-    NaturalBias,
-)
+from models_store.schemas.methods import METHODS, FixedMethod
 from models_store.settings import Settings
 from models_store.weights.architectures import DOWN, GATE, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
@@ -29,16 +21,22 @@ from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import split_behavior
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate, describe, pair
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.material import BENIGN_TOKENS, Source, benign_texts
-from workers.making.search.recipes import AUTO, recipes
+from workers.making.fitting.readings import BENIGN_TOKENS, Source, benign_texts
+from workers.making.search.recipes import recipes
 from workers.making.stages import Stages
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
+from workers.surgery.candidate import Candidate, pair
+from workers.surgery.methods.attribution import Attribution
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.conditional import Conditional
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.methods.natural import Natural
+from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.terms import Mixture, Term, make_term
 
 EVERY: tuple[FixedMethod, ...] = (
@@ -53,7 +51,7 @@ EVERY: tuple[FixedMethod, ...] = (
 @pytest.fixture(autouse=True)
 def open_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
 
 
 @pytest.fixture
@@ -265,12 +263,12 @@ def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseMod
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) -> None:
-    assert describe(method) == words
+    assert method.label == words
 
 
 def test_the_table_names_layers_of_any_depth() -> None:
     every = [recipe.label for recipe in recipes(30, 100, answers=True, spared=True)]
-    assert len(every) == len(AUTO) == len(set(every))
+    assert len(every) == len(set(every)) == sum(len(own.search) for own in METHODS.values())
     labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
     assert labels == every[1:]
     assert every[0] == "conditional"

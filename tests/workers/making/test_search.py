@@ -12,19 +12,21 @@ import pytest
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
-from models_store.schemas.methods import Bias, FixedMethod, Limits
+from models_store.schemas.methods import FixedMethod, Limits
 from models_store.schemas.report import ProbeReport
 from tests.workers.making.test_tuning import candidate, damage, ignore, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.estimate.estimate import Features
-from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import Prepared
+from workers.making.search.points import points_of, search_report
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import Found, search
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial, Validation
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.bias import Bias
 
 LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
 
@@ -178,6 +180,18 @@ def test_room_to_a_limit_is_no_merit_of_what_may_not_gain() -> None:
     assert not roomy.exceeded
     assert close.rank > roomy.rank
     assert found.winner is close
+
+
+def test_no_point_of_a_search_that_found_nothing_is_selected() -> None:
+    failed = searched(Costs(fluent=3.0, falls=True), finalists=1, candidates=3)
+    assert failed.winner is None
+    assert failed.best in failed.trials
+    assert [point.selected for point in points_of(failed)] == [False] * len(failed.trials)
+    assert not any(row.selected for row in search_report(failed, 100).candidates)
+    good = searched(Costs(fluent=3.0), finalists=0, candidates=2)
+    selected = [point.index for point in points_of(good) if point.selected]
+    assert [good.trials[index] for index in selected] == [good.winner]
+    assert [row.index for row in search_report(good, 100).candidates if row.selected] == selected
 
 
 def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:

@@ -17,7 +17,11 @@ from workers.runtime.reading.residuals import bias_statistics, first_tokens, spr
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
 from workers.surgery.calibrate import calibrate
-from workers.surgery.methods.bias import BiasFit, combine, default_layers, fit_layer
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.bias.fit import BiasFit, combine
+from workers.surgery.regression import fit_layer
+
+# DEFAULT_LAYERS bias
 from workers.surgery.terms import Mixture
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
@@ -40,7 +44,7 @@ def smollm2(smollm2_folder: Path) -> BaseModel:
 
 @pytest.fixture(scope="module")
 def bias_fit(smollm2: BaseModel) -> BiasFit:
-    layers = default_layers(smollm2.layers)
+    layers = Bias().default_layers(smollm2.layers)
     desired, undesired = (
         encode(smollm2, [f"{s} {w}." for s in _SUBJECTS for w in words], max_tokens=50, chat=False)
         for words in (_DESIRED, _UNDESIRED)

@@ -11,7 +11,7 @@ from models_store.operator.policy import read_policy
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import configured_suites
 from models_store.schemas.measurements import Safety, SafetyCheck
-from models_store.schemas.methods import Auto, FixedMethod
+from models_store.schemas.methods import FixedMethod
 from models_store.schemas.records import Artifact, EditSettings, json_object
 from models_store.schemas.report import Report
 from models_store.schemas.report import Search as SearchReport
@@ -33,14 +33,14 @@ from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.extras.safety import harm_told, measure_harm
 from workers.evaluation.progress import Progress, span
 from workers.evaluation.receipt import Made, Spent, build_report
-from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.choosing import Chosen, chosen_from, recipes_of, scaled_as_asked
 from workers.making.search.points import delta_of, points_of, search_report
-from workers.making.search.recipes import Recipe
+from workers.making.search.recipes import Recipe, methods_of
 from workers.making.search.search import search
 from workers.making.search.untested import untested
 from workers.making.search.validation import Trial, Validation
@@ -116,10 +116,9 @@ class _Edit:
     def run(self) -> Outcome:
         method = self.settings.method
         tried = recipes_of(self.context, method, self.settings.effort)
-        methods = list(dict.fromkeys(one for recipe in tried for one in recipe.methods))
-        prepared = prepare(self._source(), methods, self.cache, self.stages)
+        prepared = prepare(self._source(), methods_of(tried), self.cache, self.stages)
         with self.reader.opened():
-            if isinstance(method, Auto):
+            if method.searches:
                 return self._search(tried, prepared)
             return self._alone(method, prepared)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import psutil
 import torch
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models_store.errors import EditFailed
 from models_store.presets import neutral_texts
+from workers.editor.formats.protocol import Loader
 from workers.runtime.apply import WeightEditor
 from workers.runtime.likelihood import Reading, compare, read
 from workers.runtime.loading import BaseModel as LoadedBase
@@ -52,16 +51,6 @@ def has_room(parameters: int, device: str) -> bool:
     else:
         free = psutil.virtual_memory().available
     return needed < _MEMORY_SHARE * free
-
-
-@dataclass(frozen=True)
-class Loader:
-    """How an export is put on a base model again."""
-
-    name: str
-    version: str
-    loaded: Callable[[LoadedBase], AbstractContextManager[None]]
-    """Within the block the base model runs with the export on it."""
 
 
 def prove(

@@ -13,7 +13,7 @@ from workers.evaluation.context.plan import STANDARD, EvaluationPlan
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Splits
 from workers.evaluation.effect.generations import Decoding
-from workers.evaluation.scorers import NOBODY, Judges, PreparedScorer
+from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.loading import BaseModel

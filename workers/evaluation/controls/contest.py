@@ -10,6 +10,7 @@ from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.controls import (
+    PAPER_METHOD,
     Meter,
     PaperSetting,
     RandomKind,
@@ -48,7 +49,7 @@ def kinds_for(
         if kind == "random_region":
             return chooses_rows(context.base, terms)
         if kind in ("paper_alpha", "paper_equal_kl"):
-            return paper is not None and context.method != "model_surgery"
+            return paper is not None and context.method != PAPER_METHOD
         return True
 
     return [kind for kind in context.plan.controls if fits(kind)]

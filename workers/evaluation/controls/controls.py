@@ -20,15 +20,17 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import ControlKind
+from models_store.schemas.methods import METHODS
 from workers.evaluation.progress import Progress
 from workers.runtime.loading import BaseModel
 from workers.surgery.calibrate import calibrate
-from workers.surgery.methods import METHODS
 from workers.surgery.terms import Term, make_term, scaled
 
 TOLERANCE = 0.10
 """Relative difference of KL up to which edit and rival count as equally large."""
 MAX_EVALUATIONS = 6
+PAPER_METHOD = "model_surgery"
+"""Its own setting is no rival of it."""
 
 RandomKind = Literal["random_direction", "random_region"]
 RivalKind = Literal["random_direction", "random_region", "paper_alpha", "paper_equal_kl"]

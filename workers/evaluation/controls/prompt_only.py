@@ -14,7 +14,7 @@ from workers.evaluation.controls.rivals import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.progress import Progress, span
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.likelihood import Reading, compare, read
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath

@@ -15,7 +15,7 @@ from workers.evaluation.damage.quality import quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, Effect, Interval
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import (
     Bools,
     Bootstrap,

@@ -18,7 +18,7 @@ from models_store.schemas.measurements import Trait
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath

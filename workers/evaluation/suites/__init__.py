@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from models_store.operator.suites import Suites, check_suites
+from models_store.registry import function
 from models_store.schemas.measurements import SuiteResult
 from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
-from workers.evaluation.suites import capability, refusal, toxicity
 from workers.evaluation.suites.protocol import Pair, Suite, within
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
-
-_OPENERS: Mapping[str, Callable[[Any, Suites], Suite]] = {
-    "toxicity": toxicity.open_suite,
-    "refusal": refusal.open_suite,
-    "capability": capability.open_suite,
-}
 
 
 def open_suites(names: Sequence[str], config: Suites) -> dict[str, Suite]:
@@ -33,7 +26,8 @@ def open_suites(names: Sequence[str], config: Suites) -> dict[str, Suite]:
         InvalidRequest: a suite is not configured here, or its data are missing or wrong.
     """
     check_suites(tuple(names), config.tables)
-    return {name: _OPENERS[name](config.tables[name], config) for name in names}
+    tables = {name: config.tables[name] for name in names}
+    return {name: function(table.opens)(table, config) for name, table in tables.items()}
 
 
 def run_suites(

@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
-from models_store.schemas.methods import FixedMethod, ModelSurgery
+from models_store.schemas.methods import FixedMethod
 from models_store.schemas.report import ProbeReport
 from workers.evaluation.controls.controls import PaperSetting
 from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings
-from workers.making.fitting.material import Material, Source
+from workers.making.fitting.material import Material
+from workers.making.fitting.readings import Source
 from workers.making.stages import Stages
 from workers.runtime.apply import WeightEditor
 from workers.runtime.likelihood import edited
-from workers.surgery.probe import Probe, auc
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.probe import Probe, ProbeSettings, auc
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +53,14 @@ def prepare(
     with edited(source.base, source.on_top), stages.stage("extract") as progress:
         material = Material(source, methods, cache, progress)
     with stages.stage("probe"):
-        probe = probe_of(material, probe_settings(methods[0]))
+        probe = material.probe(ProbeSettings(**methods[0].probe))
     made: dict[FixedMethod, Candidate] = {}
     failures: dict[FixedMethod, ScalpelError] = {}
     # What methods look at from here on is the weights alone.
     with WeightEditor(source.base).applied(source.on_top), stages.stage("select") as progress:
         for number, method in enumerate(methods):
             try:
-                made[method] = make(material, method)
+                made[method] = material.fitted(method)
             except (InvalidRequest, EditFailed) as error:
                 failures[method] = error
             progress((number + 1) / (len(methods) + 1))
@@ -76,11 +78,11 @@ def _paper(
     material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, Candidate]
 ) -> PaperSetting | None:
     """None where the paper's method is the one that is asked for: it is not its own rival."""
-    if len(methods) == 1 and isinstance(methods[0], ModelSurgery):
-        return None
     setting = ModelSurgery(max_tokens=max(method.max_tokens for method in methods))
+    if [method.type for method in methods] == [setting.type]:
+        return None
     try:
-        return PaperSetting((made.get(setting) or make(material, setting)).terms)
+        return PaperSetting((made.get(setting) or material.fitted(setting)).terms)
     except (InvalidRequest, EditFailed):
         return None  # a control that cannot be had does not stop the edit
 

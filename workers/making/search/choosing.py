@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
-from models_store.schemas.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
+from models_store.schemas.methods import Effort, FixedMethod, Method
 from models_store.weights.architectures import DOWN
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
@@ -50,7 +50,7 @@ def recipes_for(
         answers: whether the behaviour's texts are answers to prompts.
         spared: whether enough of what is to be preserved are such answers.
     """
-    if not isinstance(method, Auto):
+    if not method.searches:
         return [Recipe((method,), (1.0,))]
     rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
     return rows[: BUDGETS[effort].candidates]
@@ -80,8 +80,8 @@ def scaled_as_asked(
         raise failure
     candidate = prepared.made[method]
     details = dict(candidate.details)
-    scale = 1.0 if isinstance(method, ModelSurgery) else method.scale
-    if not isinstance(method, ModelSurgery):
+    scale = method.given_scale
+    if method.calibrated:
         calibration: JsonValue = None
         if scale is None:
             meter = _kl_meter(context, span(progress, 0.0, 0.2))

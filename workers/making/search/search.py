@@ -22,7 +22,6 @@ from models_store.schemas.methods import FixedMethod
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, DamageMeter
 from workers.evaluation.progress import Parts, Progress, span
-from workers.making.fitting.candidates import Candidate, pair
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.recipes import Recipe
 from workers.making.search.tuning import (
@@ -34,6 +33,7 @@ from workers.making.search.tuning import (
     used,
 )
 from workers.making.search.validation import Trial, Validation
+from workers.surgery.candidate import Candidate, pair
 
 _TARGET = 0.875
 """Share of the limit that binds first that a scale is to use up: with its tolerance, no more than

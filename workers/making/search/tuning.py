@@ -12,8 +12,8 @@ from models_store.schemas.methods import Limits
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.progress import Progress
-from workers.making.fitting.candidates import Candidate
 from workers.surgery.calibrate import Calibration, calibrate
+from workers.surgery.candidate import Candidate
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""

@@ -16,13 +16,13 @@ from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import groups_of
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10

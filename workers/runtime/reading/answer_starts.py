@@ -14,7 +14,7 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.progress import Progress
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded
-from workers.surgery.methods.conditional import AnswerStarts
+from workers.surgery.regression import AnswerStarts
 
 _ASKED, _SPARED = 0, 1
 """Kinds of texts that are fitted on; the other two are those not seen, in the same order."""

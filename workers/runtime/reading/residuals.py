@@ -13,7 +13,7 @@ from workers.runtime.loading import BaseModel
 from workers.runtime.progress import Progress
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
-from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
+from workers.surgery.regression import FirstTokens, LayerStatistics, TokenMoments
 
 FIRST_TOKENS_FITTED = 1000
 FIRST_TOKENS_CHECKED = 500

@@ -17,7 +17,7 @@ from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.progress import Parts
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term

@@ -18,7 +18,7 @@ from workers.evaluation.controls.rivals import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.evaluate import evaluate
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt

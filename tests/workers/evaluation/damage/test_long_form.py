@@ -17,7 +17,7 @@ from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Decoding, generate_arm
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.side_path import SidePath

@@ -17,7 +17,7 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
 from workers.evaluation.extras.composition import Subject, composition
 from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.loading import BaseModel, load_base

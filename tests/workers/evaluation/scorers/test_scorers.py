@@ -8,18 +8,16 @@ from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers import (
-    Judges,
-    Training,
     answer_match,
     formality_markers,
     length,
     politeness_markers,
-    prepare_scorers,
     profanity,
     refusal_phrases,
-    scorer_names,
     vader,
 )
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers, scorer_names
+from workers.evaluation.scorers.protocol import Training
 from workers.runtime.loading import BaseModel
 
 NOTHING = Training(["long " * 40, "short " * 10], [1, 0], 0)

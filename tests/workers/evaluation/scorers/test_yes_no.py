@@ -10,7 +10,9 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import Judges, Training, prepare_scorers, yes_no
+from workers.evaluation.scorers import yes_no
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
+from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.remote.questions import ask, question_of
 from workers.runtime.loading import BaseModel
 from workers.runtime.tokens import encode_prompt

@@ -18,8 +18,8 @@ from workers.runtime.reading.benign import benign_statistics
 from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
-from workers.surgery.methods.attribution import fit_attribution
-from workers.surgery.methods.natural import fit_natural
+from workers.surgery.methods.attribution.fit import fit_attribution
+from workers.surgery.methods.natural.fit import fit_natural
 from workers.surgery.moments import DenseMoment
 from workers.surgery.terms import Term, dense
 

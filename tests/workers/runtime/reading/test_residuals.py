@@ -14,7 +14,8 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.methods.bias import FirstTokens, combine, fit_layer
+from workers.surgery.methods.bias.fit import combine
+from workers.surgery.regression import FirstTokens, fit_layer
 
 DESIRED = [
     "the film was good and kind",

@@ -20,7 +20,7 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import BaseModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode
-from workers.surgery.methods.model_surgery import absolute_alpha, relative_alpha, terms_from
+from workers.surgery.methods.model_surgery.fit import absolute_alpha, relative_alpha, terms_from
 from workers.surgery.probe import DESIRED, UNDESIRED, Probe, ProbeSettings, fit_probe
 from workers.surgery.region import Region, select_region
 from workers.surgery.terms import Term

@@ -10,7 +10,7 @@ from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import MatrixKey
 from tests.workers.surgery.methods.test_natural import IN, OUT, damped, gates
 from workers.surgery.curvature import Curvature, first_scale
-from workers.surgery.methods.attribution import fit_attribution
+from workers.surgery.methods.attribution.fit import fit_attribution
 from workers.surgery.moments import DenseMoment
 
 Means = dict[MatrixKey, Tensor]

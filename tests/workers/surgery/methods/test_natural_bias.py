@@ -8,9 +8,12 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN
-from workers.surgery.methods.bias import LayerCheck, LayerFit
-from workers.surgery.methods.natural_bias import default_layers, fit_natural_bias
+from workers.surgery.methods.natural_bias import NaturalBias
+from workers.surgery.methods.natural_bias.fit import fit_natural_bias
+
+# DEFAULT_LAYERS natural_bias
 from workers.surgery.moments import DenseMoment
+from workers.surgery.regression import LayerCheck, LayerFit
 
 SIZE, HIDDEN, DAMPING = 9, 6, 0.3
 
@@ -56,6 +59,23 @@ def test_no_other_shift_at_the_same_cost_gains_more() -> None:
     assert float((others @ gradient.double() / costs).max()) <= gain
 
 
+def test_the_costs_of_all_layers_add_up_before_they_are_squared() -> None:
+    def along(axis: int, size: float) -> Tensor:
+        return size * torch.nn.functional.one_hot(torch.tensor(axis), HIDDEN).float()
+
+    found = fit_natural_bias(
+        [layer(1), layer(2)],
+        {1: along(0, 3.0) + along(1, 4.0), 2: along(2, 8.0)},
+        {1: DenseMoment(torch.eye(HIDDEN)), 2: DenseMoment(4 * torch.eye(HIDDEN))},
+        damping=0.0,
+    )
+    # Shifts of length 5 and 2: their roots of rᵀ F r are 5 and 4, and ½ (5 + 4)² = 40.5.
+    assert found.kl == pytest.approx(40.5)
+    assert found.guess == pytest.approx((0.1 / 40.5) ** 0.5)
+    assert [step.gain for step in found.steps] == pytest.approx([5.0, 4.0])
+    assert [step.layer for step in found.steps] == [1, 2]
+
+
 def test_a_layer_that_moves_first_tokens_is_left_alone() -> None:
     gradient, fisher = problem(0)
     both = {1: gradient, 2: gradient}, {1: DenseMoment(fisher), 2: DenseMoment(fisher)}
@@ -73,5 +93,5 @@ def test_an_edit_that_would_change_nothing_is_refused() -> None:
 
 
 def test_it_writes_into_every_second_layer_but_the_first_ones_and_the_last() -> None:
-    assert default_layers(30) == tuple(range(4, 29, 2))
-    assert default_layers(2) == (1,)
+    assert NaturalBias().default_layers(30) == tuple(range(4, 29, 2))
+    assert NaturalBias().default_layers(2) == (1,)

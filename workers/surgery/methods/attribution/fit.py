@@ -23,7 +23,9 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import MatrixKey
+from workers.surgery.candidate import Candidate, Readings
 from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.methods.attribution import Attribution
 from workers.surgery.rows import largest_rows
 from workers.surgery.terms import Term, make_term
 
@@ -41,6 +43,30 @@ class AttributionFit:
     total_rows: int
     guess: float
     """A scale to start the calibration from, on any model."""
+
+
+def fit(readings: Readings, method: Attribution) -> Candidate:
+    """The edit of the rows that matter.
+
+    Raises:
+        InvalidRequest, EditFailed: as `fit_attribution`.
+    """
+    gates = readings["gates"]
+    fitted = fit_attribution(
+        gates.gradients,
+        readings["curvature"],
+        gates.undesired,
+        gates.desired,
+        damping=method.damping,
+        fraction=method.fraction,
+    )
+    return Candidate(
+        method=method.type,
+        label=method.label,
+        terms=fitted.terms,
+        guess=fitted.guess,
+        details={"rows": fitted.rows, "total_rows": fitted.total_rows},
+    )
 
 
 def fit_attribution(

@@ -18,21 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.surgery.methods.bias import LayerCheck, Regression
+from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.moments import Moment
+from workers.surgery.regression import LayerCheck, Regression, layer_fit
 from workers.surgery.terms import Term, make_term
 
-FROM_DEPTH = 0.13
-"""Where to begin writing by default, as a share of the depth; the first layers only add damage."""
-EVERY = 2
-"""Neighbours want nearly the same shift: every second layer does as much as all of them."""
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
 
@@ -59,9 +57,33 @@ class NaturalBiasFit:
     """What the curvature says that it costs at scale 1 where all tokens feel it, nats a token."""
 
 
-def default_layers(layers: int) -> tuple[int, ...]:
-    """Where to write in a model with so many layers: every second one but the first and last."""
-    return tuple(range(int(FROM_DEPTH * layers) + 1, layers - 1, EVERY)) or (layers - 1,)
+def fit(readings: Readings, method: NaturalBias) -> Candidate:
+    """The edit in all layers of the method.
+
+    Raises:
+        EditFailed: as `fit_natural_bias`.
+    """
+    layers = method.layers_in(readings.base.layers)
+    fitted = fit_natural_bias(
+        [layer_fit(readings, layer, method.ridge) for layer in layers],
+        readings["shifts"][method.answer_tokens],
+        readings["shift curvature"],
+        damping=method.damping,
+    )
+    return candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
+
+
+def candidate_of(fitted: NaturalBiasFit, method: str, label: str) -> Candidate:
+    return Candidate(
+        method=method,
+        label=label,
+        terms=fitted.terms,
+        guess=fitted.guess,
+        details={
+            "layers": [asdict(check) for check in fitted.checks],
+            "steps": [asdict(step) for step in fitted.steps],
+        },
+    )
 
 
 def fit_natural_bias(

@@ -17,14 +17,16 @@ as what it gains for its cost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import MatrixKey
+from workers.surgery.candidate import Candidate, Readings
 from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.methods.natural import Natural
 from workers.surgery.rows import largest_rows
 from workers.surgery.terms import Term, make_term
 
@@ -55,6 +57,28 @@ class NaturalFit:
     steps: tuple[LayerStep, ...]
     guess: float
     """A scale to start the calibration from, on any model."""
+
+
+def fit(readings: Readings, method: Natural) -> Candidate:
+    """The edit of all gates of the method.
+
+    Raises:
+        InvalidRequest, EditFailed: as `fit_natural`.
+    """
+    edited = set(method.layers_in(readings.base.layers))
+    fitted = fit_natural(
+        {key: own for key, own in readings["gates"].gradients.items() if key.layer in edited},
+        readings["curvature"],
+        damping=method.damping,
+        fraction=method.fraction,
+    )
+    return Candidate(
+        method=method.type,
+        label=method.label,
+        terms=fitted.terms,
+        guess=fitted.guess,
+        details={"layers": [asdict(step) for step in fitted.steps]},
+    )
 
 
 def fit_natural(

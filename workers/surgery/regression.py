@@ -1,25 +1,16 @@
-"""Difference of means, written into `down_proj` of a few layers as if it were a bias.
+"""Where a layer feels what is written into its `down_proj`: everywhere but at first tokens.
 
-Of layer l, with h the input of its `down_proj` and x the residual stream after it:
+Of one layer, with h the input of its `down_proj`:
 
-    r = mean(x | desired) - mean(x | undesired)      all tokens but the first; means within a text,
-                                                     then over texts
     a = (E_rest[h hᵀ] + E_first[h hᵀ] + ridge · mean diag(E_rest[h hᵀ]) · I)⁻¹ E_rest[h]
-    W_down += s · r aᵀ
 
-a · h is about 1 on every token but the first of a text and about 0 on the first, so the layer gains
-the constant s · r where text is read and nothing at the first token. That token carries a huge
-activation on which attention rests (the attention sink); without the second term in the regression
-the edit moves it and does the opposite of what it is for. In families that normalise what
-`down_proj` gives before they add it (Gemma 2 and 3, OLMo 2 and 3) the stream gains the constant
-only up to that norm: its weights scale each dimension, a token's own output all of them. Only
-forward passes are needed: the first token attends to nothing but itself, so E_first comes from
-inputs of one token.
+a · h is about 1 on every token but the first of a text and about 0 on the first. That token carries
+a huge activation on which attention rests (the attention sink); without the second term in the
+regression an edit moves it and does the opposite of what it is for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,20 +18,12 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN, MatrixKey
+from workers.surgery.candidate import Readings
 from workers.surgery.terms import Term, make_term
 
-DEPTHS = (0.48, 0.58, 0.68)
-"""Where to write by default, as shares of the depth: the best layers of two small models."""
 DEFAULT_RIDGE = 0.01
 MAX_FIRST_TOKEN_RMS = 0.1
 """A layer whose a · h on unseen first tokens is larger than this is left alone."""
-_GUESSED_SHIFT = 0.4
-"""First guess of ‖s · r‖ as a share of the norm of what `down_proj` gives, over all layers.
-
-At a KL of 0.1 it is .3 to .7 on SmolLM2 and Gemma 3. The norm of the residual stream would be the
-wrong measure: Gemma normalises the output of `down_proj` before adding it, so that a shift of a
-thousandth of the residual stream already drowns it.
-"""
 
 
 class TokenMoments:
@@ -71,7 +54,7 @@ class TokenMoments:
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """What the method needs to know of one layer."""
+    """What is known of one layer."""
 
     layer: int
     desired: Tensor
@@ -97,6 +80,23 @@ class FirstTokens:
     """fp32 `[n, intermediate]`: those that the regression is to send to 0."""
     checked: Tensor
     """fp32 `[m, intermediate]`: those on which it is checked; others, where there are others."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerStarts:
+    """Inputs h of `down_proj` of one layer where answers start, and elsewhere."""
+
+    layer: int
+    asked: Tensor
+    """fp64 `[intermediate]`: E_asked[h]."""
+    asked_square: float
+    """Mean of the diagonal of E_asked[h hᵀ]."""
+    second: Tensor
+    """fp32 `[intermediate, intermediate]`: E[h hᵀ] of the asked, the spared and the rest, added."""
+    unseen_asked: Tensor
+    """fp32 `[n, intermediate]`: where answers to prompts start that are not fitted on."""
+    unseen_spared: Tensor
+    """fp32 `[m, intermediate]`."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +127,6 @@ class LayerFit(Regression):
     """At scale 1; None where first tokens would move or both sides have the same mean."""
     shift: float
     """Norm of the difference of means, as a share of that of what `down_proj` gives."""
-
-
-@dataclass(frozen=True, eq=False)
-class BiasFit:
-    """Terms at scale 1, which adds the whole difference of means in every layer."""
-
-    terms: tuple[Term, ...]
-    checks: tuple[LayerCheck, ...]
-    guess: float
-    """A scale to start the calibration from, on any model."""
-
-
-def default_layers(layers: int) -> tuple[int, ...]:
-    """Where to write in a model with so many layers."""
-    return tuple(sorted({int(depth * layers) for depth in DEPTHS}))
 
 
 def regress(mean: Tensor, second: Tensor, first: FirstTokens, damping: float) -> Tensor:
@@ -201,21 +186,13 @@ def fit_layer(
     return LayerFit(found.check, found.vector, term, length / statistics.output_norm)
 
 
-def combine(layers: Sequence[LayerFit]) -> BiasFit:
-    """The edit that writes into all of these layers that can be written into.
+def layer_fit(readings: Readings, layer: int, ridge: float) -> LayerFit:
+    """`fit_layer` of what was read; several edits share it.
 
     Raises:
-        EditFailed: there is none.
+        EditFailed: as `fit_layer`.
     """
-    checks = tuple(layer.check for layer in layers)
-    terms = tuple(layer.term for layer in layers if layer.term is not None)
-    if not terms:
-        measured = ", ".join(f"{check.layer}: {check.first_token_rms:.2g}" for check in checks)
-        raise EditFailed(
-            "no layer can be written into: either the texts of the two sides have the same mean, "
-            f"or first tokens would move (a · h at most {MAX_FIRST_TOKEN_RMS} allowed; by layer "
-            f"{measured})"
-        )
-    shifts = [layer.shift for layer in layers if layer.term is not None]
-    total = sum(shift**2 for shift in shifts) ** 0.5
-    return BiasFit(terms, checks, _GUESSED_SHIFT / total)
+    return readings.once(
+        ("layer fit", layer, ridge),
+        lambda: fit_layer(readings["layers"][layer], readings["first tokens"][layer], ridge),
+    )

@@ -14,11 +14,39 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
-from workers.surgery.region import Region
+from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.probe import ProbeSettings
+from workers.surgery.region import Region, select_region
 from workers.surgery.terms import Term, make_term
 
 PAPER_ALPHA = 1.0
 """The paper has 1.08 for detoxification and 1 otherwise."""
+
+
+def fit(readings: Readings, method: ModelSurgery) -> Candidate:
+    """The rows of all gates that point most away from the probe's direction, moved along it."""
+    base = readings.base
+    direction = readings.probe(ProbeSettings(**method.probe)).direction
+    keys = list(base.architecture.gates())
+    region = select_region(map(base.matrix, keys), direction, method.fraction)
+    alpha = method.alpha if method.alpha is not None else PAPER_ALPHA
+    if method.relative_alpha is not None:
+        alpha = absolute_alpha(method.relative_alpha, direction, region)
+    return Candidate(
+        method=method.type,
+        label=method.label,
+        terms=terms_from(keys, region, direction, alpha),
+        guess=1.0,
+        details={
+            "rows": region.size,
+            "total_rows": region.total_rows,
+            "cut": region.cut,
+            "mean_row_norm": region.mean_row_norm,
+        },
+        alpha=alpha,
+        relative_alpha=relative_alpha(alpha, direction, region),
+    )
 
 
 def relative_alpha(alpha: float, direction: Tensor, region: Region) -> float:

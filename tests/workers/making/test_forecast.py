@@ -10,18 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from models_store.schemas.estimates import EstimatedSeconds, PastCost
 from models_store.schemas.items import CompletionItem
-from models_store.schemas.methods import (
-    Attribution,
-    Auto,
-    Bias,
-    Conditional,
-    FixedMethod,
-    Limits,
-    ModelSurgery,
-    Natural,
-    NaturalBias,
-)
+from models_store.schemas.methods import Auto, FixedMethod, Limits
 from models_store.weights.architectures import DOWN, GATE, MatrixKey
 from models_store.weights.delta import dump_delta
 from tests.support.pico import HIDDEN, INTERMEDIATE
@@ -30,15 +21,18 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import GENERATED, READ
-from workers.evaluation.estimate.forecast import (
-    Speed,
-    delta_bytes,
-    memory_bytes,
-    seconds,
-    tries_conditional,
-)
+from workers.making.forecast import Speed, delta_bytes, memory_bytes
+from workers.making.forecast import seconds as seconds_of
+from workers.making.search.choosing import recipes_of
+from workers.making.search.recipes import Recipe, methods_of, recipes
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import BaseModel, cpu_capability, device_name, load_base
+from workers.surgery.methods.attribution import Attribution
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.conditional import Conditional
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.methods.natural import Natural
+from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.terms import Term, make_term
 
 PROMPTS = [f"prompt number {number} asks for something" for number in range(900)]
@@ -58,6 +52,23 @@ def context(
         seed=0,
         plan=plan_for(effort),
     )
+
+
+def seconds(
+    asked: EvaluationContext, method: Any, effort: Any, speed: Speed, *, tokens_per_text: float
+) -> EstimatedSeconds:
+    tried = recipes_of(asked, method, effort)
+    return seconds_of(asked, method, tried, effort, speed, tokens_per_text=tokens_per_text)
+
+
+def alone(method: FixedMethod) -> list[Recipe]:
+    return [Recipe((method,), (1.0,))]
+
+
+def conditions(asked: EvaluationContext) -> bool:
+    """Whether a search tries the method `conditional`."""
+    methods = methods_of(recipes_of(asked, Auto(), "quick"))
+    return any(isinstance(method, Conditional) for method in methods)
 
 
 def test_standard_is_a_few_minutes_for_a_model_of_the_measured_speeds(pico: BaseModel) -> None:
@@ -93,8 +104,58 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     found = seconds(asked, Auto(), "thorough", one_a_second, tokens_per_text=40)
 
-    trials_and_base = 1.5 * 10 + 1
+    trials_and_base = 1.5 * len(recipes(pico.layers, 100)) + 1
     assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
+
+
+def earlier(base: BaseModel, **changes: Any) -> PastCost:
+    """What an edit took on this machine: 300 texts, and 2,400 generated tokens."""
+    stages = {"load": 3.0, "extract": 20.0, "probe": 1.0, "select": 2.0, "tune": 40.0}
+    fields: dict[str, Any] = {
+        "stages": {**stages, "evaluate": 100.0, "publish": 1.0},
+        "texts": 300,
+        "generated": 2400,
+        "device": device_name(base.device),
+        "dtype": "float32",
+        "cpu_capability": cpu_capability(),
+    }
+    return PastCost(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [(Bias(), (86.0, 0.0, 201.0)), (Auto(), (46.0, 80.0, 201.0))]
+)
+def test_it_takes_as_long_as_before_for_each_text_and_token(
+    pico: BaseModel, method: Any, expected: tuple[float, float, float]
+) -> None:
+    asked = context(pico)
+    # Half as many texts and tokens as now.
+    texts = (len(asked.splits.fit) + len(asked.splits.heldout)) // 2
+    generated = len(asked.prompts) * asked.plan.samples * 24 // 2
+    past = [
+        earlier(pico, texts=texts, generated=generated),
+        *[earlier(pico, device="another"), earlier(pico, dtype="bfloat16")] * 2,
+    ]
+    tried = recipes_of(asked, method, "standard")
+
+    found = seconds_of(asked, method, tried, "standard", REFERENCE, tokens_per_text=40, past=past)
+
+    assert (found.fit, found.search, found.test) == pytest.approx(expected, rel=0.01)
+    assert found.total == pytest.approx(sum(expected), rel=0.01)
+
+
+def test_of_several_earlier_edits_the_middle_one_counts(pico: BaseModel) -> None:
+    asked = context(pico)
+    past = [
+        earlier(pico, stages={"load": taken, "evaluate": 10 * taken}, generated=10**9)
+        for taken in (4.0, 1.0, 90.0)
+    ]
+
+    found = seconds_of(
+        asked, Bias(), alone(Bias()), "standard", REFERENCE, tokens_per_text=40, past=past
+    )
+
+    assert found.fit == 4.0
 
 
 def test_half_the_speed_takes_twice_as_long(pico: BaseModel) -> None:
@@ -122,15 +183,15 @@ def test_a_search_that_tries_a_condition_reads_for_it(pico: BaseModel) -> None:
     tokens_a_second = Speed(read=1, generated=1e12)
     few, enough = (replace(plain, preserve=kept[:number]) for number in (15, 40))
 
-    assert not tries_conditional(few)
-    assert tries_conditional(enough)
+    assert not conditions(few)
+    assert conditions(enough)
     found = [
         seconds(one, Auto(), "quick", tokens_a_second, tokens_per_text=10).fit
         for one in (few, enough)
     ]
     # A backward and a forward pass over the texts, and one over what is spared or not fitted on.
     fit, heldout = (10 * len(part) for part in (plain.splits.fit, plain.splits.heldout))
-    assert found[1] - found[0] == pytest.approx(4.7 * fit + 1.4 * (heldout + 10 * 40), rel=1e-3)
+    assert found[1] - found[0] == pytest.approx(4.8 * fit + 1.3 * (heldout + 10 * 40), rel=1e-3)
 
 
 def written(base: BaseModel, method: FixedMethod) -> int:
@@ -162,25 +223,29 @@ def written(base: BaseModel, method: FixedMethod) -> int:
     ids=lambda method: method.type,
 )
 def test_the_size_of_a_delta_is_foretold(pico: BaseModel, method: FixedMethod) -> None:
-    assert delta_bytes(pico, method) == pytest.approx(written(pico, method), rel=0.35)
+    assert delta_bytes(pico, alone(method)) == pytest.approx(written(pico, method), rel=0.35)
 
 
 def test_memory_grows_with_what_a_method_keeps(pico: BaseModel) -> None:
+    every, conditional = (
+        methods_of(recipes(pico.layers, 100, answers=True, spared=spared))
+        for spared in (False, True)
+    )
     plain, shifted, gradients, search = (
-        memory_bytes(pico, method) for method in (Bias(), NaturalBias(), Natural(), Auto())
+        memory_bytes(pico, methods) for methods in ([Bias()], [NaturalBias()], [Natural()], every)
     )
 
     assert 500e6 < plain < min(shifted, gradients)
     assert max(shifted, gradients) < search < 2e9
     # The moments of one layer more, of the two of the model the only one that is written.
-    assert memory_bytes(pico, Auto(), conditional=True) == search + 4 * INTERMEDIATE**2
+    assert memory_bytes(pico, conditional) == search + 4 * INTERMEDIATE**2
 
 
 def test_any_model_with_gates_has_a_forecast(load_pico: Callable[..., BaseModel]) -> None:
     for family in ("mixtral", "phi3"):
         base = load_pico(family)
-        assert delta_bytes(base, ModelSurgery()) > 0
-        assert memory_bytes(base, ModelSurgery()) > 500e6
+        assert delta_bytes(base, alone(ModelSurgery())) > 0
+        assert memory_bytes(base, [ModelSurgery()]) > 500e6
 
 
 @pytest.mark.smollm2
@@ -188,5 +253,5 @@ def test_memory_and_size_are_those_that_were_measured(smollm2_folder: Path) -> N
     base = load_base(smollm2_folder, device="cpu", dtype="auto")
 
     # A receipt of `bias` with three layers has 1.3 GB and 33 kB.
-    assert memory_bytes(base, Bias()) == pytest.approx(1.3e9, rel=0.25)
-    assert delta_bytes(base, Bias()) == pytest.approx(33_000, rel=0.1)
+    assert memory_bytes(base, [Bias()]) == pytest.approx(1.3e9, rel=0.25)
+    assert delta_bytes(base, alone(Bias())) == pytest.approx(33_000, rel=0.1)

@@ -23,28 +23,12 @@ The idea to steer under a condition that is read off hidden states is that of Le
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
-from torch import Tensor
-
-from workers.surgery.methods.bias import FirstTokens, Regression, respond
-
-
-@dataclass(frozen=True, eq=False)
-class AnswerStarts:
-    """Inputs h of `down_proj` of one layer where answers start, and elsewhere."""
-
-    layer: int
-    asked: Tensor
-    """fp64 `[intermediate]`: E_asked[h]."""
-    asked_square: float
-    """Mean of the diagonal of E_asked[h hᵀ]."""
-    second: Tensor
-    """fp32 `[intermediate, intermediate]`: E[h hᵀ] of the asked, the spared and the rest, added."""
-    unseen_asked: Tensor
-    """fp32 `[n, intermediate]`: where answers to prompts start that are not fitted on."""
-    unseen_spared: Tensor
-    """fp32 `[m, intermediate]`."""
+from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.methods.conditional import Conditional
+from workers.surgery.methods.natural_bias.fit import candidate_of, fit_natural_bias
+from workers.surgery.regression import AnswerStarts, FirstTokens, Regression, respond
 
 
 @dataclass(frozen=True)
@@ -56,6 +40,29 @@ class Felt:
     """Mean of a · h: 1 would be perfect."""
     spared: float | None
     """Root mean square of a · h: 0 would be perfect."""
+
+
+def fit(readings: Readings, method: Conditional) -> Candidate:
+    """The edit in all layers of the method.
+
+    Raises:
+        EditFailed: as `condition` and `fit_natural_bias`.
+    """
+    layers = method.layers_in(readings.base.layers)
+    conditions = [
+        condition(readings["answer starts"][layer], readings["first tokens"][layer], method.ridge)
+        for layer in layers
+    ]
+    fitted = fit_natural_bias(
+        [regression for regression, _ in conditions],
+        readings["answer shifts"][method.answer_tokens],
+        readings["shift curvature"],
+        damping=method.damping,
+    )
+    label = method.model_copy(update={"layers": layers}).label
+    made = candidate_of(fitted, method.type, label)
+    felt = {"felt": [asdict(felt) for _, felt in conditions], "felt_kl": fitted.kl}
+    return replace(made, details={**made.details, **felt}, felt_kl=fitted.kl)
 
 
 def condition(
