@@ -15,6 +15,8 @@ METHODS: Mapping[str, type[FixedMethod]] = dict(
     sorted(_REGISTERED.items(), key=lambda entry: (entry[1].place, entry[0]))
 )
 """By the name that a request gives as `method.type`."""
+if not METHODS:
+    raise ImportError("no method is installed: the entry points are old, run `pip install -e .`")
 
 if TYPE_CHECKING:
     Method = FixedMethod | Auto
