@@ -79,7 +79,7 @@ def seconds(
         tokens_per_text: mean of the behaviour's texts as they are read.
         past: what earlier edits with the same base model, method and effort took, on any machine.
     """
-    here = device_name(context.base.device), _dtype(context.base), cpu_capability()
+    here = device_name(context.model.loaded.device), _dtype(context.model.loaded), cpu_capability()
     past = [one for one in past if (one.device, one.dtype, one.cpu_capability) == here]
     if past:
         return _as_before(context, past, searches=method.searches)

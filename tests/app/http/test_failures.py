@@ -16,9 +16,11 @@ from pathlib import Path
 
 import httpx
 
-import app.http.errors
+import models_store.errors
+from app.http import errors as http_errors
 from app.http.error_catalogue import ERRORS
 from app.main import create_app
+from models_store.errors import ScalpelError
 from models_store.settings import Settings
 from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api, running_api
@@ -209,8 +211,9 @@ def test_every_code_in_the_sources_is_explained(api: Api) -> None:
     assert found - ERRORS.keys() == set()
     by_class = {
         kind.code
-        for kind in vars(app.http.errors).values()
-        if isinstance(kind, type) and issubclass(kind, app.http.errors.ScalpelError)
+        for module in (models_store.errors, http_errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, ScalpelError)
     }
     assert by_class - ERRORS.keys() == {"conflict"}  # which always gets a code of its own
 
