@@ -34,7 +34,7 @@ from workers.evaluation.extras.safety import harm_told, measure_harm
 from workers.evaluation.progress import Progress, span
 from workers.evaluation.receipt import Made, Spent, build_report
 from workers.evaluation.scorers.prepare import Judges, prepare_scorers
-from workers.evaluation.suites import open_suites
+from workers.evaluation.suites.run import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.readings import Source

@@ -29,7 +29,7 @@ from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
 from workers.evaluation.progress import Parts
 from workers.evaluation.scorers.prepare import prepare_scorers
-from workers.evaluation.suites import run_suites
+from workers.evaluation.suites.run import run_suites
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 

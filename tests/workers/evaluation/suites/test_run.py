@@ -12,7 +12,7 @@ from models_store.operator.suites import Suites
 from models_store.schemas.measurements import SuiteResult
 from tests.support.edits import random_edit
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
-from workers.evaluation.suites import open_suites, run_suites
+from workers.evaluation.suites.run import open_suites, run_suites
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
 
