@@ -10,24 +10,19 @@ from typing import Annotated, Any, Literal
 from annotated_types import GroupedMetadata
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
+from app.domain.bodies import RequestBody
 from models_store.schemas.generation import ChatMessage, GenerationPrompt, Sampling
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class _WithoutEffect(GroupedMetadata):
@@ -51,12 +46,12 @@ NoList = Annotated[Any, _WithoutEffect(None, [])]
 Ignored = Annotated[Any, Field(description="Accepted; it has no effect.")]
 
 
-class StreamOptions(_Body):
+class StreamOptions(RequestBody):
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
 
 
-class _Generation(_Body):
+class _Generation(RequestBody):
     """What chat and text completions have in common."""
 
     model: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -119,12 +114,12 @@ class _Generation(_Body):
         )
 
 
-class TextPart(_Body):
+class TextPart(RequestBody):
     type: Literal["text"]
     text: str
 
 
-class OpenAIMessage(_Body):
+class OpenAIMessage(RequestBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
     name: str | None = None
@@ -176,8 +171,8 @@ class ChatBody(_Generation):
         return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
 
     def drawn(self) -> Sampling:
-        told = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(self.max_completion_tokens or self.max_tokens, told)
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(self.max_completion_tokens or self.max_tokens, logprobs)
 
 
 Token = Annotated[int, Field(ge=0)]
@@ -206,15 +201,15 @@ class CompletionBody(_Generation):
         given = self.prompt
         if isinstance(given, str):
             return (GenerationPrompt(text=given),)
-        whole = [one for one in given if isinstance(one, int)]
+        whole = [item for item in given if isinstance(item, int)]
         if whole:
             return (GenerationPrompt(tokens=tuple(whole)),)
         return tuple(
-            GenerationPrompt(text=one)
-            if isinstance(one, str)
-            else GenerationPrompt(tokens=tuple(one))
-            for one in given
-            if not isinstance(one, int)
+            GenerationPrompt(text=item)
+            if isinstance(item, str)
+            else GenerationPrompt(tokens=tuple(item))
+            for item in given
+            if not isinstance(item, int)
         )
 
     def drawn(self) -> Sampling:

@@ -1,5 +1,6 @@
-"""The API's description (OpenAPI) as a page that people can read: nothing is fetched from
-elsewhere, so it works where there is no internet.
+"""What the page of the API shows of its description (OpenAPI), such as types in words.
+
+The page is our own since it runs no script and fetches nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -37,119 +38,28 @@ class Piece:
     schema: str | None = None
 
 
-@dataclass(frozen=True)
-class Field:
-    """A parameter of a call or a property of a schema."""
-
-    name: str
-    type: tuple[Piece, ...]
-    required: bool
-    default: str | None
-    """As JSON."""
-    text: str
-    place: str = ""
-    """Of a parameter: `path`, `query` or `header`."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """A body, or an answer of a status."""
-
-    type: tuple[Piece, ...]
-    media_type: str = ""
-    status: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Call:
-    method: str
-    path: str
-    summary: str
-    text: str
-    parameters: tuple[Field, ...]
-    bodies: tuple[Content, ...]
-    answers: tuple[Content, ...]
-
-    @property
-    def anchor(self) -> str:
-        return f"{self.method.lower()}-{self.path.strip('/').replace('/', '-')}"
-
-
-@dataclass(frozen=True)
-class Described:
-    """A schema by name."""
-
-    name: str
-    text: str
-    fields: tuple[Field, ...]
-
-
-def calls(document: Schema) -> dict[str, list[Call]]:
-    """Every call by its tag, in the order of the document."""
-    found: dict[str, list[Call]] = {}
+def calls(document: Schema) -> dict[str, list[dict[str, Any]]]:
+    """Every operation by its tag, in the order of the document, with its method and path."""
+    by_tag: dict[str, list[dict[str, Any]]] = {}
     for path, operations in document["paths"].items():
         for method in _METHODS:
             if method in operations:
-                operation = operations[method]
-                call = _call(method.upper(), path, operation)
-                found.setdefault(operation["tags"][0], []).append(call)
-    return found
+                call = {**operations[method], "method": method.upper(), "path": path}
+                call["anchor"] = f"{method}-{path.strip('/').replace('/', '-')}"
+                by_tag.setdefault(call["tags"][0], []).append(call)
+    return by_tag
 
 
-def schemas(document: Schema) -> list[Described]:
+def schemas(document: Schema) -> dict[str, Schema]:
     """Every schema that has fields, by name; pages of a list are told by what they list."""
-    return [
-        Described(name, schema.get("description", ""), tuple(_fields(schema)))
+    return {
+        name: schema
         for name, schema in sorted(document["components"]["schemas"].items())
         if "properties" in schema and not _PAGE_OF.match(name)
-    ]
+    }
 
 
-def _call(method: str, path: str, operation: Schema) -> Call:
-    return Call(
-        method=method,
-        path=path,
-        summary=operation["summary"],
-        text=operation.get("description", ""),
-        parameters=tuple(
-            _field(one["name"], one["schema"], one["required"], one["in"])
-            for one in operation.get("parameters", ())
-        ),
-        bodies=tuple(_contents(operation.get("requestBody", {}).get("content", {}))),
-        answers=tuple(_answers(operation["responses"])),
-    )
-
-
-def _contents(content: Schema, **described: str) -> Iterator[Content]:
-    for media_type, one in content.items():
-        schema = one.get("schema")
-        yield Content(tuple(_type(schema)) if schema else (), media_type, **described)
-
-
-def _answers(responses: Schema) -> Iterator[Content]:
-    for status, response in responses.items():
-        if "$ref" in response:
-            continue  # errors, which are the same everywhere
-        text = response["description"].removeprefix("Successful Response")
-        contents = list(_contents(response.get("content", {}), status=status, text=text))
-        yield from contents or [Content((), status=status, text=text)]
-
-
-def _fields(schema: Schema) -> Iterator[Field]:
-    required = schema.get("required", ())
-    for name, one in schema["properties"].items():
-        yield _field(name, one, name in required)
-
-
-def _field(name: str, schema: Schema, required: bool, place: str = "") -> Field:
-    default = json.dumps(schema["default"]) if "default" in schema else None
-    return Field(
-        name, tuple(_type(schema)), required, default, schema.get("description", ""), place
-    )
-
-
-def _type(schema: Schema) -> Iterator[Piece]:
+def type_in_words(schema: Schema) -> Iterator[Piece]:
     """The words for a schema's type, with its bounds."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_REF)
@@ -165,10 +75,10 @@ def _type(schema: Schema) -> Iterator[Piece]:
         yield Piece(json.dumps(schema["const"]))
     elif schema.get("type") == "array":
         yield Piece("list of ")
-        yield from _type(schema.get("items", {}))
+        yield from type_in_words(schema.get("items", {}))
     elif isinstance(schema.get("additionalProperties"), dict):
         yield Piece("object of ")
-        yield from _type(schema["additionalProperties"])
+        yield from type_in_words(schema["additionalProperties"])
     else:
         yield Piece(schema.get("type", "anything"))
     bounds = [form.format(schema[name]) for name, form in _BOUNDS if name in schema]
@@ -177,7 +87,7 @@ def _type(schema: Schema) -> Iterator[Piece]:
 
 
 def _joined(alternatives: Sequence[Schema]) -> Iterator[Piece]:
-    for number, one in enumerate(alternatives):
+    for number, alternative in enumerate(alternatives):
         if number:
             yield Piece(" or ")
-        yield from _type(one)
+        yield from type_in_words(alternative)

@@ -8,16 +8,16 @@ from fastapi import Response
 
 from app.http.html import page
 
-_OWN_PATH = re.compile(r"/(?![/\\])[!-~]*")
+_LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*")
 
 
 def login_page(next: str, status: int = 200, *, failed: bool = False) -> Response:
     """The form that asks for a key, and then leads to `next`."""
-    response = page("login.html", status, next=own_path(next), failed=failed)
+    response = page("login.html", status, next=local_path(next), failed=failed)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def own_path(path: str) -> str:
+def local_path(path: str) -> str:
     """`path` if it is one of this server, else the first page's."""
-    return path if _OWN_PATH.fullmatch(path) else "/"
+    return path if _LOCAL_PATH.fullmatch(path) else "/"

@@ -101,7 +101,9 @@ def _counted(count: int, without: str) -> Part:
 
 
 def _base_models(services: Services) -> BaseModelCounts:
-    status = [base.status for base in services.store.bases.all()]
-    preparing = sum(one in ("queued", "running") for one in status)
-    ready = status.count("succeeded")
-    return BaseModelCounts(ready=ready, preparing=preparing, failed=len(status) - ready - preparing)
+    statuses = [base.status for base in services.store.bases.all()]
+    preparing = sum(status in ("queued", "running") for status in statuses)
+    ready = statuses.count("succeeded")
+    return BaseModelCounts(
+        ready=ready, preparing=preparing, failed=len(statuses) - ready - preparing
+    )

@@ -1,4 +1,4 @@
-"""The edits of the paper's table: Model Surgery, its controls, and Scalpel's own methods."""
+"""The edits of the paper's table: Model Surgery, its controls, and Scalpel's methods."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Edit:
     name: str
     terms: Sequence[Term]
     published: str | None = None
-    """Its row of the paper's table, where there is one."""
+    """Its row of the paper's table, if there is one."""
 
 
 class Fitting:
-    """All edits, fitted on one behaviour's texts and with one seed."""
+    """All edits, fitted on the texts of one behaviour with one seed."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Fitting:
         neutral_each: int | None,
     ) -> None:
         """Args:
-        neutral_each: plain texts and answers that KL is matched on, at most so many of each.
+        neutral_each: number of plain texts, and of responses, that KL is matched on.
         """
         self.base = base
         self.seed = seed
@@ -86,16 +86,16 @@ class Fitting:
         self.meter = calibration_meter(base, each=neutral_each, side=self.side)
 
     def edits(self, *, auto: bool) -> list[Edit]:
-        """Every row but the base; those at equal KL have that of the last of Scalpel's own.
+        """Every row but the base; those at equal KL have the KL of Scalpel's last edit.
 
         Args:
-            auto: run the search as well, which takes minutes.
+            auto: include the search, which takes minutes.
         """
         bias = Bias()
         tried = recipes_for(Auto(), "standard", self.base.layers) if auto else []
         searched = [method for recipe in tried for method in recipe.methods]
         methods: list[FixedMethod] = list(dict.fromkeys([PAPER, bias, *searched]))
-        told("reading the texts and fitting")
+        log("reading the texts and fitting")
         source = Source(
             base=self.base,
             splits=self.context.splits,
@@ -109,11 +109,11 @@ class Fitting:
                 raise prepared.failures[method]
         ours = [Edit("bias", self._calibrated(prepared.made[bias]))]
         if auto:
-            told("searching")
-            validation = Validation(self.context, self.cache, self.side, told.quietly)
-            found = search(validation, tried, prepared, BUDGETS["standard"], told.quietly)
+            log("searching")
+            validation = Validation(self.context, self.cache, self.side, log.quietly)
+            found = search(validation, tried, prepared, BUDGETS["standard"], log.quietly)
             if found.winner is None:
-                told("auto finds nothing that helps within its limits: no row for it")
+                log("auto finds nothing that helps within its limits: no row for it")
             else:
                 winner = found.winner
                 ours.append(Edit(f"auto ({winner.candidate.label})", winner.terms))
@@ -121,17 +121,17 @@ class Fitting:
         return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]
 
     def _calibrated(self, candidate: Candidate) -> list[Term]:
-        """The edit at the KL that the service would scale it to."""
-        told("calibrating")
-        found = calibrate(
+        """The edit at the KL to which the service would scale it."""
+        log("calibrating")
+        calibrated = calibrate(
             lambda scale: self.meter.kl(candidate.at(scale)),
             LIMIT_SHARE * self.context.limits.max_kl,
             guess=candidate.guess,
         )
-        return candidate.at(found.scale)
+        return candidate.at(calibrated.scale)
 
     def _paper_rows(self, paper: Sequence[Term], target: float) -> list[Edit]:
-        told("scaling the paper's setting and its controls")
+        log("scaling the paper's setting and its controls")
         region = draw(self.base, "random_region", paper, "model_surgery", self.seed)
         direction = draw(self.base, "random_direction", paper, "model_surgery", self.seed)
         rows = [
@@ -139,21 +139,21 @@ class Fitting:
             Edit("random region, same alpha", region, "region"),
             Edit("random direction, same alpha", direction, "direction"),
         ]
-        rivals: list[tuple[str, RivalKind, Sequence[Term]]] = [
+        baselines: list[tuple[str, RivalKind, Sequence[Term]]] = [
             ("Model Surgery, equal KL", "paper_equal_kl", paper),
             ("random region, equal KL", "random_region", region),
             ("random direction, equal KL", "random_direction", direction),
         ]
-        for name, kind, terms in rivals:
-            rival = at_equal_kl(kind, terms, self.meter, target, progress=told.quietly)
-            if rival is not None:
-                mark = "" if rival.matched else f" (nearest: {rival.kl:.2g} of {target:.2g})"
-                rows.append(Edit(name + mark, rival.terms))
+        for name, kind, terms in baselines:
+            baseline = at_equal_kl(kind, terms, self.meter, target, progress=log.quietly)
+            if baseline is not None:
+                mark = "" if baseline.matched else f" (nearest: {baseline.kl:.2g} of {target:.2g})"
+                rows.append(Edit(name + mark, baseline.terms))
         return rows
 
 
-class _Told:
-    """Says on the terminal what is being done."""
+class _Log:
+    """Prints the steps on standard error."""
 
     def __call__(self, what: str) -> None:
         print(f"… {what}", file=sys.stderr, flush=True)
@@ -162,4 +162,4 @@ class _Told:
         """Progress that nobody looks at."""
 
 
-told = _Told()
+log = _Log()

@@ -1,4 +1,4 @@
-"""What all arms of one behaviour and seed share: model, splits, prompts, scorers, meters."""
+"""What all arms of one behaviour and seed share: model, splits, prompts, scorers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from benchmarks.quality.data import HARMFUL, REFUSED, Subject
+from benchmarks.quality.data import HARMFUL, REFUSED, TableBehavior
 from benchmarks.quality.rows import Options
 from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior, checked
@@ -37,7 +37,7 @@ from workers.runtime.tokens import encode_prompt
 
 TEST = "test"
 DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
-"""All neutral texts of a receipt, fewer of the rest: seeds are averaged."""
+"""All neutral texts of a receipt, fewer of the rest, since seeds are averaged."""
 
 
 def quietly(share: float) -> None:
@@ -45,7 +45,7 @@ def quietly(share: float) -> None:
 
 
 class SharedValidation(Validation):
-    """One whose meters are made once for all searches."""
+    """A `Validation` that makes its meters once for all searches."""
 
     def __init__(
         self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
@@ -60,13 +60,13 @@ class SharedValidation(Validation):
 
 
 class Setting:
-    """One behaviour with one seed; what is costly is made when it is first asked for."""
+    """One behaviour with one seed; costly parts are made on first use."""
 
     def __init__(
         self,
         base: BaseModel,
         base_id: str,
-        subject: Subject,
+        subject: TableBehavior,
         seed: int,
         options: Options,
         settings: Settings,
@@ -96,7 +96,7 @@ class Setting:
                 temperature=0.0 if subject.greedy else EvaluationPlan.temperature,
                 damage=DAMAGE,
             ),
-            preserve=self._answered(preserved, behavior.max_new_tokens),
+            preserve=self._with_responses(preserved, behavior.max_new_tokens),
             reader=Reader(base, base_id, other_model(base_id, settings)),
             scorers=prepare_scorers(behavior, splits, seed, judges),
             judges=judges,
@@ -105,13 +105,13 @@ class Setting:
 
     @property
     def prompts(self) -> Mapping[str, Sequence[str]]:
-        """Test prompts by set; the first set is what the damage is measured on."""
-        own = [prompt.text for prompt in self.context.prompts]
-        return {HARMFUL: own, **self._safe} if self._safe else {TEST: own}
+        """Test prompts by set; damage is measured on the first set."""
+        eliciting = [prompt.text for prompt in self.context.prompts]
+        return {HARMFUL: eliciting, **self._safe} if self._safe else {TEST: eliciting}
 
     @property
     def aucs(self) -> dict[str, float | None]:
-        """How well each scorer tells held-out texts apart."""
+        """AUC of each scorer on held-out texts."""
         assert self.context.scorers is not None
         return {scorer.name: scorer.auc for scorer in self.context.scorers}
 
@@ -131,28 +131,32 @@ class Setting:
             preserve=context.preserve,
         )
 
-    def before(self, asked: Sequence[str]) -> Arm:
-        """What the base makes of test prompts, from an earlier run if it can be had."""
+    def before(self, prompts: Sequence[str]) -> Arm:
+        """The base's generations from test prompts, from the cache if they are there."""
         chat = self.context.behavior.chat
-        ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
+        ids = [encode_prompt(self.base, text, chat=chat) for text in prompts]
         return self.cache.remembered_arm(
-            ids, self.context.decoding, lambda: self.maker.make(asked, (), quietly)
+            ids, self.context.decoding, lambda: self.maker.make(prompts, (), quietly)
         )
 
-    def _behavior(self, subject: Subject) -> Behavior:
+    def _behavior(self, subject: TableBehavior) -> Behavior:
         behavior = subject.behavior
-        if not subject.own_answers:
+        if not subject.use_model_responses:
             return behavior
-        own = self._answered(list(map(prompt_of, behavior.desired)), behavior.max_new_tokens)
+        items = self._with_responses(
+            list(map(prompt_of, behavior.desired)), behavior.max_new_tokens
+        )
         refusing = suite_scorer(REFUSED, "scorer")
-        scores = refusing.score([prompt_of(item) for item in own], [text_of(item) for item in own])
+        scores = refusing.score(
+            [prompt_of(item) for item in items], [text_of(item) for item in items]
+        )
         complying = [
-            item for item, score in zip(own, scores, strict=True) if score < refusing.threshold
+            item for item, score in zip(items, scores, strict=True) if score < refusing.threshold
         ]
         return checked(behavior.model_copy(update={"undesired": complying}))
 
-    def _answered(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
-        """Prompts with the base's own greedy answers."""
+    def _with_responses(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
+        """Prompts with the base's greedy responses."""
         if not prompts:
             return ()
         ids = [encode_prompt(self.base, prompt, chat=True) for prompt in prompts]
@@ -170,7 +174,7 @@ class Setting:
 
 
 def other_model(base_id: str, settings: Settings) -> OtherModel | None:
-    """For a built-in base model the other one, which judges fluency where it is installed."""
+    """For a built-in base model the other one, which judges fluency if it is installed."""
     if base_id not in BUILT_IN:
         return None
     other = next(spec for id, spec in BUILT_IN.items() if id != base_id)

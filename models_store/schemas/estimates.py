@@ -1,11 +1,12 @@
-"""What is known of an edit before it is made, and of texts that were drafted."""
+"""Estimates of edits before they are made, and probe scores of drafted texts."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.behaviors import Behavior, BehaviorRef
 from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.items import Item
@@ -14,10 +15,8 @@ from models_store.schemas.records import Variant
 from models_store.schemas.report import Remark, SplitCounts
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class _Part(DocumentedModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Distinction(_Part):
@@ -27,7 +26,7 @@ class Distinction(_Part):
     probe_auc: float | None
     """By a linear classifier on the base model's hidden states; null without a base model."""
     words_auc: float
-    """By the words and runs of letters of the text."""
+    """By the words and character n-grams of the text."""
     length_auc: float
     """By the length in words alone."""
     heldout_texts: int
@@ -56,7 +55,7 @@ class Estimate(_Part):
     splits: SplitCounts
     separability: Distinction
     duplicates: int
-    """Texts that nearly repeat another one."""
+    """Texts that are near-duplicates of another one."""
     warnings: tuple[Remark, ...]
     seconds: EstimatedSeconds
     memory_bytes: int
@@ -81,7 +80,7 @@ class PastCost(_Part):
 
 
 class EstimateRequest(_Part):
-    """`POST /internal/estimate`: answered with an `Estimate`."""
+    """`POST /internal/estimate`; the response is an `Estimate`."""
 
     base_model: str
     base_fingerprint: str
@@ -90,7 +89,7 @@ class EstimateRequest(_Part):
     behavior: Behavior
     ref: BehaviorRef
     in_place: bool
-    """The request has the texts; else it names them, and remarks point to the name."""
+    """The texts come with the request; else it names a behaviour, and remarks point to the name."""
     preserve: tuple[Item, ...]
     method: Method
     effort: Effort
@@ -99,9 +98,9 @@ class EstimateRequest(_Part):
 
 
 class ProbeRequest(_Part):
-    """`POST /internal/probe`: how undesired hidden states say that texts are, by cross-validation.
+    """`POST /internal/probe`: cross-validated probe scores of texts.
 
-    Texts of one `pair_id` are judged by a probe that was fitted on others. Answered with
+    Texts of one `pair_id` are scored by a probe that was fitted on other pairs. The response is
     `ProbeScores`.
     """
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers.processors import TemplateProcessing
 
 from benchmarks.paper import edits as paper_edits
 from benchmarks.paper import table as paper_table
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
-from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
+from tests.support.pico import save_pico
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.context.budget import BUDGETS
 from workers.making.search.search import Found, search
@@ -23,13 +22,7 @@ from workers.making.search.search import Found, search
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
     """A pico model whose texts all begin with one token: `bias` then writes into its layers."""
-    folder = save_pico(tmp_path / "base")
-    tokenizer = pico_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
-    )
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_pico(tmp_path / "base", first_token=True)
 
 
 def data(folder: Path) -> tuple[Path, Path]:

@@ -245,10 +245,11 @@ def test_a_form_is_bounded(api: Api) -> None:
 
 
 def test_sessions_of_one_store_are_told_apart(api: Api) -> None:
-    sessions = Sessions(api.store.objects)
-    first, second = sessions.begin("a" * 64), sessions.begin("b" * 64)
-    sessions.end(first)
-    sessions.end(first)
+    sessions = Sessions(api.store.objects, api.store.audit)
+    _, key = api.store.keys.create(name="me")
+    first, second = sessions.begin(key, "a" * 64), sessions.begin(key, "b" * 64)
+    sessions.end(first, key)
+    sessions.end(first, None)
     assert sessions.find(first) is None
     found = sessions.find(second)
     assert found is not None

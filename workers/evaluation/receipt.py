@@ -13,9 +13,9 @@ from pydantic import JsonValue
 from models_store.schemas.records import EditSettings, WorkRequest
 from models_store.schemas.report import (
     Cost,
+    EditProvenance,
     MethodReport,
     ProbeReport,
-    Provenance,
     Report,
     Separability,
     TermReport,
@@ -143,9 +143,9 @@ def _provenance(
     context: EvaluationContext,
     made: Made,
     evaluation: Evaluation,
-) -> Provenance:
+) -> EditProvenance:
     assert request.behavior is not None
-    return Provenance(
+    return EditProvenance(
         edit_id=request.id,
         created_at=request.created_at,
         base_model=request.base_model,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
+from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
 from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
 from models_store.schemas.items import Item
@@ -13,10 +14,6 @@ from models_store.schemas.methods import Auto, Effort, Limits, Method
 from models_store.schemas.records import ExportFormat
 
 MAX_METADATA = 16
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _named_or_in_place(value: Any) -> str:
@@ -28,7 +25,7 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 VariantField = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class EditBody(_Body):
+class EditBody(RequestBody):
     """Make an edit of a base model."""
 
     base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
@@ -57,7 +54,7 @@ class EditBody(_Body):
     """A variant of the same base model that the edit is fitted on, in place of the base."""
 
 
-class ExportBody(_Body):
+class ExportBody(RequestBody):
     """Make files of a variant for other programs."""
 
     variant: VariantField

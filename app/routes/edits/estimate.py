@@ -20,21 +20,23 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
     """Time and memory of the edit, and how separable its texts are. The body is that of `POST
     /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
     seconds."""
-    asked = await run_in_threadpool(_prepare, body, services, who)
-    return await services.generators.ask("/internal/estimate", asked.base_model, asked, Estimate)
+    request = await run_in_threadpool(_prepare, body, services, who)
+    return await services.generators.ask(
+        "/internal/estimate", request.base_model, request, Estimate
+    )
 
 
 def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
     examined = services.store.submission.examine(who.tenant, who.actor, body)
-    base, found = examined.base, examined.found
+    base, resolved = examined.base, examined.resolved
     fingerprint = base.facts.fingerprint
     return EstimateRequest(
         base_model=base.id,
         base_fingerprint=fingerprint,
         source=base.spec.source,
         on_top_of=examined.on_top_of,
-        behavior=found.behavior,
-        ref=found.ref,
+        behavior=resolved.behavior,
+        ref=resolved.ref,
         in_place=not isinstance(body.behavior, str),
         preserve=body.preserve,
         method=body.method,

@@ -10,7 +10,6 @@ from fastapi.responses import HTMLResponse
 from app.domain.variants.names import delta_artifact, require_report
 from app.http.files import artifact_response, read_checked
 from app.http.negotiation import wanted_type
-from app.request.audit import logged
 from app.request.auth import Reader
 from app.services import StoreDep
 from models_store.errors import CorruptArtifact
@@ -86,7 +85,7 @@ def read_delta(
     artifact = delta_artifact(edit, point)
     store.variants.require_covered_point(edit, point, who.actor)
     if request.method == "GET":
-        logged(store, who, "delta.downloaded", id=edit_id, point=point, sha256=artifact.sha256)
+        store.work.log_download(edit, who.actor, point=point, sha256=artifact.sha256)
     suffix = "" if point is None else f".point-{point}"
     return artifact_response(
         request,

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from app.domain.edits.queue_line import QueueLine
-from app.domain.events.live_state import Progress
+from app.domain.events.live_state import EditProgress
 from app.domain.variants.names import variant_name
 from app.services import Services
 from models_store.schemas.behaviors import BehaviorRef
@@ -117,7 +117,9 @@ def edit_views(
     return [_view(work, progress.get(work.id), line, points) for work in works]
 
 
-def _view(work: Work, progress: Progress | None, line: QueueLine | None, points: bool) -> EditView:
+def _view(
+    work: Work, progress: EditProgress | None, line: QueueLine | None, points: bool
+) -> EditView:
     request, settings, result = work.request, work.request.settings, work.result
     assert isinstance(settings, EditSettings)
     assert request.behavior is not None

@@ -192,29 +192,23 @@ def test_any_bytes_are_a_policy_or_a_clear_refusal(tmp_path: Path, data: bytes) 
     assert policy is not None or "policy.toml" in refusal
 
 
-def check(low: float, high: float, *, falls: bool) -> SafetyCheck:
-    difference = Interval(value=(low + high) / 2, low=low, high=high)
+def check(surely: float) -> SafetyCheck:
+    difference = Interval(value=0.3, low=0.2, high=0.4)
     return SafetyCheck(
         name="harm",
         prompts=64,
-        of=Contrast(base=0.5, edited=0.5 + difference.value, difference=difference),
-        surely=-high if falls else low,
+        of=Contrast(base=0.5, edited=0.8, difference=difference),
+        surely=surely,
         margin=0.05,
     )
 
 
 @pytest.mark.parametrize(
-    ("one", "held"),
-    [
-        (check(-0.30, -0.06, falls=True), True),
-        (check(-0.30, -0.04, falls=True), False),  # perhaps by chance
-        (check(0.06, 0.30, falls=False), True),
-        (check(-0.10, 0.30, falls=False), False),
-        (check(0.10, 0.30, falls=True), False),  # it refuses more
-    ],
+    ("surely", "held"),
+    [(0.06, True), (0.05, False), (0.04, False), (-0.10, False)],
 )
-def test_only_what_is_surely_beyond_the_margin_is_held_back(one: SafetyCheck, held: bool) -> None:
-    safety = Safety(checks=(one,), published=True)
+def test_only_what_is_surely_beyond_the_margin_is_held_back(surely: float, held: bool) -> None:
+    safety = Safety(checks=(check(0.0), check(surely)), published=True)
     if not held:
         Policy().require_harmless(safety, ())
         return

@@ -23,7 +23,9 @@ from tests.support.pico import HIDDEN
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
 from workers.evaluation.context.arms import base_arm
 from workers.evaluation.context.context import AskedSuites, Parent
+from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
+from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
@@ -85,6 +87,26 @@ def test_the_samples_are_what_the_two_models_generate(
                 progress=ignore,
             )
             assert arm.texts[place][0] == told
+
+
+def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
+    base: BaseModel, evaluation: Evaluation
+) -> None:
+    terms = [bias_term()]
+
+    def kl(half: Half, each: int) -> float:
+        return KlMeter(base, encode_neutral(base, half, each=each).parts).kl(terms)
+
+    assert evaluation.damage.kl == pytest.approx(kl("reporting", 3))
+    assert evaluation.damage.kl != pytest.approx(kl("calibration", 3))
+    (at_one,) = [dose for dose in evaluation.extras.doses if dose.strength == 1]
+    assert at_one.damage.kl == pytest.approx(kl("reporting", 2))
+    assert at_one.damage.kl != pytest.approx(kl("calibration", 2))
+    assert evaluation.damage.domain_heldout is not None
+    heldout = small_context(base).splits.heldout.desired
+    texts = heldout_texts(base, heldout, chat=False, at_most=PLAN.damage.heldout_texts)
+    rise = LikelihoodMeter(base, texts).rise(terms)
+    assert evaluation.damage.domain_heldout.value == pytest.approx(rise)
 
 
 def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:

@@ -16,7 +16,7 @@ from models_store.errors import Unavailable
 from models_store.schemas.generation import Finished, GenerationError, TextPiece
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
-from workers.generator.engine.choice import Choice
+from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Engine, Job, Line
 from workers.generator.engine.text import TextStream
 from workers.runtime.apply import WeightEditor
@@ -42,10 +42,10 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
-def choice(base: BaseModel, index: int, mixture: Mixture = (), length: int = 12) -> Choice:
+def choice(base: BaseModel, index: int, mixture: Mixture = (), length: int = 12) -> ChoiceDecoder:
     prompt = base.tokenizer("the food is", add_special_tokens=False)["input_ids"]
     request = Request(prompt, length, mixture, stop_ids=frozenset())
-    return Choice(index, request, TextStream(base.tokenizer.backend_tokenizer))
+    return ChoiceDecoder(index, request, TextStream(base.tokenizer.backend_tokenizer))
 
 
 def collect(lines: queue.Queue[Line], choices: int) -> dict[int, tuple[str, Finished]]:
@@ -261,7 +261,7 @@ def test_a_closing_engine_tells_those_it_leaves(base: BaseModel) -> None:
 def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
     base: BaseModel, engine: Engine
 ) -> None:
-    def sampled(index: int, seed: int) -> Choice:
+    def sampled(index: int, seed: int) -> ChoiceDecoder:
         made = choice(base, index, length=10)
         made.request = Request(made.request.prompt, 10, (), SamplingParams(1.0), seed, frozenset())
         return made
@@ -358,7 +358,7 @@ def test_work_that_takes_too_long_is_given_up(engine: Engine) -> None:
 
 
 def test_only_so_much_work_waits_for_its_turn(base: BaseModel) -> None:
-    engine = Engine(most_errands=1)
+    engine = Engine(most_tasks=1)
     entered, leave = threading.Event(), threading.Event()
 
     def pieces() -> Iterator[None]:

@@ -20,6 +20,7 @@ from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.estimate.estimate import Features
 from workers.making.fitting.fitting import Prepared
+from workers.making.search.points import points_of, search_report
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import Found, search
 from workers.making.search.tuning import used
@@ -179,6 +180,18 @@ def test_room_to_a_limit_is_no_merit_of_what_may_not_gain() -> None:
     assert not roomy.exceeded
     assert close.rank > roomy.rank
     assert found.winner is close
+
+
+def test_no_point_of_a_search_that_found_nothing_is_selected() -> None:
+    failed = searched(Costs(fluent=3.0, falls=True), finalists=1, candidates=3)
+    assert failed.winner is None
+    assert failed.best in failed.trials
+    assert [point.selected for point in points_of(failed)] == [False] * len(failed.trials)
+    assert not any(row.selected for row in search_report(failed, 100).candidates)
+    good = searched(Costs(fluent=3.0), finalists=0, candidates=2)
+    selected = [point.index for point in points_of(good) if point.selected]
+    assert [good.trials[index] for index in selected] == [good.winner]
+    assert [row.index for row in search_report(good, 100).candidates if row.selected] == selected
 
 
 def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:

@@ -61,15 +61,20 @@ def damage(**changes: float | None) -> PointDamage:
 
 
 def trial(
-    high: float = -0.1, *, score: float = -0.1, kl: float = 0.05, exceeded: tuple[str, ...] = ()
+    high: float = -0.1,
+    *,
+    score: float = -0.1,
+    unsure: float = 0.0,
+    kl: float = 0.05,
+    exceeded: tuple[str, ...] = (),
 ) -> Trial:
-    """One whose rate falls by 0.1 more than its bound says."""
+    """One whose rate falls by 0.1 more than its bound says, and whose score by `unsure` more."""
     rate = Interval(value=high - 0.1, low=high - 0.2, high=high)
-    mean = Interval(value=score, low=score, high=score)
+    mean = Interval(value=score - unsure, low=score - 2 * unsure, high=score)
     effect = Effect(
         scorer="tfidf",
         rate=Contrast(base=0.5, edited=0.5 + rate.value, difference=rate),
-        score=Contrast(base=0.5, edited=0.5 + score, difference=mean),
+        score=Contrast(base=0.5, edited=0.5 + mean.value, difference=mean),
     )
     return Trial(
         candidate=candidate(),
@@ -132,6 +137,15 @@ def test_the_bound_of_the_score_ranks_then_the_rate_then_less_kl() -> None:
     assert trial(kl=0.03).rank > trial(kl=0.05).rank
     # Each only where those before it are equal.
     assert trial(score=-0.2, high=0.0, kl=9.0).rank > trial(score=-0.1, high=-1.0, kl=0.0).rank
+
+
+def test_a_small_sure_fall_ranks_before_a_large_unsure_one() -> None:
+    sure, unsure = trial(score=-0.2, unsure=0.01), trial(score=-0.05, unsure=0.3)
+    assert sure.effect.score.edited > unsure.effect.score.edited
+    assert sure.rank > unsure.rank
+    # Of the rates too, where the bounds of the scores are equal.
+    assert trial(high=-0.2).rank > trial(high=-0.15).rank
+    assert trial(high=-0.2).gain_low == 0.2
 
 
 def test_only_what_gains_within_the_limits_can_be_chosen() -> None:

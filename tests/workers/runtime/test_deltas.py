@@ -137,7 +137,7 @@ def test_other_processes_write_the_same_bytes() -> None:
             [sys.executable, "-c", code],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=280,
             env={"PYTHONHASHSEED": str(seed)},
         ).stdout
         for seed in range(3)

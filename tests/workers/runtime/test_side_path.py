@@ -10,11 +10,13 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, SHARED_GATE, MatrixKey
+from models_store.weights.delta import dump_delta, load_delta
 from tests.support.edits import random_edit, random_term
 from workers.runtime.apply import WeightEditor
+from workers.runtime.deltas import from_delta, to_delta
 from workers.runtime.loading import BaseModel
 from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture
+from workers.surgery.terms import Mixture, scaled
 
 IDS = torch.randint(4, 500, (4, 9), generator=torch.Generator().manual_seed(5))
 
@@ -58,6 +60,23 @@ def test_afterwards_nothing_is_left_of_it(pico: BaseModel) -> None:
     with SidePath(pico).rows(mixtures(pico)):
         assert not torch.equal(pico.model(IDS).logits, plain)
     assert torch.equal(pico.model(IDS).logits, plain)
+
+
+def test_one_change_under_two_names_adds_up(pico: BaseModel) -> None:
+    """Such as an edit and its reproduction, whose terms are equal to the bit."""
+    edit, again = random_edit(pico), random_edit(pico)
+    assert [term.digest for term in edit] == [term.digest for term in again]
+    truth = merged(pico, [(edit, 1.0)], IDS)
+    assert (truth - merged(pico, [(edit, 0.75)], IDS)).abs().max() > 0.01
+    for strengths in ((0.5, 0.5), (0.25, 0.75)):
+        twice: Mixture = list(zip((edit, again), strengths, strict=True))
+        with SidePath(pico).rows([twice]):
+            assert torch.allclose(pico.model(IDS).logits.double(), truth, atol=1e-4)
+        assert torch.allclose(merged(pico, twice, IDS), truth, atol=1e-4)
+        terms = [term for own, strength in twice for term in scaled(own, strength)]
+        stored = dump_delta(to_delta(terms, pico.fingerprint, "mixture"))
+        one = from_delta(load_delta(stored))
+        assert torch.allclose(merged(pico, [(one, 1.0)], IDS), truth, atol=1e-4)
 
 
 def test_one_mixture_goes_for_any_number_of_rows(pico: BaseModel) -> None:

@@ -41,6 +41,24 @@ def test_the_cost_is_that_of_the_dense_change() -> None:
     assert cost(terms(), curvature) == pytest.approx(expected)
 
 
+def test_the_first_scale_expects_a_twentieth_of_the_kl_that_comes() -> None:
+    own = Curvature(DenseMoment(torch.eye(2)), DenseMoment(torch.eye(3)))
+    (key, *_) = gates()[0]
+    rows, coefficients = torch.tensor([1]), torch.tensor([3.0])
+    term = make_term(key, torch.tensor([4.0, 0.0]), rows, coefficients)
+    assert cost([term], {key: own}) == pytest.approx(9 * 16)
+    # 20 times ½ s² · 144 is 0.1.
+    assert first_scale([term], {key: own}) == pytest.approx(1 / 120)
+
+
+def test_terms_that_cost_no_finite_amount_have_no_scale() -> None:
+    own = Curvature(DenseMoment(torch.full((2, 2), float("inf"))), DenseMoment(torch.eye(3)))
+    (key, *_) = gates()[0]
+    term = make_term(key, torch.ones(2), torch.tensor([1]), torch.ones(1))
+    with pytest.raises(EditFailed, match="not finite"):
+        first_scale([term], {key: own})
+
+
 def test_curvature_comes_back_from_its_tensors() -> None:
     _, curvature = gates()
     own = next(iter(curvature.values()))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from models_store.errors import InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers
@@ -22,6 +21,7 @@ from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.scorers.remote.scorers import make_remote
 from workers.evaluation.statistics import Floats
 from workers.runtime.loading import BaseModel
+from workers.surgery.probe import auc
 
 HEADLINE_AUC = 0.75
 """A scorer that tells held-out texts apart less well than this proves nothing."""
@@ -144,19 +144,18 @@ def _prepared(
     texts, labels, prompts = _labelled(splits.scorer)
     training = Training(texts, labels, seed, behavior, judges.base)
     scorer = make_scorer(info.name, training, judges.operator)
-    backwards, auc, heldout = False, None, 0
+    backwards, heldout_auc, heldout = False, None, 0
     if not info.exact:
         if info.turnable:
-            known = roc_auc_score(labels, scorer.score(prompts, texts))
-            backwards = bool(known < REVERSED_BELOW)
+            backwards = auc(scorer.score(prompts, texts), labels) < REVERSED_BELOW
         judged, truth, asked = _labelled(splits.heldout)
-        forward = float(roc_auc_score(truth, scorer.score(asked, judged)))
-        auc, heldout = 1 - forward if backwards else forward, len(judged)
+        forward = auc(scorer.score(asked, judged), truth)
+        heldout_auc, heldout = 1 - forward if backwards else forward, len(judged)
     return PreparedScorer(
         info=info,
         scorer=scorer,
         reversed=backwards,
-        auc=auc,
+        auc=heldout_auc,
         heldout_texts=heldout,
         contamination=contamination(info, splits, is_base=_is_base(info.name, scorer, judges)),
     )

@@ -248,6 +248,28 @@ def test_where_most_texts_answer_one_prompt_they_are_divided_and_it_is_not_teste
     assert splits.prompts_dropped == 1
 
 
+def test_a_made_prompt_that_only_texts_of_the_scorers_answer_is_dropped() -> None:
+    # Texts go by pairs, the largest to the part that lacks most: fit, then scorer, then held out.
+    # More texts answer "Go on." than are held out in all, so it does not keep them together.
+    pairs = ["a"] * 12 + ["b"] * 7 + ["c"] * 5 + [None] * 16
+    prompts = (
+        [f"Number {i}?" for i in range(12)] + ["Go on."] * 12 + [f"And {i}?" for i in range(16)]
+    )
+    sides = {
+        side: [
+            {"prompt": prompt, "completion": text, "pair_id": pair}
+            for prompt, text, pair in zip(prompts, sentences(mood, 40), pairs, strict=True)
+        ]
+        for side, mood in (("undesired", "cruel"), ("desired", "kind"))
+    }
+    splits = split_behavior(Behavior.model_validate({"name": "x", **sides}), seed=0)
+    fit, scorer, heldout = map(_asked, (splits.fit, splits.scorer, splits.heldout))
+    assert "go on." in scorer & heldout
+    assert "go on." not in fit
+    assert splits.prompts_dropped == 1
+    assert "Go on." not in {prompt.text for prompt in (*splits.validate, *splits.test)}
+
+
 def test_one_prompt_for_all_texts_leaves_none_to_test_on() -> None:
     with pytest.raises(InvalidRequest, match="1 made of held-out texts, 1 of them repeat the pro"):
         split_behavior(_of_answers(["Go on."] * 40, ["Go on."] * 40), seed=0)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.decoding.sampling import GREEDY, RandomStream, SamplingParams, sample
+from workers.runtime.decoding.sampling import GREEDY, RandomStream, SamplingParams, adjusted, sample
 
 LOGITS = torch.tensor([2.0, 0.0, 1.0, -1.0, 1.5])
 
@@ -46,6 +46,23 @@ def test_tokens_come_as_often_as_they_should(params: SamplingParams, kept: list[
     got = frequencies(params)
     assert (got - expected).abs().max() < 0.015
     assert bool((got[expected == 0] == 0).all())
+
+
+def test_penalties_are_taken_once_and_for_each_time() -> None:
+    params = [
+        SamplingParams(frequency_penalty=0.5),
+        SamplingParams(presence_penalty=0.25),
+        SamplingParams(frequency_penalty=1.0, presence_penalty=-2.0, logit_bias=((1, 3.0),)),
+        SamplingParams(),
+    ]
+    made = [[0, 2, 0, 0], [0, 2, 0, 0], [1, 1, 4], [0, 0]]
+    found = adjusted(LOGITS.expand(4, -1), params, made) - LOGITS
+    assert found.tolist() == [
+        [-1.5, 0.0, -0.5, 0.0, 0.0],
+        [-0.25, 0.0, -0.25, 0.0, 0.0],
+        [0.0, 3.0, 0.0, 0.0, 1.0],
+        [0.0] * 5,
+    ]
 
 
 def test_greedy_takes_the_likeliest_and_no_random_number() -> None:

@@ -59,6 +59,23 @@ def test_no_other_shift_at_the_same_cost_gains_more() -> None:
     assert float((others @ gradient.double() / costs).max()) <= gain
 
 
+def test_the_costs_of_all_layers_add_up_before_they_are_squared() -> None:
+    def along(axis: int, size: float) -> Tensor:
+        return size * torch.nn.functional.one_hot(torch.tensor(axis), HIDDEN).float()
+
+    found = fit_natural_bias(
+        [layer(1), layer(2)],
+        {1: along(0, 3.0) + along(1, 4.0), 2: along(2, 8.0)},
+        {1: DenseMoment(torch.eye(HIDDEN)), 2: DenseMoment(4 * torch.eye(HIDDEN))},
+        damping=0.0,
+    )
+    # Shifts of length 5 and 2: their roots of rᵀ F r are 5 and 4, and ½ (5 + 4)² = 40.5.
+    assert found.kl == pytest.approx(40.5)
+    assert found.guess == pytest.approx((0.1 / 40.5) ** 0.5)
+    assert [step.gain for step in found.steps] == pytest.approx([5.0, 4.0])
+    assert [step.layer for step in found.steps] == [1, 2]
+
+
 def test_a_layer_that_moves_first_tokens_is_left_alone() -> None:
     gradient, fisher = problem(0)
     both = {1: gradient, 2: gradient}, {1: DenseMoment(fisher), 2: DenseMoment(fisher)}

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from models_store.schemas.generation import Finished, TextPiece
-from workers.generator.outbox import Outbox
+from workers.generator.line_queue import LineQueue
 
 
 def piece(index: int, text: str) -> TextPiece:
@@ -18,30 +18,30 @@ END = Finished(index=0, finish_reason="stop", prompt_tokens=1, completion_tokens
 
 def test_pieces_that_wait_become_one_and_an_end_comes_last() -> None:
     async def read() -> None:
-        outbox = Outbox(asyncio.get_running_loop())
-        outbox.put(piece(0, "a"))
-        assert await outbox.take() == [piece(0, "a")]
+        lines = LineQueue(asyncio.get_running_loop())
+        lines.put(piece(0, "a"))
+        assert await lines.take() == [piece(0, "a")]
         for line in (piece(0, "b"), piece(1, "x"), piece(0, "c"), END, piece(1, "y")):
-            outbox.put(line)
-        assert await outbox.take() == [piece(0, "bc"), piece(1, "xy"), END]
+            lines.put(line)
+        assert await lines.take() == [piece(0, "bc"), piece(1, "xy"), END]
 
     asyncio.run(read())
 
 
 def test_nothing_is_lost_between_threads() -> None:
     async def read() -> str:
-        outbox = Outbox(asyncio.get_running_loop())
+        lines = LineQueue(asyncio.get_running_loop())
 
         def write() -> None:
             for number in range(5000):
-                outbox.put(piece(0, f"{number} "))
-            outbox.put(END)
+                lines.put(piece(0, f"{number} "))
+            lines.put(END)
 
         thread = threading.Thread(target=write)
         thread.start()
         text = ""
         while True:
-            for line in await outbox.take():
+            for line in await lines.take():
                 if isinstance(line, Finished):
                     thread.join()
                     return text

@@ -1,4 +1,4 @@
-"""One try to deliver one message, as the Standard Webhooks specification has it."""
+"""One try to deliver one message, by the Standard Webhooks specification."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GONE = 410
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of a try."""
+    """The outcome of a try."""
 
     seconds: float
     status_code: int | None = None
@@ -31,12 +31,12 @@ class Sent:
 
     @property
     def gone(self) -> bool:
-        """The receiver wants no more, ever."""
+        """The receiver wants no more messages."""
         return self.status_code == _GONE
 
 
 def body_of(type: str, at: float, data: JsonValue) -> bytes:
-    """The body of a message; the same event gives the same bytes each time."""
+    """The body of a message; equal events give equal bytes."""
     timestamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     message = {"type": type, "timestamp": timestamp, "data": data}
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
@@ -45,7 +45,7 @@ def body_of(type: str, at: float, data: JsonValue) -> bytes:
 def signed_headers(
     webhook: WebhookVersion, message_id: str, body: bytes, now: float
 ) -> dict[str, str]:
-    """A signature by each secret in force."""
+    """Headers with a signature by each valid secret."""
     at = datetime.fromtimestamp(int(now), UTC)
     signatures = [
         Webhook(secret).sign(message_id, at, body.decode()) for secret in webhook.signing(now)
@@ -60,17 +60,17 @@ def signed_headers(
 
 
 async def send(outgoing: Outgoing, webhook: WebhookVersion, message_id: str, body: bytes) -> Sent:
-    """Try once; a status of 2xx is success, and what the answer says besides is not read."""
+    """Try once; a status of 2xx is success. The response's body is not read."""
     began = time.monotonic()
     headers = signed_headers(webhook, message_id, body, time.time())
     try:
-        answer = await outgoing.request(
+        response = await outgoing.request(
             "POST", webhook.url, content=body, headers=headers, read=False
         )
     except (AddressRefused, OutgoingFailed) as error:
         return Sent(time.monotonic() - began, error=str(error)[:300])
     seconds = time.monotonic() - began
-    if 200 <= answer.status < 300:
-        return Sent(seconds, answer.status)
-    why = ", and redirects are not followed" if 300 <= answer.status < 400 else ""
-    return Sent(seconds, answer.status, f"the receiver answered {answer.status}{why}")
+    if 200 <= response.status < 300:
+        return Sent(seconds, response.status)
+    why = ", and redirects are not followed" if 300 <= response.status < 400 else ""
+    return Sent(seconds, response.status, f"the receiver answered {response.status}{why}")

@@ -11,34 +11,34 @@ from contextvars import ContextVar
 
 from starlette.datastructures import MutableHeaders
 
-from models_store.errors import Standing
+from models_store.errors import LimitUse
 
-_told: ContextVar[dict[str, Standing]] = ContextVar("told")
+_reported: ContextVar[dict[str, LimitUse]] = ContextVar("reported")
 """What the answer to the request that is being answered will tell, by the name of the limit."""
 
 
-def begin() -> dict[str, Standing]:
+def begin() -> dict[str, LimitUse]:
     """A request begins; what is put in here until its answer begins is told there."""
-    told: dict[str, Standing] = {}
-    _told.set(told)
-    return told
+    reported: dict[str, LimitUse] = {}
+    _reported.set(reported)
+    return reported
 
 
-def tell(standing: Standing | None) -> None:
+def report(use: LimitUse | None) -> None:
     """Let the answer say how far a limit is used up."""
-    told = _told.get(None)
-    if standing is not None and told is not None:
-        told[standing.name] = standing
+    reported = _reported.get(None)
+    if use is not None and reported is not None:
+        reported[use.name] = use
 
 
-def write_headers(headers: MutableHeaders, told: Iterable[Standing]) -> None:
+def write_headers(headers: MutableHeaders, reported: Iterable[LimitUse]) -> None:
     """`RateLimit-Policy`, the limits, and `RateLimit`, what is left of them."""
     policies, left = [], []
-    for one in told:
-        window = "" if one.window is None else f";w={math.ceil(one.window)}"
-        until = "" if one.full_in is None else f";t={math.ceil(one.full_in)}"
-        policies.append(f'"{one.name}";q={one.size}{window}')
-        left.append(f'"{one.name}";r={one.left}{until}')
+    for use in reported:
+        window = "" if use.window is None else f";w={math.ceil(use.window)}"
+        until = "" if use.full_in is None else f";t={math.ceil(use.full_in)}"
+        policies.append(f'"{use.name}";q={use.size}{window}')
+        left.append(f'"{use.name}";r={use.left}{until}')
     if policies:
         headers["RateLimit-Policy"] = ", ".join(policies)
         headers["RateLimit"] = ", ".join(left)

@@ -1,4 +1,4 @@
-"""Lines on their way from the engine's thread to one reader."""
+"""Lines from the engine's thread to the reader of one response."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from models_store.schemas.generation import TextPiece
 from workers.generator.protocol import Line
 
 
-class Outbox:
-    """Keeps what a reader has not taken yet.
+class LineQueue:
+    """Lines that the reader has not taken yet.
 
-    A slow reader holds nobody up and never has more waiting than its own text: pieces of a choice
-    that wait become one.
+    A slow reader blocks nobody; waiting pieces of a choice are joined, so the queue is never longer
+    than the text.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """`loop` is the reader's."""
+        """`loop` is the reader's event loop."""
         self._loop = loop
         self._lock = threading.Lock()
         self._pieces: dict[int, list[TextPiece]] = {}
@@ -34,17 +34,17 @@ class Outbox:
             else:
                 self._ends.append(line)
         if idle:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads
                 self._loop.call_soon_threadsafe(self._filled.set)
 
     async def take(self) -> list[Line]:
-        """What there is, perhaps nothing: text first, for an end comes after its text."""
+        """All waiting lines, text first, since the end of a choice comes after its text."""
         await self._filled.wait()
         with self._lock:
             self._filled.clear()
             pieces, self._pieces = self._pieces, {}
             ends, self._ends = self._ends, []
-        return [*(_joined(own) for own in pieces.values()), *ends]
+        return [*map(_joined, pieces.values()), *ends]
 
 
 def _joined(pieces: list[TextPiece]) -> TextPiece:

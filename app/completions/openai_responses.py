@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import defaultdict
@@ -10,10 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.completions.generators import Choice
+from app.completions.generators import CompletedChoice
 from app.completions.openai_logprobs import TextLogprobs, chat_logprobs
-from app.http.error_catalogue import ERRORS
-from app.http.errors import openai_error
+from app.http.errors import openai_error, status_of
+from app.http.sse import sse
 from models_store.errors import ScalpelError
 from models_store.schemas.generation import Finished, ScoredToken, TextPiece
 
@@ -25,7 +24,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
-class Answer:
+class CompletionResponse:
     """One answer to a request for completions of `model`."""
 
     kind: Kind
@@ -40,7 +39,7 @@ class Answer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", f"{_PREFIX[self.kind]}-{secrets.token_hex(12)}")
 
-    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[CompletedChoice]) -> dict[str, Any]:
         """The body once all choices are complete."""
         return {
             **self._head(_OBJECT[self.kind]),
@@ -53,7 +52,7 @@ class Answer:
     ) -> AsyncIterator[bytes]:
         """The chunks as server-sent events, to the end or to an error."""
         begun: set[int] = set()
-        told: defaultdict[int, TextLogprobs] = defaultdict(TextLogprobs)
+        texts: defaultdict[int, TextLogprobs] = defaultdict(TextLogprobs)
         ends: dict[int, Finished] = {}
         try:
             async for line in lines:
@@ -73,16 +72,14 @@ class Answer:
                         else {"text": line.text}
                     )
                     if self.logprobs:
-                        more["logprobs"] = self._logprobs(line.tokens, told[line.index])
+                        more["logprobs"] = self._logprobs(line.tokens, texts[line.index])
                     yield self._chunk(line.index, more, include_usage=include_usage)
         except ScalpelError as error:
-            kind = ERRORS.get(error.code)
-            status = kind.status if kind is not None and kind.status is not None else 500
-            yield _sse(openai_error(status, error.code, error.message))
+            yield sse(openai_error(status_of(error), error.code, error.message))
             return
         if include_usage:
             counted = [ends[index] for index in sorted(ends)]
-            yield _sse(
+            yield sse(
                 {
                     **self._head(_CHUNK[self.kind]),
                     "choices": [],
@@ -100,13 +97,13 @@ class Answer:
             "system_fingerprint": None,
         }
 
-    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        said: dict[str, Any] = {"text": choice.text}
+    def _choice(self, index: int, choice: CompletedChoice) -> dict[str, Any]:
+        content: dict[str, Any] = {"text": choice.text}
         if self.kind == "chat":
-            said = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+            content = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
         return {
             "index": index,
-            **said,
+            **content,
             "finish_reason": choice.finish_reason,
             "logprobs": self._logprobs(choice.tokens, TextLogprobs()) if self.logprobs else None,
         }
@@ -114,15 +111,15 @@ class Answer:
     def _logprobs(self, tokens: Sequence[ScoredToken], text: TextLogprobs) -> dict[str, Any]:
         return chat_logprobs(tokens) if self.kind == "chat" else text.next(tokens)
 
-    def _chunk(self, index: int, said: dict[str, Any], *, include_usage: bool) -> bytes:
-        choice = {"index": index, "finish_reason": None, "logprobs": None, **said}
+    def _chunk(self, index: int, content: dict[str, Any], *, include_usage: bool) -> bytes:
+        choice = {"index": index, "finish_reason": None, "logprobs": None, **content}
         body = {**self._head(_CHUNK[self.kind]), "choices": [choice]}
         if include_usage:
             body["usage"] = None
-        return _sse(body)
+        return sse(body)
 
 
-def usage(choices: Sequence[Choice | Finished], n: int) -> dict[str, int]:
+def usage(choices: Sequence[CompletedChoice | Finished], n: int) -> dict[str, int]:
     """Tokens of all choices; a prompt counts once, however many choices it has."""
     prompt = sum(choice.prompt_tokens for choice in choices[::n])
     completion = sum(choice.completion_tokens for choice in choices)
@@ -131,7 +128,3 @@ def usage(choices: Sequence[Choice | Finished], n: int) -> dict[str, int]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-
-
-def _sse(body: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(body)}\n\n".encode()

@@ -1,0 +1,1 @@
+"""Small changes of the product that a test must notice: `make mutants`."""

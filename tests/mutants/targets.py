@@ -1,0 +1,70 @@
+"""What is changed, by which tests that must be noticed, and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module, and the tests that are about it, the quickest first."""
+
+    path: str
+    tests: tuple[str, ...]
+    scopes_only: bool = False
+    """Change nothing but the scopes that its routes need."""
+
+
+def _surgery(name: str, *tests: str) -> Target:
+    return Target(
+        f"workers/surgery/{name}.py", tuple(f"tests/workers/surgery/{test}.py" for test in tests)
+    )
+
+
+AREAS: Mapping[str, tuple[Target, ...]] = {
+    "maths": (
+        _surgery("calibrate", "test_calibrate"),
+        _surgery("curvature", "test_curvature", "methods/test_natural"),
+        _surgery("moments", "test_moments", "methods/test_natural"),
+        _surgery("probe", "test_probe"),
+        _surgery("region", "test_region"),
+        _surgery("rows", "test_rows", "methods/test_attribution"),
+        _surgery("terms", "test_terms"),
+        _surgery("methods/attribution", "methods/test_attribution"),
+        _surgery("methods/bias", "methods/test_bias"),
+        _surgery("methods/conditional", "methods/test_conditional"),
+        _surgery("methods/model_surgery", "methods/test_model_surgery"),
+        _surgery("methods/natural", "methods/test_natural"),
+        _surgery("methods/natural_bias", "methods/test_natural_bias"),
+    ),
+    "splits": (
+        Target(
+            "workers/evaluation/data/splits.py",
+            ("tests/workers/evaluation/data/test_splits.py",),
+        ),
+    ),
+    "verdict": (
+        Target("workers/evaluation/verdict.py", ("tests/workers/evaluation/test_verdict.py",)),
+    ),
+    "policy": (
+        Target(
+            "models_store/operator/policy.py",
+            ("tests/models_store/operator/test_policy.py",),
+        ),
+    ),
+    "scopes": (
+        Target(
+            "app/request/auth.py",
+            ("tests/app/accounts/test_scopes.py", "tests/app/accounts/test_auth.py"),
+        ),
+        *(
+            Target(str(path), ("tests/app/accounts/test_scopes.py",), scopes_only=True)
+            for path in sorted(Path("app/routes").rglob("*.py"))
+        ),
+    ),
+}
+
+EQUIVALENT: Mapping[str, Mapping[str, str]] = {}
+"""By path and changed line: why no test can notice."""

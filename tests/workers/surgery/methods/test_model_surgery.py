@@ -1,0 +1,56 @@
+"""Model Surgery's terms and its two ways to say alpha, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models_store.errors import InvalidRequest
+from models_store.weights.architectures import GATE, MatrixKey
+from workers.surgery.methods.model_surgery import (
+    PAPER_ALPHA,
+    absolute_alpha,
+    relative_alpha,
+    terms_from,
+)
+from workers.surgery.region import Region
+
+KEYS = [MatrixKey(layer, GATE) for layer in range(3)]
+DIRECTION = torch.tensor([3.0, 0.0, -4.0], dtype=torch.float64)
+REGION = Region(
+    rows=(torch.tensor([1, 4]), torch.tensor([], dtype=torch.int64), torch.tensor([0])),
+    cosines=(torch.tensor([-0.9, -0.8]), torch.tensor([]), torch.tensor([-0.7])),
+    cut=-0.7,
+    total_rows=15,
+    mean_row_norm=2.0,
+)
+
+
+def test_alpha_is_relative_to_the_length_of_the_direction_and_of_rows() -> None:
+    assert relative_alpha(1.0, DIRECTION, REGION) == 2.5
+    assert relative_alpha(-2.0, DIRECTION, REGION) == -5.0
+    assert absolute_alpha(2.5, DIRECTION, REGION) == 1.0
+    assert PAPER_ALPHA == 1
+
+
+def test_every_gate_with_chosen_rows_gets_the_direction_as_it_is() -> None:
+    terms = terms_from(KEYS, REGION, DIRECTION, 0.5)
+    assert [term.key for term in terms] == [KEYS[0], KEYS[2]]
+    assert [term.rows.tolist() for term in terms] == [[1, 4], [0]]
+    assert [term.coefficients.tolist() for term in terms] == [[0.5, 0.5], [0.5]]
+    for term in terms:
+        assert term.direction.tolist() == [3.0, 0.0, -4.0]
+    assert terms[0].direction.data_ptr() == terms[1].direction.data_ptr()
+    assert terms[0].direction.data_ptr() != DIRECTION.data_ptr()
+
+
+def test_a_region_over_other_gates_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="2 gates, but a region over 3"):
+        terms_from(KEYS[:2], REGION, DIRECTION, 1.0)
+
+
+def test_the_term_does_not_follow_a_probe_that_is_trained_on() -> None:
+    direction = torch.tensor([1.0, 2.0, 3.0])
+    (term, _) = terms_from(KEYS, REGION, direction, 1.0)
+    direction.zero_()
+    assert term.direction.tolist() == [1.0, 2.0, 3.0]
