@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Collection, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -115,7 +115,7 @@ def _unload(name: str) -> None:
         sys.modules.pop(other, None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imported(file: Path) -> frozenset[str]:
     """Names of the modules that a module may import, and of what it imports from them."""
     found: set[str] = set()

@@ -170,9 +170,9 @@ def _of_statement(node: ast.stmt) -> Iterator[str]:
             other = _OPERATORS[type(node.op)]()
             yield ast.unparse(ast.AugAssign(node.target, other, node.value))
         yield "pass"
-    elif isinstance(node, ast.Raise | ast.Continue | ast.Break):
-        yield "pass"
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+    elif isinstance(node, ast.Raise | ast.Continue | ast.Break) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ):
         yield "pass"
 
 

@@ -46,9 +46,7 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
         ),
     ),
     "verdict": (
-        Target(
-            "workers/evaluation/verdict.py", ("tests/workers/evaluation/test_verdict.py",)
-        ),
+        Target("workers/evaluation/verdict.py", ("tests/workers/evaluation/test_verdict.py",)),
     ),
     "policy": (
         Target(

@@ -149,7 +149,10 @@ def test_no_scale_within_the_target_is_a_failure() -> None:
         calibrate(lambda s: 1.0, 0.1, guess=1.0)
 
 
-@pytest.mark.parametrize(("target", "guess"), [(0.0, 1.0), (0.1, -1.0), (math.nan, 1.0), (math.inf, 1.0), (0.1, math.inf)])
+@pytest.mark.parametrize(
+    ("target", "guess"),
+    [(0.0, 1.0), (0.1, -1.0), (math.nan, 1.0), (math.inf, 1.0), (0.1, math.inf)],
+)
 def test_nonsense_is_refused(target: float, guess: float) -> None:
     with pytest.raises(InvalidRequest, match="must be positive"):
         calibrate(lambda s: s, target, guess=guess)
