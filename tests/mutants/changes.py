@@ -157,7 +157,8 @@ def _of_constant(value: object) -> Iterator[str]:
         yield str(value - 1)
     elif isinstance(value, float):
         yield repr(value + 1)
-        yield repr(value / 2)
+        if value:
+            yield repr(value / 2)
     elif value in SCOPES:
         yield repr(SCOPES[SCOPES.index(str(value)) - 1])
 

@@ -108,8 +108,10 @@ def test_the_first_steps_are_known(
         ([1, 0.875, 0.4375, 0.21875], 2.0, [4, 3.5, 1.75, 0.875, 0.4375]),
         # The two nearest count, and what would leave the interval halves it.
         ([4, -4, 1, 0.5, 0.45], 2.0, [0, -2, -1, -4 / 3, -5 / 3, -11 / 6]),
+        ([-4, 4, -1, -0.5, -0.45], 2.0, [0, 2, 1, 4 / 3, 5 / 3, 11 / 6]),
         # Points above alone are no interval, and noise may put them below those within.
         ([0.4, 3, -1], 0.25, [0, -1.6, -0.8, -0.4 / 1.75]),
+        ([-0.4, -3, 1], 0.25, [0, 1.6, 0.8, 0.4 / 1.75]),
     ],
 )
 def test_each_step_is_that_of_the_line_in_powers_of_two(
