@@ -73,6 +73,12 @@ def test_of_several_scales_below_the_nearest_is_taken_with_its_own_kl() -> None:
     assert found.kl == kl(found.scale)
 
 
+def test_the_nearest_scale_below_need_not_be_the_last_one() -> None:
+    values = iter([0.06, 0.3, 0.02])
+    found = calibrate(lambda _: next(values), 0.1, guess=1.0, max_steps=3)
+    assert (found.scale, found.kl, found.reached) == (1.0, 0.06, False)
+
+
 def test_what_meets_the_target_exactly_counts_as_below_it() -> None:
     values = iter([0.2, 0.05, 0.2])
     found = calibrate(lambda s: next(values), 0.05, guess=1.0, tolerance=-1.0, max_steps=3)
