@@ -66,5 +66,16 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
     ),
 }
 
-EQUIVALENT: Mapping[str, Mapping[str, str]] = {}
+_CALIBRATE = {
+    "if len(usable) > 1 and usable[1][(1)] != x:": "one scale comes twice by rounding alone",
+    "if (low <= high) and not low < aim < high:": "no scale is above and below the target",
+    "high = min((math.log(s) for s, value in trace if (value >= target)), default=math.inf)": (
+        "what meets the target ends the calibration"
+    ),
+    "low = max((math.log(s) for s, value in trace if (value <= target)), default=-math.inf)": (
+        "what meets the target ends the calibration"
+    ),
+}
+
+EQUIVALENT: Mapping[str, Mapping[str, str]] = {"workers/surgery/calibrate.py": _CALIBRATE}
 """By path and changed line: why no test can notice."""
