@@ -152,20 +152,20 @@ class Settings(BaseSettings):
 
     @field_validator("outgoing_allow")
     @classmethod
-    def _of_networks(cls, value: str) -> str:
+    def _check_networks(cls, value: str) -> str:
         networks(value)
         return value
 
     @field_validator("base_model_folders")
     @classmethod
-    def _of_folders(cls, value: str) -> str:
+    def _check_folders(cls, value: str) -> str:
         for folder in filter(None, value.split(os.pathsep)):
             if not Path(folder).is_absolute():
                 raise ValueError(f"must be absolute paths, not {folder!r}")
         return value
 
     @model_validator(mode="after")
-    def _no_open_door(self) -> Settings:
+    def _check_auth(self) -> Settings:
         if self.auth == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"SCALPEL_AUTH=none is allowed on a loopback address only, not on {self.host}: "
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _no_name_of_others(self) -> Settings:
+    def _check_hosts_and_origins(self) -> Settings:
         if self.auth == "none" and self.hosts is None:
             raise ValueError(
                 "SCALPEL_ALLOWED_HOSTS=* needs SCALPEL_AUTH=keys: without keys, any web page could "
@@ -188,13 +188,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _a_model_that_drafts(self) -> Settings:
+    def _check_draft_model(self) -> Settings:
         if self.draft_url and not self.draft_model:
-            raise ValueError("SCALPEL_DRAFT_URL needs SCALPEL_DRAFT_MODEL: name the model to ask")
+            raise ValueError("SCALPEL_DRAFT_URL needs SCALPEL_DRAFT_MODEL: name the model")
         return self
 
     @model_validator(mode="after")
-    def _a_server_that_speaks(self) -> Settings:
+    def _check_vllm(self) -> Settings:
         if self.engine == "vllm" and not (self.vllm_url and self.vllm_base_model):
             raise ValueError(
                 "SCALPEL_ENGINE=vllm needs SCALPEL_VLLM_URL, the server's address, and "

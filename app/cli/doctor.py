@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import redis
 
@@ -31,14 +31,10 @@ def checks(settings: Settings) -> Iterator[Check]:
         ("weights", _weights),
         ("disk", _disk),
     ):
-        yield name, *_outcome(check, settings)
-
-
-def _outcome(check: Callable[[Settings], str], settings: Settings) -> tuple[str | None, str]:
-    try:
-        return None, check(settings)
-    except (ScalpelError, OSError) as error:
-        return str(error), ""
+        try:
+            yield name, None, check(settings)
+        except (ScalpelError, OSError) as error:
+            yield name, str(error), ""
 
 
 def _python(_: Settings) -> str:

@@ -102,7 +102,8 @@ def require(scope: str) -> Callable[..., Principal]:
         _documented: Annotated[object, Depends(bearer)],
     ) -> Principal:
         if scope not in who.scopes:
-            raise MissingScope(f"this needs the scope {scope!r}; the key has {_list(who.scopes)}")
+            scopes = ", ".join(who.scopes) or "none"
+            raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")
         return who
 
     return check
@@ -116,10 +117,6 @@ def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal
             f"{DEFAULT_TENANT!r}; the key is of {who.tenant!r}"
         )
     return who
-
-
-def _list(scopes: tuple[str, ...]) -> str:
-    return ", ".join(scopes) or "none"
 
 
 Reader = Annotated[Principal, Depends(require("edits:read"))]

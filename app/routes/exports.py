@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
@@ -127,15 +126,12 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
     files = _files(work)
     await run_in_threadpool(_require_sound, store, files)
     await run_in_threadpool(partial(store.work.log_download, work, who.actor, file="archive"))
+    parts = ((file.name, store.objects.stream(file.path, 0, file.bytes)) for file in files)
     return StreamingResponse(
-        _archive(store, files),
+        zip_stream(parts),
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{export_id}.zip"'},
     )
-
-
-def _archive(store: Store, files: tuple[Artifact, ...]) -> Iterator[bytes]:
-    return zip_stream((file.name, store.objects.stream(file.path, 0, file.bytes)) for file in files)
 
 
 def _require_sound(store: Store, files: tuple[Artifact, ...]) -> None:

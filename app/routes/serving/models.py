@@ -64,7 +64,8 @@ class Models(BaseModel):
 @router.get("", summary="List models")
 def list_models(store: StoreDep, who: Reader) -> Models:
     """Base models, aliases and the newest 1,000 edits that succeeded."""
-    return Models(data=[*_bases(store), *_aliases(store, who), *_edits(store, who)])
+    bases = (_base(base) for base in store.bases.all() if base.status == "succeeded")
+    return Models(data=[*bases, *_aliases(store, who), *_edits(store, who)])
 
 
 @router.get("/{model:path}", summary="Read a model")
@@ -122,10 +123,6 @@ def _behavior(
         return None  # deleted, but another was fitted on top of it
     behavior = edit.request.behavior
     return behavior.name if behavior is not None else None
-
-
-def _bases(store: Store) -> Iterator[ModelView]:
-    return (_base(base) for base in store.bases.all() if base.status == "succeeded")
 
 
 def _base(base: RegisteredBase) -> ModelView:

@@ -49,6 +49,16 @@ class Sides:
         return (*self.undesired, *self.desired)
 
     @property
+    def texts(self) -> list[str]:
+        """Without prompts, in the order of `items`."""
+        return [text_of(item) for item in self.items]
+
+    @property
+    def labels(self) -> list[int]:
+        """1 is undesired, in the order of `items`."""
+        return [1] * len(self.undesired) + [0] * len(self.desired)
+
+    @property
     def has_answers(self) -> bool:
         """Whether some of the texts are responses to prompts."""
         return has_answers(self.items)

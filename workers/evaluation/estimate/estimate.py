@@ -58,8 +58,8 @@ class Features:
         Raises:
             EditFailed: the features are not finite.
         """
-        margins = probe_margins(self.fit_features, _labels(self.fit), self.heldout_features)
-        return auc(margins, _labels(self.heldout))
+        margins = probe_margins(self.fit_features, self.fit.labels, self.heldout_features)
+        return auc(margins, self.heldout.labels)
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,6 @@ def smallest_effect(prompts: int) -> float:
     half a prompt where base and edit agree by chance only; measured differences have about that.
     """
     return float(min(1.0, 2.8 * (0.5 / prompts) ** 0.5))
-
-
-def _labels(sides: Sides) -> list[int]:
-    return [1] * len(sides.undesired) + [0] * len(sides.desired)
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models_store.schemas.items import Item, text_of
 from models_store.schemas.report import Separability
-from workers.evaluation.data.splits import Sides, Splits
+from workers.evaluation.data.splits import Splits
 from workers.evaluation.scorers import tfidf
 from workers.evaluation.scorers.protocol import Training
 from workers.surgery.probe import auc
@@ -22,8 +21,8 @@ def separability(splits: Splits, seed: int) -> Separability:
     A length that explains the sides as well as their words do means that an edit may learn to
     write shorter or longer and nothing else.
     """
-    texts, labels = _labelled(splits.fit)
-    heldout, truth = _labelled(splits.heldout)
+    texts, labels = splits.fit.texts, splits.fit.labels
+    heldout, truth = splits.heldout.texts, splits.heldout.labels
     words = tfidf.make(Training(texts, labels, seed)).score([""] * len(heldout), heldout)
     words_auc = auc(words, truth)
     # Whether undesired texts are the longer or the shorter ones is learned as well.
@@ -51,9 +50,3 @@ def _note(words_auc: float, length_auc: float) -> str | None:
 
 def _lengths(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _labelled(sides: Sides) -> tuple[list[str], list[int]]:
-    items: tuple[Item, ...] = (*sides.undesired, *sides.desired)
-    labels = [1] * len(sides.undesired) + [0] * len(sides.desired)
-    return [text_of(item) for item in items], labels

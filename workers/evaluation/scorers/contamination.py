@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models_store.schemas.items import Item, Prompt
 from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.data.duplicates import clusters, words_of
 from workers.evaluation.data.splits import Splits, full_text
@@ -43,8 +42,8 @@ def contamination(info: ScorerInfo, splits: Splits, *, is_base: bool) -> str | N
 
 def _repeated(splits: Splits) -> int:
     """Prompts that nearly repeat a text of the scorer split, or are its beginning."""
-    texts = [full_text(item) for item in _items(splits)]
-    prompts = [prompt.text for prompt in _prompts(splits)]
+    texts = [full_text(item) for item in splits.scorer.items]
+    prompts = [prompt.text for prompt in (*splits.validate, *splits.test)]
     cluster = clusters([*texts, *prompts])
     of_texts = set(cluster[: len(texts)])
     beginnings = [" ".join(words_of(text)) for text in texts]
@@ -58,11 +57,3 @@ def _begins(prompt: str, texts: Sequence[str]) -> bool:
     words = words_of(prompt)
     start = " ".join(words)
     return len(words) >= FEWEST_WORDS and any(f"{text} ".startswith(f"{start} ") for text in texts)
-
-
-def _items(splits: Splits) -> tuple[Item, ...]:
-    return (*splits.scorer.undesired, *splits.scorer.desired)
-
-
-def _prompts(splits: Splits) -> tuple[Prompt, ...]:
-    return (*splits.validate, *splits.test)

@@ -12,7 +12,7 @@ from models_store.errors import InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, all_scorers
 from models_store.registry import Registry
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.items import Item, prompt_of, text_of
+from models_store.schemas.items import prompt_of
 from models_store.schemas.measurements import ScorerCard
 from models_store.schemas.scorers import DEFAULT_SCORERS, ScorerInfo
 from workers.evaluation.data.splits import Sides, Splits
@@ -142,16 +142,14 @@ def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer
 def _prepared(
     info: ScorerInfo, behavior: Behavior, splits: Splits, seed: int, judges: Judges
 ) -> PreparedScorer:
-    texts, labels, prompts = _labelled(splits.scorer)
-    training = Training(texts, labels, seed, behavior, judges.base)
+    training = Training(splits.scorer.texts, splits.scorer.labels, seed, behavior, judges.base)
     scorer = make_scorer(info.name, training, judges.operator)
     backwards, heldout_auc, heldout = False, None, 0
     if not info.exact:
         if info.turnable:
-            backwards = auc(scorer.score(prompts, texts), labels) < REVERSED_BELOW
-        judged, truth, prompts = _labelled(splits.heldout)
-        forward = auc(scorer.score(prompts, judged), truth)
-        heldout_auc, heldout = 1 - forward if backwards else forward, len(judged)
+            backwards = _auc(scorer, splits.scorer) < REVERSED_BELOW
+        forward = _auc(scorer, splits.heldout)
+        heldout_auc, heldout = 1 - forward if backwards else forward, len(splits.heldout)
     return PreparedScorer(
         info=info,
         scorer=scorer,
@@ -174,8 +172,5 @@ def _is_base(name: str, scorer: Scorer, judges: Judges) -> bool:
     )
 
 
-def _labelled(sides: Sides) -> tuple[list[str], list[int], list[str]]:
-    """Texts, labels (1 is undesired) and the prompts."""
-    items: tuple[Item, ...] = (*sides.undesired, *sides.desired)
-    labels = [1] * len(sides.undesired) + [0] * len(sides.desired)
-    return [text_of(item) for item in items], labels, [prompt_of(item) for item in items]
+def _auc(scorer: Scorer, sides: Sides) -> float:
+    return auc(scorer.score([prompt_of(item) for item in sides.items], sides.texts), sides.labels)

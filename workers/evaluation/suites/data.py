@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,7 +97,7 @@ def text_field(fields: dict[str, Any], *names: str) -> str:
     """
     name = next((each for each in names if each in fields), None)
     if name is None:
-        raise ValueError(f"has no field {_either(names)}")
+        raise ValueError(f"has no field {' or '.join(map(repr, names))}")
     value = fields[name]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name!r} must be a text that is not empty")
@@ -112,7 +112,3 @@ def _object(line: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object with named fields")
     return value
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(map(repr, names))

@@ -32,7 +32,7 @@ from workers.runtime.reading.shifts import SHIFTS_VERSION, shift_curvature, shif
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import EXACT_SIZE, RANK, Moment, moment_from_tensors
-from workers.surgery.probe import DESIRED, UNDESIRED
+from workers.surgery.probe import UNDESIRED
 from workers.surgery.regression import AnswerStarts, FirstTokens, LayerStatistics
 
 BENIGN_TOKENS = 160
@@ -319,13 +319,10 @@ def encode_texts(source: Source, max_tokens: int) -> Texts:
     def encoded(items: Sequence[Item]) -> list[Encoded]:
         return encode(source.model.loaded, items, max_tokens=max_tokens, chat=source.chat)
 
-    def labels(undesired: Sequence[Item], desired: Sequence[Item]) -> Tensor:
-        return torch.tensor([UNDESIRED] * len(undesired) + [DESIRED] * len(desired))
-
     fit, heldout = source.splits.fit, source.splits.heldout
     return Texts(
-        fit=encoded([*fit.undesired, *fit.desired]),
-        labels=labels(fit.undesired, fit.desired),
-        heldout=encoded([*heldout.undesired, *heldout.desired]),
-        heldout_labels=labels(heldout.undesired, heldout.desired),
+        fit=encoded(fit.items),
+        labels=torch.tensor(fit.labels),
+        heldout=encoded(heldout.items),
+        heldout_labels=torch.tensor(heldout.labels),
     )
