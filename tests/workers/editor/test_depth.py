@@ -19,7 +19,7 @@ from tests.workers.conftest import Bench
 from workers.editor.jobs import edits
 from workers.editor.jobs.task import FailedWithOutcome
 
-MOST = 8
+MOST = 9
 
 
 def calls_above(frame: FrameType | None) -> list[str]:
