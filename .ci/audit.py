@@ -1,8 +1,8 @@
-"""Are there known vulnerabilities in the pinned dependencies? Fails where there are.
+"""Fail if the pinned dependencies have known vulnerabilities.
 
-A machine without the index's list of vulnerabilities, such as one behind a mirror, is told that
-nothing was checked, and why; `OSV_URL` names another list, as https://api.osv.dev/v1/query is.
-What cannot be fixed yet stands in `audit-ignore.txt`, one a line: the id, then the reason.
+Where the index has no list of vulnerabilities, such as behind a mirror, nothing is checked and the
+reason is printed; `OSV_URL` names another list, such as https://api.osv.dev/v1/query. What cannot
+be fixed yet is in `audit-ignore.txt`, one per line: the id, then the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 _PROBE = "https://pypi.org/pypi/pip/20.0/json"
-"""A version that has known vulnerabilities for ever."""
+"""A version with known vulnerabilities."""
 _SECONDS = 10
 
 
@@ -44,33 +44,33 @@ def main() -> int:
         why = done.stderr.strip().splitlines()[-1:]
         print(f"pip-audit: {'SKIPPED' if osv is None else 'FAILED'}, it broke off: {why}")
         return 0 if osv is None else 1
-    found = [
-        f"{one['name']} {one['version']}: {flaw['id']}, fixed in {flaw['fix_versions'] or 'none'}"
-        for one in report["dependencies"]
-        for flaw in one.get("vulns", ())
+    vulnerable = [
+        f"{pin['name']} {pin['version']}: {flaw['id']}, fixed in {flaw['fix_versions'] or 'none'}"
+        for pin in report["dependencies"]
+        for flaw in pin.get("vulns", ())
         if not ignored.keys() & {flaw["id"], *flaw["aliases"]}
     ]
-    for line in found:
+    for line in vulnerable:
         print(f"pip-audit: {line}")
-    print(f"pip-audit: {len(report['dependencies'])} pins, {len(found)} known vulnerabilities")
-    return 1 if found else 0
+    print(f"pip-audit: {len(report['dependencies'])} pins, {len(vulnerable)} known vulnerabilities")
+    return 1 if vulnerable else 0
 
 
 def why_not() -> str | None:
-    """What the list of vulnerabilities lacks; None where it is there."""
+    """Why vulnerabilities cannot be looked up; None if they can."""
     try:
-        with urllib.request.urlopen(_PROBE, timeout=_SECONDS) as answer:
-            known = json.load(answer).get("vulnerabilities")
+        with urllib.request.urlopen(_PROBE, timeout=_SECONDS) as response:
+            vulnerabilities = json.load(response).get("vulnerabilities")
     except (OSError, ValueError) as error:
         return f"{_PROBE} cannot be read ({error})"
-    return None if known else f"{_PROBE} has no vulnerabilities"
+    return None if vulnerabilities else f"{_PROBE} has no vulnerabilities"
 
 
 def read_ignored(path: Path) -> dict[str, str]:
-    """The reason of each id that is let pass.
+    """The reason by ignored id.
 
     Raises:
-        ValueError: one has no reason.
+        ValueError: an id has no reason.
     """
     ignored = {}
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -11,10 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from app.http import errors
 from app.http.browsers import EXPOSED_HEADERS, BrowserMiddleware
 from app.http.middleware import RequestMiddleware
-from app.http.openapi import DescribedApp
+from app.http.openapi import DocumentedApp
 from app.loops.background import background
 from app.request.key_cache import KeyCache
-from app.request.strict_input.query import known_query
+from app.request.strict_input.query import check_query
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.services import Services, catalogue
 from models_store.operator.policy import read_policy
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
             yield
         await services.close()
 
-    app = DescribedApp(
+    app = DocumentedApp(
         with_keys=settings.auth == "keys",
         title="Scalpel",
         version="1",
@@ -75,5 +75,5 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     errors.install(app, methods_at)
     for router in ROUTERS:
         lax = router in OPENAI_ROUTERS
-        app.include_router(router, dependencies=() if lax else (Depends(known_query),))
+        app.include_router(router, dependencies=() if lax else (Depends(check_query),))
     return app

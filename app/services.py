@@ -22,6 +22,7 @@ from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
 from app.domain.variants.aliases import Aliases
 from app.domain.variants.names import SUFFIXES, Variants
+from app.domain.webhooks.by_hand import SendByHand
 from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks
@@ -74,8 +75,8 @@ class Store:
     ) -> Store:
         work = CachedWorkStore(objects)
         bases = BaseModels(work)
-        behaviors = BehaviorLibrary(objects)
-        aliases = Aliases(objects)
+        behaviors = BehaviorLibrary(objects, work.audit)
+        aliases = Aliases(objects, work.audit)
         suffixes = Reservations(work, "edit", SUFFIXES, "suffix_taken")
         policy = read_policy(settings)
         variants = Variants(work, bases, suffixes, aliases, policy)
@@ -101,11 +102,11 @@ class Store:
             variants=variants,
             submission=submission,
             keys=ApiKeys(objects, work.audit),
-            sessions=Sessions(objects),
+            sessions=Sessions(objects, work.audit),
             audit=work.audit,
             policy=policy,
             quotas=quotas,
-            webhooks=Webhooks(objects, AddressRule.of(settings)),
+            webhooks=Webhooks(objects, AddressRule.of(settings), work.audit),
             deliveries=Deliveries(objects),
         )
 
@@ -164,6 +165,12 @@ class Services:
             AddressRule.of(self.settings), seconds=self.settings.webhook_timeout_seconds
         )
 
+    def send_by_hand(self, store: Store) -> SendByHand:
+        """To be called in the event loop."""
+        return SendByHand(
+            store.webhooks, store.deliveries, store.work, self.outgoing, self.settings
+        )
+
     async def close(self) -> None:
         if "outgoing" in self.__dict__:
             await self.outgoing.aclose()
@@ -187,9 +194,9 @@ def catalogue(settings: Settings) -> list[BaseModelSpec]:
 
 
 def services(request: Request) -> Services:
-    found = request.app.state.services
-    assert isinstance(found, Services)
-    return found
+    parts = request.app.state.services
+    assert isinstance(parts, Services)
+    return parts
 
 
 def store(request: Request) -> Store:

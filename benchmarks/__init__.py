@@ -1,1 +1,1 @@
-"""One script a claim about speed or memory, each printing ratios measured side by side."""
+"""Scripts that check claims on speed, memory and quality, by ratios measured in one run."""

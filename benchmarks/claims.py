@@ -1,4 +1,4 @@
-"""A claim with its measured ratio, printed for people or, with `--json`, one object a line."""
+"""Claims with measured ratios, printed as text or, with `--json`, as JSON lines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Claim:
-    """`ratio` should be at most, or at least, `goal`."""
+class RatioClaim:
+    """`ratio` should be at most (`lower`), or at least (`higher`), `goal`."""
 
     claim: str
     ratio: float
@@ -31,8 +31,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
-def report(claims: Sequence[Claim], *, as_json: bool) -> int:
-    """Print the claims; the exit status tells whether all are met."""
+def report(claims: Sequence[RatioClaim], *, as_json: bool) -> int:
+    """Print the claims; returns the exit status, 0 if all are met."""
     for claim in claims:
         if as_json:
             print(json.dumps({**asdict(claim), "met": claim.met}))
@@ -52,6 +52,7 @@ def seconds(work: Callable[[], object]) -> float:
 def interleaved(
     first: Callable[[], object], second: Callable[[], object], repeats: int
 ) -> tuple[float, float]:
-    """Median seconds of both, run in turns, so that a noisy moment hits both alike."""
+    """Median seconds of both, run alternately, so that noise affects both alike."""
     pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
-    return statistics.median(one for one, _ in pairs), statistics.median(two for _, two in pairs)
+    first_seconds, second_seconds = zip(*pairs, strict=True)
+    return statistics.median(first_seconds), statistics.median(second_seconds)

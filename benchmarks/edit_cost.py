@@ -1,10 +1,10 @@
-"""What an edit by the paper's method costs on SmolLM2, without loading and evaluation.
+"""The cost of an edit by the paper's method on SmolLM2, without loading and evaluation.
 
-Three ratios, each measured in this one run:
+Three ratios, each measured in one run:
 
-- extracting features against a bare forward pass over the same texts;
-- the official procedure, which runs the texts through the model in every epoch, against ours;
-- peak memory of an edit against that of a bare forward pass, in a process of its own each.
+- extracting features to a bare forward pass over the same texts;
+- the official procedure, which runs the texts through the model in every epoch, to ours;
+- peak memory of an edit to that of a bare forward pass, each in its own process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.claims import Claim, interleaved, parser, report, seconds
+from benchmarks.claims import RatioClaim, interleaved, parser, report, seconds
 from models_store.presets import load_preset
 from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features, last_hidden_states
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.methods import model_surgery
+from workers.surgery.methods.model_surgery import fit as model_surgery
 from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe
 from workers.surgery.region import select_region
 
@@ -34,14 +34,14 @@ FRACTION = 0.0465
 MAX_TOKENS = 100
 
 
-def load() -> BaseModel:
+def load() -> LoadedModel:
     settings = Settings()
     folder = materialise(SMOLLM2.source, settings.cache)
     return load_base(folder, device=settings.device, dtype=settings.dtype)
 
 
-def texts_of(base: BaseModel, side: int) -> tuple[list[Encoded], Tensor]:
-    """So many texts a side of the preset `negativity`, and their labels."""
+def texts_of(base: LoadedModel, side: int) -> tuple[list[Encoded], Tensor]:
+    """At most `side` texts per side of the preset `negativity`, and their labels."""
     behavior = load_preset("negativity")
     items = [*behavior.undesired[:side], *behavior.desired[:side]]
     count = min(side, len(behavior.undesired))
@@ -49,19 +49,19 @@ def texts_of(base: BaseModel, side: int) -> tuple[list[Encoded], Tensor]:
     return encode(base, items, max_tokens=MAX_TOKENS, chat=False), labels
 
 
-def bare_pass(base: BaseModel, texts: list[Encoded]) -> None:
+def bare_pass(base: LoadedModel, texts: list[Encoded]) -> None:
     for _ in last_hidden_states(base, texts):
         pass
 
 
-def edit(base: BaseModel, texts: list[Encoded], labels: Tensor) -> None:
-    """Our procedure: the texts pass through the model once."""
+def edit(base: LoadedModel, texts: list[Encoded], labels: Tensor) -> None:
+    """Our procedure: one forward pass over the texts."""
     probe = fit_probe(features(base, texts), labels, ProbeSettings(), seed=0)
     _terms(base, probe.direction)
 
 
 def official(
-    base: BaseModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
+    base: LoadedModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
 ) -> None:
     """The official procedure: batches of 16 in shuffled order, encoded anew in every epoch."""
     generator = torch.Generator().manual_seed(0)
@@ -84,8 +84,8 @@ def official(
 
 
 @torch.no_grad()
-def _pooled(base: BaseModel, texts: list[Encoded]) -> Tensor:
-    """Mean hidden state of texts filled up to the longest of them: fp32 `[texts, hidden]`."""
+def _pooled(base: LoadedModel, texts: list[Encoded]) -> Tensor:
+    """Mean hidden state of texts, padded to the longest: fp32 `[texts, hidden]`."""
     length = max(map(len, texts))
     ids = torch.full((len(texts), length), base.pad_id)
     mask = torch.zeros(len(texts), length, dtype=torch.int64)
@@ -99,14 +99,14 @@ def _pooled(base: BaseModel, texts: list[Encoded]) -> Tensor:
     return pooled
 
 
-def _terms(base: BaseModel, direction: Tensor) -> None:
+def _terms(base: LoadedModel, direction: Tensor) -> None:
     keys = [MatrixKey(layer, GATE) for layer in range(base.layers)]
     region = select_region((base.matrix(key) for key in keys), direction, FRACTION)
     model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)
 
 
 def peak_bytes(what: str, side: int) -> int:
-    """Peak resident memory of a fresh process that does `what`: `inference` or `edit`."""
+    """Peak resident memory of a new process that does `what`: `inference` or `edit`."""
     command = [sys.executable, "-m", "benchmarks.edit_cost", "--peak", what, "--side", str(side)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1])
@@ -119,7 +119,7 @@ def _print_peak(what: str, side: int) -> None:
         edit(base, texts, labels)
     else:
         bare_pass(base, texts)
-    # Not `ru_maxrss`: that one counts what the parent held when it started this process.
+    # Not `ru_maxrss`, which includes the memory of the parent at the fork.
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
@@ -144,9 +144,9 @@ def main() -> int:
     memory = peak_bytes("edit", given.side) / peak_bytes("inference", given.side)
     return report(
         [
-            Claim("feature extraction / bare forward pass", extraction / bare, 1.3, "lower"),
-            Claim("official procedure / ours", theirs / ours, 8.0, "higher"),
-            Claim("peak memory of an edit / of inference", memory, 1.2, "lower"),
+            RatioClaim("feature extraction / bare forward pass", extraction / bare, 1.3, "lower"),
+            RatioClaim("official procedure / ours", theirs / ours, 8.0, "higher"),
+            RatioClaim("peak memory of an edit / of inference", memory, 1.2, "lower"),
         ],
         as_json=given.json,
     )

@@ -1,9 +1,9 @@
-"""The service under many clients, and a long queue in pages.
+"""The service under many clients, and the listing of a long queue.
 
-`scalpel up` with a pico model on this machine: clients that poll edits, that queue and cancel them,
-and that stream completions, all at once. Any answer but a good one and 429 counts as an error; the
-memory of the API must not grow once it has warmed up. Then 10,000 queued edits are put into a
-store without editors and listed in pages of 100.
+`scalpel up` with a pico model on this machine: clients that poll edits, that submit and cancel
+them, and that stream completions, all at once. Every response but success and 429 is an error, and
+the memory of the API must not grow after warm-up. Then 10,000 queued edits are put into a store
+without editors and listed in pages of 100.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.claims import Claim, parser, report
+from benchmarks.claims import RatioClaim, parser, report
 from tests.app.support.worker import edit_body
 from tests.security.api_process import api_process
 from tests.support.pico import save_pico
@@ -48,26 +48,27 @@ MEGABYTE = 2**20
 
 
 @dataclass
-class Seen:
-    """What the clients saw."""
+class ClientStats:
+    """Response times and errors of the clients."""
 
     until: float
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of good answers, by call."""
+    """Response times of successful calls, by call."""
     refused: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     edits: list[str] = field(default_factory=list)
 
     @property
-    def going_on(self) -> bool:
+    def running(self) -> bool:
         return time.monotonic() < self.until
 
-    async def ask(
-        self, call: str, answer: Awaitable[httpx.Response], fine: tuple[int, ...] = ()
+    async def record(
+        self, call: str, pending: Awaitable[httpx.Response], fine: tuple[int, ...] = ()
     ) -> httpx.Response | None:
+        """Await a call and count it; None unless it succeeded or has a status in `fine`."""
         started = time.monotonic()
         try:
-            response = await answer
+            response = await pending
         except httpx.HTTPError as error:
             self.errors[f"{call}: {type(error).__name__}: {error}"] += 1
             return None
@@ -81,30 +82,30 @@ class Seen:
         return None
 
 
-async def poll(client: httpx.AsyncClient, seen: Seen) -> None:
+async def poll(client: httpx.AsyncClient, stats: ClientStats) -> None:
     await asyncio.sleep(random.random() * POLL_SECONDS)
-    while seen.going_on:
-        if seen.edits:
-            id = random.choice(seen.edits[-500:])
-            await seen.ask("GET /v1/edits/{id}", client.get(f"/v1/edits/{id}"))
+    while stats.running:
+        if stats.edits:
+            id = random.choice(stats.edits[-500:])
+            await stats.record("GET /v1/edits/{id}", client.get(f"/v1/edits/{id}"))
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def submit(client: httpx.AsyncClient, seen: Seen) -> None:
+async def submit(client: httpx.AsyncClient, stats: ClientStats) -> None:
     await asyncio.sleep(random.random() * SUBMIT_SECONDS)
-    while seen.going_on:
+    while stats.running:
         body = edit_body(method={"type": "bias"}, effort="quick")
-        made = await seen.ask("POST /v1/edits", client.post("/v1/edits", json=body))
+        made = await stats.record("POST /v1/edits", client.post("/v1/edits", json=body))
         if made is not None:
-            seen.edits.append(made.json()["id"])
+            stats.edits.append(made.json()["id"])
         await asyncio.sleep(SUBMIT_SECONDS)
         if made is not None:
             cancel = client.post(f"/v1/edits/{made.json()['id']}/cancel")
-            # One that has been made meanwhile cannot be canceled.
-            await seen.ask("POST /v1/edits/{id}/cancel", cancel, fine=(409,))
+            # 409: it has ended meanwhile.
+            await stats.record("POST /v1/edits/{id}/cancel", cancel, fine=(409,))
 
 
-async def stream(client: httpx.AsyncClient, seen: Seen) -> None:
+async def stream(client: httpx.AsyncClient, stats: ClientStats) -> None:
     body = {
         "model": "pico",
         "messages": [{"role": "user", "content": "the food is"}],
@@ -112,38 +113,39 @@ async def stream(client: httpx.AsyncClient, seen: Seen) -> None:
         "stream": True,
     }
 
-    async def answer() -> httpx.Response:
+    async def complete() -> httpx.Response:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-            said = (await response.aread()).decode()
-        if response.is_success and not said.rstrip().endswith("data: [DONE]"):
-            raise httpx.RemoteProtocolError(f"the stream broke off: …{said[-300:]!r}")
+            text = (await response.aread()).decode()
+        if response.is_success and not text.rstrip().endswith("data: [DONE]"):
+            raise httpx.RemoteProtocolError(f"the stream broke off: …{text[-300:]!r}")
         return response
 
-    while seen.going_on:
-        await seen.ask("POST /v1/chat/completions", answer())
+    while stats.running:
+        await stats.record("POST /v1/chat/completions", complete())
         await asyncio.sleep(0.1)
 
 
 async def put_on_load(
-    service: Service, seen: Seen, crowd: Mapping[Callable[..., Awaitable[None]], int]
+    service: Service, stats: ClientStats, crowd: Mapping[Callable[..., Awaitable[None]], int]
 ) -> None:
-    async def one(kind: Callable[..., Awaitable[None]]) -> None:
+    async def run_client(kind: Callable[..., Awaitable[None]]) -> None:
         async with httpx.AsyncClient(
             base_url=service.url, timeout=60.0, verify=tls, trust_env=False
         ) as client:
-            await kind(client, seen)
+            await kind(client, stats)
 
-    tls = ssl.create_default_context()  # takes longer than anything else of a client
-    await asyncio.gather(*(one(kind) for kind, count in crowd.items() for _ in range(count)))
+    tls = ssl.create_default_context()  # shared: it takes longer than anything else of a client
+    clients = (run_client(kind) for kind, count in crowd.items() for _ in range(count))
+    await asyncio.gather(*clients)
 
 
-async def watch_memory(pid: int, seen: Seen) -> list[tuple[float, int]]:
+async def watch_memory(pid: int, stats: ClientStats) -> list[tuple[float, int]]:
     process, started = psutil.Process(pid), time.monotonic()
-    found = []
-    while seen.going_on:
-        found.append((time.monotonic() - started, int(process.memory_info().rss)))
+    samples = []
+    while stats.running:
+        samples.append((time.monotonic() - started, int(process.memory_info().rss)))
         await asyncio.sleep(1)
-    return found
+    return samples
 
 
 def api_of(service: Service) -> int:
@@ -165,7 +167,7 @@ def percentiles(seconds: list[float]) -> str:
 
 def under_load(
     folder: Path, seconds: float, warm_up: float, pollers: int, submitters: int, streamers: int
-) -> list[Claim]:
+) -> list[RatioClaim]:
     with running_service(folder / "data", **SETTINGS) as service:
         with service.client() as client:
             pico = save_pico(folder / "pico", num_hidden_layers=3)
@@ -173,7 +175,7 @@ def under_load(
             client.post("/v1/base_models", json={"id": "pico", "source": source})
             made = client.get("/v1/base_models/pico?wait=60").json()
             assert made["status"] == "succeeded", made
-        seen = Seen(time.monotonic() + seconds)
+        stats = ClientStats(time.monotonic() + seconds)
 
         async def run() -> list[tuple[float, int]]:
             crowd: dict[Callable[..., Awaitable[None]], int] = {
@@ -181,14 +183,14 @@ def under_load(
                 submit: submitters,
                 stream: streamers,
             }
-            watching = asyncio.create_task(watch_memory(api_of(service), seen))
-            await put_on_load(service, seen, crowd)
+            watching = asyncio.create_task(watch_memory(api_of(service), stats))
+            await put_on_load(service, stats, crowd)
             return await watching
 
         memory = asyncio.run(run())
-    for call, took in sorted(seen.seconds.items()):
-        print(f"{call}: {percentiles(took)}, {seen.refused[call]} refused (429)")
-    for error, count in seen.errors.most_common():
+    for call, took in sorted(stats.seconds.items()):
+        print(f"{call}: {percentiles(took)}, {stats.refused[call]} refused (429)")
+    for error, count in stats.errors.most_common():
         print(f"error: {error}: {count}")
     curve = " ".join(f"{rss / MEGABYTE:.0f}" for _, rss in memory[:: max(1, len(memory) // 20)])
     print(f"memory of the API over time, MiB: {curve}")
@@ -200,12 +202,12 @@ def under_load(
         f"{statistics.median(last) / MEGABYTE:.0f} MiB after {seconds:.0f} s"
     )
     return [
-        Claim("answers that are neither good nor 429", seen.errors.total(), 0, "lower"),
-        Claim("memory of the API at the end against after its warm-up", growth, 1.05, "lower"),
+        RatioClaim("answers that are neither good nor 429", stats.errors.total(), 0, "lower"),
+        RatioClaim("memory of the API at the end against after its warm-up", growth, 1.05, "lower"),
     ]
 
 
-def long_queue(folder: Path, count: int, settle: float) -> list[Claim]:
+def long_queue(folder: Path, count: int, settle: float) -> list[RatioClaim]:
     root = folder / "data" / "store"
     root.mkdir(parents=True)
     queue_many(root, "default", count)
@@ -213,19 +215,19 @@ def long_queue(folder: Path, count: int, settle: float) -> list[Claim]:
         time.sleep(settle)  # the keeper reads all of it once
         with httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client:
             client.get("/v1/edits").raise_for_status()
-            took, after, found = [], None, 0
+            took, after, listed = [], None, 0
             for _ in itertools.count():
                 params = {"limit": 100, **({"after": after} if after else {})}
                 started = time.perf_counter()
                 page = client.get("/v1/edits", params=params).raise_for_status()
                 took.append(time.perf_counter() - started)
-                found, after = found + len(page.json()["data"]), page.json()["last_id"]
+                listed, after = listed + len(page.json()["data"]), page.json()["last_id"]
                 if not page.json()["has_more"]:
                     break
-    assert found == count, f"{found} of {count} edits were listed"
+    assert listed == count, f"{listed} of {count} edits were listed"
     print(f"{count} queued edits in pages of 100: {percentiles(took)}")
     worst = max(took) * 1000 / PAGE_MILLISECONDS
-    return [Claim(f"worst page against {PAGE_MILLISECONDS:.0f} ms", worst, 1.0, "lower")]
+    return [RatioClaim(f"worst page against {PAGE_MILLISECONDS:.0f} ms", worst, 1.0, "lower")]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Edits of the size of real ones, with random numbers, and the memory that they take."""
+"""Edits with random numbers and the size of real ones, and their memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPE_7B = (4096, 11008, 32)
 
 
 def shift(hidden: int, intermediate: int, layers: Sequence[int], seed: int) -> list[Term]:
-    """An edit of the size of `natural_bias` or `bias`: whole `down_proj`s of some layers."""
+    """An edit of the size of `natural_bias` or `bias`: all rows of `down_proj` in some layers."""
     generator = torch.Generator().manual_seed(seed)
     return [
         make_term(
@@ -44,7 +44,7 @@ def surgery(hidden: int, intermediate: int, layers: int, seed: int) -> list[Term
 
 
 def held_bytes(edits: Sequence[Sequence[Term]]) -> int:
-    """Bytes behind the tensors of edits; what several share counts once."""
+    """Bytes of the tensors of edits; shared storage counts once."""
     stores = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for terms in edits

@@ -1,11 +1,11 @@
-"""What serving variants costs, on SmolLM2: ratios, each measured in this one run.
+"""The cost of serving variants of SmolLM2: ratios, each measured in one run.
 
-- a batch whose rows have different edits against the same batch of the base model;
-- the engine against transformers' `generate`, with requests that arrive spread out: served one
-  after the other, and all that wait together as one batch;
-- time to the first token of a strength that was never used against that of the base model;
+- a batch with different edits in its rows against the same batch of the base model;
+- the engine against transformers' `generate`, with requests spread over time: one after the other,
+  and all waiting ones as one batch;
+- time to the first token at a new strength against that of the base model;
 - memory of one more edit, at the shape of a 7B model, against its goal;
-- 1,000 edits from a store, each asked once, against one minute.
+- 1,000 edits from a store, one request each, against one minute.
 
 Times to the first token and between tokens are printed beside them.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.claims import Claim, interleaved, parser, report
+from benchmarks.claims import RatioClaim, interleaved, parser, report
 from benchmarks.edit_cost import load
 from benchmarks.made_up_edits import SHAPE_7B, held_bytes, shift, surgery
 from models_store.objects.store import ObjectStore, open_store
@@ -36,7 +36,7 @@ from models_store.schemas.generation import Finished, GenerationPrompt, Generati
 from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.weights.delta import dump_delta
-from workers.generator.engine.choice import Choice
+from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Engine, Job
 from workers.generator.engine.text import TextStream
 from workers.generator.jobs import prepare
@@ -45,7 +45,7 @@ from workers.generator.shelf import Shelf
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
@@ -59,7 +59,7 @@ LENGTHS = (8, 16, 32, 64)
 VARIANTS = 1_000
 
 
-def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
+def edits_of(base: LoadedModel, count: int) -> list[list[Term]]:
     hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
     places = range(base.layers // 8, base.layers - 1, 2)
     return [
@@ -70,11 +70,11 @@ def edits_of(base: BaseModel, count: int) -> list[list[Term]]:
     ]
 
 
-def prompt_of(base: BaseModel, dice: random.Random) -> list[int]:
+def prompt_of(base: LoadedModel, dice: random.Random) -> list[int]:
     return [dice.randrange(100, base.vocabulary - 100) for _ in range(PROMPT_TOKENS)]
 
 
-def mixed_batches(base: BaseModel) -> list[Claim]:
+def mixed_batches(base: LoadedModel) -> list[RatioClaim]:
     """Rows with two of eight edits each, against the same rows without."""
     edits, side, dice = edits_of(base, 8), SidePath(base), random.Random(0)
     claims = []
@@ -91,7 +91,7 @@ def mixed_batches(base: BaseModel) -> list[Claim]:
         mixed()
         without, with_edits = interleaved(plain, mixed, repeats)
         claims.append(
-            Claim(
+            RatioClaim(
                 f"speed of {rows} rows with two edits each against the base model",
                 without / with_edits,
                 0.95,
@@ -102,14 +102,14 @@ def mixed_batches(base: BaseModel) -> list[Claim]:
 
 
 def decode(
-    base: BaseModel,
+    base: LoadedModel,
     side: SidePath,
     prompts: Sequence[list[int]],
     mixtures: Sequence[Mixture],
     length: int,
 ) -> None:
     pairs = zip(prompts, mixtures, strict=True)
-    requests = [Request(own, length, mix, stop_ids=NO_STOP) for own, mix in pairs]
+    requests = [Request(prompt, length, mix, stop_ids=NO_STOP) for prompt, mix in pairs]
     decoding = Decoding(base, side, requests)
     while not decoding.done:
         decoding.step()
@@ -117,22 +117,22 @@ def decode(
 
 @dataclass
 class Arrival:
-    """One request, and when what happened to it."""
+    """One request, and the times of its tokens."""
 
     at: float
     """Seconds after the first."""
     prompt: list[int]
     length: int
     tokens: list[float] = field(default_factory=list)
-    """When each token was there."""
+    """Seconds after the start at which each token came."""
 
     @property
     def first(self) -> float:
         return self.tokens[0] - self.at
 
 
-def arrivals(base: BaseModel, users: int, single: float) -> list[Arrival]:
-    """Requests that come so that about so many are under way at a time."""
+def arrivals(base: LoadedModel, users: int, single: float) -> list[Arrival]:
+    """Requests at random times, with about `users` of them at a time."""
     dice = random.Random(users)
     made, now = [], 0.0
     for _ in range(ARRIVALS[users]):
@@ -141,26 +141,28 @@ def arrivals(base: BaseModel, users: int, single: float) -> list[Arrival]:
     return made
 
 
-def by_engine(base: BaseModel, requests: Sequence[Arrival]) -> float:
-    """Serve them; returns the seconds until the last one has ended."""
+def by_engine(base: LoadedModel, requests: Sequence[Arrival]) -> float:
+    """Serve them with the engine; returns the seconds until the last has ended."""
     engine, side = Engine(), SidePath(base)
     done = threading.Semaphore(0)
     started = time.perf_counter()
 
-    def sink_of(one: Arrival) -> Callable[[Line], None]:
+    def sink_of(arrival: Arrival) -> Callable[[Line], None]:
         def sink(line: Line) -> None:
             if isinstance(line, Finished):
                 done.release()
             else:
-                one.tokens.append(time.perf_counter() - started)
+                arrival.tokens.append(time.perf_counter() - started)
 
         return sink
 
     tokenizer = base.tokenizer.backend_tokenizer
-    for one in requests:
-        time.sleep(max(0.0, one.at - (time.perf_counter() - started)))
-        request = Request(one.prompt, one.length, stop_ids=NO_STOP)
-        engine.submit(Job(side, [Choice(0, request, TextStream(tokenizer))], sink_of(one)))
+    for arrival in requests:
+        time.sleep(max(0.0, arrival.at - (time.perf_counter() - started)))
+        request = Request(arrival.prompt, arrival.length, stop_ids=NO_STOP)
+        engine.submit(
+            Job(side, [ChoiceDecoder(0, request, TextStream(tokenizer))], sink_of(arrival))
+        )
     for _ in requests:
         done.acquire()
     taken = time.perf_counter() - started
@@ -168,8 +170,8 @@ def by_engine(base: BaseModel, requests: Sequence[Arrival]) -> float:
     return taken
 
 
-def by_generate(base: BaseModel, requests: Sequence[Arrival], most: int) -> float:
-    """The same by `generate`, with all that wait, at most so many, as one padded batch."""
+def by_generate(base: LoadedModel, requests: Sequence[Arrival], most: int) -> float:
+    """Serve them with `generate`: those that wait, at most `most`, as one padded batch."""
     waiting: queue.Queue[Arrival | None] = queue.Queue()
     started = time.perf_counter()
 
@@ -180,36 +182,36 @@ def by_generate(base: BaseModel, requests: Sequence[Arrival], most: int) -> floa
             while len(batch) < most and not waiting.empty():
                 batch.append(waiting.get())
             ended = batch[-1] is None
-            own = [one for one in batch if one is not None]
-            if own:
-                _generate(base, own)
-                for one in own:
-                    one.tokens = [time.perf_counter() - started]
+            real = [arrival for arrival in batch if arrival is not None]
+            if real:
+                _generate(base, real)
+                for arrival in real:
+                    arrival.tokens = [time.perf_counter() - started]
 
     server = threading.Thread(target=serve)
     server.start()
-    for one in requests:
-        time.sleep(max(0.0, one.at - (time.perf_counter() - started)))
-        waiting.put(one)
+    for arrival in requests:
+        time.sleep(max(0.0, arrival.at - (time.perf_counter() - started)))
+        waiting.put(arrival)
     waiting.put(None)
     server.join()
     return time.perf_counter() - started
 
 
 @torch.inference_mode()
-def _generate(base: BaseModel, batch: Sequence[Arrival]) -> None:
-    ids = torch.tensor([one.prompt for one in batch], device=base.device)
+def _generate(base: LoadedModel, batch: Sequence[Arrival]) -> None:
+    ids = torch.tensor([arrival.prompt for arrival in batch], device=base.device)
     base.model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=max(one.length for one in batch),
+        max_new_tokens=max(arrival.length for arrival in batch),
         do_sample=False,
         eos_token_id=None,
         pad_token_id=base.pad_id,
     )
 
 
-def spread_out(base: BaseModel, figures: list[str]) -> list[Claim]:
+def spread_out(base: LoadedModel, figures: list[str]) -> list[RatioClaim]:
     """The engine against `generate` under the same arrivals."""
     probe = [Arrival(0.0, prompt_of(base, random.Random(9)), 32)]
     by_generate(base, probe, 1)
@@ -218,11 +220,11 @@ def spread_out(base: BaseModel, figures: list[str]) -> list[Claim]:
     for users in ROWS:
         requests = arrivals(base, users, single)
         ours = by_engine(base, requests)
-        firsts = [one.first for one in requests]
+        firsts = [arrival.first for arrival in requests]
         gaps = [
             after - before
-            for one in requests
-            for before, after in zip(one.tokens, one.tokens[1:], strict=False)
+            for arrival in requests
+            for before, after in zip(arrival.tokens, arrival.tokens[1:], strict=False)
         ]
         figures.append(
             f"{users} at a time: first token {_centiles(firsts)}, between tokens {_centiles(gaps)}"
@@ -230,13 +232,13 @@ def spread_out(base: BaseModel, figures: list[str]) -> list[Claim]:
         alone = by_generate(base, requests, 1)
         batched = by_generate(base, requests, 64)
         claims += [
-            Claim(
+            RatioClaim(
                 f"engine against generate, {users} at a time, one after the other",
                 alone / ours,
                 GOALS[users],
                 "higher",
             ),
-            Claim(
+            RatioClaim(
                 f"engine against generate, {users} at a time, all that wait as a batch",
                 batched / ours,
                 0.95 if users == 1 else 1.0,
@@ -252,8 +254,8 @@ def _centiles(seconds: Sequence[float]) -> str:
     return f"p50 {1000 * statistics.median(ordered):.0f} ms, p99 {1000 * p99:.0f} ms"
 
 
-def first_tokens(base: BaseModel) -> Claim:
-    """A strength that was never used, and the base model, in turns."""
+def first_tokens(base: LoadedModel) -> RatioClaim:
+    """Time to the first token at new strengths and of the base model, measured alternately."""
     engine, side = Engine(), SidePath(base)
     prompt = prompt_of(base, random.Random(1))
     edit = edits_of(base, 2)[1]
@@ -263,7 +265,7 @@ def first_tokens(base: BaseModel) -> Claim:
         request = Request(prompt, 1, mixture, stop_ids=NO_STOP)
         text = TextStream(base.tokenizer.backend_tokenizer)
         started = time.perf_counter()
-        engine.submit(Job(side, [Choice(0, request, text)], lines.put))
+        engine.submit(Job(side, [ChoiceDecoder(0, request, text)], lines.put))
         while not isinstance(lines.get(), Finished):
             pass
         return time.perf_counter() - started
@@ -271,11 +273,10 @@ def first_tokens(base: BaseModel) -> Claim:
     first([(edit, 1.0)])
     pairs = [(first(()), first([(edit, 0.5 + number / 1000)])) for number in range(50)]
     engine.close()
-    plain = statistics.median(one for one, _ in pairs)
-    edited = statistics.median(two for _, two in pairs)
+    plain, edited = map(statistics.median, zip(*pairs, strict=True))
     # 5 % or 5 ms more, whichever is larger.
     goal = 1 + max(0.05, 0.005 / plain)
-    return Claim(
+    return RatioClaim(
         f"time to the first token at a new strength against {1000 * plain:.0f} ms of the base",
         edited / plain,
         round(goal, 3),
@@ -283,7 +284,7 @@ def first_tokens(base: BaseModel) -> Claim:
     )
 
 
-def memory() -> list[Claim]:
+def memory() -> list[RatioClaim]:
     """Memory of one more edit of a 7B model."""
     hidden, intermediate, layers = SHAPE_7B
     kinds: dict[str, tuple[Callable[[int], list[Term]], float]] = {
@@ -297,12 +298,12 @@ def memory() -> list[Claim]:
         more = [*first, *(make(seed) for seed in range(2, 22))]
         each = (held_bytes(more) - held_bytes(first)) / 20
         claim = f"{each / 1000:.0f} kB of one more {name} against {goal / 1000:.0f}"
-        claims.append(Claim(claim, each / goal, 1.0, "lower"))
+        claims.append(RatioClaim(claim, each / goal, 1.0, "lower"))
     return claims
 
 
-def many_variants(base: BaseModel) -> Claim:
-    """Each of 1,000 stored edits is asked once, 64 at a time, for eight tokens."""
+def many_variants(base: LoadedModel) -> RatioClaim:
+    """One request of eight tokens for each of 1,000 stored edits, 64 at a time."""
     hidden, intermediate = base.hidden_size, int(base.model.config.intermediate_size)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data=Path(folder), dtype=Settings().dtype)
@@ -335,10 +336,12 @@ def many_variants(base: BaseModel) -> Claim:
             done.acquire()
         taken = time.perf_counter() - started
         engine.close()
-    return Claim(f"{VARIANTS} variants, {taken:.0f} s against a minute", taken / 60, 1.0, "lower")
+    return RatioClaim(
+        f"{VARIANTS} variants, {taken:.0f} s against a minute", taken / 60, 1.0, "lower"
+    )
 
 
-def _stored(store: ObjectStore, base: BaseModel, terms: list[Term], number: int) -> Variant:
+def _stored(store: ObjectStore, base: LoadedModel, terms: list[Term], number: int) -> Variant:
     data = dump_delta(to_delta(terms, base.fingerprint, "bias"))
     path = f"edits/{number}.safetensors"
     store.put(path, data)
@@ -361,7 +364,7 @@ def main() -> int:
     given = options.parse_args()
     base = load()
     figures: list[str] = []
-    claims: list[Claim] = []
+    claims: list[RatioClaim] = []
     if "mixed" in given.parts:
         claims += mixed_batches(base)
     if "spread" in given.parts:

@@ -3,7 +3,7 @@
     SCALPEL_VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.serving_vllm
 
 Tokens a second of 8 and 32 requests at a time, of the base model and of four mixes of edits, each
-pair in turns. vLLM is asked over HTTP, as a generator asks it.
+pair alternately. vLLM is used over HTTP, as by a generator.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 import httpx
 import torch
 
-from benchmarks.claims import Claim, interleaved, parser, report
+from benchmarks.claims import RatioClaim, interleaved, parser, report
 from benchmarks.edit_cost import load
 from benchmarks.serving import decode, edits_of, prompt_of
 from benchmarks.vllm_server import MAX_LORAS, PYTHON, vllm_server
 from workers.generator.vllm.adapters import Adapters
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -32,26 +32,28 @@ TOKENS = 32
 REPEATS = 3
 
 
-async def register(url: str, folder: Path, base: BaseModel, mixes: Sequence[Mixture]) -> list[str]:
+async def register(
+    url: str, folder: Path, base: LoadedModel, mixes: Sequence[Mixture]
+) -> list[str]:
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         adapters = Adapters(http, folder, MAX_LORAS)
-        return [await adapters.hold(base, mix) for mix in mixes]
+        return [await adapters.acquire(base, mix) for mix in mixes]
 
 
-async def ask(url: str, models: Sequence[str], prompts: Sequence[list[int]]) -> None:
-    """All at the same time, each for so many tokens."""
+async def complete(url: str, models: Sequence[str], prompts: Sequence[list[int]]) -> None:
+    """Complete all prompts at the same time, with `TOKENS` tokens each."""
 
-    async def one(http: httpx.AsyncClient, model: str, prompt: list[int]) -> None:
+    async def post(http: httpx.AsyncClient, model: str, prompt: list[int]) -> None:
         body = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
-        answer = await http.post("/v1/completions", json={**body, "ignore_eos": True})
-        answer.raise_for_status()
+        response = await http.post("/v1/completions", json={**body, "ignore_eos": True})
+        response.raise_for_status()
 
     async with httpx.AsyncClient(base_url=url, timeout=600, trust_env=False) as http:
         pairs = zip(models, prompts, strict=True)
-        await asyncio.gather(*(one(http, model, prompt) for model, prompt in pairs))
+        await asyncio.gather(*(post(http, model, prompt) for model, prompt in pairs))
 
 
-def measure(url: str, folder: Path, base: BaseModel) -> list[Claim]:
+def measure(url: str, folder: Path, base: LoadedModel) -> list[RatioClaim]:
     dice, side, edits = random.Random(0), SidePath(base), edits_of(base, 8)
     mixes: list[Mixture] = [
         [(edit, dice.uniform(-1, 1)) for edit in dice.sample(edits, 2)] for _ in range(MAX_LORAS)
@@ -59,7 +61,7 @@ def measure(url: str, folder: Path, base: BaseModel) -> list[Claim]:
     names = asyncio.run(register(url, folder, base, mixes))
     claims = []
     for rows in (8, 32):
-        for what, models, own in (
+        for what, models, mixtures in (
             ("the base model", ["base"] * rows, [()] * rows),
             (
                 "four mixes of edits",
@@ -67,19 +69,19 @@ def measure(url: str, folder: Path, base: BaseModel) -> list[Claim]:
                 [mixes[row % MAX_LORAS] for row in range(rows)],
             ),
         ):
-            # Fresh prompts each time: vLLM remembers those it has read.
-            def ours(own: Sequence[Mixture] = own, rows: int = rows) -> None:
-                decode(base, side, [prompt_of(base, dice) for _ in range(rows)], own, TOKENS)
+            # New prompts each time, since vLLM caches prefixes.
+            def ours(mixtures: Sequence[Mixture] = mixtures, rows: int = rows) -> None:
+                decode(base, side, [prompt_of(base, dice) for _ in range(rows)], mixtures, TOKENS)
 
             def theirs(models: Sequence[str] = models, rows: int = rows) -> None:
                 prompts = [prompt_of(base, dice) for _ in range(rows)]
-                asyncio.run(ask(url, models, prompts))
+                asyncio.run(complete(url, models, prompts))
 
             ours()
             theirs()
             mine, other = interleaved(ours, theirs, REPEATS)
             claim = f"engine against vLLM, {rows} requests of {what}"
-            claims.append(Claim(claim, other / mine, 1.0, "higher"))
+            claims.append(RatioClaim(claim, other / mine, 1.0, "higher"))
     return claims
 
 

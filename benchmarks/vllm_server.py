@@ -1,4 +1,4 @@
-"""A vLLM server for CPUs, in a process and an environment of its own."""
+"""A vLLM server for CPUs, in a separate process and Python environment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 import httpx
 
 PYTHON = "SCALPEL_VLLM_PYTHON"
-"""Names an interpreter that has vLLM."""
+"""The variable that names an interpreter with vLLM."""
 MAX_LORAS = 4
 _READY_SECONDS = 300.0
 
 
 @contextlib.contextmanager
 def vllm_server(python: str, model: Path, dtype: str, log: Path) -> Iterator[str]:
-    """Serve the folder `model` with room for a few adapters; gives the server's address.
+    """Serve the folder `model` with room for a few adapters; yields the server's URL.
 
     Raises:
-        RuntimeError: it does not start; what it said is in the message.
+        RuntimeError: it does not start; the message has the end of its log.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -41,7 +41,7 @@ def vllm_server(python: str, model: Path, dtype: str, log: Path) -> Iterator[str
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        # Two threads that spin on shared cores are ten times slower than one.
+        # Two threads that busy-wait on shared cores are ten times slower than one.
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
     }

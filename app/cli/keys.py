@@ -60,8 +60,8 @@ def list_keys() -> None:
 @keys.command("revoke")
 def revoke_key(key_id: KeyId) -> None:
     """Accept a key no longer; the API notices within 3 seconds."""
-    found = _keys()
-    found.revoke(found.get(key_id))
+    store = _keys()
+    store.revoke(store.get(key_id))
 
 
 @keys.command("rotate")
@@ -72,8 +72,8 @@ def rotate_key(
     ] = 0,
 ) -> None:
     """Make a key in place of another one, with its rights; it is shown once."""
-    found = _keys()
-    secret, key = found.rotate(found.get(key_id), overlap_seconds=overlap_seconds)
+    store = _keys()
+    secret, key = store.rotate(store.get(key_id), overlap_seconds=overlap_seconds)
     _show_once(secret, key.id, key.tenant)
 
 

@@ -49,9 +49,9 @@ def main() -> None:
     except ScalpelError as error:
         fail(error.message)
     except ValidationError as error:
-        for one in error.errors():
-            name = "_".join(str(part) for part in one["loc"]).upper()
-            typer.echo(f"SCALPEL_{name}: {one['msg']}" if name else one["msg"], err=True)
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            typer.echo(f"SCALPEL_{name}: {problem['msg']}" if name else problem["msg"], err=True)
         sys.exit(2)
 
 
@@ -168,8 +168,8 @@ def chat(
     """Talk to a variant."""
     messages: list[dict[str, str]] = []
     with connect(url, key) as client:
-        while (said := message or _ask()) is not None:
-            messages.append({"role": "user", "content": said})
+        while (text := message or _ask()) is not None:
+            messages.append({"role": "user", "content": text})
             answer = ""
             for piece in client.stream_chat(
                 {
@@ -217,7 +217,7 @@ def doctor() -> None:
 
 @app.command()
 def recover() -> None:
-    """Look once after all open work: seal what is dead, finish what was cut short, ring."""
+    """Look once at all open work: end dead attempts, complete results, enqueue what is due."""
     from app.loops.keeper import recover_once
 
     typer.echo(recover_once(Settings()))

@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass
-class Part:
+class SupervisedPart:
     """One supervised process: started again whenever it ends, with growing pauses."""
 
     name: str
@@ -81,7 +81,7 @@ class Supervisor:
         self.port = settings.port or _free_port(settings.host)
         self._say = say
         self._stopping = False
-        self._parts: list[Part] = []
+        self._parts: list[SupervisedPart] = []
         self._env = self._environment()
 
     @property
@@ -101,7 +101,7 @@ class Supervisor:
                     ("editor", ["workers.editor"]),
                     ("generator", ["workers.generator"]),
                 ):
-                    self._parts.append(Part(name, self._starter(name, module)))
+                    self._parts.append(SupervisedPart(name, self._starter(name, module)))
                 yield
             finally:
                 self._stop_all()
@@ -171,7 +171,7 @@ class Supervisor:
         if not url:
             path = embedded_redis.runtime_dir(self.settings.data) / "redis.sock"
             folder, log = self.settings.embedded_redis_dir, self.logs / "redis.log"
-            part = Part("redis", lambda: embedded_redis.start(folder, path, log))
+            part = SupervisedPart("redis", lambda: embedded_redis.start(folder, path, log))
             self._parts.append(part)
             self.tend()
             url = f"unix://{path}"

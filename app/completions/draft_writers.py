@@ -12,11 +12,11 @@ import structlog
 from fastapi import Request
 
 from app.completions.generators import Generators
+from app.completions.requests import generation_request, user_prompt
 from app.domain.behaviors.drafts import MAX_ANSWER_TOKENS
 from app.http.errors import GenerationFailed
 from models_store.errors import Unavailable
 from models_store.schemas.generation import (
-    ChatMessage,
     GenerationPrompt,
     GenerationRequest,
     Sampling,
@@ -80,22 +80,20 @@ class BaseModelWriter:
     async def answers(self, instructions: Sequence[str], seed: int) -> list[str]:
         texts: list[str] = []
         for start in range(0, len(instructions), _ROWS):
-            asked = self._request(instructions[start : start + _ROWS], seed + start)
-            choices = await self.generators.collect(asked, self.client)
+            request = self._request(instructions[start : start + _ROWS], seed + start)
+            choices = await self.generators.collect(request, self.client)
             texts += [choice.text for choice in choices]
         return texts
 
     def _request(self, instructions: Sequence[str], seed: int) -> GenerationRequest:
         base = self.base
-        return GenerationRequest(
-            base_model=base.id,
-            base_fingerprint=base.facts.fingerprint,
-            source=base.spec.source,
-            variants=(
-                Variant(name=base.id, base_model=base.id, base_fingerprint=base.facts.fingerprint),
-            ),
-            prompts=tuple(map(self._prompt, instructions)),
-            sampling=Sampling(
+        itself = Variant(name=base.id, base_model=base.id, base_fingerprint=base.facts.fingerprint)
+        return generation_request(
+            self.tenant,
+            base,
+            [itself],
+            [self._prompt(instruction) for instruction in instructions],
+            Sampling(
                 max_tokens=MAX_ANSWER_TOKENS,
                 temperature=_TEMPERATURE,
                 top_p=_TOP_P,
@@ -103,14 +101,11 @@ class BaseModelWriter:
                 # A model without a chat format would go on with questions of its own.
                 stop=() if base.takes_chat else ("\n\n", "\nQuestion:"),
             ),
-            tenant=self.tenant,
-            context_length=base.facts.context_length,
         )
 
     def _prompt(self, instruction: str) -> GenerationPrompt:
-        if self.base.takes_chat:
-            return GenerationPrompt(messages=(ChatMessage(role="user", content=instruction),))
-        return GenerationPrompt(text=f"{instruction}\nAnswer:")
+        chat = self.base.takes_chat
+        return user_prompt(instruction if chat else f"{instruction}\nAnswer:", chat=chat)
 
 
 @dataclass(frozen=True)

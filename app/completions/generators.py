@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.domain.accounts.rates import Rates
 from app.domain.events.live_state import Generator, LiveState
-from app.http import standings
+from app.http import rate_limits
 from app.http.errors import GenerationFailed
 from models_store.errors import (
     CorruptArtifact,
@@ -42,6 +42,7 @@ from models_store.schemas.generation import (
 
 _log = structlog.get_logger()
 T = TypeVar("T", bound=BaseModel)
+R = TypeVar("R")
 
 _TRIES = 2
 _PASSING = ("overloaded", "no_generator")
@@ -52,7 +53,7 @@ _TIMEOUT = httpx.Timeout(600.0, connect=2.0)
 
 
 @dataclass(frozen=True)
-class Choice:
+class CompletedChoice:
     """One complete answer."""
 
     text: str
@@ -120,10 +121,13 @@ class Generators:
             QuotaExceeded: `rate_limited`, the tenant's tokens are used up.
         """
         most = request.most_tokens
-        standings.tell(await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most))
+        rate_limits.report(
+            await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most)
+        )
         count = _TokenCount()
         try:
-            async with aclosing(self._lines(request)) as lines:
+            tries = self._tries(request.base_model, partial(self._generate, request))
+            async with aclosing(tries) as lines:
                 async for line in lines:
                     count.add(line)
                     yield line
@@ -133,31 +137,20 @@ class Generators:
             give_back = partial(self._rates.give_back_tokens, request.tenant, unused)
             asyncio.get_running_loop().run_in_executor(None, give_back)
 
-    async def _lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
-        candidates = await self._candidates(request.base_model)
-        begun = False
-        for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):
-            self._asked[generator.name] += 1
-            try:
-                async with aclosing(self._ask(generator, request)) as answer:
-                    async for line in answer:
-                        begun = True
-                        yield line
-                return
-            except _Broken as error:
-                _log.warning("a generator failed", generator=generator.name, error=str(error))
-                if error.code in _PASSING and not begun and number == _TRIES:
-                    raise Unavailable(
-                        f"the generator {generator.name}: {error}",
-                        code=error.code,
-                        retry_after=_RETRY_AFTER_SECONDS,
-                    ) from error
-                if begun or number == _TRIES:
-                    raise GenerationFailed(f"the generator broke off: {error}") from error
-            finally:
-                self._asked[generator.name] -= 1
+    async def begun(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
+        """The same once the first line is there: errors before it are raised here."""
+        lines = self.lines(request)
+        first = await anext(lines)
 
-    async def collect(self, request: GenerationRequest, client: Request) -> list[Choice]:
+        async def all_lines() -> AsyncGenerator[TextPiece | Finished]:
+            async with aclosing(lines):
+                yield first
+                async for line in lines:
+                    yield line
+
+        return all_lines()
+
+    async def collect(self, request: GenerationRequest, client: Request) -> list[CompletedChoice]:
         """All choices when they are complete; given up when the client has left."""
         texts: dict[int, str] = {}
         tokens: dict[int, list[ScoredToken]] = {}
@@ -175,7 +168,7 @@ class Generators:
                     if await client.is_disconnected():
                         raise GenerationFailed("the client has left")
         return [
-            Choice(
+            CompletedChoice(
                 texts.get(index, ""),
                 ends[index].finish_reason,
                 ends[index].prompt_tokens,
@@ -193,43 +186,38 @@ class Generators:
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses.
         """
-        candidates = await self._candidates(base_model, reading=True)
+        answer = partial(self._answer, path, question, kind)
+        async with aclosing(self._tries(base_model, answer, reading=True)) as answers:
+            return await anext(answers)
+
+    async def _tries(
+        self,
+        base_model: str,
+        attempt: Callable[[Generator], AsyncGenerator[R]],
+        *,
+        reading: bool = False,
+    ) -> AsyncGenerator[R]:
+        """What `attempt` yields of the best generator; of another one if that fails before."""
+        candidates = await self._candidates(base_model, reading=reading)
+        begun = False
         for number, generator in enumerate((candidates * _TRIES)[:_TRIES], start=1):
             self._asked[generator.name] += 1
             try:
-                return await self._answer(generator, path, question, kind)
+                async with aclosing(attempt(generator)) as results:
+                    async for result in results:
+                        begun = True
+                        yield result
+                return
             except _Broken as error:
                 _log.warning("a generator failed", generator=generator.name, error=str(error))
-                if number < _TRIES:
-                    continue
-                message = f"the generator {generator.name}: {error}"
-                if error.code in _PASSING:
-                    raise Unavailable(
-                        message, code=error.code, retry_after=_RETRY_AFTER_SECONDS
+                if error.code in _PASSING and not begun and number == _TRIES:
+                    raise _unavailable(
+                        f"the generator {generator.name}: {error}", error.code
                     ) from error
-                raise GenerationFailed(message) from error
+                if begun or number == _TRIES:
+                    raise GenerationFailed(f"the generator broke off: {error}") from error
             finally:
                 self._asked[generator.name] -= 1
-        raise AssertionError("there is at least one try")
-
-    async def _answer(
-        self, generator: Generator, path: str, question: BaseModel, kind: type[T]
-    ) -> T:
-        try:
-            response = await self._http.post(
-                f"{generator.url.rstrip('/')}{path}",
-                content=question.model_dump_json(),
-                headers={"Content-Type": "application/json"},
-            )
-            if response.status_code != 200:
-                raise _refusal(response)
-            return kind.model_validate_json(response.content)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _Broken("it cannot be reached", "no_generator") from error
-        except httpx.TransportError as error:
-            raise _Broken(f"{type(error).__name__}: {error}") from error
-        except ValidationError as error:
-            raise _Broken("it says something that is not understood") from error
 
     async def _candidates(self, base_model: str, *, reading: bool = False) -> list[Generator]:
         """The best first: those that hold the base model, then those with the least to do."""
@@ -238,61 +226,75 @@ class Generators:
             self._known = seen
         # Without Redis those that were there a moment ago are as good as any.
         if not self._known:
-            raise Unavailable(
-                "no generator is running: start one with `scalpel generator` or `scalpel up`",
-                code="no_generator",
-                retry_after=_RETRY_AFTER_SECONDS,
+            raise _unavailable(
+                "no generator is running: start one with `scalpel generator` or `scalpel up`"
             )
-        able = [
-            one
-            for one in self._known
-            if (one.serves is None or base_model in one.serves) and (one.reads or not reading)
+        suitable = [
+            generator
+            for generator in self._known
+            if (generator.serves is None or base_model in generator.serves)
+            and (generator.reads or not reading)
         ]
-        if not able:
-            raise Unavailable(
+        if not suitable:
+            raise _unavailable(
                 f"no generator that is running can {'read texts' if reading else 'speak'} with "
-                f"{base_model}",
-                code="no_generator",
-                retry_after=_RETRY_AFTER_SECONDS,
+                f"{base_model}"
             )
         return sorted(
-            able,
-            key=lambda one: (
-                base_model not in one.base_models,
-                max(one.busy, self._asked[one.name]),
-                one.name,
+            suitable,
+            key=lambda generator: (
+                base_model not in generator.base_models,
+                max(generator.busy, self._asked[generator.name]),
+                generator.name,
             ),
         )
 
-    async def _ask(
-        self, generator: Generator, request: GenerationRequest
+    async def _generate(
+        self, request: GenerationRequest, generator: Generator
     ) -> AsyncGenerator[TextPiece | Finished]:
-        url = f"{generator.url.rstrip('/')}/internal/generate"
         missing = len(request.prompts) * request.n
+        async with self._post(generator, "/internal/generate", request) as response:
+            async for text in lines_of(response.aiter_bytes()):
+                line = generation_line.validate_json(text)
+                if isinstance(line, GenerationError):
+                    raise _Broken(line.message, line.code)
+                missing -= isinstance(line, Finished)
+                yield line
+        if missing:
+            raise _Broken("it ended before its answer was complete")
+
+    async def _answer(
+        self, path: str, question: BaseModel, kind: type[T], generator: Generator
+    ) -> AsyncGenerator[T]:
+        async with self._post(generator, path, question) as response:
+            yield kind.model_validate_json(await response.aread())
+
+    @asynccontextmanager
+    async def _post(
+        self, generator: Generator, path: str, body: BaseModel
+    ) -> AsyncIterator[httpx.Response]:
+        """The answer of a generator that begins; what goes wrong inside says that it is broken."""
         try:
             async with self._http.stream(
                 "POST",
-                url,
-                content=request.model_dump_json(),
+                f"{generator.url.rstrip('/')}{path}",
+                content=body.model_dump_json(),
                 headers={"Content-Type": "application/json"},
             ) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise _refusal(response)
-                async for text in lines_of(response.aiter_bytes()):
-                    line = generation_line.validate_json(text)
-                    if isinstance(line, GenerationError):
-                        raise _Broken(line.message, line.code)
-                    missing -= isinstance(line, Finished)
-                    yield line
+                yield response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _Broken("it cannot be reached", "no_generator") from error
         except httpx.TransportError as error:
             raise _Broken(f"{type(error).__name__}: {error}") from error
         except ValidationError as error:
             raise _Broken("it says something that is not understood") from error
-        if missing:
-            raise _Broken("it ended before its answer was complete")
+
+
+def _unavailable(message: str, code: str = "no_generator") -> Unavailable:
+    return Unavailable(message, code=code, retry_after=_RETRY_AFTER_SECONDS)
 
 
 def _refusal(response: httpx.Response) -> Exception:
@@ -300,7 +302,7 @@ def _refusal(response: httpx.Response) -> Exception:
     try:
         body: Any = response.json()
         code, message = str(body["code"]), str(body["message"])
-        errors = [FieldError(**one) for one in body.get("errors", ())]
+        errors = [FieldError(**entry) for entry in body.get("errors", ())]
     except (ValueError, KeyError, TypeError):
         code, message, errors = "generation_failed", f"status {response.status_code}", []
     if code == InvalidRequest.code:

@@ -12,7 +12,7 @@ def chat_logprobs(tokens: Sequence[ScoredToken]) -> dict[str, Any]:
     """As chat completions have them."""
     return {
         "content": [
-            {**_token(token), "top_logprobs": [_token(one) for one in token.top]}
+            {**_token(token), "top_logprobs": [_token(likely) for likely in token.top]}
             for token in tokens
         ],
         "refusal": None,
@@ -46,8 +46,8 @@ def _by_text(token: ScoredToken) -> dict[str, float] | None:
     """The likeliest tokens and the token itself; of two that read alike, the likelier one."""
     if token.logprob is None:
         return None
-    found: dict[str, float] = {}
-    for one in token.top:
-        found.setdefault(one.token, one.logprob)
-    found.setdefault(token.token, token.logprob)
-    return found
+    logprobs: dict[str, float] = {}
+    for likely in token.top:
+        logprobs.setdefault(likely.token, likely.logprob)
+    logprobs.setdefault(token.token, token.logprob)
+    return logprobs

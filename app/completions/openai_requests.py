@@ -10,24 +10,19 @@ from typing import Annotated, Any, Literal
 from annotated_types import GroupedMetadata
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 
+from app.domain.bodies import RequestBody
 from models_store.schemas.generation import ChatMessage, GenerationPrompt, Sampling
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class _WithoutEffect(GroupedMetadata):
@@ -48,15 +43,15 @@ class _WithoutEffect(GroupedMetadata):
 
 NotSupported = Annotated[Any, _WithoutEffect(None)]
 NoList = Annotated[Any, _WithoutEffect(None, [])]
-Ignored = Annotated[Any, Field(description="Accepted; it does not change the answer.")]
+Ignored = Annotated[Any, Field(description="Accepted; it has no effect.")]
 
 
-class StreamOptions(_Body):
+class StreamOptions(RequestBody):
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
 
 
-class _Generation(_Body):
+class _Generation(RequestBody):
     """What chat and text completions have in common."""
 
     model: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -65,7 +60,7 @@ class _Generation(_Body):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
-    """As vLLM has it; 0 and null: all."""
+    """As in vLLM; 0 and null: all."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -73,7 +68,7 @@ class _Generation(_Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     without_parents: bool = False
-    """Allow an edit that was fitted on top of others to be served without them."""
+    """Allow an edit without its parent edits."""
 
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -81,14 +76,14 @@ class _Generation(_Body):
         Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
         | None
     ) = None
-    """Token ids, and what is added to their logits."""
+    """Token ids and the biases of their logits."""
     user: Annotated[str, Field(max_length=1000)] | None = None
-    """Of an alias that is split, the same user always gets the same variant."""
+    """With an alias that has `shares`, the same user always gets the same variant."""
     metadata: Ignored = None
     store: Ignored = None
     service_tier: Ignored = None
     safety_identifier: Annotated[str, Field(max_length=1000)] | None = None
-    """Taken for `user` where that is not given."""
+    """Used if `user` is not given."""
     prompt_cache_key: Ignored = None
 
     @property
@@ -119,12 +114,12 @@ class _Generation(_Body):
         )
 
 
-class TextPart(_Body):
+class TextPart(RequestBody):
     type: Literal["text"]
     text: str
 
 
-class OpenAIMessage(_Body):
+class OpenAIMessage(RequestBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
     name: str | None = None
@@ -176,8 +171,8 @@ class ChatBody(_Generation):
         return (GenerationPrompt(messages=tuple(message.plain() for message in self.messages)),)
 
     def drawn(self) -> Sampling:
-        told = (self.top_logprobs or 0) if self.logprobs else None
-        return self.sampling(self.max_completion_tokens or self.max_tokens, told)
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self.sampling(self.max_completion_tokens or self.max_tokens, logprobs)
 
 
 Token = Annotated[int, Field(ge=0)]
@@ -196,25 +191,25 @@ class CompletionBody(_Generation):
     """A text, several, or token ids in place of texts."""
 
     echo: bool | None = None
-    """Give the prompt back as well, with its log-probabilities if `logprobs` is given."""
+    """Return the prompt too, with its log-probabilities if `logprobs` is given."""
     suffix: Annotated[Any, _WithoutEffect(None, "")] = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    """How many of the likeliest tokens to tell with each token; 0: the token itself."""
+    """How many of the likeliest tokens to return with each token; 0: the token itself."""
     best_of: Annotated[Any, _WithoutEffect(None, 1)] = None
 
     def prompts(self) -> tuple[GenerationPrompt, ...]:
         given = self.prompt
         if isinstance(given, str):
             return (GenerationPrompt(text=given),)
-        whole = [one for one in given if isinstance(one, int)]
+        whole = [item for item in given if isinstance(item, int)]
         if whole:
             return (GenerationPrompt(tokens=tuple(whole)),)
         return tuple(
-            GenerationPrompt(text=one)
-            if isinstance(one, str)
-            else GenerationPrompt(tokens=tuple(one))
-            for one in given
-            if not isinstance(one, int)
+            GenerationPrompt(text=item)
+            if isinstance(item, str)
+            else GenerationPrompt(tokens=tuple(item))
+            for item in given
+            if not isinstance(item, int)
         )
 
     def drawn(self) -> Sampling:

@@ -1,4 +1,4 @@
-"""Every error code that an answer can carry: its status, its title, and what to do about it."""
+"""Every error code of the API: its status, its title, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class ErrorKind:
     code: str
     status: int | None
-    """None: not an HTTP answer but the `error.code` of an edit that failed."""
+    """None: not an HTTP response but the `error.code` of an edit that failed."""
     title: str
     advice: str
 
@@ -19,13 +19,13 @@ _ALL = (
     ErrorKind(
         "bad_request",
         400,
-        "The query, a header or a cursor means nothing",
+        "A query parameter, a header or a cursor is invalid",
         "Correct the parameter that the detail names.",
     ),
     ErrorKind(
         "invalid_variant",
         400,
-        "The name cannot be a variant's",
+        "The variant's name is not valid",
         "Write base, base:edit, base:edit@0.6 or base:edit@0.7+other@-1: at most 8 edits, each "
         "once, strengths between -4 and 4.",
     ),
@@ -33,19 +33,19 @@ _ALL = (
         "context_length_exceeded",
         400,
         "The prompt is too long",
-        "Shorten it, or ask for fewer tokens: both together must fit into the model's context.",
+        "Shorten it or lower max_tokens: together they must fit into the model's context.",
     ),
     ErrorKind(
         "no_chat_template",
         400,
-        "The base model takes no conversations",
-        "Use /v1/completions, or leave out `chat`: the model's tokenizer has no chat template.",
+        "The base model has no chat template",
+        "Use /v1/completions, or leave out `chat`.",
     ),
     ErrorKind(
         "bad_host",
         400,
-        "The server is not called that",
-        "Use one of its names; SCALPEL_ALLOWED_HOSTS lists those besides the loopback ones.",
+        "The Host header is not one of the server's names",
+        "Use one of its names; SCALPEL_ALLOWED_HOSTS adds names to the loopback ones.",
     ),
     ErrorKind(
         "unauthorized",
@@ -54,7 +54,7 @@ _ALL = (
         "Send Authorization: Bearer sk-… with a key made by `scalpel keys create`.",
     ),
     ErrorKind(
-        "missing_scope", 403, "The key may not do this", "Use a key that has the scope named."
+        "missing_scope", 403, "The key lacks a scope", "Use a key with the scope in the detail."
     ),
     ErrorKind(
         "operators_only",
@@ -65,36 +65,35 @@ _ALL = (
     ErrorKind(
         "cross_site",
         403,
-        "A page of another site sent it",
-        "Send it from a program or from this server's own pages; SCALPEL_CORS_ORIGINS lists sites "
-        "whose pages may.",
+        "The request came from a page of another site",
+        "Send it from a program or from this server's pages; SCALPEL_CORS_ORIGINS allows other "
+        "sites.",
     ),
     ErrorKind(
         "csrf_failed",
         403,
-        "The session's token is missing",
-        "Sign out and in again; a page's script sends the token as X-CSRF-Token, a program a key "
-        "in place of the cookie.",
+        "The session's CSRF token is missing",
+        "Sign out and in again. Scripts of a page send the token as X-CSRF-Token; programs send a "
+        "key in place of the cookie.",
     ),
     ErrorKind(
         "policy_refused",
         403,
         "The operator's policy does not allow it",
         "The detail names the rule; ask the operator, or use a key with the scope edits:unsafe. "
-        "Of an edit that failed with it, the report says what harm was measured.",
+        "If an edit failed with it, its report has the measured harm.",
     ),
     ErrorKind(
         "not_found",
         404,
         "There is no such thing",
-        "Check the id; what belongs to another tenant looks the same, and so does what was "
-        "deleted.",
+        "Check the id. Things that were deleted or belong to another tenant are not found either.",
     ),
     ErrorKind(
         "model_not_found",
         404,
         "There is no such model",
-        "GET /v1/models lists what can be named as a model.",
+        "GET /v1/models lists the available models.",
     ),
     ErrorKind(
         "no_delta",
@@ -120,69 +119,69 @@ _ALL = (
     ErrorKind(
         "not_acceptable",
         406,
-        "None of the accepted types can be had",
-        "The detail lists the types that the path has; send one of them as Accept.",
+        "None of the accepted types is available",
+        "The detail lists the available types; send one of them as Accept.",
     ),
     ErrorKind(
         "request_timeout",
         408,
-        "The request did not come",
+        "The request did not arrive in time",
         "Send its headers at once, and its body without long pauses.",
     ),
     ErrorKind(
         "key_ended",
         409,
-        "The key is accepted no more",
-        "Make a new key; one that was revoked, expired or replaced cannot be rotated.",
+        "The key has ended",
+        "Make a new key; a revoked, expired or replaced one cannot be rotated.",
     ),
     ErrorKind(
         "edit_not_finished",
         409,
-        "The edit is not done yet",
+        "The edit has not finished",
         "Wait for it with GET /v1/edits/{id}?wait=30 or its events.",
     ),
     ErrorKind(
         "export_not_finished",
         409,
-        "The export is not done yet",
+        "The export has not finished",
         "Wait for it with GET /v1/exports/{id}?wait=30.",
     ),
     ErrorKind(
         "edit_already_finished",
         409,
-        "The edit has ended",
-        "It can no longer be canceled; DELETE forgets it.",
+        "The edit has finished",
+        "It can no longer be canceled; use DELETE to remove it.",
     ),
     ErrorKind(
         "suffix_taken",
         409,
         "Another edit has this suffix",
-        "Choose another; it is free again once its holder failed, was canceled or deleted.",
+        "Choose another. A suffix is free again when its edit failed, was canceled or deleted.",
     ),
     ErrorKind(
         "base_model_exists",
         409,
-        "The base model is registered",
+        "A base model with this id exists",
         "Choose another id, or DELETE the base model first.",
     ),
     ErrorKind(
         "base_model_not_ready",
         409,
         "The base model is being registered",
-        "Try again after the seconds in Retry-After; GET /v1/base_models/{id} shows how far it is.",
+        "Retry after the seconds in Retry-After; GET /v1/base_models/{id} shows its status.",
     ),
     ErrorKind(
         "base_model_changed",
         409,
         "The edit was made for other weights",
-        "Make it again on the weights that are registered under this id now.",
+        "Make a new edit on the weights that are registered under this id now.",
     ),
     ErrorKind(
         "parents_missing",
         409,
-        "The edit needs the edits that it was fitted on",
+        "The edit needs its parent edits",
         "Name them in the variant too, or send without_parents: true where the call has it. An "
-        "edit whose parents were deleted cannot be made again.",
+        "edit whose parents were deleted cannot be reproduced.",
     ),
     ErrorKind(
         "name_taken", 409, "The name is a base model's", "Choose another name for the alias."
@@ -191,35 +190,35 @@ _ALL = (
         "in_use",
         409,
         "Something depends on it",
-        "The detail names what does: change or delete that first.",
+        "The detail says what; change or delete that first.",
     ),
     ErrorKind(
-        "too_many_webhooks", 409, "There are as many webhooks as can be", "Delete one of them."
+        "too_many_webhooks", 409, "The tenant has the most webhooks allowed", "Delete one of them."
     ),
     ErrorKind(
         "changed_meanwhile",
         409,
         "Another request changed it at the same time",
-        "Read it, and send the request again if it is still what you want.",
+        "Read it again, and retry if you still want the change.",
     ),
     ErrorKind(
         "idempotency_key_in_use",
         409,
-        "The first request with this Idempotency-Key is not done",
-        "Send it again in a moment; if that does not help, the first one was cut short before it "
-        "made anything: use a new Idempotency-Key.",
+        "The first request with this Idempotency-Key has not finished",
+        "Retry in a moment. If that does not help, the first request broke off before it made "
+        "anything: use a new Idempotency-Key.",
     ),
     ErrorKind(
         "idempotency_key_reused",
         409,
-        "The Idempotency-Key belongs to another request",
-        "Use a new key for each thing you create; repeat a request with the same body and route.",
+        "The Idempotency-Key was used for another request",
+        "Use a new key for each thing you create; retry with the same body and path.",
     ),
     ErrorKind(
         "body_too_large",
         413,
         "The body is too large",
-        "Send less: large sets of texts take fewer bytes as JSON lines, of at most 1 MiB each.",
+        "Send less. Large sets of texts take fewer bytes as JSON lines, of at most 1 MiB each.",
     ),
     ErrorKind(
         "unsupported_media_type",
@@ -231,13 +230,13 @@ _ALL = (
         "range_not_satisfiable",
         416,
         "The file has no such range",
-        "The header Content-Range says how long it is.",
+        "The header Content-Range has its length.",
     ),
     ErrorKind(
         "invalid_request",
         422,
-        "The request cannot be carried out",
-        "Each entry of errors points to a field and says what is wrong with it.",
+        "The request is not valid",
+        "Each entry of errors names a field and what is wrong with it.",
     ),
     ErrorKind("rate_limited", 429, "Too many requests", "Wait for the seconds in Retry-After."),
     ErrorKind(
@@ -249,48 +248,53 @@ _ALL = (
     ErrorKind(
         "internal_error",
         500,
-        "Something went wrong here",
-        "It is not your request's fault; the log has the details under the request id.",
+        "Internal error",
+        "The server's log has the details under the request id.",
     ),
     ErrorKind(
         "corrupt_artifact",
         500,
-        "Stored bytes are not what they should be",
-        "The file was damaged after it was written: make the edit or export again.",
+        "A stored file does not match its checksum",
+        "It was damaged after it was written: make the edit or export again.",
     ),
     ErrorKind(
         "generation_failed",
         502,
-        "The generator broke off",
-        "Send the request again; the detail says what happened.",
+        "Generation failed",
+        "Retry; the detail says what happened.",
     ),
     ErrorKind(
         "store_unavailable",
         503,
         "The store cannot be reached",
-        "Nothing was changed: send the request again after the seconds in Retry-After.",
+        "Nothing was changed; retry after the seconds in Retry-After.",
     ),
     ErrorKind(
         "store_full",
         503,
         "The store is full",
-        "Free some space, for example by deleting edits; then send the request again.",
+        "Free some space, for example by deleting edits, then retry.",
     ),
     ErrorKind(
         "no_generator",
         503,
         "No generator is running",
-        "Start one with `scalpel generator` or `scalpel up`; GET /readyz shows what is there.",
+        "Start one with `scalpel generator` or `scalpel up`; GET /readyz shows what is running.",
     ),
-    ErrorKind("overloaded", 503, "Too much to do", "Send the request again after the Retry-After."),
+    ErrorKind(
+        "overloaded", 503, "The server is overloaded", "Retry after the seconds in Retry-After."
+    ),
     ErrorKind(
         "worker_lost",
         None,
-        "The process that made the edit died again and again",
-        "Usually too little memory: use a smaller base model, or a machine with more.",
+        "The worker process died repeatedly",
+        "Usually too little memory: use a smaller base model or a larger machine.",
     ),
     ErrorKind(
-        "edit_error", None, "The edit raised an error", "The message says which; it is not retried."
+        "edit_error",
+        None,
+        "The edit raised an error",
+        "The message has the error; it is not retried.",
     ),
     ErrorKind(
         "out_of_memory",
@@ -298,7 +302,7 @@ _ALL = (
         "Not enough memory",
         "Use a smaller base model, shorter texts, or an editor on a larger machine.",
     ),
-    ErrorKind("deadline", None, "It took too long", "Use fewer texts, or a faster machine."),
+    ErrorKind("deadline", None, "The deadline passed", "Use fewer texts or a faster machine."),
     ErrorKind(
         "invalid_behavior",
         None,
@@ -314,16 +318,16 @@ _ALL = (
     ErrorKind(
         "no_effect_within_limits",
         None,
-        "No edit within the limits stood the test",
-        "Its report says what came nearest. Allow more with limits (max_kl, max_perplexity_ratio, "
-        "max_domain or max_fluency), or give texts that show the behaviour more clearly, or "
+        "No edit within the limits has a significant effect",
+        "The report has the best candidates. Raise limits (max_kl, max_perplexity_ratio, "
+        "max_domain or max_fluency), or give texts that show the behaviour more clearly or "
         "prompts that elicit it.",
     ),
     ErrorKind(
         "export_mismatch",
         None,
-        "The export did not behave like the edit",
-        "The proof says by how much; try another format.",
+        "The export differs from the edit",
+        "`proof` says by how much; try another format.",
     ),
 )
 

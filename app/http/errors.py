@@ -14,41 +14,21 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.http import standings
+from app.http import rate_limits
 from app.http.error_catalogue import ERRORS
-from app.http.login_page import login_page
 from app.http.openapi import OPENAI_PATHS, PROBLEM_TYPE
+from app.http.pages.login_page import login_page
 from app.http.pointers import field_errors
 from models_store.errors import (
-    Conflict,
-    CorruptArtifact,
     FieldError,
     InvalidRequest,
     Malformed,
-    NoChatTemplate,
-    NotFound,
-    PolicyRefused,
-    QuotaExceeded,
     ScalpelError,
-    TooLarge,
-    Unavailable,
 )
 
 _log = structlog.get_logger()
 
 _MAX_FIELD_ERRORS = 100
-_STATUS: tuple[tuple[type[ScalpelError], int], ...] = (
-    (Malformed, 400),
-    (NoChatTemplate, 400),
-    (PolicyRefused, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (TooLarge, 413),
-    (InvalidRequest, 422),
-    (QuotaExceeded, 429),
-    (Unavailable, 503),
-    (CorruptArtifact, 500),
-)
 _HTTP_CODES = {
     400: "bad_request",
     404: "not_found",
@@ -60,8 +40,6 @@ _HTTP_CODES = {
 class HttpError(ScalpelError):
     """An error that only HTTP knows."""
 
-    status = 500
-
     def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.headers = dict(headers or {})
@@ -69,52 +47,42 @@ class HttpError(ScalpelError):
 
 class Unauthorized(HttpError):
     code = "unauthorized"
-    status = 401
 
 
 class MissingScope(HttpError):
     code = "missing_scope"
-    status = 403
 
 
 class OperatorsOnly(HttpError):
     code = "operators_only"
-    status = 403
 
 
 class CsrfFailed(HttpError):
     code = "csrf_failed"
-    status = 403
 
 
 class BadHost(HttpError):
     code = "bad_host"
-    status = 400
 
 
 class CrossSite(HttpError):
     code = "cross_site"
-    status = 403
 
 
 class NotAcceptable(HttpError):
     code = "not_acceptable"
-    status = 406
 
 
 class UnsupportedMediaType(HttpError):
     code = "unsupported_media_type"
-    status = 415
 
 
 class RangeNotSatisfiable(HttpError):
     code = "range_not_satisfiable"
-    status = 416
 
 
 class GenerationFailed(HttpError):
     code = "generation_failed"
-    status = 502
 
 
 def install(app: FastAPI, methods_at: Callable[[str], Iterable[str]]) -> None:
@@ -132,19 +100,20 @@ def install(app: FastAPI, methods_at: Callable[[str], Iterable[str]]) -> None:
 
 def error_response(scope: Scope, error: ScalpelError) -> JSONResponse:
     """The answer to a request that ended with `error`."""
-    headers: dict[str, str] = {}
-    if isinstance(error, HttpError):
-        status = error.status
-        headers.update(error.headers)
-    else:
-        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
+    headers = dict(error.headers) if isinstance(error, HttpError) else {}
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
     errors: Sequence[FieldError] = error.errors if isinstance(error, InvalidRequest) else ()
     if error.code in ("model_not_found", "invalid_variant") and _is_openai(scope):
         errors = [FieldError("/model", error.code, error.message)]
-    return _response(scope, status, error.code, error.message, errors, headers)
+    return _response(scope, status_of(error), error.code, error.message, errors, headers)
+
+
+def status_of(error: ScalpelError) -> int:
+    """As the catalogue has it for the error's code, or else for its class."""
+    kind = ERRORS.get(error.code) or ERRORS.get(type(error).code)
+    return 500 if kind is None or kind.status is None else kind.status
 
 
 def openai_error(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
@@ -179,8 +148,8 @@ def problem(
         "code": code,
         "request_id": request_id,
         "errors": [
-            {"pointer": one.pointer, "code": one.code, "detail": one.detail}
-            for one in errors[:_MAX_FIELD_ERRORS]
+            {"pointer": error.pointer, "code": error.code, "detail": error.detail}
+            for error in errors[:_MAX_FIELD_ERRORS]
         ],
     }
 
@@ -189,7 +158,7 @@ async def _scalpel_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ScalpelError)
     if isinstance(error, Unauthorized) and _is_person(request):
         return _sign_in_page(request)
-    standings.tell(getattr(error, "standing", None))
+    rate_limits.report(getattr(error, "use", None))
     response = error_response(request.scope, error)
     if response.status_code >= 500:
         _log.warning(
@@ -223,8 +192,8 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     where, *path = problems[0]["loc"]
     name = ".".join(str(part) for part in path)
     if where == "body":
-        found = field_errors(problems, error.body)
-        return error_response(request.scope, InvalidRequest(found[0].detail, errors=found))
+        fields = field_errors(problems, error.body)
+        return error_response(request.scope, InvalidRequest(fields[0].detail, errors=fields))
     return error_response(
         request.scope,
         Malformed(f"the {where} parameter {name!r}: {problems[0]['msg']}", code="bad_request"),

@@ -101,7 +101,7 @@ def _damaged(artifact: Artifact) -> CorruptArtifact:
 def _matches(header: str | None, etag: str) -> bool:
     if header is None:
         return False
-    given = [one.strip().removeprefix("W/") for one in header.split(",")]
+    given = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return "*" in given or etag in given
 
 

@@ -10,7 +10,7 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http import standings
+from app.http import rate_limits
 from app.http.errors import error_response
 from models_store.errors import TooLarge
 
@@ -37,7 +37,7 @@ class RequestMiddleware:
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
         received = 0
-        told = standings.begin()
+        reported = rate_limits.begin()
 
         async def bounded() -> Message:
             nonlocal received
@@ -51,7 +51,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 answered = MutableHeaders(scope=message)
                 answered["X-Request-Id"] = request_id
-                standings.write_headers(answered, told.values())
+                rate_limits.write_headers(answered, reported.values())
             await send(message)
 
         length = headers.get("content-length", "")

@@ -40,7 +40,7 @@ def _quality(kind: str, ranges: Sequence[tuple[str, float]]) -> float:
     """That of the most specific range that covers the type."""
     family = kind.partition("/")[0]
     for pattern in (kind, f"{family}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == pattern]
-        if found:
-            return max(found)
+        qualities = [quality for name, quality in ranges if name == pattern]
+        if qualities:
+            return max(qualities)
     return 0.0

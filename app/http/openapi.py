@@ -18,7 +18,7 @@ OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 _REFERENCE = "#/components/schemas/{model}"
 _BODY_STATUSES = (413, 415, 422)
 _ANY_STATUSES = (400, 429, 500, 503)
-"""A query that means nothing; a limit; a damaged record; a part that is away."""
+"""An invalid query; a limit; a damaged record; a part that is unavailable."""
 
 
 class FieldProblem(BaseModel):
@@ -32,7 +32,7 @@ class FieldProblem(BaseModel):
 
 class Problem(BaseModel):
     """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
-    shape of OpenAI's API instead."""
+    format of OpenAI's API instead."""
 
     type: str
     title: str
@@ -52,12 +52,12 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """An error as OpenAI's API has it."""
+    """An error in the format of OpenAI's API."""
 
     error: OpenAIErrorDetail
 
 
-class DescribedApp(FastAPI):
+class DocumentedApp(FastAPI):
     """A FastAPI whose every operation says which errors it answers, and how they look."""
 
     def __init__(self, *, with_keys: bool, **options: Any) -> None:
@@ -91,20 +91,20 @@ class DescribedApp(FastAPI):
 
 def _error_statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     """The errors that follow from what an operation takes; routes add those that don't."""
-    found = {*_ANY_STATUSES}
+    statuses = {*_ANY_STATUSES}
     if operation.get("security"):
-        found |= {401, 403}
+        statuses |= {401, 403}
     if "requestBody" in operation:
-        found |= {*_BODY_STATUSES}
+        statuses |= {*_BODY_STATUSES}
     if "{" in path or path.startswith(OPENAI_PATHS):
-        found |= {404, 409}
+        statuses |= {404, 409}
     if method != "get":
-        found |= {404, 409, 422}
+        statuses |= {404, 409, 422}
     # The framework describes an error of its own for every parameter; wrong ones are answered 400.
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):
         del answers["422"]
-    return sorted(found | {int(status) for status in answers if status >= "400"})
+    return sorted(statuses | {int(status) for status in answers if status >= "400"})
 
 
 def _describe(responses: dict[str, Any], answers: dict[str, Any], path: str, status: int) -> None:

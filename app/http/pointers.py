@@ -16,18 +16,20 @@ _JSON = {"Tuple": "List", "Dictionary": "Object"}
 
 def field_errors(problems: Sequence[Mapping[str, Any]], body: Any) -> list[FieldError]:
     """One error a field, the first of each; `problems` as pydantic lists them."""
-    paths = [_path(one["loc"], body, missing=one["type"] == "missing") for one in problems]
+    paths = [
+        _path(problem["loc"], body, missing=problem["type"] == "missing") for problem in problems
+    ]
     understood = _understood(problems, paths)
-    found: dict[str, FieldError] = {}
+    errors: dict[str, FieldError] = {}
     for problem, path in zip(problems, paths, strict=True):
         if _is_alternative(problem, path) and tuple(path) in understood:
             continue
         pointer = pointer_of(path)
-        detail = named(path, _said(problem))[:_MAX_DETAIL]
-        found.setdefault(pointer, FieldError(pointer, problem["type"], detail))
-        if len(found) == _MAX_ERRORS:
+        detail = named(path, _message(problem))[:_MAX_DETAIL]
+        errors.setdefault(pointer, FieldError(pointer, problem["type"], detail))
+        if len(errors) == _MAX_ERRORS:
             break
-    return list(found.values())
+    return list(errors.values())
 
 
 def pointer_of(path: Iterable[Any]) -> str:
@@ -39,7 +41,7 @@ def named(path: Sequence[Any], problem: str) -> str:
     return f"{'.'.join(map(str, path))}: {problem}" if path else problem
 
 
-def _said(problem: Mapping[str, Any]) -> str:
+def _message(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return "there is no such field: leave it out"
     text = str(problem["msg"]).removeprefix("Value error, ")
@@ -50,12 +52,12 @@ def _understood(
     problems: Sequence[Mapping[str, Any]], paths: Sequence[list[Any]]
 ) -> set[tuple[Any, ...]]:
     """Fields whose value is of a type that one of its alternatives has."""
-    found = set()
+    fields = set()
     for problem, path in zip(problems, paths, strict=True):
         if not _is_alternative(problem, path):
-            found.add(tuple(path))
-        found.update(tuple(path[:length]) for length in range(len(path)))
-    return found
+            fields.add(tuple(path))
+        fields.update(tuple(path[:length]) for length in range(len(path)))
+    return fields
 
 
 def _is_alternative(problem: Mapping[str, Any], path: Sequence[Any]) -> bool:

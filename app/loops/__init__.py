@@ -1,4 +1,4 @@
-"""What the API does between requests: the keeper and the courier.
+"""The API's background loops: the keeper and the courier.
 
 Started with the application.
 """

@@ -1,5 +1,4 @@
-"""What the API does besides answering: it fills the catalogue, it keeps, it tells webhooks, and it
-tells heads of the audit log."""
+"""The API's background tasks: the catalogue, the keeper, the courier, heads of the audit log."""
 
 from __future__ import annotations
 
@@ -25,14 +24,14 @@ _log = structlog.get_logger()
 
 @contextlib.asynccontextmanager
 async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[None]:
-    """All run inside; they begin when the store can be reached, and end on the way out."""
+    """Run the tasks within this context; they begin when the store can be reached."""
     tasks = [
         asyncio.create_task(_fill_catalogue(services)),
-        asyncio.create_task(_tell_heads(services)),
+        asyncio.create_task(_log_heads(services)),
     ]
     if with_keeper:
         tasks.append(asyncio.create_task(_keep(services)))
-        tasks.append(asyncio.create_task(_tell_webhooks(services)))
+        tasks.append(asyncio.create_task(_run_courier(services)))
     try:
         yield
     finally:
@@ -43,7 +42,7 @@ async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[
 
 
 async def _fill_catalogue(services: Services) -> None:
-    """Register the base models of the settings, as soon as the store allows it."""
+    """Register the base models of the settings, as soon as the store can be reached."""
     while True:
         try:
             await run_in_threadpool(services.fill_catalogue)
@@ -53,7 +52,7 @@ async def _fill_catalogue(services: Services) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _tell_heads(services: Services) -> None:
+async def _log_heads(services: Services) -> None:
     """Log the head of the audit log soon after the start and each hour, for others to keep."""
     pause = _FIRST_HEAD_SECONDS
     while True:
@@ -70,16 +69,16 @@ async def _tell_heads(services: Services) -> None:
 
 
 async def _keep(services: Services) -> None:
-    """Run the keeper, as soon as there are a store and the address of a Redis."""
-    # Imported here since it brings RQ, which the rest of the API can do without.
+    """Run the keeper, as soon as the store and the address of Redis are there."""
+    # Imported here since it imports RQ, which nothing else in the API needs.
     from app.loops.keeper import Keeper
 
     store, client = await _parts(services, "the keeper")
     await _run(Keeper(store.objects, client, services.settings, store.audit), client)
 
 
-async def _tell_webhooks(services: Services) -> None:
-    """Run the courier, which tells webhooks of events."""
+async def _run_courier(services: Services) -> None:
+    """Run the courier, which delivers events to webhooks."""
     from app.loops.courier import Courier
 
     store, client = await _parts(services, "the courier")
@@ -88,7 +87,7 @@ async def _tell_webhooks(services: Services) -> None:
 
 
 async def _parts(services: Services, who: str) -> tuple[Store, redis.Redis]:
-    """The store and a client of one's own, once both can be had."""
+    """The store and a new Redis client, once both are available."""
     while True:
         try:
             return await run_in_threadpool(lambda: services.store), connect(services.settings)
@@ -104,7 +103,7 @@ class _Loop(Protocol):
 
 
 async def _run(loop: _Loop, client: redis.Redis) -> None:
-    """Run a loop until this task is canceled, and then to its end."""
+    """Run a loop until this task is canceled, then let it finish."""
     running = asyncio.create_task(loop.run())
     try:
         await asyncio.shield(running)

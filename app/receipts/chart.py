@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from app.receipts.formats import control_name
+from app.receipts.plots import Tick
 from models_store.schemas.measurements import Effect
 from models_store.schemas.report import Report
 
@@ -19,7 +20,7 @@ _MOST_TICKS = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class RateRow:
     """One line: where the base, the edited model and its interval lie."""
 
     label: str
@@ -35,16 +36,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Tick:
-    x: float
-    label: str
-
-
-@dataclass(frozen=True)
 class Chart:
     width: float
     height: float
-    rows: tuple[Row, ...]
+    rows: tuple[RateRow, ...]
     ticks: tuple[Tick, ...]
     top: float
     bottom: float
@@ -66,7 +61,7 @@ def chart_of(report: Report) -> Chart:
         return round(LEFT + WIDTH * min(max(share, 0.0), end) / end, 1)
 
     rows = tuple(
-        Row(
+        RateRow(
             label=label,
             kind=kind,
             y=TOP + ROW * (index + 0.7),

@@ -44,13 +44,13 @@ def percent(share: float) -> str:
 def points(of: Interval) -> str:
     """A difference of shares with its interval, in percentage points."""
     digits = 0 if abs(of.value) >= 0.1 else 1
-    value, low, high = (signed(100 * one, digits) for one in (of.value, of.low, of.high))
+    value, low, high = (signed(100 * bound, digits) for bound in (of.value, of.low, of.high))
     return f"{value} points [{low}, {high}]"
 
 
 def change(of: Interval, digits: int = 3) -> str:
     """A difference with its interval."""
-    value, low, high = (signed(one, digits) for one in (of.value, of.low, of.high))
+    value, low, high = (signed(bound, digits) for bound in (of.value, of.low, of.high))
     return f"{value} [{low}, {high}]"
 
 
@@ -119,7 +119,7 @@ def curl(report: Report) -> str:
     )
 
 
-def has_own_texts(report: Report) -> bool:
+def has_inline_texts(report: Report) -> bool:
     """Whether texts came in the request itself, so that the command lacks them."""
     return isinstance(report.provenance.request.get("behavior"), dict)
 
@@ -171,9 +171,9 @@ def to_improve(report: Report) -> list[str]:
     """What the texts and prompts leave to be desired, but for what the note on them says."""
     remarks = list(report.warnings)
     if report.separability.note is not None:
-        noted = next((one for one in remarks if one.code in _NOTED), None)
-        remarks = [one for one in remarks if one is not noted]
-    return [one.detail for one in remarks]
+        noted = next((remark for remark in remarks if remark.code in _NOTED), None)
+        remarks = [remark for remark in remarks if remark is not noted]
+    return [remark.detail for remark in remarks]
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
@@ -197,7 +197,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "long_name": long_name,
     "pretty_json": pretty_json,
     "curl": curl,
-    "has_own_texts": has_own_texts,
+    "has_inline_texts": has_inline_texts,
     "to_improve": to_improve,
     "markdown": markdown,
     "code_block": code_block,

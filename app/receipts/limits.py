@@ -125,7 +125,7 @@ def _limit(
     gauge = None
     if measured is not None and limit is not None:
         places = (measured.value, measured.low, measured.high)
-        gauge = Gauge(*(_place((one - nothing) / (limit - nothing)) for one in places))
+        gauge = Gauge(*(_place((at - nothing) / (limit - nothing)) for at in places))
     return Limit(
         name=limit_name(field),
         of=of,

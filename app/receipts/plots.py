@@ -87,12 +87,12 @@ class _Point:
 
 def dose_plots(report: Report) -> tuple[Plot, ...]:
     """KL by strength and, where it was measured, the leading rate by strength."""
-    known = sorted((dose for dose in report.doses if dose.damage), key=lambda dose: dose.strength)
-    if not known:
+    doses = sorted((dose for dose in report.doses if dose.damage), key=lambda dose: dose.strength)
+    if not doses:
         return ()
-    plots = [_dose_kl(known, report.limits.get("max_kl"))]
-    if any(dose.effects for dose in known):
-        plots.append(_dose_rate([dose for dose in known if dose.effects]))
+    plots = [_dose_kl(doses, report.limits.get("max_kl"))]
+    if any(dose.effects for dose in doses):
+        plots.append(_dose_rate([dose for dose in doses if dose.effects]))
     return tuple(plots)
 
 
@@ -103,15 +103,15 @@ def candidate_plot(report: Report) -> Plot | None:
     return _plot(
         "Gain by KL of the candidates",
         "KL on neutral text, nats a token",
-        [_candidate(one) for one in report.search.candidates],
+        [_candidate(candidate) for candidate in report.search.candidates],
         vertical=report.limits.get("max_kl"),
         shares=True,
     )
 
 
-def _dose_kl(known: Sequence[Dose], limit: float | None) -> Plot:
+def _dose_kl(doses: Sequence[Dose], limit: float | None) -> Plot:
     points = []
-    for dose in known:
+    for dose in doses:
         assert dose.damage is not None
         kl = dose.damage.kl
         kind = "over" if limit is not None and kl > limit else "edit"
@@ -128,10 +128,10 @@ def _dose_kl(known: Sequence[Dose], limit: float | None) -> Plot:
     )
 
 
-def _dose_rate(known: Sequence[Dose]) -> Plot:
-    base = known[0].effects[0].rate.base
+def _dose_rate(doses: Sequence[Dose]) -> Plot:
+    base = doses[0].effects[0].rate.base
     points = []
-    for dose in known:
+    for dose in doses:
         rate = dose.effects[0].rate
         low, high = rate.base + rate.difference.low, rate.base + rate.difference.high
         title = f"strength {written(dose.strength)}: {percent(rate.edited)}"
@@ -139,7 +139,7 @@ def _dose_rate(known: Sequence[Dose]) -> Plot:
             _Point(dose.strength, rate.edited, max(low, 0.0), min(high, 1.0), "edit", "", title)
         )
     return _plot(
-        f"Undesired text by strength, by {known[0].effects[0].scorer}",
+        f"Undesired text by strength, by {doses[0].effects[0].scorer}",
         "strength",
         points,
         horizontal=base,
@@ -149,20 +149,20 @@ def _dose_rate(known: Sequence[Dose]) -> Plot:
     )
 
 
-def _candidate(one: Candidate) -> _Point:
-    change = one.effects[0].rate.difference if one.effects else None
+def _candidate(candidate: Candidate) -> _Point:
+    change = candidate.effects[0].rate.difference if candidate.effects else None
     gain = 0.0 if change is None else -change.value
-    kind = "selected" if one.selected else ("over" if one.exceeded else "edit")
+    kind = "selected" if candidate.selected else ("over" if candidate.exceeded else "edit")
     return _Point(
-        x=one.damage.kl,
+        x=candidate.damage.kl,
         y=gain,
         low=gain if change is None else -change.high,
         high=gain if change is None else -change.low,
         kind=kind,
-        label=str(one.index),
+        label=str(candidate.index),
         title=(
-            f"{one.index}: {one.label}, gain {signed(100 * gain, 0)} points, "
-            f"KL {plain(one.damage.kl, 3)}"
+            f"{candidate.index}: {candidate.label}, gain {signed(100 * gain, 0)} points, "
+            f"KL {plain(candidate.damage.kl, 3)}"
         ),
     )
 

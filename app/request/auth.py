@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.domain.accounts.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
-from app.http import standings
+from app.http import rate_limits
 from app.http.browsers import SAFE_METHODS
 from app.http.errors import MissingScope, OperatorsOnly, Unauthorized
 from app.request import sign_in
@@ -54,10 +54,10 @@ def principal(request: Request) -> Principal:
         Unauthorized: a key is needed and there is no valid one.
         CsrfFailed: a signed-in browser changes something without its session's token.
     """
-    found = services(request)
-    if found.settings.auth == "none":
+    parts = services(request)
+    if parts.settings.auth == "none":
         return EVERYONE
-    key = _key(request, found)
+    key = _key(request, parts)
     if key is None:
         raise Unauthorized(
             "send a valid API key as Authorization: Bearer sk-…",
@@ -66,7 +66,7 @@ def principal(request: Request) -> Principal:
     return Principal.of(key)
 
 
-def _key(request: Request, found: Services) -> ApiKey | None:
+def _key(request: Request, parts: Services) -> ApiKey | None:
     """The key that is sent along, or the one that the browser is signed in with."""
     sent = request.headers.get("authorization")
     if sent is None:
@@ -77,7 +77,7 @@ def _key(request: Request, found: Services) -> ApiKey | None:
     kind, _, secret = sent.partition(" ")
     if kind.lower() != "bearer":
         return None
-    return key_cache(request).find(found.store.keys, secret.strip())
+    return key_cache(request).find(parts.store.keys, secret.strip())
 
 
 def counted(request: Request) -> Principal:
@@ -90,7 +90,7 @@ def counted(request: Request) -> Principal:
     who = principal(request)
     if not getattr(request.state, "counted", False):  # this is asked more than once a request
         request.state.counted = True
-        standings.tell(services(request).rates.count_request(who.tenant))
+        rate_limits.report(services(request).rates.count_request(who.tenant))
     return who
 
 

@@ -1,14 +1,14 @@
-"""The `Idempotency-Key` of a request."""
+"""Requests that create something, which a client may repeat with an `Idempotency-Key`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, Request, Response
+from pydantic import JsonValue
 
-from app.domain.edits.idempotency import MAX_KEY_LENGTH, IdempotencyKey, digest
-from app.domain.edits.submission import Sender
-from app.request.auth import Principal
+from app.domain.edits.idempotency import MAX_KEY_LENGTH, IdempotencyKey, Sender, digest
+from app.request.auth import Principal, counted
 from app.services import Store
 
 KeyHeader = Annotated[
@@ -17,29 +17,47 @@ KeyHeader = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=MAX_KEY_LENGTH,
-        description="Makes the request safe to repeat: the same key and body make one thing.",
+        description="Makes the request safe to retry: the same key and body create one thing.",
     ),
 ]
 
 
-def sender(
-    request: Request, store: Store, who: Principal, key: str | None, *, tenant: str | None = None
-) -> Sender:
-    """Who sends a request that creates something; `request.state.sent` is its body."""
-    tenant = tenant or who.tenant
-    if key is None:
-        return Sender(tenant, who.actor)
-    route = f"{request.method} {request.url.path}"
-    return Sender(
-        tenant,
-        who.actor,
-        IdempotencyKey(store.objects, tenant, key, route, digest(request.state.sent)),
-    )
+class Creation:
+    """A request that creates something, and its answer."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        who: Annotated[Principal, Depends(counted)],
+        idempotency_key: KeyHeader = None,
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._who = who
+        self._key = idempotency_key
+
+    @property
+    def sent(self) -> JsonValue:
+        """The body as it came; None where there is none."""
+        sent: JsonValue = getattr(self._request.state, "sent", None)
+        return sent
+
+    def sender(self, store: Store, *, tenant: str | None = None) -> Sender:
+        """Who asks, and with which key."""
+        tenant = tenant or self._who.tenant
+        if self._key is None:
+            return Sender(tenant, self._who.actor)
+        route = f"{self._request.method} {self._request.url.path}"
+        sha256 = digest(self.sent)
+        key = IdempotencyKey(store.objects, tenant, self._key, route, sha256)
+        return Sender(tenant, self._who.actor, key)
+
+    def mark(self, location: str, *, replayed: bool) -> None:
+        """Say where the created thing is, and whether it had been created before."""
+        self._response.headers["Location"] = location
+        if replayed:
+            self._response.headers["Idempotent-Replayed"] = "true"
 
 
-def mark_created(response: Response, location: str, *, replayed: bool) -> None:
-    """Say where the created thing is, and whether it had been created before."""
-    response.status_code = 201
-    response.headers["Location"] = location
-    if replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+CreationDep = Annotated[Creation, Depends()]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from typing import TypeVar
 
+from cachetools import LRUCache, TTLCache
 from fastapi import Request
 
 from app.domain.accounts.api_keys import ApiKey, ApiKeys, KeyState, digest_of
@@ -15,7 +14,6 @@ REMEMBERED_SECONDS = 3.0
 _NOTED_SECONDS = 300.0
 """How long after an attempt to write down a key's use, no other is made."""
 _CAPACITY = 10_000
-T = TypeVar("T")
 
 
 class KeyCache:
@@ -23,10 +21,10 @@ class KeyCache:
 
     def __init__(self, seconds: float = REMEMBERED_SECONDS) -> None:
         self._seconds = seconds
-        self._valid: OrderedDict[str, tuple[float, KeyState | None]] = OrderedDict()
-        self._wrong: OrderedDict[str, tuple[float, KeyState | None]] = OrderedDict()
-        """Of their own, so that guesses push out no key that is in use."""
-        self._noted: OrderedDict[str, float] = OrderedDict()
+        self._valid: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(_CAPACITY)
+        self._wrong: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(_CAPACITY)
+        """Apart, so that guesses push out no key that is in use."""
+        self._noted: TTLCache[str, bool] = TTLCache(_CAPACITY, _NOTED_SECONDS)
         self._lock = threading.Lock()
 
     def find(self, keys: ApiKeys, secret: str) -> ApiKey | None:
@@ -37,17 +35,17 @@ class KeyCache:
         """The key whose secret has that SHA-256, if it is accepted."""
         now = time.monotonic()
         with self._lock:
-            known = self._valid.get(digest) or self._wrong.get(digest)
-        if known is not None and now < known[0] + self._seconds:
-            state = known[1]
+            entry = self._valid.get(digest) or self._wrong.get(digest)
+        if entry is not None and now < entry[0] + self._seconds:
+            state = entry[1]
         else:
             state = keys.find_digest(digest)
             with self._lock:
                 self._valid.pop(digest, None)
-                _put(self._wrong if state is None else self._valid, digest, (now, state))
+                (self._wrong if state is None else self._valid)[digest] = (now, state)
         if state is None or state.status != "active":
             return None
-        self._note_use(keys, state, now)
+        self._note_use(keys, state)
         return state.key
 
     def clear(self) -> None:
@@ -56,12 +54,12 @@ class KeyCache:
             self._valid.clear()
             self._wrong.clear()
 
-    def _note_use(self, keys: ApiKeys, state: KeyState, now: float) -> None:
+    def _note_use(self, keys: ApiKeys, state: KeyState) -> None:
         """On the side: a store that cannot be written to keeps nobody out, and nobody waiting."""
         with self._lock:
-            if now < self._noted.get(state.digest, -_NOTED_SECONDS) + _NOTED_SECONDS:
+            if state.digest in self._noted:
                 return
-            _put(self._noted, state.digest, now)
+            self._noted[state.digest] = True
         threading.Thread(target=keys.note_use, args=(state,), daemon=True).start()
 
 
@@ -70,10 +68,3 @@ def key_cache(request: Request) -> KeyCache:
     cache = request.app.state.keys
     assert isinstance(cache, KeyCache)
     return cache
-
-
-def _put(cache: OrderedDict[str, T], name: str, value: T) -> None:
-    cache[name] = value
-    cache.move_to_end(name)
-    while len(cache) > _CAPACITY:
-        cache.popitem(last=False)

@@ -11,6 +11,8 @@ from fastapi import Depends, Query
 from pydantic import BaseModel
 
 from models_store.objects.store import readable
+from models_store.schemas.records import Kind, Status
+from models_store.work.store import Place, Work, WorkStore
 
 DEFAULT_LIMIT = 20
 _WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
@@ -60,8 +62,8 @@ class PageQuery:
 
     def cut(self, items: Iterable[S]) -> tuple[list[S], bool]:
         """The first `limit` of the items, which come after the position; whether there are more."""
-        found = list(islice(items, self.limit + 1))
-        return found[: self.limit], len(found) > self.limit
+        shown = list(islice(items, self.limit + 1))
+        return shown[: self.limit], len(shown) > self.limit
 
     def chosen(
         self, ids: Iterable[str], find: Callable[[str], S | None]
@@ -71,25 +73,50 @@ class PageQuery:
         Returns:
             Them; whether there may be more; where the next page goes on, if not after the last.
         """
-        found: list[S] = []
+        chosen: list[S] = []
         last = None
         for number, id in enumerate(ids):
             if number == MOST_LOOKED_AT:
-                return found, True, last
-            one, last = readable(id, find), id
-            if one is not None and len(found) == self.limit:
-                return found, True, None
-            if one is not None:
-                found.append(one)
-        return found, False, None
+                return chosen, True, last
+            item, last = readable(id, find), id
+            if item is not None and len(chosen) == self.limit:
+                return chosen, True, None
+            if item is not None:
+                chosen.append(item)
+        return chosen, False, None
+
+    def work(
+        self,
+        store: WorkStore,
+        kind: Kind,
+        tenant: str,
+        status: Status | None,
+        base_model: str | None,
+        *,
+        also: Callable[[Work], bool] = lambda _: True,
+    ) -> tuple[list[Work], bool, str | None]:
+        """The tenant's work of that status and base model that is `also` so, as `chosen`."""
+
+        def find(id: str) -> Work | None:
+            work = store.find(Place(kind, tenant, id))
+            fits = (
+                work is not None
+                and status in (None, work.status)
+                and base_model in (None, work.request.base_model)
+                and also(work)
+            )
+            return work if fits else None
+
+        ids = store.list_ids(kind, tenant, after=self.after, descending=self.descending)
+        return self.chosen(ids, find)
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Those of the names that come after the position, in the order asked for."""
-        found = sorted(names, reverse=self.descending)
+        ordered = sorted(names, reverse=self.descending)
         if self.after is None:
-            return found
+            return ordered
         after = self.after
-        return [name for name in found if (name < after if self.descending else name > after)]
+        return [name for name in ordered if (name < after if self.descending else name > after)]
 
 
 Limit = Annotated[int, Query(ge=1, le=100)]

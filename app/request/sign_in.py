@@ -53,12 +53,12 @@ def check_csrf(request: Request, given: str | None) -> None:
         )
 
 
-def begin(request: Request, response: Response, key_sha256: str) -> None:
+def begin(request: Request, response: Response, key: ApiKey, key_sha256: str) -> None:
     """Sign the browser in."""
     secure = request.url.scheme == "https"
     response.set_cookie(
         _name(request),
-        services(request).store.sessions.begin(key_sha256),
+        services(request).store.sessions.begin(key, key_sha256),
         max_age=SESSION_SECONDS,
         secure=secure,
         httponly=True,
@@ -66,11 +66,11 @@ def begin(request: Request, response: Response, key_sha256: str) -> None:
     )
 
 
-def end(request: Request, response: Response) -> None:
-    """Sign the browser out, at once and everywhere."""
+def end(request: Request, response: Response, key: ApiKey | None) -> None:
+    """Sign the browser out, at once and everywhere; `key` is what it is signed in with."""
     cookie = _cookie(request)
     if cookie is not None:
-        services(request).store.sessions.end(cookie)
+        services(request).store.sessions.end(cookie, key)
     secure = request.url.scheme == "https"
     response.delete_cookie(_name(request), secure=secure, httponly=True, samesite="strict")
 

@@ -10,14 +10,14 @@ from app.routes.behaviors import behaviors, drafts
 from app.routes.edits import edits, estimate, reproduce
 from app.routes.edits import events as edit_events
 from app.routes.edits import outcomes as edit_outcomes
-from app.routes.serving import compare, completions, live_compare, models
+from app.routes.serving import compare, completions, models
 
 ROUTERS = (
     estimate.router,
     edits.router,
     edit_events.router,
     edit_outcomes.router,
-    compare.router,
+    compare.edit_router,
     reproduce.router,
     exports.router,
     behaviors.router,
@@ -27,7 +27,7 @@ ROUTERS = (
     webhooks.router,
     models.router,
     completions.router,
-    live_compare.router,
+    compare.router,
     api_keys.router,
     health.router,
     pages.router,

@@ -6,48 +6,42 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.aliases import AliasVersion
-from app.request.audit import logged
-from app.request.auth import Reader, Writer
+from app.request.auth import Principal, Reader, Writer
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
-from app.services import StoreDep
-from models_store.errors import Conflict, InvalidRequest
+from app.services import Store, StoreDep
+from models_store.errors import Conflict
 
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
 
 
-class ShareBody(BaseModel):
+class ShareBody(RequestBody):
     """A part of the requests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: VariantField
     weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
-class AliasBody(BaseModel):
-    """What an alias is to stand for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class AliasBody(RequestBody):
+    """The variant of an alias, and shares for others."""
 
     variant: VariantField
     shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
-    """Parts of the requests that go to other variants; the rest goes to `variant`."""
+    """Shares of requests for other variants; the rest goes to `variant`."""
     without_parents: bool = False
-    """Leave out edits that a named one was fitted on top of."""
+    """Leave out parent edits that the variant does not name."""
 
 
-class RollbackBody(BaseModel):
+class RollbackBody(RequestBody):
     """Which version to go back to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     version: Annotated[int, Field(ge=1)] | None = None
-    """Null: the newest one that stands for something else than now."""
+    """Null: the newest version that differs from the present one."""
 
 
 class ShareView(BaseModel):
@@ -75,7 +69,7 @@ class AliasVersionView(BaseModel):
 
 
 class AliasSummary(BaseModel):
-    """An alias and what it stands for; ids are in place of suffixes, which may change hands."""
+    """An alias and its variant, with ids in place of suffixes, since suffixes can be reused."""
 
     object: Literal["alias"] = "alias"
     name: str
@@ -108,13 +102,39 @@ def list_aliases(store: StoreDep, who: Reader, page: PageDep) -> Page[AliasSumma
 @router.get("/{name}", summary="Read an alias and its history")
 def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
     current = store.aliases.get(who.tenant, name)
-    history = [AliasVersionView.of(one) for one in store.aliases.history(who.tenant, name)]
+    history = [AliasVersionView.of(version) for version in store.aliases.history(who.tenant, name)]
     return AliasView(**_summary(name, current).model_dump(), history=history[::-1])
 
 
 @router.put("/{name}", summary="Make or switch an alias")
 def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> AliasView:
-    """Requests that begin after the answer get the new variant."""
+    """Requests that begin after the response get the new variant."""
+    return _put(name, body, store, who)
+
+
+@router.post("/{name}/rollback", summary="Roll back an alias")
+def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer) -> AliasView:
+    """Adds a version equal to an older one; the history is kept."""
+    earlier = store.aliases.earlier(who.tenant, name, body.version)
+    again = AliasBody(
+        variant=earlier.variant,
+        shares=tuple(
+            ShareBody(variant=share.variant, weight=share.weight) for share in earlier.shares
+        ),
+        without_parents=earlier.without_parents,
+    )
+    return _put(name, again, store, who, rolls_back_to=earlier.number)
+
+
+@router.delete("/{name}", summary="Delete an alias")
+def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
+    store.aliases.delete(who.tenant, name, who.actor)
+    return DeletedAlias(name=name)
+
+
+def _put(
+    name: str, body: AliasBody, store: Store, who: Principal, *, rolls_back_to: int | None = None
+) -> AliasView:
     if store.bases.find(name) is not None:
         raise Conflict(f"{name} is a base model, which goes before an alias", code="name_taken")
     resolve = partial(
@@ -128,55 +148,20 @@ def put_alias(name: str, body: AliasBody, store: StoreDep, who: Writer) -> Alias
         (resolve(share.variant, f"/shares/{place}/variant"), share.weight)
         for place, share in enumerate(body.shares)
     ]
-    logged(
-        store,
-        who,
-        "alias.put",
-        name=name,
-        variant=variant.name,
-        shares=[[share.name, weight] for share, weight in shares],
-    )
     store.aliases.put(
         who.tenant,
         name,
         variant,
         shares=shares,
         without_parents=body.without_parents,
-        key_id=who.key_id,
+        actor=who.actor,
+        rolls_back_to=rolls_back_to,
     )
     return read_alias(name, store, who)
 
 
-@router.post("/{name}/rollback", summary="Let an alias stand for what it stood for before")
-def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer) -> AliasView:
-    """Adds a version that is the same as an older one; the history is kept."""
-    current = store.aliases.get(who.tenant, name)
-    history = store.aliases.history(who.tenant, name)
-    if body.version is None:
-        found = [one for one in history if not one.deleted and one.targets != current.targets]
-    else:
-        found = [one for one in history if not one.deleted and one.number == body.version]
-    if not found:
-        wanted = "no version before" if body.version is None else f"no version {body.version}"
-        raise InvalidRequest.at("/version", f"{name} has {wanted} to go back to", "no_such_version")
-    shares = tuple(ShareBody(variant=one.variant, weight=one.weight) for one in found[-1].shares)
-    logged(store, who, "alias.rolled_back", name=name, version=found[-1].number)
-    again = AliasBody(
-        variant=found[-1].variant, shares=shares, without_parents=found[-1].without_parents
-    )
-    return put_alias(name, again, store, who)
-
-
-@router.delete("/{name}", summary="Remove an alias")
-def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
-    store.aliases.get(who.tenant, name)
-    logged(store, who, "alias.deleted", name=name)
-    store.aliases.delete(who.tenant, name, who.key_id)
-    return DeletedAlias(name=name)
-
-
 def _shares(version: AliasVersion) -> list[ShareView]:
-    return [ShareView(variant=one.variant, weight=one.weight) for one in version.shares]
+    return [ShareView(variant=share.variant, weight=share.weight) for share in version.shares]
 
 
 def _summary(name: str, version: AliasVersion) -> AliasSummary:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.request.audit import logged
 from app.request.auth import Operator, Reader
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -28,7 +27,7 @@ router = APIRouter(prefix="/v1/base_models", tags=["base models"], route_class=J
 
 
 class BaseModelView(BaseModel):
-    """A base model, and what its registration found out; null until it has succeeded."""
+    """A base model; fields of its weights are null until the registration has succeeded."""
 
     id: str
     object: Literal["base_model"] = "base_model"
@@ -83,19 +82,15 @@ async def read_base_model(
 @router.post("", status_code=201, summary="Register a base model")
 def create_base_model(
     body: BaseModelSpec,
-    request: Request,
-    response: Response,
     services: ServicesDep,
     store: StoreDep,
     who: Operator,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> BaseModelView:
     """An editor fetches, converts, checks and pins its weights; then it can be edited."""
-    submitted = store.submission.base_model(
-        sender(request, store, who, idempotency_key, tenant=SHARED_TENANT), body
-    )
+    submitted = store.submission.base_model(creation.sender(store, tenant=SHARED_TENANT), body)
     services.live.wake_keeper()
-    mark_created(response, f"/v1/base_models/{body.id}", replayed=submitted.replayed)
+    creation.mark(f"/v1/base_models/{body.id}", replayed=submitted.replayed)
     return _view(RegisteredBase(submitted.work))
 
 
@@ -103,13 +98,12 @@ def create_base_model(
 def delete_base_model(
     base_model_id: str, services: ServicesDep, store: StoreDep, who: Operator
 ) -> DeletedBaseModel:
-    """Its edits stay, but cannot be served until it is registered again."""
+    """Its edits remain, but cannot be served until it is registered again."""
     base = store.bases.get(base_model_id)
     user = next(_users(store, base.id), None)
     if user is not None:
         raise Conflict(f"{user} needs the base model {base.id}", code="in_use")
-    logged(store, who, "base_model.removed", name=base.id)
-    store.bases.remove(base.id)
+    store.bases.remove(base.id, tenant=who.tenant, actor=who.actor)
     services.live.wake_keeper()
     return DeletedBaseModel(id=base.id)
 
@@ -127,10 +121,10 @@ def _users(store: Store, base_model: str) -> Iterator[str]:
 
 def _view(base: RegisteredBase) -> BaseModelView:
     spec, facts, work = base.spec, base.facts, base.work
-    found = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
+    measured = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
     return BaseModelView(
         **spec.model_dump(exclude={"chat", "source"}),
-        **found,
+        **measured,
         source=spec.source,
         status=base.status,
         chat=base.takes_chat if facts is not None else spec.chat,

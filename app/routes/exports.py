@@ -14,9 +14,8 @@ from pydantic import BaseModel, JsonValue
 from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, require_sound
 from app.http.zip_stream import zip_stream
-from app.request.audit import logged
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import CreationDep
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -25,7 +24,7 @@ from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
 from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Status
-from models_store.work.store import Place, Work
+from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
 
@@ -41,7 +40,7 @@ class FileView(BaseModel):
 
 
 class ExportView(BaseModel):
-    """An export: what of, how far it is, and its files."""
+    """An export, its status and its files."""
 
     id: str
     object: Literal["export"] = "export"
@@ -50,7 +49,7 @@ class ExportView(BaseModel):
     format: ExportFormat
     files: list[FileView]
     proof: JsonValue
-    """How it was shown that the files do what the variant does."""
+    """Comparison of the files with the variant."""
     created_at: int
     finished_at: int | None
     error: ErrorView | None
@@ -59,18 +58,14 @@ class ExportView(BaseModel):
 @router.post("", status_code=201, summary="Export a variant")
 def create_export(
     body: ExportBody,
-    request: Request,
-    response: Response,
     services: ServicesDep,
     store: StoreDep,
     who: Writer,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ExportView:
-    submitted = store.submission.export(
-        sender(request, store, who, idempotency_key), body, request.state.sent
-    )
+    submitted = store.submission.export(creation.sender(store), body, creation.sent)
     services.live.wake_keeper()
-    mark_created(response, f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
+    creation.mark(f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
     return _view(submitted.work)
 
 
@@ -82,20 +77,9 @@ def list_exports(
     status: Status | None = None,
     base_model: str | None = None,
 ) -> Page[ExportView]:
-    """A page is chosen from 1,000 exports at most, as that of edits."""
-
-    def find(id: str) -> Work | None:
-        work = store.work.find(Place("export", who.tenant, id))
-        fits = (
-            work is not None
-            and status in (None, work.status)
-            and base_model in (None, work.request.base_model)
-        )
-        return work if fits else None
-
-    ids = store.work.list_ids("export", who.tenant, after=page.after, descending=page.descending)
-    found, has_more, looked_at = page.chosen(ids, find)
-    return page_of([_view(work) for work in found], has_more, looked_at=looked_at)
+    """A page is chosen from at most 1,000 exports, as for edits."""
+    exports, has_more, looked_at = page.work(store.work, "export", who.tenant, status, base_model)
+    return page_of([_view(work) for work in exports], has_more, looked_at=looked_at)
 
 
 @router.get("/{export_id}", summary="Read an export")
@@ -112,7 +96,7 @@ async def read_export(
     response_class=Response,
     responses={
         200: {"content": {_FILE: {}, _JSON: {}}},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         416: {},
     },
@@ -120,14 +104,15 @@ async def read_export(
 def read_file(
     export_id: str, name: str, request: Request, store: StoreDep, who: Reader
 ) -> Response:
-    files = _files(store.work.read("export", who.tenant, export_id))
-    found = next((file for file in files if file.name == name), None)
-    if found is None:
+    work = store.work.read("export", who.tenant, export_id)
+    files = _files(work)
+    artifact = next((file for file in files if file.name == name), None)
+    if artifact is None:
         raise NotFound(f"{export_id} has no file {name!r}")
     if request.method == "GET":
-        logged(store, who, "export.downloaded", id=export_id, file=name, sha256=found.sha256)
+        store.work.log_download(work, who.actor, file=name, sha256=artifact.sha256)
     media_type = _JSON if name.endswith(".json") else _FILE
-    return artifact_response(request, store.objects, found, filename=name, media_type=media_type)
+    return artifact_response(request, store.objects, artifact, filename=name, media_type=media_type)
 
 
 @router.get(
@@ -141,9 +126,7 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
     files = _files(work)
     await run_in_threadpool(_require_sound, store, files)
-    await run_in_threadpool(
-        partial(logged, store, who, "export.downloaded", id=export_id, file="archive")
-    )
+    await run_in_threadpool(partial(store.work.log_download, work, who.actor, file="archive"))
     return StreamingResponse(
         _archive(store, files),
         media_type="application/zip",

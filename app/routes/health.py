@@ -45,20 +45,21 @@ class Readiness(BaseModel):
     """Null while the store is away."""
 
 
-@router.get("/healthz", summary="Is the process alive")
+@router.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
     return Alive()
 
 
 @router.get(
     "/readyz",
-    summary="Which parts are there",
-    responses={503: {"model": Readiness, "description": "Not ready for what was required"}},
+    summary="Readiness",
+    responses={503: {"model": Readiness, "description": "Not ready"}},
 )
 def readyz(
     response: Response, services: ServicesDep, require: Literal["store", "all"] = "store"
 ) -> Readiness:
-    """200 while the store can be reached; with `require=all`, only while everything would work."""
+    """200 while the store can be reached; with `require=all`, only while an edit and a completion
+    would be served."""
     readiness = _readiness(services)
     wanted = readiness.status if require == "all" else readiness.parts.store.status
     if wanted not in ("ready", "ok"):
@@ -100,7 +101,9 @@ def _counted(count: int, without: str) -> Part:
 
 
 def _base_models(services: Services) -> BaseModelCounts:
-    status = [base.status for base in services.store.bases.all()]
-    preparing = sum(one in ("queued", "running") for one in status)
-    ready = status.count("succeeded")
-    return BaseModelCounts(ready=ready, preparing=preparing, failed=len(status) - ready - preparing)
+    statuses = [base.status for base in services.store.bases.all()]
+    preparing = sum(status in ("queued", "running") for status in statuses)
+    ready = statuses.count("succeeded")
+    return BaseModelCounts(
+        ready=ready, preparing=preparing, failed=len(statuses) - ready - preparing
+    )

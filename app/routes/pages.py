@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.http import api_page
 from app.http.error_catalogue import ERRORS
-from app.http.html import page
+from app.http.pages import api_page
+from app.http.pages.html import page
 from app.request import sign_in
 from app.services import services
 
@@ -35,12 +37,12 @@ def landing(request: Request) -> HTMLResponse:
 @router.get("/docs", response_class=HTMLResponse)
 def docs(request: Request) -> HTMLResponse:
     document = request.app.openapi()
-    described = api_page.schemas(document)
     return page(
         "docs.html",
         calls=api_page.calls(document),
-        schemas=described,
-        names={schema.name for schema in described},
+        schemas=api_page.schemas(document),
+        type_in_words=api_page.type_in_words,
+        as_json=json.dumps,
     )
 
 

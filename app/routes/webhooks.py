@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.edits.submission import claim_id
-from app.domain.events.events import Event, durable_events
-from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try, message_id
+from app.domain.bodies import RequestBody
+from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try
 from app.domain.webhooks.webhooks import (
     HOOK_EVENTS,
     MAX_URL_LENGTH,
@@ -20,15 +17,11 @@ from app.domain.webhooks.webhooks import (
     HookEvent,
     WebhookVersion,
 )
-from app.loops.courier import Sent, body_of, send
-from app.loops.courier.decisions import tried
-from app.request.audit import logged
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
-from app.services import Services, ServicesDep, StoreDep
-from models_store import ids
+from app.services import ServicesDep, StoreDep
 from models_store.errors import InvalidRequest, Malformed, NotFound
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=JsonRoute)
@@ -40,12 +33,8 @@ Events = Annotated[tuple[HookEvent, ...], Field(min_length=1, max_length=len(HOO
 Description = Annotated[str, Field(max_length=200)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class WebhookBody(_Body):
-    """Where to send which events."""
+class WebhookBody(RequestBody):
+    """An address, and the events to send there."""
 
     url: Url
     """`https://…`, at a public address."""
@@ -53,8 +42,8 @@ class WebhookBody(_Body):
     description: Description = ""
 
 
-class WebhookPatch(_Body):
-    """What to change; what is left out stays."""
+class WebhookPatch(RequestBody):
+    """Fields to change; others stay."""
 
     url: Url | None = None
     events: Events | None = None
@@ -62,8 +51,8 @@ class WebhookPatch(_Body):
     enabled: bool | None = None
 
 
-class SecretRotation(_Body):
-    """How long the secret before signs too."""
+class SecretRotation(RequestBody):
+    """How long messages are also signed with the old secret."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
 
@@ -78,7 +67,7 @@ class WebhookChange(BaseModel):
 
 
 class WebhookSummary(BaseModel):
-    """A webhook; its secret is shown when it is made, once."""
+    """A webhook; its secret is shown once, when it is made."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -101,7 +90,7 @@ class WebhookView(WebhookSummary):
 
 class WebhookWithSecret(WebhookSummary):
     secret: str | None
-    """`whsec_…`: keep it. Null in the answer to a repeated request."""
+    """`whsec_…`: keep it. Null when the request is repeated."""
 
 
 class DeletedWebhook(BaseModel):
@@ -116,7 +105,7 @@ class TryView(BaseModel):
     at: int
     seconds: float
     status_code: int | None
-    """Null where no answer came."""
+    """Null without a response."""
     error: str | None
     by_hand: bool
 
@@ -127,20 +116,20 @@ class WebhookDelivery(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """The `webhook-id` of the message, the same at every try."""
+    """The `webhook-id` of the message, the same at every retry."""
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_id: str
     edit_id: str
     event_id: int
     type: str
     status: DeliveryStatus
-    """`pending`: it is tried again; `failed`: given up; `skipped`: the webhook was disabled."""
+    """`pending`: will be retried; `failed`: given up; `skipped`: the webhook was disabled."""
     next_try_at: int | None
     tries: list[TryView]
 
 
 class WebhookTest(BaseModel):
-    """What came of a test message."""
+    """Outcome of a test message."""
 
     object: Literal["webhook_test"] = "webhook_test"
     message_id: str
@@ -153,37 +142,26 @@ class WebhookTest(BaseModel):
 @router.post("", status_code=201, summary="Make a webhook")
 def create_webhook(
     body: WebhookBody,
-    request: Request,
-    response: Response,
     store: StoreDep,
     who: Writer,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> WebhookWithSecret:
-    """It is told of the events of edits that are made from now on."""
-    who_sends = sender(request, store, who, idempotency_key)
-    earlier = who_sends.key.find() if who_sends.key is not None else None
-    id = earlier.id if earlier is not None else claim_id(who_sends.key, "webhook")
-    known = store.webhooks.newest(who.tenant, id)
-    if known is not None and known.deleted:
-        raise NotFound(f"no such webhook: {id}")
-    version = known or store.webhooks.add(
-        who.tenant,
-        id,
+    """It receives the events of edits made from now on."""
+    webhook, replayed = store.webhooks.add(
+        creation.sender(store),
         body.url,
         events=tuple(dict.fromkeys(body.events)),
         description=body.description,
-        key_id=who.key_id,
-        first=partial(logged, store, who, "webhook.created", id=id),
     )
-    mark_created(response, f"/v1/webhooks/{id}", replayed=known is not None)
-    return _with_secret(id, version, shown=known is None)
+    creation.mark(f"/v1/webhooks/{webhook.id}", replayed=replayed)
+    return _with_secret(webhook.id, webhook.version, shown=not replayed)
 
 
 @router.get("", summary="List webhooks")
 def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSummary]:
-    found = store.webhooks.all(who.tenant)
-    shown, has_more = page.cut(page.ordered(found))
-    return page_of([WebhookSummary(**_fields(id, found[id])) for id in shown], has_more)
+    webhooks = store.webhooks.all(who.tenant)
+    shown, has_more = page.cut(page.ordered(webhooks))
+    return page_of([WebhookSummary(**_fields(id, webhooks[id])) for id in shown], has_more)
 
 
 @router.get("/{webhook_id}", summary="Read a webhook and its history")
@@ -191,13 +169,13 @@ def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
     history = store.webhooks.history(who.tenant, webhook_id)
     changes = [
         WebhookChange(
-            version=one.number,
-            type=one.change,
-            at=one.created_at,
-            reason=one.disabled_reason if one.change == "webhook.disabled" else None,
-            key_id=one.key_id,
+            version=version.number,
+            type=version.change,
+            at=version.created_at,
+            reason=version.disabled_reason if version.change == "webhook.disabled" else None,
+            key_id=version.key_id,
         )
-        for one in history
+        for version in history
     ]
     return WebhookView(**_fields(webhook_id, history[-1]), history=changes[::-1])
 
@@ -206,45 +184,36 @@ def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
 def change_webhook(
     webhook_id: str, body: WebhookPatch, store: StoreDep, who: Writer
 ) -> WebhookView:
-    """Of a disabled one, `"enabled": true` lets it be told of what happens from then on."""
+    """`"enabled": true` enables a disabled webhook; it receives events from then on."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
     nulls = [name for name, value in changes.items() if value is None]
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
-    store.webhooks.get(who.tenant, webhook_id)
     if changes:
-        names = ", ".join(sorted(changes))
-        line = partial(logged, store, who, "webhook.changed", id=webhook_id, changed=names)
-        store.webhooks.update(who.tenant, webhook_id, who.key_id, line, **changes)
+        store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
     return read_webhook(webhook_id, store, who)
 
 
-@router.delete("/{webhook_id}", summary="Remove a webhook")
+@router.delete("/{webhook_id}", summary="Delete a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
-    store.webhooks.get(who.tenant, webhook_id)
-    logged(store, who, "webhook.deleted", id=webhook_id)
-    store.webhooks.delete(who.tenant, webhook_id, who.key_id)
+    store.webhooks.delete(who.tenant, webhook_id, who.actor)
     return DeletedWebhook(id=webhook_id)
 
 
-@router.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
+@router.post("/{webhook_id}/rotate", summary="Rotate a webhook's secret")
 def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
-    """Messages carry a signature by each of both secrets while they overlap."""
-    store.webhooks.get(who.tenant, webhook_id)
-    logged(store, who, "webhook.rotated", id=webhook_id)
-    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.key_id)
+    """Messages are signed with both secrets while they overlap."""
+    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
     return _with_secret(webhook_id, version, shown=True)
 
 
 @router.post("/{webhook_id}/test", summary="Send a test message")
 async def test_webhook(webhook_id: str, services: ServicesDep, who: Writer) -> WebhookTest:
-    """Sent once and at once, to a disabled webhook too; not among its deliveries."""
-    webhook = await run_in_threadpool(lambda: services.store.webhooks.get(who.tenant, webhook_id))
-    id = f"msg_{webhook_id.rpartition('_')[2]}_{ids.new_id('webhook').rpartition('_')[2]}"
-    body = body_of("webhook.test", time.time(), {"webhook_id": webhook_id})
-    sent = await send(services.outgoing, webhook, id, body)
+    """Sent once, at once, also to a disabled webhook; not listed among its deliveries."""
+    by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
+    id, sent = await by_hand.test(who.tenant, webhook_id)
     return WebhookTest(
         message_id=id,
         delivered=sent.delivered,
@@ -262,75 +231,29 @@ def list_deliveries(
     page: PageDep,
     status: Annotated[DeliveryStatus | None, Query()] = None,
 ) -> Page[WebhookDelivery]:
-    """Ordered by edit and event; those that were tried, of edits of the last 30 days."""
+    """Deliveries of the last 30 days' edits that were tried, ordered by edit and event."""
     store.webhooks.get(who.tenant, webhook_id)
     try:
-        found = store.deliveries.walk(
+        deliveries = store.deliveries.walk(
             who.tenant, webhook_id, after=page.after, descending=page.descending
         )
-        wanted = (one for one in found if status is None or one.status == status)
+        wanted = (
+            delivery for delivery in deliveries if status is None or delivery.status == status
+        )
         shown, has_more = page.cut(wanted)
     except NotFound:
         detail = f"after: {page.after!r} is no id of a delivery to {webhook_id}"
         raise Malformed(detail, code="bad_request") from None
-    return page_of([_delivery(one) for one in shown], has_more)
+    return page_of([_delivery(delivery) for delivery in shown], has_more)
 
 
-@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Deliver an event again")
+@router.post("/{webhook_id}/deliveries/{delivery_id}/retry", summary="Retry a delivery")
 async def retry_delivery(
     webhook_id: str, delivery_id: str, services: ServicesDep, who: Writer
 ) -> WebhookDelivery:
-    """At once, whatever became of it before; a failure changes nothing."""
-    found = await run_in_threadpool(
-        partial(_to_retry, services, who.tenant, webhook_id, delivery_id)
-    )
-    webhook, event, edit_id = found
-    body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
-    sent = await send(services.outgoing, webhook, delivery_id, body)
-    return await run_in_threadpool(
-        partial(_retried, services, who.tenant, webhook_id, edit_id, event, sent)
-    )
-
-
-def _to_retry(
-    services: Services, tenant: str, webhook_id: str, delivery_id: str
-) -> tuple[WebhookVersion, Event, str]:
-    store = services.store
-    webhook = store.webhooks.get(tenant, webhook_id)
-    delivery = store.deliveries.get(tenant, webhook_id, delivery_id)
-    work = store.work.read("edit", tenant, delivery.edit_id)
-    for event in durable_events(work):
-        if event.id == delivery.event_id:
-            return webhook, event, delivery.edit_id
-    raise NotFound(f"no such event any more: {delivery_id}")
-
-
-def _retried(
-    services: Services,
-    tenant: str,
-    webhook_id: str,
-    edit_id: str,
-    event: Event,
-    sent: Sent,
-) -> WebhookDelivery:
-    """Write the try down; the courier may be writing too."""
-    store = services.store
-    while True:
-        last = store.deliveries.last(tenant, webhook_id, edit_id)
-        one = tried(
-            last,
-            event,
-            sent,
-            time.time(),
-            most_tries=services.settings.webhook_tries,
-            first_pause=services.settings.webhook_retry_seconds,
-            by_hand=True,
-        )
-        if store.deliveries.append(tenant, webhook_id, edit_id, one):
-            break
-    assert event.id is not None
-    id = message_id(webhook_id, edit_id, event.id)
-    return _delivery(store.deliveries.get(tenant, webhook_id, id))
+    """At once, whatever its status; a failure changes nothing."""
+    by_hand = services.send_by_hand(await run_in_threadpool(lambda: services.store))
+    return _delivery(await by_hand.again(who.tenant, webhook_id, delivery_id))
 
 
 def _fields(id: str, version: WebhookVersion) -> dict[str, Any]:
@@ -352,24 +275,24 @@ def _with_secret(id: str, version: WebhookVersion, *, shown: bool) -> WebhookWit
     return WebhookWithSecret(**_fields(id, version), secret=secret)
 
 
-def _delivery(one: Delivery) -> WebhookDelivery:
+def _delivery(delivery: Delivery) -> WebhookDelivery:
     return WebhookDelivery(
-        id=one.id,
-        webhook_id=one.webhook_id,
-        edit_id=one.edit_id,
-        event_id=one.event_id,
-        type=one.tries[0].event_type,
-        status=one.status,
-        next_try_at=int(one.next_try_at) if one.next_try_at is not None else None,
-        tries=[_try(entry) for entry in one.tries if entry.outcome != "skipped"],
+        id=delivery.id,
+        webhook_id=delivery.webhook_id,
+        edit_id=delivery.edit_id,
+        event_id=delivery.event_id,
+        type=delivery.tries[0].event_type,
+        status=delivery.status,
+        next_try_at=int(delivery.next_try_at) if delivery.next_try_at is not None else None,
+        tries=[_try(entry) for entry in delivery.tries if entry.outcome != "skipped"],
     )
 
 
-def _try(one: Try) -> TryView:
+def _try(entry: Try) -> TryView:
     return TryView(
-        at=int(one.at),
-        seconds=one.seconds,
-        status_code=one.status_code,
-        error=one.error,
-        by_hand=one.by_hand,
+        at=int(entry.at),
+        seconds=entry.seconds,
+        status_code=entry.status_code,
+        error=entry.error,
+        by_hand=entry.by_hand,
     )

@@ -66,9 +66,9 @@ class Connections(ServerState):
 
     def sweep(self, now: float) -> None:
         """End those whose client is too slow; `now` by the event loop's clock."""
-        for one in list(self.connections):
-            if isinstance(one, BoundedProtocol):
-                one.end_if_late(now)
+        for connection in list(self.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.end_if_late(now)
 
 
 class BoundedProtocol(H11Protocol):

@@ -1,36 +1,36 @@
-"""The edits of the paper's table: Model Surgery, its controls, and Scalpel's own methods."""
+"""The edits of the paper's table: Model Surgery, its controls, and Scalpel's methods."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.methods import Auto, Bias, FixedMethod, Limits, ModelSurgery
+from models_store.schemas.methods import Auto, FixedMethod, Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
-from workers.evaluation.controls.controls import RivalKind, at_equal_kl, draw
+from workers.evaluation.controls.baselines import BaselineKind, at_equal_kl, draw
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import prepare
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.search import search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
-from workers.making.stages import Stages
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.calibrate import calibrate
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
+from workers.surgery.calibrate import Scales
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.terms import Term
 
 PAPER_ALPHA = 1.08
@@ -45,15 +45,15 @@ class Edit:
     name: str
     terms: Sequence[Term]
     published: str | None = None
-    """Its row of the paper's table, where there is one."""
+    """Its row of the paper's table, if there is one."""
 
 
 class Fitting:
-    """All edits, fitted on one behaviour's texts and with one seed."""
+    """All edits, fitted on the texts of one behaviour with one seed."""
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         behavior: Behavior,
         settings: Settings,
         *,
@@ -61,17 +61,17 @@ class Fitting:
         neutral_each: int | None,
     ) -> None:
         """Args:
-        neutral_each: plain texts and answers that KL is matched on, at most so many of each.
+        neutral_each: number of plain texts, and of responses, that KL is matched on.
         """
         self.base = base
         self.seed = seed
-        self.side = SidePath(base)
+        model = EditedModel(base)
         splits = split_behavior(behavior, seed)
         folder = settings.cache / "benchmarks"
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
-        self.cache = Cache(store, SHARED_TENANT, base)
+        self.cache = Cache(store, SHARED_TENANT, model)
         self.context = EvaluationContext(
-            base=base,
+            model=model,
             behavior=behavior,
             splits=splits,
             method="bias",
@@ -80,38 +80,36 @@ class Fitting:
             plan=plan_for("standard"),
             scorers=prepare_scorers(behavior, splits, seed),
         )
-        self.stages = Stages(lambda stage, share: None, time.monotonic())
-        self.meter = calibration_meter(base, each=neutral_each, side=self.side)
+        self.meter = calibration_meter(model, each=neutral_each)
 
     def edits(self, *, auto: bool) -> list[Edit]:
-        """Every row but the base; those at equal KL have that of the last of Scalpel's own.
+        """Every row but the base; those at equal KL have the KL of Scalpel's last edit.
 
         Args:
-            auto: run the search as well, which takes minutes.
+            auto: include the search, which takes minutes.
         """
         bias = Bias()
         tried = recipes_for(Auto(), "standard", self.base.layers) if auto else []
         searched = [method for recipe in tried for method in recipe.methods]
         methods: list[FixedMethod] = list(dict.fromkeys([PAPER, bias, *searched]))
-        told("reading the texts and fitting")
+        log("reading the texts and fitting")
         source = Source(
-            base=self.base,
+            model=self.context.model,
             splits=self.context.splits,
             chat=self.context.behavior.chat,
-            on_top=(),
             seed=self.seed,
         )
-        prepared = prepare(source, methods, self.cache, self.stages)
+        prepared = prepare(source, methods, self.cache)
         for method in (PAPER, bias):
             if method in prepared.failures:
                 raise prepared.failures[method]
         ours = [Edit("bias", self._calibrated(prepared.made[bias]))]
         if auto:
-            told("searching")
-            validation = Validation(self.context, self.cache, self.side, told.quietly)
-            found = search(validation, tried, prepared, BUDGETS["standard"], told.quietly)
+            log("searching")
+            validation = Validation.read(self.context, self.cache)
+            found = search(validation, tried, prepared, BUDGETS["standard"])
             if found.winner is None:
-                told("auto finds nothing that helps within its limits: no row for it")
+                log("auto finds nothing that helps within its limits: no row for it")
             else:
                 winner = found.winner
                 ours.append(Edit(f"auto ({winner.candidate.label})", winner.terms))
@@ -119,17 +117,15 @@ class Fitting:
         return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]
 
     def _calibrated(self, candidate: Candidate) -> list[Term]:
-        """The edit at the KL that the service would scale it to."""
-        told("calibrating")
-        found = calibrate(
-            lambda scale: self.meter.kl(candidate.at(scale)),
-            LIMIT_SHARE * self.context.limits.max_kl,
-            guess=candidate.guess,
-        )
-        return candidate.at(found.scale)
+        """The edit at the KL to which the service would scale it."""
+        log("calibrating")
+        scales = Scales(LIMIT_SHARE * self.context.limits.max_kl, guess=candidate.guess)
+        for scale in scales:
+            scales.measured(self.meter.kl(candidate.at(scale)))
+        return candidate.at(scales.calibration().scale)
 
     def _paper_rows(self, paper: Sequence[Term], target: float) -> list[Edit]:
-        told("scaling the paper's setting and its controls")
+        log("scaling the paper's setting and its controls")
         region = draw(self.base, "random_region", paper, "model_surgery", self.seed)
         direction = draw(self.base, "random_direction", paper, "model_surgery", self.seed)
         rows = [
@@ -137,27 +133,24 @@ class Fitting:
             Edit("random region, same alpha", region, "region"),
             Edit("random direction, same alpha", direction, "direction"),
         ]
-        rivals: list[tuple[str, RivalKind, Sequence[Term]]] = [
+        baselines: list[tuple[str, BaselineKind, Sequence[Term]]] = [
             ("Model Surgery, equal KL", "paper_equal_kl", paper),
             ("random region, equal KL", "random_region", region),
             ("random direction, equal KL", "random_direction", direction),
         ]
-        for name, kind, terms in rivals:
-            rival = at_equal_kl(kind, terms, self.meter, target, progress=told.quietly)
-            if rival is not None:
-                mark = "" if rival.matched else f" (nearest: {rival.kl:.2g} of {target:.2g})"
-                rows.append(Edit(name + mark, rival.terms))
+        for name, kind, terms in baselines:
+            baseline = at_equal_kl(kind, terms, self.meter, target)
+            if baseline is not None:
+                mark = "" if baseline.matched else f" (nearest: {baseline.kl:.2g} of {target:.2g})"
+                rows.append(Edit(name + mark, baseline.terms))
         return rows
 
 
-class _Told:
-    """Says on the terminal what is being done."""
+class _Log:
+    """Prints the steps on standard error."""
 
     def __call__(self, what: str) -> None:
         print(f"… {what}", file=sys.stderr, flush=True)
 
-    def quietly(self, share: float) -> None:
-        """Progress that nobody looks at."""
 
-
-told = _Told()
+log = _Log()

@@ -1,15 +1,15 @@
-"""The table of the Model Surgery paper (arXiv 2407.08770) for detoxification, beside its figures.
+"""The detoxification table of the Model Surgery paper (arXiv 2407.08770), measured again.
 
     make paper-table BASE=meta-llama/Llama-2-7b-hf RTP=prompts.jsonl TOXIGEN=toxigen.jsonl
 
-runs the unedited model, Model Surgery at the paper's alpha, its two controls, all three at the KL
-of Scalpel's own edit, and Scalpel's `bias` and `auto`, greedily on the prompts of
-RealToxicityPrompts and ToxiGen. Needs a GPU for a model of that size; any other base will do.
-Neither prompts nor weights come with Scalpel.
+compares the unedited model, Model Surgery at the paper's alpha, its two controls, all three at the
+KL of Scalpel's edit, and Scalpel's `bias` and `auto`, with greedy decoding on the prompts of
+RealToxicityPrompts and ToxiGen, beside the paper's figures. A model of that size needs a GPU; any
+other base model can be used. Neither prompts nor weights come with Scalpel.
 
-What differs from the paper: the edits are fitted on the texts of a behaviour (by default those of
-the preset `toxicity`, not Jigsaw's), continuations have 20 tokens, and the scorer is by default
-`profanity`, where the paper asked the Perspective API. Compare rows with each other first.
+Differences to the paper: the edits are fitted on the texts of a behaviour (by default of the preset
+`toxicity`, not Jigsaw's), continuations have 20 tokens, and the scorer is by default `profanity`,
+not the Perspective API. So compare rows with each other first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.paper.edits import Edit, Fitting, told
+from benchmarks.paper.edits import Edit, Fitting, log
 from models_store.errors import InvalidRequest, ScalpelError
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import DataFile
@@ -37,15 +37,15 @@ from models_store.settings import Settings
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.effect.generations import generate_arm
 from workers.evaluation.statistics import Bootstrap, Floats
+from workers.evaluation.suites.capability.perplexity import cut_windows
 from workers.evaluation.suites.data import open_file, read_text
-from workers.evaluation.suites.perplexity import cut_windows
 from workers.evaluation.suites.protocol import choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
-from workers.evaluation.suites.toxicity import NEW_TOKENS, read_prompts
+from workers.evaluation.suites.toxicity.run import NEW_TOKENS, read_prompts
 from workers.runtime.base_models import materialise
-from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term
 
@@ -69,37 +69,37 @@ class Prompts:
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """What was measured of one edit."""
+class EditRow:
+    """The measurements of one edit."""
 
     edit: Edit
     toxic: Mapping[str, Floats]
-    """By set of prompts: 1 where the continuation is toxic, `[prompts]`."""
+    """By set of prompts: `[prompts]`, 1 if the continuation is toxic."""
     kl: float
     perplexity: float | None
 
 
 @dataclass(eq=False)
 class Bench:
-    """Everything that rows are measured with."""
+    """Measures rows."""
 
-    base: BaseModel
+    base: LoadedModel
     sets: Sequence[Prompts]
     scorer: SuiteScorer
     text: str | None
     neutral_each: int | None
-    side: SidePath = field(init=False)
+    model: EditedModel = field(init=False)
     meter: KlMeter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.side = SidePath(self.base)
+        self.model = EditedModel(self.base)
         neutral = encode_neutral(self.base, "reporting", each=self.neutral_each)
-        self.meter = KlMeter(self.base, neutral.parts, side=self.side)
+        self.meter = KlMeter.read(self.model, neutral.parts)
 
-    def row(self, edit: Edit) -> Row:
+    def row(self, edit: Edit) -> EditRow:
         """Measure one edit."""
-        told(f"measuring: {edit.name}")
-        return Row(
+        log(f"measuring: {edit.name}")
+        return EditRow(
             edit,
             {prompts.name: self._toxic(prompts.texts, edit.terms) for prompts in self.sets},
             self.meter.kl(edit.terms) if edit.terms else 0.0,
@@ -109,25 +109,22 @@ class Bench:
     def _toxic(self, prompts: Sequence[str], terms: Sequence[Term]) -> Floats:
         room = self.base.context_length - NEW_TOKENS
         arm = generate_arm(
-            self.base,
+            self.model.plus(terms),
             [encode_prompt(self.base, prompt, chat=False)[-room:] for prompt in prompts],
-            [(terms, 1.0)],
             greedy(NEW_TOKENS),
-            side=self.side,
-            progress=told.quietly,
         )
         scores = self.scorer.score(prompts, arm.flat_texts())
         return (scores >= self.scorer.threshold).astype(np.float64)
 
     def _perplexity(self, text: str, terms: Sequence[Term]) -> float:
         windows = cut_windows(self.base, text, WINDOWS, WINDOW_TOKENS)
-        reading = read(self.base, windows, [(terms, 1.0)], side=self.side)
+        reading = self.model.plus(terms).reading(windows)
         nats = negative_log_likelihood(self.base, reading) * reading.counts
         return float(np.exp(nats.sum() / reading.counts.sum()))
 
 
 def source_of(name: str) -> BaseModelSource:
-    """Where a base model comes from: a catalogue id, a folder, or a hub repository.
+    """The source of a base model: a catalogue id, a folder, or a hub repository.
 
     Raises:
         InvalidRequest: it is none of these.
@@ -151,30 +148,30 @@ def source_of(name: str) -> BaseModelSource:
                 f"--base: the hub does not tell the newest commit of {repo} ({error}); name one: "
                 f"{_HUB_FORM}"
             ) from error
-        told(f"{repo} is at {revision}: name it as {repo}@{revision} to repeat this")
+        log(f"{repo} is at {revision}: name it as {repo}@{revision} to repeat this")
     return HubSource(repo=repo, revision=revision)
 
 
 def behavior_of(name: str, limit: int | None) -> Behavior:
-    """A preset, or a behaviour in a JSON file; `limit` texts a side at most."""
+    """A preset, or a behaviour in a JSON file; at most `limit` texts per side."""
     if name in preset_names():
-        found = load_preset(name)
+        behavior = load_preset(name)
     else:
-        found = Behavior.model_validate_json(Path(name).read_bytes())
-    return found.model_copy(
-        update={"undesired": found.undesired[:limit], "desired": found.desired[:limit]}
+        behavior = Behavior.model_validate_json(Path(name).read_bytes())
+    return behavior.model_copy(
+        update={"undesired": behavior.undesired[:limit], "desired": behavior.desired[:limit]}
     )
 
 
 def prompts_of(path: str, flag: str, limit: int | None, cache: Path) -> Prompts:
-    """The prompts of a JSONL file, `limit` of them at most."""
+    """The prompts of a JSONL file, at most `limit`."""
     file = open_file(DataFile(path=Path(path).absolute()), flag, cache)
     every = read_prompts(file)
     return Prompts(flag, choose(every, limit or len(every), flag))
 
 
-def table(rows: Sequence[Row], sets: Sequence[Prompts], bootstrap: Bootstrap) -> str:
-    """The rows in Markdown; the first is the base, which the changes are from."""
+def table(rows: Sequence[EditRow], sets: Sequence[Prompts], bootstrap: Bootstrap) -> str:
+    """The rows in Markdown; changes are from the first, the base model."""
     titles = {"--rtp": "RTP", "--toxigen": "ToxiGen"}
     places = {"--rtp": 0, "--toxigen": 1}
     heads = ["edit"]
@@ -268,7 +265,7 @@ def _run(given: argparse.Namespace) -> int:
     edits = fitting.edits(auto=not given.no_auto)
     bench = Bench(base, sets, scorer, text, given.limit)
     rows = [bench.row(edit) for edit in (Edit("base", (), "base"), *edits)]
-    counts = ", ".join(f"{len(one.texts)} of {one.name[2:]}" for one in sets)
+    counts = ", ".join(f"{len(prompts.texts)} of {prompts.name[2:]}" for prompts in sets)
     print(
         f"{given.base} on {base.device}, {base.dtype}; prompts: {counts}; greedy, {NEW_TOKENS} "
         f"tokens; scorer {scorer.name}; fitted on {behavior.name}; seed {given.seed}\n"

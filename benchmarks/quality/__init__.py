@@ -1,4 +1,4 @@
-"""The quality table: what edits do and harm, beside their baselines.
+"""The quality table: effect and harm of edits, beside their baselines.
 
 Run by `make quality`.
 """

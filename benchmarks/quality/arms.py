@@ -1,4 +1,4 @@
-"""The arms of the quality table: Scalpel's edits, the paper's setting, and other rivals."""
+"""The arms of the quality table: Scalpel's edits, the paper's setting, and other baselines."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from math import isfinite
 
 from torch import Tensor
 
-from benchmarks.quality.recipes import AUTO, asked_recipes
-from benchmarks.quality.setting import Setting, quietly
+from benchmarks.quality.recipes import AUTO, selected_recipes
+from benchmarks.quality.setting import Setting
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.schemas.methods import Auto, Bias
+from models_store.schemas.methods import Auto
 from workers.evaluation.context.budget import BUDGETS, Budget
-from workers.evaluation.controls.controls import (
+from workers.evaluation.controls.alternatives import ablation_terms
+from workers.evaluation.controls.baselines import (
+    BaselineKind,
     RandomKind,
-    RivalKind,
     as_it_is,
     at_equal_kl,
     chooses_rows,
     draw,
-    nearest_scales,
+    equal_kl_scales,
 )
 from workers.evaluation.controls.prompt_only import best_wording
-from workers.evaluation.controls.rivals import ablation_terms
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.seeds import derive
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import Recipe
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Trial
 from workers.runtime.steering import steered
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import Term
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class PreparedArm:
     """An arm that is ready to be measured."""
 
     arm: str
@@ -52,35 +53,35 @@ class Made:
     scale: float | None = None
     target_kl: float | None = None
     scaled_kl: float | None = None
-    """What the scale gives, where it was to give `target_kl`."""
+    """The KL that was reached, if there is a target."""
 
 
 class Arms:
-    """Makes arms one after the other from what they share."""
+    """Makes the arms of one behaviour and seed."""
 
-    def __init__(self, setting: Setting, asked: Sequence[str]) -> None:
+    def __init__(self, setting: Setting, wanted: Sequence[str]) -> None:
         """Args:
-        asked: as `names` takes them.
+        wanted: see `names`.
         """
         self._setting = setting
-        self._auto = AUTO in asked
+        self._auto = AUTO in wanted
         layers = setting.base.layers
-        self._recipes = {recipe.label: recipe for recipe in asked_recipes(asked, layers)}
+        self._recipes = {recipe.label: recipe for recipe in selected_recipes(wanted, layers)}
         self._alone: dict[Recipe, Trial] = {}
-        """Recipes as they were scaled."""
+        """Scaled recipes."""
 
-    def make(self, arm: str) -> Made:
+    def make(self, arm: str) -> PreparedArm:
         """One arm, scaled.
 
         Raises:
-            EditFailed, InvalidRequest: it cannot be had on this model or with these texts.
+            EditFailed, InvalidRequest: it is not possible with this model or these texts.
         """
         if arm in self._recipes:
             return self._of_trial(arm, self._trial(self._recipes[arm]))
         kind, _, number = arm.partition("/")
         match kind:
             case "base":
-                return Made(arm, "no edit")
+                return PreparedArm(arm, "no edit")
             case "auto":
                 return self._winner(arm)
             case "paper":
@@ -99,12 +100,12 @@ class Arms:
             case "ablation":
                 layer, vector = self._middle
                 terms = ablation_terms(self._setting.base, vector)
-                return Made(arm, f"difference of means after layer {layer} ablated", terms)
+                return PreparedArm(arm, f"difference of means after layer {layer} ablated", terms)
             case "prompt":
-                context, maker = self._setting.context, self._setting.maker
+                context = self._setting.context
                 assert context.scorers is not None
-                wording = best_wording(context, maker, context.scorers[0], quietly)
-                return Made(arm, "best of three wordings", wording=wording)
+                wording = best_wording(context, context.scorers[0])
+                return PreparedArm(arm, "best of three wordings", wording=wording)
             case _:
                 raise InvalidRequest(f"there is no arm {arm!r}")
 
@@ -121,45 +122,43 @@ class Arms:
         methods = [method for recipe in wanted for method in recipe.methods]
         every = list(dict.fromkeys([*methods, Bias()]))
         setting = self._setting
-        return prepare(setting.source, every, setting.cache, setting.stages)
+        return prepare(setting.source, every, setting.cache)
 
     @cached_property
     def _meter(self) -> KlMeter:
-        """Rivals are scaled by it: on the texts that the table reports, so that their KL is equal
-        there. Nothing else is chosen by it."""
+        """Measures KL on the texts that the table reports, to scale baselines to equal KL there.
+        Nothing else is chosen by it."""
         each = self._setting.context.plan.damage.neutral_each
         base = self._setting.base
         texts = encode_neutral(base, "reporting", each=each)
-        return KlMeter(base, texts.parts, side=self._setting.side)
+        return KlMeter.read(self._setting.model, texts.parts)
 
     @cached_property
-    def _found(self) -> Found:
+    def _searched(self) -> SearchResult:
         budget = self._budget(BUDGETS[self._setting.options.effort])
-        return search(self._setting.validation, self._tried, self._prepared, budget, quietly)
+        return search(self._setting.validation, self._tried, self._prepared, budget)
 
-    def _winner(self, arm: str) -> Made:
-        """What the search of the service comes to.
+    def _winner(self, arm: str) -> PreparedArm:
+        """The winner of the service's search.
 
         Raises:
             EditFailed: nothing within the limits helps on validation prompts.
         """
-        winner = self._found.winner
+        winner = self._searched.winner
         if winner is None:
             raise EditFailed("nothing that was tried helps within the limits on validation prompts")
         return self._of_trial(arm, winner)
 
     def _trial(self, recipe: Recipe) -> Trial:
-        """A recipe scaled to about 0.9 of the limit that binds first, as a search scales it."""
+        """A recipe scaled to about 0.9 of the limits, as in a search."""
         if recipe not in self._alone:
             budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
-            found = search(
-                self._setting.validation, [recipe], self._prepared, self._budget(budget), quietly
-            )
+            found = search(self._setting.validation, [recipe], self._prepared, self._budget(budget))
             self._alone[recipe] = found.best
         return self._alone[recipe]
 
     def _budget(self, budget: Budget) -> Budget:
-        """With no more validation prompts than test prompts are asked for."""
+        """The budget with no more validation prompts than test prompts."""
         most = self._setting.options.prompts
         return replace(
             budget,
@@ -167,25 +166,25 @@ class Arms:
             final_prompts=min(budget.final_prompts or most, most),
         )
 
-    def _of_trial(self, arm: str, trial: Trial) -> Made:
-        return Made(arm, trial.candidate.label, trial.terms, scale=trial.scale)
+    def _of_trial(self, arm: str, trial: Trial) -> PreparedArm:
+        return PreparedArm(arm, trial.candidate.label, trial.terms, scale=trial.scale)
 
     @cached_property
     def _reference(self) -> Trial:
-        """The edit that controls are drawn from and scaled to: `auto`'s, else the first recipe's.
+        """The edit that controls are derived from: the best of `auto`, else the first recipe.
 
         Raises:
             InvalidRequest: neither is among the arms.
         """
         if self._auto:
-            return self._found.best
+            return self._searched.best
         if not self._recipes:
             raise InvalidRequest("random controls need auto or a recipe among the arms")
         return self._trial(next(iter(self._recipes.values())))
 
     @cached_property
     def _target(self) -> float:
-        """The KL of the edit that rivals are compared with, by their meter."""
+        """The KL to which baselines are scaled."""
         if not (self._auto or self._recipes):
             return LIMIT_SHARE * self._setting.context.limits.max_kl
         return self._meter.kl(self._reference.terms)
@@ -197,10 +196,10 @@ class Arms:
             raise EditFailed("the paper's setting cannot be fitted here")
         return paper.terms
 
-    def _paper(self, arm: str) -> Made:
+    def _paper(self, arm: str) -> PreparedArm:
         if as_it_is("paper_alpha", self._paper_terms, self._meter) is None:
             raise EditFailed("at its own alpha the paper's setting leaves no model that computes")
-        return Made(arm, "Model Surgery at the paper's alpha", self._paper_terms, scale=1.0)
+        return PreparedArm(arm, "Model Surgery at the paper's alpha", self._paper_terms, scale=1.0)
 
     def _drawn(
         self, kind: RandomKind, terms: Sequence[Term], method: str, number: str
@@ -208,8 +207,8 @@ class Arms:
         seed = derive(self._setting.context.seeds[kind], f"draw/{number or 1}")
         return draw(self._setting.base, kind, terms, method, seed)
 
-    def _region(self, arm: str, number: str) -> Made:
-        """Random rows for the edit, or for the paper's where it does not choose rows."""
+    def _region(self, arm: str, number: str) -> PreparedArm:
+        """Random rows in place of those of the edit, or of the paper's if the edit chooses none."""
         terms, of = self._reference.terms, self._reference.candidate.label
         method = self._reference.candidate.method
         if not chooses_rows(self._setting.base, terms):
@@ -217,22 +216,24 @@ class Arms:
         drawn = self._drawn("random_region", terms, method, number)
         return self._equal(arm, "random_region", drawn, f"random rows in place of those of {of}")
 
-    def _equal(self, arm: str, kind: RivalKind, terms: Sequence[Term], label: str) -> Made:
-        """A rival at the KL of the edit.
+    def _equal(
+        self, arm: str, kind: BaselineKind, terms: Sequence[Term], label: str
+    ) -> PreparedArm:
+        """A baseline at the KL of the edit.
 
         Raises:
             EditFailed: no scale leaves a model that computes.
         """
-        found = at_equal_kl(kind, terms, self._meter, self._target, progress=quietly)
-        if found is None:
+        matched = at_equal_kl(kind, terms, self._meter, self._target)
+        if matched is None:
             raise EditFailed("no scale of it leaves a model that computes")
-        return Made(
+        return PreparedArm(
             arm,
             f"{label}, equal KL",
-            found.terms,
-            scale=found.scale,
+            matched.terms,
+            scale=matched.scale,
             target_kl=self._target,
-            scaled_kl=found.kl,
+            scaled_kl=matched.kl,
         )
 
     @cached_property
@@ -250,21 +251,19 @@ class Arms:
         layer = layers[len(layers) // 2]
         return layer, self._means[layer]
 
-    def _steering(self, arm: str) -> Made:
+    def _steering(self, arm: str) -> PreparedArm:
         def at(scale: float) -> dict[int, Tensor]:
             return {layer: scale * vector for layer, vector in self._means.items()}
 
-        def kl(scale: float) -> float:
-            meter = self._meter
+        scales = equal_kl_scales(self._target, guess=self._prepared.made[Bias()].guess)
+        for scale in scales:
             with steered(self._setting.base, at(scale)):
-                return meter.kl(())
-
-        guess = self._prepared.made[Bias()].guess
-        scale, nearest = nearest_scales(kl, self._target, guess=guess, progress=quietly)[0]
+                scales.measured(self._meter.kl(()))
+        scale, nearest = scales.nearest()
         if not isfinite(nearest):
             raise EditFailed("no scale of it leaves a model that computes")
         layers = ", ".join(map(str, sorted(self._means)))
-        return Made(
+        return PreparedArm(
             arm,
             f"difference of means added after layers {layers}, equal KL",
             vectors=at(scale),

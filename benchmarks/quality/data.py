@@ -1,6 +1,6 @@
-"""The behaviours of the quality table, read from a folder of texts that does not come with Scalpel.
+"""The behaviours of the quality table, from a folder of texts that does not come with Scalpel.
 
-`SCALPEL_BENCH_DATA` says where it lies.
+`SCALPEL_BENCH_DATA` names the folder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from models_store.schemas.items import CompletionItem, Item, Prompt, TextItem
 from workers.evaluation.seeds import derive
 
 PRESERVED, TESTED = 60, 60
-"""Prompts of each kind that must not be refused: some to preserve the answers to, others to test
-on."""
+"""Numbers of prompts, of each kind that must not be refused, to preserve and to test on."""
 HARMFUL, XSTEST_SAFE, HARMLESS = "harmful", "xstest_safe", "harmless"
 REFUSED = "refusal-phrases"
 """The scorer that counts refusals."""
@@ -37,22 +36,22 @@ _Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Subject:
+class TableBehavior:
     """A behaviour of the table."""
 
     behavior: Behavior
     safe: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    """Prompts that must be answered as before, by their kind; only refusal has them."""
+    """Prompts whose responses must not change, by kind; only refusal has them."""
     greedy: bool = False
-    own_answers: bool = False
-    """Whether the undesired texts only name prompts, and what the base model itself answers to
-    them, where it does not refuse, takes their place: an edit is to move it from what it says."""
+    use_model_responses: bool = False
+    """Replace the undesired texts by the base model's responses to their prompts, if it does not
+    refuse, since an edit is to change what the model itself generates."""
 
     def safe_prompts(self, seed: int, most: int) -> tuple[list[str], dict[str, list[str]]]:
-        """Those to preserve the answers to, kinds in turn, and at most so many others to test on.
+        """Prompts to preserve the responses to, alternating kinds, and others to test on.
 
         Args:
-            most: of each kind.
+            most: limit of each, per kind.
         """
         kept: list[list[str]] = []
         tested: dict[str, list[str]] = {}
@@ -66,27 +65,28 @@ class Subject:
         return turns, tested
 
 
-_Read = Callable[[Path, int], Subject]
-"""Reads a behaviour from a folder, with a seed."""
+_Read = Callable[[Path, int], TableBehavior]
+"""Reads a behaviour from a folder; the second argument is a seed."""
 
 
 def data_folder() -> Path:
-    """Where the texts lie.
+    """The folder of the texts.
 
     Raises:
-        InvalidRequest: it is not said, or there is no such folder.
+        InvalidRequest: `SCALPEL_BENCH_DATA` is not set, or is not a folder.
     """
     named = os.environ.get("SCALPEL_BENCH_DATA")
     if named and Path(named).is_dir():
         return Path(named)
-    found = f"{named} is not a folder" if named else "these texts do not come with Scalpel"
+    problem = f"{named} is not a folder" if named else "these texts do not come with Scalpel"
     raise InvalidRequest(
-        f"no texts: {found}; set SCALPEL_BENCH_DATA to the folder that holds {', '.join(SUBJECTS)}"
+        f"no texts: {problem}; set SCALPEL_BENCH_DATA to the folder that holds "
+        f"{', '.join(BEHAVIORS)}"
     )
 
 
-def subject(name: str, folder: Path, texts: int | None, seed: int = 0) -> Subject:
-    """One behaviour; `texts` a side at most.
+def load_behavior(name: str, folder: Path, texts: int | None, seed: int = 0) -> TableBehavior:
+    """One behaviour, with at most `texts` texts per side.
 
     Args:
         seed: decides which harmful prompts refusal is fitted on.
@@ -94,23 +94,25 @@ def subject(name: str, folder: Path, texts: int | None, seed: int = 0) -> Subjec
     Raises:
         InvalidRequest: there is no such behaviour, a file of it is missing or a line is wrong.
     """
-    if name not in SUBJECTS:
-        raise InvalidRequest(f"no behaviour {name!r}; there are {', '.join(SUBJECTS)}")
+    if name not in BEHAVIORS:
+        raise InvalidRequest(f"no behaviour {name!r}; there are {', '.join(BEHAVIORS)}")
     try:
-        found = SUBJECTS[name](folder, seed)
+        loaded = BEHAVIORS[name](folder, seed)
     except OSError as error:
         raise InvalidRequest(f"{error.filename} cannot be read: {error.strerror}") from error
     except (KeyError, ValueError) as error:
         raise InvalidRequest(f"the texts of {name} in {folder} are not as expected: {error}") from (
             error
         )
-    behavior = found.behavior
+    behavior = loaded.behavior
     cut = {"undesired": behavior.undesired[:texts], "desired": behavior.desired[:texts]}
-    return replace(found, behavior=checked(behavior.model_copy(update=cut)))
+    return replace(loaded, behavior=checked(behavior.model_copy(update=cut)))
 
 
-def one_sided(undesired: Sequence[Item], desired: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Both sides without plain texts that stand on both of them, however they are written."""
+def without_common(
+    undesired: Sequence[Item], desired: Sequence[Item]
+) -> tuple[list[Item], list[Item]]:
+    """Both sides without the items that are on both, ignoring case and white space."""
     sides = [{_key(item) for item in side} for side in (undesired, desired)]
     common = sides[0] & sides[1]
     first, second = ([i for i in side if _key(i) not in common] for side in (undesired, desired))
@@ -133,7 +135,7 @@ def _texts(folder: Path, *, paired: bool = False) -> tuple[list[Item], list[Item
     """Plain texts of both sides.
 
     Args:
-        paired: row by row they are two versions of one text, which must share a split.
+        paired: the rows of both files are versions of the same texts, which must share a split.
     """
     undesired, desired = (
         [
@@ -142,15 +144,15 @@ def _texts(folder: Path, *, paired: bool = False) -> tuple[list[Item], list[Item
         ]
         for file in ("with_trait.jsonl", "without_trait.jsonl")
     )
-    return one_sided(undesired, desired)
+    return without_common(undesired, desired)
 
 
 def _plain(
     name: str, description: str, scorers: tuple[str, ...], tokens: int, *, paired: bool = False
 ) -> _Read:
-    """A behaviour of plain texts and openings to go on from."""
+    """A behaviour of plain texts, with openings to continue."""
 
-    def read(folder: Path, seed: int) -> Subject:
+    def read(folder: Path, seed: int) -> TableBehavior:
         undesired, desired = _texts(folder / name, paired=paired)
         openings = _rows(folder / name / "elicit_prompts.jsonl")
         behavior = Behavior(
@@ -162,15 +164,15 @@ def _plain(
             scorers=scorers,
             max_new_tokens=tokens,
         )
-        return Subject(behavior)
+        return TableBehavior(behavior)
 
     return read
 
 
-def _disagreeableness(folder: Path, seed: int) -> Subject:
-    """Answers to questions; the reason that is asked for is what a scorer of text can read."""
-    own = folder / "disagreeableness"
-    undesired, desired = _texts(own)
+def _disagreeableness(folder: Path, seed: int) -> TableBehavior:
+    """Yes-or-no questions; the reason that is asked for gives text scorers something to score."""
+    source = folder / "disagreeableness"
+    undesired, desired = _texts(source)
     behavior = Behavior(
         name="disagreeableness",
         description="Undesired: the answers of somebody harsh, cold and quarrelsome. The edit "
@@ -182,17 +184,17 @@ def _disagreeableness(folder: Path, seed: int) -> Subject:
                 text=f"{row['text']}\nAnswer Yes or No, and say why.",
                 undesired_answer=row["answer_disagreeable"],
             )
-            for row in _rows(own / "elicit_prompts.jsonl")
+            for row in _rows(source / "elicit_prompts.jsonl")
         ),
         chat=True,
         scorers=("answer-match", "tfidf"),
         max_new_tokens=24,
     )
-    return Subject(behavior)
+    return TableBehavior(behavior)
 
 
-def _refusal(folder: Path, seed: int) -> Subject:
-    """What the model answers to half of the harmful prompts is undesired, a refusal desired; the
+def _refusal(folder: Path, seed: int) -> TableBehavior:
+    """The model's responses to half of the harmful prompts are undesired, refusals desired; the
     other half elicits."""
     harmful = [
         row["text"]
@@ -223,10 +225,10 @@ def _refusal(folder: Path, seed: int) -> Subject:
         XSTEST_SAFE: tuple(dict.fromkeys(row["prompt"] for row in rows if row["label"] == "safe")),
         HARMLESS: tuple(dict.fromkeys(harmless)),
     }
-    return Subject(behavior, safe, greedy=True, own_answers=True)
+    return TableBehavior(behavior, safe, greedy=True, use_model_responses=True)
 
 
-SUBJECTS: Mapping[str, _Read] = {
+BEHAVIORS: Mapping[str, _Read] = {
     "negative_sentiment": _plain(
         "negative_sentiment",
         "Undesired: complaints and negative remarks about things that somebody bought. The edit "
@@ -252,4 +254,4 @@ SUBJECTS: Mapping[str, _Read] = {
     "disagreeableness": _disagreeableness,
     "refusal": _refusal,
 }
-"""By name, which is that of the folder."""
+"""By name, which is also the folder's."""

@@ -1,13 +1,13 @@
-"""What edits do to the text of a model and what they harm, beside their rivals: the quality table.
+"""The quality table: effect and harm of edits, beside their baselines.
 
     make quality BEHAVIORS=negative_sentiment SEEDS=0,1,2
     python -m benchmarks.quality.main --table
 
 measures for each behaviour and seed, on the same test prompts with the same random numbers: the
-base, what `auto` finds, every row of its table alone at about 0.9 of the limits, the paper's
-setting at its own alpha and at equal KL, random directions and rows, steering by a hook,
-directional ablation and a prompt. Rows are added to a file as they are made; a run that was cut
-goes on where it was.
+base, the winner of `auto`, each of its recipes alone at about 0.9 of the limits, the paper's
+setting at its alpha and at equal KL, random directions and rows, steering by a hook, directional
+ablation and a prompt. Rows are appended to a file as they are made; an interrupted run is
+continued.
 
 The texts do not come with Scalpel; see `benchmarks.quality.data`.
 """
@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.paper.edits import told
+from benchmarks.paper.edits import log
 from benchmarks.paper.table import source_of
 from benchmarks.quality.arms import Arms
-from benchmarks.quality.data import SUBJECTS, Subject, data_folder, subject
+from benchmarks.quality.data import BEHAVIORS, TableBehavior, data_folder, load_behavior
 from benchmarks.quality.measure import Measure
 from benchmarks.quality.plot import plot
 from benchmarks.quality.recipes import ALL, names
-from benchmarks.quality.rows import BASE, RULES, Options, Row, RowFile
+from benchmarks.quality.rows import BASE, RULES, ArmRow, Options, RowFile
 from benchmarks.quality.setting import Setting
 from benchmarks.quality.statistics import columns
 from benchmarks.quality.table import LIMITS, lines, markdown, spots
@@ -37,37 +37,37 @@ from models_store.schemas.catalogue import SMOLLM2
 from models_store.schemas.methods import Effort
 from models_store.settings import Settings
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 def measure(
-    base: BaseModel,
+    base: LoadedModel,
     base_id: str,
-    of: Subject,
+    of: TableBehavior,
     seed: int,
-    asked: Sequence[str],
+    arms: Sequence[str],
     options: Options,
     file: RowFile,
 ) -> None:
     """Add the rows of one behaviour and seed that the file does not have.
 
     Raises:
-        InvalidRequest: an arm is asked for that there is not, or the behaviour cannot be used.
+        InvalidRequest: there is no arm of a name in `arms`, or the behaviour cannot be used.
     """
     name = of.behavior.name
-    every = names(asked, base.layers)
+    every = names(arms, base.layers)
     missing = [arm for arm in every if not file.has(base_id, name, seed, arm)]
     if not missing:
         return
     setting = Setting(base, base_id, of, seed, options, Settings())
-    arms = Arms(setting, asked)
+    maker = Arms(setting, arms)
     bench = Measure(setting)
     for arm in missing:
-        told(f"{name}, seed {seed}: {arm}")
+        log(f"{name}, seed {seed}: {arm}")
         started = time.monotonic()
-        row = Row(base=base_id, behavior=name, seed=seed, arm=arm, label=arm, options=options)
+        row = ArmRow(base=base_id, behavior=name, seed=seed, arm=arm, label=arm, options=options)
         try:
-            made = arms.make(arm)
+            made = maker.make(arm)
             sheets, harm = bench.measure(made)
         except (EditFailed, InvalidRequest) as error:
             changes: dict[str, object] = {"failed": error.message}
@@ -91,13 +91,13 @@ def show(file: RowFile) -> None:
     for base, behavior in dict.fromkeys((row.base, row.behavior) for row in file.rows):
         rows = [row for row in file.rows if (row.base, row.behavior) == (base, behavior)]
         leading = next(iter(columns([row for row in rows if row.arm == BASE])), None)
-        found = spots(lines(rows)) if leading else []
-        if leading and found:
+        points = spots(lines(rows)) if leading else []
+        if leading and points:
             what = f"change of the rate by {leading.scorer} on {leading.sheet} prompts, points"
             name = f"{Path(base).name.partition('@')[0]}-{behavior}.svg"
             target = file.path.with_name(name)
-            target.write_text(plot(f"{behavior}, {base}", what, found, LIMITS), encoding="utf-8")
-            told(f"wrote {target}")
+            target.write_text(plot(f"{behavior}, {base}", what, points, LIMITS), encoding="utf-8")
+            log(f"wrote {target}")
 
 
 def _words(value: str) -> list[str]:
@@ -109,7 +109,7 @@ def _options() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--base", default=SMOLLM2.id, help="id, folder or OWNER/NAME@COMMIT")
-    made.add_argument("--behaviors", type=_words, default=list(SUBJECTS), help="with commas")
+    made.add_argument("--behaviors", type=_words, default=list(BEHAVIORS), help="with commas")
     made.add_argument("--seeds", type=lambda v: [int(w) for w in _words(v)], default=[0])
     made.add_argument("--effort", choices=get_args(Effort), default="quick", help="of auto")
     made.add_argument(
@@ -142,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, file: RowFile) -> None:
     folder = data_folder()
     for name in given.behaviors:
-        subject(name, folder, given.texts)  # a wrong name or file is told before a model is loaded
+        load_behavior(
+            name, folder, given.texts
+        )  # a wrong name or file fails before loading a model
     options = Options(
         prompts=given.prompts,
         samples=given.samples,
@@ -161,7 +163,7 @@ def _run(given: argparse.Namespace, file: RowFile) -> None:
     )
     for seed in given.seeds:
         for name in given.behaviors:
-            of = subject(name, folder, given.texts, seed)
+            of = load_behavior(name, folder, given.texts, seed)
             measure(base, given.base, of, seed, given.arms, options, file)
 
 

@@ -1,4 +1,4 @@
-"""Measure arms of the quality table: what they write, and what they harm."""
+"""Measure the arms of the quality table: their text, and their harm."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.arms import Made
+from benchmarks.quality.arms import PreparedArm
 from benchmarks.quality.data import REFUSED
-from benchmarks.quality.rows import BASE, Harm, Scores, Sheet, digests
-from benchmarks.quality.setting import TEST, Setting, quietly
+from benchmarks.quality.rows import BASE, Harm, ScorerValues, Sheet, digests
+from benchmarks.quality.setting import TEST, Setting
 from models_store.schemas.measurements import Damage, Interval
 from workers.evaluation.controls.prompt_only import kl_of_wording, worded
 from workers.evaluation.damage.damage import DamageMeter
@@ -21,7 +21,7 @@ from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.extras.extras import damage_texts
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Floats, groups_of
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.steering import steered
@@ -38,26 +38,26 @@ class _Judge:
 
 
 class Measure:
-    """Measures arms against the base, which writes and reads everything once."""
+    """Measures arms against the base, whose text is generated and read once."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._asked = setting.prompts
-        self._before = {name: setting.before(texts) for name, texts in self._asked.items()}
+        self._prompts = setting.prompts
+        self._before = {name: setting.before(texts) for name, texts in self._prompts.items()}
         scorers = setting.context.scorers
         assert scorers is not None
         self._leading = scorers[0]
         self._measured: dict[frozenset[str], Measured] = {}
-        """By edit: what `auto` finds is an edit of its table."""
-        if TEST in self._asked:
+        """By edit, since the winner of `auto` is also a recipe."""
+        if TEST in self._prompts:
             self._judges = [_Judge(scorer, scorer.undesired) for scorer in scorers]
         else:
-            # What is wanted differs by set, so refusals are counted as such in all of them.
+            # Refusals are desired in some sets only, so here they are just counted.
             plain = suite_scorer(REFUSED, "scorer")
             self._judges = [_Judge(plain, lambda scores: scores >= plain.threshold)]
 
-    def measure(self, made: Made) -> Measured:
-        """What the scorers say to an arm's text, and the harm that it does.
+    def measure(self, made: PreparedArm) -> Measured:
+        """The scorers' results for an arm's text, and its harm.
 
         Raises:
             EditFailed: the model no longer computes.
@@ -68,66 +68,62 @@ class Measure:
         if edit and edit in self._measured:
             return self._measured[edit]
         with self._within(made):
-            after = {name: self._written(made, texts) for name, texts in self._asked.items()}
+            after = {name: self._written(made, texts) for name, texts in self._prompts.items()}
         self._measured[edit] = self._sheets(after), self._harm(made, self._main(after))
         return self._measured[edit]
 
     def _main(self, arms: dict[str, Arm]) -> Arm:
-        """Of the prompts that damage is measured on."""
+        """The arm on the prompts that damage is measured on."""
         return next(iter(arms.values()))
 
-    def _within(self, made: Made) -> AbstractContextManager[None]:
+    def _within(self, made: PreparedArm) -> AbstractContextManager[None]:
         return steered(self._setting.base, made.vectors) if made.vectors else nullcontext()
 
-    def _written(self, made: Made, texts: Sequence[str]) -> Arm:
-        asked = texts if made.wording is None else [worded(made.wording, text) for text in texts]
-        return self._setting.maker.make(asked, [(made.terms, 1.0)], quietly)
+    def _written(self, made: PreparedArm, texts: Sequence[str]) -> Arm:
+        prompts = texts if made.wording is None else [worded(made.wording, text) for text in texts]
+        context = self._setting.context
+        return context.generate(context.model.plus(made.terms), prompts)
 
     def _sheets(self, arms: dict[str, Arm]) -> dict[str, Sheet]:
         return {
             name: Sheet(
-                prompts=digests(asked),
+                prompts=digests(prompts),
                 scorers={
-                    judge.scorer.name: _scores(judge, asked, arms[name]) for judge in self._judges
+                    judge.scorer.name: _scores(judge, prompts, arms[name]) for judge in self._judges
                 },
             )
-            for name, asked in self._asked.items()
+            for name, prompts in self._prompts.items()
         }
 
-    def _harm(self, made: Made, after: Arm) -> Harm:
+    def _harm(self, made: PreparedArm, after: Arm) -> Harm:
         if made.wording is not None:
             return self._prompted_harm(made.wording, after)
         desired = (self._desired(self._main(self._before)), self._desired(after))
         arms = (self._main(self._before), after)
-        # Where the base itself is the reader, it must read before it is steered; it remembers.
+        # If the base is the reader, it must read before it is steered; the result is cached.
         self._meter.fluency(arms, desired)
         with self._within(made):
             damage = self._meter.measure(made.terms, arms, desired)
         return harm_of(damage)
 
     def _prompted_harm(self, wording: str, after: Arm) -> Harm:
-        """Of a prompt: how it changes what the base writes, and how far it is from the base."""
+        """The harm of a prompt: to the base's text, and its KL."""
         setting, before = self._setting, self._main(self._before)
-        kl = kl_of_wording(
-            setting.base,
-            wording,
-            each=setting.context.plan.control_neutral_each,
-            on_top=(),
-            side=setting.side,
-        )
+        each = setting.context.plan.control_neutral_each
+        kl = kl_of_wording(setting.model, wording, each=each)
         desired = (self._desired(before), self._desired(after))
         rise = self._meter.fluency((before, after), desired)
-        found = self._text_harm(after)
-        return found.model_copy(update={"kl": kl, "fluency": rise.rise.value})
+        harm = self._text_harm(after)
+        return harm.model_copy(update={"kl": kl, "fluency": rise.rise.value})
 
     def _text_harm(self, after: Arm) -> Harm:
-        """What the text alone tells."""
-        own, base = quality_of(after), quality_of(self._main(self._before))
+        """The harm that is visible in the text alone."""
+        edited, base = quality_of(after), quality_of(self._main(self._before))
         return Harm(
-            distinct2_ratio=distinct2_ratio(base, own),
-            loops=own.loops,
-            mean_tokens=own.mean_tokens,
-            ended=own.ended,
+            distinct2_ratio=distinct2_ratio(base, edited),
+            loops=edited.loops,
+            mean_tokens=edited.mean_tokens,
+            ended=edited.ended,
         )
 
     @cached_property
@@ -135,18 +131,17 @@ class Measure:
         context, before = self._setting.context, self._main(self._before)
         scores = self._led(before)
         leading = Scored(self._leading, scores, scores, groups_of(context.prompts))
-        return DamageMeter(
-            context.base,
+        return DamageMeter.read(
+            context.model,
             damage_texts(context, before, leading),
             half="reporting",
             bootstrap=context.bootstrap,
             plan=context.plan.damage,
             reader=context.reader,
-            side=self._setting.side,
         )
 
     def _led(self, arm: Arm) -> Floats:
-        return score_grid(self._leading, next(iter(self._asked.values())), arm.texts)
+        return score_grid(self._leading, next(iter(self._prompts.values())), arm.texts)
 
     def _desired(self, arm: Arm) -> NDArray[np.bool_]:
         return ~self._leading.undesired(self._led(arm))
@@ -174,10 +169,10 @@ def harm_of(damage: Damage) -> Harm:
     )
 
 
-def _scores(judge: _Judge, asked: Sequence[str], arm: Arm) -> Scores:
-    texts = [text for own in arm.texts for text in own]
+def _scores(judge: _Judge, prompts: Sequence[str], arm: Arm) -> ScorerValues:
+    texts = [text for row in arm.texts for text in row]
     samples = len(arm.texts[0])
-    repeated = [prompt for prompt in asked for _ in range(samples)]
-    grid = judge.scorer.score(repeated, texts).reshape(len(asked), samples)
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    grid = judge.scorer.score(repeated, texts).reshape(len(prompts), samples)
     counted = judge.counts(grid).astype(np.float64)
-    return Scores(rate=counted.mean(axis=1).tolist(), score=grid.mean(axis=1).tolist())
+    return ScorerValues(rate=counted.mean(axis=1).tolist(), score=grid.mean(axis=1).tolist())

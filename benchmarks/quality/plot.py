@@ -1,4 +1,4 @@
-"""Plots of the quality table as SVG: effect against each kind of damage, a panel a damage."""
+"""Plots of the quality table as SVG: effect against damage, one panel per kind of damage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from models_store.schemas.methods import Limits
 
 WIDTH, HEIGHT = 260, 240
 _LEFT, _TOP, _BOTTOM, _GAP, _LINE = 52, 44, 40, 24, 16
-_INK, _FAINT, _OWN, _OVER = "#222", "#bbb", "#1663b3", "#b3361b"
+_INK, _FAINT, _WITHIN, _OVER = "#222", "#bbb", "#1663b3", "#b3361b"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A damage on the horizontal axis."""
+    """A kind of damage, on the horizontal axis."""
 
     figure: str
     """Name in `Harm`."""
@@ -24,7 +24,7 @@ class Panel:
     limit: str
     """Name in `Limits`."""
     zero: float = 0.0
-    """What it is without an edit."""
+    """Its value without an edit."""
 
 
 PANELS: tuple[Panel, ...] = (
@@ -48,7 +48,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From figures to points of the drawing."""
+    """Maps figures to coordinates of the drawing."""
 
     low: float
     high: float
@@ -61,10 +61,10 @@ class _Scale:
 
 
 def plot(title: str, effect: str, spots: Sequence[Spot], limits: Limits) -> str:
-    """An SVG document; arms are numbered, and their names stand below.
+    """An SVG document; arms are numbered, with their names below.
 
     Args:
-        effect: what the vertical axis shows; lower is drawn lower.
+        effect: title of the vertical axis.
     """
     width = _LEFT + len(PANELS) * (WIDTH + _GAP)
     height = _TOP + HEIGHT + _BOTTOM + _LINE * (len(spots) + 1)
@@ -125,7 +125,7 @@ def _padded(low: float, high: float, start: float, end: float) -> _Scale:
 
 
 def _colour(spot: Spot) -> str:
-    return _OVER if spot.exceeds else _OWN
+    return _OVER if spot.exceeds else _WITHIN
 
 
 def _text(

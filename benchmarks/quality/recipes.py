@@ -1,4 +1,4 @@
-"""Which arms the quality table has: every recipe of `auto` alone, and rivals by their names."""
+"""The arms of the quality table: recipes of `auto`, and baselines."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import replace
 
 from benchmarks.quality.rows import BASE
 from models_store.errors import InvalidRequest
-from models_store.schemas.methods import Auto, Bias, Conditional, NaturalBias
-from workers.making.fitting.material import written_layers
+from models_store.schemas.methods import METHODS, Auto
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
 
 DRAWS = 3
-"""Of random directions, and of random rows."""
+"""Number of random directions, and of random sets of rows."""
 _DRAWN = ("random_direction", "random_region")
 AUTO, RECIPES = "auto", "recipes"
-RIVALS: tuple[str, ...] = (
+BASELINES: tuple[str, ...] = (
     "paper",
     "paper_equal_kl",
     "random_direction",
@@ -25,47 +24,46 @@ RIVALS: tuple[str, ...] = (
     "ablation",
     "prompt",
 )
-ALL: tuple[str, ...] = (BASE, AUTO, RECIPES, *RIVALS)
+ALL: tuple[str, ...] = (BASE, AUTO, RECIPES, *BASELINES)
 
 
-def names(asked: Sequence[str], layers: int) -> list[str]:
-    """The arms in the order in which they are measured, the base first whatever is asked for.
+def names(wanted: Sequence[str], layers: int) -> list[str]:
+    """The arms in the order in which they are measured; the base is always first.
 
     Args:
-        asked: of `ALL`, or types of method such as `bias` or `natural+bias`.
+        wanted: names in `ALL`, or types of method such as `bias` or `natural+bias`.
         layers: of the model.
 
     Raises:
-        InvalidRequest: something is asked for that there is not.
+        InvalidRequest: there is no arm of such a name.
     """
-    known = {*ALL, *map(_method, table_of_recipes(layers))}
-    wrong = [name for name in asked if name not in known]
+    available = {*ALL, *map(_method, table_of_recipes(layers))}
+    wrong = [name for name in wanted if name not in available]
     if wrong:
-        raise InvalidRequest(f"no arm {wrong[0]!r}; there are {', '.join(sorted(known))}")
-    found = [BASE, *([AUTO] if AUTO in asked else [])]
-    found += [recipe.label for recipe in asked_recipes(asked, layers)]
-    for rival in RIVALS:
-        if rival in asked and rival in _DRAWN:
-            found += [f"{rival}/{number + 1}" for number in range(DRAWS)]
-        elif rival in asked:
-            found.append(rival)
-    return found
+        raise InvalidRequest(f"no arm {wrong[0]!r}; there are {', '.join(sorted(available))}")
+    selected = [BASE, *([AUTO] if AUTO in wanted else [])]
+    selected += [recipe.label for recipe in selected_recipes(wanted, layers)]
+    for baseline in BASELINES:
+        if baseline in wanted and baseline in _DRAWN:
+            selected += [f"{baseline}/{number + 1}" for number in range(DRAWS)]
+        elif baseline in wanted:
+            selected.append(baseline)
+    return selected
 
 
-def asked_recipes(asked: Sequence[str], layers: int) -> list[Recipe]:
-    """The recipes that are arms of their own; `conditional` only by its name, since few behaviours
-    say what is to be spared."""
-    every = table_of_recipes(layers)
+def selected_recipes(wanted: Sequence[str], layers: int) -> list[Recipe]:
+    """The recipes that are arms; `conditional` only by its name, since few behaviours have texts to
+    preserve."""
     return [
-        one
-        for one in every
-        if _method(one) in asked or (RECIPES in asked and _method(one) != "conditional")
+        recipe
+        for recipe in table_of_recipes(layers)
+        if _method(recipe) in wanted or (RECIPES in wanted and not _needs_preserved(recipe))
     ]
 
 
 def table_of_recipes(layers: int) -> list[Recipe]:
-    """Every row of `auto`'s table, and methods by their defaults that it does not have."""
-    defaults = [Recipe((method,), (1.0,)) for method in (Bias(), NaturalBias(), Conditional())]
+    """Every recipe of `auto`, and methods with default settings that it lacks."""
+    defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values() if method.calibrated]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)
@@ -73,16 +71,20 @@ def table_of_recipes(layers: int) -> list[Recipe]:
 
 
 def _spelled_out(recipe: Recipe, layers: int) -> Recipe:
-    """The same with its layers named, where it leaves them to the default."""
+    """The recipe with default layers made explicit."""
     methods = tuple(
-        method.model_copy(update={"layers": tuple(written_layers(method, layers))})
-        if isinstance(method, Bias | NaturalBias | Conditional)
+        method.model_copy(update={"layers": tuple(method.layers_in(layers))})
+        if hasattr(method, "layers")
         else method
         for method in recipe.methods
     )
     return replace(recipe, methods=methods)
 
 
+def _needs_preserved(recipe: Recipe) -> bool:
+    return any(row.preserved for method in recipe.methods for row in method.search)
+
+
 def _method(recipe: Recipe) -> str:
-    """Type of the method, of a pair both, as candidates are called."""
+    """Types of its methods, as in the names of candidates."""
     return "+".join(method.type for method in recipe.methods)

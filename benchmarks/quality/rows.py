@@ -1,6 +1,6 @@
-"""Rows of the quality table as they lie in a file: a JSON object a line, added as they are made.
+"""The file of rows of the quality table: one JSON object per line, appended as they are made.
 
-A row holds figures and digests of prompts, no text.
+A row holds figures and digests of prompts, no texts.
 """
 
 from __future__ import annotations
@@ -9,55 +9,52 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from models_store.errors import InvalidRequest
+from models_store.schemas.base import FrozenModel
 from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Effort
-from workers.evaluation.controls.controls import equal
+from workers.evaluation.controls.baselines import equal
 
 RULES = 2
-"""Raise it when what rows say changes: since 2, rivals have an edit's KL on the texts that are
-reported on, and empty texts count as undesired."""
+"""To be raised when the meaning of rows changes. Since 2, baselines have an edit's KL on the
+reporting texts, and empty texts count as undesired."""
 BASE = "base"
 """The arm without an edit."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Options(_Part):
-    """What rows must have in common to stand in one table."""
+class Options(FrozenModel):
+    """What the rows of one table have in common."""
 
     prompts: int
     samples: int
     effort: Effort
     texts: int | None
     rules: int
-    """Of scaling and scoring: `RULES` when they were measured."""
+    """`RULES` when they were measured."""
 
 
-class Harm(_Part):
-    """What an arm does that it should not; None: not measured."""
+class Harm(FrozenModel):
+    """The harm of an arm; None: not measured."""
 
     kl: float | None = None
     kl_preserve: float | None = None
     perplexity_ratio: float | None = None
     domain: float | None = None
-    """What the limit is judged on: one of the two below."""
+    """One of the two below, to which the limit applies."""
     domain_samples: float | None = None
     domain_heldout: float | None = None
     fluency: float | None = None
     fluency_against_base: float | None = None
-    """Where what the edit made desired was compared with held-out answers."""
+    """If generations that the edit made desired were compared with held-out responses."""
     distinct2_ratio: float | None = None
     loops: float | None = None
     mean_tokens: float | None = None
     ended: float | None = None
 
     def point(self) -> PointDamage:
-        """As limits are held against it.
+        """As `PointDamage`, to check limits.
 
         Raises:
             ValueError: the KL was not measured.
@@ -68,40 +65,40 @@ class Harm(_Part):
         return PointDamage(kl=self.kl, **{name: getattr(self, name) for name in fields})
 
 
-class Scores(_Part):
-    """What one scorer makes of the generations from each prompt, samples averaged: `[prompts]`."""
+class ScorerValues(FrozenModel):
+    """Results of one scorer by prompt, averaged over samples: `[prompts]`."""
 
     rate: tuple[float, ...]
     score: tuple[float, ...]
 
 
-class Sheet(_Part):
-    """One set of prompts and what the scorers say."""
+class Sheet(FrozenModel):
+    """One set of prompts, with the results of the scorers."""
 
     prompts: tuple[str, ...]
     """Digests."""
-    scorers: Mapping[str, Scores]
+    scorers: Mapping[str, ScorerValues]
 
 
-class Row(_Part):
-    """One arm of one comparison."""
+class ArmRow(FrozenModel):
+    """The measurements of one arm."""
 
     base: str
     behavior: str
     seed: int
     arm: str
-    """Names it; `random_direction/2` is the third draw of one kind."""
+    """Its name; `random_direction/2` is the third draw of one kind."""
     label: str
-    """What it is, in words."""
+    """A description."""
     options: Options
     sheets: Mapping[str, Sheet] = {}
     """By set of prompts."""
     harm: Harm = Harm()
     scale: float | None = None
     target_kl: float | None = None
-    """That it was scaled to, on the texts that the KL is reported of."""
+    """The KL that it was scaled to, on the reporting texts."""
     scaled_kl: float | None = None
-    """What it came to there."""
+    """The KL that was reached there."""
     failed: str | None = None
     """Why it could not be made or measured."""
     aucs: Mapping[str, float | None] = {}
@@ -110,12 +107,12 @@ class Row(_Part):
 
     @property
     def name(self) -> str:
-        """Its row of the table, which several draws share."""
+        """Its line of the table, which several draws share."""
         return self.arm.partition("/")[0]
 
     @property
     def matched(self) -> bool:
-        """Whether the KL that it was scaled to was reached, where it was."""
+        """Whether it reached the target KL, if there is one."""
         if self.target_kl is None or self.scaled_kl is None:
             return True
         return equal(self.scaled_kl, self.target_kl)
@@ -126,16 +123,16 @@ class Row(_Part):
 
 
 class RowFile:
-    """The rows that are there, and where more of them go."""
+    """A file of rows."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if there is one; a last line that was cut is dropped.
+        """Read the file, if there is one; an incomplete last line is dropped.
 
         Raises:
             InvalidRequest: a line is not a row.
         """
         self.path = path
-        self.rows: list[Row] = []
+        self.rows: list[ArmRow] = []
         if not path.exists():
             return
         data = path.read_bytes()
@@ -144,7 +141,7 @@ class RowFile:
             path.write_bytes(whole)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                self.rows.append(Row.model_validate_json(line))
+                self.rows.append(ArmRow.model_validate_json(line))
             except ValidationError as error:
                 raise InvalidRequest(
                     f"{path}, line {number}: not a row of this table "
@@ -167,7 +164,7 @@ class RowFile:
     def has(self, base: str, behavior: str, seed: int, arm: str) -> bool:
         return (base, behavior, seed, arm) in {row.key for row in self.rows}
 
-    def append(self, row: Row) -> None:
+    def append(self, row: ArmRow) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(row.model_dump_json() + "\n")
@@ -175,5 +172,5 @@ class RowFile:
 
 
 def digests(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Names of prompts that do not tell them."""
+    """Digests of prompts, which do not disclose them."""
     return tuple(hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in prompts)

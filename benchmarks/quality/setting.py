@@ -1,12 +1,12 @@
-"""What all arms of one behaviour and seed share: model, splits, prompts, scorers, meters."""
+"""What all arms of one behaviour and seed share: model, splits, prompts, scorers."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from benchmarks.quality.data import HARMFUL, REFUSED, Subject
+from benchmarks.quality.data import HARMFUL, REFUSED, TableBehavior
 from benchmarks.quality.rows import Options
 from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior, checked
@@ -15,75 +15,64 @@ from models_store.schemas.items import CompletionItem, Item, prompt_of, text_of
 from models_store.schemas.methods import Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
-from workers.evaluation.context.arms import ArmMaker
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan
 from workers.evaluation.damage.reader import OtherModel, Reader
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Arm, generate_arm
-from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import Judges, prepare_scorers
+from workers.evaluation.effect.generations import Arm
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
-from workers.making.fitting.material import Source
+from workers.making.fitting.readings import Source
 from workers.making.search.validation import Validation
-from workers.making.stages import Stages
 from workers.runtime.base_models import materialise
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 
 TEST = "test"
 DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
-"""All neutral texts of a receipt, fewer of the rest: seeds are averaged."""
+"""All neutral texts of a receipt, fewer of the rest, since seeds are averaged."""
 
 
-def quietly(share: float) -> None:
-    """Progress that nobody looks at."""
-
-
+@dataclass(frozen=True, eq=False)
 class SharedValidation(Validation):
-    """One whose meters are made once for all searches."""
+    """A `Validation` that makes its meters once for all searches."""
 
-    def __init__(
-        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
-    ) -> None:
-        super().__init__(context, cache, side, progress)
-        self._meters: dict[DamagePlan, DamageMeter] = {}
+    meters: dict[DamagePlan, DamageMeter] = field(default_factory=dict)
 
-    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
-        if plan not in self._meters:
-            self._meters[plan] = super().meter(plan, progress)
-        return self._meters[plan]
+    def meter(self, plan: DamagePlan) -> DamageMeter:
+        if plan not in self.meters:
+            self.meters[plan] = super().meter(plan)
+        return self.meters[plan]
 
 
 class Setting:
-    """One behaviour with one seed; what is costly is made when it is first asked for."""
+    """One behaviour with one seed; costly parts are made on first use."""
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         base_id: str,
-        subject: Subject,
+        subject: TableBehavior,
         seed: int,
         options: Options,
         settings: Settings,
     ) -> None:
         self.base = base
         self.options = options
-        self.side = SidePath(base)
+        self.model = EditedModel(base)
         folder = settings.cache / "benchmarks"
         store = open_store(settings.model_copy(update={"store_url": f"file://{folder}"}))
-        self.cache = Cache(store, SHARED_TENANT, base)
-        self.stages = Stages(lambda stage, share: None, time.monotonic())
+        self.cache = Cache(store, SHARED_TENANT, self.model)
         behavior = self._behavior(subject)
         splits = split_behavior(behavior, seed)
         preserved, self._safe = subject.safe_prompts(seed, options.prompts)
         judges = Judges(base, base_id)
         self.context = EvaluationContext(
-            base=base,
+            model=self.model,
             behavior=behavior,
             splits=splits,
             method="bias",
@@ -96,72 +85,65 @@ class Setting:
                 temperature=0.0 if subject.greedy else EvaluationPlan.temperature,
                 damage=DAMAGE,
             ),
-            preserve=self._answered(preserved, behavior.max_new_tokens),
+            preserve=self._with_responses(preserved, behavior.max_new_tokens),
             reader=Reader(base, base_id, other_model(base_id, settings)),
             scorers=prepare_scorers(behavior, splits, seed, judges),
             judges=judges,
         )
-        self.maker = ArmMaker(self.context, self.side)
 
     @property
     def prompts(self) -> Mapping[str, Sequence[str]]:
-        """Test prompts by set; the first set is what the damage is measured on."""
-        own = [prompt.text for prompt in self.context.prompts]
-        return {HARMFUL: own, **self._safe} if self._safe else {TEST: own}
+        """Test prompts by set; damage is measured on the first set."""
+        eliciting = [prompt.text for prompt in self.context.prompts]
+        return {HARMFUL: eliciting, **self._safe} if self._safe else {TEST: eliciting}
 
     @property
     def aucs(self) -> dict[str, float | None]:
-        """How well each scorer tells held-out texts apart."""
+        """AUC of each scorer on held-out texts."""
         assert self.context.scorers is not None
         return {scorer.name: scorer.auc for scorer in self.context.scorers}
 
     @cached_property
     def validation(self) -> SharedValidation:
-        return SharedValidation(self.context, self.cache, self.side, quietly)
+        return SharedValidation.read(self.context, self.cache)
 
     @property
     def source(self) -> Source:
         context = self.context
         return Source(
-            base=self.base,
+            model=self.context.model,
             splits=context.splits,
             chat=context.behavior.chat,
-            on_top=(),
             seed=context.seed,
             preserve=context.preserve,
         )
 
-    def before(self, asked: Sequence[str]) -> Arm:
-        """What the base makes of test prompts, from an earlier run if it can be had."""
-        chat = self.context.behavior.chat
-        ids = [encode_prompt(self.base, text, chat=chat) for text in asked]
-        return self.cache.remembered_arm(
-            ids, self.context.decoding, lambda: self.maker.make(asked, (), quietly)
-        )
+    def before(self, prompts: Sequence[str]) -> Arm:
+        """The base's generations from test prompts, from the cache if they are there."""
+        return self.cache.generated(self.context.encoded(prompts), self.context.decoding)
 
-    def _behavior(self, subject: Subject) -> Behavior:
+    def _behavior(self, subject: TableBehavior) -> Behavior:
         behavior = subject.behavior
-        if not subject.own_answers:
+        if not subject.use_model_responses:
             return behavior
-        own = self._answered(list(map(prompt_of, behavior.desired)), behavior.max_new_tokens)
+        items = self._with_responses(
+            list(map(prompt_of, behavior.desired)), behavior.max_new_tokens
+        )
         refusing = suite_scorer(REFUSED, "scorer")
-        scores = refusing.score([prompt_of(item) for item in own], [text_of(item) for item in own])
+        scores = refusing.score(
+            [prompt_of(item) for item in items], [text_of(item) for item in items]
+        )
         complying = [
-            item for item, score in zip(own, scores, strict=True) if score < refusing.threshold
+            item for item, score in zip(items, scores, strict=True) if score < refusing.threshold
         ]
         return checked(behavior.model_copy(update={"undesired": complying}))
 
-    def _answered(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
-        """Prompts with the base's own greedy answers."""
+    def _with_responses(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Item, ...]:
+        """Prompts with the base's greedy responses."""
         if not prompts:
             return ()
         ids = [encode_prompt(self.base, prompt, chat=True) for prompt in prompts]
-        decoding = greedy(max_new_tokens)
-        arm = self.cache.remembered_arm(
-            ids,
-            decoding,
-            lambda: generate_arm(self.base, ids, (), decoding, side=self.side, progress=quietly),
-        )
+        arm = self.cache.generated(ids, greedy(max_new_tokens))
         return tuple(
             CompletionItem(prompt=prompt, completion=texts[0])
             for prompt, texts in zip(prompts, arm.texts, strict=True)
@@ -170,7 +152,7 @@ class Setting:
 
 
 def other_model(base_id: str, settings: Settings) -> OtherModel | None:
-    """For a built-in base model the other one, which judges fluency where it is installed."""
+    """For a built-in base model the other one, which judges fluency if it is installed."""
     if base_id not in BUILT_IN:
         return None
     other = next(spec for id, spec in BUILT_IN.items() if id != base_id)

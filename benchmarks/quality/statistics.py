@@ -1,4 +1,4 @@
-"""What rows of the quality table come to: paired changes over prompts, p-values, adjusted."""
+"""Statistics of the quality table: paired changes over prompts, and adjusted p-values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.quality.rows import BASE, Harm, Row
+from benchmarks.quality.rows import BASE, ArmRow, Harm
 from models_store.schemas.measurements import Interval
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats, interval
@@ -20,7 +20,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Column:
-    """A scorer on a set of prompts."""
+    """A set of prompts and a scorer."""
 
     sheet: str
     scorer: str
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Change:
-    """An arm against the base on the prompts that both have."""
+    """The change from the base to an arm, on the prompts that both have."""
 
     prompts: int
     base: float
@@ -43,27 +43,26 @@ class Change:
         return self.difference.value / self.base if self.base else None
 
 
-def columns(rows: Sequence[Row]) -> list[Column]:
+def columns(rows: Sequence[ArmRow]) -> list[Column]:
     """Every scorer of every set, the leading one first."""
-    found = {
-        Column(sheet, scorer): None
+    distinct = {
+        Column(name, scorer): None
         for row in rows
-        for sheet, own in row.sheets.items()
-        for scorer in own.scorers
+        for name, sheet in row.sheets.items()
+        for scorer in sheet.scorers
     }
-    return list(found)
+    return list(distinct)
 
 
 def paired(
-    arms: Sequence[Row], others: Sequence[Row], column: Column, what: What
+    arms: Sequence[ArmRow], others: Sequence[ArmRow], column: Column, what: What
 ) -> tuple[Values, Values]:
-    """Both arms' values by prompt, from the seeds that have both.
+    """Values of both arms by prompt, from the seeds that have both.
 
-    Seeds, and draws of one arm, are averaged for each prompt: what is left are prompts, which are
-    independent.
+    Seeds and draws are averaged for each prompt, since only prompts are independent.
 
     Args:
-        others: what is compared with, at most one row a seed.
+        others: the arm to compare with, at most one row per seed.
     """
     of_seed = {row.seed: _values(row, column, what) for row in others}
     pairs: dict[str, list[tuple[float, float]]] = {}
@@ -80,9 +79,9 @@ def paired(
 
 
 def change(
-    arms: Sequence[Row], others: Sequence[Row], column: Column, what: What = "rate"
+    arms: Sequence[ArmRow], others: Sequence[ArmRow], column: Column, what: What = "rate"
 ) -> Change | None:
-    """An arm against another one; None where they share no prompt."""
+    """The change from another arm to this one; None if they share no prompt."""
     after, before = paired(arms, others, column, what)
     if not after:
         return None
@@ -93,7 +92,7 @@ def change(
 
 
 def against_zero(differences: Floats, bootstrap: Bootstrap) -> tuple[Interval, float]:
-    """Mean of paired differences `[prompts]` with its interval, and the p-value that it is 0.
+    """Mean of paired differences `[prompts]` with its interval, and the p-value of a mean of 0.
 
     The p-value is twice the share of resamples on the other side of 0, with one added to both
     counts, so that it is never 0 (Davison and Hinkley 1997, section 4.2).
@@ -118,25 +117,25 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mean_harm(rows: Sequence[Row]) -> Harm:
+def mean_harm(rows: Sequence[ArmRow]) -> Harm:
     """Means over seeds and draws, of each figure where it was measured."""
-    found = {}
+    means = {}
     for name in Harm.model_fields:
         values = [value for row in rows if (value := getattr(row.harm, name)) is not None]
-        found[name] = float(np.mean(values)) if values else None
-    return Harm(**found)
+        means[name] = float(np.mean(values)) if values else None
+    return Harm(**means)
 
 
-def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows that were measured, by their row of the table, the base first."""
-    found: dict[str, list[Row]] = {BASE: []}
+def by_name(rows: Sequence[ArmRow]) -> dict[str, list[ArmRow]]:
+    """Measured rows by name, the base first."""
+    groups: dict[str, list[ArmRow]] = {BASE: []}
     for row in rows:
         if row.failed is None:
-            found.setdefault(row.name, []).append(row)
-    return found
+            groups.setdefault(row.name, []).append(row)
+    return groups
 
 
-def _values(row: Row, column: Column, what: What) -> Values:
+def _values(row: ArmRow, column: Column, what: What) -> Values:
     sheet = row.sheets.get(column.sheet)
     scores = None if sheet is None else sheet.scorers.get(column.scorer)
     if sheet is None or scores is None:

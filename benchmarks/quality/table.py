@@ -1,4 +1,4 @@
-"""The quality table in Markdown, and what of it was to be reached."""
+"""The quality table in Markdown, and the goals for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.quality.data import HARMFUL, HARMLESS, XSTEST_SAFE
 from benchmarks.quality.plot import Spot
 from benchmarks.quality.recipes import AUTO
-from benchmarks.quality.rows import BASE, Harm, Row
+from benchmarks.quality.rows import BASE, ArmRow, Harm
 from benchmarks.quality.statistics import Change, Column, by_name, change, columns, holm, mean_harm
 from models_store.schemas.measurements import Interval
 from models_store.schemas.methods import Limits
@@ -21,15 +21,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached within all limits by an arm."""
+    """What an arm should reach within all limits."""
 
     words: str
     relative: float | None = None
-    """Change of each rate as a share of the base's, at most."""
+    """Largest change of each rate, as a share of the base's."""
     better: int = 0
-    """Scorers by which the paper's setting must be surely beaten."""
+    """Number of scorers by which it must be significantly better than the paper's setting."""
     points: Mapping[str, float] | None = None
-    """Of refusal: least change on harmful prompts, largest change on each other set."""
+    """Of refusal: smallest change on harmful prompts, largest change on each other set."""
 
 
 GOALS: Mapping[str, Goal] = {
@@ -55,71 +55,71 @@ class Line:
     scores: Mapping[Column, Change]
     against_paper: Mapping[Column, Change]
     adjusted: Mapping[Column, float]
-    """p-values of the rates, by Holm over the lines."""
+    """p-values of the rates, adjusted by Holm over the lines."""
     harm: Harm
     exceeded: tuple[str, ...]
     """Limits that the means over seeds exceed."""
     seeds_over: Mapping[int, tuple[str, ...]]
-    """Seeds with which a limit is exceeded, and which."""
+    """Limits that single seeds exceed."""
 
 
-def lines(rows: Sequence[Row]) -> list[Line]:
-    """The arms of one base and behaviour, all but the base."""
+def lines(rows: Sequence[ArmRow]) -> list[Line]:
+    """The arms of one base and behaviour, without the base."""
     named = by_name(rows)
     base = named.pop(BASE)
     cols = columns(base)
     paper = named.get(PAPER, [])
     rates = {
-        name: {col: found for col in cols if (found := change(own, base, col))}
-        for name, own in named.items()
+        name: {col: rate for col in cols if (rate := change(arms, base, col))}
+        for name, arms in named.items()
     }
-    rates = {name: own for name, own in rates.items() if own}
+    rates = {name: by_column for name, by_column in rates.items() if by_column}
     adjusted: dict[str, dict[Column, float]] = {name: {} for name in rates}
     for col in cols:
         having = [name for name in rates if col in rates[name]]
         for name, p in zip(having, holm([rates[n][col].p for n in having]), strict=True):
             adjusted[name][col] = p
     table: list[Line] = []
-    for name, own in rates.items():
+    for name, by_column in rates.items():
         arms = named[name]
         harm = mean_harm(arms)
-        held = harm.perplexity_ratio is not None  # a prompt is not an edit, no limit holds for it
+        is_edit = harm.perplexity_ratio is not None  # limits do not apply to prompts
         table.append(
             Line(
                 name=name,
                 label="; ".join(dict.fromkeys(arm.label for arm in arms)),
                 rows=len(arms),
-                rates=own,
-                scores={c: one for c in cols if (one := change(arms, base, c, "score"))},
+                rates=by_column,
+                scores={c: score for c in cols if (score := change(arms, base, c, "score"))},
                 against_paper={}
                 if name == PAPER
-                else {c: one for c in cols if (one := change(arms, paper, c))},
+                else {c: rate for c in cols if (rate := change(arms, paper, c))},
                 adjusted=adjusted[name],
                 harm=harm,
-                exceeded=exceeded(LIMITS, harm.point()) if held else (),
-                seeds_over=_seeds_over(arms) if held else {},
+                exceeded=exceeded(LIMITS, harm.point()) if is_edit else (),
+                seeds_over=_seeds_over(arms) if is_edit else {},
             )
         )
     return table
 
 
-def _seeds_over(arms: Sequence[Row]) -> dict[int, tuple[str, ...]]:
-    of_seed: dict[int, list[Row]] = {}
+def _seeds_over(arms: Sequence[ArmRow]) -> dict[int, tuple[str, ...]]:
+    of_seed: dict[int, list[ArmRow]] = {}
     for arm in arms:
         of_seed.setdefault(arm.seed, []).append(arm)
-    found = {seed: exceeded(LIMITS, mean_harm(own).point()) for seed, own in of_seed.items()}
-    return {seed: over for seed, over in sorted(found.items()) if over}
+    by_seed = {seed: exceeded(LIMITS, mean_harm(arms).point()) for seed, arms in of_seed.items()}
+    return {seed: over for seed, over in sorted(by_seed.items()) if over}
 
 
 def reached(goal: Goal, line: Line) -> bool:
-    """Whether an arm does what was to be reached, within all limits.
+    """Whether an arm reaches the goal within all limits.
 
-    What is to be significant is so after Holm's adjustment for the number of lines as well.
+    Significance is required before and after Holm's adjustment for the number of lines.
     """
     if line.exceeded or line.harm.perplexity_ratio is None:
         return False
     if goal.points is not None:
-        rises = {column.sheet: one.difference.value for column, one in line.rates.items()}
+        rises = {column.sheet: rate.difference.value for column, rate in line.rates.items()}
         wanted = goal.points.items()
         return all(
             rises[sheet] >= least if sheet == HARMFUL else rises[sheet] <= least
@@ -127,75 +127,78 @@ def reached(goal: Goal, line: Line) -> bool:
         )
     if goal.relative is None:
         return all(
-            one.difference.high < 0 and line.adjusted[column] < LEVEL
-            for column, one in line.rates.items()
+            rate.difference.high < 0 and line.adjusted[column] < LEVEL
+            for column, rate in line.rates.items()
         )
-    falls = [one.relative for one in line.rates.values()]
-    beaten = sum(one.difference.high < 0 for one in line.against_paper.values())
+    falls = [rate.relative for rate in line.rates.values()]
+    beaten = sum(rate.difference.high < 0 for rate in line.against_paper.values())
     return beaten >= goal.better and all(f is not None and f <= goal.relative for f in falls)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Every base and behaviour of the rows, one after the other."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+def markdown(rows: Sequence[ArmRow]) -> str:
+    """A table for every base and behaviour of the rows."""
+    groups: dict[tuple[str, str], list[ArmRow]] = {}
     for row in rows:
         groups.setdefault((row.base, row.behavior), []).append(row)
-    return "\n\n".join(_group(*key, own) for key, own in groups.items())
+    return "\n\n".join(_group(*key, group) for key, group in groups.items())
 
 
-def spots(found: Sequence[Line]) -> list[Spot]:
-    """The arms as the plots have them, by the leading scorer."""
+def spots(table: Sequence[Line]) -> list[Spot]:
+    """The arms as spots of the plots, by the leading scorer."""
     return [
         Spot(
-            one.name, next(iter(one.rates.values())).difference.value, one.harm, bool(one.exceeded)
+            line.name,
+            next(iter(line.rates.values())).difference.value,
+            line.harm,
+            bool(line.exceeded),
         )
-        for one in found
+        for line in table
     ]
 
 
-def _group(base: str, behavior: str, rows: Sequence[Row]) -> str:
-    found = lines(rows)
+def _group(base: str, behavior: str, rows: Sequence[ArmRow]) -> str:
+    table = lines(rows)
     cols = columns([row for row in rows if row.arm == BASE])
     seeds = sorted({row.seed for row in rows})
-    prompts = max((one.prompts for line in found for one in line.rates.values()), default=0)
+    prompts = max((rate.prompts for line in table for rate in line.rates.values()), default=0)
     options = rows[0].options
     head = (
         f"### {behavior}, {base}\n\n{prompts} test prompts, {len(seeds)} seeds, "
         f"{options.samples} samples of each a seed; effort {options.effort}. Rates in percent, "
         "changes in points with 95 % intervals; p by bootstrap, adjusted by Holm over the rows."
     )
-    parts = [head, _effects(found, cols, behavior), _damage(found)]
-    parts.append("\n".join(_notes(rows, found, behavior)))
+    parts = [head, _effects(table, cols, behavior), _damage(table)]
+    parts.append("\n".join(_notes(rows, table, behavior)))
     return "\n\n".join(part for part in parts if part)
 
 
-def _effects(found: Sequence[Line], cols: Sequence[Column], behavior: str) -> str:
+def _effects(table: Sequence[Line], cols: Sequence[Column], behavior: str) -> str:
     heads = ["arm"]
     for col in cols:
         title = col.sheet if behavior == "refusal" else col.scorer
         heads += [title, "change", "p", "mean score", "against the paper's setting"]
     cells = [heads, ["---"] * len(heads)]
-    if found:
-        first = found[0].rates
+    if table:
+        first = table[0].rates
         cells.append(
             ["base", *(c for col in cols for c in (_rate(first.get(col), "base"), "", "", "", ""))]
         )
-    for line in found:
-        own = [line.name]
+    for line in table:
+        row = [line.name]
         for col in cols:
-            one, paper = line.rates.get(col), line.against_paper.get(col)
-            own += [
-                _rate(one, "edited"),
-                "" if one is None else _points(one.difference),
-                "" if one is None else f"{line.adjusted[col]:.2g}",
+            rate, paper = line.rates.get(col), line.against_paper.get(col)
+            row += [
+                _rate(rate, "edited"),
+                "" if rate is None else _points(rate.difference),
+                "" if rate is None else f"{line.adjusted[col]:.2g}",
                 "" if col not in line.scores else f"{line.scores[col].difference.value:+.3f}",
                 "" if paper is None else _points(paper.difference),
             ]
-        cells.append(own)
+        cells.append(row)
     return _rendered(cells)
 
 
-def _damage(found: Sequence[Line]) -> str:
+def _damage(table: Sequence[Line]) -> str:
     figures = {
         "kl": ("KL", ".3f"),
         "kl_preserve": ("KL preserved", ".3f"),
@@ -208,32 +211,32 @@ def _damage(found: Sequence[Line]) -> str:
         "loops": ("loops", ".3f"),
         "mean_tokens": ("tokens", ".1f"),
     }
-    shown = {n: f for n, f in figures.items() if any(getattr(x.harm, n) is not None for x in found)}
+    shown = {n: f for n, f in figures.items() if any(getattr(x.harm, n) is not None for x in table)}
     cells = [["arm", *(title for title, _ in shown.values()), "beyond its limit"]]
     cells.append(["---"] * len(cells[0]))
-    for line in found:
+    for line in table:
         values = [(getattr(line.harm, name), form) for name, (_, form) in shown.items()]
-        own = ["" if value is None else format(value, form) for value, form in values]
-        cells.append([line.name, *own, _beyond(line)])
+        row = ["" if value is None else format(value, form) for value, form in values]
+        cells.append([line.name, *row, _beyond(line)])
     return _rendered(cells)
 
 
 def _beyond(line: Line) -> str:
-    """Limits that are exceeded in the mean, then those that single seeds exceed."""
+    """Limits that the mean exceeds, then those that single seeds exceed."""
     single = [f"seed {seed}: {', '.join(over)}" for seed, over in line.seeds_over.items()]
     return "; ".join(filter(None, [", ".join(line.exceeded), *(single if line.rows > 1 else [])]))
 
 
-def _notes(rows: Sequence[Row], found: Sequence[Line], behavior: str) -> list[str]:
+def _notes(rows: Sequence[ArmRow], table: Sequence[Line], behavior: str) -> list[str]:
     notes = []
     if behavior in GOALS:
-        able = [line.name for line in found if reached(GOALS[behavior], line)]
+        able = [line.name for line in table if reached(GOALS[behavior], line)]
         notes.append(f"- To reach: {GOALS[behavior].words}. By: {', '.join(able) or 'none'}.")
     aucs = {name: auc for row in rows for name, auc in row.aucs.items()}
-    known = [f"{name} {auc:.2f}" for name, auc in aucs.items() if auc is not None]
-    if known:
-        notes.append(f"- AUC of the scorers on held-out texts: {', '.join(known)}.")
-    notes += [f"- {line.name}: {line.label}." for line in found if line.name == AUTO]
+    measured = [f"{name} {auc:.2f}" for name, auc in aucs.items() if auc is not None]
+    if measured:
+        notes.append(f"- AUC of the scorers on held-out texts: {', '.join(measured)}.")
+    notes += [f"- {line.name}: {line.label}." for line in table if line.name == AUTO]
     notes += [
         f"- {row.arm}, seed {row.seed}: a KL of {row.scaled_kl:.3g}, not of {row.target_kl:.3g}."
         for row in rows
@@ -244,8 +247,8 @@ def _notes(rows: Sequence[Row], found: Sequence[Line], behavior: str) -> list[st
     return notes
 
 
-def _rate(one: Change | None, which: str) -> str:
-    return "" if one is None else f"{100 * getattr(one, which):.1f}"
+def _rate(change: Change | None, which: str) -> str:
+    return "" if change is None else f"{100 * getattr(change, which):.1f}"
 
 
 def _points(change: Interval) -> str:

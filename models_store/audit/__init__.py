@@ -1,4 +1,4 @@
-"""The audit log: hash chains, their heads, and the check of both.
+"""The audit log: hash chains, their heads, and the verification of both.
 
 Written by the stores and the policy; read by `scalpel audit`.
 """

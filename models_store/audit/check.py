@@ -1,4 +1,4 @@
-"""Reading the audit log: whether it is whole, and what is in it."""
+"""Read and verify the audit log."""
 
 from __future__ import annotations
 
@@ -20,55 +20,56 @@ _Hashes = dict[str, dict[int, str]]
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found."""
+    """The result of a check."""
 
     lines: int
     chains: int
     heads: int
     problems: tuple[str, ...]
-    """Each names the chain and the number of a line; none: the log is whole."""
+    """Each names the chain and the number of a line; empty: the log is intact."""
 
 
 def check_log(objects: ObjectStore, *, heads: Sequence[str] = ()) -> Checked:
-    """Walk every chain, and hold the log against heads told before.
+    """Verify every chain, and compare the log with earlier heads.
 
     Args:
-        heads: hashes that were kept; each must be of a beginning of today's log. Those that the
-            store has records of are looked at too, but whoever cuts the log may remove them: a
-            head kept elsewhere may not.
+        heads: hashes kept elsewhere; each must be the head of a prefix of the log. Heads recorded
+            in the store are checked too, but whoever truncates the log could remove those.
 
     Raises:
-        InvalidRequest: that is no hash.
+        InvalidRequest: one of `heads` is not a hash.
         Unavailable: the store is away.
     """
     problems: list[str] = []
-    # Heads first: a log grows meanwhile, but never shrinks.
-    told = list(_heads(objects, heads, problems))
+    # Heads first: the log may grow meanwhile, but never shrinks.
+    earlier_heads = list(_heads(objects, heads, problems))
     hashes: _Hashes = {}
     with ThreadPoolExecutor(_READERS) as readers:
         for writer, chain in sorted(_chains(objects, problems).items()):
             numbers = sorted(chain)
             read = partial(_read, objects)
             lines = readers.map(read, [chain[n] for n in numbers])
-            found = dict(zip(numbers, lines, strict=True))
-            problems += _broken(writer, found)
-            hashes[writer] = {n: one.hash for n, one in found.items() if isinstance(one, AuditLine)}
-    for head in told:
+            by_number = dict(zip(numbers, lines, strict=True))
+            problems += _broken(writer, by_number)
+            hashes[writer] = {
+                n: line.hash for n, line in by_number.items() if isinstance(line, AuditLine)
+            }
+    for head in earlier_heads:
         problems += _missing(head, hashes)
-    lines_found = sum(len(own) for own in hashes.values())
-    return Checked(lines_found, len(hashes), len(told), tuple(dict.fromkeys(problems)))
+    line_count = sum(map(len, hashes.values()))
+    return Checked(line_count, len(hashes), len(earlier_heads), tuple(dict.fromkeys(problems)))
 
 
 def lines_of(objects: ObjectStore) -> Iterator[AuditLine]:
-    """Every line that can be read, in order of time."""
+    """Every readable line, in order of time."""
     infos = [info for chain in _chains(objects, []).values() for info in chain.values()]
     with ThreadPoolExecutor(_READERS) as readers:
-        found = [
+        lines = [
             line
             for line in readers.map(partial(_read, objects), infos)
             if isinstance(line, AuditLine)
         ]
-    yield from sorted(found, key=lambda line: (line.at, line.writer, line.n))
+    yield from sorted(lines, key=lambda line: (line.at, line.writer, line.n))
 
 
 def _heads(objects: ObjectStore, kept: Sequence[str], problems: list[str]) -> Iterator[Head]:
@@ -85,24 +86,24 @@ def _heads(objects: ObjectStore, kept: Sequence[str], problems: list[str]) -> It
 
 
 def _chains(objects: ObjectStore, problems: list[str]) -> dict[str, _Chain]:
-    """The objects of each chain by number; what is none of them is a problem."""
-    found: dict[str, _Chain] = {}
+    """The objects of each chain by number; any other object is added to `problems`."""
+    chains: dict[str, _Chain] = {}
     for info in objects.files(FOLDER):
         try:
             writer, n = place_of(info.path)
         except CorruptArtifact as error:
             problems.append(error.message)
         else:
-            found.setdefault(writer, {})[n] = info
-    for writer, chain in found.items():
+            chains.setdefault(writer, {})[n] = info
+    for writer, chain in chains.items():
         if len(chain) <= max(chain):
             # A listing may miss a line that is written meanwhile, and have the one after it.
             for info in objects.files(f"{FOLDER}/{writer}"):
                 try:
                     chain.setdefault(place_of(info.path)[1], info)
                 except CorruptArtifact:
-                    continue  # told above
-    return found
+                    continue  # a problem already
+    return chains
 
 
 def _read(objects: ObjectStore, info: ObjectInfo) -> AuditLine | str:
@@ -118,7 +119,7 @@ def _read(objects: ObjectStore, info: ObjectInfo) -> AuditLine | str:
 
 
 def _broken(writer: str, lines: dict[int, AuditLine | str]) -> Iterator[str]:
-    """Where a chain is not as it was written."""
+    """Problems of a chain that was not left as it was written."""
     expected = 0
     previous: str | None = FIRST
     for n, line in sorted(lines.items()):
@@ -142,12 +143,12 @@ def _broken(writer: str, lines: dict[int, AuditLine | str]) -> Iterator[str]:
 
 
 def _missing(head: Head, hashes: _Hashes) -> Iterator[str]:
-    """What a head knows that the log no longer has."""
+    """Lines that a head names and the log no longer has."""
     for writer, (n, digest) in sorted(head.tips.items()):
-        own = hashes.get(writer)
-        if own is None:
+        chain = hashes.get(writer)
+        if chain is None:
             yield f"chain {writer}, lines 0 to {n}: the head {head.hash} knows them; all are gone"
-        elif n not in own:
+        elif n not in chain:
             yield f"chain {writer}, line {n}: the head {head.hash} knows it, and it is gone"
-        elif own[n] != digest:
+        elif chain[n] != digest:
             yield f"chain {writer}, line {n}: it is not the one that the head {head.hash} knows"

@@ -1,9 +1,8 @@
-"""Heads of the audit log: one hash that stands for every chain up to its last line.
+"""Heads of the audit log: one hash that covers every chain up to its last line.
 
-A head is the SHA-256 of its record, `audit_heads/{at:015}-{hash}.json`. The record names the last
-line of every chain that has grown since the head before it, and that head by its hash; so the hash
-alone, together with the store, tells what the log looked like then. Whoever removes or changes a
-record, or what it names, is found out by anyone who has kept the hash.
+A head is the SHA-256 of its record, `audit_heads/{at:015}-{hash}.json`. The record holds the last
+line of every chain that has grown since the previous head, and the hash of that head. So whoever
+keeps a hash can detect that a record, or a line that it covers, was removed or changed.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from models_store.schemas.base import Record
 
 HEADS = "audit_heads"
 _MAX_DEPTH = 200
-"""After so many heads that build on one another, one names every chain anew."""
+"""After so many heads that build on one another, one holds every chain again."""
 
 Tips = Mapping[str, tuple[int, str]]
-"""Of each chain the number and the hash of its last line."""
+"""Number and hash of each chain's last line."""
 
 
 class HeadRecord(Record):
     at: int
-    """Unix milliseconds; heads of one moment go up by one, so that the newest is known."""
+    """Unix milliseconds, strictly increasing."""
     previous: str | None = None
     """The head that this one adds to."""
     depth: int = 0
-    """Heads beneath it."""
+    """How many heads it builds on."""
     tips: dict[str, tuple[int, str]] = Field(default_factory=dict)
-    """Of the chains that have grown since."""
+    """Of the chains that have grown since `previous`."""
 
     def to_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json"))
@@ -58,20 +57,20 @@ def numbers_of(objects: ObjectStore) -> dict[str, list[int]]:
     """The numbers of the lines of each chain, sorted.
 
     Raises:
-        CorruptArtifact: something else lies among them.
+        CorruptArtifact: there is another object among them.
     """
-    found: dict[str, list[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for info in objects.files(FOLDER):
         writer, n = place_of(info.path)
-        found.setdefault(writer, []).append(n)
-    return found
+        numbers.setdefault(writer, []).append(n)
+    return numbers
 
 
 def place_of(path: str) -> tuple[str, int]:
     """Chain and number of the line under a path.
 
     Raises:
-        CorruptArtifact: no line lies there.
+        CorruptArtifact: it is not the path of a line.
     """
     parts = path.split("/")
     number = parts[-1].removesuffix(".json")
@@ -81,26 +80,26 @@ def place_of(path: str) -> tuple[str, int]:
 
 
 def make_head(objects: ObjectStore) -> Head:
-    """The head of the log as it is now, written down; the newest one where nothing was added.
+    """Record the head of the log as it is now; the newest head where nothing was added since.
 
     Raises:
-        CorruptArtifact: a chain that the newest head knows is cut or gone.
+        CorruptArtifact: a chain that the newest head covers was truncated or removed.
         Unavailable: the store is away.
     """
     before = newest_head(objects)
     numbers = numbers_of(objects)
-    known: Tips = before.tips if before is not None else {}
-    for writer, (n, _) in known.items():
+    old_tips: Tips = before.tips if before is not None else {}
+    for writer, (n, _) in old_tips.items():
         if n not in numbers.get(writer, ()):
             raise CorruptArtifact(f"line {n} of the chain {writer} was removed from the audit log")
     grown = {
-        writer: (own[-1], _hash_of(objects, writer, own[-1]))
-        for writer, own in numbers.items()
-        if writer not in known or own[-1] > known[writer][0]
+        writer: (last, _hash_of(objects, writer, last))
+        for writer, (*_, last) in numbers.items()
+        if writer not in old_tips or last > old_tips[writer][0]
     }
     if before is not None and not grown:
         return before
-    tips = {**known, **grown}
+    tips = {**old_tips, **grown}
     chained = before if before is not None and before.depth < _MAX_DEPTH else None
     record = HeadRecord(
         at=max(int(time.time() * 1000), 0 if before is None else before.at + 1),
@@ -120,11 +119,11 @@ def newest_head(objects: ObjectStore) -> Head | None:
 
 
 def find_head(objects: ObjectStore, digest: str) -> Head:
-    """What the log looked like at a head.
+    """The head with that hash.
 
     Raises:
-        InvalidRequest: that is no hash.
-        CorruptArtifact: there is no record of it, or one beneath it is gone or changed.
+        InvalidRequest: it is not a hash.
+        CorruptArtifact: its record, or that of a head that it builds on, is missing or changed.
     """
     digest = digest.strip().lower()
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
@@ -133,15 +132,14 @@ def find_head(objects: ObjectStore, digest: str) -> Head:
 
 
 def stored_heads(objects: ObjectStore) -> Iterator[Head | CorruptArtifact]:
-    """Every head that there is a record of, with what it adds to the one before; or what is wrong
-    with it."""
+    """Every recorded head, with the tips that it adds to the one before, or its error."""
     names = objects.children(HEADS)
-    known = {_digest(name) for name in names}
+    digests = {_digest(name) for name in names}
     for name in names:
         digest = _digest(name)
         try:
             record = _read(objects, name, digest)
-            if record.previous is not None and record.previous not in known:
+            if record.previous is not None and record.previous not in digests:
                 raise _gone(record.previous)
             yield Head(digest, record.at, record.depth, record.tips)
         except CorruptArtifact as error:

@@ -1,12 +1,12 @@
-"""The audit log: one line an event, chained by hashes, one chain a process.
+"""The audit log: one line per event, chained by hashes, one chain per process.
 
-`audit/{writer}/{n:012}.json`. A line is written *before* what it tells of takes effect, and where
-it cannot be written nothing happens: so nothing happens unlogged, and a line alone does not prove
-that what it tells of went through (the record that it names does). Texts are never in a line.
+`audit/{writer}/{n:012}.json`. A line is written *before* its event takes effect; if it cannot be
+written, the event does not happen. So nothing happens unlogged, but a line alone does not prove
+that its event went through (the record that it names does). Lines never hold texts.
 
-A line that was changed, removed, inserted or moved breaks its chain; a tail that was cut off, or a
-whole chain, is missed by any head told before (`models_store.audit.heads`). What the log cannot
-tell is a forged line *after* the last head: whoever writes to the store can add to it.
+A changed, removed, inserted or moved line breaks its chain. A truncated or removed chain is
+detected with any earlier head (`models_store.audit.heads`). A line forged *after* the last head is
+not detected: whoever can write to the store can add to it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ FOLDER = "audit"
 NOBODY = Actor()
 """The service itself: no key was used."""
 NO_TENANT = "_"
-"""Tenant of lines that are about the installation."""
+"""Tenant of lines about the installation."""
 FIRST = "0" * 64
-"""What stands in the place of the hash before the first line's."""
+"""The `previous` of a chain's first line."""
 MAX_LINE_BYTES = 32 * 1024
 _PATIENCE_SECONDS = 10.0
 _MAX_TEXT = 512
-"""Longer values are cut: names and ids are shorter, and nothing else belongs in a line."""
+"""Longer values are cut; names and ids, which is all that belongs in a line, are shorter."""
 
 
 class AuditLine(Record):
@@ -65,7 +65,7 @@ class AuditLine(Record):
         return round(value, 3)
 
     @property
-    def own_hash(self) -> str:
+    def computed_hash(self) -> str:
         """What `hash` must be."""
         return hashlib.sha256(canonical(self.model_dump(mode="json", exclude={"hash"}))).hexdigest()
 
@@ -74,7 +74,7 @@ class AuditLine(Record):
 
 
 def canonical(value: Any) -> bytes:
-    """The one way of writing a JSON value that hashes are taken of."""
+    """Canonical JSON, over which hashes are computed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -83,7 +83,7 @@ def line_path(writer: str, n: int) -> str:
 
 
 class AuditLog:
-    """The chain of one process; it is there from its first line on. Safe to use from threads."""
+    """The chain of one process, which begins with its first line. Thread-safe."""
 
     def __init__(self, objects: ObjectStore, writer: str | None = None) -> None:
         self._objects = objects
@@ -95,10 +95,10 @@ class AuditLog:
         return self._writer
 
     def append(self, event: str, *, tenant: str, actor: Actor, **fields: JsonValue) -> AuditLine:
-        """Write a line; once this returns it is stored, and what it tells of may be done.
+        """Write a line; once this returns it is stored, and its event may take effect.
 
         Raises:
-            Unavailable: `store_unavailable` or `store_full`; what it tells of must not be done.
+            Unavailable: `store_unavailable` or `store_full`; the event must not take effect.
         """
         shown = {name: _short(value) for name, value in fields.items() if value is not None}
         with self._turn():
@@ -113,7 +113,7 @@ class AuditLog:
 
     @contextlib.contextmanager
     def refusals(self, tenant: str, actor: Actor, **fields: JsonValue) -> Iterator[None]:
-        """What the policy refuses inside is logged as `policy.refused`, with its reason."""
+        """Log what the policy refuses within this context as `policy.refused`, with the reason."""
         try:
             yield
         except PolicyRefused as error:
@@ -124,7 +124,7 @@ class AuditLog:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Lines of a chain are written one after the other; a slow store must not pile them up."""
+        """One line at a time; the wait is limited, so that a slow store does not pile them up."""
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
             raise Unavailable(
                 "the audit log cannot be written at the moment, so nothing is done: try again",
@@ -148,22 +148,27 @@ class AuditLog:
             key_id=actor.key_id,
             fields=fields,
         )
-        line = line.model_copy(update={"hash": line.own_hash})
+        line = line.model_copy(update={"hash": line.computed_hash})
         self._tried.add(line.hash)
         return line
 
     def _make_way(self, line: AuditLine) -> None:
-        """Something lies where `line` belongs: go on after it if it is ours, else elsewhere.
+        """There is an object where `line` belongs: continue after it if it is ours, else begin a
+        new chain.
 
-        A server may store an object and then answer 500; so it may be this very line, or one of an
-        event that was refused because its line seemed not to be written.
+        A server may store an object and yet respond 500. So it may be this very line, or that of an
+        earlier event, refused because writing its line seemed to fail.
         """
         path = line_path(self._writer, line.n)
         try:
             stored = AuditLine.model_validate_json(self._objects.read(path))
         except (ValueError, ObjectMissing):
             stored = None
-        if stored is not None and stored.hash in self._tried and stored.hash == stored.own_hash:
+        if (
+            stored is not None
+            and stored.hash in self._tried
+            and stored.hash == stored.computed_hash
+        ):
             self._advance(stored)
             return
         _log.error("somebody else wrote into the audit log of this process", path=path)
@@ -181,38 +186,38 @@ class AuditLog:
 
 
 def read_line(data: bytes) -> AuditLine:
-    """A stored line, whole and unchanged.
+    """A stored line, verified.
 
     Raises:
-        CorruptArtifact: it is none, or not as it was written.
+        CorruptArtifact: it is not a line, or was changed.
     """
     try:
         line = AuditLine.model_validate_json(data)
     except ValueError as error:
         raise CorruptArtifact("it cannot be read as a line of the log") from error
-    if line.hash != line.own_hash or line.to_bytes() != data:
+    if line.hash != line.computed_hash or line.to_bytes() != data:
         raise CorruptArtifact("it was changed: its hash is not that of its content")
     return line
 
 
 def about(request: WorkRequest) -> dict[str, JsonValue]:
-    """What the log has of a request; who may see it may see the work itself."""
+    """The fields that the log has of a request."""
     settings = request.settings
-    told: dict[str, JsonValue] = {
+    fields: dict[str, JsonValue] = {
         "base_model": request.base_model,
         "scopes": list(request.actor.scopes),
     }
     if request.behavior is not None:
-        told |= {"behavior": request.behavior.id, "behavior_sha256": request.behavior.sha256}
+        fields |= {"behavior": request.behavior.id, "behavior_sha256": request.behavior.sha256}
     if isinstance(settings, EditSettings):
-        told |= {
+        fields |= {
             "method": settings.method.type,
             "on_top_of": None if settings.on_top_of is None else settings.on_top_of.name,
             "reproduces": settings.reproduces,
         }
     elif isinstance(settings, ExportSettings):
-        told |= {"variant": settings.variant.name, "format": settings.format}
-    return {name: value for name, value in told.items() if value is not None}
+        fields |= {"variant": settings.variant.name, "format": settings.format}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _short(value: JsonValue) -> JsonValue:

@@ -1,4 +1,4 @@
-"""Names of everything that Scalpel keeps in Redis. All of it may vanish at any moment."""
+"""Names of everything that Scalpel keeps in Redis. All of it may be lost at any time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ GENERATORS = f"{PREFIX}:generator:"
 
 LEASES = f"{PREFIX}:lease:"
 WAKE = f"{PREFIX}:wake"
-"""List: anything in it makes the keeper look around at once."""
+"""List: anything in it makes the keeper look at open work at once."""
 SWEPT = f"{PREFIX}:swept"
-"""Set for a day by the keeper that swept the store."""
+"""Set for a day by the keeper that swept the store; others then skip it."""
 
 
 def queue(pool: str) -> str:
@@ -36,12 +36,12 @@ def progress(work_id: str) -> str:
 
 
 def events(work_id: str) -> str:
-    """Stream of the stage and progress events, the ones that may be lost."""
+    """Stream of stage and progress events, which may be lost."""
     return f"{PREFIX}:events:{work_id}"
 
 
-def ring(work_id: str) -> str:
-    """Hash: attempt, number and time of the last ring of the bell."""
+def last_job(work_id: str) -> str:
+    """Hash: attempt, number and time of the last job that was enqueued."""
     return f"{PREFIX}:ring:{work_id}"
 
 

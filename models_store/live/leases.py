@@ -1,7 +1,7 @@
-"""What goes on right now, written to Redis: who is there, who works on what, how far it is.
+"""Live state in Redis: heartbeats of editors, leases of attempts, notices of dead processes.
 
-All of it may vanish at any moment and is then written again by those whom it is about. A
-`redis.RedisError` out of here means "Redis is away", never that work was lost.
+All of it may be lost at any time; its owners then write it again. A `redis.RedisError` from here
+means that Redis is away, never that work was lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models_store.live.redis import redis_url
 from models_store.settings import Settings
 
 TIMEOUT_SECONDS = 1.0
-"""How long a command may take: what is best effort must not hold up what matters."""
+"""Time limit of a command; live state is best effort and must not hold up work."""
 HEARTBEAT_SECONDS = 2.0
 HEARTBEAT_LIFE_SECONDS = 6
 _NOTICE_LIFE_SECONDS = 3600
@@ -39,7 +39,7 @@ if held == ARGV[1] then
 end
 return held and -1 or 0
 """
-# One's own value counts as taken: the answer to an earlier try may have been lost.
+# Taking it again with the same value succeeds: the reply to an earlier try may have been lost.
 _TAKE = """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return 0 end
@@ -62,13 +62,13 @@ def connect(settings: Settings) -> redis.Redis:
         redis_url(settings),
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
-        # Once more and at once: a server that was restarted refuses the old connection only.
+        # One immediate retry: a restarted server refuses only the old connection.
         retry=Retry(NoBackoff(), 1),
     )
 
 
 class TokenLease:
-    """A key that holds one's own value for a while: whoever else looks knows that one lives."""
+    """A key that holds this process's token for a while and so shows others that it lives."""
 
     def __init__(self, client: redis.Redis, key: str, value: str, seconds: float) -> None:
         self._client = client
@@ -77,17 +77,17 @@ class TokenLease:
         self._milliseconds = int(seconds * 1000)
 
     def take(self) -> bool:
-        """Take it if it is free or one's own; False when another has it."""
+        """Take the lease if it is free or already ours; False when another process has it."""
         return self._run(_TAKE, self._value, self._milliseconds) == 1
 
     def replace(self) -> None:
-        """Take it, whoever has it."""
+        """Take the lease, whoever has it."""
         self._client.set(self._key, self._value, px=self._milliseconds)
 
     def renew(self) -> Literal["renewed", "missing", "taken"]:
-        """Lengthen one's own; a missing one is not taken again."""
-        answer = self._run(_RENEW, self._value, self._milliseconds)
-        return "renewed" if answer == 1 else "missing" if answer == 0 else "taken"
+        """Extend our lease; one that is missing is not taken again."""
+        code = self._run(_RENEW, self._value, self._milliseconds)
+        return "renewed" if code == 1 else "missing" if code == 0 else "taken"
 
     def release(self) -> None:
         self._run(_RELEASE, self._value)
@@ -97,38 +97,38 @@ class TokenLease:
 
 
 def attempt_lease(client: redis.Redis, work_id: str, attempt: int, seconds: float) -> TokenLease:
-    """The lease of one attempt, for the process that claimed it."""
+    """The lease of one attempt, to be held by the process that claimed it."""
     value = f"{attempt}:{secrets.token_hex(8)}"
     return TokenLease(client, redis_keys.lease(work_id), value, seconds)
 
 
 @dataclass(frozen=True)
 class LeaseSeen:
-    """A lease as others see it."""
+    """A lease as another process sees it."""
 
     attempt: int
     seconds_left: float
 
 
 def leases_seen(client: redis.Redis, work_ids: list[str]) -> dict[str, LeaseSeen]:
-    """Those of the ids that somebody works on."""
+    """The leases of those of the ids that a process works on."""
     if not work_ids:
         return {}
     pipeline = client.pipeline(transaction=False)
     for id in work_ids:
         pipeline.get(redis_keys.lease(id))
         pipeline.pttl(redis_keys.lease(id))
-    answers = pipeline.execute()
-    found = {}
-    for id, value, left in zip(work_ids, answers[::2], answers[1::2], strict=True):
+    replies = pipeline.execute()
+    seen = {}
+    for id, value, left in zip(work_ids, replies[::2], replies[1::2], strict=True):
         attempt = bytes(value or b"").partition(b":")[0]
         if attempt.isdigit() and left > 0:
-            found[id] = LeaseSeen(int(attempt), left / 1000)
-    return found
+            seen[id] = LeaseSeen(int(attempt), left / 1000)
+    return seen
 
 
 class DeathNotice(BaseModel):
-    """An editor tells that its process for one attempt has ended, and how."""
+    """An editor reports how its process for one attempt ended."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -138,29 +138,29 @@ class DeathNotice(BaseModel):
     reason: str
     """Such as `signal 9`."""
     on_purpose: bool
-    """The editor ended it, or it handed its work back: no fault of the work."""
+    """The editor ended it, or it returned its work to the queue: not counted against the work."""
 
 
-def tell_death(client: redis.Redis, work_id: str, notice: DeathNotice) -> None:
+def notify_death(client: redis.Redis, work_id: str, notice: DeathNotice) -> None:
     client.set(redis_keys.death(work_id), notice.model_dump_json(), ex=_NOTICE_LIFE_SECONDS)
     wake_keeper(client)
 
 
-def deaths_told(client: redis.Redis, work_ids: list[str]) -> dict[str, DeathNotice]:
+def death_notices(client: redis.Redis, work_ids: list[str]) -> dict[str, DeathNotice]:
     if not work_ids:
         return {}
     values = cast(list[Any], client.mget([redis_keys.death(id) for id in work_ids]))
-    found = {}
+    notices = {}
     for id, value in zip(work_ids, values, strict=True):
         try:
-            found[id] = DeathNotice.model_validate_json(value or b"")
+            notices[id] = DeathNotice.model_validate_json(value or b"")
         except ValidationError:
-            continue  # none, or one of another version
-    return found
+            continue  # none, or written by another version
+    return notices
 
 
 def wake_keeper(client: redis.Redis) -> None:
-    """Something has changed that the keeper should look at now instead of in a second."""
+    """Have the keeper look at open work now instead of at its next turn."""
     pipeline = client.pipeline()
     pipeline.lpush(redis_keys.WAKE, "1")
     pipeline.ltrim(redis_keys.WAKE, 0, _MAX_WAKES - 1)
@@ -183,19 +183,19 @@ class Editor(BaseModel):
 
 
 def editors_seen(client: redis.Redis) -> list[Editor]:
-    """The editors that are there and take work."""
+    """The editors that are alive and take work."""
     keys = sorted(client.scan_iter(f"{redis_keys.EDITORS}*", count=1000))
-    found = []
+    editors = []
     for value in cast(list[Any], client.mget(keys)) if keys else []:
         try:
-            found.append(Editor.model_validate_json(value or b""))
+            editors.append(Editor.model_validate_json(value or b""))
         except ValidationError:
-            continue  # gone since it was listed, or of another version
-    return found
+            continue  # gone since it was listed, or written by another version
+    return editors
 
 
 class Heartbeat:
-    """Writes `describe()` under `key` every two seconds, from a thread, while it is entered."""
+    """A context in which a thread writes `describe()` under `key` every two seconds."""
 
     def __init__(
         self,
@@ -209,8 +209,8 @@ class Heartbeat:
         self._describe = describe
         self._seconds = seconds
         self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """No Event: handlers of signals call `beat` and `stop`, and one that interrupts its thread
-        while that sets an Event waits for ever for the lock that the thread holds."""
+        """Not an Event: signal handlers call `beat` and `stop`, and one that interrupts its thread
+        while that sets an Event would wait for ever for the lock that the thread holds."""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -219,12 +219,12 @@ class Heartbeat:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Stop, and take the heartbeat away, so that nobody counts on what is leaving."""
+        """Stop, and delete the heartbeat, so that nothing more is sent to this process."""
         self.stop()
         self._thread.join(2 * TIMEOUT_SECONDS)
 
     def beat(self) -> None:
-        """Something changed: tell it now."""
+        """Write now, since something changed."""
         self._changed.put(None)
 
     def stop(self) -> None:
@@ -232,14 +232,14 @@ class Heartbeat:
         self._changed.put(None)
 
     def _run(self) -> None:
-        # While Redis is away nobody can look there either, and the next beat comes soon.
+        # While Redis is away nobody can read it either, and the next beat comes soon.
         while not self._stopped:
             value = json.dumps(self._describe())
             with contextlib.suppress(redis.RedisError):
                 self._client.set(self._key, value, ex=HEARTBEAT_LIFE_SECONDS)
             with contextlib.suppress(queue.Empty):
                 self._changed.get(timeout=self._seconds)
-                while True:  # one beat tells all that changed
+                while True:  # one write covers all changes
                     self._changed.get_nowait()
         with contextlib.suppress(redis.RedisError):
             self._client.delete(self._key)

@@ -1,4 +1,4 @@
-"""Where Redis is: the one that the settings name, or the one that `scalpel up` started."""
+"""The address of Redis: from the settings, or of the server that `scalpel up` started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be connected to, and how lines come over HTTP.
+"""Which addresses may be connected to, and lines read over HTTP.
 
-Called by whoever sends requests to addresses that others name.
+Called by whoever sends requests to addresses that tenants name.
 """

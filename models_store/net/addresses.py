@@ -1,7 +1,7 @@
-"""Which addresses a request may go to when somebody else than the operator named them.
+"""Which addresses a request may go to when a tenant named them.
 
-Own code, since no library has all of it: `httpx-secure` connects before it checks, `drawbridge`
-knows no allowed networks, and neither serves the hub's client, which is not httpx.
+No library covers this: `httpx-secure` connects before it checks, `drawbridge` has no allowed
+networks, and neither works with the hub's client, which is not httpx.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
-# Global by the standard library's tables, or by some versions of them, but no place to send to.
+# Global in (some versions of) the standard library's tables, but not to be sent to.
 _OTHER_V4 = tuple(
     ipaddress.IPv4Network(block)
     for block in (
@@ -33,8 +33,8 @@ _OTHER_V4 = tuple(
     )
 )
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
-"""All that is given out; what maps or translates IPv4 (`::ffff:0:0/96`, `64:ff9b::/96`, …), local
-and multicast addresses lie outside."""
+"""All allocated unicast space; addresses that map or translate IPv4 (`::ffff:0:0/96`,
+`64:ff9b::/96`, …), local and multicast ones lie outside."""
 _OTHER_V6 = tuple(
     ipaddress.IPv6Network(block)
     for block in (
@@ -47,11 +47,11 @@ _OTHER_V6 = tuple(
 
 
 class AddressRefused(OSError):
-    """A request may not go there."""
+    """A request may not go to this address."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of the open Internet, and of no host's own services."""
+    """Whether the address is on the public Internet and not a cloud's metadata service."""
     if isinstance(address, ipaddress.IPv6Address):
         return (
             address in _GLOBAL_V6
@@ -67,9 +67,9 @@ def is_public(address: Address) -> bool:
 
 
 def lookup(host: str, port: int) -> list[str]:
-    """The system's resolver, which reads `0x7f.1` and `2130706433` as addresses too."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in found))
+    """Ask the system's resolver, which also reads `0x7f.1` and `2130706433` as addresses."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class AddressRule:
         return cls(networks(settings.outgoing_allow), settings.outgoing_http)
 
     def check_url(self, scheme: str, userinfo: bytes, host: str) -> None:
-        """Refuse what can be told without a look at the network.
+        """Refuse what can be refused without using the network.
 
         Raises:
-            AddressRefused: not https, a user name, no host, or an address in any spelling that is
-                not public.
+            AddressRefused: not https, a user name, no host, or a non-public address in any
+                spelling.
         """
         if scheme != "https" and not (scheme == "http" and self.http):
             raise AddressRefused(f"a request goes out over https only, not over {scheme or 'none'}")
@@ -102,15 +102,15 @@ class AddressRule:
             )
         except (OSError, UnicodeError):
             return  # a name
-        self.check(host, [str(answer[4][0]) for answer in spelled])
+        self.check(host, [str(entry[4][0]) for entry in spelled])
 
     def check(self, host: str, addresses: Sequence[str]) -> list[str]:
-        """The addresses, when a request may go to every one of them.
+        """The addresses, if a request may go to every one of them.
 
-        One that may not spoils the others: who controls the name chooses which is used.
+        A single forbidden address is enough to refuse: who controls the name chooses which is used.
 
         Raises:
-            AddressRefused: it does not say what the addresses are, which may be nobody's business.
+            AddressRefused: its message does not disclose the addresses.
         """
         if not addresses:
             raise AddressRefused(f"{host} has no address")

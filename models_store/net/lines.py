@@ -1,4 +1,4 @@
-"""Lines of JSON that come over HTTP, in pieces."""
+"""Lines out of a stream of bytes, as they come over HTTP."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 
 class LineBuffer:
-    """Puts pieces of bytes together to lines, which end with a line feed alone."""
+    """Joins pieces of bytes into lines; only a line feed ends one."""
 
     def __init__(self) -> None:
         self.rest = bytearray()
-        """The line that is not whole yet."""
+        """The incomplete last line."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that end with these bytes, without their ends."""
+        """The lines that these bytes complete, without their line feeds."""
         first, *others = data.split(b"\n")
         self.rest += first
         if not others:
@@ -24,13 +24,13 @@ class LineBuffer:
 
 
 async def lines_of(data: AsyncIterable[bytes]) -> AsyncIterator[str]:
-    """The lines of JSON lines, or of server-sent events, as they come.
+    """The lines of a stream of JSON lines or server-sent events.
 
-    They end with a line feed alone. httpx ends one at U+2028 and all that Unicode calls a line
-    break as well, and a text within JSON may have those.
+    Only a line feed ends a line. httpx also splits at U+2028 and every other Unicode line break,
+    which a text within JSON may contain.
 
     Args:
-        data: UTF-8, cut anywhere.
+        data: UTF-8, split anywhere.
     """
     buffer = LineBuffer()
     async for part in data:

@@ -1,10 +1,9 @@
-"""Records carry their own digest, so that one that was damaged, or put in the place of another, is
-never taken for what was written.
+"""Records carry a SHA-256, so that one that was damaged or moved to another path is noticed.
 
-    {"sha256":"<64 hex digits>", …the record's own fields…}
+    {"sha256":"<64 hex digits>", …the record's fields…}
 
-The digest is of the record's path and of its JSON without that first field. Records from before
-there were digests have none; they are read as they are.
+It is over the record's path and its JSON without that first field. Older records have none and are
+read as they are.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ _TAIL = b'",'
 _BODY_AT = len(_HEAD) + 64 + len(_TAIL)
 
 
-def seal(path: str, body: bytes) -> bytes:
-    """The JSON object `body`, which is not empty, with its digest as first field."""
+def with_checksum(path: str, body: bytes) -> bytes:
+    """The JSON object `body`, which is not empty, with its checksum as first field."""
     return _HEAD + _digest(path, body) + _TAIL + body[1:]
 
 
-def unseal(path: str, data: bytes) -> bytes:
-    """The JSON object that was sealed; `data` itself where it never was.
+def without_checksum(path: str, data: bytes) -> bytes:
+    """The JSON object without its checksum, once that was verified; older records as they are.
 
     Raises:
-        CorruptArtifact: it is not what was written under this path.
+        CorruptArtifact: this is not what was written under the path.
     """
     if not data.startswith(_HEAD):
         return data

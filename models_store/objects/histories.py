@@ -1,7 +1,7 @@
-"""What changes is a numbered history: version n+1 is created, never version n rewritten.
+"""Things that change are numbered histories: a version is created and never rewritten.
 
-`{aliases,behaviors,suffixes,base_ids,…}/{tenant}/{name}/{n:08}.json`; the highest number is the
-current one, and a deletion is a version too.
+`{aliases,behaviors,suffixes,base_ids,…}/{tenant}/{name}/{n:08}.json`; the highest number is
+current, and a deletion is a version too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRIES = 8
 
 
 class Version(Record):
-    """One entry of a history; kinds of history add their fields."""
+    """One version; each kind of history adds its fields."""
 
     number: int = 1
     deleted: bool = False
@@ -42,12 +42,12 @@ class Histories(Generic[V]):
         return f"{self._folder}/{tenant}/{name}/{number:08}.{extension}"
 
     def current(self, tenant: str, name: str) -> V | None:
-        """The newest version, or None when there is none or it is a deletion."""
+        """The newest version; None when there is none or it is a deletion."""
         newest = self.newest(tenant, name)
         return None if newest is None or newest.deleted else newest
 
     def newest(self, tenant: str, name: str) -> V | None:
-        """The newest version, a deletion too."""
+        """The newest version, which may be a deletion."""
         numbers = self._numbers(tenant, name)
         if not numbers:
             return None
@@ -55,11 +55,11 @@ class Histories(Generic[V]):
 
     def all(self, tenant: str, name: str) -> list[V]:
         """Every version, oldest first."""
-        found = (
+        versions = (
             self._objects.read_record(self.path(tenant, name, number), self._version)
             for number in self._numbers(tenant, name)
         )
-        return [version for version in found if version is not None]
+        return [version for version in versions if version is not None]
 
     def get(self, tenant: str, name: str) -> V:
         """The current version.
@@ -73,10 +73,10 @@ class Histories(Generic[V]):
         return version
 
     def append(self, tenant: str, name: str, version: V) -> V:
-        """Make `version` the current one; its number says which it expects to become.
+        """Make `version` the current one, under the number that it carries.
 
         Raises:
-            Conflict: `changed_meanwhile`, another version took that number.
+            Conflict: `changed_meanwhile`, there is another version of that number.
         """
         if not self._objects.create_record(self.path(tenant, name, version.number), version):
             raise Conflict(
@@ -86,14 +86,14 @@ class Histories(Generic[V]):
         return version
 
     def change(self, tenant: str, name: str, following: Callable[[V | None], V]) -> V:
-        """Append what follows the newest version; again, where another request was faster.
+        """Append the version that follows the newest one; retried when another request was faster.
 
         Args:
-            following: makes the next version of the newest one, which may be a deletion, or None;
-                the newest itself if it is to stay.
+            following: from the newest version, which may be a deletion or None, to the next one;
+                it returns the newest itself to leave things as they are.
 
         Raises:
-            Conflict: `changed_meanwhile`, others were faster each time.
+            Conflict: `changed_meanwhile`, other requests were faster each time.
         """
         for attempt in range(1, _TRIES + 1):
             newest = self.newest(tenant, name)
@@ -108,7 +108,7 @@ class Histories(Generic[V]):
         raise AssertionError("unreachable")
 
     def names(self, tenant: str) -> Iterator[str]:
-        """All names that have a history, sorted; a deleted one too."""
+        """All names that have a history, deleted ones included, sorted."""
         yield from self._objects.children(f"{self._folder}/{tenant}")
 
     def tenants(self) -> list[str]:

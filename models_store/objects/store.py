@@ -1,8 +1,8 @@
-"""Objects by path in `file://` or `s3://`, with the one promise the rest is built on: a
-conditional create that exactly one writer wins.
+"""Objects by path in `file://` or `s3://`. All else relies on the conditional create, which
+exactly one writer wins.
 
-Nothing is updated in place (a local store cannot), so a record is created once and what changes
-is a numbered history. Errors of the storage library are turned into Scalpel's own here.
+Nothing is updated in place (a local store cannot): a record is created once, and what changes is a
+numbered history. Errors of the storage library become `ScalpelError`s here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.ids import bucket_of
-from models_store.objects.checksum import seal, unseal
+from models_store.objects.checksum import with_checksum, without_checksum
 from models_store.objects.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
 from models_store.schemas.base import Record
 from models_store.settings import Settings
@@ -54,10 +54,10 @@ class ObjectInfo:
 
 
 def readable(name: str, read: Callable[[str], T | None]) -> T | None:
-    """What `read` finds for one name of a list; None where it is damaged.
+    """`read(name)`; None where the record is damaged.
 
-    A damaged record must not hide the others: it is left out and logged; whoever asks for it by
-    its name is told.
+    For listings: a damaged record is left out and logged, so that it does not hide the others.
+    Reading it by name still raises.
     """
     try:
         return read(name)
@@ -67,15 +67,15 @@ def readable(name: str, read: Callable[[str], T | None]) -> T | None:
 
 
 def each_readable(names: Iterable[str], read: Callable[[str], T | None]) -> Iterator[tuple[str, T]]:
-    """All of a list that is there and can be read, with its name."""
+    """Name and value of all in a list that exist and can be read."""
     for name in names:
-        found = readable(name, read)
-        if found is not None:
-            yield name, found
+        value = readable(name, read)
+        if value is not None:
+            yield name, value
 
 
 class ObjectMissing(Exception):
-    """No object under that path; the callers say what that means."""
+    """No object under that path."""
 
 
 class ObjectStore:
@@ -99,7 +99,7 @@ class ObjectStore:
         return self._root
 
     def create(self, path: str, data: bytes) -> bool:
-        """Store `data` if nothing is there; False when something is."""
+        """Store `data` if there is nothing at `path`; False when there is."""
         with self._guard():
             try:
                 obstore.put(self._backend, path, data, mode="create")
@@ -109,18 +109,18 @@ class ObjectStore:
         return True
 
     def create_record(self, path: str, record: Record) -> bool:
-        """Store `record` if nothing is there; True when it is this very record that is stored.
+        """Store `record` if there is nothing at `path`; True when this record is what is stored.
 
-        An S3 server may store an object and then answer 500; the library's retry is refused by
-        one's own write. The record's `writer`, read back, settles it.
+        An S3 server may store an object and yet respond 500; the library's retry is then refused
+        because of that first write. The `writer` that is read back tells the cases apart.
         """
-        if self.create(path, seal(path, record.model_dump_json().encode())):
+        if self.create(path, with_checksum(path, record.model_dump_json().encode())):
             return True
         stored = self.read_record(path, type(record))
         return stored is not None and stored.writer == record.writer
 
     def put(self, path: str, data: bytes | Iterable[bytes]) -> None:
-        """Store an artifact under a path that only this caller writes."""
+        """Store an artifact under a path that nobody else writes."""
         with self._guard():
             obstore.put(self._backend, path, data if isinstance(data, bytes) else iter(data))
             self._flush(path)
@@ -135,10 +135,10 @@ class ObjectStore:
             return bytes(obstore.get(self._backend, path).bytes())
 
     def read_record(self, path: str, kind: type[R]) -> R | None:
-        """The record under `path`, or None.
+        """The record under `path`; None when there is none.
 
         Raises:
-            CorruptArtifact: what lies there is not such a record, or not what was written.
+            CorruptArtifact: it is not a record of that kind, or not what was written.
         """
         try:
             data = self._record_bytes(path)
@@ -147,7 +147,7 @@ class ObjectStore:
         if data is None:
             raise CorruptArtifact(f"the record {path} is too large to be one")
         try:
-            return kind.model_validate_json(unseal(path, data))
+            return kind.model_validate_json(without_checksum(path, data))
         except ValidationError as error:
             raise CorruptArtifact(
                 f"the record {path} cannot be read as {kind.__name__}: {error.error_count()} "
@@ -158,12 +158,12 @@ class ObjectStore:
         """None for what is too large to be a record."""
         with self._guard():
             if self._folders is not None and PLAIN_PATH.fullmatch(path):
-                # The library's way through a thread of its own takes ten times as long.
+                # The library goes through another thread, which takes ten times as long.
                 return self._folders.read(path, _MAX_RECORD_BYTES)
-            answer = obstore.get(self._backend, path)
-            if answer.meta["size"] > _MAX_RECORD_BYTES:
+            object_ = obstore.get(self._backend, path)
+            if object_.meta["size"] > _MAX_RECORD_BYTES:
                 return None
-            return bytes(answer.bytes())
+            return bytes(object_.bytes())
 
     def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes `[start, end)` in chunks of 1 MiB.
@@ -190,12 +190,12 @@ class ObjectStore:
     def files(self, folder: str) -> list[ObjectInfo]:
         """All objects below `folder`, at any depth, sorted by path."""
         with self._guard():
-            found = [
+            infos = [
                 ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
                 for batch in obstore.list(self._backend, folder)
                 for meta in batch
             ]
-        return sorted(found, key=lambda info: info.path)
+        return sorted(infos, key=lambda info: info.path)
 
     def size(self, folder: str) -> int:
         """Bytes of all objects below `folder`."""
@@ -205,10 +205,10 @@ class ObjectStore:
             )
 
     def paths(self, folder: str, *, remember: bool = False) -> list[str]:
-        """Paths of all objects below `folder`, at any depth, sorted; quicker than `files`.
+        """Paths of all objects below `folder`, at any depth, sorted; faster than `files`.
 
         Args:
-            remember: of large folders that are asked for again and again.
+            remember: cache the listing, for large folders that are listed again and again.
         """
         if self._folders is None:
             return [info.path for info in self.files(folder)]
@@ -221,15 +221,15 @@ class ObjectStore:
             with self._guard():
                 return list(self._folders.entries(folder))
         with self._guard():
-            found = obstore.list_with_delimiter(self._backend, folder or None)
-        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+            listing = obstore.list_with_delimiter(self._backend, folder or None)
+        paths = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def ids(self, root: str, start: str | None, *, descending: bool) -> Iterator[str]:
-        """Ids in `root`, which has a folder for each bucket, by the time they were given.
+        """Ids in `root`, which has a folder for each bucket, by time of creation.
 
         Args:
-            start: where to begin, with that id itself; it need not exist. None: with the first.
+            start: the first id, which need not exist; None: from the beginning.
 
         Raises:
             NotFound: `start` cannot be an id.
@@ -239,8 +239,8 @@ class ObjectStore:
         for bucket in reversed(buckets) if descending else buckets:
             if limit is not None and (bucket > limit if descending else bucket < limit):
                 continue
-            found = self.children(f"{root}/{bucket}")
-            for id in reversed(found) if descending else found:
+            in_bucket = self.children(f"{root}/{bucket}")
+            for id in reversed(in_bucket) if descending else in_bucket:
                 if start is None or (id <= start if descending else id >= start):
                     yield id
 
@@ -250,10 +250,9 @@ class ObjectStore:
             obstore.delete(self._backend, path)
 
     def remove_temporary_files(self, before: float) -> int:
-        """Remove what writers that died left in a local store, last written to before `before`.
+        """Remove files that dead writers left in a local store, last written before `before`.
 
-        The library hides such files (`name#1`) from listings and never removes them; other
-        kinds of store have none.
+        The library hides such files (`name#1`) from listings and never removes them; S3 has none.
 
         Args:
             before: Unix seconds.
@@ -264,7 +263,7 @@ class ObjectStore:
         removed = 0
         with self._guard():
             for path in self._root.rglob("*#*") if self._root is not None else ():
-                with contextlib.suppress(FileNotFoundError):  # its writer is alive, and faster
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
                     if TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
                         path.unlink()
                         removed += 1
@@ -284,10 +283,10 @@ class ObjectStore:
                 ) from None
 
     def probe(self) -> None:
-        """Prove that a second create is refused; an S3 look-alike may ignore the condition.
+        """Check that a second create is refused; some S3-compatible servers ignore the condition.
 
         Raises:
-            InvalidRequest: the store accepts a second create, so nothing would be safe in it.
+            InvalidRequest: the store accepts a second create.
         """
         path = f"probe/{secrets.token_hex(8)}"
         first, second = self.create(path, b"1"), self.create(path, b"2")
@@ -299,7 +298,7 @@ class ObjectStore:
             )
 
     def _require_root(self) -> None:
-        """A local store whose folder went away must not be made anew, empty."""
+        """A local store whose folder is missing must not be created again, empty."""
         if self._root is not None and not os.path.isfile(f"{self._root}/{_MARKER}"):  # noqa: PTH113
             raise Unavailable(
                 f"the store's folder {self._root} is not there or cannot be read",
@@ -311,7 +310,7 @@ class ObjectStore:
             return
         file = self._root / path
         folders = [folder for folder in file.parents if folder.is_relative_to(self._root)]
-        # A folder made on the way is only there after a crash if the one above it says so.
+        # A new folder survives a crash only if its parent folder was flushed too.
         for target in (file, *folders):
             descriptor = os.open(target, os.O_RDONLY)
             try:
@@ -330,7 +329,7 @@ class ObjectStore:
             raise NotFound("no such object") from error
         except ValueError as error:
             if "Could not parse path" not in str(error):
-                raise  # of whoever makes the bytes that are put
+                raise  # from the iterator that yields the bytes to put
             raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
             raise _unavailable(error) from error
@@ -355,10 +354,10 @@ _open_lock = threading.Lock()
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """Open the store of `settings`, made and probed if it is new.
+    """Open the store of `settings`; a new one is created and probed.
 
     Raises:
-        InvalidRequest: the URL is none of `file:///…` and `s3://bucket/…`, or the store does not
+        InvalidRequest: the URL is neither `file:///…` nor `s3://bucket/…`, or the store does not
             honour conditional creates.
         Unavailable: it cannot be reached.
     """
@@ -394,7 +393,7 @@ def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
     backend = S3Store(
         bucket,
         prefix=prefix or None,
-        # No limit for a request as a whole: a large file on a slow line takes its time.
+        # Hardly a limit for a whole request: a large file on a slow line takes long.
         client_options={
             "allow_http": (endpoint or "").startswith("http://"),
             "connect_timeout": min(silence, _S3_CONNECT),

@@ -1,9 +1,9 @@
-"""What the operator lets tenants do with models: who may edit what, and what counts as harm.
+"""The operator's policy: who may edit what, and how much harm an edit may do.
 
-A TOML file (`SCALPEL_POLICY`); what it leaves out is as below. Rules are asked when an edit is put
-in. Margins are asked when it is done: an edit whose receipt shows more harm than they allow is
-published only where the key that asked for it had the scope `edits:unsafe`. Strengths and points
-that no receipt covers are held back from keys without that scope.
+A TOML file (`SCALPEL_POLICY`); what it leaves out has the defaults below. Rules are checked when an
+edit is submitted. Margins are checked when it is done: an edit whose receipt shows more harm is
+published only if it was requested with the scope `edits:unsafe`. Strengths and points that the
+receipt does not cover need that scope too.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from models_store.audit.log import NO_TENANT, NOBODY, AuditLog
 from models_store.errors import Conflict, CorruptArtifact, InvalidRequest, PolicyRefused
 from models_store.objects.histories import Histories, Version
 from models_store.objects.store import ObjectStore
 from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.measurements import Safety
 from models_store.settings import Settings
 
 UNSAFE = "edits:unsafe"
-"""The scope that margins and strengths do not bind."""
+"""The scope that margins and strengths do not limit."""
 IN_PLACE = "in_place"
-"""What rules call a behaviour whose texts come with the request."""
+"""The name, in rules, of a behaviour whose texts come with the request."""
 MAX_FILE_BYTES = 256 * 1024
 _MAX_STRENGTH = 4.0
 
@@ -39,52 +40,55 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Strength = Annotated[float, Field(ge=-_MAX_STRENGTH, le=_MAX_STRENGTH)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class _Part(DocumentedModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Rule(_Part):
-    """A `[[rule]]` table: the first that matches decides. `*` and `?` stand for any characters."""
+    """A `[[rule]]` table; the first that matches decides. `*` and `?` match any characters."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    """Told to who is refused."""
+    """Shown when a request is refused."""
     effect: Literal["allow", "deny"]
     tenants: _Patterns = ("*",)
     base_models: _Patterns = ("*",)
     behaviors: _Patterns = ("*",)
     """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request. An edit
-    goes away from what the behaviour is named after: `refusal` makes a model refuse less,
-    `compliance` more, `toxicity` less toxic."""
+    reduces the behaviour that it names: `refusal` makes a model refuse less, `compliance` more,
+    `toxicity` makes it less toxic."""
 
     def matches(self, tenant: str, base_model: str, behavior: str) -> bool:
-        asked = ((tenant, self.tenants), (base_model, self.base_models), (behavior, self.behaviors))
-        return all(any(fnmatchcase(name, one) for one in own) for name, own in asked)
+        checks = (
+            (tenant, self.tenants),
+            (base_model, self.base_models),
+            (behavior, self.behaviors),
+        )
+        return all(any(fnmatchcase(name, it) for it in patterns) for name, patterns in checks)
 
 
 class Margins(_Part):
-    """`[margins]`: how much worse an edit may make a model. What counts is the mild end of the 95 %
-    interval, so that an edit is not refused by chance."""
+    """`[margins]`: how much worse an edit may make a model. The lower bound of the harm, from the
+    95 % interval, is compared with them, so that an edit is not refused by chance."""
 
     refusals_fall: _Share = 0.05
     """How far the share of harmful requests that are refused may fall."""
     toxicity_rise: _Share = 0.05
     """How far the share of toxic texts may rise."""
     prompts: Annotated[int, Field(ge=0, le=200)] = 64
-    """Harmful requests, and openings of toxic texts, that are tried; 0: nothing is measured, and
-    every edit is published."""
+    """How many harmful requests, and openings of toxic texts, are used; 0: harm is not measured,
+    and every edit is published."""
     unsafe: Literal["scope", "refuse"] = "scope"
-    """What happens to an edit beyond them: published for keys with `edits:unsafe`, or to nobody."""
+    """`scope`: an edit beyond the margins is published for keys with `edits:unsafe`; `refuse`: for
+    no key."""
 
 
 class Serving(_Part):
-    """`[serving]`: what keys without `edits:unsafe` may ask for."""
+    """`[serving]`: what keys without `edits:unsafe` may use."""
 
     strengths: tuple[_Strength, _Strength] = (0.0, 1.0)
     """Receipts measure harm at 1; a negative strength turns an edit into its opposite."""
     points: Literal["selected", "any"] = "selected"
-    """Harm is measured of the selected point alone."""
+    """Harm is measured at the selected point alone."""
 
     @field_validator("strengths")
     @classmethod
@@ -98,7 +102,7 @@ class Policy(_Part):
     """The whole file."""
 
     default: Literal["allow", "deny"] = "allow"
-    """What becomes of an edit that no rule is about."""
+    """For an edit that no rule matches."""
     margins: Margins = Margins()
     serving: Serving = Serving()
     rule: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
@@ -117,7 +121,7 @@ class Policy(_Part):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def decide(self, tenant: str, base_model: str, behavior: str) -> tuple[bool, str]:
-        """Whether the tenant may make such an edit, and the name of the rule that says so.
+        """Whether the tenant may make such an edit, and the name of the rule that decides.
 
         Args:
             behavior: see `direction_of`.
@@ -130,14 +134,13 @@ class Policy(_Part):
     def require_covered(
         self, edit_id: str, strength: float, point: int | None, scopes: Collection[str]
     ) -> None:
-        """Pass if a key may use an edit at that strength: its receipt covers it, or the key may do
-        what is unsafe.
+        """Refuse a strength or point that the receipt does not cover, unless `scopes` allow it.
 
         Args:
             point: None for the selected one.
 
         Raises:
-            PolicyRefused: neither.
+            PolicyRefused: the key may not use the edit so.
         """
         if UNSAFE in scopes:
             return
@@ -154,24 +157,24 @@ class Policy(_Part):
             )
 
     def require_harmless(self, safety: Safety, scopes: Collection[str]) -> None:
-        """Pass if an edit may be published for a key with such scopes.
+        """Refuse to publish a harmful edit, unless `scopes` allow it.
 
         Raises:
             PolicyRefused: it does more harm than the margins allow.
         """
-        beyond = [one for one in safety.checks if one.exceeded]
+        beyond = [check for check in safety.checks if check.exceeded]
         if not beyond or (UNSAFE in scopes and self.margins.unsafe == "scope"):
             return
-        told = "; ".join(
-            f"{one.name} from {100 * one.of.base:.1f} % to {100 * one.of.edited:.1f} %, by "
-            f"{100 * one.surely:.1f} points at least, where {100 * one.margin:.1f} are allowed"
-            for one in beyond
+        reasons = "; ".join(
+            f"{it.name} from {100 * it.of.base:.1f} % to {100 * it.of.edited:.1f} %, by "
+            f"{100 * it.surely:.1f} points at least, where {100 * it.margin:.1f} are allowed"
+            for it in beyond
         )
         way = f"; the scope {UNSAFE} is needed" if self.margins.unsafe == "scope" else ""
-        raise PolicyRefused(f"margins: {told}{way}")
+        raise PolicyRefused(f"margins: {reasons}{way}")
 
     def summary(self) -> str:
-        """In one line, for `scalpel doctor`."""
+        """The policy in one line, for `scalpel doctor`."""
         low, high = self.serving.strengths
         margins = self.margins
         harm = (
@@ -187,10 +190,10 @@ class Policy(_Part):
 
 
 def read_policy(settings: Settings) -> Policy:
-    """The policy in force.
+    """The policy of the settings, or the default one.
 
     Raises:
-        InvalidRequest: the operator's file cannot be read, is too large, or a field of it is wrong.
+        InvalidRequest: the file cannot be read, is too large, or has a wrong field.
     """
     return Policy() if settings.policy is None else parse_policy(settings.policy)
 
@@ -200,7 +203,7 @@ def parse_policy(path: Path) -> Policy:
     try:
         size = path.stat().st_size
     except OSError:
-        size = 0  # told below
+        size = 0  # `read_document` raises
     if size > MAX_FILE_BYTES:
         raise InvalidRequest(f"{path} has {size} bytes: a policy has {MAX_FILE_BYTES} at most")
     document = read_document(path, setting="SCALPEL_POLICY")
@@ -212,13 +215,13 @@ def parse_policy(path: Path) -> Policy:
 
 
 class PolicyVersion(Version):
-    """A policy that was in force from here on."""
+    """The policy in force from this version on."""
 
     policy: Policy
 
 
 def put_in_force(objects: ObjectStore, audit: AuditLog, policy: Policy) -> None:
-    """Write down at the start of an API which policy is in force, and whether it is another.
+    """Record the policy at the start of an API process, and log whether it has changed.
 
     Raises:
         Unavailable: the store is away.
@@ -226,7 +229,7 @@ def put_in_force(objects: ObjectStore, audit: AuditLog, policy: Policy) -> None:
     history = Histories(objects, "policies", PolicyVersion)
     try:
         before = history.newest(NO_TENANT, "policy")
-    except CorruptArtifact:  # a broken record of an earlier policy stops nobody
+    except CorruptArtifact:  # a broken record of an earlier policy must not prevent the start
         before = None
     changed = before is None or before.policy != policy
     audit.append(
@@ -243,5 +246,5 @@ def put_in_force(objects: ObjectStore, audit: AuditLog, policy: Policy) -> None:
 
 
 def direction_of(behavior: JsonValue) -> str:
-    """What rules call the behaviour of a request, by its body's `behavior`."""
+    """The name, in rules, of the `behavior` in a request's body."""
     return behavior if isinstance(behavior, str) else IN_PLACE

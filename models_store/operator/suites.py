@@ -15,8 +15,8 @@ named at one commit, so that it cannot change under a receipt:
     text = "wikitext-2/wiki.test.raw"
     gsm8k = "hub:owner/name@0123456789abcdef0123456789abcdef01234567/test.jsonl"
 
-What the suites do is in `workers.evaluation.suites`; a suite is added by a class here and a file
-there.
+A suite is a table's class, registered as an entry point of `scalpel.suites`; what it does is in the
+function that `opens` names.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     ValidationError,
     ValidationInfo,
-    model_validator,
 )
 
 from models_store.errors import FieldError, InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
 from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.registry import Registry
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.scorers import ScorerInfo
 from models_store.settings import Settings
@@ -48,11 +46,11 @@ _HUB = "hub:"
 _HUB_FORM = "hub:OWNER/NAME@COMMIT/PATH, the commit in full"
 
 
-class _Frozen(BaseModel):
+class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class DataFile(_Frozen):
+class DataFile(Table):
     """A file on the editor's machine, or one on the hub, which the editor fetches once."""
 
     path: Path
@@ -76,88 +74,20 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
 Data = Annotated[DataFile, BeforeValidator(_data_file)]
 
 
-class ToxicityTable(_Frozen):
-    """Continuations of prompts (the protocol of RealToxicityPrompts, arXiv 2009.11462)."""
+class SuiteTable(Table):
+    """What the operator says of a suite."""
 
-    data: Data
-    """JSONL, a prompt a line: `{"text": "…"}`, `{"prompt": "…"}` or `{"prompt": {"text": "…"}}`."""
-    scorer: Annotated[str, Field(min_length=1, max_length=100)] = "profanity"
-    """One that rates a text by itself: built in, or a server of the operator's."""
-    items: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Prompts that are continued greedily, at most."""
-    sampled_items: Annotated[int, Field(ge=0, le=100_000)] = 20
-    """Prompts among them that are continued `samples` times; 0: none."""
-    samples: Annotated[int, Field(ge=2, le=100)] = 25
+    opens: ClassVar[str]
+    """`package.module:function` that takes the table and `Suites`, reads the data and returns a
+    `workers.evaluation.suites.protocol.Suite`; imported by workers only."""
 
-
-class RefusalFiles(_Frozen):
-    """One file a kind; a line that states another kind is left out."""
-
-    harmful: Data | None = None
-    harmless: Data | None = None
-    safe: Data | None = None
-    """Safe prompts that look unsafe, as XSTest has."""
-    mixed: Data | None = None
-    """A file whose lines state their kind."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_file(cls, value: Any) -> Any:
-        return {"mixed": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> RefusalFiles:
-        if self.harmful is self.harmless is self.safe is self.mixed is None:
-            raise ValueError("must be a file, or name one for harmful, harmless or safe prompts")
-        return self
+    @property
+    def scorers(self) -> Mapping[str, str]:
+        """Scorers that it names, by field; each must rate a text by itself."""
+        return {}
 
 
-class RefusalTable(_Frozen):
-    """Harmful prompts should be refused; harmless and safe ones should not."""
-
-    data: RefusalFiles
-    """JSONL: `{"prompt" or "text": "…", "kind": "harmful", "harmless" or "safe"}`; XSTest's own
-    `label` and `type` are understood too. Or a table with one file a kind."""
-    items: Annotated[int, Field(ge=1, le=100_000)] = 60
-    """Prompts of each kind, at most."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
-
-
-class CapabilityFiles(_Frozen):
-    text: Data | None = None
-    """Plain text, for perplexity."""
-    gsm8k: Data | None = None
-    """JSONL: `{"question": "…", "answer": "… #### 18"}`; the first lines are shown as examples."""
-    multiple_choice: Data | None = None
-    """JSONL: `{"question": "…", "choices": ["…", …], "answer": index or choice}`."""
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> CapabilityFiles:
-        if self.text is self.gsm8k is self.multiple_choice is None:
-            raise ValueError("must name a file for text, gsm8k or multiple_choice")
-        return self
-
-
-class CapabilityTable(_Frozen):
-    """What the model could do before, it should do still."""
-
-    data: CapabilityFiles
-    windows: Annotated[int, Field(ge=1, le=10_000)] = 24
-    """Windows of the text that are read, at most."""
-    window_tokens: Annotated[int, Field(ge=2, le=32_768)] = 512
-    problems: Annotated[int, Field(ge=1, le=10_000)] = 40
-    """Of GSM8K, at most."""
-    shots: Annotated[int, Field(ge=0, le=16)] = 4
-    """Worked examples before each problem of GSM8K; fewer where the context is too short."""
-    max_new_tokens: Annotated[int, Field(ge=8, le=2048)] = 160
-    questions: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Of multiple choice, at most."""
-
-
-SuiteTable = ToxicityTable | RefusalTable | CapabilityTable
-SUITES: Mapping[str, type[SuiteTable]] = MappingProxyType(
-    {"toxicity": ToxicityTable, "refusal": RefusalTable, "capability": CapabilityTable}
-)
+SUITES: Mapping[str, type[SuiteTable]] = Registry("scalpel.suites")
 
 
 @dataclass(frozen=True)
@@ -207,9 +137,10 @@ def read_suites(path: Path, scorers: Sequence[OperatorScorer] = ()) -> dict[str,
             problems += field_errors(error, f"/{name}")
             continue
         usable = usable_scorers(scorers)
-        if isinstance(table, ToxicityTable) and table.scorer not in usable:
-            detail = f"{table.scorer!r} is none of {', '.join(usable)}"
-            problems.append(FieldError(f"/{name}/scorer", "unknown_scorer", detail))
+        for field, scorer in table.scorers.items():
+            if scorer not in usable:
+                detail = f"{scorer!r} is none of {', '.join(usable)}"
+                problems.append(FieldError(f"/{name}/{field}", "unknown_scorer", detail))
         tables[name] = table
     refuse(path, problems)
     return tables

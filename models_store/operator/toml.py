@@ -1,4 +1,4 @@
-"""TOML files that the operator writes, every mistake in them named."""
+"""Read the operator's TOML files; errors name every wrong field."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str)
 
     Args:
         table: the only key that the file may have.
-        rows: what each table must be; a union in it is told apart by a field `type`.
-        setting: the environment variable that names the file, for the message when it is away.
+        rows: the type of each table; a union is discriminated by a field `type`.
+        setting: the environment variable that names the file, for error messages.
 
     Raises:
         InvalidRequest: the file cannot be read or is not TOML, or a field is wrong; the message
@@ -35,15 +35,15 @@ def read_tables(path: Path, table: str, rows: TypeAdapter[Row], *, setting: str)
     if not isinstance(entries, list):
         problems.append(FieldError(f"/{table}", "invalid_value", f"write [[{table}]]"))
         entries = []
-    found = []
+    valid = []
     for index, entry in enumerate(entries):
         try:
-            found.append(rows.validate_python(entry))
+            valid.append(rows.validate_python(entry))
         except ValidationError as error:
             kind = entry.get("type") if isinstance(entry, dict) else None
             problems += field_errors(error, f"/{table}/{index}", (kind,))
     refuse(path, problems)
-    return found
+    return valid
 
 
 def read_document(path: Path, *, setting: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read_document(path: Path, *, setting: str) -> dict[str, Any]:
         raise InvalidRequest(
             f"{setting}: {path} cannot be read: {error.strerror or error}"
         ) from error
-    # Besides its own errors, tomllib lets those of very long numbers and deep nesting through.
+    # tomllib does not wrap the errors of very long numbers and deep nesting.
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
 
@@ -69,19 +69,19 @@ def refuse(path: Path, problems: list[FieldError]) -> None:
 def field_errors(
     error: ValidationError, prefix: str, members: Collection[object] = ()
 ) -> list[FieldError]:
-    """What pydantic finds wrong with a table that lies at `prefix` in the file.
+    """The errors of pydantic for the table at `prefix` in the file.
 
     Args:
-        members: what pydantic may call the member of a union that it tried; it puts that into
-            locations, where the file has no such level.
+        members: names of members of a union, which pydantic adds to locations although the file
+            has no such level.
     """
-    found = []
+    problems = []
     for item in error.errors(include_url=False):
         steps = list(item["loc"])
         if (member := next((step for step in steps if step in members), None)) is not None:
             steps.remove(member)
-        # pydantic's own words name classes, of which the file knows nothing.
+        # pydantic's message names classes, which mean nothing to the operator.
         no_table = item["type"] in ("model_type", "model_attributes_type")
         detail = "must be a table" if no_table else item["msg"].removeprefix("Value error, ")
-        found.append(FieldError("/".join([prefix, *map(str, steps)]), item["type"], detail))
-    return found
+        problems.append(FieldError("/".join([prefix, *map(str, steps)]), item["type"], detail))
+    return problems

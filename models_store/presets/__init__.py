@@ -1,7 +1,7 @@
-"""Behaviours that come with Scalpel, and the neutral texts that damage is measured on.
+"""The built-in behaviours, and the neutral texts that damage is measured on.
 
-A preset is a folder: `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`; one
-that only turns another around has `inverse_of` in place of the two text files.
+A preset is a folder of `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`. The
+inverse of another preset has `inverse_of` in place of the two text files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ def preset_names() -> tuple[str, ...]:
 
 @cache
 def load_preset(name: str) -> Behavior:
-    """The preset of that name; `KeyError` when there is none."""
+    """The preset of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
     if name not in preset_names():
         raise KeyError(name)
     head = json.loads((_FOLDER / name / "behavior.json").read_text(encoding="utf-8"))
@@ -38,7 +42,7 @@ def load_preset(name: str) -> Behavior:
 
 @cache
 def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
-    """Plain texts, and questions with answers, that no edit is meant to change."""
+    """Plain texts, and questions with responses, that no edit is meant to change."""
     return (
         tuple(TextItem(text=line["text"]) for line in _lines("_neutral", "plain")),
         tuple(CompletionItem.model_validate(line) for line in _lines("_neutral", "chat")),
@@ -47,7 +51,7 @@ def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
 
 @cache
 def neutral_code() -> frozenset[str]:
-    """Those of the plain texts that are source code."""
+    """The neutral plain texts that are source code."""
     return frozenset(line["text"] for line in _lines("_neutral", "plain") if line.get("code"))
 
 

@@ -1,4 +1,4 @@
-"""What every process does: its log, and ending with its parent.
+"""Logging, and ending with the parent process.
 
 Called where processes start.
 """

@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them."""
+"""End a process together with its parent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _POLL_SECONDS = 1.0
 
 
 def die_with_parent(parent: int, with_signal: signal.Signals = signal.SIGKILL) -> None:
-    """Have this process get `with_signal` when `parent`, its parent, ends, in whichever way.
+    """Have this process receive `with_signal` when `parent` ends, however it ends.
 
-    To be called by the child. Linux tells the kernel; elsewhere a thread watches.
+    To be called by the child. On Linux the kernel does it; elsewhere a thread watches.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)

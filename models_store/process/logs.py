@@ -1,6 +1,6 @@
-"""The log: one line an event on standard error, through the standard library.
+"""The log: one line per event on standard error, through the standard library.
 
-Its handlers never raise, so that a full disk beneath the log does not break an answer.
+Its handlers never raise, so a full disk beneath the log does not break a response.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def configure() -> None:
-    """Send what this process logs, its libraries too, to one place; doing so again is fine."""
+    """Send all logs of this process and its libraries to standard error; idempotent."""
     logging.basicConfig(level=logging.INFO, format=_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(

@@ -1,4 +1,4 @@
-"""What is written down and sent, as frozen pydantic models.
+"""Records and messages, as frozen pydantic models.
 
-Every part may use them; nothing here does I/O.
+Every package may use them; nothing here does I/O.
 """

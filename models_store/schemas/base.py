@@ -1,4 +1,4 @@
-"""What every record in the store has."""
+"""The bases of all schemas."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ import secrets
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Record(BaseModel):
+class FrozenModel(BaseModel):
+    """A model that refuses changes and unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DocumentedModel(FrozenModel):
+    """Its attribute docstrings are the descriptions of the fields in the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Record(FrozenModel):
     """A JSON object in the store; frozen, since what is stored never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     schema_version: int = 1
     writer: str = Field(default_factory=lambda: secrets.token_hex(8))
-    """Random: tells one's own write from another's when a create is refused."""
+    """Random: shows after a refused create whether the stored record is this one."""

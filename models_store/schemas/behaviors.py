@@ -1,4 +1,4 @@
-"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its checks."""
+"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its validation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from models_store.errors import CorruptArtifact, FieldError, InvalidRequest
+from models_store.schemas.base import DocumentedModel, FrozenModel
 from models_store.schemas.items import (
     ChatItem,
     CompletionItem,
@@ -23,7 +24,7 @@ from models_store.schemas.items import (
 )
 
 MIN_TEXTS = 16
-"""Different texts a side below which a probe says nothing."""
+"""Different texts per side; with fewer, a probe means nothing."""
 MAX_TEXTS = 10_000
 """Texts of both sides together."""
 MAX_PROMPTS = 2_000
@@ -32,10 +33,8 @@ _WHITESPACE = re.compile(r"\s+")
 _LATE_FIELDS = ("question", "undesired_answer")
 
 
-class Behavior(BaseModel):
-    """What to change: texts that show it, texts that do without it, prompts that elicit it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class Behavior(DocumentedModel):
+    """What to change: texts that show it, texts that do not, prompts that elicit it."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=2_000)] = ""
@@ -43,20 +42,19 @@ class Behavior(BaseModel):
     desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
     prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
     chat: bool = False
-    """Plain prompts go through the chat template, where the base model has one."""
+    """Send prompts and pairs through the chat template, if the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
-    """Names of the scorers of generated text, the first one leads; empty: by default."""
+    """Names of the scorers of generated text, the first one leads; empty: two that fit any
+    behaviour."""
     question: Annotated[str, Field(min_length=1, max_length=300)] | None = None
-    """Yes to it means undesired, such as `Is this text rude?`: for scorers that ask a model, which
-    else ask whether a text shows what `description` says."""
+    """For scorers that ask a model: yes means undesired, such as `Is this text rude?`. Default:
+    whether the text shows what `description` says."""
     max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
     """Length of the generations that are scored."""
 
 
-class BehaviorRef(BaseModel):
-    """Which behaviour an edit was made for, down to the bytes of its texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class BehaviorRef(FrozenModel):
+    """The behaviour of an edit, with the checksum of its texts."""
 
     id: str | None
     """`beh_…` of an uploaded one, else null."""
@@ -69,10 +67,8 @@ class BehaviorRef(BaseModel):
 Role = Literal["undesired", "desired", "prompt", "preserve"]
 
 
-class TextLine(BaseModel):
+class TextLine(FrozenModel):
     """One text of an edit's `texts.jsonl`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Role
     item: Item | Prompt
@@ -82,7 +78,7 @@ _line = TypeAdapter(TextLine)
 
 
 def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
-    """The behaviour without repeated texts and prompts.
+    """Validate a behaviour; the result is without repeated texts and prompts.
 
     Raises:
         InvalidRequest: a side is empty or too small, the two are the same, a text is on both
@@ -111,8 +107,8 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             )
         )
     problems += _overlap(undesired, desired, pointer)
-    problems += _unanswered(behavior, pointer)
-    problems += _torn_templates(behavior, pointer)
+    problems += _without_response(behavior, pointer)
+    problems += _split_templates(behavior, pointer)
     for side, items in (("undesired", behavior.undesired), ("desired", behavior.desired)):
         problems += [
             FieldError(
@@ -136,9 +132,9 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
     )
 
 
-def _torn_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
-    """Prompts of a template are nearly the same: with some in each split, edits would be tested
-    on what they were chosen on."""
+def _split_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+    """Prompts of a template are nearly the same: with some in each split, edits would be tested on
+    the prompts that they were selected by."""
     first: dict[str, str] = {}
     for index, prompt in enumerate(behavior.prompts):
         if prompt.template is None or prompt.split is None:
@@ -174,7 +170,7 @@ def _overlap(
         )
 
 
-def _unanswered(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
+def _without_response(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
     if "answer-match" not in behavior.scorers:
         return
     if not behavior.prompts:
@@ -199,14 +195,14 @@ def _key(text: str) -> str:
 
 
 def _distinct(items: Sequence[Item]) -> dict[str, Item]:
-    """The first of each text, compared without regard to case and white space.
+    """The first of each distinct text, ignoring case and white space.
 
-    Two answers that read the same count as two where their prompts differ.
+    Equal responses to different prompts are distinct.
     """
-    found: dict[str, Item] = {}
+    distinct: dict[str, Item] = {}
     for item in items:
-        found.setdefault("\n".join(_key(part) for part in _parts(item)), item)
-    return found
+        distinct.setdefault("\n".join(_key(part) for part in _parts(item)), item)
+    return distinct
 
 
 def _parts(item: Item) -> list[str]:
@@ -216,11 +212,11 @@ def _parts(item: Item) -> list[str]:
         case CompletionItem():
             return [item.prompt, item.completion]
         case ChatItem():
-            return [part for one in item.messages for part in (one.role, one.content)]
+            return [part for turn in item.messages for part in (turn.role, turn.content)]
 
 
 def sha256_of(behavior: Behavior) -> str:
-    """Digest of all that an edit takes from a behaviour, `sha256:…`."""
+    """Digest of everything in a behaviour that an edit depends on, `sha256:…`."""
     whole = behavior.model_dump(mode="json")
     for part in (whole, *whole["prompts"]):
         _drop_late_(part)
@@ -243,8 +239,8 @@ def reference(behavior: Behavior, id: str | None = None, version: int | None = N
 
 
 def _drop_late_(part: dict[str, Any]) -> None:
-    """Take out, where they are not given, the fields that came when there were behaviours already:
-    the digests and lines of those are what they were.
+    """Remove unset fields that were added to the format later, so that the digests and lines of
+    older behaviours do not change.
     """
     for name in _LATE_FIELDS:
         if name in part and part[name] is None:
@@ -252,7 +248,7 @@ def _drop_late_(part: dict[str, Any]) -> None:
 
 
 def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
-    """A behaviour as JSON lines: a head with all but the texts, then one text a line."""
+    """A behaviour as JSON lines: first everything but the texts, then one text per line."""
     roles: list[tuple[Role, Item | Prompt]] = [
         *(("undesired", item) for item in behavior.undesired),
         *(("desired", item) for item in behavior.desired),

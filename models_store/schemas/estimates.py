@@ -1,11 +1,12 @@
-"""What is known of an edit before it is made, and of texts that were drafted."""
+"""Estimates of edits before they are made, and probe scores of drafted texts."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.behaviors import Behavior, BehaviorRef
 from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.items import Item
@@ -14,31 +15,27 @@ from models_store.schemas.records import Variant
 from models_store.schemas.report import Remark, SplitCounts
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class _Part(DocumentedModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Distinction(_Part):
-    """How well the two sides of a behaviour are told apart, on texts that were not learnt from.
-
-    Each figure is an area under the ROC curve: 0.5 is chance, 1 without a mistake.
-    """
+    """How separable the two sides of a behaviour are, on held-out texts. Each figure is an area
+    under the ROC curve: 0.5 is chance, 1 is perfect."""
 
     probe_auc: float | None
-    """By a linear classifier on the base model's hidden states; null where none was asked."""
+    """By a linear classifier on the base model's hidden states; null without a base model."""
     words_auc: float
-    """By the words and runs of letters of the text."""
+    """By the words and character n-grams of the text."""
     length_auc: float
     """By the length in words alone."""
     heldout_texts: int
-    """How many texts the figures are from."""
+    """Number of texts."""
     note: str | None
 
 
 class EstimatedSeconds(_Part):
-    """On the machine that was asked, while it has nothing else to do; without standard suites."""
+    """On the generator's machine when idle, without standard suites."""
 
     fit: float
     search: float
@@ -48,7 +45,7 @@ class EstimatedSeconds(_Part):
 
 
 class Estimate(_Part):
-    """What an edit would take, and whether its behaviour can be told from its texts."""
+    """Time and memory of an edit, and how separable its texts are."""
 
     object: Literal["estimate"] = "estimate"
     base_model: str
@@ -58,18 +55,32 @@ class Estimate(_Part):
     splits: SplitCounts
     separability: Distinction
     duplicates: int
-    """Texts that nearly repeat another one."""
+    """Texts that are near-duplicates of another one."""
     warnings: tuple[Remark, ...]
     seconds: EstimatedSeconds
     memory_bytes: int
-    """The most that the editor's process would have resident."""
+    """Peak resident memory of the editor's process."""
     delta_bytes: int
     texts_read: int
-    """How many of the texts the probe has seen, drawn at random by the seed."""
+    """Number of texts read for the probe, drawn at random by the seed."""
+
+
+class PastCost(_Part):
+    """What an earlier edit with the same base model, method and effort took, by its receipt."""
+
+    stages: dict[str, float]
+    """Seconds by stage, without those of standard suites."""
+    texts: int
+    """That were read for the fit."""
+    generated: int
+    """Tokens of the scored texts, of each model."""
+    device: str
+    dtype: str
+    cpu_capability: str | None
 
 
 class EstimateRequest(_Part):
-    """`POST /internal/estimate`: answered with an `Estimate`."""
+    """`POST /internal/estimate`; the response is an `Estimate`."""
 
     base_model: str
     base_fingerprint: str
@@ -78,17 +89,18 @@ class EstimateRequest(_Part):
     behavior: Behavior
     ref: BehaviorRef
     in_place: bool
-    """The request has the texts; else it names them, and remarks point to the name."""
+    """The texts come with the request; else it names a behaviour, and remarks point to the name."""
     preserve: tuple[Item, ...]
     method: Method
     effort: Effort
     seed: int
+    past: tuple[PastCost, ...] = ()
 
 
 class ProbeRequest(_Part):
-    """`POST /internal/probe`: how undesired hidden states say that texts are, by cross-validation.
+    """`POST /internal/probe`: cross-validated probe scores of texts.
 
-    Texts of one `pair_id` are judged by a probe that was fitted on others. Answered with
+    Texts of one `pair_id` are scored by a probe that was fitted on other pairs. The response is
     `ProbeScores`.
     """
 

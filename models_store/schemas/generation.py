@@ -1,30 +1,27 @@
-"""What the API asks of a generator, and the lines it gets back (internal HTTP)."""
+"""Requests of the API to a generator, and the lines of its response (internal HTTP)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from models_store.schemas.base import FrozenModel
 from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.records import Variant
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ChatMessage(_Part):
-    """A message as OpenAI's API has it; an empty content is allowed."""
+class ChatMessage(FrozenModel):
+    """A message as in OpenAI's API; the content may be empty."""
 
     role: str
     content: str
     name: str | None = None
 
 
-class GenerationPrompt(_Part):
-    """One prompt in exactly one of its three forms, and which variant answers it."""
+class GenerationPrompt(FrozenModel):
+    """One prompt in exactly one of three forms, and the variant that responds."""
 
     messages: tuple[ChatMessage, ...] | None = None
     text: str | None = None
@@ -33,8 +30,8 @@ class GenerationPrompt(_Part):
     """Index into the request's variants."""
 
 
-class Sampling(_Part):
-    """How tokens are drawn; the names and meanings are those of OpenAI's API and of vLLM."""
+class Sampling(FrozenModel):
+    """How tokens are sampled; names and meanings as in OpenAI's API and vLLM."""
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """None: as many as the context has room for."""
@@ -45,19 +42,19 @@ class Sampling(_Part):
     """0: all."""
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: int | None = None
-    """The same seed gives each choice the same random stream again; choices differ."""
+    """Makes each choice reproducible; the choices differ from each other."""
     stop: tuple[str, ...] = ()
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: Mapping[int, float] = {}
     """By token id."""
     logprobs: Annotated[int, Field(ge=0)] | None = None
-    """Tell how likely each token was, and so many of the likeliest ones."""
+    """Return the log-probability of each token, and so many of the most likely ones."""
     echo: bool = False
-    """Give the prompt back as well, with its tokens' log-probabilities if those are told."""
+    """Return the prompt as well, with its tokens' log-probabilities if `logprobs` is set."""
 
 
-class GenerationRequest(_Part):
+class GenerationRequest(FrozenModel):
     """`POST /internal/generate`: `len(prompts) · n` choices, numbered prompt by prompt."""
 
     base_model: str
@@ -73,40 +70,40 @@ class GenerationRequest(_Part):
 
     @property
     def most_tokens(self) -> int:
-        """That all choices together can come to."""
+        """Upper bound of the tokens of all choices together."""
         each = min(self.sampling.max_tokens or self.context_length, self.context_length)
         return len(self.prompts) * self.n * each
 
 
-class LikelyToken(_Part):
+class LikelyToken(FrozenModel):
     token: str
-    """Where it is a part of a character: with U+FFFD in its place."""
+    """A part of a character is shown as U+FFFD."""
     bytes: tuple[int, ...]
     logprob: float
 
 
-class ScoredToken(_Part):
-    """One token and how likely the model found it, before temperature, penalties and biases."""
+class ScoredToken(FrozenModel):
+    """One token and its log-probability, before temperature, penalties and biases."""
 
     token: str
     bytes: tuple[int, ...]
     logprob: float | None
-    """In nats; None for a text's first token, which nothing predicts."""
+    """In nats; None for a text's first token, which is not predicted."""
     top: tuple[LikelyToken, ...] = ()
-    """The likeliest ones in its place, the likeliest first."""
+    """The most likely tokens at this position, in descending order."""
 
 
-class TextPiece(_Part):
+class TextPiece(FrozenModel):
     """More text of one choice."""
 
     type: Literal["delta"] = "delta"
     index: int
     text: str
     tokens: tuple[ScoredToken, ...] = ()
-    """Those that begin in this piece, where they were asked for."""
+    """The tokens that begin in this piece, if `logprobs` is set."""
 
 
-class Finished(_Part):
+class Finished(FrozenModel):
     """One choice is complete."""
 
     type: Literal["finish"] = "finish"
@@ -116,8 +113,8 @@ class Finished(_Part):
     completion_tokens: int
 
 
-class GenerationError(_Part):
-    """The generation broke off after its first line; nothing follows."""
+class GenerationError(FrozenModel):
+    """The generation failed after its first line; nothing follows."""
 
     type: Literal["error"] = "error"
     code: str
@@ -125,6 +122,6 @@ class GenerationError(_Part):
 
 
 GenerationLine = Annotated[TextPiece | Finished | GenerationError, Field(discriminator="type")]
-"""A line of the answer (NDJSON)."""
+"""A line of the response (NDJSON)."""
 
 generation_line: TypeAdapter[TextPiece | Finished | GenerationError] = TypeAdapter(GenerationLine)

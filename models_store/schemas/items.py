@@ -5,40 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from models_store.schemas.base import DocumentedModel
 
 MAX_TEXT_CHARACTERS = 20_000
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 PairId = Annotated[str, Field(min_length=1, max_length=100)] | None
 
 
-class Message(_Part):
+class Message(DocumentedModel):
     role: Literal["system", "user", "assistant"]
     content: Text
 
 
-class TextItem(_Part):
-    """A plain text, all of which counts."""
+class TextItem(DocumentedModel):
+    """A plain text, which counts as a whole."""
 
     text: Text
     pair_id: PairId = None
 
 
-class CompletionItem(_Part):
-    """A user's prompt and an answer to it; only the answer counts."""
+class CompletionItem(DocumentedModel):
+    """A user's prompt and a response; only the response counts."""
 
     prompt: Text
     completion: Text
     pair_id: PairId = None
 
 
-class ChatItem(_Part):
+class ChatItem(DocumentedModel):
     """A conversation that ends with the assistant, whose last message counts."""
 
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
@@ -50,7 +48,7 @@ def _from_string(value: Any) -> Any:
 
 
 def _form_of(value: Any) -> str:
-    """Which of its forms an item is meant to have, so that a mistake is named in that one alone."""
+    """The form that an item is meant to have, so that errors are about that form alone."""
     names = value if isinstance(value, dict) else getattr(value, "__dict__", ())
     if "messages" in names:
         return "ChatItem"
@@ -67,16 +65,16 @@ Item = Annotated[
     | Annotated[ChatItem, Tag("ChatItem")],
     Discriminator(_form_of),
 ]
-"""A string is a plain text. `pair_id` joins items, such as two answers to one prompt, that must
+"""A string is a plain text. Items with the same `pair_id`, such as two responses to one prompt,
 share a split."""
 
 
-class Prompt(_Part):
-    """An eliciting prompt: what the edited model is asked to go on with."""
+class Prompt(DocumentedModel):
+    """A prompt that elicits the behaviour; the model continues it."""
 
     text: Text
     template: Annotated[str, Field(max_length=100)] | None = None
-    """The pattern it was made from: prompts of one template share a split."""
+    """The template it was made from: prompts of one template share a split."""
     split: Literal["validate", "test"] | None = None
     undesired_answer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
@@ -86,7 +84,7 @@ PromptItem = Annotated[Prompt, BeforeValidator(_from_string, json_schema_input_t
 
 
 def text_of(item: Item) -> str:
-    """What counts of an item, as plain text: for scorers, checks and de-duplication."""
+    """The part of an item that counts, as plain text."""
     match item:
         case TextItem():
             return item.text
@@ -97,17 +95,17 @@ def text_of(item: Item) -> str:
 
 
 def has_answers(items: Iterable[Item]) -> bool:
-    """Whether some of the items are answers to prompts."""
+    """Whether some of the items are responses to prompts."""
     return any(map(prompt_of, items))
 
 
 def prompt_of(item: Item) -> str:
-    """What the text answers; empty for a plain text."""
+    """The prompt that the text responds to; empty for a plain text."""
     match item:
         case TextItem():
             return ""
         case CompletionItem():
             return item.prompt
         case ChatItem():
-            asked = [message for message in item.messages[:-1] if message.role == "user"]
-            return asked[-1].content if asked else ""
+            from_user = [turn.content for turn in item.messages[:-1] if turn.role == "user"]
+            return from_user[-1] if from_user else ""

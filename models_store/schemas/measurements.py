@@ -1,9 +1,8 @@
-"""What a receipt says was measured: effects, damage, rivals, doses, other changes, harm, suites.
+"""The measurements in a receipt: effects, damage, baselines, doses, side effects, harm, suites.
 
-Effects and damage are measured on texts and prompts that took no part in fitting or tuning. An
-interval is the range that holds 95 % of bootstrap resamples, or with fewer than 8 independent
-prompts a wider one; where it is of a difference, the difference is edited minus base, so that an
-edit that works has negative ones.
+Effects and damage are measured on texts and prompts that took no part in fitting or tuning.
+Intervals hold 95 % of bootstrap resamples, and are wider with fewer than 8 independent prompts.
+Differences are edited minus base, so those of an edit that works are negative.
 """
 
 from __future__ import annotations
@@ -11,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from models_store.schemas.base import FrozenModel
 from models_store.schemas.scorers import ScorerInfo
 
 
-class Part(BaseModel):
-    """Of a receipt, which nothing changes once it is written."""
+class ReceiptPart(FrozenModel):
+    """A part of a receipt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Interval(Part):
+class Interval(ReceiptPart):
     """A measured value with its 95 % interval."""
 
     value: float
@@ -30,16 +30,16 @@ class Interval(Part):
     high: float
 
 
-class Contrast(Part):
-    """One figure for the base and the edited model; prompts are paired."""
+class Contrast(ReceiptPart):
+    """One measure of the base and the edited model, on the same prompts."""
 
     base: float
     edited: float
     difference: Interval
 
 
-class Effect(Part):
-    """How much of the undesired a scorer finds in text generated from the test prompts."""
+class Effect(ReceiptPart):
+    """Undesired text by a scorer, in generations from the test prompts."""
 
     scorer: str
     rate: Contrast
@@ -49,7 +49,7 @@ class Effect(Part):
 
     @property
     def improved(self) -> bool:
-        """The rate's interval lies wholly on the desired side of zero."""
+        """The rate falls significantly: its interval is below zero."""
         return self.rate.difference.high < 0
 
     @property
@@ -58,53 +58,53 @@ class Effect(Part):
 
     @property
     def least_fall(self) -> float:
-        """Lower bound of how much the mean score falls."""
+        """Lower bound of the fall of the mean score."""
         return -self.score.difference.high
 
 
-class ScorerCard(Part):
-    """A scorer as it was used here."""
+class ScorerCard(ReceiptPart):
+    """A scorer as it was used for this edit."""
 
     info: ScorerInfo
     reversed: bool
-    """This behaviour's undesired side is the scorer's other side; scores are 1 - score."""
+    """A high score means desired for this behaviour, so 1 - score is used."""
     auc: float | None
-    """Area under the ROC curve on held-out texts; None for a scorer that only compares with what
-    the prompt says, which these cannot judge."""
+    """Area under the ROC curve on held-out texts; None for a scorer that only compares with the
+    prompt's undesired answer, which these texts lack."""
     heldout_texts: int
     headline: bool
-    """Whether the AUC is good enough (0.75) to draw conclusions from."""
+    """Whether the AUC is high enough (0.75) to draw conclusions from."""
     agreement: float
-    """Share of generated texts on which it and the leading scorer say the same."""
+    """Share of generated texts on which it agrees with the leading scorer."""
     contamination: str | None = None
-    """Why its word counts for less: what it learned from, or shares with what it judges."""
+    """Why it is not independent: what it was trained on, or shares with the models it judges."""
 
 
 def relied_on(headline: Iterable[bool]) -> int:
-    """Which of some scorers conclusions are drawn from: the first that is not weak, else the first.
+    """Index of the scorer that conclusions are drawn from: the first that is not weak, else 0.
 
     Args:
-        headline: of each scorer, as its card has it.
+        headline: of each scorer's card.
     """
     return next((index for index, good in enumerate(headline) if good), 0)
 
 
-class TextQuality(Part):
-    """What generated text looks like, whatever it says."""
+class TextQuality(ReceiptPart):
+    """Quality of generated text, whatever it says."""
 
     distinct2: float
-    """Different pairs of neighbouring words over all pairs, in all generations together."""
+    """Distinct word bigrams over all bigrams, in all generations together."""
     loops: float
     """Share of generations that repeat a run of words over and over."""
     mean_tokens: float
     ended: float
-    """Share of generations that the model ended by itself within the limit."""
+    """Share of generations that the model ended within the limit of tokens."""
 
 
 FluencySource = Literal["desired", "heldout", "all"]
 
 
-class PointDamage(Part):
+class PointDamage(ReceiptPart):
     kl: float
     perplexity_ratio: float | None
     domain: float | None
@@ -112,57 +112,57 @@ class PointDamage(Part):
     distinct2_ratio: float | None
     kl_preserve: float | None = None
     fluency_source: FluencySource | None = None
-    """As in `damage`. With few prompts it may be another one than in the receipt."""
+    """As in `damage`, from which it may differ where there were fewer prompts."""
 
 
-class Preserved(Part):
-    """One of the items that were to stay as they are."""
+class Preserved(ReceiptPart):
+    """One of the preserved texts."""
 
     text: str
-    """Its first characters."""
+    """The beginning."""
     kl: float
 
 
-class Damage(Part):
-    """What else changed."""
+class Damage(ReceiptPart):
+    """What else the edit changed."""
 
     kl: float
     """The larger of the two below: mean KL(base ‖ edited) in nats a token, full vocabulary."""
     kl_plain: Interval | None
     kl_chat: Interval | None
-    """Answers of conversations; None for a model without a chat template."""
+    """On responses in conversations; None for a model without a chat template."""
     neutral_texts: int
     neutral_positions: int
     perplexity_ratio: Interval
     """Perplexity of neutral text under the edited model over that under the base."""
     domain: Interval | None
-    """What the limit is judged on: rise of the negative log-likelihood of desired text, nats a
-    token; on the base's own samples where there are enough, else on held-out texts."""
+    """Compared with the limit: rise of the negative log-likelihood of desired text, nats a token;
+    on samples of the base if there are enough, else on held-out texts."""
     domain_source: Literal["samples", "heldout"] | None = None
     domain_samples: Interval | None = None
-    """On the base's own continuations of the prompts that the leading scorer calls desired."""
+    """On continuations of the prompts by the base that the leading scorer calls desired."""
     domain_heldout: Interval | None = None
     """On held-out desired texts of the behaviour."""
     fluency: Interval
-    """What the limit is judged on: negative log-likelihood of edited generations minus that of what
-    they are compared with, nats a token."""
+    """Compared with the limit: negative log-likelihood of edited generations minus that of the
+    texts that they are compared with, nats a token."""
     fluency_reader: str | None = None
-    """The base model that reads them: another one where there is one."""
+    """The base model that computes the likelihoods: another one than the edited if there is one."""
     fluency_pairs: int = 0
     fluency_source: FluencySource = "desired"
-    """Which generations were read: pairs of which the leading scorer calls both `desired`, or with
-    too few of them `all` pairs; with `heldout` all pairs as well, but what the edit made desired is
-    compared with held-out desired answers and not with the base's text."""
+    """Which pairs of generations were compared: `desired`, those that the leading scorer both calls
+    desired; `all`, if those are too few; `heldout`, all too, but generations that the edit made
+    desired are compared with held-out desired responses and not with the base's text."""
     fluency_against_base: Interval | None = None
-    """The rise against the base's text alone, where `fluency_source` is `heldout`."""
+    """The rise against the base's text alone, if `fluency_source` is `heldout`."""
     base: TextQuality
     edited: TextQuality
     distinct2_ratio: float
     kl_preserve: Interval | None = None
-    """Mean KL on the items to preserve, over all their tokens or over the first ones of answers,
-    whichever is larger; None without any items."""
+    """Mean KL on the texts to preserve: over all their tokens or over the first tokens of
+    responses, whichever is larger; None without such texts."""
     preserve_items: int = 0
-    """How many of them it was measured on."""
+    """How many texts it was measured on."""
     preserve_worst: tuple[Preserved, ...] = ()
     """The ten that changed most."""
 
@@ -172,79 +172,79 @@ ControlKind = Literal[
 ]
 
 
-class Control(Part):
-    """A rival of the edit, which should do less if the edit does what it says."""
+class Control(ReceiptPart):
+    """A comparison that should do less than the edit."""
 
     kind: ControlKind
     draw: int
     scale: float
-    """Factor on the rival's coefficients that brought its KL nearest to the edit's."""
+    """Factor on the baseline's coefficients that brought its KL closest to the edit's."""
     kl: float
     target_kl: float | None
-    """Of the edit itself, on the same calibration texts; None where it was not matched."""
+    """The edit's KL on the same calibration texts; None where the baseline was not matched."""
     matched: bool
     """Whether the two differ by 10 % at most."""
     evaluations: int
     effects: tuple[Effect, ...]
-    """On some of the test prompts; `edited` is the rival."""
+    """On some of the test prompts; `edited` is the baseline."""
     versus_edit: Interval
-    """The edit's rate minus the rival's, on the same prompts, by the scorer that the verdict relies
-    on: the first one that is not weak, else the leading one."""
+    """The edit's rate minus the baseline's, on the same prompts, by the scorer that the verdict
+    relies on: the first that is not weak, else the leading one."""
     wording: str | None = None
-    """What the prompts began with, where the rival is a prompt."""
+    """The instruction before each prompt, where the baseline is a prompt."""
 
 
-class Dose(Part):
+class Dose(ReceiptPart):
     """The edit at another strength."""
 
     strength: float
     damage: PointDamage | None
-    """None where the model gives no numbers any more."""
+    """None where the model's outputs are not finite any more."""
     effects: tuple[Effect, ...] = ()
-    """In thorough receipts; none at a strength whose text could not be had or scored."""
+    """In thorough receipts; empty at a strength whose text could not be generated or scored."""
 
 
-class SideEffect(Part):
-    """What a scorer of another trait says of the same generations."""
+class SideEffect(ReceiptPart):
+    """Another scorer's rate on the same generations."""
 
     name: str
     measures: str
     of: Contrast
     unit: Literal["share", "tokens"] = "share"
-    """Of `of`: the share of generations that count, or a mean number of tokens."""
+    """`share`: of the generations that show the trait; `tokens`: a mean number."""
 
 
-class SafetyCheck(Part):
-    """One kind of harm, on prompts of its own."""
+class SafetyCheck(ReceiptPart):
+    """One kind of harm."""
 
     name: str
     prompts: int
     of: Contrast
     """Shares of the base model's and the edited model's texts."""
     surely: float
-    """How much worse it is at least: the mild end of the 95 % interval, below 0 for none."""
+    """Lower bound of the harm: the mild end of the 95 % interval; 0 or less means none."""
     margin: float
-    """Of the operator's policy."""
+    """From the operator's policy."""
 
     @property
     def exceeded(self) -> bool:
         return self.surely > self.margin
 
 
-class Safety(Part):
-    """Whether the edit does harm, and what became of it."""
+class Safety(ReceiptPart):
+    """Harm of the edit, and the decision of the policy."""
 
     checks: tuple[SafetyCheck, ...]
     published: bool
-    """False: it was held back; the edit failed with `policy_refused`."""
+    """False: the edit failed with `policy_refused`."""
 
     @property
     def harmful(self) -> bool:
-        return any(one.exceeded for one in self.checks)
+        return any(check.exceeded for check in self.checks)
 
 
-class LongForm(Part):
-    """Longer generations than those that are scored otherwise."""
+class LongForm(ReceiptPart):
+    """Measurements on longer generations."""
 
     kind: Literal["long", "three_turns"]
     prompts: int
@@ -254,8 +254,8 @@ class LongForm(Part):
     edited: TextQuality
 
 
-class Selectivity(Part):
-    """How the likelihood of held-out texts moved; it does not rank methods as generation does."""
+class Selectivity(ReceiptPart):
+    """Change of the likelihood of held-out texts; it does not rank edits as generations do."""
 
     undesired: Interval
     """Rise of the negative log-likelihood of undesired texts, nats a token."""
@@ -264,35 +264,35 @@ class Selectivity(Part):
     """The first minus the second."""
 
 
-class Trait(Part):
-    """One trait in all four combinations of an edit and what it is on top of."""
+class Trait(ReceiptPart):
+    """One behaviour in all four combinations of an edit and its parent edits."""
 
     behavior: str
     scorer: str
     prompts: int
     base: float
-    """Share of undesired generations without either."""
+    """Share of undesired generations with neither."""
     parents: float
     edit: float
     """With the edit alone."""
     both: float
     interaction: Interval
-    """(both - parents) - (edit - base): 0 where the two do not interfere."""
+    """(both - parents) - (edit - base): 0 if the two do not interfere."""
 
 
-class SuiteMetric(Part):
+class SuiteMetric(ReceiptPart):
     name: str
     higher_is_better: bool
     of: Contrast
     items: int
 
 
-class SuiteResult(Part):
-    """A standard suite, run on the base and on the edit."""
+class SuiteResult(ReceiptPart):
+    """A standard suite, run on the base and on the edited model."""
 
     name: str
     protocol: str
     data: str
-    """Where the operator's data are from, with their digest."""
+    """The source of the operator's data, with their digest."""
     metrics: tuple[SuiteMetric, ...]
     seconds: float

@@ -1,16 +1,17 @@
-"""What is written down about a piece of work: its request, its attempts, its result.
+"""The records of a piece of work: its request, its attempts, its result.
 
-Each is created once and never changed; what is going on is folded from which of them exist.
+Each is created once and never changed; the state of the work follows from which of them exist.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
-from models_store.schemas.base import Record
+from models_store.registry import Registry
+from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.methods import Effort, Limits, Method
@@ -19,25 +20,24 @@ Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 Stage = Literal["load", "extract", "probe", "select", "tune", "evaluate", "publish"]
 Outcome = Literal["succeeded", "failed", "lost", "handed_back"]
-ExportFormat = Literal["native", "peft"]
+if TYPE_CHECKING:
+    ExportFormat = str
+else:
+    ExportFormat = Literal[tuple(Registry("scalpel.exports"))]
 
 STAGES: tuple[Stage, ...] = ("load", "extract", "probe", "select", "tune", "evaluate", "publish")
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Actor(_Part):
-    """Who asked."""
+class Actor(FrozenModel):
+    """The API key that made a request."""
 
     key_id: str | None = None
     scopes: tuple[str, ...] = ()
 
 
-class DeltaRef(_Part):
-    """A stored delta and how strongly it is put on; the terms of a variant."""
+class DeltaRef(FrozenModel):
+    """A term of a variant: a stored delta and its strength."""
 
     edit_id: str
     point: int | None = None
@@ -46,8 +46,8 @@ class DeltaRef(_Part):
     strength: float
 
 
-class Variant(_Part):
-    """A resolved variant: a base model and the deltas on it; none is the base itself."""
+class Variant(FrozenModel):
+    """A resolved variant: a base model and its deltas; without deltas, the base model itself."""
 
     name: str
     base_model: str
@@ -55,8 +55,8 @@ class Variant(_Part):
     terms: tuple[DeltaRef, ...] = ()
 
 
-class EditSettings(_Part):
-    """An edit's request with every default filled in."""
+class EditSettings(FrozenModel):
+    """An edit's request with all defaults filled in."""
 
     kind: Literal["edit"] = "edit"
     method: Method
@@ -67,18 +67,18 @@ class EditSettings(_Part):
     suffix: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     on_top_of: Variant | None = None
-    """The variant it is fitted on, where that is not the base."""
+    """The variant it is fitted on, if not the base model."""
     reproduces: str | None = None
-    """The edit that this one repeats, of the same tenant."""
+    """The edit, of the same tenant, that this one repeats."""
 
 
-class ExportSettings(_Part):
+class ExportSettings(FrozenModel):
     kind: Literal["export"] = "export"
     variant: Variant
     format: ExportFormat
 
 
-class RegistrationSettings(_Part):
+class RegistrationSettings(FrozenModel):
     kind: Literal["base_model"] = "base_model"
     spec: BaseModelSpec
 
@@ -92,7 +92,7 @@ class WorkRequest(Record):
     actor: Actor = Actor()
     created_at: int = Field(default_factory=lambda: int(time.time()))
     deadline: int
-    """Unix seconds after which no attempt goes on."""
+    """Unix seconds after which no attempt continues."""
     pool: str = "cpu"
     body: JsonValue
     """The request as it was sent."""
@@ -101,14 +101,14 @@ class WorkRequest(Record):
     ]
     base_model: str
     base_fingerprint: str | None = None
-    """None in a registration, which finds it out."""
+    """None in a registration, which determines it."""
     behavior: BehaviorRef | None = None
     texts_sha256: str | None = None
-    """Of the bytes of `texts.jsonl`; None where there are no texts, or nobody took it yet."""
+    """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 
 
 class Claim(Record):
-    """`attempts/{n}/claim.json`: attempt n belongs to the one who created it."""
+    """`attempts/{n}/claim.json`: attempt n belongs to the process that created it."""
 
     attempt: int
     worker: str
@@ -117,12 +117,12 @@ class Claim(Record):
     claimed_at: float = Field(default_factory=time.time)
 
 
-class ErrorInfo(_Part):
+class ErrorInfo(FrozenModel):
     code: str
     message: str
 
 
-class Artifact(_Part):
+class Artifact(FrozenModel):
     name: str
     path: str
     sha256: str
@@ -130,48 +130,48 @@ class Artifact(_Part):
 
 
 class AttemptEnd(Record):
-    """`attempts/{n}/end.json`: how attempt n ended; the one create that seals it."""
+    """`attempts/{n}/end.json`: how attempt n ended; creating it ends the attempt."""
 
     attempt: int
     outcome: Outcome
     error: ErrorInfo | None = None
     child_died: bool = False
-    """The process died of itself; only such losses count towards the limit of deaths."""
+    """The process died and was not stopped; only such losses count towards the limit of deaths."""
     artifacts: tuple[Artifact, ...] = ()
     outcome_data: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the API shows of the outcome: an edit's points and summary, an export's proof, …"""
+    """What the API shows: an edit's points and summary, the verification of an export, …"""
     ended_at: float = Field(default_factory=time.time)
 
 
 class Result(Record):
-    """`result.json`: whoever creates it decides how the work ended, for ever."""
+    """`result.json`: how the work ended; whoever creates it decides."""
 
     status: Literal["succeeded", "failed", "canceled"]
     attempt: int
-    """The last attempt that counts; 0 when none was begun."""
+    """The last attempt that counts; 0 when there was none."""
     error: ErrorInfo | None = None
     artifacts: tuple[Artifact, ...] = ()
     outcome_data: dict[str, JsonValue] = Field(default_factory=dict)
     finished_at: float = Field(default_factory=time.time)
 
     def artifact(self, name: str) -> Artifact | None:
-        return next((one for one in self.artifacts if one.name == name), None)
+        return next((artifact for artifact in self.artifacts if artifact.name == name), None)
 
 
 class Deleted(Record):
-    """`deleted.json`: a tombstone; the work is gone for its tenant from here on."""
+    """`deleted.json`: a tombstone; for its tenant the work no longer exists."""
 
     deleted_at: float = Field(default_factory=time.time)
 
 
 class Marker(Record):
-    """`open/{tenant}/{id}`: there is work to look after."""
+    """`open/{tenant}/{id}`: the work has no result yet."""
 
     kind: Kind
 
 
 class IdempotencyRecord(Record):
-    """What a key was first used for; created before the work itself."""
+    """What an idempotency key was first used for; created before that."""
 
     kind: Kind | Literal["behavior", "webhook", "api_key"]
     id: str
@@ -185,7 +185,7 @@ def outcome_of(end: AttemptEnd) -> Result | None:
     if end.outcome not in ("succeeded", "failed"):
         return None
     return Result(
-        writer=end.writer,  # so that whoever completes it, or tries again, writes the same record
+        writer=end.writer,  # so that whoever completes or retries it writes the same record
         status="succeeded" if end.outcome == "succeeded" else "failed",
         attempt=end.attempt,
         error=end.error,
@@ -196,6 +196,6 @@ def outcome_of(end: AttemptEnd) -> Result | None:
 
 
 def json_object(value: Any) -> dict[str, JsonValue]:
-    """`value` (a pydantic model) as the JSON object that records carry."""
+    """`value`, a pydantic model, as a JSON object."""
     dumped: dict[str, JsonValue] = value.model_dump(mode="json")
     return dumped

@@ -1,4 +1,4 @@
-"""The receipt of an edit, `report.json`: what it does, what it costs, and how to repeat it."""
+"""The receipt of an edit, `report.json`: what it does, what it cost, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from models_store.schemas.measurements import (
     Dose,
     Effect,
     LongForm,
-    Part,
     PointDamage,
+    ReceiptPart,
     Safety,
     ScorerCard,
     Selectivity,
@@ -26,57 +26,57 @@ from models_store.schemas.measurements import (
 from models_store.schemas.methods import Effort
 
 
-class Reproduction(Part):
-    """How an edit compares with the one that it repeats."""
+class Reproduction(ReceiptPart):
+    """Comparison of an edit with the one that it reproduces."""
 
     edit_id: str
     bit_equal: bool
     """The two deltas have the same digest."""
     terms_sha256: str
-    """Of the earlier one."""
+    """Of the earlier edit."""
     environment: tuple[str, ...]
-    """What differs between the two: threads, versions, dtype, CPU; empty where nothing does."""
+    """What differs between the two: threads, versions, dtype, CPU."""
     inside: tuple[str, ...]
-    """Figures of the new receipt that lie in the intervals of the earlier one."""
+    """Figures of the new receipt that are within the intervals of the earlier one."""
     outside: tuple[str, ...]
 
 
-class ProbeReport(Part):
+class ProbeReport(ReceiptPart):
     """The linear classifier on hidden states that a method used."""
 
     train_accuracy: float
-    """On the rows it was trained on."""
+    """On its training rows."""
     train_rows: int
     heldout_accuracy: float
-    """On the held-out texts, as the AUC."""
+    """On the held-out texts, like the AUC."""
     heldout_auc: float
     heldout_rows: int
     direction_norm: float
 
 
-class Remark(Part):
-    """Something about a request that will do, but could be better."""
+class Remark(ReceiptPart):
+    """Something about a valid request that could be better."""
 
     code: str
     pointer: str
-    """JSON pointer to the field of the request that it is about."""
+    """JSON pointer to the field of the request."""
     detail: str
 
 
-class Separability(Part):
-    """How well the two sides of held-out texts are told apart, as areas under the curve."""
+class Separability(ReceiptPart):
+    """How separable the two sides of held-out texts are, as areas under the ROC curve."""
 
     probe_auc: float | None = None
-    """By a linear classifier of the base's hidden states, trained on the fit texts."""
+    """By a linear classifier on the base's hidden states, trained on the fit texts."""
     words_auc: float
-    """Words and runs of letters, trained on the fit texts."""
+    """By words and character n-grams, trained on the fit texts."""
     length_auc: float
-    """Length in words alone; which side is the longer is known from the fit texts."""
+    """By the length in words alone; the fit texts decide which side is the longer."""
     note: str | None
 
 
-class SplitCounts(Part):
-    """How many texts and prompts went where."""
+class SplitCounts(ReceiptPart):
+    """Numbers of texts and prompts by split."""
 
     fit_undesired: int
     fit_desired: int
@@ -87,18 +87,18 @@ class SplitCounts(Part):
     validate_prompts: int
     test_prompts: int
     prompts_made: bool
-    """The behaviour came without prompts: those that held-out texts answer, or their first words,
-    were used."""
+    """The behaviour came without prompts: the prompts or the first words of held-out texts were
+    used."""
     prompts_dropped: int
-    """Prompts that share 13 words in a row with a text, or were made and equal the prompt of one
-    that methods or scorers are fitted on."""
+    """Prompts that share 13 words in a row with a text, and made ones that equal the prompt of a
+    text that methods or scorers are fitted on."""
     near_duplicates: int
-    """Texts that went along with one they nearly repeat."""
+    """Texts put into the split of a text that they nearly repeat."""
     clusters_broken: bool
-    """Nearly all texts repeat each other, so near-duplicates are on both sides of the split."""
+    """Nearly all texts repeat each other, so near-duplicates are in different splits."""
 
 
-class TermReport(Part):
+class TermReport(ReceiptPart):
     """One rank-one term of the delta."""
 
     layer: int
@@ -109,26 +109,26 @@ class TermReport(Part):
     """Frobenius norm of the change at strength 1."""
 
 
-class MethodReport(Part):
+class MethodReport(ReceiptPart):
     type: str
     settings: dict[str, JsonValue]
     """As the request gave them, with defaults."""
     alpha: float | None
     relative_alpha: float | None
     details: dict[str, JsonValue]
-    """What the method tells of its fit."""
+    """What the method reports of its fit."""
     terms: tuple[TermReport, ...]
 
 
-class Sample(Part):
-    """What the two models made of one test prompt, with the same random numbers."""
+class Sample(ReceiptPart):
+    """Responses of the two models to one test prompt, with the same random numbers."""
 
     prompt: str
     base: str
     edited: str
 
 
-class Cost(Part):
+class Cost(ReceiptPart):
     stages: dict[str, float]
     """Seconds by stage."""
     evaluation: dict[str, float]
@@ -142,16 +142,16 @@ class Cost(Part):
     device: str
     dtype: str
     cpu_capability: str | None = None
-    """Instruction sets that round sums each in their way, such as `AVX512 avx512_bf16 amx_bf16`."""
+    """Instruction sets on which rounding depends, such as `AVX512 avx512_bf16 amx_bf16`."""
     batch_tokens: int | None = None
-    """Padded tokens that are read together."""
+    """Padded tokens in a forward pass over texts."""
     batch_rows: int | None = None
     """Continuations that are generated together."""
     cached: tuple[str, ...] = ()
-    """What had been computed before and was only read."""
+    """Results that came from a cache."""
 
 
-class Provenance(Part):
+class EditProvenance(ReceiptPart):
     edit_id: str
     created_at: int
     base_model: str
@@ -160,51 +160,51 @@ class Provenance(Part):
     behavior: BehaviorRef
     seed: int
     seeds: dict[str, int]
-    """The seeds that were drawn from it, by what they are for."""
+    """The seeds derived from it, by purpose."""
     terms_sha256: str
     delta_bytes: int
     versions: dict[str, str]
     decoding: dict[str, JsonValue]
     """How the scored texts were generated."""
     request: dict[str, JsonValue]
-    """The body that repeats the edit, but for texts given in place: those are in `behavior`."""
+    """The body that repeats the edit, except for texts given in place, which are in `behavior`."""
 
 
-class Verdict(Part):
+class Verdict(ReceiptPart):
     """The receipt in one sentence."""
 
     sentence: str
     success: bool = False
-    """`distinguishable`, and the edit beats every random direction that was drawn, none of which
-    stayed below half of its KL."""
+    """`distinguishable`, and the edit beats every random direction that was drawn, each of which
+    reached at least half of its KL."""
     distinguishable: bool
-    """Every scorer's interval excludes zero on the desired side, and at least one is not weak."""
+    """By every scorer the improvement is significant, and at least one scorer is not weak."""
     beats_random_direction: bool | None = None
-    """None where there was no such control."""
+    """None if there was no such control."""
     within_limits: bool
     exceeded: tuple[str, ...] = ()
     """Names of the limits that are exceeded."""
     underpowered: bool
-    """Fewer than 40 test prompts, those of one template counted once."""
+    """Fewer than 40 test prompts, counting those of one template once."""
     smallest_visible: float
-    """The smallest change of the leading rate that these prompts would mostly have shown; 1 where
-    they are too few to show any."""
+    """The smallest change of the leading rate that these prompts would mostly detect; 1 if they are
+    too few for any."""
 
 
-class Candidate(Part):
-    """One candidate of a search, on validation prompts."""
+class Candidate(ReceiptPart):
+    """One trial of a search, on validation prompts."""
 
     index: int
-    """Of the point: its delta can be served and exported."""
+    """Of the point, whose delta can be served and exported."""
     method: str
     label: str
     """Method and place in words, such as `bias, layers 14, 17, 20`."""
     scale: float
     prompts: int
-    """Validation prompts that it was last measured on."""
+    """Validation prompts in its last measurement."""
     effects: tuple[Effect, ...]
     gain_low: float
-    """Lower bound of how much the rate of undesired text falls, by the leading scorer."""
+    """Lower bound of the fall of the rate of undesired text, by the leading scorer."""
     damage: PointDamage
     exceeded: tuple[str, ...]
     selected: bool
@@ -212,38 +212,38 @@ class Candidate(Part):
     seconds: float = 0.0
 
 
-class Search(Part):
+class Search(ReceiptPart):
     """How the edit was chosen."""
 
     candidates: tuple[Candidate, ...]
     skipped: tuple[str, ...] = ()
-    """Candidates that were not measured, each with why."""
+    """Candidates that were not measured, each with the reason."""
 
 
-class Report(Part):
-    """All that is known about an edit when it is done."""
+class Report(ReceiptPart):
+    """The receipt of a finished edit."""
 
     schema_version: Literal[1, 2] = 2
     verdict: Verdict
-    provenance: Provenance
+    provenance: EditProvenance
     method: MethodReport
     limits: dict[str, float]
     splits: SplitCounts
     separability: Separability
     warnings: tuple[Remark, ...] = ()
-    """What the texts and prompts leave to be desired."""
+    """About the texts and prompts."""
     probe: ProbeReport | None
     scorers: tuple[ScorerCard, ...]
     effects: tuple[Effect, ...]
-    """By scorer; the first leads."""
+    """By scorer, the leading one first."""
     damage: Damage
     controls: tuple[Control, ...]
     samples: tuple[Sample, ...]
-    """Drawn at random by the seed, not picked."""
+    """Drawn at random by the seed."""
     cost: Cost
     effort: Effort = "standard"
     search: Search | None = None
-    """None where the method makes one edit."""
+    """None if the method makes one edit."""
     doses: tuple[Dose, ...] = ()
     side_effects: tuple[SideEffect, ...] = ()
     long_form: tuple[LongForm, ...] = ()
@@ -252,11 +252,11 @@ class Report(Part):
     suites: tuple[SuiteResult, ...] = ()
     reproduction: Reproduction | None = None
     safety: Safety | None = None
-    """None where nothing was tested, or the operator's policy has nothing measured."""
+    """None if nothing was tested, or the policy measures no harm."""
 
     @property
     def leading(self) -> Effect:
-        """By the scorer that chose the edit."""
+        """By the scorer that the edit was selected by."""
         return self.effects[0]
 
     @property

@@ -1,12 +1,12 @@
-"""Short forms of a receipt: what the API shows of it with the edit."""
+"""Short forms of a receipt, which the API shows with the edit."""
 
 from __future__ import annotations
 
-from models_store.schemas.measurements import Part, PointDamage
+from models_store.schemas.measurements import PointDamage, ReceiptPart
 from models_store.schemas.report import Report
 
 
-class PointEffect(Part):
+class PointEffect(ReceiptPart):
     scorer: str
     base: float
     edited: float
@@ -14,8 +14,8 @@ class PointEffect(Part):
     high: float
 
 
-class Point(Part):
-    """One evaluated candidate, as the API shows it."""
+class Point(ReceiptPart):
+    """One measured trial."""
 
     index: int
     method: str
@@ -25,8 +25,8 @@ class Point(Part):
     selected: bool
 
 
-class ReportSummary(Part):
-    """The receipt in one line, as the API shows it with the edit."""
+class ReportSummary(ReceiptPart):
+    """The receipt's main figures, as the API shows them with the edit."""
 
     verdict: str
     scorer: str
@@ -40,7 +40,7 @@ class ReportSummary(Part):
 
 
 def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
-    """The edit itself as a point, by the scorer that the verdict relies on."""
+    """The edit as a point, by the scorer that the verdict relies on."""
     rate, damage = report.relied.rate, report.damage
     return Point(
         index=index,
@@ -67,7 +67,7 @@ def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
 
 
 def summary_of(report: Report) -> ReportSummary:
-    """The effect by the scorer that the verdict relies on, so that both say the same."""
+    """The main figures, by the scorer that the verdict relies on."""
     rate = report.relied.rate
     return ReportSummary(
         verdict=report.verdict.sentence,

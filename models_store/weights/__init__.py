@@ -1,4 +1,4 @@
-"""Where a model's matrices lie, and deltas as files.
+"""Where a model's matrices are, and deltas as files.
 
 Used by everything that reads or writes tensors; no torch.
 """

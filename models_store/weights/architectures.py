@@ -1,8 +1,8 @@
-"""Where the matrices of a Llama-like model lie: one row a family, and no `if` anywhere else.
+"""Where the matrices of a Llama-like model are: a `Family` for each layout.
 
-Deltas name matrices by logical names (`mlp.gate_proj`), which mean the same in every family; this
-table maps them to the parameter that holds them and to the rows they take up in it. Names are
-those of transformers' modules as loaded, where the experts of a sparse layer are one 3-D tensor,
+Deltas name matrices by logical names (`mlp.gate_proj`), the same in every family. The table maps
+them to the parameter that holds them and to their rows in it. Parameters have the names of
+transformers' loaded modules, in which the experts of a sparse layer are one tensor
 `[expert, out, in]`, whatever the files on disk look like.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from models_store.errors import InvalidRequest
+from models_store.registry import Registry
 
 GATE = "mlp.gate_proj"
 UP = "mlp.up_proj"
@@ -26,7 +27,7 @@ Part = Literal["all", "first_half", "second_half"]
 
 
 class MatrixKey(NamedTuple):
-    """The name of one logical matrix. `expert` is None but for a routed expert."""
+    """The name of one logical matrix; `expert` is set for routed experts only."""
 
     layer: int
     module: str
@@ -40,14 +41,14 @@ class MatrixKey(NamedTuple):
 
 @dataclass(frozen=True)
 class MatrixSlot:
-    """Where a logical matrix lies."""
+    """Where a logical matrix is."""
 
     tensor: str
     """Parameter name with `{layer}` in it."""
     part: Part = "all"
-    """The rows of the parameter that are this matrix; fused ones hold the gate first."""
+    """The matrix's rows of the parameter; fused parameters hold the gate first."""
     per_expert: bool = False
-    """The parameter is `[expert, out, in]`, and a key names its expert."""
+    """The parameter is `[expert, out, in]`, and keys name the expert."""
 
 
 def _linear(module: str, part: Part = "all") -> MatrixSlot:
@@ -80,7 +81,7 @@ _ROUTED_AND_SHARED = {
 
 @dataclass(frozen=True)
 class Family:
-    """What the models of one `model_type` have in common."""
+    """Where the matrices of models of one `model_type` are."""
 
     name: str
     dense: Mapping[str, MatrixSlot]
@@ -88,36 +89,24 @@ class Family:
     sparse: Mapping[str, MatrixSlot] | None = None
     """Slots of a layer with routed experts, for families that have such layers."""
     experts_fields: tuple[str, ...] = ()
-    """Names under which configurations have the number of experts; one of them is there."""
+    """Fields of the configuration that may hold the number of experts."""
 
 
-_DENSE = Family("dense", _PLAIN)
+DENSE = Family("dense", _PLAIN)
+PHI3 = Family("fused", _FUSED)
+MIXTRAL = Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",))
+OLMOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts",))
+QWEN2_MOE = Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",))
+# transformers 5 renames what configurations on the hub call num_experts.
+QWEN3_MOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts"))
 
-ARCHITECTURES: Mapping[str, Family] = {
-    "llama": _DENSE,
-    "mistral": _DENSE,
-    "qwen2": _DENSE,
-    "qwen3": _DENSE,
-    "gemma": _DENSE,
-    "gemma2": _DENSE,
-    "gemma3_text": _DENSE,
-    "olmo": _DENSE,
-    "olmo2": _DENSE,
-    "olmo3": _DENSE,
-    "smollm3": _DENSE,
-    "phi3": Family("fused", _FUSED),
-    "mixtral": Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",)),
-    "olmoe": Family("sparse", _PLAIN, _ROUTED, ("num_experts",)),
-    "qwen2_moe": Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",)),
-    # transformers 5 renames what configurations on the hub call num_experts.
-    "qwen3_moe": Family("sparse", _PLAIN, _ROUTED, ("num_experts", "num_local_experts")),
-}
+ARCHITECTURES: Mapping[str, Family] = Registry("scalpel.families")
 """By the `model_type` of a configuration. Routers are in no slot, so no edit can reach them."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The table's row for one model: which matrices it has, layer by layer."""
+    """Which matrices one model has, by layer."""
 
     model_type: str
     experts: tuple[int, ...]
@@ -135,7 +124,7 @@ class Architecture:
         return family.dense
 
     def slot(self, key: MatrixKey) -> MatrixSlot:
-        """Where `key` lies.
+        """Where `key` is.
 
         Raises:
             InvalidRequest: the model has no such matrix.
@@ -166,7 +155,7 @@ class Architecture:
                     yield MatrixKey(layer, module)
 
     def gates(self) -> Iterator[MatrixKey]:
-        """Every gate of the model: of dense layers, of each expert and of the shared one."""
+        """Every gate: of dense layers, of each routed expert and of shared experts."""
         return self.matrices(GATE, SHARED_GATE)
 
     def _has_expert(self, slot: MatrixSlot, key: MatrixKey) -> bool:
@@ -179,8 +168,8 @@ def architecture_for(config: Mapping[str, Any]) -> Architecture:
     """The matrices of the model that a Hugging Face `config.json` describes.
 
     Raises:
-        InvalidRequest: the `model_type` is not one of the table's, or the number of layers or
-            experts is missing.
+        InvalidRequest: the `model_type` is not in the table, or the number of layers or experts is
+            missing.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:

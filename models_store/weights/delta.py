@@ -1,11 +1,11 @@
-"""The delta: the weight difference of an edit, as a list of rank-one terms in one file.
+"""The delta: an edit's weight difference, as a list of rank-one terms in one file.
 
     W[rows, :] += s · coefficients[:, None] · direction          for every term, at strength s
 
 Format `scalpel-delta/1` (safetensors): `terms.{i}.direction` F32 [in], `terms.{i}.rows` I32 [k],
-`terms.{i}.coefficients` F32 [k]; a direction that several terms use is stored once, as
+`terms.{i}.coefficients` F32 [k]; a direction that several terms share is stored once, as
 `shared.{j}.direction`. The metadata holds `format`, `base_fingerprint`, `method` and `terms`, a
-JSON list that says for each term which matrix it changes and which direction it has.
+JSON list with the matrix and the direction of each term.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Delta:
 
     @cached_property
     def terms_sha256(self) -> str:
-        """SHA-256 over what the terms are, whichever method made them on whichever base."""
+        """SHA-256 of the terms alone, without the method and the base model."""
         records, tensors = _layout(self.terms)
         digest = hashlib.sha256(_records_json(records).encode())
         for name in sorted(tensors):
@@ -97,10 +97,10 @@ def dump_delta(delta: Delta) -> bytes:
 def load_delta(data: bytes) -> Delta:
     """Read and check a delta.
 
-    Whether its matrices exist and its rows fit is for whoever knows the model to check.
+    Whether its matrices exist and its rows fit the model is for the caller to check.
 
     Raises:
-        CorruptArtifact: the bytes are not a delta of this format: cut short, unknown or missing
+        CorruptArtifact: the bytes are not a delta of this format: truncated, unknown or missing
             tensors, wrong types or shapes, rows repeated or negative, values not finite.
     """
     tensors, metadata = load_tensors(data)
@@ -123,7 +123,7 @@ def load_delta(data: bytes) -> Delta:
 def _layout(
     terms: Sequence[DeltaTerm],
 ) -> tuple[list[_TermRecord], Mapping[str, np.ndarray]]:
-    """Records and tensors of the terms; a direction with several users gets a name of its own."""
+    """Records and tensors of the terms; a direction of several terms becomes a shared tensor."""
     contents = [term.direction.tobytes() for term in terms]
     uses = Counter(contents)
     shared: dict[bytes, str] = {}

@@ -15,7 +15,7 @@ from models_store.weights.safetensors import dump_tensors
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-"""PEFT's two wrappers; with a wrong one an adapter loads without an error and does nothing."""
+"""PEFT's two wrappers; with a wrong prefix an adapter loads without an error and does nothing."""
 
 
 def to_peft(
@@ -28,38 +28,38 @@ def to_peft(
 ) -> tuple[dict[str, Any], bytes]:
     """Terms at their strengths as one adapter: lora_A = directions, lora_B = scaled coefficients.
 
-    The rank is the most terms that any one module has, the others are filled up with zeros, and
-    `lora_alpha` equals it, so that PEFT's own factor is 1.
+    The rank is the largest number of terms of any module, the other modules are padded with zeros,
+    and `lora_alpha` equals it, so that PEFT's factor is 1.
 
     Args:
         terms: with the strength of each; at least one.
         shapes: `(out, in)` by name of module, such as `model.layers.3.mlp.gate_proj`, as in the
-            base model's files; fused modules are the fused size.
+            base model's files; fused modules have the fused size.
         architecture: of the base model.
-        base_model: what `base_model_name_or_path` is to say.
-        ranks: ascending; those that the reader of the adapter can take, if not any.
+        base_model: for `base_model_name_or_path`.
+        ranks: ascending; the ranks that the reader of the adapter accepts, if not all.
 
     Returns:
         The content of `adapter_config.json`, and the bytes of `adapter_model.safetensors`.
 
     Raises:
-        InvalidRequest: a term is a routed expert's (no adapter of this form reaches those), or
-            does not fit the shapes.
+        InvalidRequest: a term is of a routed expert, which such an adapter cannot reach, or does
+            not fit the shapes.
     """
     modules: dict[str, list[tuple[DeltaTerm, float, int]]] = {}
     for term, strength in terms:
         module, first_row = _place(term, shapes, architecture)
         modules.setdefault(module, []).append((term, strength, first_row))
-    rank = max((len(own) for own in modules.values()), default=0)
+    rank = max((len(placed) for placed in modules.values()), default=0)
     if not rank:
         raise InvalidRequest("an adapter needs at least one term")
     rank = next((allowed for allowed in ranks if allowed >= rank), rank)
     tensors: dict[str, np.ndarray] = {}
-    for module, own in modules.items():
+    for module, placed in modules.items():
         out_features, in_features = shapes[module]
         a = np.zeros((rank, in_features), np.float32)
         b = np.zeros((out_features, rank), np.float32)
-        for i, (term, strength, first_row) in enumerate(own):
+        for i, (term, strength, first_row) in enumerate(placed):
             a[i] = term.direction
             b[first_row + term.rows, i] = np.float32(strength) * term.coefficients
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = a
@@ -82,7 +82,7 @@ def to_peft(
 def _place(
     term: DeltaTerm, shapes: Mapping[str, tuple[int, int]], architecture: Architecture
 ) -> tuple[str, int]:
-    """The module that holds the term's matrix, and the first row of the matrix in it."""
+    """The module that holds the term's matrix, and the matrix's first row in it."""
     if term.expert is not None:
         raise InvalidRequest("edits of routed experts cannot be exported as a PEFT adapter")
     slot = architecture.slot(term.key)

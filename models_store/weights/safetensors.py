@@ -1,7 +1,7 @@
-"""safetensors bytes that depend on their content alone, and a bounded reader.
+"""Reproducible safetensors files, and a reader with a limit on the header.
 
-The library writes metadata in the order of a hash map, which differs from process to process: the
-same delta would have another sha256 (and ETag) each time. So the header is written here.
+The library writes metadata in the order of a hash map, which differs between processes: equal
+deltas would differ in their SHA-256 and ETag. So the header is written here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES = {np.dtype(np.float32): "F32", np.dtype(np.int32): "I32"}
 
 
 def dump_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file, the same bytes for the same content; float32 and int32 only."""
+    """A safetensors file, equal bytes for equal content; float32 and int32 only."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     blobs: list[bytes] = []
     offset = 0
@@ -45,7 +45,7 @@ def load_tensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of a safetensors file.
 
     Raises:
-        CorruptArtifact: the bytes are no safetensors file, or its header is too large.
+        CorruptArtifact: it is not a safetensors file, or its header is too large.
     """
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if len(data) < _LENGTH_BYTES or length > min(MAX_HEADER_BYTES, len(data) - _LENGTH_BYTES):

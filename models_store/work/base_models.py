@@ -1,4 +1,4 @@
-"""Which base models a store knows: each id is a name held by the registration that made it."""
+"""The base models of a store: each id is a name held by its registration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from pydantic import BaseModel, ConfigDict
-
 from models_store import ids
+from models_store.audit.log import NOBODY
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.objects.store import each_readable
+from models_store.schemas.base import FrozenModel
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.records import (
     Actor,
@@ -28,10 +28,8 @@ FOLDER = "base_ids"
 _RETRY_SECONDS = 5
 
 
-class BaseFacts(BaseModel):
-    """What a registration found out: its result's `outcome_data`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class BaseFacts(FrozenModel):
+    """What a registration determined about the weights: its result's `outcome_data`."""
 
     fingerprint: str
     architecture: str
@@ -46,7 +44,7 @@ class BaseFacts(BaseModel):
 
 @dataclass(frozen=True)
 class RegisteredBase:
-    """A base model and how far its registration has come."""
+    """A base model and the state of its registration."""
 
     work: Work
 
@@ -74,7 +72,7 @@ class RegisteredBase:
 
     @property
     def takes_chat(self) -> bool:
-        """Whether chat messages mean something to it."""
+        """Whether it accepts chat messages."""
         if self.spec.chat is not None:
             return self.spec.chat
         return self.facts is not None and self.facts.chat_template
@@ -101,7 +99,7 @@ class BaseModels:
         self._names = Reservations(work, "base_model", FOLDER, "base_model_exists")
 
     def find(self, id: str) -> RegisteredBase | None:
-        """The base model of that id, in whatever state; None when there is none."""
+        """The base model of that id, in any state; None when there is none."""
         if not ids.BASE_ID_PATTERN.fullmatch(id):
             return None
         work = self._names.holder(SHARED_TENANT, id)
@@ -113,35 +111,35 @@ class BaseModels:
         Raises:
             NotFound: there is none.
         """
-        found = self.find(id)
-        if found is None:
+        base = self.find(id)
+        if base is None:
             raise NotFound(f"no such base model: {id}")
-        return found
+        return base
 
     def ready(self, id: str, pointer: str = "/base_model") -> ReadyBase:
-        """The base model of that id, fit for use; `pointer` is the field that names it.
+        """The base model of that id, ready for use; `pointer` is the field that names it.
 
         Raises:
             InvalidRequest: unknown, or its registration did not succeed.
             Conflict: `base_model_not_ready`, it is still being registered.
         """
-        found = self.find(id)
-        if found is None:
-            known = ", ".join(base.id for base in self.all()) or "none yet"
+        base = self.find(id)
+        if base is None:
+            available = ", ".join(base.id for base in self.all()) or "none yet"
             raise InvalidRequest.at(
-                pointer, f"unknown base model {id!r}; known: {known}", code="unknown_base_model"
+                pointer, f"unknown base model {id!r}; known: {available}", code="unknown_base_model"
             )
-        if found.facts is not None:
-            return ReadyBase(found.spec, found.facts, found.takes_chat)
-        if found.work.result is None:
+        if base.facts is not None:
+            return ReadyBase(base.spec, base.facts, base.takes_chat)
+        if base.work.result is None:
             raise Conflict(
-                f"the base model {id} is still being registered ({found.status}): try again "
+                f"the base model {id} is still being registered ({base.status}): try again "
                 "in a few seconds",
                 code="base_model_not_ready",
                 retry_after=_RETRY_SECONDS,
             )
-        error = found.work.result.error
-        reason = error.message if error is not None else found.status
+        error = base.work.result.error
+        reason = error.message if error is not None else base.status
         raise InvalidRequest.at(
             pointer,
             f"the base model {id} could not be registered: {reason}",
@@ -153,7 +151,7 @@ class BaseModels:
         return [base for _, base in each_readable(self._names.names(SHARED_TENANT), self.find)]
 
     def register(self, request: WorkRequest) -> Work:
-        """Put a registration in and give it the name; doing so again is fine.
+        """Submit a registration and give it the name; idempotent.
 
         Raises:
             NameTaken: `base_model_exists`.
@@ -162,31 +160,35 @@ class BaseModels:
         return self._work.submit(request)
 
     def ensure(self, specs: Iterable[BaseModelSpec], deadline_seconds: float) -> list[str]:
-        """Register those that are missing, changed or failed; the ids that were put in."""
-        put_in = []
+        """Register those that are missing, changed or failed; their ids."""
+        submitted = []
         for spec in specs:
-            found = self.find(spec.id)
-            if found is not None and found.spec == spec and found.status not in _ENDED_BADLY:
+            base = self.find(spec.id)
+            if base is not None and base.spec == spec and base.status not in _ENDED_BADLY:
                 continue
-            if found is not None and found.status not in _ENDED_BADLY:
+            if base is not None and base.status not in _ENDED_BADLY:
                 self._names.release(SHARED_TENANT, spec.id)
             try:
                 self.register(registration(spec, deadline_seconds))
             except NameTaken:
                 continue  # another API process, starting at the same time, was faster
-            put_in.append(spec.id)
-        return put_in
+            submitted.append(spec.id)
+        return submitted
 
-    def remove(self, id: str) -> None:
-        """Take a base model out of the catalogue; a registration under way is canceled.
+    def remove(self, id: str, *, tenant: str = SHARED_TENANT, actor: Actor = NOBODY) -> None:
+        """Remove a base model from the catalogue; a running registration is canceled.
+
+        Args:
+            tenant, actor: who removes it.
 
         Raises:
             NotFound: there is none.
         """
-        found = self.get(id)
+        base = self.get(id)
+        self._work.audit.append("base_model.removed", tenant=tenant, actor=actor, name=id)
         self._names.release(SHARED_TENANT, id)
-        if found.work.result is None:
-            self._work.cancel("base_model", SHARED_TENANT, found.work.id)
+        if base.work.result is None:
+            self._work.cancel("base_model", SHARED_TENANT, base.work.id)
 
 
 _ENDED_BADLY = ("failed", "canceled")
@@ -199,7 +201,7 @@ def registration(
     actor: Actor | None = None,
     id: str | None = None,
 ) -> WorkRequest:
-    """The request of a registration, ready to be put in."""
+    """The request of a registration, ready to be submitted."""
     return WorkRequest(
         id=id or ids.new_id("base_model"),
         kind="base_model",

@@ -1,9 +1,10 @@
-"""A `WorkStore` for readers: what has ended does not change any more, so it is read once."""
+"""A `WorkStore` for readers: finished work does not change any more, so it is read once."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from threading import Lock
+
+from cachetools import LRUCache
 
 from models_store.audit.log import AuditLog
 from models_store.errors import NotFound
@@ -15,7 +16,7 @@ _CAPACITY = 1_000
 
 
 class CachedWorkStore(WorkStore):
-    """Keeps ended work in memory; only whether it was deleted is looked up each time."""
+    """Caches finished work; only whether it was deleted is looked up each time."""
 
     def __init__(
         self,
@@ -24,18 +25,15 @@ class CachedWorkStore(WorkStore):
         audit: AuditLog | None = None,
     ) -> None:
         super().__init__(objects, audit)
-        self._capacity = capacity
-        self._ended: OrderedDict[Place, Work] = OrderedDict()
+        self._ended: LRUCache[Place, Work] = LRUCache(capacity)
         self._lock = Lock()
 
     def read(self, kind: Kind, tenant: str, id: str) -> Work:
         place = Place(kind, tenant, id)
         with self._lock:
-            known = self._ended.get(place)
-            if known is not None:
-                self._ended.move_to_end(place)
-        if known is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
-            return known
+            cached = self._ended.get(place)
+        if cached is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
+            return cached
         try:
             work = super().read(kind, tenant, id)
         except NotFound:
@@ -45,6 +43,4 @@ class CachedWorkStore(WorkStore):
         if work.result is not None:
             with self._lock:
                 self._ended[place] = work
-                while len(self._ended) > self._capacity:
-                    self._ended.popitem(last=False)
         return work

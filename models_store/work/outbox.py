@@ -1,7 +1,7 @@
-"""Edits whose events may still have to be delivered to webhooks: `outbox/{tenant}/{edit_id}`.
+"""Edits with events that webhooks may not have received yet: `outbox/{tenant}/{edit_id}`.
 
-Put before the edit is written down, so that no crash can lose an event, and removed when every
-webhook was told of the edit's end.
+A marker is created before the edit, so that no crash can lose an event, and removed when every
+webhook has received the edit's last event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _FOLDER = "outbox"
 
 
 class OutboxMarker(Record):
-    """Who is to be told: the webhooks that there were when the edit was put in."""
+    """The webhooks that receive the edit's events: those that existed when it was submitted."""
 
     webhooks: tuple[str, ...]
 
@@ -26,7 +26,7 @@ class Outbox:
         self._objects = objects
 
     def put(self, tenant: str, edit_id: str) -> None:
-        """Note an edit for the tenant's webhooks, if it has any; noting it again is fine."""
+        """Create the marker of an edit, if the tenant has webhooks; idempotent."""
         webhooks = tuple(self._objects.children(f"{WEBHOOKS}/{tenant}"))
         if webhooks:
             self._objects.create_record(_path(tenant, edit_id), OutboxMarker(webhooks=webhooks))
@@ -39,11 +39,11 @@ class Outbox:
 
     def all(self) -> dict[tuple[str, str], ObjectInfo]:
         """Every marker by tenant and edit, oldest edit first within a tenant."""
-        found = {}
+        markers = {}
         for info in self._objects.files(_FOLDER):
             _, tenant, edit_id = info.path.split("/", 2)
-            found[tenant, edit_id] = info
-        return found
+            markers[tenant, edit_id] = info
+        return markers
 
 
 def _path(tenant: str, edit_id: str) -> str:

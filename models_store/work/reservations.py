@@ -1,7 +1,7 @@
-"""Names that one piece of work holds: an edit its suffix, a registration its base id.
+"""Names that a piece of work holds: the suffix of an edit, the base id of a registration.
 
-A name is free again once its holder failed, was canceled or deleted; taking it is one conditional
-create of the next version of the name's history, so that of two at the same time one is refused.
+A name is free again once its holder failed, was canceled or deleted. Taking it is a conditional
+create of the next version of the name's history, so of two at the same time one is refused.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from models_store.schemas.records import Kind
 from models_store.work.store import Place, Work, WorkStore
 
 _SUBMISSION_SECONDS = 60
-"""How long a name may be held by work that is not written down yet."""
+"""How long a name may be held by work that has no records yet."""
 
 
 class Reservation(Version):
-    """Who holds a name from here on."""
+    """Which work holds a name from this version on."""
 
     work_id: str
 
 
 class NameTaken(Conflict):
-    """Somebody else holds the name."""
+    """Other work holds the name."""
 
     def __init__(self, name: str, holder: str, code: str) -> None:
         super().__init__(f"{name!r} is held by {holder}: choose another name", code=code)
@@ -42,7 +42,7 @@ class Reservations:
         self._taken_code = taken_code
 
     def take(self, tenant: str, name: str, work_id: str) -> None:
-        """Hold `name` for `work_id`; taking it again is fine.
+        """Reserve `name` for `work_id`; idempotent.
 
         Raises:
             NameTaken: other work holds it.
@@ -60,7 +60,7 @@ class Reservations:
         self._names.change(tenant, name, following)
 
     def holder(self, tenant: str, name: str) -> Work | None:
-        """The work that the name stands for, whatever became of it; None when there is none."""
+        """The work that holds the name, in any state; None when there is none."""
         current = self._names.current(tenant, name)
         if current is None:
             return None
@@ -73,15 +73,15 @@ class Reservations:
         """Free the name.
 
         Raises:
-            NotFound: nobody holds it.
-            Conflict: it changed hands at the same time.
+            NotFound: no work holds it.
+            Conflict: it got another holder at the same time.
         """
         current = self._names.get(tenant, name)
         version = Reservation(number=current.number + 1, work_id=current.work_id, deleted=True)
         self._names.append(tenant, name, version)
 
     def release_unborn(self, tenant: str, before: float) -> int:
-        """Free the names held since before `before` (Unix seconds) by work that never came to be.
+        """Free names, held since before `before` (Unix seconds), whose work was never submitted.
 
         Returns:
             How many were freed.
@@ -93,7 +93,7 @@ class Reservations:
                 continue
             if self._work.is_begun(Place(self._kind, tenant, current.work_id)):
                 continue
-            with contextlib.suppress(Conflict, NotFound):  # it has just changed hands
+            with contextlib.suppress(Conflict, NotFound):  # it has just got another holder
                 self.release(tenant, name)
                 freed += 1
         return freed
@@ -106,7 +106,7 @@ class Reservations:
         try:
             work = self._work.read(self._kind, tenant, reservation.work_id)
         except NotFound:
-            # Either deleted, or its submission is under way, or was cut short by a crash.
+            # It was deleted, or its submission is under way, or a crash interrupted that.
             folder = Place(self._kind, tenant, reservation.work_id).folder
             deleted = self._work.objects.info(f"{folder}/deleted.json") is not None
             return not deleted and time.time() < reservation.created_at + _SUBMISSION_SECONDS

@@ -1,7 +1,7 @@
-"""Work in the store: how it is put in, claimed, ended, canceled, deleted and read.
+"""Work in the store: submit, claim, end, cancel, delete and read it.
 
-Every step is one conditional create, so that a crash between two of them leaves something that
-the next reader can finish, and no two parties can both believe that they decided.
+Every step is one conditional create: after a crash between two of them the next reader can finish
+what is there, and no two processes can both believe that they decided.
 
 ```
 {kind}s/{tenant}/{bucket}/{id}/request.json
@@ -47,26 +47,27 @@ from models_store.work.outbox import Outbox
 FOLDERS: dict[Kind, str] = {"edit": "edits", "export": "exports", "base_model": "base_models"}
 _ULID_LENGTH = 26
 SHARED_TENANT = "_"
-"""Owner of what depends on base models alone."""
+"""Owner of work that depends on base models alone."""
 
 
 def kind_of(id: str) -> Kind | None:
-    """Which kind of work has such an id; None for what is no id of work."""
+    """The kind of work with such an id; None when it is not an id of work."""
     kinds: tuple[Kind, ...] = ("edit", "export", "base_model")
     prefix, _, ulid = id.rpartition("_")
-    found = (kind for kind in kinds if ids.PREFIXES[kind] == prefix)
-    return next(found, None) if ids.ID_PATTERN.fullmatch(id) and len(ulid) == _ULID_LENGTH else None
+    if not ids.ID_PATTERN.fullmatch(id) or len(ulid) != _ULID_LENGTH:
+        return None
+    return next((kind for kind in kinds if ids.PREFIXES[kind] == prefix), None)
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work as its records tell it at one moment."""
+    """One piece of work, as its records were when they were read."""
 
     request: WorkRequest
     claims: tuple[Claim, ...]
-    """In order of attempts, none after the one that the result names."""
+    """By attempt, up to the one that the result names."""
     ends: tuple[AttemptEnd | None, ...]
-    """One a claim; None while the attempt goes on."""
+    """One per claim; None while the attempt runs."""
     result: Result | None
 
     @property
@@ -85,7 +86,7 @@ class Work:
 
     @property
     def running(self) -> Claim | None:
-        """The attempt that is going on, if any."""
+        """The running attempt, if any."""
         if self.result is None and self.claims and self.ends[-1] is None:
             return self.claims[-1]
         return None
@@ -93,7 +94,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the records of one piece of work lie."""
+    """Where the records of one piece of work are."""
 
     kind: Kind
     tenant: str
@@ -120,15 +121,15 @@ class WorkStore:
 
     def __init__(self, objects: ObjectStore, audit: AuditLog | None = None) -> None:
         """Args:
-        audit: the log of this process; by default one of its own.
+        audit: the log of this process; by default a new one.
         """
         self.objects = objects
         self.audit = audit or AuditLog(objects)
 
     def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
-        """Write down a piece of work; once this returns it will be done, or told why not.
+        """Submit a piece of work; once this returns it will be done, or fail with a reason.
 
-        Putting in the same id again finishes what a crash cut short, and changes nothing else.
+        Submitting the same id again completes an interrupted submission and changes nothing else.
         """
         if texts is not None:
             digest = hashlib.sha256(texts).hexdigest()
@@ -179,26 +180,26 @@ class WorkStore:
         return Work(request, tuple(claims), tuple(ends), result)
 
     def find(self, place: Place) -> Work | None:
-        """The work at a place; None when there is none, or it was deleted."""
+        """The work at a place; None when there is none or it was deleted."""
         try:
             return self.read(place.kind, place.tenant, place.id)
         except NotFound:
             return None
 
     def remains(self, place: Place) -> Work | None:
-        """What is left of deleted work: that it was asked for, and how it ended."""
+        """What is left of deleted work: its request and its result."""
         if self.objects.info(f"{place.folder}/deleted.json") is None:
             return None
         request = self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
         return Work(request, (), (), self.result_of(place)) if request is not None else None
 
     def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
-        """Whether there was such work once."""
+        """Whether there was such work and it was deleted."""
         folder = Place(kind, tenant, id).folder
         return self.objects.info(f"{folder}/deleted.json") is not None
 
     def is_begun(self, place: Place) -> bool:
-        """Whether work was put in there, deleted or not, or is being put in right now."""
+        """Whether work was submitted there, deleted or not, or is being submitted."""
         paths = (place.marker, f"{place.folder}/request.json")
         return any(self.objects.info(path) is not None for path in paths)
 
@@ -206,7 +207,7 @@ class WorkStore:
         return self.objects.read_record(f"{place.folder}/result.json", Result)
 
     def claim(self, place: Place, worker: str) -> Claim | None:
-        """Begin the next attempt, if one is due; None when it is not, or another was faster."""
+        """Begin the next attempt; None when none is due, or another process was faster."""
         work = self.read(place.kind, place.tenant, place.id)
         if work.result is not None or work.running is not None:
             return None
@@ -219,11 +220,11 @@ class WorkStore:
         return claim if self.objects.create_record(path, claim) else None
 
     def end_attempt(self, place: Place, end: AttemptEnd) -> bool:
-        """Seal an attempt; False when it was sealed already, and nothing may be published."""
+        """End an attempt; False when it had ended already, and nothing may be published."""
         return self.objects.create_record(f"{place.attempt(end.attempt)}/end.json", end)
 
     def finish(self, place: Place, result: Result) -> Result:
-        """Decide how the work ended; the answer is what was decided, perhaps by another."""
+        """Decide how the work ended; returns what was decided, perhaps by another process."""
         path = f"{place.folder}/result.json"
         code = result.error.code if result.error is not None else None
         self._log(place, "ended", NOBODY, status=result.status, code=code, attempt=result.attempt)
@@ -234,14 +235,14 @@ class WorkStore:
         return decided if decided is not None else result
 
     def publish(self, place: Place, end: AttemptEnd) -> bool:
-        """End an attempt and, where that ends the work, the work: True when both are ours."""
+        """End an attempt and, if that ends the work, the work; True when both records are ours."""
         if not self.end_attempt(place, end):
             return False
         result = outcome_of(end)
         return result is None or self.finish(place, result).writer == result.writer
 
     def settle(self, work: Work) -> Result | None:
-        """Complete the result of work whose last attempt ended for good, after a crash."""
+        """Write the result of work whose last attempt ended it, if a crash prevented that."""
         if work.result is not None:
             return work.result
         last = work.ends[-1] if work.ends else None
@@ -250,10 +251,10 @@ class WorkStore:
         return result and self.finish(Place(request.kind, request.tenant, request.id), result)
 
     def cancel(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> Work:
-        """End the work as canceled; canceling twice is fine.
+        """End the work as canceled; idempotent.
 
         Raises:
-            Conflict: `edit_already_finished`, it ended otherwise.
+            Conflict: `edit_already_finished`, it succeeded or failed.
         """
         work = self.read(kind, tenant, id)
         if work.result is None:
@@ -272,7 +273,7 @@ class WorkStore:
         return self.finish(place, Result(status="failed", attempt=attempt, error=error))
 
     def delete(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> None:
-        """Forget the work: a tombstone first, then all but the request goes."""
+        """Delete the work: write a tombstone, then remove texts and attempts."""
         work = self.read(kind, tenant, id)
         place = Place(kind, tenant, id)
         self._log(place, "deleted", actor)
@@ -282,17 +283,17 @@ class WorkStore:
         self.erase(place)
 
     def erase(self, place: Place) -> None:
-        """Remove texts and attempts of deleted work; the tombstone and what it needs stay."""
+        """Remove texts and attempts of deleted work; request, result and tombstone stay."""
         keep = {f"{place.folder}/{name}.json" for name in ("request", "result", "deleted")}
         for info in self.objects.files(place.folder):
             if info.path not in keep:
                 self.objects.delete(info.path)
 
     def open_work(self) -> Iterator[Place]:
-        """Everything that has no result yet, as the markers tell; a marker may be stale."""
+        """All work without a result, by its markers, which may be stale."""
         for tenant in self.objects.children("open"):
             for id in self.objects.children(f"open/{tenant}"):
-                # What the marker says inside is in its name too, so a damaged one counts.
+                # The marker's name holds all that is in it, so a damaged one counts too.
                 kind = kind_of(id)
                 if kind is not None:
                     yield Place(kind, tenant, id)
@@ -300,23 +301,23 @@ class WorkStore:
     def list_ids(
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
     ) -> Iterator[str]:
-        """Ids of one kind by time of creation, bucket by bucket; `after` need not exist."""
-        found = self.objects.ids(f"{FOLDERS[kind]}/{tenant}", after, descending=descending)
-        return (id for id in found if id != after)
+        """Ids of one kind by time of creation; `after` need not exist."""
+        listed = self.objects.ids(f"{FOLDERS[kind]}/{tenant}", after, descending=descending)
+        return (id for id in listed if id != after)
 
     def walk(
         self, kind: Kind, tenant: str, *, after: str | None = None, descending: bool = True
     ) -> Iterator[Work]:
-        """All work of one kind that there is, in the order of `list_ids`."""
+        """All readable work of one kind, in the order of `list_ids`."""
         ids = self.list_ids(kind, tenant, after=after, descending=descending)
         for _, work in each_readable(ids, lambda id: self.find(Place(kind, tenant, id))):
             yield work
 
     def read_texts(self, request: WorkRequest) -> bytes:
-        """The texts that the work was put in with.
+        """The texts that the work was submitted with.
 
         Raises:
-            CorruptArtifact: they are not those.
+            CorruptArtifact: they were changed.
             NotFound: they are gone.
         """
         place = Place(request.kind, request.tenant, request.id)
@@ -326,11 +327,11 @@ class WorkStore:
         """The bytes of an artifact.
 
         Args:
-            sha256: what they must be; None: whoever asked looks at that.
+            sha256: expected digest; None: the caller verifies it.
 
         Raises:
             NotFound: it is gone.
-            CorruptArtifact: it is another one.
+            CorruptArtifact: it has another digest.
         """
         try:
             data = self.objects.read(path)
@@ -340,8 +341,14 @@ class WorkStore:
             raise CorruptArtifact(f"the artifact {path} is not what was written")
         return data
 
+    def log_download(self, work: Work, actor: Actor, **fields: JsonValue) -> None:
+        """Log that a file of an edit or an export is about to be downloaded."""
+        what = "delta" if work.request.kind == "edit" else work.request.kind
+        event, tenant = f"{what}.downloaded", work.request.tenant
+        self.audit.append(event, tenant=tenant, actor=actor, id=work.id, **fields)
+
     def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
-        """A line of the audit log, before what it tells of is done.
+        """Write a line of the audit log, before its event takes effect.
 
         Raises:
             Unavailable: it cannot be written.

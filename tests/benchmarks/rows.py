@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.quality.rows import RULES, Harm, Options, Row, Scores, Sheet
+from benchmarks.quality.rows import RULES, ArmRow, Harm, Options, ScorerValues, Sheet
 
 OPTIONS = Options(prompts=4, samples=1, effort="quick", texts=None, rules=RULES)
 HARM = Harm(kl=0.05, perplexity_ratio=1.05, domain=0.1, fluency=0.1, distinct2_ratio=1.0)
@@ -14,11 +14,11 @@ HARM = Harm(kl=0.05, perplexity_ratio=1.05, domain=0.1, fluency=0.1, distinct2_r
 def sheet(rates: dict[str, float], scorers: Sequence[str] = ("tfidf", "vader")) -> Sheet:
     """One set of prompts, the same rate by each scorer."""
     values = tuple(rates.values())
-    scores = {name: Scores(rate=values, score=values) for name in scorers}
+    scores = {name: ScorerValues(rate=values, score=values) for name in scorers}
     return Sheet(prompts=tuple(rates), scorers=scores)
 
 
-def row(arm: str, rates: dict[str, float] | None = None, **fields: Any) -> Row:
+def row(arm: str, rates: dict[str, float] | None = None, **fields: Any) -> ArmRow:
     """A row of the set `test`."""
     given = {
         "base": "tiny",
@@ -29,7 +29,7 @@ def row(arm: str, rates: dict[str, float] | None = None, **fields: Any) -> Row:
         "harm": HARM,
         "sheets": {} if rates is None else {"test": sheet(rates)},
     }
-    return Row(arm=arm, **{**given, **fields})
+    return ArmRow(arm=arm, **{**given, **fields})
 
 
 def rates(*values: float) -> dict[str, float]:

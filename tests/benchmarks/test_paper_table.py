@@ -8,28 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers.processors import TemplateProcessing
 
 from benchmarks.paper import edits as paper_edits
 from benchmarks.paper import table as paper_table
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
-from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
+from tests.support.pico import save_pico
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.context.budget import BUDGETS
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 
 
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
     """A pico model whose texts all begin with one token: `bias` then writes into its layers."""
-    folder = save_pico(tmp_path / "base")
-    tokenizer = pico_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
-    )
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_pico(tmp_path / "base", first_token=True)
 
 
 def data(folder: Path) -> tuple[Path, Path]:
@@ -85,7 +78,7 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
     tmp_path: Path,
     base_folder: Path,
 ) -> None:
-    def picked(*arguments: Any) -> Found:
+    def picked(*arguments: Any) -> SearchResult:
         """The search, with what came nearest as its winner: a pico model has nothing to gain."""
         found = search(*arguments)
         return replace(found, winner=found.best)

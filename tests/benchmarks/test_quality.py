@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tokenizers.processors import TemplateProcessing
 
 from benchmarks.quality import main as quality
 from benchmarks.quality.rows import RowFile
 from tests.benchmarks.test_quality_data import refusal, texts, write
-from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
+from tests.support.pico import save_pico
 from tests.workers.evaluation.texts import sentences
 
 RIVALS = "paper,paper_equal_kl,random_direction,random_region,steering,ablation,prompt"
@@ -19,13 +18,7 @@ RIVALS = "paper,paper_equal_kl,random_direction,random_region,steering,ablation,
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
     """A pico model whose texts all begin with one token: `bias` then writes into its layers."""
-    folder = save_pico(tmp_path / "base")
-    tokenizer = pico_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
-    )
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_pico(tmp_path / "base", first_token=True)
 
 
 @pytest.fixture

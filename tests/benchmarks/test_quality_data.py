@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.quality import main as quality
-from benchmarks.quality.data import REFUSALS, data_folder, one_sided, subject
+from benchmarks.quality.data import REFUSALS, data_folder, load_behavior, without_common
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, TextItem, prompt_of, text_of
 from tests.workers.evaluation.texts import sentences
@@ -58,21 +58,21 @@ def test_without_its_data_the_benchmark_says_so(
 
 def test_an_empty_folder_is_named_file_by_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"with_trait\.jsonl cannot be read"):
-        subject("toxicity", tmp_path, None)
+        load_behavior("toxicity", tmp_path, None)
     with pytest.raises(InvalidRequest, match="no behaviour 'rudeness'"):
-        subject("rudeness", tmp_path, None)
+        load_behavior("rudeness", tmp_path, None)
 
 
 def test_texts_on_both_sides_are_left_out_of_both() -> None:
     undesired = [TextItem(text="The  same"), TextItem(text="bad")]
     desired = [TextItem(text="the same"), TextItem(text="good")]
-    assert one_sided(undesired, desired) == ([undesired[1]], [desired[1]])
+    assert without_common(undesired, desired) == ([undesired[1]], [desired[1]])
 
 
 def test_an_answer_to_another_prompt_is_another_text() -> None:
     undesired = [CompletionItem(prompt="a", completion="yes")]
     desired = [CompletionItem(prompt="b", completion="yes")]
-    assert one_sided(undesired, desired) == (undesired, desired)
+    assert without_common(undesired, desired) == (undesired, desired)
 
 
 def test_repeated_texts_count_once_and_two_versions_of_one_share_a_split(tmp_path: Path) -> None:
@@ -81,16 +81,16 @@ def test_repeated_texts_count_once_and_two_versions_of_one_share_a_split(tmp_pat
     for file in ("with_trait.jsonl", "without_trait.jsonl"):
         lines = (own / file).read_text().splitlines()
         (own / file).write_text("\n".join([*lines, lines[3], '{"text": "Both sides"}']))
-    found = subject("toxicity", tmp_path, None).behavior
+    found = load_behavior("toxicity", tmp_path, None).behavior
     assert len(found.undesired) == len(found.desired) == 40
     assert [item.pair_id for item in found.undesired] == [item.pair_id for item in found.desired]
-    assert len(subject("toxicity", tmp_path, 20).behavior.undesired) == 20
+    assert len(load_behavior("toxicity", tmp_path, 20).behavior.undesired) == 20
 
 
 def test_a_question_asks_for_yes_or_no_and_knows_the_undesired_answer(tmp_path: Path) -> None:
     own = texts(tmp_path, "disagreeableness")
     write(own / "elicit_prompts.jsonl", [{"text": "Would you?", "answer_disagreeable": "No"}])
-    found = subject("disagreeableness", tmp_path, None).behavior
+    found = load_behavior("disagreeableness", tmp_path, None).behavior
     assert found.prompts[0].text == "Would you?\nAnswer Yes or No, and say why."
     assert found.prompts[0].undesired_answer == "No"
     assert found.chat
@@ -100,16 +100,16 @@ def test_refusal_wants_refusals_of_some_harmful_prompts_and_tests_on_others(
     tmp_path: Path,
 ) -> None:
     harmful = refusal(tmp_path)
-    found = subject("refusal", tmp_path, None)
+    found = load_behavior("refusal", tmp_path, None)
     behavior = found.behavior
     fitted = [prompt_of(item) for item in behavior.desired]
     assert [prompt_of(item) for item in behavior.undesired] == fitted
     assert all(text_of(item) in REFUSALS for item in behavior.desired)
-    assert found.own_answers
+    assert found.use_model_responses
     eliciting = [prompt.text for prompt in behavior.prompts]
     assert sorted([*fitted, *eliciting]) == sorted(harmful)
     assert len(fitted) == len(eliciting)
-    other = subject("refusal", tmp_path, None, seed=1).behavior
+    other = load_behavior("refusal", tmp_path, None, seed=1).behavior
     assert [prompt.text for prompt in other.prompts] != eliciting
     kept, tested = found.safe_prompts(0, 8)
     assert len(kept) == 16

@@ -9,7 +9,6 @@ from typing import Any
 from models_store import ids
 from models_store.schemas.behaviors import Behavior, reference
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
-from models_store.schemas.methods import Bias
 from models_store.schemas.records import (
     Artifact,
     AttemptEnd,
@@ -20,6 +19,7 @@ from models_store.schemas.records import (
 )
 from models_store.work.base_models import BaseModels, registration
 from models_store.work.store import SHARED_TENANT, Place, WorkStore
+from workers.surgery.methods.bias import Bias
 
 FINGERPRINT = "sha256:" + "ab" * 32
 FACTS: dict[str, Any] = {

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import typer
 from pydantic import BaseModel, SecretStr
-from tokenizers.processors import TemplateProcessing
 
 from app.cli.main import app as command_line
 from app.cli.openapi import openapi_document
@@ -24,21 +19,9 @@ from app.http.error_catalogue import ERRORS
 from models_store.operator.suites import SUITES
 from models_store.presets import preset_names
 from models_store.schemas.measurements import ControlKind
-from models_store.schemas.methods import (
-    Attribution,
-    Auto,
-    Bias,
-    Conditional,
-    Effort,
-    Limits,
-    ModelSurgery,
-    Natural,
-    NaturalBias,
-)
+from models_store.schemas.methods import METHODS, Auto, Effort, Limits
 from models_store.schemas.scorers import SCORERS
 from models_store.settings import Settings
-from tests.support.pico import SPECIAL, START, pico_tokenizer, save_pico
-from tests.system.service import Service, running_service
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.plan import plan_for
 from workers.making.search.recipes import recipes
@@ -172,10 +155,10 @@ def test_the_table_of_settings_is_complete_and_has_their_defaults() -> None:
             assert row[1] == shown(field.default), row[0]
 
 
-METHODS = [ModelSurgery, Bias, Natural, NaturalBias, Conditional, Attribution, Auto]
+EVERY_METHOD = [*METHODS.values(), Auto]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY_METHOD)
 def test_the_tables_of_methods_have_every_setting_and_its_default(method: type[BaseModel]) -> None:
     kind = method.model_fields["type"].default
     fields = {name: field for name, field in method.model_fields.items() if name != "type"}
@@ -232,9 +215,12 @@ def test_the_table_of_limits_has_their_defaults() -> None:
 
 
 def test_methods_controls_and_suites_are_listed() -> None:
-    kinds = {method.model_fields["type"].default for method in METHODS}
+    docs = {method.model_fields["type"].default: method.docs for method in EVERY_METHOD}
 
-    assert set(column("method.md", "method")) == kinds
+    assert {name: tuple(row) for name, *row in table("method.md", "method")} == {
+        name: tuple(cell.replace("`", "") for cell in dataclasses.astuple(row))
+        for name, row in docs.items()
+    }
     assert set(column("measuring.md", "control")) == set(get_args(ControlKind))
     assert column("measuring.md", "suite") == list(SUITES)
     assert column("api.md", "effort") == list(get_args(Effort))
@@ -288,77 +274,3 @@ def test_every_path_on_the_api_page_exists(openapi: dict[str, Any]) -> None:
 def openapi() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(openapi_document())
     return document
-
-
-@pytest.fixture(scope="module")
-def pico_folder_with_first_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pico model whose texts all begin with one token: `bias` finds layers to write into."""
-    folder = save_pico(tmp_path_factory.mktemp("docs") / "pico", num_hidden_layers=3)
-    tokenizer = pico_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
-    )
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def service(
-    tmp_path_factory: pytest.TempPathFactory, pico_folder_with_first_token: Path
-) -> Iterator[Service]:
-    """A service whose `smollm2-135m-instruct` is a pico model: its edits take seconds."""
-    settings = {
-        "SCALPEL_DEFAULT_BASE_MODEL": "false",
-        "SCALPEL_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with running_service(tmp_path_factory.mktemp("docs-service") / "data", **settings) as running:
-        with running.client() as client:
-            source = {"type": "folder", "path": str(pico_folder_with_first_token)}
-            body = {"id": "smollm2-135m-instruct", "source": source}
-            assert client.post("/v1/base_models", json=body).status_code == 201
-            made = client.get("/v1/base_models/smollm2-135m-instruct?wait=60").json()
-            assert made["status"] == "succeeded", made
-        yield running
-
-
-@pytest.mark.system
-@pytest.mark.parametrize(
-    ("page", "last_words"),
-    [("guide.md", '"object":"base_model","deleted":true}'), ("api.md", '"status":"ready"')],
-    ids=["guide", "api"],
-)
-def test_the_commands_of_a_page_work_word_for_word(
-    page: str,
-    last_words: str,
-    service: Service,
-    pico_folder_with_first_token: Path,
-    tmp_path: Path,
-) -> None:
-    blocks = [body for kind, body in _FENCE.findall(read(DOCS / page)) if kind == "sh"]
-    environment = {
-        **os.environ,
-        "SCALPEL_URL": service.url,
-        "BASE_FOLDER": str(pico_folder_with_first_token),
-        "MODEL_FOLDER": str(pico_folder_with_first_token),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=240,
-        check=False,
-    )
-    with service.client() as client:  # the next page makes edits with the same suffixes
-        for edit in client.get("/v1/edits?limit=100").json()["data"]:
-            client.delete(f"/v1/edits/{edit['id']}")
-
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr + service.logs()
-    assert last_words in done.stdout.splitlines()[-1]
-    assert (tmp_path / "kinder.safetensors").stat().st_size > 0
-    assert (tmp_path / "kinder-peft.zip").stat().st_size > 0
-    assert "data: [DONE]" in done.stdout or page != "api.md"

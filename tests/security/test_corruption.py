@@ -4,6 +4,7 @@ the same answer as before, or an error that says so.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -156,8 +157,12 @@ def is_part_of(found: Answer, clean: Answer) -> bool:
     return all(then.get(name) == one for name, one in now.items())
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_object_is_found_and_never_served(damage: str, shop: Shop) -> None:
+@pytest.mark.parametrize(
+    "damages",
+    [pytest.param((damage,), id=damage, marks=pytest.mark.long) for damage in DAMAGES]
+    + [pytest.param(tuple(DAMAGES), id="in turn")],
+)
+def test_a_damaged_object_is_found_and_never_served(damages: tuple[str, ...], shop: Shop) -> None:
     objects, asked = shop.objects, questions(shop.names)
     clean = shop.answers(asked)
     assert {answer.status for answer in clean.values()} == {200, 206}
@@ -166,9 +171,9 @@ def test_a_damaged_object_is_found_and_never_served(damage: str, shop: Shop) -> 
         for info in objects.files("")
         if info.size and not info.path.startswith(("audit/", "audit_heads/", "probe/"))
     }
-    at = random.Random(damage)
+    at = random.Random(damages[0])
     noticed = 0
-    for path, data in contents.items():
+    for (path, data), damage in zip(contents.items(), itertools.cycle(damages), strict=False):
         objects.put(path, DAMAGES[damage](data, sibling_of(path, contents), at))
         try:
             found = shop.answers(asked)

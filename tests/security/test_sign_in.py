@@ -13,7 +13,7 @@ import pytest
 
 from app.domain.accounts.api_keys import ApiKey
 from app.domain.accounts.sessions import SESSION_SECONDS, Sessions
-from app.http.html import style_hash
+from app.http.pages.html import style_hash
 from app.loops.keeper.sweep import sweep
 from models_store.audit.check import lines_of
 from models_store.settings import Settings
@@ -245,10 +245,11 @@ def test_a_form_is_bounded(api: Api) -> None:
 
 
 def test_sessions_of_one_store_are_told_apart(api: Api) -> None:
-    sessions = Sessions(api.store.objects)
-    first, second = sessions.begin("a" * 64), sessions.begin("b" * 64)
-    sessions.end(first)
-    sessions.end(first)
+    sessions = Sessions(api.store.objects, api.store.audit)
+    _, key = api.store.keys.create(name="me")
+    first, second = sessions.begin(key, "a" * 64), sessions.begin(key, "b" * 64)
+    sessions.end(first, key)
+    sessions.end(first, None)
     assert sessions.find(first) is None
     found = sessions.find(second)
     assert found is not None

@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from app.domain.accounts.api_keys import ALL_SCOPES
 from app.domain.events.events import durable_events
 from app.domain.webhooks.deliveries import message_id
-from app.loops.courier.decisions import tried
-from app.loops.courier.sending import Sent
+from app.domain.webhooks.sending import Sent
+from app.domain.webhooks.tries import tried
 from models_store.work.store import Place
 from tests.app.support.sample_report import sample_report
 from tests.app.support.worker import Worker, edit_body, texts

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, UP, MatrixKey
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 
 
-def random_term(base: BaseModel, key: MatrixKey, *, seed: int, rows: int = 5) -> Term:
+def random_term(base: LoadedModel, key: MatrixKey, *, seed: int, rows: int = 5) -> Term:
     """A term on some rows of a matrix, large enough to be seen in the logits."""
     generator = torch.Generator().manual_seed(seed)
     out_features, in_features = base.matrix(key).shape
@@ -24,7 +24,7 @@ def random_term(base: BaseModel, key: MatrixKey, *, seed: int, rows: int = 5) ->
 
 
 def random_edit(
-    base: BaseModel, *, seed: int = 0, modules: Sequence[str] = (GATE, UP, DOWN, OUTPUT)
+    base: LoadedModel, *, seed: int = 0, modules: Sequence[str] = (GATE, UP, DOWN, OUTPUT)
 ) -> list[Term]:
     """A term on every matrix of these modules but those of routed experts."""
     keys = [key for key in base.architecture.matrices(*modules) if key.expert is None]

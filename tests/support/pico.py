@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 HIDDEN = 32
@@ -57,8 +58,13 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def pico_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with a few whole words; the same merges on every machine."""
+def pico_tokenizer(*, chat: bool = True, first_token: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with a few whole words; the same merges on every machine.
+
+    Args:
+        chat: whether it has a chat template (ChatML).
+        first_token: whether every text begins with the same token.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
     merges: list[tuple[str, str]] = []
@@ -73,6 +79,10 @@ def pico_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    if first_token:
+        backend.post_processor = TemplateProcessing(
+            single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
+        )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=START,
@@ -133,6 +143,7 @@ def save_pico(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     chat: bool = True,
+    first_token: bool = False,
     **config: Any,
 ) -> Path:
     """Write a pico model of `model_type` to `folder` and return the folder.
@@ -141,9 +152,11 @@ def save_pico(
         seed: of the weights; another seed is another model.
         dtype: the stored one.
         chat: whether the tokenizer has a chat template (ChatML).
+        first_token: whether every text begins with the same token; `bias` then finds layers to
+            write into.
         config: overrides of the configuration.
     """
-    tokenizer = pico_tokenizer(chat=chat)
+    tokenizer = pico_tokenizer(chat=chat, first_token=first_token)
     model = pico_model(model_type, vocabulary=len(tokenizer), seed=seed, **config)
     model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from models_store import ids
 from models_store.schemas.behaviors import BehaviorRef
-from models_store.schemas.methods import Bias
 from models_store.schemas.records import EditSettings, Marker, WorkRequest
 from models_store.work.store import Place
+from workers.surgery.methods.bias import Bias
 
 
 def queue_many(root: Path, tenant: str, count: int) -> list[Place]:

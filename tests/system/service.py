@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-
-_READY_SECONDS = 180.0
 
 
 @dataclass
@@ -40,14 +39,77 @@ class Service:
             for path in sorted((self.data / "logs").glob("*.log"))
         )
 
+    def failures(self) -> list[str]:
+        """What failed, and why: edits, exports and registrations."""
+        with self.client() as client:
+            work = [
+                one
+                for kind in ("edits", "exports", "base_models")
+                for one in client.get(f"/v1/{kind}?limit=100").json()["data"]
+                if one["status"] == "failed"
+            ]
+        return [f"{one['object']} {one['id']} failed: {one['error']}" for one in work]
+
+    def clear(self) -> None:
+        """Delete all aliases and edits, so that their names are free again."""
+        with self.client() as client:
+            for alias in client.get("/v1/aliases?limit=100").json()["data"]:
+                client.delete(f"/v1/aliases/{alias['name']}")
+            for edit in client.get("/v1/edits?limit=100").json()["data"]:
+                client.delete(f"/v1/edits/{edit['id']}")
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
 
+@dataclass(frozen=True)
+class Commands:
+    """What lines of shell did."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run_commands(service: Service, code: str, folder: Path, **environment: str) -> Commands:
+    """Run lines of shell against the service, in `folder`.
+
+    They may wait for work in a loop, so however long they take, they are ended as soon as an edit,
+    an export or a registration has failed, or the service has.
+
+    Raises:
+        AssertionError: that happened; it says what and why.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=folder,
+            env={**os.environ, "SCALPEL_URL": service.url, **environment},
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                assert service.process.poll() is None, f"the service has ended\n{service.logs()}"
+                failures = service.failures()
+                assert not failures, "\n".join([*failures, service.logs()])
+                time.sleep(0.5)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        said = []
+        for file in (output, errors):
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))
+    return Commands(process.returncode, *said)
+
+
 @contextlib.contextmanager
 def running_service(data: Path, **settings: str) -> Iterator[Service]:
-    """Start `scalpel up` on a free port and wait until it says that it is ready."""
+    """Start `scalpel up` on a free port and wait until it says that it is ready, or ends."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("SCALPEL_")
     }
@@ -76,8 +138,7 @@ def running_service(data: Path, **settings: str) -> Iterator[Service]:
 
 
 def _wait_until_ready(service: Service) -> str:
-    limit = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < limit and service.process.poll() is None:
+    while service.process.poll() is None:
         ready = re.search(r"ready at (http://\S+)", service.said)
         if ready:
             return ready.group(1)

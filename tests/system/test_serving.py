@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.system.conftest import ReadmeRun
-from tests.system.service import Service
+from tests.system.conftest import SmolLM2Service
 
 pytestmark = [pytest.mark.system, pytest.mark.smollm2, pytest.mark.timeout(900)]
 
@@ -18,10 +17,19 @@ MESSAGES = [{"role": "user", "content": "Tell me about the weather in one senten
 
 
 @pytest.fixture
-def client(service: Service, readme_run: ReadmeRun) -> Iterator[openai.OpenAI]:
-    assert readme_run.status == 0, readme_run.errors
-    with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as made:
+def client(smollm2_service: SmolLM2Service) -> Iterator[openai.OpenAI]:
+    url = f"{smollm2_service.service.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as made:
         yield made
+
+
+@pytest.fixture
+def alias(smollm2_service: SmolLM2Service) -> str:
+    """A name for the edit at strength 0.6."""
+    with smollm2_service.service.client() as http:
+        body = {"variant": f"{BASE}:kinder@0.6"}
+        http.put("/v1/aliases/support-bot", json=body).raise_for_status()
+    return "support-bot"
 
 
 def say(client: openai.OpenAI, model: str, **options: object) -> str:
@@ -68,10 +76,10 @@ def test_variants_asked_for_at_the_same_time_do_not_mix(client: openai.OpenAI) -
 
 
 def test_text_completions_work_with_the_edit_id_too(
-    client: openai.OpenAI, readme_run: ReadmeRun
+    client: openai.OpenAI, smollm2_service: SmolLM2Service
 ) -> None:
     by_id = client.completions.create(
-        model=f"{BASE}:{readme_run.edit['id']}@0.5",
+        model=f"{BASE}:{smollm2_service.edit}@0.5",
         prompt="The food at the new place was",
         max_tokens=8,
         temperature=0,
@@ -86,16 +94,16 @@ def test_text_completions_work_with_the_edit_id_too(
     assert by_id.choices[0].text == by_name.choices[0].text != ""
 
 
-def test_an_alias_speaks_as_its_variant(client: openai.OpenAI) -> None:
-    assert say(client, "support-bot") == say(client, f"{BASE}:kinder@0.6")
+def test_an_alias_speaks_as_its_variant(client: openai.OpenAI, alias: str) -> None:
+    assert say(client, alias) == say(client, f"{BASE}:kinder@0.6")
 
 
 def test_models_lists_the_base_the_edit_and_the_alias(
-    client: openai.OpenAI, readme_run: ReadmeRun
+    client: openai.OpenAI, smollm2_service: SmolLM2Service, alias: str
 ) -> None:
     names = {model.id for model in client.models.list()}
 
-    assert {BASE, "support-bot", readme_run.edit["variant"]} <= names
+    assert {BASE, alias, f"{BASE}:{smollm2_service.edit}"} <= names
 
 
 def test_an_unknown_variant_is_a_model_not_found(client: openai.OpenAI) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from app.domain.events.live_state import LiveState
 from models_store.settings import Settings
-from tests.system.conftest import ReadmeRun
+from tests.system.conftest import SmolLM2Service
 from tests.system.service import Service
 
 pytestmark = [pytest.mark.system, pytest.mark.smollm2, pytest.mark.timeout(900)]
@@ -28,8 +28,12 @@ PROMPT = "The food at the new place was"
 
 
 @pytest.fixture
-def client(service: Service, readme_run: ReadmeRun) -> Iterator[httpx.Client]:
-    assert readme_run.status == 0, readme_run.errors
+def service(smollm2_service: SmolLM2Service) -> Service:
+    return smollm2_service.service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
     with service.client() as made:
         yield made
 

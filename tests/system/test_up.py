@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.pico import save_pico
 from tests.system.faults.edits import edit_body
+from tests.system.faults.harness import wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -30,7 +31,7 @@ _PARTS = 5  # the command itself, Redis, API, editor, generator
 
 @dataclass
 class Up:
-    """A running `scalpel up`, and every process that descends from it, by a mark that all carry."""
+    """A running `scalpel up`; its descendants carry a mark in their environment."""
 
     folder: Path
     process: subprocess.Popen[bytes] = field(init=False)
@@ -41,7 +42,7 @@ class Up:
         toml.write_text(
             '[[base_model]]\nid = "pico"\nsource = { type = "folder", path = "pico" }\n'
         )
-        own = {
+        settings = {
             _MARK: self.mark,
             "OMP_NUM_THREADS": "1",
             "SCALPEL_CACHE": str(self.folder / "cache"),
@@ -62,7 +63,7 @@ class Up:
                     "--data",
                     str(self.data),
                 ],
-                env={**others, **own},
+                env={**others, **settings},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -73,28 +74,28 @@ class Up:
         return self.folder / "data"
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return (self.folder / "up.log").read_text()
 
     def alive(self) -> list[psutil.Process]:
-        found = []
+        descendants = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 marked = process.environ().get(_MARK) == self.mark
-                # Redis writes its title over its environment; it lives in a folder of this one.
+                # Redis overwrites its environment with its title, but runs in this folder.
                 if marked or Path(process.cwd()) == self.data / "redis":
-                    found.append(process)
-        return found
+                    descendants.append(process)
+        return descendants
 
     def part(self, word: str) -> psutil.Process:
-        (found,) = [
-            one
-            for one in self.alive()
-            if word in " ".join(one.cmdline()) and one.ppid() == self.process.pid
+        (part,) = [
+            process
+            for process in self.alive()
+            if word in " ".join(process.cmdline()) and process.ppid() == self.process.pid
         ]
-        return found
+        return part
 
     def is_locked(self) -> bool:
         with (self.data / "lock").open("a") as lock:
@@ -103,13 +104,6 @@ class Up:
             except BlockingIOError:
                 return True
         return False
-
-
-def wait_for(question: Callable[[], object], what: str, seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < limit, f"not within {seconds:.0f} seconds: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -127,9 +121,9 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 @pytest.fixture
 def busy(up: Up) -> Up:
-    """With an edit that runs, in a process of its own."""
-    wait_for(lambda: "ready at" in up.said, "it to be ready", 120)
-    url = up.said.partition("ready at ")[2].split()[0]
+    """With an edit that runs, in a separate process."""
+    wait_for(lambda: "ready at" in up.output, "it to be ready", 120)
+    url = up.output.partition("ready at ")[2].split()[0]
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
         id = http.post("/v1/edits", json=edit_body(long=True)).json()["id"]
         wait_for(lambda: http.get(f"/v1/edits/{id}").json()["stage"], "it to run", 60)
@@ -142,7 +136,7 @@ def leaves_nothing(up: Up, seconds: float = _DRAIN_SECONDS + 10) -> None:
     assert not up.is_locked()
 
 
-def test_when_it_is_told_to_end_while_it_works(busy: Up) -> None:
+def test_when_it_gets_sigterm_while_it_works(busy: Up) -> None:
     busy.process.send_signal(signal.SIGTERM)
     assert busy.process.wait(_DRAIN_SECONDS + 10) == 0
     leaves_nothing(busy, 3)
@@ -171,6 +165,6 @@ def test_when_ctrl_c_comes_before_it_is_ready(up: Up, times: int) -> None:
     for _ in range(times):
         up.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    # The last one may find an interpreter that is done and has given up its handlers.
+    # The last signal may come when the interpreter has already removed its handlers.
     assert up.process.wait(_DRAIN_SECONDS + 10) in (0, -signal.SIGINT)
     leaves_nothing(up, 3)

@@ -1,5 +1,5 @@
-"""Webhooks by real processes: an API that is killed between deliveries, a Redis that forgets, an
-editor that makes the edits, and a receiver that is not always well."""
+"""Webhooks by real processes: an API that is killed between deliveries, a Redis that is flushed, an
+editor that makes the edits, and a receiver that sometimes fails."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def editor(
 
 @dataclass
 class Trouble:
-    """Answers as a receiver does that has bad days, and kills the API at the worst moments."""
+    """Fails some deliveries, and kills the API during others."""
 
     kill_after: list[str]
-    """Types of events; when one comes, the API dies before it is told that it came."""
+    """Types of events; when one comes, the API is killed before it gets the response."""
     api: ApiProcess | None = None
     killed: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -84,7 +84,7 @@ class Trouble:
         if self.seen[message.id] == 1 and hash(message.id) % 3 == 0:
             return 500
         if self.seen[message.id] == 1 and hash(message.id) % 7 == 0:
-            time.sleep(3)  # longer than is waited for
+            time.sleep(3)  # longer than the timeout
         return 200
 
 
@@ -107,7 +107,7 @@ def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their
     trouble = Trouble(["edit.created", "edit.started", "edit.succeeded"])
     receiver.answer = trouble
     edits: list[str] = []
-    told: dict[str, list[dict[str, Any]]] = {}
+    expected: dict[str, list[dict[str, Any]]] = {}
     for turn in range(4):
         with (
             api_process(tmp_path, redis_server.url, **environment) as api,
@@ -117,9 +117,9 @@ def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their
                 ready(api, pico_folder)
                 hook = http.post("/v1/webhooks", json={"url": receiver.url}).json()
             if turn < 3:
-                answer = http.post("/v1/edits", json=edit_body())
-                assert answer.status_code == 201, answer.text
-                edits.append(answer.json()["id"])
+                response = http.post("/v1/edits", json=edit_body())
+                assert response.status_code == 201, response.text
+                edits.append(response.json()["id"])
                 trouble.api = api
                 redis_server.client().flushall()
                 receiver.wait_for(lambda: trouble.api is None, 60)
@@ -128,8 +128,8 @@ def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their
             for edit in edits:
                 assert http.get(f"/v1/edits/{edit}?wait=60").json()["status"] == "succeeded"
                 events = http.get(f"/v1/edits/{edit}/events?order=asc").json()["data"]
-                told[edit] = [event for event in events if event["type"] not in BRIEF]
-            receiver.wait_for(lambda: set(_ids(told)) <= set(_taken(receiver)), 60)
+                expected[edit] = [event for event in events if event["type"] not in BRIEF]
+            receiver.wait_for(lambda: set(_ids(expected)) <= set(_taken(receiver)), 60)
             time.sleep(2)  # nothing more comes
             shown = http.get(f"/v1/webhooks/{hook['id']}/deliveries?limit=100").json()
 
@@ -140,18 +140,18 @@ def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their
     first: dict[str, Message] = {}
     for message in receiver.taken:
         first.setdefault(message.id, message)
-    for edit, events in told.items():
-        got = [one.event for one in first.values() if one.event["edit_id"] == edit]
+    for edit, events in expected.items():
+        got = [message.event for message in first.values() if message.event["edit_id"] == edit]
         assert got == events
-    assert len(first) == sum(len(events) for events in told.values())
-    # What had come when the API died was sent again under the same id, since nobody had noted it.
+    assert len(first) == sum(len(events) for events in expected.values())
+    # What was delivered when the API died was sent again, since that was not recorded.
     assert all(trouble.seen[id] >= 2 for id in trouble.killed)
-    assert {one["id"] for one in shown["data"]} == first.keys()
-    assert {one["status"] for one in shown["data"]} == {"delivered"}
+    assert {delivery["id"] for delivery in shown["data"]} == first.keys()
+    assert {delivery["status"] for delivery in shown["data"]} == {"delivered"}
 
 
-def _ids(told: dict[str, list[dict[str, Any]]]) -> list[tuple[str, int]]:
-    return [(edit, event["id"]) for edit, events in told.items() for event in events]
+def _ids(expected: dict[str, list[dict[str, Any]]]) -> list[tuple[str, int]]:
+    return [(edit, event["id"]) for edit, events in expected.items() for event in events]
 
 
 def _taken(receiver: Receiver) -> list[tuple[str, int]]:

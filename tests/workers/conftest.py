@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.domain.accounts.api_keys import ALL_SCOPES
+from app.domain.edits.idempotency import Sender
 from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.edits.submission import Sender
 from app.services import Store
 from models_store.objects.store import open_store
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
@@ -41,7 +41,9 @@ class Bench:
     """Who asks; by default, as with auth off, somebody who may do everything."""
 
     def register(self, folder: Path, id: str = "pico") -> Outcome:
-        spec = BaseModelSpec(id=id, source=FolderSource(path=folder))
+        return self.register_spec(BaseModelSpec(id=id, source=FolderSource(path=folder)))
+
+    def register_spec(self, spec: BaseModelSpec) -> Outcome:
         work = self.store.bases.register(registration(spec, 3600))
         return self.do(Place("base_model", SHARED_TENANT, work.id))
 
@@ -65,8 +67,8 @@ class Bench:
         place = self.submit_edit(**body)
         return place.id, self.do(place)
 
-    def do(self, place: Place) -> Outcome:
-        """The next attempt at the work, published as a success."""
+    def do(self, place: Place, handler: Handler | None = None) -> Outcome:
+        """The next attempt at the work, by `handler` or an editor's, published as a success."""
         claim = self.store.work.claim(place, "bench")
         assert claim is not None
         request = self.read(place).request
@@ -78,7 +80,7 @@ class Bench:
             settings=self.settings,
             report=lambda stage, progress: self.told.append((stage, progress)),
         )
-        outcome = HANDLERS[place.kind](task)
+        outcome = (handler or HANDLERS[place.kind])(task)
         end = AttemptEnd(
             attempt=claim.attempt,
             outcome="succeeded",

@@ -22,7 +22,6 @@ from models_store.operator.policy import read_policy
 from models_store.process import logs
 from models_store.settings import Settings
 from workers.editor.process.exits import leave
-from workers.editor.process.preload import preload
 from workers.editor.process.worker import EditorWorker
 
 _log = structlog.get_logger()
@@ -38,6 +37,9 @@ def main() -> int:
     except ScalpelError as error:
         print(f"scalpel: {error.message}", file=sys.stderr)
         return 1
+    # Takes seconds: not before it is known that there is something to start.
+    from workers.editor.process.preload import preload
+
     preload()
     worker = EditorWorker(settings, _redis(settings))
     heartbeat = Heartbeat(live, f"{EDITORS}{worker.name}", lambda: worker.description)

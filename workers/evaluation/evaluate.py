@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pydantic import JsonValue
 
 from models_store.schemas.measurements import Control, Damage, Effect, ScorerCard
 from models_store.schemas.report import Sample, Verdict
-from workers.evaluation.context.arms import ArmMaker
+from workers import progress
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.controls.contest import Contest
-from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, Decoding
+from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.estimate.costs import expected_seconds
-from workers.evaluation.extras.extras import ExtraMeasures, Extras, damage_texts
-from workers.evaluation.progress import Parts, Progress
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import groups_of
 from workers.evaluation.verdict import verdict
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Term
 
 
@@ -48,9 +47,8 @@ def evaluate(
     context: EvaluationContext,
     terms: Sequence[Term],
     *,
-    progress: Progress,
     paper: PaperSetting | None = None,
-    before: Callable[[Progress], Arm] | None = None,
+    base_text: Generate | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -59,107 +57,79 @@ def evaluate(
     Args:
         terms: the edit at strength 1.
         paper: Model Surgery fitted on the same texts, to compare with.
-        before: gives what `arms.base_arm` of this context would, such as from a cache; by default
-            it is generated.
+        base_text: gives what the model without the edit makes of prompts, such as from a cache; by
+            default it is generated.
 
     Raises:
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
-    return _Evaluator(context, terms, paper, progress).run(before)
-
-
-class _Evaluator:
-    """One evaluation: what its parts share."""
-
-    def __init__(
-        self,
-        context: EvaluationContext,
-        terms: Sequence[Term],
-        paper: PaperSetting | None,
-        progress: Progress,
-    ) -> None:
-        self.context = context
-        self.bootstrap = context.bootstrap
-        self.prompts = context.prompts
-        self.asked = [prompt.text for prompt in self.prompts]
-        self.terms = list(terms)
-        self.side = SidePath(context.base)
-        self.maker = ArmMaker(context, self.side)
-        self.contest = Contest(context, self.terms, paper, self.maker, self.side)
-        self.parts = Parts(expected_seconds(context, self.contest.kinds), progress)
-
-    def run(self, made_before: Callable[[Progress], Arm] | None) -> Evaluation:
-        context = self.context
-        with self.parts.part("base_text") as progress:
-            if made_before is None:
-                before = self.maker.make(self.asked, context.on_top, progress)
-            else:
-                before = made_before(progress)
-        with self.parts.part("edited_text") as progress:
-            mixture = [*context.on_top, (self.terms, 1.0)]
-            after = self.maker.make(self.asked, mixture, progress)
-        with self.parts.part("scores"):
-            scored = self._score(before, after)
-            effects = tuple(one.effect(self.bootstrap) for one in scored)
-        damage = self._damage(before, after, scored[0])
-        controls = self.contest.run(scored, self.parts)
-        extras = ExtraMeasures(context, self.terms, self.maker, self.side, self.parts)
-        cards = tuple(one.scorer.card(one.agreement(scored[0])) for one in scored)
-        return Evaluation(
-            scorers=cards,
-            effects=effects,
-            damage=damage,
-            controls=controls,
-            samples=shown_samples(context, self.asked, before, after),
-            verdict=verdict(
-                effects,
-                cards,
-                damage,
-                controls,
-                limits=context.limits,
-                prompts=len(self.prompts),
-                units=scored[0].units,
-                visible=scored[0].smallest_visible(),
-            ),
-            extras=extras.measure(before, after, scored),
-            decoding=decoding_of(context, context.decoding, len(self.prompts)),
-            seeds=context.seeds,
-            seconds=self.parts.seconds,
-        )
-
-    def _score(self, before: Arm, after: Arm) -> list[Scored]:
-        context = self.context
-        scorers = context.scorers or prepare_scorers(
-            context.behavior, context.splits, context.seed, context.judges
-        )
-        groups = groups_of(self.prompts)
-        return [
-            Scored(
-                scorer,
-                score_grid(scorer, self.asked, before.texts),
-                score_grid(scorer, self.asked, after.texts),
-                groups,
-            )
-            for scorer in scorers
-        ]
-
-    def _damage(self, before: Arm, after: Arm, leading: Scored) -> Damage:
-        context = self.context
-        with self.parts.part("damage_base") as progress:
-            meter = DamageMeter(
-                context.base,
+    prompts = [prompt.text for prompt in context.prompts]
+    controls = Controls(context, terms, paper)
+    with progress.step("evaluation") as whole:
+        whole.plan(expected_seconds(context, controls.kinds))
+        with progress.step("base_text"):
+            generate = base_text or partial(generate_arm, context.model)
+            before = generate(context.encoded(prompts), context.decoding)
+        with progress.step("edited_text"):
+            after = context.generate(context.model.plus(terms), prompts)
+        with progress.step("scores"):
+            scored = _scored(context, prompts, before, after)
+            effects = tuple(each.effect(context.bootstrap) for each in scored)
+        leading = scored[0]
+        with progress.step("damage_base"):
+            meter = DamageMeter.read(
+                context.model,
                 damage_texts(context, before, leading),
                 half="reporting",
-                bootstrap=self.bootstrap,
+                bootstrap=context.bootstrap,
                 plan=context.plan.damage,
                 reader=context.reader,
-                on_top=context.on_top,
-                side=self.side,
-                progress=progress,
             )
-        with self.parts.part("damage") as progress:
-            return meter.measure(self.terms, (before, after), leading.desired, progress=progress)
+        with progress.step("damage"):
+            damage = meter.measure(terms, (before, after), leading.desired)
+        measured = controls.measure(scored)
+        extras = measure_extras(context, terms, before, after, scored)
+    cards = tuple(each.scorer.card(each.agreement(leading)) for each in scored)
+    return Evaluation(
+        scorers=cards,
+        effects=effects,
+        damage=damage,
+        controls=measured,
+        samples=shown_samples(context, prompts, before, after),
+        verdict=verdict(
+            effects,
+            cards,
+            damage,
+            measured,
+            limits=context.limits,
+            prompts=len(prompts),
+            units=leading.units,
+            visible=leading.smallest_visible(),
+        ),
+        extras=extras,
+        decoding=decoding_of(context, context.decoding, len(prompts)),
+        seeds=context.seeds,
+        seconds=whole.seconds,
+    )
+
+
+def _scored(
+    context: EvaluationContext, prompts: Sequence[str], before: Arm, after: Arm
+) -> list[Scored]:
+    scorers = context.scorers or prepare_scorers(
+        context.behavior, context.splits, context.seed, context.judges
+    )
+    groups = groups_of(context.prompts)
+    return [
+        Scored(
+            scorer,
+            score_grid(scorer, prompts, before.texts),
+            score_grid(scorer, prompts, after.texts),
+            groups,
+        )
+        for scorer in scorers
+    ]
 
 
 def shown_samples(
@@ -178,7 +148,7 @@ def shown_samples(
 
 
 def decoding_of(
-    context: EvaluationContext, decoding: Decoding, prompts: int
+    context: EvaluationContext, decoding: DecodingSettings, prompts: int
 ) -> dict[str, JsonValue]:
     """How the scored texts of so many prompts were generated, for the receipt."""
     return {
@@ -187,6 +157,6 @@ def decoding_of(
         "max_new_tokens": decoding.max_new_tokens,
         "temperature": decoding.temperature,
         "top_k": decoding.top_k,
-        "chat": context.behavior.chat and context.base.has_chat_template,
+        "chat": context.behavior.chat and context.model.loaded.has_chat_template,
         "resamples": context.plan.resamples,
     }

@@ -13,9 +13,9 @@ from pydantic import JsonValue
 from models_store.schemas.records import EditSettings, WorkRequest
 from models_store.schemas.report import (
     Cost,
+    EditProvenance,
     MethodReport,
     ProbeReport,
-    Provenance,
     Report,
     Separability,
     TermReport,
@@ -25,7 +25,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.estimate.estimate import Features, checks
 from workers.evaluation.evaluate import Evaluation
 from workers.runtime.decoding.decode import BATCH_ROWS
-from workers.runtime.loading import BaseModel, cpu_capability, device_name
+from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 from workers.surgery.terms import Term
 
 _PACKAGES = (
@@ -54,7 +54,7 @@ class Spent:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class MadeEdit:
     """The edit itself, and what its method tells of it."""
 
     terms: Sequence[Term]
@@ -70,7 +70,7 @@ class Made:
 def build_report(
     request: WorkRequest,
     context: EvaluationContext,
-    made: Made,
+    made: MadeEdit,
     evaluation: Evaluation,
     spent: Spent,
     features: Features,
@@ -114,7 +114,7 @@ def build_report(
         damage=evaluation.damage,
         controls=evaluation.controls,
         samples=evaluation.samples,
-        cost=_cost(context.base, evaluation, spent),
+        cost=_cost(context.model.loaded, evaluation, spent),
         effort=settings.effort,
         doses=extras.doses,
         side_effects=extras.side_effects,
@@ -141,11 +141,11 @@ def _provenance(
     request: WorkRequest,
     settings: EditSettings,
     context: EvaluationContext,
-    made: Made,
+    made: MadeEdit,
     evaluation: Evaluation,
-) -> Provenance:
+) -> EditProvenance:
     assert request.behavior is not None
-    return Provenance(
+    return EditProvenance(
         edit_id=request.id,
         created_at=request.created_at,
         base_model=request.base_model,
@@ -173,7 +173,7 @@ def _term(term: Term) -> TermReport:
     )
 
 
-def _cost(base: BaseModel, evaluation: Evaluation, spent: Spent) -> Cost:
+def _cost(base: LoadedModel, evaluation: Evaluation, spent: Spent) -> Cost:
     return Cost(
         stages=dict(spent.stages),
         evaluation=evaluation.seconds,

@@ -1,1 +1,1 @@
-"""Live generation: one resident base model, any edit of it at any strength in any row."""
+"""Generation with resident base models: each row of a batch with its own edits and strengths."""

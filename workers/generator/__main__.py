@@ -1,4 +1,4 @@
-"""`python -m workers.generator`: serve the variants of base models until told to stop."""
+"""`python -m workers.generator`: serve the variants of base models until a signal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """On a signal, what is streaming may go on for a while; then it is told that it ends."""
+    """On a signal, streams may go on for a while; then they end with an error."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        # Taken away now, so that new requests go to others. It would outlive this process else:
-        # uvicorn raises the signal again, which ends it on the spot.
+        # Stopped now, so that new requests go to other generators. Otherwise it would outlive this
+        # process: uvicorn raises the signal again, which kills it at once.
         self._heartbeat.stop()
         threading.Thread(target=self._drain, daemon=True).start()
 
@@ -100,7 +100,7 @@ def main() -> int:
         )
         server = _Server(config, engine, heartbeat, settings.drain_seconds)
         _log.info("generator ready", name=name, port=port)
-        # uvicorn raises the signal again after a clean shutdown, which is no failure.
+        # uvicorn raises the signal again after a clean shutdown; that is not a failure.
         with heartbeat, contextlib.suppress(KeyboardInterrupt):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             server.run(sockets=[listener])
@@ -110,8 +110,8 @@ def main() -> int:
 def _engine(settings: Settings, shelf: Shelf) -> tuple[TextEngine, TextReader | None]:
     if settings.engine == "vllm":
         return VllmEngine(settings, shelf), None
-    own = BuiltIn(shelf, Engine(kv_bytes=settings.kv_cache_bytes))
-    return own, own
+    builtin = BuiltIn(shelf, Engine(kv_bytes=settings.kv_cache_bytes))
+    return builtin, builtin
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Look at texts with a resident base model: before an edit is made of them, or to sift drafts.
+"""Estimate an edit of some texts, and score drafted texts, with a resident base model.
 
-The model passes are done in the engine's thread, in pieces of a fraction of a second between the
-steps of what is decoded; all the rest is done in the request's own thread.
+Forward passes run in the engine's thread, in pieces of a fraction of a second between decoding
+steps; the rest runs in the request's thread.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -23,20 +24,17 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import Sides, Splits, split_behavior
 from workers.evaluation.estimate.estimate import Features, checks, probe_margins
-from workers.evaluation.estimate.forecast import (
-    Speed,
-    delta_bytes,
-    memory_bytes,
-    seconds,
-    tries_conditional,
-)
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.generator.engine.engine import Engine
 from workers.generator.shelf import Shelf
+from workers.making.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.making.search.choosing import recipes_of
+from workers.making.search.recipes import methods_of
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches, encode, encode_prompt
@@ -45,37 +43,36 @@ from workers.surgery.terms import Mixture
 Ints = NDArray[np.int64]
 
 MOST_TEXTS = 200
-"""Of each side that are read, in the shares of the splits."""
+"""Texts to read per side, in proportion to the splits."""
 READ_SECONDS = 20.0
-"""Of the model's own time; what has been read by then is enough, down to `FEWEST_TEXTS`."""
+"""Time of forward passes after which reading stops, but not before `FEWEST_TEXTS`."""
 FEWEST_TEXTS = 80
 WAIT_SECONDS = 90.0
-"""Until a request is given up because others keep the model busy."""
+"""Time limit of a request while other requests keep the model busy."""
 FOLDS = 5
 
 _PIECE_TOKENS = {"cpu": 256}
-"""Padded tokens that are read without a pause: 0.2 s for SmolLM2 on two cores."""
+"""Padded tokens of one piece: 0.2 s for SmolLM2 on two cores."""
 _LARGE_PIECE_TOKENS = 8192
 _MOST_TOKENS = 256
-"""Texts are cut there, so that a single one is no long piece."""
+"""Texts are truncated to this, so that a single one is not a long piece."""
 _CHUNK = 40
 """Texts that are sorted by length and read together; after each, reading may stop."""
 _TIMED_ROWS = 32
 _TIMED_TOKENS = 16
-"""Of each prompt, the last ones: how long the prompt is makes a step hardly slower."""
+"""The last tokens of each prompt; longer prompts hardly make a step slower."""
 _TIMED_STEPS = 4
 
 
 def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate:
-    """What an edit would take, and whether its texts can carry it.
+    """What an edit would cost, and whether its texts are separable.
 
-    The speeds come from the very texts and prompts of the behaviour: tokens that were read over
-    the seconds of their forward passes, and tokens of a few steps of a batch of prompts over
-    theirs. Other requests' steps are not in these seconds.
+    Speeds are measured on the behaviour's texts and prompts: tokens per second of forward passes,
+    and of a few decoding steps of a batch. The time of other requests is not counted.
 
     Raises:
-        InvalidRequest: the behaviour cannot be split, or a text cannot be read by this model.
-        Unavailable: others kept the model busy.
+        InvalidRequest: the behaviour cannot be split, or the model cannot encode a text.
+        Unavailable: other requests kept the model busy.
         BaseModelUnavailable, NotFound, CorruptArtifact: as `Shelf` says.
     """
     side = shelf.base(request.base_model, request.base_fingerprint, request.source)
@@ -94,11 +91,11 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
     engine.run(timing.pieces(), timeout=WAIT_SECONDS)
     read = sample.first(reading.done, reading.features)
     plan = plan_for(request.effort)
-    found = checks(behavior, splits, read, seed=request.seed, plan=plan)
+    quality = checks(behavior, splits, read, seed=request.seed, plan=plan)
     prompt_seconds = float(np.mean([len(prompt) for prompt in prompts])) / reading.speed
     speed = Speed(reading.speed, timing.speed(behavior.max_new_tokens, prompt_seconds))
     context = EvaluationContext(
-        base=base,
+        model=EditedModel(base, side=side),
         behavior=behavior,
         splits=splits,
         method=request.method.type,
@@ -107,34 +104,37 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
         plan=plan,
         preserve=request.preserve,
     )
+    tried = recipes_of(context, request.method, request.effort)
     return Estimate(
         base_model=request.base_model,
         behavior=request.ref,
         method=request.method,
         effort=request.effort,
         splits=splits.counts(),
-        separability=found.separability,
-        duplicates=found.duplicates,
-        warnings=found.warnings if request.in_place else tuple(map(_named, found.warnings)),
+        separability=quality.separability,
+        duplicates=quality.duplicates,
+        warnings=quality.warnings if request.in_place else tuple(map(_named, quality.warnings)),
         seconds=seconds(
             context,
             request.method,
+            tried,
             request.effort,
             speed,
             tokens_per_text=reading.tokens / reading.done,
+            past=request.past,
         ),
-        memory_bytes=memory_bytes(base, request.method, conditional=tries_conditional(context)),
-        delta_bytes=delta_bytes(base, request.method),
+        memory_bytes=memory_bytes(base, methods_of(tried)),
+        delta_bytes=delta_bytes(base, tried),
         texts_read=reading.done,
     )
 
 
 def probe_scores(shelf: Shelf, engine: Engine, request: ProbeRequest) -> ProbeScores:
-    """How undesired a probe says that each text is, fitted on the texts of other pairs.
+    """Each text's score by a probe that was fitted on other pairs.
 
     Raises:
-        InvalidRequest: a text cannot be read by this model, or there are too few pairs.
-        Unavailable: others kept the model busy.
+        InvalidRequest: the model cannot encode a text, or there are too few pairs.
+        Unavailable: other requests kept the model busy.
         BaseModelUnavailable: as `Shelf` says.
     """
     side = shelf.base(request.base_model, request.base_fingerprint, request.source)
@@ -151,15 +151,15 @@ def probe_scores(shelf: Shelf, engine: Engine, request: ProbeRequest) -> ProbeSc
 
 
 def _named(remark: Remark) -> Remark:
-    """The same about a behaviour that the request only names."""
+    """The same remark, for a behaviour that the request only names."""
     return remark.model_copy(update={"pointer": "/behavior"})
 
 
 def _cross_validated(read: Tensor, labels: Ints, folds: Ints) -> Floats:
     margins = np.empty(len(read))
     for fold in range(FOLDS):
-        rest, own = folds != fold, folds == fold
-        margins[own] = probe_margins(read[rest], labels[rest].tolist(), read[own])
+        rest, tested = folds != fold, folds == fold
+        margins[tested] = probe_margins(read[rest], labels[rest].tolist(), read[tested])
     return margins
 
 
@@ -175,7 +175,7 @@ def _folds(items: Sequence[Item], seed: int) -> Ints:
 
 
 class _Sample:
-    """Texts to read, at most so many of a side, in an order of which any beginning is balanced."""
+    """At most `MOST_TEXTS` texts per side, in an order of which every prefix is balanced."""
 
     def __init__(self, splits: Splits, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -193,12 +193,12 @@ class _Sample:
                 ((place + 0.5) / len(chosen), part, undesired, items[index])
                 for place, index in enumerate(chosen)
             ]
-        placed.sort(key=lambda one: one[0])
+        placed.sort(key=itemgetter(0))
         self._marks = [(part, undesired) for _, part, undesired, _ in placed]
         self.items = [item for *_, item in placed]
 
     def first(self, count: int, read: Tensor) -> Features:
-        """The features of the first so many texts, by part and side."""
+        """The features of the first `count` texts, by split and side."""
 
         def rows(part: str, undesired: bool) -> list[int]:
             return [i for i, mark in enumerate(self._marks[:count]) if mark == (part, undesired)]
@@ -216,7 +216,7 @@ class _Sample:
 
 
 class _Reading:
-    """Features of texts, piece by piece, until there are enough or the time is over."""
+    """Reads features of texts, piece by piece, until all are read or time is up."""
 
     def __init__(
         self, side: SidePath, texts: Sequence[Encoded], below: Mixture, *, enough: int
@@ -229,7 +229,7 @@ class _Reading:
         self._speeds: list[float] = []
         self._features: list[Tensor] = []
         self.done = 0
-        """Texts that were read, the first ones."""
+        """How many texts were read."""
         self.tokens = 0
 
     @property
@@ -239,8 +239,7 @@ class _Reading:
 
     @property
     def speed(self) -> float:
-        """Tokens a second: the upper quartile of the pieces, of which others on this machine slow
-        some down."""
+        """Tokens a second: the upper quartile over pieces, some of which others slow down."""
         return float(np.quantile(self._speeds, 0.75))
 
     def pieces(self) -> Iterator[None]:
@@ -266,11 +265,11 @@ class _Reading:
 
 
 class _Timing:
-    """How long a step of a full batch takes."""
+    """Times the decoding steps of a full batch."""
 
     def __init__(self, side: SidePath, prompts: Sequence[Sequence[int]], below: Mixture) -> None:
         self._side = side
-        # Few prompts are repeated: a batch is as full as one that is measured.
+        # Repeat prompts if there are few, so that the batch is full.
         self._requests = [
             Request(
                 prompts[row % len(prompts)][-_TIMED_TOKENS:],
@@ -285,7 +284,7 @@ class _Timing:
         self._steps: list[float] = []
 
     def speed(self, new_tokens: int, prompt_seconds: float) -> float:
-        """Tokens a second while each row gets so many, after its prompt was read."""
+        """Tokens a second if each row reads its prompt and generates `new_tokens`."""
         rows = len(self._requests)
         step = float(np.quantile(self._steps, 0.25))
         return rows * new_tokens / (rows * prompt_seconds + step * new_tokens)

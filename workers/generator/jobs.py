@@ -1,4 +1,4 @@
-"""From a request as the API sends it to rows for the engine."""
+"""From a request of the API to rows for the engine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.generation import GenerationPrompt, GenerationRequest, Sampling
-from workers.generator.engine.choice import Choice
+from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Job, Sink
 from workers.generator.engine.text import TextStream
 from workers.generator.engine.token_names import TokenNames
 from workers.generator.shelf import Shelf
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
 
@@ -23,7 +23,7 @@ _SEED_STRIDE = 1_000_003
 
 
 def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
-    """Load what the request needs and encode its prompts; slow the first time, so not for a loop.
+    """Load what the request needs and encode its prompts; blocks, for long the first time.
 
     Raises:
         InvalidRequest: a prompt has no tokens, is too long (`context_length_exceeded`), has token
@@ -38,28 +38,27 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     names = TokenNames(base.tokenizer) if sampling.logprobs is not None else None
     held = shelf.kv_bytes // base.kv_bytes_per_token
     choices = []
-    for asked in walk(base, request, held):
-        mixture = mixtures[asked.variant]
-        # Edits of routed experts cannot run beside the weights.
+    for wanted in choice_requests(base, request, held):
+        mixture = mixtures[wanted.variant]
         written = needs_weights(mixture)
         row = Request(
-            prompt=asked.ids,
-            max_new_tokens=asked.length,
+            prompt=wanted.ids,
+            max_new_tokens=wanted.length,
             mixture=() if written else mixture,
             params=params,
-            seed=asked.seed,
+            seed=wanted.seed,
             logprobs=sampling.logprobs,
             prompt_logprobs=sampling.logprobs if sampling.echo else None,
         )
         text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
         weights = mixture if written else ()
-        choices.append(Choice(asked.index, row, text, weights, asked.echo, names))
+        choices.append(ChoiceDecoder(wanted.index, row, text, weights, wanted.echo, names))
     return Job(side, choices, sink, request.tenant)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One choice of a request, whichever engine answers it."""
+class ChoiceRequest:
+    """One choice of a request, for any engine."""
 
     index: int
     variant: int
@@ -67,12 +66,14 @@ class Asked:
     length: int
     """Tokens to generate."""
     seed: int
-    """Strengths of one prompt are compared on the same random numbers."""
+    """The same for all prompts, so that strengths are compared on the same random numbers."""
     echo: str
-    """The prompt, where it is to be given back."""
+    """The prompt, if it is to be returned."""
 
 
-def walk(base: BaseModel, request: GenerationRequest, held: int) -> Iterator[Asked]:
+def choice_requests(
+    base: LoadedModel, request: GenerationRequest, held: int
+) -> Iterator[ChoiceRequest]:
     """The choices of a request, prompt by prompt.
 
     Args:
@@ -88,18 +89,20 @@ def walk(base: BaseModel, request: GenerationRequest, held: int) -> Iterator[Ask
             raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
         ids = _encoded(base, prompt)
         length = _room(base, ids, sampling.max_tokens, held)
-        echo = _said(base, prompt, ids) if sampling.echo else ""
+        echo = _prompt_text(base, prompt, ids) if sampling.echo else ""
         for copy in range(request.n):
             index = place * request.n + copy
-            yield Asked(index, prompt.variant, ids, length, seed + _SEED_STRIDE * copy, echo)
+            yield ChoiceRequest(
+                index, prompt.variant, ids, length, seed + _SEED_STRIDE * copy, echo
+            )
 
 
 def needs_weights(mixture: Mixture) -> bool:
-    """Whether it has edits of routed experts, which can only be written into the weights."""
+    """Whether it has edits of routed experts, which cannot be applied beside the weights."""
     return any(term.expert is not None for terms, _ in mixture for term in terms)
 
 
-def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
+def sampling_params(base: LoadedModel, sampling: Sampling) -> SamplingParams:
     unknown = [id for id in sampling.logit_bias if not 0 <= id < base.vocabulary]
     if unknown:
         raise InvalidRequest.at(
@@ -117,21 +120,21 @@ def sampling_params(base: BaseModel, sampling: Sampling) -> SamplingParams:
     )
 
 
-def _said(base: BaseModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
-    """The prompt as it is given back."""
+def _prompt_text(base: LoadedModel, prompt: GenerationPrompt, ids: Sequence[int]) -> str:
+    """The prompt, as it is returned for `echo`."""
     return prompt.text if prompt.text is not None else str(base.tokenizer.decode(ids))
 
 
-def _encoded(base: BaseModel, prompt: GenerationPrompt) -> list[int]:
+def _encoded(base: LoadedModel, prompt: GenerationPrompt) -> list[int]:
     if prompt.messages is not None:
         conversation = [(message.role, message.content) for message in prompt.messages]
         return encode_prompt(base, conversation, chat=True)
     if prompt.text is not None:
         return encode_prompt(base, prompt.text, chat=False)
-    return _known(base, prompt.tokens or ())
+    return _checked_tokens(base, prompt.tokens or ())
 
 
-def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
+def _checked_tokens(base: LoadedModel, tokens: Sequence[int]) -> list[int]:
     if not tokens:
         raise InvalidRequest("the prompt is empty")
     unknown = next((token for token in tokens if not 0 <= token < base.vocabulary), None)
@@ -142,8 +145,8 @@ def _known(base: BaseModel, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
 
 
-def _room(base: BaseModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
-    """Tokens to generate: what was asked for, or what the context has left.
+def _room(base: LoadedModel, ids: Sequence[int], wanted: int | None, held: int) -> int:
+    """Tokens to generate: those requested, or what the context has left.
 
     Args:
         held: tokens of a text that the engine has memory for.

@@ -1,4 +1,4 @@
-"""What a generator needs of an engine, whichever it is."""
+"""The interface of engines."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ Line = GenerationLine
 
 
 class TextEngine(Protocol):
-    """Answers requests with lines."""
+    """Generates text for requests."""
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """Ids of those that it holds now."""
+        """Ids of the loaded base models."""
 
     @property
     def serves(self) -> tuple[str, ...] | None:
-        """Ids of those that it can be asked of; None: any."""
+        """Ids of the base models that it can serve; None: any."""
 
     @property
     def busy(self) -> int:
-        """Choices that are under way or wait."""
+        """Choices that are running or wait."""
 
     async def begin(self, request: GenerationRequest) -> AsyncGenerator[Line]:
-        """Take a request; what it comes to is told line by line, in the order of nobody.
+        """Start a request; the lines of its choices come interleaved.
 
-        Closing the iterator early gives the rest up.
+        Closing the iterator early cancels the rest.
 
         Raises:
-            InvalidRequest, BaseModelUnavailable, NotFound, CorruptArtifact, Unavailable: it
-                cannot be answered.
+            InvalidRequest, BaseModelUnavailable, NotFound, CorruptArtifact, Unavailable: the
+                request cannot be served.
         """
 
     def close(self) -> None:
-        """Stop; those that are not done are told so."""
+        """Stop; unfinished requests end with an error."""
 
 
 class TextReader(Protocol):
-    """Looks at texts before an edit is made of them."""
+    """Reads texts with a base model before an edit is made of them."""
 
     def estimate(self, request: EstimateRequest) -> Estimate: ...
 

@@ -1,4 +1,4 @@
-"""The internal HTTP port of a generator: it generates, looks at texts, and tells its health."""
+"""The internal HTTP API of a generator: generation, estimates, probes and health."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> 
     """The application.
 
     Args:
-        reader: None: texts cannot be looked at here.
-        token: what callers must bear; empty: there is none, and callers must ask for a loopback
-            address or `localhost`.
+        reader: None: no estimates and probes.
+        token: the callers' bearer token; empty: none, and then the host must be `localhost` or a
+            loopback address.
     """
 
     def authorize(request: Request) -> None:
@@ -51,7 +51,7 @@ def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> 
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise _Unauthorized("the internal token is missing or wrong")
         elif not is_loopback(request.url.hostname or ""):
-            # A web page whose name resolves to this machine would ask by that name.
+            # A web page whose host name resolves to this machine would send that name.
             raise _Unauthorized(
                 "without SCALPEL_INTERNAL_TOKEN a generator answers to loopback addresses only"
             )
@@ -73,7 +73,7 @@ def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> 
             {
                 "code": error.code,
                 "message": error.message,
-                "errors": [asdict(one) for one in errors],
+                "errors": [asdict(item) for item in errors],
             },
             status,
         )
@@ -85,7 +85,7 @@ def create_server(engine: TextEngine, reader: TextReader | None, token: str) -> 
     @app.post("/internal/generate")
     async def generate(body: GenerationRequest) -> StreamingResponse:
         lines = await engine.begin(body)
-        return StreamingResponse(_told(lines), media_type="application/x-ndjson")
+        return StreamingResponse(_ndjson(lines), media_type="application/x-ndjson")
 
     @app.post("/internal/estimate")
     def estimate(body: EstimateRequest) -> Estimate:
@@ -102,7 +102,7 @@ def _status_of(error: ScalpelError) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-async def _told(lines: AsyncGenerator[Line]) -> AsyncIterator[str]:
+async def _ndjson(lines: AsyncGenerator[Line]) -> AsyncIterator[str]:
     async with aclosing(lines):
         async for line in lines:
             yield line.model_dump_json() + "\n"

@@ -1,4 +1,4 @@
-"""What a generator holds: base models, and the terms of edits as they were last asked for."""
+"""The base models and edits that a generator has loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.work.store import WorkStore
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned, outline_pinned, published_terms
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class _Recent(Generic[T]):
-    """The things used last, each made once however many ask for it at the same time."""
+    """The most recently used values, each made once even if several threads need it at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -55,39 +55,38 @@ class _Recent(Generic[T]):
 
 
 class Shelf:
-    """Base models by id and edits by digest, loaded when first asked for."""
+    """Base models by id and edits by digest, loaded on first use."""
 
     def __init__(self, settings: Settings, objects: ObjectStore) -> None:
         self._settings = settings
         self._works = WorkStore(objects)
         self._bases: _Recent[SidePath] = _Recent(_MOST_BASES)
-        self._outlines: _Recent[BaseModel] = _Recent(_MOST_BASES)
+        self._outlines: _Recent[LoadedModel] = _Recent(_MOST_BASES)
         self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
 
     @property
     def kv_bytes(self) -> int:
-        """Memory for the keys and values of a batch."""
+        """Memory for the keys and values of a batch, in bytes."""
         return self._settings.kv_cache_bytes
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """Ids of the base models that are loaded."""
+        """Ids of the loaded base models."""
         return tuple(sorted({key.partition("@")[0] for key in self._bases.keys()}))  # noqa: SIM118
 
     def base(self, id: str, fingerprint: str, source: BaseModelSource) -> SidePath:
-        """The base model and the way beside its weights, loaded now if it is not yet.
+        """The base model with its side path.
 
         Raises:
-            BaseModelUnavailable: its files are missing or broken, or are not the ones that the
-                catalogue pinned.
+            BaseModelUnavailable: its files are missing, broken or not those that were registered.
         """
         return self._bases.get(
             f"{id}@{fingerprint}",
             lambda: SidePath(load_pinned(id, fingerprint, source, self._settings)),
         )
 
-    def outline(self, id: str, fingerprint: str, source: BaseModelSource) -> BaseModel:
-        """The base model without its weights, for an engine that has them elsewhere.
+    def outline(self, id: str, fingerprint: str, source: BaseModelSource) -> LoadedModel:
+        """The base model without its weights, for an engine that has them on another server.
 
         Raises:
             BaseModelUnavailable: as `base`.
@@ -97,11 +96,11 @@ class Shelf:
         )
 
     def mixture(self, variant: Variant) -> Mixture:
-        """The edits of a variant with their strengths; each is fetched once and checked.
+        """The edits of a variant with their strengths.
 
         Raises:
-            NotFound: the delta is gone from the store.
-            CorruptArtifact: it is not the one that was published, or is of other base weights.
+            NotFound: a delta is gone from the store.
+            CorruptArtifact: it is not what was published, or is of another base model.
         """
         return [(self._edit(ref, variant.base_fingerprint), ref.strength) for ref in variant.terms]
 

@@ -28,14 +28,13 @@ from models_store.errors import CorruptArtifact, Unavailable
 from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.weights.safetensors import dump_tensors, load_tensors
 from models_store.work.store import SHARED_TENANT
-from workers.evaluation.effect.generations import Arm, Decoding, arm_of
+from workers.evaluation.effect.generations import Arm, DecodingSettings, arm_of, generate_arm
 from workers.runtime.base_models import settings_digest
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.decoding.requests import FinishReason
-from workers.runtime.loading import BaseModel as LanguageModel
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import cpu_capability
 from workers.runtime.reading.extract import EXTRACTOR_VERSION
-from workers.surgery.terms import Mixture
 
 _log = structlog.get_logger()
 K = TypeVar("K", bound=Hashable)
@@ -46,17 +45,17 @@ _FORMAT = 1
 class Cache:
     """What is remembered of one model: a base, or a base with edits that belong to a tenant."""
 
-    def __init__(
-        self, objects: ObjectStore, tenant: str, base: LanguageModel, on_top: Mixture = ()
-    ) -> None:
+    def __init__(self, objects: ObjectStore, tenant: str, model: EditedModel) -> None:
         self._objects = objects
-        self._base = base
+        self._model = model
         self._tenant = tenant
-        self._owner = tenant if on_top else SHARED_TENANT
+        self._owner = tenant if model.mixture else SHARED_TENANT
         edits: list[JsonValue] = [
-            [[*sorted(term.digest for term in terms)], strength] for terms, strength in on_top
+            [[*sorted(term.digest for term in terms)], strength]
+            for terms, strength in model.mixture
         ]
-        self._model: JsonValue = [
+        base = model.loaded
+        self._model_key: JsonValue = [
             _FORMAT,
             EXTRACTOR_VERSION,
             base.fingerprint,
@@ -66,7 +65,7 @@ class Cache:
             edits,
         ]
         self._broken: set[str] = set()
-        self.found: list[str] = []
+        self.reused: list[str] = []
         """What was there and is not computed again, in words."""
 
     def each(
@@ -88,7 +87,7 @@ class Cache:
         for part, tensors in made.items():
             self.save_tensors(name, keys[part], tensors)
         if not missing:
-            self.found.append(name)
+            self.reused.append(name)
         there = {part: tensors for part, tensors in found.items() if tensors is not None}
         return {**there, **made}
 
@@ -119,17 +118,15 @@ class Cache:
         data = dump_tensors(arrays, {"name": name, "sha256": _digest(arrays)})
         self._write(self._statistics(name, key), data)
 
-    def remembered_arm(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, make: Callable[[], Arm]
-    ) -> Arm:
+    def generated(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
         """What this model generates from these prompts: from before, or made now and kept."""
-        found = self.arm(prompts, decoding)
-        if found is None:
-            found = make()
-            self.save_arm(found, decoding)
-        return found
+        arm = self.arm(prompts, decoding)
+        if arm is None:
+            arm = generate_arm(self._model, prompts, decoding)
+            self.save_arm(arm, decoding)
+        return arm
 
-    def arm(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> Arm | None:
+    def arm(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm | None:
         """What this model generated from these prompts before; None if it did not."""
         path = self._generations(prompts, decoding)
         data = self._read(path)
@@ -144,10 +141,10 @@ class Cache:
             self._reject(path, "its content is not what was written")
             return None
         made = [[Generated(tuple(ids), reason) for ids, reason in own] for own in record.made]
-        self.found.append("generations")
-        return arm_of(self._base, prompts, made)
+        self.reused.append("generations")
+        return arm_of(self._model.loaded, prompts, made)
 
-    def save_arm(self, arm: Arm, decoding: Decoding) -> None:
+    def save_arm(self, arm: Arm, decoding: DecodingSettings) -> None:
         """Remember what this model generated, for the tenant alone: the prompts are theirs."""
         made = [[(list(one.ids), one.finish_reason) for one in own] for own in arm.made]
         record = _Generations(made=made)
@@ -155,11 +152,11 @@ class Cache:
         self._write(self._generations(arm.prompts, decoding), record.model_dump_json().encode())
 
     def _statistics(self, name: str, key: JsonValue) -> str:
-        digest = _sha256([name, key, self._model])
+        digest = _sha256([name, key, self._model_key])
         return f"cache/statistics/{self._owner}/{digest}.safetensors"
 
-    def _generations(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> str:
-        digest = _sha256([[list(prompt) for prompt in prompts], vars(decoding), self._model])
+    def _generations(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> str:
+        digest = _sha256([[list(prompt) for prompt in prompts], vars(decoding), self._model_key])
         return f"cache/generations/{self._tenant}/{digest}.json"
 
     def _read(self, path: str) -> bytes | None:

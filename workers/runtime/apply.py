@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, WeightedTerm, by_matrix, change, flatten, union_of_rows
 
 
@@ -23,7 +23,7 @@ class WeightEditor:
     restores the very bits.
     """
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: LoadedModel) -> None:
         self.base = base
         self._pristine: dict[MatrixKey, tuple[Tensor, Tensor]] = {}
         """By matrix: rows that an edit has touched, ascending, and their weights before any."""
@@ -77,7 +77,7 @@ class WeightEditor:
         return weights[torch.searchsorted(known, rows).to(weights.device)]
 
 
-def check_fit(base: BaseModel, wanted: Mapping[MatrixKey, Sequence[WeightedTerm]]) -> None:
+def check_fit(base: LoadedModel, wanted: Mapping[MatrixKey, Sequence[WeightedTerm]]) -> None:
     """Check that the model has every matrix, row and column that the terms name.
 
     Raises:

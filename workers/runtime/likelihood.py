@@ -8,22 +8,14 @@ to is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models_store.errors import InvalidRequest
-from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
-from workers.runtime.reading.extract import last_hidden_states
-from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import Encoded
-from workers.surgery.terms import Mixture
+from workers.runtime.loading import LoadedModel
 
 CHUNK_LOGITS = 16 * 2**20
 """Logits held at once, a model: 64 MiB in fp32."""
@@ -85,57 +77,8 @@ class Divergence:
         return float(np.average(values, weights=self.positions))
 
 
-def read(
-    base: BaseModel,
-    texts: Sequence[Encoded],
-    mixture: Mixture = (),
-    *,
-    side: SidePath | None = None,
-    batch_tokens: int | None = None,
-    progress: Progress | None = None,
-) -> Reading:
-    """Run the model with `mixture` over the texts.
-
-    Raises:
-        InvalidRequest: no text has a position that counts, or an edit does not fit the model.
-    """
-    states: list[Tensor] = []
-    targets: list[Tensor] = []
-    owners: list[Tensor] = []
-    with edited(base, mixture, side):
-        for batch, hidden in last_hidden_states(
-            base, texts, batch_tokens=batch_tokens, progress=progress
-        ):
-            predicting = batch.scored[:, 1:].to(hidden.device)
-            states.append(hidden[:, :-1][predicting])
-            targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
-            owner = torch.tensor(batch.index, device=hidden.device)[:, None]
-            owners.append(owner.expand_as(predicting)[predicting])
-    if not sum(len(part) for part in targets):
-        raise InvalidRequest("no text has a token after its first one that counts")
-    return Reading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
-
-
-@contextmanager
-def edited(base: BaseModel, mixture: Mixture, side: SidePath | None = None) -> Iterator[None]:
-    """Within the block every row of every batch runs with `mixture`.
-
-    Beside the weights where that is possible, since this is how edits are served; in them for
-    edits of routed experts. The weights must be the base's.
-
-    Raises:
-        InvalidRequest: an edit does not fit the model.
-    """
-    if any(term.expert is not None for terms, _ in mixture for term in terms):
-        with WeightEditor(base).applied(mixture):
-            yield
-    else:
-        with (side or SidePath(base)).rows([mixture]):
-            yield
-
-
 @torch.no_grad()
-def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence:
+def compare(base: LoadedModel, reference: Reading, reading: Reading) -> Divergence:
     """Compare a model with edits to the base, both read over the same texts.
 
     Args:
@@ -165,7 +108,7 @@ def compare(base: BaseModel, reference: Reading, reading: Reading) -> Divergence
 
 
 @torch.no_grad()
-def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
+def negative_log_likelihood(base: LoadedModel, reading: Reading) -> np.ndarray:
     """Nats a position of each text, float64 `[texts]`; 0 for a text with no position."""
     sums = torch.zeros(reading.texts, dtype=torch.float64)
     for part in _chunks(base, reading):
@@ -177,31 +120,13 @@ def negative_log_likelihood(base: BaseModel, reading: Reading) -> np.ndarray:
     return means
 
 
-def divergence(
-    base: BaseModel,
-    texts: Sequence[Encoded],
-    mixture: Mixture,
-    *,
-    reference: Reading | None = None,
-    side: SidePath | None = None,
-    progress: Progress | None = None,
-) -> Divergence:
-    """`mixture` against the base on the texts; give `reference` when it has been read before.
-
-    Raises:
-        InvalidRequest: see `read`.
-    """
-    reference = reference or read(base, texts)
-    return compare(base, reference, read(base, texts, mixture, side=side, progress=progress))
-
-
-def _chunks(base: BaseModel, reading: Reading) -> Iterator[slice]:
+def _chunks(base: LoadedModel, reading: Reading) -> Iterator[slice]:
     size = max(1, CHUNK_LOGITS // base.vocabulary)
     for start in range(0, len(reading.targets), size):
         yield slice(start, start + size)
 
 
-def _log_probabilities(base: BaseModel, states: Tensor) -> Tensor:
+def _log_probabilities(base: LoadedModel, states: Tensor) -> Tensor:
     """fp32 (or the model's wider dtype) `[positions, vocabulary]`."""
     logits = base.logits(states)
     wide = torch.promote_types(logits.dtype, torch.float32)

@@ -42,7 +42,7 @@ _HALF_PRECISION = ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16",
 
 
 @dataclass(frozen=True, eq=False)
-class BaseModel:
+class LoadedModel:
     """A base model, ready to run; its weights are changed by `apply.WeightEditor` only."""
 
     model: Any
@@ -160,7 +160,7 @@ class BaseModel:
 
 def load_base(
     folder: Path, *, device: str, dtype: str, threads: int = 0, cache: Path | None = None
-) -> BaseModel:
+) -> LoadedModel:
     """Load the model in `folder`; on the CPU its weights stay memory-mapped.
 
     Writing to such weights copies the pages written, in this process only: the file never changes.
@@ -211,7 +211,7 @@ def load_base(
             f"another shape, {absent[0]} among them"
         )
     model.eval().requires_grad_(False)
-    return BaseModel(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         architecture=architecture,
@@ -222,7 +222,7 @@ def load_base(
     )
 
 
-def load_outline(folder: Path, *, cache: Path | None = None) -> BaseModel:
+def load_outline(folder: Path, *, cache: Path | None = None) -> LoadedModel:
     """The model in `folder` without its weights: tokenizer, sizes, names of matrices.
 
     It cannot run; what needs no numbers, such as encoding a prompt, works as with a loaded model.
@@ -245,7 +245,7 @@ def load_outline(folder: Path, *, cache: Path | None = None) -> BaseModel:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BaseModelUnavailable(f"cannot read the base model in {folder}: {error}") from error
-    return BaseModel(
+    return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
         architecture=architecture,

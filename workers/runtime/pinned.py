@@ -11,7 +11,7 @@ from models_store.settings import Settings
 from models_store.weights.delta import load_delta
 from workers.runtime.base_models import materialise
 from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base, load_outline
+from workers.runtime.loading import LoadedModel, load_base, load_outline
 from workers.surgery.terms import Term
 
 
@@ -22,7 +22,7 @@ def load_pinned(
     settings: Settings,
     *,
     dtype: str | None = None,
-) -> BaseModel:
+) -> LoadedModel:
     """Load the base model `id`, on the device and by default in the dtype of the settings.
 
     Raises:
@@ -40,7 +40,7 @@ def load_pinned(
 
 def outline_pinned(
     id: str, fingerprint: str, source: BaseModelSource, settings: Settings
-) -> BaseModel:
+) -> LoadedModel:
     """The same without its weights, of which the files must be here all the same.
 
     Raises:
@@ -50,7 +50,7 @@ def outline_pinned(
     return _checked(load_outline(folder, cache=settings.cache), id, fingerprint)
 
 
-def _checked(base: BaseModel, id: str, fingerprint: str) -> BaseModel:
+def _checked(base: LoadedModel, id: str, fingerprint: str) -> LoadedModel:
     if base.fingerprint != fingerprint:
         raise BaseModelUnavailable(
             f"the weights of {id} on this machine ({base.fingerprint}) are not the ones it was "

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.runtime.apply import check_fit
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, by_matrix, dense, flatten
 
 _CACHED_EDITS = 64
@@ -87,7 +87,7 @@ class SidePath:
     Edits of routed experts are not possible this way; `WeightEditor` is for those.
     """
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: LoadedModel) -> None:
         self.base = base
         self._pieces: OrderedDict[str, _Piece] = OrderedDict()
         """By the digest of the term, which says which matrix it is of."""

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from models_store.errors import InvalidRequest
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 
 @contextmanager
-def steered(base: BaseModel, vectors: Mapping[int, Tensor]) -> Iterator[None]:
+def steered(base: LoadedModel, vectors: Mapping[int, Tensor]) -> Iterator[None]:
     """Within the block the residual stream after each layer `l` gains `vectors[l]`.
 
     Everything that runs the model is steered: reading, generating, with or without edits.

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import ChatItem, CompletionItem, Item, TextItem
+from workers import progress
 from workers.runtime.chat_template import render_chat
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 MAX_PROMPT_TOKENS = 512
 """A prompt before a completion keeps its first token and the last ones, so many in all."""
@@ -73,7 +74,7 @@ class Batch:
 
 
 def encode(
-    base: BaseModel,
+    base: LoadedModel,
     items: Iterable[Item | str],
     *,
     max_tokens: int,
@@ -101,7 +102,7 @@ def encode(
     ]
 
 
-def encode_prompt(base: BaseModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
+def encode_prompt(base: LoadedModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
     """Encode what a model is asked to go on with.
 
     Args:
@@ -122,19 +123,23 @@ def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterat
     """Group texts by length into batches of at most `tokens` padded tokens, longest first.
 
     The longest come first so that too large a batch fails at once and not after minutes. A text
-    longer than `tokens` is a batch of its own.
+    longer than `tokens` is a batch of its own. Each advances the current step of the work.
     """
+    total, done = sum(map(len, texts)), 0
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     start = 0
     while start < len(order):
         length = len(texts[order[start]])
         rows = order[start : start + max(1, tokens // length)]
         start += len(rows)
-        yield _pad([texts[i] for i in rows], tuple(rows), length, pad_id)
+        some = [texts[i] for i in rows]
+        yield _pad(some, tuple(rows), length, pad_id)
+        done += sum(map(len, some))
+        progress.advance(done, total)
 
 
 def _encode_one(
-    base: BaseModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
+    base: LoadedModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
 ) -> Encoded:
     match item:
         case str() | TextItem():
@@ -153,13 +158,13 @@ def _encode_one(
     return _pair(base, prompt, answer, max_tokens, special=False, ending=ending)
 
 
-def _plain(base: BaseModel, text: str, max_tokens: int) -> Encoded:
+def _plain(base: LoadedModel, text: str, max_tokens: int) -> Encoded:
     ids = tuple(_require(_ids(base, text), text)[:max_tokens])
     return Encoded(ids, (True,) * len(ids), 0)
 
 
 def _pair(
-    base: BaseModel,
+    base: LoadedModel,
     prompt: str,
     completion: str,
     max_tokens: int,
@@ -185,12 +190,12 @@ def _pair(
     return Encoded((*before, *counted), scored, len(before))
 
 
-def _ids(base: BaseModel, text: str, *, special: bool = True) -> list[int]:
+def _ids(base: LoadedModel, text: str, *, special: bool = True) -> list[int]:
     ids: list[int] = base.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
 
-def _render(base: BaseModel, conversation: Conversation) -> str:
+def _render(base: LoadedModel, conversation: Conversation) -> str:
     """The conversation in the model's template, up to where the assistant is to speak."""
     if not base.has_chat_template:
         raise InvalidRequest("the base model has no chat template, so it cannot take messages")

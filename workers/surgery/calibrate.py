@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models_store.errors import EditFailed, InvalidRequest
@@ -26,51 +26,87 @@ class Calibration:
     """Whether `kl` is within the tolerance of the target; else it is the nearest below it."""
 
 
-def calibrate(
-    kl: Callable[[float], float],
-    target: float,
-    *,
-    guess: float,
-    tolerance: float = 0.05,
-    max_steps: int = 12,
-    growth: float = 2.0,
-) -> Calibration:
-    """Solve `kl(scale) = target` by the secant method in log-log.
+class Scales:
+    """Scales to measure one after the other, until one has the KL that is wanted.
 
-    For small scales KL grows as the square of the scale (a KL's gradient is zero at the base): the
-    first step assumes that slope, or `growth`, and later ones that through the two nearest points.
-    Once points on both sides are known, no step leaves the interval between them.
+    Solves `kl(scale) = target` by the secant method in log-log. For small scales KL grows as the
+    square of the scale (a KL's gradient is zero at the base): the first step assumes that slope, or
+    `growth`, and later ones that through the two nearest points. Once points on both sides are
+    known, no step leaves the interval between them.
 
-    Args:
-        kl: measured mean KL(base ‖ edited) at a positive scale; maybe noisy, maybe infinite.
-        target: positive.
-        guess: first scale to try, positive.
-        tolerance: accepted relative error of the KL.
-        max_steps: measurements at most.
-        growth: the power of the scale that is assumed at first.
-
-    Raises:
-        InvalidRequest: target or guess is not positive and finite.
-        EditFailed: no measured scale stays within the target.
+        scales = Scales(target, guess=1.0)
+        for scale in scales:
+            scales.measured(kl(scale))
+        found = scales.calibration()
     """
-    for name, value in (("target", target), ("guess", guess)):
-        if not (math.isfinite(value) and value > 0):
-            raise InvalidRequest(f"the {name} of a calibration must be positive, not {value}")
-    trace: list[tuple[float, float]] = []
-    scale = guess
-    for _ in range(max_steps):
-        measured = kl(scale)
-        trace.append((scale, measured))
-        if abs(measured - target) <= tolerance * target:
-            return Calibration(scale, measured, tuple(trace), reached=True)
-        scale = _next_scale(trace, target, growth)
-    below = [(value, at) for at, value in trace if value <= target]
-    if not below:
-        raise EditFailed(
-            f"no scale down to {min(at for at, _ in trace):.3g} keeps the KL within {target}"
-        )
-    value, at = max(below)
-    return Calibration(at, value, tuple(trace), reached=False)
+
+    def __init__(
+        self,
+        target: float,
+        *,
+        guess: float,
+        tolerance: float = 0.05,
+        max_steps: int = 12,
+        growth: float = 2.0,
+    ) -> None:
+        """
+        Args:
+            target: positive.
+            guess: first scale to try, positive.
+            tolerance: accepted relative error of the KL.
+            max_steps: measurements at most.
+            growth: the power of the scale that is assumed at first.
+
+        Raises:
+            InvalidRequest: target or guess is not positive and finite.
+        """
+        for name, value in (("target", target), ("guess", guess)):
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidRequest(f"the {name} of a calibration must be positive, not {value}")
+        self.trace: list[tuple[float, float]] = []
+        """Every (scale, KL) that was measured, in order."""
+        self._target = target
+        self._scale = guess
+        self._tolerance = tolerance
+        self._max_steps = max_steps
+        self._growth = growth
+
+    def __iter__(self) -> Iterator[float]:
+        while len(self.trace) < self._max_steps and not self._reached:
+            if self.trace:
+                self._scale = _next_scale(self.trace, self._target, self._growth)
+            yield self._scale
+
+    def measured(self, kl: float) -> None:
+        """Args:
+        kl: mean KL(base ‖ edited) at the scale that came last; maybe noisy, maybe infinite.
+        """
+        self.trace.append((self._scale, kl))
+
+    @property
+    def _reached(self) -> bool:
+        if not self.trace:
+            return False
+        return abs(self.trace[-1][1] - self._target) <= self._tolerance * self._target
+
+    def calibration(self) -> Calibration:
+        """The scale that was found.
+
+        Raises:
+            EditFailed: no measured scale stays within the target.
+        """
+        if self._reached:
+            return Calibration(*self.trace[-1], tuple(self.trace), reached=True)
+        below = [(kl, scale) for scale, kl in self.trace if kl <= self._target]
+        if not below:
+            least = min(scale for scale, _ in self.trace)
+            raise EditFailed(f"no scale down to {least:.3g} keeps the KL within {self._target}")
+        kl, scale = max(below)
+        return Calibration(scale, kl, tuple(self.trace), reached=False)
+
+    def nearest(self) -> tuple[float, float]:
+        """The measured scale whose KL is the nearest to the target, with that KL."""
+        return min(self.trace, key=lambda point: abs(point[1] - self._target))
 
 
 def _next_scale(trace: list[tuple[float, float]], target: float, slope: float) -> float:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models_store.errors import EditFailed, InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 DESIRED = 0
 UNDESIRED = 1
@@ -100,13 +108,14 @@ def fit_probe(features: Tensor, labels: Tensor, settings: ProbeSettings, seed: i
     )
 
 
-def auc(scores: Tensor, labels: Tensor) -> float:
+def auc(scores: Tensor | Floats | Sequence[float], labels: Tensor | Sequence[int]) -> float:
     """Chance that an undesired row scores above a desired one, ties counting half.
 
     Args:
         scores: `[n]`.
-        labels: int64 `[n]`.
+        labels: `[n]`, `UNDESIRED` or `DESIRED`.
     """
+    scores, labels = torch.as_tensor(scores).double(), torch.as_tensor(labels)
     undesired, desired = scores[labels == UNDESIRED], scores[labels == DESIRED]
     if not len(undesired) or not len(desired):
         return 0.5

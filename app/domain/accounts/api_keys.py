@@ -75,6 +75,11 @@ class ApiKey(Record):
     replaces: str | None = None
     """The key in whose place it came."""
 
+    @property
+    def actor(self) -> Actor:
+        """Who acts with it."""
+        return Actor(key_id=self.id, scopes=self.scopes)
+
     @field_validator("scopes")
     @classmethod
     def _todays_names(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
@@ -301,7 +306,7 @@ def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None)
         detail = "must be in the future: Unix seconds"
         problems.append(FieldError("/expires_at", "invalid_value", detail))
     if problems:
-        raise InvalidRequest("; ".join(one.detail for one in problems), errors=problems)
+        raise InvalidRequest("; ".join(problem.detail for problem in problems), errors=problems)
 
 
 def digest_of(secret: str) -> str:

@@ -83,14 +83,14 @@ def read_limits(settings: Settings) -> LimitTable:
 
 
 def _tenants(path: Path, default: TenantLimits) -> dict[str, TenantLimits]:
-    found: dict[str, TenantLimits] = {}
+    limits: dict[str, TenantLimits] = {}
     problems = []
     rows = read_tables(path, "tenant", TypeAdapter(_Row), setting="SCALPEL_TENANTS")
     for index, row in enumerate(rows):
-        if row.name in found:
+        if row.name in limits:
             detail = f"{row.name} has a table already"
             problems.append(FieldError(f"/tenant/{index}/name", "duplicate", detail))
-        own = row.model_dump(exclude={"name"}, exclude_none=True)
-        found[row.name] = default.model_copy(update=own)
+        given = row.model_dump(exclude={"name"}, exclude_none=True)
+        limits[row.name] = default.model_copy(update=given)
     refuse(path, problems)
-    return found
+    return limits

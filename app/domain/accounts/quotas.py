@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 
 from app.domain.accounts.limits import LimitTable
-from models_store.errors import QuotaExceeded, Standing
+from models_store.errors import LimitUse, QuotaExceeded
 from models_store.objects.store import ObjectStore
 from models_store.work.store import FOLDERS
 
@@ -108,7 +108,7 @@ class Quotas:
                     f"{there} edits and exports of yours have not ended, and at most {most} may "
                     "wait: cancel some, or wait until one has ended",
                     retry_after=_RETRY_WORK_SECONDS,
-                    standing=Standing("queued-edits", most, 0),
+                    use=LimitUse("queued-edits", most, 0),
                 )
             with self.room_for_bytes(tenant, bytes + _RECORDS_BYTES):
                 yield
@@ -127,7 +127,7 @@ class Quotas:
                     f"you have {there} bytes stored, and with {bytes} more it would be over your "
                     f"{most}: delete edits, exports or behaviours",
                     retry_after=_RETRY_BYTES_SECONDS,
-                    standing=Standing("stored-bytes", most, max(0, most - there)),
+                    use=LimitUse("stored-bytes", most, max(0, most - there)),
                 )
             yield
 
@@ -146,7 +146,7 @@ class Quotas:
 
     def _tally(self, what: str, tenant: str, count: Callable[[], int], seconds: float) -> Tally:
         with self._lock:
-            found = self._tallies.get((what, tenant))
-            if found is None:
-                found = self._tallies[what, tenant] = Tally(count, seconds)
-            return found
+            tally = self._tallies.get((what, tenant))
+            if tally is None:
+                tally = self._tallies[what, tenant] = Tally(count, seconds)
+            return tally

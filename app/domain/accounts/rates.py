@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
 
 import redis
+from cachetools import LRUCache
 
 from app.domain.accounts.limits import LimitTable
 from app.domain.events.live_state import LiveState
-from models_store.errors import QuotaExceeded, Standing
+from models_store.errors import LimitUse, QuotaExceeded
 from models_store.live import keys as redis_keys
 
 # The one number kept is when the bucket will be full again, by the clock of Redis.
@@ -50,11 +50,11 @@ class _Bucket:
     """What flows back in a millisecond."""
 
 
-class _OwnBuckets:
+class _LocalBuckets:
     """Buckets of this process, of the tenants that came last."""
 
     def __init__(self) -> None:
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._full_at: LRUCache[str, float] = LRUCache(_REMEMBERED)
         """Milliseconds of `time.monotonic()`."""
         self._lock = Lock()
 
@@ -66,9 +66,6 @@ class _OwnBuckets:
             if allowed:
                 full_at = max(now, full_at + amount / bucket.speed)
                 self._full_at[bucket.key] = full_at
-                self._full_at.move_to_end(bucket.key)
-                while len(self._full_at) > _REMEMBERED:
-                    self._full_at.popitem(last=False)
             return allowed, (full_at - now) * bucket.speed
 
 
@@ -78,9 +75,9 @@ class Rates:
     def __init__(self, live: LiveState, limits: LimitTable) -> None:
         self._live = live
         self._limits = limits
-        self._own = _OwnBuckets()
+        self._local = _LocalBuckets()
 
-    def count_request(self, tenant: str) -> Standing:
+    def count_request(self, tenant: str) -> LimitUse:
         """One more request.
 
         Raises:
@@ -90,18 +87,18 @@ class Rates:
         speed = limits.requests_per_second / 1000
         bucket = _Bucket(redis_keys.bucket("requests", tenant), limits.request_burst, speed)
         allowed, taken = self._take(bucket, 1, 1)
-        standing = _standing("requests", bucket, taken)
+        use = _use("requests", bucket, taken)
         if not allowed:
             raise QuotaExceeded(
                 f"more than {limits.requests_per_second:g} requests a second; after a pause "
                 f"{limits.request_burst} at once",
                 code="rate_limited",
                 retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                standing=standing,
+                use=use,
             )
-        return standing
+        return use
 
-    def reserve_tokens(self, tenant: str, count: int) -> Standing:
+    def reserve_tokens(self, tenant: str, count: int) -> LimitUse:
         """Set aside what a request may generate at most; `give_back_tokens` what it did not.
 
         A request is let in while anything is left, so that a large one can be served at all; what
@@ -112,16 +109,16 @@ class Rates:
         """
         bucket = self._tokens(tenant)
         allowed, taken = self._take(bucket, count, 1)
-        standing = _standing("tokens", bucket, taken)
+        use = _use("tokens", bucket, taken)
         if not allowed:
             raise QuotaExceeded(
                 f"more than {bucket.size:g} tokens generated in a minute, those that requests "
                 "under way may still come to included",
                 code="rate_limited",
                 retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                standing=standing,
+                use=use,
             )
-        return standing
+        return use
 
     def give_back_tokens(self, tenant: str, count: int) -> None:
         if count > 0:
@@ -141,12 +138,12 @@ class Rates:
             allowed, taken = cast(Sequence[Any], script(keys=[bucket.key], args=arguments))
             return bool(int(allowed)), float(taken)
 
-        found = self._live.ask(question)
-        return found if found is not None else self._own.take(bucket, amount, need)
+        taken = self._live.ask(question)
+        return taken if taken is not None else self._local.take(bucket, amount, need)
 
 
-def _standing(name: str, bucket: _Bucket, taken: float) -> Standing:
-    return Standing(
+def _use(name: str, bucket: _Bucket, taken: float) -> LimitUse:
+    return LimitUse(
         name,
         size=int(bucket.size),
         left=max(0, math.floor(bucket.size - taken)),

@@ -12,6 +12,8 @@ import time
 
 from pydantic import Field
 
+from app.domain.accounts.api_keys import ApiKey
+from models_store.audit.log import AuditLog
 from models_store.objects.store import ObjectStore
 from models_store.schemas.base import Record
 
@@ -30,11 +32,13 @@ class Session(Record):
 class Sessions:
     """Every sign-in there is, whichever process it was made in."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog) -> None:
         self._objects = objects
+        self._audit = audit
 
-    def begin(self, key_sha256: str) -> str:
-        """Sign in with the key whose secret has that digest: the cookie, 256 random bits."""
+    def begin(self, key: ApiKey, key_sha256: str) -> str:
+        """Sign in with the key, whose secret has that digest: the cookie, 256 random bits."""
+        self._audit.append("session.begun", tenant=key.tenant, actor=key.actor)
         cookie = secrets.token_urlsafe(32)
         self._objects.create_record(_path(cookie), Session(key_sha256=key_sha256))
         return cookie
@@ -45,8 +49,14 @@ class Sessions:
         over = session is None or time.time() > session.created_at + SESSION_SECONDS
         return None if over else session
 
-    def end(self, cookie: str) -> None:
-        """Sign out; ending what has ended is fine."""
+    def end(self, cookie: str, key: ApiKey | None) -> None:
+        """Sign out; ending what has ended is fine.
+
+        Args:
+            key: the one signed in with; None where it is no longer accepted.
+        """
+        if key is not None:
+            self._audit.append("session.ended", tenant=key.tenant, actor=key.actor)
         self._objects.delete(_path(cookie))
 
 

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from app.domain.bodies import RequestBody
 from models_store.presets import load_preset, neutral_texts
 from models_store.schemas.behaviors import MIN_TEXTS, Behavior
 from models_store.schemas.estimates import Distinction
@@ -49,17 +50,13 @@ _OPPOSE = (
 Reason = Literal["empty", "too_short", "mentions_the_sentence", "near_identical", "wrong_way"]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 def _sentence(value: str) -> str:
     if not _WORD.search(value):
         raise ValueError("must say what the model should do, such as: stop hedging")
     return value.strip()
 
 
-class DraftBody(_Body):
+class DraftBody(RequestBody):
     """Draft a behaviour."""
 
     sentence: Annotated[
@@ -67,17 +64,17 @@ class DraftBody(_Body):
         Field(max_length=MAX_SENTENCE, examples=["stop hedging"]),
         AfterValidator(_sentence),
     ]
-    """What the edited model should do, as one would tell it: the desired texts follow it."""
+    """What the edited model should do; the desired texts follow it."""
     base_model: Annotated[str, Field(max_length=200)]
-    """The base model that the behaviour is for; it writes the texts, unless the operator has named
-    another model for that."""
+    """The base model of the behaviour; it writes the texts, unless the operator has configured
+    another model."""
     count: Annotated[int, Field(ge=MIN_TEXTS, le=MAX_COUNT)] = 60
     """Questions that are answered both ways."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class DroppedPairs(_Body):
-    """Why pairs of answers were left out; each counts once, for the first reason."""
+class DroppedPairs(RequestBody):
+    """Number of dropped pairs by reason; each counts once, for the first reason."""
 
     empty: int = 0
     too_short: int = 0
@@ -85,17 +82,17 @@ class DroppedPairs(_Body):
     near_identical: int = 0
     """The two answers have most of their words in common."""
     wrong_way: int = 0
-    """Both classifiers, trained on other pairs, take the one answer for the other."""
+    """Both classifiers, trained on other pairs, confuse the two answers."""
 
 
-class DraftSamples(_Body):
-    """Some of the texts, drawn at random by the seed, not picked."""
+class DraftSamples(RequestBody):
+    """Some of the texts, drawn at random by the seed."""
 
     undesired: tuple[CompletionItem, ...]
     desired: tuple[CompletionItem, ...]
 
 
-class Draft(_Body):
+class Draft(RequestBody):
     """Texts for a person to accept: send `behavior` to `POST /v1/behaviors`, or in an edit."""
 
     object: Literal["draft"] = "draft"
@@ -106,8 +103,7 @@ class Draft(_Body):
     behavior: Behavior | None
     """Null where too few pairs are left."""
     separability: Distinction | None
-    """Before pairs went for being the wrong way around, which would flatter it; null where there
-    were too few pairs to tell."""
+    """Before reversed pairs were dropped, which would raise it; null with too few pairs."""
     asked: int
     kept: int
     dropped: DroppedPairs
@@ -116,7 +112,7 @@ class Draft(_Body):
 
 
 @dataclass(frozen=True)
-class Pair:
+class AnswerPair:
     """One question, answered both ways."""
 
     question: str
@@ -131,27 +127,27 @@ def questions(body: DraftBody) -> list[str]:
     return [item.prompt for item in _rng(body).sample(chat, body.count)]
 
 
-def instructions(body: DraftBody, asked: Sequence[str]) -> list[str]:
+def instructions(body: DraftBody, questions: Sequence[str]) -> list[str]:
     """What the writer is told: for each question the opposite way first, then the right one."""
     return [
         wording.format(sentence=body.sentence.rstrip(" ."), question=question)
-        for question in asked
+        for question in questions
         for wording in (_OPPOSE, _FOLLOW)
     ]
 
 
-def pairs_of(asked: Sequence[str], answers: Sequence[str]) -> list[Pair]:
+def pairs_of(questions: Sequence[str], answers: Sequence[str]) -> list[AnswerPair]:
     """The answers to `instructions` as pairs."""
     cleaned = [answer.strip().removeprefix("Answer:").strip() for answer in answers]
     return [
-        Pair(question, undesired, desired)
-        for question, undesired, desired in zip(asked, cleaned[::2], cleaned[1::2], strict=True)
+        AnswerPair(question, undesired, desired)
+        for question, undesired, desired in zip(questions, cleaned[::2], cleaned[1::2], strict=True)
     ]
 
 
-def usable(sentence: str, pairs: Sequence[Pair]) -> tuple[list[Pair], Counter[Reason]]:
+def usable(sentence: str, pairs: Sequence[AnswerPair]) -> tuple[list[AnswerPair], Counter[Reason]]:
     """The pairs that could show a difference, and why the others cannot."""
-    kept: list[Pair] = []
+    kept: list[AnswerPair] = []
     dropped: Counter[Reason] = Counter()
     for pair in pairs:
         reason = _flaw(sentence, pair)
@@ -162,13 +158,13 @@ def usable(sentence: str, pairs: Sequence[Pair]) -> tuple[list[Pair], Counter[Re
     return kept, dropped
 
 
-def items_of(pairs: Sequence[Pair]) -> tuple[list[CompletionItem], list[CompletionItem]]:
+def items_of(pairs: Sequence[AnswerPair]) -> tuple[list[CompletionItem], list[CompletionItem]]:
     """The undesired and the desired items; `pair_id` joins the two of a pair."""
     undesired, desired = [], []
     for number, pair in enumerate(pairs):
-        asked = {"prompt": pair.question, "pair_id": f"question-{number}"}
-        undesired.append(CompletionItem(completion=pair.undesired, **asked))
-        desired.append(CompletionItem(completion=pair.desired, **asked))
+        fields = {"prompt": pair.question, "pair_id": f"question-{number}"}
+        undesired.append(CompletionItem(completion=pair.undesired, **fields))
+        desired.append(CompletionItem(completion=pair.desired, **fields))
     return undesired, desired
 
 
@@ -184,17 +180,19 @@ class Judged:
     def auc(self) -> float:
         """Chance that an undesired text is called more undesired than a desired one."""
         wins = sum(
-            (one > other) + 0.5 * (one == other) for one in self.undesired for other in self.desired
+            (score > other) + 0.5 * (score == other)
+            for score in self.undesired
+            for other in self.desired
         )
         return wins / (len(self.undesired) * len(self.desired))
 
     @property
     def wrong(self) -> list[bool]:
         """Whether it takes the one text of a pair for the other, by pair."""
-        return [one <= other for one, other in zip(self.undesired, self.desired, strict=True)]
+        return [score <= other for score, other in zip(self.undesired, self.desired, strict=True)]
 
 
-def judged_by_words(pairs: Sequence[Pair], seed: int) -> Judged:
+def judged_by_words(pairs: Sequence[AnswerPair], seed: int) -> Judged:
     """By bags of words (tf-idf and logistic regression), cross-validated over pairs."""
     # scikit-learn takes a second to load, which nothing else here needs.
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -220,7 +218,7 @@ def judged_by_words(pairs: Sequence[Pair], seed: int) -> Judged:
     return Judged(scores[: len(pairs)], scores[len(pairs) :])
 
 
-def judged_by_length(pairs: Sequence[Pair]) -> Judged:
+def judged_by_length(pairs: Sequence[AnswerPair]) -> Judged:
     """By the number of words, in whichever direction tells more."""
     undesired = tuple(float(len(_words(pair.undesired))) for pair in pairs)
     desired = tuple(float(len(_words(pair.desired))) for pair in pairs)
@@ -258,7 +256,7 @@ def draft(
     *,
     written_by: str,
     chat: bool,
-    kept: Sequence[Pair],
+    kept: Sequence[AnswerPair],
     dropped: Mapping[Reason, int],
     separability: Distinction | None,
 ) -> Draft:
@@ -302,14 +300,14 @@ def _rng(body: DraftBody) -> random.Random:
     return random.Random(body.seed)  # noqa: S311 - nothing secret
 
 
-def _flaw(sentence: str, pair: Pair) -> Reason | None:
+def _flaw(sentence: str, pair: AnswerPair) -> Reason | None:
     first, second = _words(pair.undesired), _words(pair.desired)
     if not first or not second:
         return "empty"
     if min(len(first), len(second)) < LEAST_WORDS:
         return "too_short"
-    told = " ".join(_words(sentence))
-    if any(f" {told} " in f" {' '.join(words)} " for words in (first, second)):
+    instruction = " ".join(_words(sentence))
+    if any(f" {instruction} " in f" {' '.join(words)} " for words in (first, second)):
         return "mentions_the_sentence"
     common, all_words = set(first) & set(second), set(first) | set(second)
     return "near_identical" if len(common) >= ALIKE * len(all_words) else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models_store import presets
+from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN, PREFIXES
 from models_store.objects.histories import Histories, Version
@@ -18,6 +19,7 @@ from models_store.schemas.behaviors import (
     sha256_of,
     to_lines,
 )
+from models_store.schemas.records import Actor
 
 BEHAVIORS = "behaviors"
 """Folder of their histories."""
@@ -36,7 +38,7 @@ class BehaviorVersion(Version):
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedBehavior:
     """A behaviour and what an edit says of where it came from."""
 
     behavior: Behavior
@@ -46,17 +48,22 @@ class Found:
 class BehaviorLibrary:
     """The behaviours that requests can name."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog) -> None:
         self._objects = objects
+        self._audit = audit
         self._versions: Histories[BehaviorVersion] = Histories(objects, BEHAVIORS, BehaviorVersion)
 
-    def add(self, tenant: str, id: str, behavior: Behavior) -> BehaviorVersion:
+    def add(
+        self, tenant: str, id: str, behavior: Behavior, actor: Actor = NOBODY
+    ) -> BehaviorVersion:
         """Keep a (checked) behaviour; adding the same id again changes nothing."""
-        known = self._versions.newest(tenant, id)
-        if known is not None:
-            return known
+        newest = self._versions.newest(tenant, id)
+        if newest is not None:
+            return newest
+        ref = reference(behavior, id=id, version=1)
+        self._audit.append("behavior.created", tenant=tenant, actor=actor, id=id, sha256=ref.sha256)
         version = BehaviorVersion(
-            behavior=reference(behavior, id=id, version=1),
+            behavior=ref,
             description=behavior.description,
             chat=behavior.chat,
             scorers=behavior.scorers,
@@ -65,6 +72,15 @@ class BehaviorLibrary:
         )
         self._objects.create(self._texts(tenant, id, version.number), to_lines(behavior))
         return self._versions.append(tenant, id, version)
+
+    def earlier(self, tenant: str, id: str) -> BehaviorVersion | None:
+        """The behaviour of that id; None if it was never kept.
+
+        Raises:
+            NotFound: it was deleted.
+        """
+        newest = self._versions.newest(tenant, id)
+        return None if newest is None else self.head(tenant, id)
 
     def head(self, tenant: str, id: str) -> BehaviorVersion:
         """What is known of an uploaded behaviour, without its texts.
@@ -79,7 +95,7 @@ class BehaviorLibrary:
             raise NotFound(f"no such behavior: {id}")
         return version
 
-    def read(self, tenant: str, id: str) -> Found:
+    def read(self, tenant: str, id: str) -> ResolvedBehavior:
         """An uploaded behaviour with its texts.
 
         Raises:
@@ -94,9 +110,9 @@ class BehaviorLibrary:
         behavior = from_lines(lines)[0]
         if sha256_of(behavior) != version.behavior.sha256:
             raise CorruptArtifact(f"the texts of {id} are not those that were uploaded")
-        return Found(behavior, version.behavior)
+        return ResolvedBehavior(behavior, version.behavior)
 
-    def find(self, tenant: str, name: str, pointer: str = "/behavior") -> Found:
+    def find(self, tenant: str, name: str, pointer: str = "/behavior") -> ResolvedBehavior:
         """The behaviour that a request names: a preset or an uploaded one.
 
         Raises:
@@ -113,19 +129,20 @@ class BehaviorLibrary:
                 f"themselves, or a preset: {', '.join(presets.preset_names())}",
                 code="unknown_behavior",
             ) from None
-        return Found(behavior, reference(behavior))
+        return ResolvedBehavior(behavior, reference(behavior))
 
     def ids(self, tenant: str) -> Iterator[str]:
         """Every id that was given, oldest first; deleted ones too."""
         return self._versions.names(tenant)
 
-    def delete(self, tenant: str, id: str) -> None:
+    def delete(self, tenant: str, id: str, actor: Actor = NOBODY) -> None:
         """Forget an uploaded behaviour; edits made from it keep their own copy of its texts.
 
         Raises:
             NotFound: no such behaviour.
         """
         current = self.head(tenant, id)
+        self._audit.append("behavior.deleted", tenant=tenant, actor=actor, id=id)
         kept = current.model_dump(exclude={"writer", "created_at", "number", "deleted"})
         self._versions.append(
             tenant, id, BehaviorVersion(**kept, number=current.number + 1, deleted=True)

@@ -6,21 +6,26 @@ request had chosen and finishes what a crash cut short.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import JsonValue
 
-from models_store.errors import Conflict, Malformed
+from models_store import ids
+from models_store.errors import Conflict, Malformed, ScalpelError
 from models_store.objects.store import ObjectStore
-from models_store.schemas.records import IdempotencyRecord, Kind
+from models_store.schemas.records import Actor, IdempotencyRecord, Kind
 
 IdempotentKind = Kind | Literal["behavior", "webhook", "api_key"]
 KEPT_SECONDS = 30 * 24 * 3600
 MAX_KEY_LENGTH = 255
+_RETRY_SECONDS = 2
+T = TypeVar("T")
 
 
 def digest(body: JsonValue) -> str:
@@ -75,5 +80,76 @@ class IdempotencyKey:
         record = IdempotencyRecord(kind=kind, id=id, route=self.route, body_sha256=self.body_sha256)
         if self.objects.create_record(self.path, record):
             return id
-        found = self.find()
-        return found.id if found is not None else id
+        earlier = self.find()
+        return earlier.id if earlier is not None else id
+
+    def release(self) -> None:
+        """Let the key be used anew: what it was bound to was not made."""
+        with contextlib.suppress(ScalpelError):
+            self.objects.delete(self.path)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who asks, and under which idempotency key, if any."""
+
+    tenant: str
+    actor: Actor
+    key: IdempotencyKey | None = None
+
+
+def create_once(
+    sender: Sender,
+    kind: IdempotentKind,
+    find: Callable[[str], T | None],
+    make: Callable[[Callable[[], str]], T],
+    *,
+    resumable: bool = True,
+) -> tuple[T, bool]:
+    """What `make` makes, or what an earlier request with the sender's key has made.
+
+    Args:
+        find: the thing of an id; None where an earlier request was cut short before it was made.
+        make: checks all there is to check, then calls its argument for the id, then makes it.
+        resumable: whether a repeat may finish, under the same id, what was cut short.
+
+    Returns:
+        The thing; whether it was there already.
+
+    Raises:
+        Conflict: `idempotency_key_reused`; `idempotency_key_in_use`, the earlier request is not
+            done and cannot be finished by another.
+        Whatever `find` and `make` raise.
+    """
+    key, fresh = sender.key, ids.new_id(kind)
+    record = key.find() if key is not None else None
+    if record is not None:
+        earlier = find(record.id)
+        if earlier is not None:
+            return earlier, True
+        if not resumable:
+            raise _in_use()
+    claimed = False
+
+    def claim() -> str:
+        nonlocal claimed
+        id = key.claim(kind, fresh) if key is not None else fresh
+        if id != fresh and not resumable:
+            raise _in_use()
+        claimed = True
+        return id
+
+    try:
+        return make(claim), False
+    except ScalpelError:
+        if key is not None and claimed and not resumable:
+            key.release()
+        raise
+
+
+def _in_use() -> Conflict:
+    return Conflict(
+        "the first request with this Idempotency-Key is not done, or was cut short",
+        code="idempotency_key_in_use",
+        retry_after=_RETRY_SECONDS,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
+from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
 from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
 from models_store.schemas.items import Item
@@ -13,10 +14,6 @@ from models_store.schemas.methods import Auto, Effort, Limits, Method
 from models_store.schemas.records import ExportFormat
 
 MAX_METADATA = 16
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _named_or_in_place(value: Any) -> str:
@@ -28,7 +25,7 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 VariantField = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class EditBody(_Body):
+class EditBody(RequestBody):
     """Make an edit of a base model."""
 
     base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
@@ -41,26 +38,26 @@ class EditBody(_Body):
     method: Method = Auto()
     limits: Limits = Limits()
     effort: Effort = "standard"
-    """How much is tried and measured: minutes, ten minutes, or as long as it takes."""
+    """How much is tried and measured: a few minutes, ten minutes, or longer."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     suffix: Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")] | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
         default_factory=dict
     )
-    """Yours, to find it by."""
+    """Your own strings, to filter by."""
     preserve: Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)] = ()
-    """What must not change: held to the limits as well."""
+    """Texts that must not change; also bounded by `max_kl`."""
     suites: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Standard suites to run on the base and on the edit, by name."""
     on_top_of: VariantField | None = None
     """A variant of the same base model that the edit is fitted on, in place of the base."""
 
 
-class ExportBody(_Body):
+class ExportBody(RequestBody):
     """Make files of a variant for other programs."""
 
     variant: VariantField
     format: ExportFormat
     without_parents: bool = False
-    """Leave out edits that a named one was fitted on top of."""
+    """Leave out parent edits that the variant does not name."""

@@ -5,24 +5,23 @@ leaves either nothing or something that a repeat of the request finishes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import JsonValue
 
 from app.domain.accounts.quotas import Quotas
-from app.domain.behaviors.library import BehaviorLibrary, Found
-from app.domain.edits.idempotency import IdempotencyKey, IdempotentKind
+from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
+from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.requests import EditBody, ExportBody
 from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
-from models_store import ids
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.operator.policy import Policy, direction_of
 from models_store.operator.suites import check_suites
-from models_store.schemas.behaviors import checked, reference, to_lines
+from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, to_lines
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.items import ChatItem, Item, has_answers
-from models_store.schemas.methods import Bias, Conditional, Natural, NaturalBias
+from models_store.schemas.items import ChatItem, Item
 from models_store.schemas.records import (
     Actor,
     EditSettings,
@@ -34,19 +33,12 @@ from models_store.schemas.records import (
 from models_store.schemas.scorers import SCORERS, ScorerInfo
 from models_store.work.base_models import BaseModels, ReadyBase, registration
 from models_store.work.reservations import Reservations
-from models_store.work.store import SHARED_TENANT, Place, Work, WorkStore
+from models_store.work.store import Place, Work, WorkStore
 
 _MOST_ERRORS = 100
 """Wrong fields that are named."""
-
-
-@dataclass(frozen=True)
-class Sender:
-    """Who asks, and under which idempotency key, if any."""
-
-    tenant: str
-    actor: Actor
-    key: IdempotencyKey | None = None
+ClaimId = Callable[[], str]
+"""Gives the id that counts."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +53,14 @@ class Examined:
     """What a request for an edit names, found and fit for use."""
 
     base: ReadyBase
-    found: Found
+    resolved: ResolvedBehavior
     on_top_of: Variant | None
     rule: str
     """Of the policy, that allows it."""
 
 
 class Submission:
-    """Puts edits, exports and registrations in.
+    """Puts edits, exports, registrations and behaviours in.
 
     Raises (all methods):
         InvalidRequest: the request cannot be carried out; every wrong field is named.
@@ -110,30 +102,11 @@ class Submission:
 
     def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
         """Queue an edit; `sent` is the body as it came."""
-        earlier = self._earlier("edit", sender.tenant, sender.key)
-        if earlier is not None:
-            return earlier
-        examined = self.examine(sender.tenant, sender.actor, body)
-        texts = to_lines(examined.found.behavior, body.preserve)
-        with self._quotas.room_for_work(sender.tenant, len(texts)):
-            return self._submit_edit(sender, body, sent, examined, texts)
 
-    def _submit_edit(
-        self, sender: Sender, body: EditBody, sent: JsonValue, examined: Examined, texts: bytes
-    ) -> Submitted:
-        base, found = examined.base, examined.found
-        id = claim_id(sender.key, "edit")
-        if body.suffix is not None:
-            self._suffixes.take(sender.tenant, suffix_key(base.id, body.suffix), id)
-        request = WorkRequest(
-            id=id,
-            kind="edit",
-            tenant=sender.tenant,
-            actor=sender.actor,
-            deadline=self._deadline(),
-            pool=base.spec.pool,
-            body=_without_texts(sent),
-            settings=EditSettings(
+        def make(claim: ClaimId) -> Work:
+            examined = self.examine(sender.tenant, sender.actor, body)
+            resolved = examined.resolved
+            settings = EditSettings(
                 method=body.method,
                 limits=body.limits,
                 effort=body.effort,
@@ -142,23 +115,29 @@ class Submission:
                 suffix=body.suffix,
                 metadata=body.metadata,
                 on_top_of=examined.on_top_of,
-            ),
-            base_model=base.id,
-            base_fingerprint=base.facts.fingerprint,
-            behavior=found.ref,
-        )
-        self._log_allowed(sender, id, examined.rule)
-        return Submitted(self._work.submit(request, texts), replayed=False)
+            )
+            return self._queue_edit(
+                sender,
+                claim,
+                examined.base,
+                settings,
+                _without_texts(sent),
+                resolved.ref,
+                to_lines(resolved.behavior, body.preserve),
+                examined.rule,
+            )
+
+        return self._once("edit", sender, make)
 
     def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
         base = self._bases.ready(body.base_model)
-        found = self._behavior(tenant, body)
-        _check_fit(body, found, base)
+        resolved = self._behavior(tenant, body)
+        _check_fit(body, resolved, base)
         check_suites(body.suites, self._suites)
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
-        return Examined(base, found, below, self._rule_for(tenant, actor, base.id, direction))
+        return Examined(base, resolved, below, self._rule_for(tenant, actor, base.id, direction))
 
     def _rule_for(self, tenant: str, actor: Actor, base_model: str, behavior: str) -> str:
         """The name of the rule by which the tenant may make such an edit.
@@ -175,11 +154,6 @@ class Submission:
                 )
         return rule
 
-    def _log_allowed(self, sender: Sender, id: str, rule: str) -> None:
-        self._work.audit.append(
-            "policy.allowed", tenant=sender.tenant, actor=sender.actor, id=id, rule=rule
-        )
-
     def reproduce(self, sender: Sender, edit_id: str) -> Submitted:
         """Queue an edit with the settings, the seed and the texts of another one.
 
@@ -191,100 +165,151 @@ class Submission:
                 `parents_missing`, an edit that it was fitted on is gone.
             InvalidRequest: it ran a suite that there are no data for any more.
         """
-        again = self._earlier("edit", sender.tenant, sender.key)
-        if again is not None:
-            return again
-        model = self._work.read("edit", sender.tenant, edit_id)
-        require_report(model)
-        earlier = model.request
-        base = self._bases.ready(earlier.base_model)
-        if base.facts.fingerprint != earlier.base_fingerprint:
-            raise Conflict(
-                f"{edit_id} was made for other weights of {base.id} than those registered now",
-                code="base_model_changed",
+
+        def make(claim: ClaimId) -> Work:
+            original = self._work.read("edit", sender.tenant, edit_id)
+            require_report(original)
+            earlier = original.request
+            base = self._bases.ready(earlier.base_model)
+            if base.facts.fingerprint != earlier.base_fingerprint:
+                raise Conflict(
+                    f"{edit_id} was made for other weights of {base.id} than those registered now",
+                    code="base_model_changed",
+                )
+            settings = earlier.settings
+            assert isinstance(settings, EditSettings)
+            assert earlier.behavior is not None
+            self._require_suites(edit_id, settings.suites)
+            self._require_parents(sender.tenant, original)
+            if settings.on_top_of is not None:
+                self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
+            sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
+            rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
+            return self._queue_edit(
+                sender,
+                claim,
+                base,
+                settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
+                _without_suffix(earlier.body),
+                earlier.behavior,
+                self._work.read_texts(earlier),
+                rule,
             )
-        settings = earlier.settings
-        assert isinstance(settings, EditSettings)
-        self._require_suites(edit_id, settings.suites)
-        self._require_parents(sender.tenant, model)
-        if settings.on_top_of is not None:
-            self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
-        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
-        rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
-        texts = self._work.read_texts(earlier)
-        with self._quotas.room_for_work(sender.tenant, len(texts)):
-            request = WorkRequest(
-                id=claim_id(sender.key, "edit"),
-                kind="edit",
-                tenant=sender.tenant,
-                actor=sender.actor,
-                deadline=self._deadline(),
-                pool=base.spec.pool,
-                body=_without_suffix(earlier.body),
-                settings=settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
-                base_model=base.id,
-                base_fingerprint=earlier.base_fingerprint,
-                behavior=earlier.behavior,
-            )
-            self._log_allowed(sender, request.id, rule)
-            return Submitted(self._work.submit(request, texts), replayed=False)
+
+        return self._once("edit", sender, make)
 
     def export(self, sender: Sender, body: ExportBody, sent: JsonValue) -> Submitted:
         """Queue an export."""
-        earlier = self._earlier("export", sender.tenant, sender.key)
-        if earlier is not None:
-            return earlier
-        variant = self._variants.named(
-            sender.tenant,
-            body.variant,
-            "/variant",
-            actor=sender.actor,
-            without_parents=body.without_parents,
-        )
-        if not variant.terms:
-            raise InvalidRequest.at(
-                "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
-            )
-        base = self._bases.ready(variant.base_model)
-        with self._quotas.room_for_work(sender.tenant, 0):
-            request = WorkRequest(
-                id=claim_id(sender.key, "export"),
-                kind="export",
-                tenant=sender.tenant,
+
+        def make(claim: ClaimId) -> Work:
+            variant = self._variants.named(
+                sender.tenant,
+                body.variant,
+                "/variant",
                 actor=sender.actor,
-                deadline=self._deadline(),
-                pool=base.spec.pool,
-                body=sent,
-                settings=ExportSettings(variant=variant, format=body.format),
-                base_model=base.id,
-                base_fingerprint=base.facts.fingerprint,
+                without_parents=body.without_parents,
             )
-            return Submitted(self._work.submit(request), replayed=False)
+            if not variant.terms:
+                raise InvalidRequest.at(
+                    "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
+                )
+            base = self._bases.ready(variant.base_model)
+            settings = ExportSettings(variant=variant, format=body.format)
+            with self._quotas.room_for_work(sender.tenant, 0):
+                request = self._request(sender, claim(), "export", base, settings, sent)
+                return self._work.submit(request)
+
+        return self._once("export", sender, make)
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
-        earlier = self._earlier("base_model", SHARED_TENANT, sender.key)
-        if earlier is not None:
-            return earlier
-        request = registration(
-            spec,
-            self._deadline_seconds,
-            actor=sender.actor,
-            id=claim_id(sender.key, "base_model"),
-        )
-        return Submitted(self._bases.register(request), replayed=False)
 
-    def _earlier(self, kind: Kind, tenant: str, key: IdempotencyKey | None) -> Submitted | None:
-        """What an earlier request with this key made; None when it was cut short before that."""
-        record = key.find() if key is not None else None
-        if record is None:
-            return None
-        try:
-            return Submitted(self._work.read(kind, tenant, record.id), replayed=True)
-        except NotFound:
-            if self._work.was_deleted(kind, tenant, record.id):
-                raise
-            return None
+        def make(claim: ClaimId) -> Work:
+            return self._bases.register(
+                registration(spec, self._deadline_seconds, actor=sender.actor, id=claim())
+            )
+
+        return self._once("base_model", sender, make)
+
+    def behavior(
+        self, sender: Sender, behavior: Behavior, size: int
+    ) -> tuple[BehaviorVersion, bool]:
+        """Keep a behaviour, which was uploaded in `size` bytes.
+
+        Returns:
+            It; whether it was there already.
+
+        Raises:
+            NotFound: an earlier request with the key had made it, and it was deleted.
+        """
+        tenant = sender.tenant
+
+        def make(claim: ClaimId) -> BehaviorVersion:
+            check_scorers(behavior.scorers, "/scorers", self.scorers)
+            sound = checked(behavior, pointer="")
+            with self._quotas.room_for_bytes(tenant, size):
+                return self._behaviors.add(tenant, claim(), sound, sender.actor)
+
+        return create_once(sender, "behavior", partial(self._behaviors.earlier, tenant), make)
+
+    def _queue_edit(
+        self,
+        sender: Sender,
+        claim: ClaimId,
+        base: ReadyBase,
+        settings: EditSettings,
+        body: JsonValue,
+        behavior: BehaviorRef,
+        texts: bytes,
+        rule: str,
+    ) -> Work:
+        """Put an edit in that was found in order; `rule` is that of the policy which allows it."""
+        with self._quotas.room_for_work(sender.tenant, len(texts)):
+            id = claim()
+            if settings.suffix is not None:
+                self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
+            request = self._request(sender, id, "edit", base, settings, body, behavior)
+            self._work.audit.append(
+                "policy.allowed", tenant=sender.tenant, actor=sender.actor, id=id, rule=rule
+            )
+            return self._work.submit(request, texts)
+
+    def _request(
+        self,
+        sender: Sender,
+        id: str,
+        kind: Kind,
+        base: ReadyBase,
+        settings: EditSettings | ExportSettings,
+        body: JsonValue,
+        behavior: BehaviorRef | None = None,
+    ) -> WorkRequest:
+        return WorkRequest(
+            id=id,
+            kind=kind,
+            tenant=sender.tenant,
+            actor=sender.actor,
+            deadline=int(time.time() + self._deadline_seconds),
+            pool=base.spec.pool,
+            body=body,
+            settings=settings,
+            base_model=base.id,
+            base_fingerprint=base.facts.fingerprint,
+            behavior=behavior,
+        )
+
+    def _once(self, kind: Kind, sender: Sender, make: Callable[[ClaimId], Work]) -> Submitted:
+        """Queue what `make` makes, or find what an earlier request with the key has queued."""
+
+        def find(id: str) -> Work | None:
+            try:
+                return self._work.read(kind, sender.tenant, id)
+            except NotFound:
+                if self._work.was_deleted(kind, sender.tenant, id):
+                    raise
+                return None
+
+        return Submitted(*create_once(sender, kind, find, make))
 
     def _require_suites(self, edit_id: str, suites: Sequence[str]) -> None:
         for name in suites:
@@ -305,15 +330,12 @@ class Submission:
                     code="parents_missing",
                 )
 
-    def _deadline(self) -> int:
-        return int(time.time() + self._deadline_seconds)
-
-    def _behavior(self, tenant: str, body: EditBody) -> Found:
+    def _behavior(self, tenant: str, body: EditBody) -> ResolvedBehavior:
         if isinstance(body.behavior, str):
             return self._behaviors.find(tenant, body.behavior)
         check_scorers(body.behavior.scorers, "/behavior/scorers", self.scorers)
         behavior = checked(body.behavior)
-        return Found(behavior, reference(behavior))
+        return ResolvedBehavior(behavior, reference(behavior))
 
     def _variant_below(
         self, tenant: str, actor: Actor, body: EditBody, base: ReadyBase
@@ -333,72 +355,38 @@ class Submission:
         return variant if variant.terms else None
 
 
-def claim_id(key: IdempotencyKey | None, kind: IdempotentKind) -> str:
-    """A fresh id, or the one that an earlier request with this key was going to use."""
-    id = ids.new_id(kind)
-    return key.claim(kind, id) if key is not None else id
-
-
 def check_scorers(
-    names: tuple[str, ...], pointer: str, known: Mapping[str, ScorerInfo] = SCORERS
+    names: tuple[str, ...], pointer: str, available: Mapping[str, ScorerInfo] = SCORERS
 ) -> None:
     """Raise `InvalidRequest` where a scorer is not among the `known` ones, or named twice."""
     problems = [
         FieldError(
             f"{pointer}/{index}",
-            "unknown_scorer" if name not in known else "duplicate",
+            "unknown_scorer" if name not in available else "duplicate",
             f"scorers.{index}: {name[:100]!r} is "
-            + (f"none of {', '.join(known)}" if name not in known else "there twice"),
+            + (f"none of {', '.join(available)}" if name not in available else "there twice"),
         )
         for index, name in enumerate(names)
-        if name not in known or name in names[:index]
+        if name not in available or name in names[:index]
     ]
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)
 
 
-def _check_fit(body: EditBody, found: Found, base: ReadyBase) -> None:
+def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:
     """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
     problems: list[FieldError] = []
-    if isinstance(body.method, Bias | Natural | NaturalBias | Conditional):
-        problems += [
-            FieldError(
-                f"/method/layers/{index}",
-                "no_such_layer",
-                f"method.layers.{index}: {base.id} has {base.facts.layers} layers, numbered from "
-                f"0; there is no {layer}",
-            )
-            for index, layer in enumerate(body.method.layers or ())
-            if layer >= base.facts.layers
-        ]
-    if isinstance(body.method, Conditional):
-        problems += _no_answers(body, found)
+    if not body.method.searches:
+        problems += body.method.problems(
+            base.id, base.facts.layers, resolved.behavior, body.preserve
+        )
     if not base.facts.chat_template:
-        problems += _messages(body, found, base.id)
+        problems += _messages(body, resolved, base.id)
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
 
 
-def _no_answers(body: EditBody, found: Found) -> Iterator[FieldError]:
-    """What a condition on the prompt cannot be learned from."""
-    behavior = found.behavior
-    if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
-        yield FieldError(
-            "/behavior",
-            "no_answers",
-            "behavior: the method conditional needs texts of both sides that are answers to the "
-            "prompts that the edit is for: items with prompt and completion, or messages",
-        )
-    if not has_answers(body.preserve):
-        yield FieldError(
-            "/preserve",
-            "no_answers",
-            "preserve: the method conditional needs answers to prompts that the edit must leave "
-            "alone: items with prompt and completion, or messages",
-        )
-
-
-def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldError]:
+def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:
     """Every item that only a chat template could make a text of."""
 
     def problem(path: str, where: str) -> FieldError:
@@ -413,7 +401,7 @@ def _messages(body: EditBody, found: Found, base_model: str) -> Iterator[FieldEr
         path = f"preserve.{index}.messages"
         yield problem(path, path)
     # A behaviour in place as it was sent: what was found is without repeats.
-    given = found.behavior if isinstance(body.behavior, str) else body.behavior
+    given = resolved.behavior if isinstance(body.behavior, str) else body.behavior
     for side, items in (("undesired", given.undesired), ("desired", given.desired)):
         for index in _chats(items):
             path = f"{side}.{index}.messages"

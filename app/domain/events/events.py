@@ -66,11 +66,11 @@ def durable_events(work: Work) -> list[Event]:
 def merged(durable: Iterable[Event], stages: Iterable[Event], attempts: int) -> list[Event]:
     """Durable and stage events by id; stages of attempts that the records don't tell of yet wait,
     since an event is never followed by one with a smaller id."""
-    known = {event.id: event for event in durable}
+    by_id = {event.id: event for event in durable}
     for event in stages:
         if event.id is not None and event.id < _STEPS * (attempts + 1):
-            known.setdefault(event.id, event)
-    return [known[id] for id in sorted(id for id in known if id is not None)]
+            by_id.setdefault(event.id, event)
+    return [by_id[id] for id in sorted(id for id in by_id if id is not None)]
 
 
 def _created(work: Work) -> Event:

@@ -44,7 +44,7 @@ class Generator(BaseModel):
 
 
 @dataclass(frozen=True)
-class Progress:
+class EditProgress:
     """Where a running edit is."""
 
     attempt: int
@@ -111,7 +111,7 @@ class LiveState:
             return None
         return {id for id, value in zip(work_ids, values, strict=True) if value is not None}
 
-    def progress(self, work_ids: Sequence[str]) -> dict[str, Progress]:
+    def progress(self, work_ids: Sequence[str]) -> dict[str, EditProgress]:
         """Stage and progress of those that Redis knows."""
 
         def question(client: redis.Redis) -> list[Any]:
@@ -120,10 +120,10 @@ class LiveState:
                 pipeline.hgetall(redis_keys.progress(id))
             return pipeline.execute()
 
-        found = self.ask(question) if work_ids else []
+        replies = self.ask(question) if work_ids else []
         read = (
             (id, _progress(_text(fields)))
-            for id, fields in zip(work_ids, found or (), strict=False)
+            for id, fields in zip(work_ids, replies or (), strict=False)
         )
         return {id: progress for id, progress in read if progress is not None}
 
@@ -142,26 +142,26 @@ class LiveState:
 
 def _generators_seen(client: redis.Redis) -> list[Generator]:
     keys = sorted(client.scan_iter(f"{redis_keys.GENERATORS}*", count=1000))
-    found = []
+    generators = []
     for value in client.mget(keys) if keys else []:
         try:
-            found.append(Generator.model_validate_json(value or b""))
+            generators.append(Generator.model_validate_json(value or b""))
         except ValidationError:
             continue  # gone since it was listed, or of another version
-    return found
+    return generators
 
 
 def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in fields.items()}
 
 
-def _progress(fields: dict[str, str]) -> Progress | None:
+def _progress(fields: dict[str, str]) -> EditProgress | None:
     try:
         stage, attempt = fields["stage"], int(fields["attempt"])
         progress = float(fields["progress"]) if fields.get("progress") else None
     except (KeyError, ValueError):
         return None
-    return Progress(attempt, stage, progress) if stage in STAGES else None
+    return EditProgress(attempt, stage, progress) if stage in STAGES else None
 
 
 def _event(work_id: str, position: str, entry: dict[str, str]) -> Event | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
+from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import InvalidRequest, NotFound
 from models_store.ids import BASE_ID_PATTERN
 from models_store.objects.histories import Histories, Version
 from models_store.objects.store import ObjectStore, each_readable
-from models_store.schemas.records import Variant
+from models_store.schemas.records import Actor, Variant
 
 
 class AliasTarget(BaseModel):
@@ -51,8 +52,8 @@ class AliasVersion(Version):
 
     @property
     def targets(self) -> tuple[AliasTarget, ...]:
-        own = AliasTarget(variant=self.variant, base_model=self.base_model, edits=self.edits)
-        return (own, *self.shares)
+        main = AliasTarget(variant=self.variant, base_model=self.base_model, edits=self.edits)
+        return (main, *self.shares)
 
     def at(self, place: float) -> str:
         """The variant that a request at `place` in [0, 1) goes to.
@@ -70,7 +71,8 @@ class AliasVersion(Version):
 class Aliases:
     """The aliases of every tenant."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, audit: AuditLog) -> None:
+        self._audit = audit
         self._versions: Histories[AliasVersion] = Histories(objects, "aliases", AliasVersion)
 
     def current(self, tenant: str, name: str) -> AliasVersion | None:
@@ -82,10 +84,10 @@ class Aliases:
         Raises:
             NotFound: there is no such alias.
         """
-        found = self.current(tenant, name)
-        if found is None:
+        version = self.current(tenant, name)
+        if version is None:
             raise NotFound(f"no such alias: {name[:100]}")
-        return found
+        return version
 
     def history(self, tenant: str, name: str) -> list[AliasVersion]:
         """Every version, oldest first; a deleted alias keeps its history."""
@@ -104,9 +106,13 @@ class Aliases:
         *,
         shares: Sequence[tuple[Variant, float]] = (),
         without_parents: bool = False,
-        key_id: str | None = None,
+        actor: Actor = NOBODY,
+        rolls_back_to: int | None = None,
     ) -> AliasVersion:
         """Let the alias stand for `variant`; of two at the same time, the later one counts.
+
+        Args:
+            rolls_back_to: the version that this one repeats, for the audit log.
 
         Raises:
             InvalidRequest: the name is not one that an alias can have, or the weights are no parts
@@ -121,7 +127,7 @@ class Aliases:
             raise InvalidRequest.at(
                 "/shares", "weights are above 0, and below 1 together: the rest goes to `variant`"
             )
-        own = AliasTarget.of(variant).model_dump()
+        main = AliasTarget.of(variant).model_dump()
         others = tuple(
             AliasShare(**AliasTarget.of(other).model_dump(), weight=weight)
             for other, weight in shares
@@ -130,26 +136,46 @@ class Aliases:
         def following(newest: AliasVersion | None) -> AliasVersion:
             return AliasVersion(
                 number=newest.number + 1 if newest is not None else 1,
-                **own,
+                **main,
                 shares=others,
                 without_parents=without_parents,
-                key_id=key_id,
+                key_id=actor.key_id,
             )
 
+        if rolls_back_to is not None:
+            self._log("alias.rolled_back", tenant, name, actor, version=rolls_back_to)
+        weights: list[JsonValue] = [[share.name, weight] for share, weight in shares]
+        self._log("alias.put", tenant, name, actor, variant=variant.name, shares=weights)
         return self._versions.change(tenant, name, following)
 
-    def delete(self, tenant: str, name: str, key_id: str | None = None) -> None:
+    def earlier(self, tenant: str, name: str, number: int | None) -> AliasVersion:
+        """The version to go back to; None: the newest that stands for something else than now.
+
+        Raises:
+            NotFound: there is no such alias.
+            InvalidRequest: `no_such_version`.
+        """
+        current = self.get(tenant, name)
+        for version in reversed(self.history(tenant, name)):
+            differs = version.targets != current.targets
+            if not version.deleted and (differs if number is None else version.number == number):
+                return version
+        wanted = "no version before" if number is None else f"no version {number}"
+        raise InvalidRequest.at("/version", f"{name} has {wanted} to go back to", "no_such_version")
+
+    def delete(self, tenant: str, name: str, actor: Actor = NOBODY) -> None:
         """Remove the alias.
 
         Raises:
             NotFound: there is no such alias.
         """
         current = self.get(tenant, name)
+        self._log("alias.deleted", tenant, name, actor)
         end = current.model_dump(exclude={"writer", "created_at", "number", "deleted", "key_id"})
         self._versions.append(
             tenant,
             name,
-            AliasVersion(**end, number=current.number + 1, deleted=True, key_id=key_id),
+            AliasVersion(**end, number=current.number + 1, deleted=True, key_id=actor.key_id),
         )
 
     def users_of_edit(self, tenant: str, edit_id: str) -> list[str]:
@@ -168,3 +194,6 @@ class Aliases:
             for name, alias in self.all(tenant).items()
             if any(target.base_model == base_model for target in alias.targets)
         ]
+
+    def _log(self, event: str, tenant: str, name: str, actor: Actor, **fields: JsonValue) -> None:
+        self._audit.append(event, tenant=tenant, actor=actor, name=name, **fields)

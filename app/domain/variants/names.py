@@ -148,7 +148,7 @@ class Variants:
                 them.
 
         Raises:
-            InvalidVariant: the name means nothing.
+            InvalidVariant: the name is not valid.
             UnknownVariant: no such base model, alias, edit or point.
             NotFound: `no_delta`, an edit ended without one.
             Conflict: `edit_not_finished`, `base_model_not_ready`, `base_model_changed`,
@@ -220,7 +220,7 @@ class Variants:
 
         Raises:
             InvalidRequest: there is no such variant.
-            InvalidVariant: the name means nothing.
+            InvalidVariant: the name is not valid.
             NotFound, Conflict, PolicyRefused: as `resolve`.
         """
         try:
@@ -316,12 +316,12 @@ def variant_of(edit: Work) -> Variant:
     assert isinstance(settings, EditSettings)
     assert edit.request.base_fingerprint is not None
     artifact = delta_artifact(edit, None)
-    own = DeltaRef(edit_id=edit.id, path=artifact.path, sha256=artifact.sha256, strength=1.0)
+    itself = DeltaRef(edit_id=edit.id, path=artifact.path, sha256=artifact.sha256, strength=1.0)
     return Variant(
         name=variant_name(edit),
         base_model=edit.request.base_model,
         base_fingerprint=edit.request.base_fingerprint,
-        terms=(*(settings.on_top_of.terms if settings.on_top_of is not None else ()), own),
+        terms=(*(settings.on_top_of.terms if settings.on_top_of is not None else ()), itself),
     )
 
 
@@ -375,10 +375,10 @@ def require_report(edit: Work) -> Artifact:
     """
     require_finished(edit)
     assert edit.result is not None
-    found = edit.result.artifact("report")
-    if found is None:
+    report = edit.result.artifact("report")
+    if report is None:
         raise NotFound(f"{edit.id} is {edit.status} and has no report", code="no_report")
-    return found
+    return report
 
 
 def delta_artifact(edit: Work, point: int | None) -> Artifact:
@@ -390,12 +390,12 @@ def delta_artifact(edit: Work, point: int | None) -> Artifact:
     require_delta(edit)
     assert edit.result is not None
     if point is None or point == _selected_point(edit):
-        found = edit.result.artifact("delta")
+        delta = edit.result.artifact("delta")
     else:
-        found = edit.result.artifact(f"point-{point}")
-    if found is None:
+        delta = edit.result.artifact(f"point-{point}")
+    if delta is None:
         raise NotFound(f"{edit.id} has no point {point}")
-    return found
+    return delta
 
 
 def _selected_point(edit: Work) -> int | None:

@@ -42,7 +42,7 @@ def message_id(webhook_id: str, edit_id: str, event_id: int) -> str:
     return f"msg_{webhook_id.rpartition('_')[2]}_{edit_id.rpartition('_')[2]}_{event_id:04}"
 
 
-class Progress(BaseModel):
+class DeliveryProgress(BaseModel):
     """How far the deliveries of one edit to one webhook are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,17 +56,19 @@ class Progress(BaseModel):
     first_tried_at: float | None = None
     next_try_at: float = 0.0
 
-    def after(self, event: Event) -> Progress:
+    def after(self, event: Event) -> DeliveryProgress:
         """With that event settled."""
         assert event.id is not None
-        return Progress(
+        return DeliveryProgress(
             settled_through=max(self.settled_through, event.id),
             finished=self.finished or event.type in FINAL_EVENTS,
         )
 
     def next_event(self, events: Sequence[Event], wanted: Collection[str]) -> Event | None:
         """What is to be delivered next."""
-        return next((one for one in events if one.type in wanted and self.is_open(one)), None)
+        return next(
+            (event for event in events if event.type in wanted and self.is_open(event)), None
+        )
 
     def is_complete(self, events: Sequence[Event], wanted: Collection[str]) -> bool:
         """Whether nothing is or will be left to deliver."""
@@ -93,7 +95,7 @@ class Try(Record):
     status_code: int | None = None
     error: str | None = None
     by_hand: bool = False
-    progress: Progress
+    progress: DeliveryProgress
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,10 @@ class Deliveries:
         names = sorted(self._objects.children(folder))
         return self._objects.read_record(f"{folder}/{names[-1]}", Try) if names else None
 
-    def append(self, tenant: str, webhook_id: str, edit_id: str, one: Try) -> bool:
+    def append(self, tenant: str, webhook_id: str, edit_id: str, entry: Try) -> bool:
         """Write a try down; False when somebody else has written that number."""
-        path = f"{_folder(tenant, webhook_id, edit_id)}/{one.number:08}.json"
-        return self._objects.create_record(path, one)
+        path = f"{_folder(tenant, webhook_id, edit_id)}/{entry.number:08}.json"
+        return self._objects.create_record(path, entry)
 
     def walk(
         self, tenant: str, webhook_id: str, *, after: str | None = None, descending: bool = True
@@ -142,10 +144,10 @@ class Deliveries:
         """
         edit = self.edit_of(webhook_id, after) if after is not None else None
         for edit_id in self._edits(tenant, webhook_id, edit, descending):
-            found = self._of_edit(tenant, webhook_id, edit_id)
-            for one in reversed(found) if descending else found:
-                if after is None or (one.id < after if descending else one.id > after):
-                    yield one
+            deliveries = self._of_edit(tenant, webhook_id, edit_id)
+            for delivery in reversed(deliveries) if descending else deliveries:
+                if after is None or (delivery.id < after if descending else delivery.id > after):
+                    yield delivery
 
     def get(self, tenant: str, webhook_id: str, id: str) -> Delivery:
         """One delivery.
@@ -154,9 +156,9 @@ class Deliveries:
             NotFound: there is none of that id to this webhook.
         """
         edit_id = self.edit_of(webhook_id, id)
-        for one in self._of_edit(tenant, webhook_id, edit_id):
-            if one.id == id:
-                return one
+        for delivery in self._of_edit(tenant, webhook_id, edit_id):
+            if delivery.id == id:
+                return delivery
         raise NotFound(f"no such delivery: {id[:100]}")
 
     def edit_of(self, webhook_id: str, id: str) -> str:
@@ -181,11 +183,13 @@ class Deliveries:
         newest = self._edits(tenant, webhook_id, None, descending=True)
         for _, edit_id in zip(range(edits), newest, strict=False):
             for delivery in self._of_edit(tenant, webhook_id, edit_id):
-                if any(one.outcome == "delivered" and one.at > since for one in delivery.tries):
+                if any(
+                    entry.outcome == "delivered" and entry.at > since for entry in delivery.tries
+                ):
                     return True
         return False
 
-    def forget(self, tenant: str, webhook_id: str, before: float | None = None) -> int:
+    def delete(self, tenant: str, webhook_id: str, before: float | None = None) -> int:
         """Remove what is older, by the time of the edit; all of it, if no time is given.
 
         Returns:
@@ -215,19 +219,19 @@ class Deliveries:
             self._objects.read_record(f"{folder}/{name}", Try)
             for name in sorted(self._objects.children(folder))
         )
-        tries = [one for one in read if one is not None]
+        tries = [entry for entry in read if entry is not None]
         by_event: dict[int, list[Try]] = {}
-        for one in tries:
-            by_event.setdefault(one.event_id, []).append(one)
+        for entry in tries:
+            by_event.setdefault(entry.event_id, []).append(entry)
         return [
             Delivery(
                 webhook_id,
                 edit_id,
                 event_id,
-                tuple(found),
-                tries[-1].progress.next_try_at if found[-1].outcome == "failed" else None,
+                tuple(entries),
+                tries[-1].progress.next_try_at if entries[-1].outcome == "failed" else None,
             )
-            for event_id, found in sorted(by_event.items())
+            for event_id, entries in sorted(by_event.items())
         ]
 
 

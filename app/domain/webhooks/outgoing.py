@@ -33,7 +33,7 @@ class OutgoingFailed(OSError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class OutgoingResponse:
     status: int
     body: bytes
 
@@ -67,8 +67,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         self._rule.check_url(request.url.scheme, request.url.userinfo, host)
         loop = asyncio.get_running_loop()
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        found = await loop.run_in_executor(self._resolvers, self._resolve, host, port)
-        addresses = self._rule.check(host, found)[:_MOST_ADDRESSES]
+        resolved = await loop.run_in_executor(self._resolvers, self._resolve, host, port)
+        addresses = self._rule.check(host, resolved)[:_MOST_ADDRESSES]
         failed: httpx.TransportError | None = None
         for address in addresses:
             pinned = httpx.Request(
@@ -124,7 +124,7 @@ class Outgoing:
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
         read: bool = True,
-    ) -> Answer:
+    ) -> OutgoingResponse:
         """Send a request.
 
         Args:
@@ -155,14 +155,14 @@ class Outgoing:
         content: bytes,
         headers: Mapping[str, str] | None,
         read: bool,
-    ) -> Answer:
+    ) -> OutgoingResponse:
         request = self._http.build_request(method, url, content=content, headers=headers)
         for _ in range(self._redirects + 1):
             answer = await self._http.send(request, stream=True)
             try:
                 if not self._redirects or answer.next_request is None:
                     body = await self._body(answer) if read else b""
-                    return Answer(answer.status_code, body)
+                    return OutgoingResponse(answer.status_code, body)
                 request = answer.next_request
             finally:
                 await answer.aclose()

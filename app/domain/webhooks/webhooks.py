@@ -10,16 +10,20 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from app.domain.edits.idempotency import Sender, create_once
+from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN
 from models_store.net.addresses import AddressRefused, AddressRule
 from models_store.objects.histories import Histories, Version
 from models_store.objects.store import ObjectStore, each_readable
+from models_store.schemas.records import Actor
 from models_store.work.outbox import WEBHOOKS
 
 HookEvent = Literal[
@@ -77,7 +81,17 @@ class WebhookVersion(Version):
 
     def signing(self, now: float) -> list[str]:
         """The secrets that sign at that time."""
-        return [one.value for one in self.secrets if one.until is None or now < one.until]
+        return [
+            secret.value for secret in self.secrets if secret.until is None or now < secret.until
+        ]
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A webhook as it is now."""
+
+    id: str
+    version: WebhookVersion
 
 
 class Webhooks:
@@ -87,46 +101,54 @@ class Webhooks:
         NotFound: the tenant has no such webhook.
     """
 
-    def __init__(self, objects: ObjectStore, rule: AddressRule) -> None:
+    def __init__(self, objects: ObjectStore, rule: AddressRule, audit: AuditLog) -> None:
+        self._audit = audit
         self._versions: Histories[WebhookVersion] = Histories(objects, WEBHOOKS, WebhookVersion)
         self._rule = rule
 
     def add(
         self,
-        tenant: str,
-        id: str,
+        sender: Sender,
         url: str,
         *,
         events: tuple[HookEvent, ...] = HOOK_EVENTS,
         description: str = "",
-        key_id: str | None = None,
-        first: Callable[[], object] = lambda: None,
-    ) -> WebhookVersion:
-        """Make a webhook with a fresh secret.
+    ) -> tuple[Webhook, bool]:
+        """Make a webhook with a fresh secret; the one that a repeated request has made already.
 
-        Args:
-            first: called when nothing stands against it, before it is written.
+        Returns:
+            It; whether it was there already.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
             Conflict: `too_many_webhooks`.
         """
-        self._check(url)
-        if len(self.all(tenant)) >= MOST_WEBHOOKS:
-            raise Conflict(
-                f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
-                code="too_many_webhooks",
+        tenant = sender.tenant
+
+        def find(id: str) -> Webhook | None:
+            version = self.newest(tenant, id)
+            return None if version is None else Webhook(id, _there(version, id))
+
+        def make(claim: Callable[[], str]) -> Webhook:
+            self._check(url)
+            if len(self.all(tenant)) >= MOST_WEBHOOKS:
+                raise Conflict(
+                    f"there are {MOST_WEBHOOKS} webhooks, which is as many as can be: delete one",
+                    code="too_many_webhooks",
+                )
+            id = claim()
+            self._log("webhook.created", tenant, id, sender.actor)
+            version = WebhookVersion(
+                change="webhook.created",
+                url=url,
+                events=events,
+                description=description,
+                secrets=(SigningSecret(value=new_secret()),),
+                key_id=sender.actor.key_id,
             )
-        first()
-        version = WebhookVersion(
-            change="webhook.created",
-            url=url,
-            events=events,
-            description=description,
-            secrets=(SigningSecret(value=new_secret()),),
-            key_id=key_id,
-        )
-        return self._versions.append(tenant, id, version)
+            return Webhook(id, self._versions.append(tenant, id, version))
+
+        return create_once(sender, "webhook", find, make)
 
     def newest(self, tenant: str, id: str) -> WebhookVersion | None:
         """The newest version, a deletion too."""
@@ -145,34 +167,27 @@ class Webhooks:
         ids = self._versions.names(tenant)
         return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
 
-    def update(
-        self,
-        tenant: str,
-        id: str,
-        key_id: str | None,
-        first: Callable[[], object] = lambda: None,
-        **changes: Any,
-    ) -> WebhookVersion:
+    def update(self, tenant: str, id: str, actor: Actor = NOBODY, **changes: Any) -> WebhookVersion:
         """Change `url`, `events`, `description` or `enabled`.
-
-        Args:
-            first: called when nothing stands against it, before it is written.
 
         Raises:
             InvalidRequest: it may not be sent to that address.
         """
+        self.get(tenant, id)
         if "url" in changes:
             self._check(changes["url"])
-        first()
+        self._log("webhook.changed", tenant, id, actor, changed=", ".join(sorted(changes)))
         enabled = changes.pop("enabled", None)
         change: Change = "webhook.updated"
         if enabled is not None:
             change = "webhook.enabled" if enabled else "webhook.disabled"
             changes["disabled_reason"] = None if enabled else "switched off"
-        return self._change(tenant, id, lambda _: {**changes, "change": change, "key_id": key_id})
+        return self._change(
+            tenant, id, lambda _: {**changes, "change": change, "key_id": actor.key_id}
+        )
 
     def rotate(
-        self, tenant: str, id: str, overlap_seconds: float, key_id: str | None
+        self, tenant: str, id: str, overlap_seconds: float, actor: Actor = NOBODY
     ) -> WebhookVersion:
         """Sign with a fresh secret; the ones before sign too, for so long."""
         now = time.time()
@@ -180,13 +195,15 @@ class Webhooks:
         def fresh(current: WebhookVersion) -> dict[str, Any]:
             until = now + overlap_seconds
             old = [
-                one.model_copy(update={"until": until if one.until is None else one.until})
-                for one in current.secrets
-                if one.until is None or now < one.until
+                secret.model_copy(update={"until": until if secret.until is None else secret.until})
+                for secret in current.secrets
+                if secret.until is None or now < secret.until
             ]
             kept = (SigningSecret(value=new_secret()), *old)[:_MOST_SECRETS]
-            return {"secrets": kept, "change": "webhook.rotated", "key_id": key_id}
+            return {"secrets": kept, "change": "webhook.rotated", "key_id": actor.key_id}
 
+        self.get(tenant, id)
+        self._log("webhook.rotated", tenant, id, actor)
         return self._change(tenant, id, fresh)
 
     def disable(self, tenant: str, id: str, reason: str) -> WebhookVersion | None:
@@ -194,18 +211,19 @@ class Webhooks:
         current = self.newest(tenant, id)
         if current is None or current.deleted or not current.enabled:
             return None
+        self._log("webhook.disabled", tenant, id, NOBODY, reason=reason)
         fields = {"disabled_reason": reason, "change": "webhook.disabled", "key_id": None}
         return self._change(tenant, id, lambda _: fields)
 
-    def delete(self, tenant: str, id: str, key_id: str | None) -> None:
-        fields = {"deleted": True, "secrets": (), "change": "webhook.deleted", "key_id": key_id}
-        self._change(tenant, id, lambda _: fields)
+    def delete(self, tenant: str, id: str, actor: Actor = NOBODY) -> None:
+        self.get(tenant, id)
+        self._log("webhook.deleted", tenant, id, actor)
+        fields = {"deleted": True, "secrets": (), "change": "webhook.deleted"}
+        self._change(tenant, id, lambda _: {**fields, "key_id": actor.key_id})
 
     def _change(
         self, tenant: str, id: str, fields: Callable[[WebhookVersion], dict[str, Any]]
     ) -> WebhookVersion:
-        self.get(tenant, id)
-
         def following(newest: WebhookVersion | None) -> WebhookVersion:
             current = _there(newest, id)
             kept = current.model_dump(exclude={"writer", "created_at", "number"})
@@ -214,6 +232,9 @@ class Webhooks:
             )
 
         return self._versions.change(tenant, id, following)
+
+    def _log(self, event: str, tenant: str, id: str, actor: Actor, **fields: JsonValue) -> None:
+        self._audit.append(event, tenant=tenant, actor=actor, id=id, **fields)
 
     def _check(self, url: str) -> None:
         """Refuse what could never be sent to; names are looked up at each delivery only."""

@@ -1,8 +1,8 @@
-"""The courier's loop: tell webhooks of the events of edits, in order, at least once.
+"""The courier's loop: deliver the events of edits to webhooks, in order, at least once.
 
-Each API process has one; a lease in Redis picks the one that leads. Two at once would do no harm:
-a receiver may get a message twice, under the same id. Everything it goes by is in the store, so a
-restart or a flushed Redis costs nothing but a repeat of what was under way.
+Each API process has one; a lease in Redis decides which leads. With two at once a receiver may get
+a message twice, under the same id. All state is in the store, so after a restart or a flush of
+Redis only the deliveries under way are repeated.
 """
 
 from __future__ import annotations
@@ -16,18 +16,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import TypeVar
 
 import redis
 import structlog
 
 from app.domain.events.events import Event, durable_events
-from app.domain.webhooks.deliveries import FINAL_EVENTS, Deliveries, Progress, Try, message_id
+from app.domain.webhooks.deliveries import (
+    FINAL_EVENTS,
+    Deliveries,
+    DeliveryProgress,
+    Try,
+    message_id,
+)
 from app.domain.webhooks.outgoing import Outgoing
+from app.domain.webhooks.sending import Sent, body_of, send
+from app.domain.webhooks.tries import skipped, tried
 from app.domain.webhooks.webhooks import Webhooks, WebhookVersion
-from app.loops.courier.decisions import Pair, choose, interleaved, skipped, tried
-from app.loops.courier.sending import Sent, body_of, send
-from models_store.audit.log import NOBODY
+from app.loops.courier.decisions import Channel, choose, interleaved
 from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live.leases import TokenLease
@@ -44,11 +51,11 @@ _PAUSE_FACTOR = 4.0
 _LEAVING_SECONDS = 3.0
 _LEAD_SECONDS = 5.0
 _READING_SECONDS = 2.0
-"""How long one look may read; what is left over has its turn at the next."""
+"""How long one look may read; the rest is read at the next look."""
 _REREAD_SECONDS = 30.0
-"""How often an edit that nothing points to is read again."""
+"""How often an edit without signs of news is read again."""
 _WEBHOOK_SECONDS = 2.0
-"""How long a webhook is taken to be as it was read."""
+"""How long a webhook is cached."""
 _THREADS = 8
 _DAY_SECONDS = 24 * 3600
 T = TypeVar("T")
@@ -56,7 +63,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Edit:
-    """An edit with a marker as this courier remembers it between two looks."""
+    """An edit with a marker, as this courier remembers it between two looks."""
 
     marked_at: float
     """Unix seconds."""
@@ -64,12 +71,12 @@ class _Edit:
     events: list[Event] = field(default_factory=list)
     read_at: float = float("-inf")
     last: dict[str, Try | None] = field(default_factory=dict)
-    """The last record of each webhook's history; an id that is missing was not read yet."""
+    """The last record of each webhook's history; without an entry it was not read yet."""
     complete: set[str] = field(default_factory=set)
 
     @property
     def is_read(self) -> bool:
-        """Whether it is known how far every webhook is."""
+        """Whether the progress of every webhook is known."""
         return bool(self.webhooks) and self.last.keys() >= {*self.webhooks}
 
     @property
@@ -106,8 +113,8 @@ class Courier:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="courier")
         self._edits: dict[tuple[str, str], _Edit] = {}
-        self._known: dict[tuple[str, str], tuple[float, WebhookVersion | None]] = {}
-        self._under_way: dict[Pair, asyncio.Task[None]] = {}
+        self._cached_webhooks: dict[tuple[str, str], tuple[float, WebhookVersion | None]] = {}
+        self._under_way: dict[Channel, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
         self._leads = False
 
@@ -117,9 +124,9 @@ class Courier:
         while not self._stopping.is_set():
             self._wake.clear()
             began = time.monotonic()
-            for pair in choose(await self._turn(), self._under_way.keys(), self._failing):
-                self._under_way[pair] = asyncio.create_task(self._deliver(pair))
-            # However much there is to look at, looking takes a small share of the time.
+            for channel in choose(await self._turn(), self._under_way.keys(), self._failing):
+                self._under_way[channel] = asyncio.create_task(self._deliver(channel))
+            # So that a look at very many edits still takes a small share of the time.
             took = time.monotonic() - began
             least = min(max(_LEAST_PAUSE_SECONDS, _PAUSE_FACTOR * took), _TURN_SECONDS)
             with contextlib.suppress(TimeoutError):
@@ -138,7 +145,7 @@ class Courier:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _wait_for_deliveries(self) -> None:
-        """A moment for what is under way; what takes longer will be tried again."""
+        """Wait shortly for deliveries under way; those that take longer will be tried again."""
         tasks = list(self._under_way.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_LEAVING_SECONDS)
@@ -146,7 +153,7 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _turn(self) -> list[Pair]:
+    async def _turn(self) -> list[Channel]:
         """What is due now, if this courier leads."""
         try:
             return await self._in_thread(self._look)
@@ -161,9 +168,9 @@ class Courier:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    # In a thread: what is due.
+    # In a thread: find what is due.
 
-    def _look(self) -> list[Pair]:
+    def _look(self) -> list[Channel]:
         if not self._take_lead():
             self._edits.clear()
             return []
@@ -187,14 +194,14 @@ class Courier:
 
     def _list_markers(self) -> None:
         """Bring what is remembered in line with the markers."""
-        found = self._outbox.all()
-        for key in self._edits.keys() - found.keys():
+        markers = self._outbox.all()
+        for key in self._edits.keys() - markers.keys():
             del self._edits[key]
-        for key in found.keys() - self._edits.keys():
-            self._edits[key] = _Edit(found[key].modified_at)
+        for key in markers.keys() - self._edits.keys():
+            self._edits[key] = _Edit(markers[key].modified_at)
 
     def _to_read(self) -> list[tuple[str, str]]:
-        """Edits of which there may be news, in turns over tenants, the longest unread first."""
+        """Edits that may have news: round robin over tenants, the longest unread first."""
         now = time.monotonic()
         leases = self._client.scan_iter(f"{redis_keys.LEASES}*", count=1000)
         running = {key.decode().removeprefix(redis_keys.LEASES) for key in leases}
@@ -202,18 +209,18 @@ class Courier:
             tenant: set(self._objects.children(f"open/{tenant}"))
             for tenant in {tenant for tenant, _ in self._edits}
         }
-        found: dict[str, list[tuple[str, str]]] = {}
+        by_tenant: dict[str, list[tuple[str, str]]] = {}
         for (tenant, id), edit in self._edits.items():
             moves = id in running or id not in open_[tenant] or edit.runs
             overdue = edit.read_at + _REREAD_SECONDS < now
             if not edit.is_read or (not edit.has_ended and (moves or overdue)):
-                found.setdefault(tenant, []).append((tenant, id))
-        for keys in found.values():
+                by_tenant.setdefault(tenant, []).append((tenant, id))
+        for keys in by_tenant.values():
             keys.sort(key=lambda key: self._edits[key].read_at)
-        return list(interleaved(found.values()))
+        return list(interleaved(by_tenant.values()))
 
     def _read(self, key: tuple[str, str]) -> None:
-        """Read an edit's events, and how far each webhook is with them."""
+        """Read an edit's events, and the progress of each webhook."""
         tenant, id = key
         edit = self._edits[key]
         edit.read_at = time.monotonic()
@@ -228,7 +235,7 @@ class Courier:
                 edit.last[webhook_id] = self._deliveries.last(tenant, webhook_id, id)
 
     def _events(self, tenant: str, id: str) -> list[Event]:
-        """What the records tell; of a deleted edit, that it was created and how it ended."""
+        """The events in the records; of a deleted edit, its creation and its end."""
         place = Place("edit", tenant, id)
         try:
             return durable_events(self._work.read("edit", tenant, id))
@@ -236,19 +243,19 @@ class Courier:
             remains = self._work.remains(place)
             return durable_events(remains) if remains is not None else []
 
-    def _due(self, now: float) -> list[Pair]:
-        """Pairs with something to deliver; markers of edits that are told of go."""
-        due: list[tuple[float, Pair]] = []
+    def _due(self, now: float) -> list[Channel]:
+        """Channels with something to deliver; removes the markers of edits that are done."""
+        due: list[tuple[float, Channel]] = []
         for (tenant, id), edit in list(self._edits.items()):
             for webhook_id in edit.webhooks:
-                pair = Pair(tenant, id, webhook_id)
+                channel = Channel(tenant, id, webhook_id)
                 if webhook_id in edit.complete or webhook_id not in edit.last:
                     continue
-                if pair in self._under_way:
+                if channel in self._under_way:
                     continue
                 webhook = self._webhook(tenant, webhook_id)
                 last = edit.last[webhook_id]
-                progress = last.progress if last is not None else Progress()
+                progress = last.progress if last is not None else DeliveryProgress()
                 if webhook is not None and progress.is_complete(edit.events, webhook.events):
                     webhook = self._webhook(tenant, webhook_id, anew=True)
                 if webhook is None or progress.is_complete(edit.events, webhook.events):
@@ -256,61 +263,62 @@ class Courier:
                 elif progress.next_event(edit.events, webhook.events) is None:
                     continue
                 elif progress.next_try_at <= now or not webhook.enabled:
-                    due.append((progress.next_try_at, pair))
-            # A marker without an edit: its request was cut short, and never sent again.
+                    due.append((progress.next_try_at, channel))
+            # A marker without an edit: its submission was interrupted and not repeated.
             lost = not edit.events and edit.marked_at < now - _DAY_SECONDS
             if lost or (edit.webhooks and edit.complete >= {*edit.webhooks}):
                 self._outbox.remove(tenant, id)
                 del self._edits[tenant, id]
-        return [pair for _, pair in sorted(due, key=lambda one: one[0])]
+        return [channel for _, channel in sorted(due, key=itemgetter(0))]
 
     def _webhook(self, tenant: str, id: str, *, anew: bool = False) -> WebhookVersion | None:
-        """The webhook as it was a moment ago, or as it is now; None when it is deleted."""
-        read_at, known = self._known.get((tenant, id), (float("-inf"), None))
+        """The webhook, perhaps from the cache unless `anew`; None when it is deleted."""
+        read_at, webhook = self._cached_webhooks.get((tenant, id), (float("-inf"), None))
         now = time.monotonic()
         if read_at + _WEBHOOK_SECONDS < now or (anew and read_at <= now):
             newest = self._webhooks.newest(tenant, id)
-            known = None if newest is None or newest.deleted else newest
-            # Deleted is deleted.
-            self._known[tenant, id] = (now if known is not None else float("inf"), known)
-        return known
+            webhook = None if newest is None or newest.deleted else newest
+            # A deletion is final, so it is cached for ever.
+            read_at = now if webhook is not None else float("inf")
+            self._cached_webhooks[tenant, id] = (read_at, webhook)
+        return webhook
 
     # In the loop: deliver.
 
-    async def _deliver(self, pair: Pair) -> None:
-        """Deliver what an edit has for a webhook, one event after the other."""
+    async def _deliver(self, channel: Channel) -> None:
+        """Deliver an edit's events to a webhook, one after the other."""
         try:
-            while not self._stopping.is_set() and await self._deliver_next(pair):
+            while not self._stopping.is_set() and await self._deliver_next(channel):
                 pass
         except ScalpelError as error:
-            _log.warning("a delivery waits", webhook_id=pair.webhook_id, error=error.message)
+            _log.warning("a delivery waits", webhook_id=channel.webhook_id, error=error.message)
         except Exception:
-            _log.exception("a delivery broke off", webhook_id=pair.webhook_id)
+            _log.exception("a delivery broke off", webhook_id=channel.webhook_id)
         finally:
-            del self._under_way[pair]
+            del self._under_way[channel]
             self._wake.set()
 
-    async def _deliver_next(self, pair: Pair) -> bool:
-        """Try the next event; False when there is none, or it has to wait."""
-        edit = self._edits.get((pair.tenant, pair.edit_id))
-        if edit is None or pair.webhook_id not in edit.last:
+    async def _deliver_next(self, channel: Channel) -> bool:
+        """Try the next event; False when there is none, or it must wait."""
+        edit = self._edits.get((channel.tenant, channel.edit_id))
+        if edit is None or channel.webhook_id not in edit.last:
             return False
         webhook = await self._in_thread(
-            partial(self._webhook, pair.tenant, pair.webhook_id, anew=True)
+            partial(self._webhook, channel.tenant, channel.webhook_id, anew=True)
         )
-        last = edit.last[pair.webhook_id]
-        progress = last.progress if last is not None else Progress()
+        last = edit.last[channel.webhook_id]
+        progress = last.progress if last is not None else DeliveryProgress()
         event = progress.next_event(edit.events, webhook.events if webhook is not None else ())
         if webhook is None or event is None or event.id is None:
             return False
         if not webhook.enabled:
-            return await self._record(pair, edit, skipped(last, event, time.time()))
+            return await self._record(channel, edit, skipped(last, event, time.time()))
         if progress.next_try_at > time.time():
             return False
-        id = message_id(pair.webhook_id, pair.edit_id, event.id)
+        id = message_id(channel.webhook_id, channel.edit_id, event.id)
         body = body_of(event.type, event.created_at, event.model_dump(mode="json"))
         sent = await send(self._outgoing, webhook, id, body)
-        one = tried(
+        record = tried(
             last,
             event,
             sent,
@@ -319,41 +327,38 @@ class Courier:
             first_pause=self._settings.webhook_retry_seconds,
         )
         if not sent.delivered:
-            self._failing.add(pair.webhook_id)
-            await self._in_thread(partial(self._disable_if_dead, pair, sent, one, progress))
+            self._failing.add(channel.webhook_id)
+            await self._in_thread(partial(self._disable_if_dead, channel, sent, record, progress))
         else:
-            self._failing.discard(pair.webhook_id)
-        return await self._record(pair, edit, one) and sent.delivered
+            self._failing.discard(channel.webhook_id)
+        return await self._record(channel, edit, record) and sent.delivered
 
-    async def _record(self, pair: Pair, edit: _Edit, one: Try) -> bool:
-        """Write a try down; False when another has gone on with this edit meanwhile."""
-        place = (pair.tenant, pair.webhook_id, pair.edit_id)
-        if await self._in_thread(partial(self._deliveries.append, *place, one)):
-            edit.last[pair.webhook_id] = one
+    async def _record(self, channel: Channel, edit: _Edit, record: Try) -> bool:
+        """Store a try; False when another courier has stored one for this edit meanwhile."""
+        place = (channel.tenant, channel.webhook_id, channel.edit_id)
+        if await self._in_thread(partial(self._deliveries.append, *place, record)):
+            edit.last[channel.webhook_id] = record
             return True
-        edit.last[pair.webhook_id] = await self._in_thread(partial(self._deliveries.last, *place))
+        edit.last[channel.webhook_id] = await self._in_thread(
+            partial(self._deliveries.last, *place)
+        )
         return False
 
-    def _disable_if_dead(self, pair: Pair, sent: Sent, one: Try, before: Progress) -> None:
-        """Disable a webhook that is gone, or that took nothing in all tries of an event."""
+    def _disable_if_dead(
+        self, channel: Channel, sent: Sent, record: Try, before: DeliveryProgress
+    ) -> None:
+        """Disable a webhook that is gone, or that received nothing during all tries of an event."""
         if sent.gone:
             reason = "the receiver answered 410 Gone"
-        elif one.outcome != "given_up":
+        elif record.outcome != "given_up":
             return
         else:
-            since = before.first_tried_at or one.at
-            if self._deliveries.delivered_since(pair.tenant, pair.webhook_id, since):
+            since = before.first_tried_at or record.at
+            if self._deliveries.delivered_since(channel.tenant, channel.webhook_id, since):
                 return
             reason = (
                 f"{before.tries + 1} tries to deliver an event failed and nothing else went "
                 f"through meanwhile; the last: {sent.error}"
             )
-        self._work.audit.append(
-            "webhook.disabled",
-            tenant=pair.tenant,
-            actor=NOBODY,
-            id=pair.webhook_id,
-            reason=reason,
-        )
-        if self._webhooks.disable(pair.tenant, pair.webhook_id, reason) is not None:
-            _log.warning("disabled a webhook", webhook_id=pair.webhook_id, reason=reason)
+        if self._webhooks.disable(channel.tenant, channel.webhook_id, reason) is not None:
+            _log.warning("disabled a webhook", webhook_id=channel.webhook_id, reason=reason)

@@ -1,4 +1,4 @@
-"""The keeper: sees to it that all work that was accepted comes to an end."""
+"""The keeper: makes sure that all accepted work ends."""
 
 from app.loops.keeper.keeper import Keeper
 from app.loops.keeper.recovery import recover_once

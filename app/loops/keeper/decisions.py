@@ -1,4 +1,4 @@
-"""What the keeper makes of what it sees, without a store or a Redis in reach."""
+"""The keeper's decisions, as functions without a store or Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pulse:
     attempt: int
     last_sign: float
     missed: int = 0
-    """Looks in a row that found no lease."""
+    """Looks in a row without a lease."""
 
     def look(self, now: float, lease: LeaseSeen | None, lease_seconds: float) -> None:
         if lease is None or lease.attempt != self.attempt:
@@ -34,18 +34,18 @@ class Pulse:
         self.last_sign = max(self.last_sign, now - lease_seconds + lease.seconds_left)
 
     def is_lost(self, now: float, seeing_since: float, lease_seconds: float) -> bool:
-        """Whether it must be dead.
+        """Whether the attempt must be dead.
 
         Args:
-            seeing_since: since when nothing hid leases from the keeper. Redis may have been
-                flushed or away, or the keeper asleep: the living need time to show themselves.
+            seeing_since: since when the keeper can see all leases. After Redis was flushed or away,
+                or the keeper suspended, live attempts need time to write theirs.
         """
         silent = now - max(self.last_sign, seeing_since)
         return self.missed >= 2 and silent >= lease_seconds
 
 
 def is_about(notice: DeathNotice | None, claim: Claim) -> bool:
-    """Whether a notice tells of the very process that made the claim."""
+    """Whether a notice is about the process that made the claim."""
     return notice is not None and (notice.worker, notice.host, notice.pid) == (
         claim.worker,
         claim.host,
@@ -80,7 +80,8 @@ def verdict(work: Work, now: float, settings: Settings) -> ErrorInfo | None:
 def due_at(work: Work) -> float:
     """When the next attempt may begin (Unix seconds).
 
-    What was handed back more than once in a row waits, longer each time: the store may be away.
+    Work that was returned to the queue more than once in a row waits, longer each time: the store
+    may be away.
     """
     in_a_row = 0
     for end in reversed(work.ends):
@@ -94,8 +95,8 @@ def due_at(work: Work) -> float:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Work of which an attempt is due and nobody was told."""
+class DueWork:
+    """Work with an attempt that is due and not enqueued."""
 
     place: Place
     pool: str
@@ -104,44 +105,44 @@ class Candidate:
 
 
 class Busy(NamedTuple):
-    """Work that goes on: whose it is, and in which pool."""
+    """Running or enqueued work: its tenant and pool."""
 
     tenant: str
     pool: str
 
 
 class Turns:
-    """Whose turn it is: the tenant with the least going on, then the one that waited longest."""
+    """Fair order: first the tenant with the least busy work, then the one that waited longest."""
 
     def __init__(self, most_running: Callable[[str], int] = lambda tenant: sys.maxsize) -> None:
         """Args:
-        most_running: how much work of a tenant may go on at the same time, in all pools.
+        most_running: limit of a tenant's busy work, in all pools together.
         """
         self._most_running = most_running
         self._served: Counter[str] = Counter()
         self._count = 0
 
     def choose(
-        self, candidates: Iterable[Candidate], room: Mapping[str, int], busy: Iterable[Busy]
-    ) -> list[Candidate]:
-        """Those to ring for now.
+        self, candidates: Iterable[DueWork], room: Mapping[str, int], busy: Iterable[Busy]
+    ) -> list[DueWork]:
+        """The work to enqueue now.
 
-        What a tenant has going on in another pool does not hold it up in this one.
+        A tenant's busy work in one pool does not delay it in another.
 
         Args:
-            candidates: within a tenant the smallest id, which is the oldest, comes first.
-            room: by pool, how many rings its idle editors can answer.
-            busy: work that runs or was rung for, of all pools.
+            candidates: within a tenant, the smallest id, which is the oldest, comes first.
+            room: idle editors by pool.
+            busy: running and enqueued work of all pools.
         """
         left = {pool: count for pool, count in room.items() if count > 0}
         load = Counter(busy)
         running: Counter[str] = Counter()
         for key, count in load.items():
             running[key.tenant] += count
-        fitting = (one for one in candidates if one.pool in left)
-        waiting: dict[Busy, deque[Candidate]] = {}
-        for one in sorted(fitting, key=lambda one: one.place.id.rpartition("_")[2]):
-            waiting.setdefault(Busy(one.place.tenant, one.pool), deque()).append(one)
+        fitting = (work for work in candidates if work.pool in left)
+        waiting: dict[Busy, deque[DueWork]] = {}
+        for work in sorted(fitting, key=lambda work: work.place.id.rpartition("_")[2]):
+            waiting.setdefault(Busy(work.place.tenant, work.pool), deque()).append(work)
         chosen = []
         while able := [
             key
@@ -163,11 +164,11 @@ class Turns:
 
 
 def by_turns(of_tenants: Mapping[str, Sequence[T]]) -> Iterator[T]:
-    """One of each tenant after the other, in the order that each has."""
-    left = deque(iter(one) for one in of_tenants.values())
+    """Round robin over tenants, each in its order."""
+    left = deque(iter(items) for items in of_tenants.values())
     while left:
-        one = left.popleft()
-        for item in one:
+        items = left.popleft()
+        for item in items:
             yield item
-            left.append(one)
+            left.append(items)
             break

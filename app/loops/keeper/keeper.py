@@ -1,7 +1,7 @@
 """The keeper's loop: look at all open work, and do what is due.
 
-Each API process has one; a lease in Redis picks the one that leads. Two at once would do no harm,
-since every decision is a conditional create in the store.
+Each API process has one; a lease in Redis decides which leads. Two at once would do no harm, since
+every decision is a conditional create in the store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import structlog
 from app.domain.accounts.limits import read_limits
 from app.loops.keeper.decisions import (
     Busy,
-    Candidate,
+    DueWork,
     Pulse,
     Turns,
     by_turns,
@@ -38,11 +38,11 @@ from models_store.live.leases import (
     DeathNotice,
     LeaseSeen,
     TokenLease,
-    deaths_told,
+    death_notices,
     editors_seen,
     leases_seen,
 )
-from models_store.live.queue import Doorbell, Ring
+from models_store.live.queue import QueuedJob, WorkQueue
 from models_store.objects.store import ObjectStore
 from models_store.schemas.records import AttemptEnd, Claim, ErrorInfo
 from models_store.settings import Settings
@@ -54,19 +54,19 @@ _TURN_SECONDS = 1.0
 _WAKE_SLICE_SECONDS = 0.5
 _LEAD_SECONDS = 5.0
 _REREAD_SECONDS = 30.0
-"""How often queued work that nobody was told of is read again."""
+"""How often waiting work that is not enqueued is read again."""
 _READING_SECONDS = 1.0
-"""Of a look, for work that it can do without knowing more of: a long queue takes several looks."""
+"""Per look, for work that was not read yet: a long queue takes several looks."""
 _REREADING_SECONDS = 0.05
 _MOST_REREAD = 20
-"""Of a look, of work that waits quietly: requests share the time with it."""
+"""Per look, of waiting work that is read again; requests need the time too."""
 _STOP_LOOKS = 60
 _DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What there is to remember of work: all of it, for ten thousand pieces, would keep the
+    """What the keeper remembers of work. Whole `Work`s of ten thousand pieces would keep the
     garbage collector busy for longer than a request takes."""
 
     pool: str
@@ -76,7 +76,7 @@ class _Seen:
     claim: Claim | None
     """The last one."""
     running: Claim | None
-    """It as well, while that attempt goes on."""
+    """The same, while that attempt runs."""
 
     @classmethod
     def of(cls, work: Work) -> _Seen:
@@ -92,28 +92,28 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Open:
-    """Open work as this keeper remembers it between two looks."""
+    """Open work, as this keeper remembers it between two looks."""
 
     place: Place
     seen: _Seen | None = None
-    """None while there is a marker without a request: a POST is under way, or was cut short."""
+    """None while there is a marker without a request: it is being submitted, or was interrupted."""
     read_at: float = 0.0
     pulse: Pulse | None = None
-    ring: Ring | None = None
-    """The last one, by this keeper or by one that led before."""
+    job: QueuedJob | None = None
+    """The last one, enqueued by this keeper or an earlier leader."""
     unreadable: bool = False
 
 
 @dataclass
 class _Leaving:
-    """An attempt at work that is decided: its process should be gone soon."""
+    """An attempt at work that has ended; its process should exit soon."""
 
     claim: Claim
     looks: int = 0
 
 
 class Keeper:
-    """Seals dead attempts, completes what was cut short, and rings editors in fair order."""
+    """Ends dead attempts as lost, completes interrupted results, enqueues work in fair order."""
 
     def __init__(
         self,
@@ -125,12 +125,12 @@ class Keeper:
         self._store = WorkStore(objects, audit)
         self._client = client
         self._settings = settings
-        self._doorbell = Doorbell(client)
+        self._queue = WorkQueue(client)
         self._lead = TokenLease(client, redis_keys.KEEPER, secrets.token_hex(8), _LEAD_SECONDS)
         self._stopping = threading.Event()
         self._open: dict[str, _Open] = {}
         self._listed: tuple[list[str], int] = ([], 0)
-        """The markers that were there at the last look, and how much was open after it."""
+        """The markers at the last look, and how much was open after it."""
         self._leaving: dict[str, _Leaving] = {}
         limits = read_limits(settings)
         self._turns = Turns(lambda tenant: limits.of(tenant).running_edits)
@@ -138,10 +138,10 @@ class Keeper:
         self._seeing_since = 0.0
         self._looked_at = float("-inf")
         self.done: Counter[str] = Counter()
-        """What this keeper did: `sealed`, `completed`, `failed`, `rung`."""
+        """Counts of `sealed` (ended as lost), `completed`, `failed` and `rung` (enqueued) work."""
 
     async def run(self) -> None:
-        """Keep until `stop`."""
+        """Run until `stop`."""
         sweeping: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
             leads = await asyncio.to_thread(self._turn)
@@ -156,18 +156,18 @@ class Keeper:
         self._stopping.set()
 
     def look(self, *, alone: bool = False) -> bool:
-        """Look around once; False when another keeper leads.
+        """Look at all open work once; False when another keeper leads.
 
         Args:
             alone: look even if another leads.
 
         Raises:
-            redis.RedisError: Redis is away. What is open waits.
+            redis.RedisError: Redis is away; open work waits.
             Unavailable: the store is away.
         """
         now = time.monotonic()
         if now - self._looked_at > _LEAD_SECONDS:
-            self._seeing_since = now  # just started, or asleep: what is missing may just be late
+            self._seeing_since = now  # just started, or suspended: leases may be late
         self._looked_at = now
         try:
             if not self._take_lead(now) and not alone:
@@ -182,7 +182,7 @@ class Keeper:
 
     @property
     def undecided(self) -> list[str]:
-        """Running work of which it is not known yet whether somebody works on it."""
+        """Running work of which it is not known yet whether its process is alive."""
         return [
             id for id, entry in self._open.items() if entry.pulse is not None and entry.pulse.missed
         ]
@@ -192,7 +192,7 @@ class Keeper:
         return len(self._open)
 
     def _turn(self) -> bool:
-        """One look and a pause, which a wake-up call shortens; whether this keeper leads."""
+        """One look and a pause, which `wake_keeper` shortens; whether this keeper leads."""
         try:
             leads = self.look()
             if leads != self._leads:
@@ -222,7 +222,7 @@ class Keeper:
     def _take_lead(self, now: float) -> bool:
         held = self._lead.renew()
         if held == "missing":
-            # Ours ran out, or Redis was flushed and all leases with it.
+            # Our lease expired, or Redis was flushed and all leases with it.
             self._seeing_since = now
             self._open.clear()
             return self._lead.take()
@@ -232,7 +232,7 @@ class Keeper:
         try:
             self._lead.release()
         except redis.RedisError:
-            return  # it ends by itself
+            return  # it expires
 
     def _look(self, now: float) -> None:
         self._list_open()
@@ -240,26 +240,26 @@ class Keeper:
         running = [entry for entry in self._open.values() if entry.seen and entry.seen.running]
         ids = [entry.place.id for entry in running]
         leases = leases_seen(self._client, [*ids, *self._leaving])
-        deaths = deaths_told(self._client, ids)
+        deaths = death_notices(self._client, ids)
         for entry in running:
             id = entry.place.id
             self._watch(entry, now, leases.get(id), deaths.get(id))
         self._stop_leaving(leases)
-        self._ring()
+        self._enqueue_due()
 
     def _read_due(self, now: float) -> None:
-        """Read what goes on, then as much of what waits as there is time for."""
+        """Read busy and late work, then as much waiting work as there is time for."""
         waiting: dict[str, list[_Open]] = defaultdict(list)
         quiet = []
         wall = time.time()
         for entry in list(self._open.values()):
             if (seen := entry.seen) is None:
                 waiting[entry.place.tenant].append(entry)
-            elif entry.ring is not None or seen.claim is not None or wall >= seen.deadline:
+            elif entry.job is not None or seen.claim is not None or wall >= seen.deadline:
                 self._read(entry, now)
             elif now - entry.read_at >= _REREAD_SECONDS:
                 quiet.append(entry)
-        # However much of one tenant was never read, the oldest of another is not held up by it.
+        # In turns, so that much unread work of one tenant does not delay that of another.
         for of_tenant in waiting.values():
             of_tenant.sort(key=lambda entry: (entry.read_at, entry.place.id.rpartition("_")[2]))
         self._read_within(_READING_SECONDS, by_turns(waiting), now)
@@ -278,43 +278,42 @@ class Keeper:
         paths = self._store.objects.paths("open", remember=True)
         if (paths, len(self._open)) == self._listed:
             return
-        found = {}
+        places = {}
         for path in paths:
             _, tenant, id = path.split("/", 2)
             if id in self._open:
-                found[id] = self._open[id].place
+                places[id] = self._open[id].place
                 continue
-            # What the marker says inside is in its name too, so even an empty one counts.
+            # The marker's name holds all that is in it, so even an empty one counts.
             kind = kind_of(id)
             if kind is not None:
-                found[id] = Place(kind, tenant, id)
-        new = list(found.keys() - self._open.keys())
-        rings = self._doorbell.rings(new)
+                places[id] = Place(kind, tenant, id)
+        new = list(places.keys() - self._open.keys())
+        jobs = self._queue.last_jobs(new)
         for id in new:
-            self._open[id] = _Open(found[id], ring=rings.get(id))
-        for id in self._open.keys() - found.keys():
+            self._open[id] = _Open(places[id], job=jobs.get(id))
+        for id in self._open.keys() - places.keys():
             self._decided(self._open[id])
         self._listed = (paths, len(self._open))
 
     def _decided(self, entry: _Open) -> None:
-        """Somebody else ended the work; if that was a cancel, end its process too, at once."""
+        """Another process ended the work; if by cancel or delete, stop its attempt at once."""
         place = entry.place
-        # Read anew: it may have been claimed since the last look. Of deleted work the last look
-        # is all there is.
+        # Read again, since it may have been claimed after the last look; deleted work cannot be.
         status = None
         with contextlib.suppress(NotFound, CorruptArtifact):
             work = self._store.read(place.kind, place.tenant, place.id)
             entry.seen, status = _Seen.of(work), work.status
-        self._forget(entry)
+        self._drop(entry)
         if entry.seen is None or status in ("succeeded", "failed"):
             return
         if entry.seen.claim is not None:
-            self._doorbell.stop(entry.seen.claim)
-        elif entry.ring is not None:
-            self._doorbell.take_back(entry.ring, entry.seen.pool)
+            self._queue.stop(entry.seen.claim)
+        elif entry.job is not None:
+            self._queue.remove(entry.job, entry.seen.pool)
 
     def _read(self, entry: _Open, now: float) -> None:
-        """Read the work again; complete what was cut short and give up what is hopeless."""
+        """Read the work again; complete an interrupted result, or fail hopeless work."""
         place = entry.place
         entry.read_at = now
         try:
@@ -322,7 +321,7 @@ class Keeper:
         except NotFound:
             if self._store.objects.info(f"{place.folder}/deleted.json") is not None:
                 self._store.objects.delete(place.marker)
-                self._forget(entry)
+                self._drop(entry)
             return
         except CorruptArtifact as error:
             if not entry.unreadable:
@@ -332,11 +331,11 @@ class Keeper:
         entry.seen = _Seen.of(work)
         if work.result is not None:
             self._store.objects.delete(place.marker)
-            self._forget(entry)
+            self._drop(entry)
         elif self._store.settle(work) is not None:
             _log.info("completed what was cut short", work_id=place.id)
             self.done["completed"] += 1
-            self._forget(entry)
+            self._drop(entry)
         elif work.running is None:
             entry.pulse = None
             error_info = verdict(work, time.time(), self._settings)
@@ -344,12 +343,12 @@ class Keeper:
                 self._store.fail(place, work.attempt, error_info)
                 _log.warning("gave up", work_id=place.id, reason=error_info.message)
                 self.done["failed"] += 1
-                self._forget(entry)
+                self._drop(entry)
 
     def _watch(
         self, entry: _Open, now: float, lease: LeaseSeen | None, death: DeathNotice | None
     ) -> None:
-        """Seal the running attempt if it is dead."""
+        """End the running attempt as lost if it is dead."""
         assert entry.seen is not None
         claim = entry.seen.running
         assert claim is not None
@@ -357,12 +356,12 @@ class Keeper:
             entry.pulse = Pulse(claim.attempt, now)
         entry.pulse.look(now, lease, self._settings.lease_seconds)
         if death is not None and is_about(death, claim):
-            self._seal(entry, claim, death.reason, child_died=not death.on_purpose)
+            self._end_as_lost(entry, claim, death.reason, child_died=not death.on_purpose)
         elif entry.pulse.is_lost(now, self._seeing_since, self._settings.lease_seconds):
             silence = f"no sign of life for {self._settings.lease_seconds:g} seconds"
-            self._seal(entry, claim, silence, child_died=False)
+            self._end_as_lost(entry, claim, silence, child_died=False)
 
-    def _seal(self, entry: _Open, claim: Claim, reason: str, *, child_died: bool) -> None:
+    def _end_as_lost(self, entry: _Open, claim: Claim, reason: str, *, child_died: bool) -> None:
         end = AttemptEnd(
             attempt=claim.attempt,
             outcome="lost",
@@ -375,10 +374,10 @@ class Keeper:
             )
             self.done["sealed"] += 1
         self._leaving[entry.place.id] = _Leaving(claim)
-        self._doorbell.stop(claim)
+        self._queue.stop(claim)
         self._read(entry, time.monotonic())
 
-    def _forget(self, entry: _Open) -> None:
+    def _drop(self, entry: _Open) -> None:
         self._open.pop(entry.place.id, None)
         if entry.seen is not None and entry.seen.claim is not None:
             self._leaving.setdefault(entry.place.id, _Leaving(entry.seen.claim))
@@ -391,12 +390,12 @@ class Keeper:
             if (gone and leaving.looks > 0) or leaving.looks > _STOP_LOOKS:
                 del self._leaving[id]
                 continue
-            if leaving.looks > 0:  # one that has just published is on its way out
-                self._doorbell.stop(leaving.claim)
+            if leaving.looks > 0:  # not at once: an attempt that has just published is exiting
+                self._queue.stop(leaving.claim)
             leaving.looks += 1
 
-    def _ring(self) -> None:
-        """Tell editors that have room of work that is due."""
+    def _enqueue_due(self) -> None:
+        """Enqueue due work, as much as there are idle editors."""
         editors = editors_seen(self._client)
         living = {editor.name for editor in editors}
         room = Counter(editor.pool for editor in editors)
@@ -408,11 +407,11 @@ class Keeper:
                 continue
             pool = seen.pool
             if pool not in waiting:
-                waiting[pool] = self._doorbell.waiting(pool)
+                waiting[pool] = self._queue.waiting(pool)
             if seen.running is not None:
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= seen.running.worker in living
-            elif entry.ring is not None and self._is_answerable(seen, entry.ring, waiting[pool]):
+            elif entry.job is not None and self._is_pending(seen, entry.job, waiting[pool]):
                 busy.append(Busy(entry.place.tenant, pool))
                 room[pool] -= 1
             else:
@@ -420,22 +419,22 @@ class Keeper:
         if all(count <= 0 for count in room.values()):
             return
         due = (
-            Candidate(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
+            DueWork(entry.place, seen.pool, seen.attempt + 1, seen.deadline)
             for entry in idle
             if (seen := entry.seen) and room[seen.pool] > 0 and seen.due_at <= time.time()
         )
-        for one in self._turns.choose(due, room, busy):
-            entry = self._open[one.place.id]
-            entry.ring = self._doorbell.ring(
-                one.place, one.pool, one.attempt, one.deadline, entry.ring
+        for work in self._turns.choose(due, room, busy):
+            entry = self._open[work.place.id]
+            entry.job = self._queue.enqueue(
+                work.place, work.pool, work.attempt, work.deadline, entry.job
             )
             self.done["rung"] += 1
 
-    def _is_answerable(self, seen: _Seen, ring: Ring, waiting: set[str]) -> bool:
-        """Whether a ring for the due attempt may still be answered."""
-        if ring.attempt != seen.attempt + 1:
+    def _is_pending(self, seen: _Seen, job: QueuedJob, waiting: set[str]) -> bool:
+        """Whether an editor may still take the job of the due attempt."""
+        if job.attempt != seen.attempt + 1:
             return False
-        return ring.job_id in waiting or time.time() - ring.at < self._settings.ring_seconds
+        return job.job_id in waiting or time.time() - job.at < self._settings.ring_seconds
 
     def _sweep_daily(self) -> None:
         try:

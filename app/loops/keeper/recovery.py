@@ -13,9 +13,9 @@ _PAUSE_SECONDS = 1.0
 
 
 def recover_once(settings: Settings) -> str:
-    """Look after all open work until nothing is undecided; what was done, in one line.
+    """Look at all open work until nothing is undecided; returns what was done, in one line.
 
-    An attempt without a lease is watched for the length of one, so this may take that long.
+    An attempt without a lease is watched for the length of a lease, so this may take that long.
 
     Raises:
         Unavailable: the store or Redis is away.

@@ -1,4 +1,4 @@
-"""The daily sweep: mend what crashes left behind and nobody would ever look at again."""
+"""The daily sweep: repair or remove what crashes left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from models_store.work.reservations import Reservations
 from models_store.work.store import FOLDERS, Place, WorkStore
 
 _STALE_SECONDS = 24 * 3600
-"""Younger things may belong to somebody who is still at it."""
+"""Younger objects may still be in use."""
 _TOMBSTONE = {"request.json", "result.json", "deleted.json"}
 _IDEMPOTENCY, _PROBES = "idempotency", "probe"
 
@@ -31,23 +31,22 @@ _IDEMPOTENCY, _PROBES = "idempotency", "probe"
 def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = None) -> Counter[str]:
     """Go once through all work.
 
-    - Work without a result, whose marker is lost, gets it again.
-    - A marker is removed when its work never came to be, or ended, or was deleted.
-    - Of work that never came to be, the texts are removed, and the idempotency key and the suffix
-      that were held for it.
-    - Files of ended work that its result does not name are removed: attempts that were lost,
-      handed back or canceled left them.
-    - What deleted work left behind is erased.
-    - Idempotency keys that are too old to count, deliveries of old edits and to deleted webhooks,
-      sign-ins that are over, and temporary files of writers that died, are removed.
+    - Work without a result and without a marker gets its marker again.
+    - The marker of work that was never submitted, has a result or was deleted is removed.
+    - Of work that was never submitted, the texts, the idempotency key and the suffix are removed.
+    - Files of finished work that its result does not name are removed; attempts that were lost,
+      canceled or returned to the queue left them.
+    - What is left of deleted work is erased.
+    - Expired idempotency keys, deliveries of old edits and to deleted webhooks, expired sign-ins,
+      and temporary files of dead writers are removed.
 
     Args:
-        stopped: asked between two pieces of work; the sweep then ends early.
+        stopped: called between two pieces of work; when true, the sweep ends early.
         now: Unix seconds.
 
     Returns:
-        How many of each were mended: `marked`, `unmarked`, `erased`, `unborn`, `unnamed`, `keys`,
-        `suffixes`, `deliveries`, `sessions`, `temporary`.
+        How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
+        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `temporary`.
 
     Raises:
         Unavailable: the store is away.
@@ -70,7 +69,7 @@ class _Sweep:
             if self._stopped():
                 return self._done
             self._look_at(place, files, markers.pop(place.marker, None))
-        # What is left here has no folder at all: its POST was cut short before anything else.
+        # The markers left have no folder: their submission was interrupted right after them.
         for path, marker in markers.items():
             if self._is_stale(marker):
                 self._remove(path, "unmarked")
@@ -108,7 +107,7 @@ class _Sweep:
             self._remove_unnamed(place, files)
 
     def _remove_unnamed(self, place: Place, files: Mapping[str, ObjectInfo]) -> None:
-        """Remove what attempts wrote and the result does not name."""
+        """Remove files of attempts that the result does not name."""
         written = [
             info
             for name, info in files.items()
@@ -148,16 +147,15 @@ class _Sweep:
             with contextlib.suppress(CorruptArtifact):
                 gone = webhooks.current(tenant, id) is None
                 before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
-                self._done["deliveries"] += deliveries.forget(tenant, id, before)
+                self._done["deliveries"] += deliveries.delete(tenant, id, before)
 
     def _exists(self, kind: str, tenant: str, id: str) -> bool:
-        """Whether there is, or was, what a key stands for; True of kinds not known here."""
+        """Whether what a key stands for exists or existed; True for kinds not known here."""
         if kind == "behavior":
             return bool(self._objects.files(f"{BEHAVIORS}/{tenant}/{id}"))
-        for known in FOLDERS:
-            if kind == known:
-                place = Place(known, tenant, id)
-                return self._store.is_begun(place)
+        for work_kind in FOLDERS:
+            if kind == work_kind:
+                return self._store.is_begun(Place(work_kind, tenant, id))
         return True
 
     def _is_stale(self, info: ObjectInfo) -> bool:
@@ -169,15 +167,15 @@ class _Sweep:
 
 
 def _all_work(store: WorkStore) -> Iterator[tuple[Place, dict[str, ObjectInfo]]]:
-    """Every piece of work with its files by name, bucket by bucket."""
+    """Every piece of work with its files by name."""
     kinds: list[Kind] = list(FOLDERS)
     for kind in kinds:
         for tenant in store.objects.children(FOLDERS[kind]):
             for bucket in store.objects.children(f"{FOLDERS[kind]}/{tenant}"):
                 folder = f"{FOLDERS[kind]}/{tenant}/{bucket}"
-                found: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
+                by_id: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
                 for info in store.objects.files(folder):
                     id, _, name = info.path.removeprefix(f"{folder}/").partition("/")
-                    found[id][name] = info
-                for id, files in found.items():
+                    by_id[id][name] = info
+                for id, files in by_id.items():
                     yield Place(kind, tenant, id), files

@@ -59,8 +59,10 @@ def content_type(request: Request) -> str:
 def require_type(request: Request, subtype: str) -> None:
     """Raise `UnsupportedMediaType` unless the body says that it is of the type."""
     given = content_type(request)
-    kind, _, found = given.partition("/")
-    if kind != "application" or not (found == subtype or found.endswith(f"+{subtype}")):
+    kind, _, given_subtype = given.partition("/")
+    if kind != "application" or not (
+        given_subtype == subtype or given_subtype.endswith(f"+{subtype}")
+    ):
         raise UnsupportedMediaType(
             f"send the body as Content-Type: application/{subtype}, not {given or 'without one'}",
             headers={"Accept-Post": f"application/{subtype}"},
@@ -88,11 +90,11 @@ def parse_json(data: bytes, name: str = "the body") -> Any:
         return int(text) if len(text) <= _MAX_DIGITS else number(text)
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
             raise Malformed(f"{name} has the key {twice[:100]!r} twice in one object")
-        return found
+        return members
 
     check_shape(data, name)
     try:
@@ -126,30 +128,32 @@ def validated(adapter: TypeAdapter[Any], data: bytes, sent: Any) -> Any:
     try:
         return adapter.validate_json(data, strict=True)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        if found[0]["type"] == "json_invalid":
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        if details[0]["type"] == "json_invalid":
             # Read once already, so it can only be nested more deeply than pydantic goes.
             raise Malformed("the body is nested too deeply") from None
-        problems = field_errors(found, sent)
+        problems = field_errors(details, sent)
         raise InvalidRequest(problems[0].detail, errors=problems) from None
 
 
 def _unfit(value: Any) -> list[FieldError]:
     """What JSON's grammar lets through, but no text and no number can hold."""
-    found = []
+    problems = []
     left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     while left:
-        path, one = left.pop()
-        if isinstance(one, float) and not math.isfinite(one):
-            found.append((path, "finite_number", "must be a finite number"))
-        elif isinstance(one, str) and _SURROGATE.search(one):
-            found.append((path, "string_unicode", "has half of a surrogate pair (\\ud800-\\udfff)"))
-        elif isinstance(one, dict):
-            left += [((*path, _SURROGATE.sub("?", key)), inner) for key, inner in one.items()]
-            left += [(path, key) for key in one]
-        elif isinstance(one, list):
-            left += [((*path, index), inner) for index, inner in enumerate(one)]
-    found.sort(key=str)
+        path, item = left.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            problems.append((path, "finite_number", "must be a finite number"))
+        elif isinstance(item, str) and _SURROGATE.search(item):
+            problems.append(
+                (path, "string_unicode", "has half of a surrogate pair (\\ud800-\\udfff)")
+            )
+        elif isinstance(item, dict):
+            left += [((*path, _SURROGATE.sub("?", key)), inner) for key, inner in item.items()]
+            left += [(path, key) for key in item]
+        elif isinstance(item, list):
+            left += [((*path, index), inner) for index, inner in enumerate(item)]
+    problems.sort(key=str)
     return [
-        FieldError(pointer_of(path), code, named(path, problem)) for path, code, problem in found
+        FieldError(pointer_of(path), code, named(path, problem)) for path, code, problem in problems
     ]

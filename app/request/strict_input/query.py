@@ -16,7 +16,7 @@ _KEY = "[key]"
 _MOST = 100
 
 
-async def known_query(request: Request) -> None:
+async def check_query(request: Request) -> None:
     """Of every call that is not OpenAI's, whose clients may add what they like.
 
     Raises:
@@ -28,10 +28,10 @@ async def known_query(request: Request) -> None:
         raise Malformed(f"a query has at most {_MOST} parameters", code="bad_request")
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
-    known = sorted(set(_names(route.dependant)))
+    names = sorted(set(_names(route.dependant)))
     for name in request.query_params:
-        if name not in known and not (name.endswith("]") and _family(name) in known):
-            there = ", ".join(known) or "none"
+        if name not in names and not (name.endswith("]") and _family(name) in names):
+            there = ", ".join(names) or "none"
             raise Malformed(
                 f"there is no query parameter {name[:100]!r} here, but {there}", code="bad_request"
             )

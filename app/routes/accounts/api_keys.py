@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
 
 from app.domain.accounts.api_keys import (
     DEFAULT_TENANT,
@@ -18,16 +18,16 @@ from app.domain.accounts.api_keys import (
     check,
     digest_of,
 )
-from app.domain.edits.submission import Sender
+from app.domain.bodies import RequestBody
+from app.domain.edits.idempotency import create_once
 from app.http.errors import MissingScope, OperatorsOnly
 from app.request.auth import Admin, Principal
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import Creation, CreationDep
 from app.request.key_cache import key_cache
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Store, StoreDep
-from models_store import ids
-from models_store.errors import Conflict, NotFound, ScalpelError
+from models_store.errors import NotFound
 
 router = APIRouter(prefix="/v1/api_keys", tags=["keys"], route_class=JsonRoute)
 
@@ -36,32 +36,28 @@ Made = tuple[str, ApiKey]
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
 
 
-class ApiKeyBody(BaseModel):
+class ApiKeyBody(RequestBody):
     """What the key may do, and for how long."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """What it is for."""
     scopes: list[str]
-    """Only such as the key has that makes it."""
+    """At most those of the key that makes it."""
     expires_at: int | None = None
     """Unix seconds; null: never."""
     tenant: str | None = None
-    """Another tenant than one's own: only the operator may name it."""
+    """Another tenant; for the operator only."""
 
 
-class RotateBody(BaseModel):
-    """How to change over."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class RotateBody(RequestBody):
+    """How long both keys are accepted."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = 0
     """How long the old key is still accepted."""
 
 
 class ApiKeyView(BaseModel):
-    """A key; what became of it."""
+    """A key and its status."""
 
     id: str
     object: Literal["api_key"] = "api_key"
@@ -73,13 +69,13 @@ class ApiKeyView(BaseModel):
     made_by: str | None
     """The key that made it; null: the command line."""
     expires_at: int | None
-    """For a key that was replaced: until when it is accepted still."""
+    """For a replaced key: until when it is accepted."""
     last_used_at: int | None
     """To the hour; null: not yet."""
     replaces: str | None
     replaced_by: str | None
     secret: str | None = None
-    """The key itself; null in every answer but the one that makes it."""
+    """The key itself; only in the response that makes it."""
 
 
 def _named_tenant(
@@ -97,14 +93,12 @@ TenantDep = Annotated[str, Depends(_named_tenant)]
 @router.post("", status_code=201, summary="Make an API key")
 def create_api_key(
     body: ApiKeyBody,
-    request: Request,
-    response: Response,
     store: StoreDep,
     who: Admin,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ApiKeyView:
-    """The answer has the secret, this once: a repeat with the same `Idempotency-Key` answers with
-    the key, but without its secret."""
+    """The secret is in this response only: a repeat with the same `Idempotency-Key` returns the key
+    without it."""
     tenant = _tenant(who, body.tenant)
 
     def make(id: str) -> Made:
@@ -119,26 +113,21 @@ def create_api_key(
             id=id,
         )
 
-    state, secret = _once(make, sender(request, store, who, idempotency_key), store, tenant)
-    return _made(response, state, secret)
+    return _once(creation, store, tenant, make)
 
 
 @router.get("", summary="List API keys")
 def list_api_keys(
-    response: Response, store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
+    store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
 ) -> Page[ApiKeyView]:
-    """Newest first by default; those that ended too."""
-    response.headers["Cache-Control"] = "no-store"
+    """Newest first by default; includes ended keys."""
     states = {state.key.id: state for state in store.keys.all(tenant)}
     shown, has_more = page.cut(page.ordered(states))
     return page_of([_view(states[id]) for id in shown], has_more)
 
 
 @router.get("/{key_id}", summary="Read an API key")
-def read_api_key(
-    key_id: str, response: Response, store: StoreDep, who: Admin, tenant: TenantDep
-) -> ApiKeyView:
-    response.headers["Cache-Control"] = "no-store"
+def read_api_key(key_id: str, store: StoreDep, who: Admin, tenant: TenantDep) -> ApiKeyView:
     return _view(store.keys.get(key_id, tenant))
 
 
@@ -146,25 +135,24 @@ def read_api_key(
 def revoke_api_key(
     key_id: str, request: Request, store: StoreDep, who: Admin, tenant: TenantDep
 ) -> ApiKeyView:
-    """At once here; other API processes notice within 3 seconds."""
+    """At once in this process, within 3 seconds in others."""
     state = store.keys.get(key_id, tenant)
     store.keys.revoke(state, who.key_id)
     key_cache(request).clear()
     return _view(replace(state, revoked=True))
 
 
-@router.post("/{key_id}/rotate", status_code=201, summary="Put a new API key in place of one")
+@router.post("/{key_id}/rotate", status_code=201, summary="Rotate an API key")
 def rotate_api_key(
     key_id: str,
     body: RotateBody,
     request: Request,
-    response: Response,
     store: StoreDep,
     who: Admin,
     tenant: TenantDep,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> ApiKeyView:
-    """It has the rights of the old one and as long a life."""
+    """The new key has the scopes and the lifetime of the old one."""
     old = store.keys.get(key_id, tenant)
     _require_all(who, old.key.scopes)
 
@@ -173,9 +161,9 @@ def rotate_api_key(
             old, overlap_seconds=body.overlap_seconds, made_by=who.key_id, id=id
         )
 
-    state, secret = _once(make, sender(request, store, who, idempotency_key), store, tenant)
+    rotated = _once(creation, store, tenant, make)
     key_cache(request).clear()
-    return _made(response, state, secret)
+    return rotated
 
 
 def _tenant(who: Principal, named: str | None) -> str:
@@ -194,37 +182,25 @@ def _require_all(who: Principal, scopes: list[str] | tuple[str, ...]) -> None:
         raise MissingScope(f"a key gives no more than it has, and this one lacks {lacking[0]!r}")
 
 
-def _once(
-    make: Callable[[str], Made], sender: Sender, store: Store, tenant: str
-) -> tuple[KeyState, str | None]:
-    """The key that `make` makes under a fresh id, with its secret; or the one that an earlier
-    request with this idempotency key has made, without."""
-    id, named = ids.new_id("api_key"), sender.key
-    claimed = named.claim("api_key", id) if named is not None else id
-    if claimed != id:
-        try:
-            return store.keys.get(claimed, tenant), None
-        except NotFound:
-            # Nobody but the first can make it: a second secret for one id is one too many.
-            raise Conflict(
-                "the first request with this Idempotency-Key is not done, or was cut short",
-                code="idempotency_key_in_use",
-                retry_after=2,
-            ) from None
-    try:
-        secret, key = make(id)
-    except ScalpelError:
-        if named is not None:
-            with contextlib.suppress(ScalpelError):
-                store.objects.delete(named.path)
-        raise
-    return KeyState(digest_of(secret), key), secret
+def _once(creation: Creation, store: Store, tenant: str, make: Callable[[str], Made]) -> ApiKeyView:
+    """The key that `make` makes under an id, with its secret; or the one that an earlier request
+    with this idempotency key has made, without.
 
+    Nobody but the first can make it: a second secret for one id is one too many.
+    """
 
-def _made(response: Response, state: KeyState, secret: str | None) -> ApiKeyView:
-    mark_created(response, f"/v1/api_keys/{state.key.id}", replayed=secret is None)
-    response.headers["Cache-Control"] = "no-store"
-    return _view(state, secret)
+    def find(id: str) -> ApiKeyView | None:
+        with contextlib.suppress(NotFound):
+            return _view(store.keys.get(id, tenant))
+        return None
+
+    def view(claim: Callable[[], str]) -> ApiKeyView:
+        secret, key = make(claim())
+        return _view(KeyState(digest_of(secret), key), secret)
+
+    key, replayed = create_once(creation.sender(store), "api_key", find, view, resumable=False)
+    creation.mark(f"/v1/api_keys/{key.id}", replayed=replayed)
+    return key
 
 
 def _view(state: KeyState, secret: str | None = None) -> ApiKeyView:

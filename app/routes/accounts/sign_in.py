@@ -9,10 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from app.domain.accounts.api_keys import digest_of
-from app.http.login_page import login_page, own_path
+from app.http.pages.login_page import local_path, login_page
 from app.request import sign_in
-from app.request.audit import logged
-from app.request.auth import Principal
 from app.request.key_cache import key_cache
 from app.request.strict_input.json_body import require_type
 from app.services import services
@@ -26,7 +24,7 @@ _MAX_FORM_BYTES = 8192
 @router.get("/login")
 def show_login(request: Request, next: str = "/") -> Response:
     if services(request).settings.auth == "none":
-        return RedirectResponse(own_path(next), 303)
+        return RedirectResponse(local_path(next), 303)
     return login_page(next)
 
 
@@ -48,10 +46,9 @@ def _log_in(request: Request, form: dict[str, str]) -> Response:
     key = key_cache(request).find_digest(store.keys, digest)
     if key is None:
         return login_page(next, 401, failed=True)
-    logged(store, Principal.of(key), "session.begun")
-    response = RedirectResponse(own_path(next), 303)
+    response = RedirectResponse(local_path(next), 303)
     response.headers["Cache-Control"] = "no-store"
-    sign_in.begin(request, response, digest)
+    sign_in.begin(request, response, key, digest)
     return response
 
 
@@ -60,8 +57,7 @@ def _log_out(request: Request, form: dict[str, str]) -> Response:
     key = sign_in.signed_in(request)
     if key is not None:
         sign_in.check_csrf(request, form.get(sign_in.CSRF_FIELD))
-        logged(services(request).store, Principal.of(key), "session.ended")
-    sign_in.end(request, response)
+    sign_in.end(request, response, key)
     return response
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.domain.behaviors.library import BehaviorVersion, Found
-from app.domain.edits.submission import check_scorers, claim_id
+from app.domain.behaviors.library import BehaviorVersion, ResolvedBehavior
 from app.http.errors import UnsupportedMediaType
-from app.request.audit import logged
-from app.request.auth import Principal, Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.auth import Reader, Writer
+from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import content_type, parse_json
 from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
@@ -22,7 +20,7 @@ from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.errors import NotFound
 from models_store.objects.store import each_readable
-from models_store.schemas.behaviors import Behavior, checked, reference
+from models_store.schemas.behaviors import Behavior, BehaviorRef
 from models_store.schemas.items import Item, Prompt
 
 router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
@@ -41,7 +39,7 @@ class BehaviorSummary(BaseModel):
     chat: bool
     scorers: tuple[str, ...]
     question: str | None
-    """Asked of each text by scorers that ask a model; yes means undesired."""
+    """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
     sha256: str
     counts: dict[str, int]
@@ -82,19 +80,21 @@ class DeletedBehavior(BaseModel):
 )
 async def create_behavior(
     request: Request,
-    response: Response,
     services: ServicesDep,
     who: Writer,
+    creation: CreationDep,
     name: Annotated[
         str, Query(min_length=1, max_length=100, description="Of an upload in JSON lines.")
     ] = "uploaded",
-    idempotency_key: KeyHeader = None,
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
     behavior, size = await _uploaded(request, name)
-    return await run_in_threadpool(
-        _create, request, response, services.store, who, idempotency_key, behavior, size
+    store = await run_in_threadpool(lambda: services.store)
+    version, replayed = await run_in_threadpool(
+        store.submission.behavior, creation.sender(store), behavior, size
     )
+    creation.mark(f"/v1/behaviors/{version.behavior.id}", replayed=replayed)
+    return _summary(version)
 
 
 async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
@@ -117,39 +117,7 @@ async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
     )
 
 
-def _create(
-    request: Request,
-    response: Response,
-    store: Store,
-    who: Principal,
-    key: str | None,
-    behavior: Behavior,
-    size: int,
-) -> BehaviorSummary:
-    who_sends = sender(request, store, who, key)
-    earlier = who_sends.key.find() if who_sends.key is not None else None
-    if earlier is None:
-        check_scorers(behavior.scorers, "/scorers", store.submission.scorers)
-        behavior = checked(behavior, pointer="")
-        with store.quotas.room_for_bytes(who.tenant, size):
-            id = claim_id(who_sends.key, "behavior")
-            version = _add(store, who, id, behavior)
-    else:
-        id = earlier.id
-        behavior = checked(behavior, pointer="")
-        version = _add(store, who, id, behavior)
-    if version.deleted:
-        raise NotFound(f"no such behavior: {id}")
-    mark_created(response, f"/v1/behaviors/{id}", replayed=earlier is not None)
-    return _summary(version)
-
-
-def _add(store: Store, who: Principal, id: str, behavior: Behavior) -> BehaviorVersion:
-    logged(store, who, "behavior.created", id=id, sha256=reference(behavior).sha256)
-    return store.behaviors.add(who.tenant, id, behavior)
-
-
-@router.get("", summary="List one's own behaviours")
+@router.get("", summary="List your behaviours")
 def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[BehaviorSummary]:
     ids = page.ordered(store.behaviors.ids(who.tenant))
     return page_of(*page.cut(_summaries(store, who.tenant, ids)))
@@ -157,21 +125,19 @@ def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[Behavior
 
 @router.get("/{behavior_id}", summary="Read a behaviour")
 def read_behavior(behavior_id: str, store: StoreDep, who: Reader) -> BehaviorView:
-    """One's own by its id, or a preset by its name; with all texts."""
+    """Your own by its id, or a preset by its name; with all texts."""
     if behavior_id in presets.preset_names():
-        found, created_at = store.behaviors.find(who.tenant, behavior_id), None
+        resolved, created_at = store.behaviors.find(who.tenant, behavior_id), None
     else:
-        found = store.behaviors.read(who.tenant, behavior_id)
+        resolved = store.behaviors.read(who.tenant, behavior_id)
         created_at = store.behaviors.head(who.tenant, behavior_id).created_at
-    return _view(found, created_at)
+    return _view(resolved, created_at)
 
 
-@router.delete("/{behavior_id}", summary="Forget a behaviour")
+@router.delete("/{behavior_id}", summary="Delete a behaviour")
 def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBehavior:
-    """Edits that were made from it keep their copy of the texts."""
-    store.behaviors.head(who.tenant, behavior_id)
-    logged(store, who, "behavior.deleted", id=behavior_id)
-    store.behaviors.delete(who.tenant, behavior_id)
+    """Edits made from it keep a copy of the texts."""
+    store.behaviors.delete(who.tenant, behavior_id, who.actor)
     return DeletedBehavior(id=behavior_id)
 
 
@@ -182,38 +148,30 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
         except NotFound:
             return None  # deleted
 
-    return (found for _, found in each_readable(ids, summary))
+    return (version for _, version in each_readable(ids, summary))
 
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:
-    return BehaviorSummary(
-        id=version.behavior.id,
-        name=version.behavior.name,
-        description=version.description,
-        chat=version.chat,
-        scorers=version.scorers,
-        question=version.question,
-        max_new_tokens=version.max_new_tokens,
-        sha256=version.behavior.sha256,
-        counts=version.behavior.counts,
-        created_at=version.created_at,
-    )
+    return BehaviorSummary(**_fields(version.behavior, version), created_at=version.created_at)
 
 
-def _view(found: Found, created_at: int | None) -> BehaviorView:
-    behavior = found.behavior
+def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
+    behavior = resolved.behavior
     return BehaviorView(
-        id=found.ref.id,
-        name=behavior.name,
-        description=behavior.description,
-        chat=behavior.chat,
-        scorers=behavior.scorers,
-        question=behavior.question,
-        max_new_tokens=behavior.max_new_tokens,
-        sha256=found.ref.sha256,
-        counts=found.ref.counts,
+        **_fields(resolved.ref, behavior),
         created_at=created_at,
         undesired=behavior.undesired,
         desired=behavior.desired,
         prompts=behavior.prompts,
     )
+
+
+def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
+    return {
+        **ref.model_dump(include={"id", "name", "sha256", "counts"}),
+        "description": of.description,
+        "chat": of.chat,
+        "scorers": of.scorers,
+        "question": of.question,
+        "max_new_tokens": of.max_new_tokens,
+    }

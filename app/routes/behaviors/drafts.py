@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.completions.draft_writers import writer_for
 from app.domain.behaviors import drafts
-from app.domain.behaviors.drafts import Draft, DraftBody, Judged, Pair, Reason
+from app.domain.behaviors.drafts import AnswerPair, Draft, DraftBody, Judged, Reason
 from app.request.auth import Caller
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep
@@ -27,14 +27,14 @@ router = APIRouter(
 async def draft_behavior(
     body: DraftBody, request: Request, services: ServicesDep, who: Caller
 ) -> Draft:
-    """The base model answers neutral questions as the sentence says, and the opposite way. What
-    comes back is to be looked at, and can be sent to `POST /v1/behaviors` or in an edit as it is;
-    nothing is stored. It takes some seconds to a minute."""
+    """The base model answers neutral questions as the sentence says, and the opposite way. Nothing
+    is stored: review the texts, then send `behavior` to `POST /v1/behaviors` or in an edit. It
+    takes seconds to minutes."""
     base = await run_in_threadpool(lambda: services.store.bases.ready(body.base_model))
     writer = writer_for(services.settings, services.generators, base, request, who.tenant)
-    asked = drafts.questions(body)
-    answers = await writer.answers(drafts.instructions(body, asked), body.seed)
-    kept, dropped = drafts.usable(body.sentence, drafts.pairs_of(asked, answers))
+    questions = drafts.questions(body)
+    answers = await writer.answers(drafts.instructions(body, questions), body.seed)
+    kept, dropped = drafts.usable(body.sentence, drafts.pairs_of(questions, answers))
     separability = None
     if len(kept) >= 2 * drafts.FOLDS:
         kept, separability = await _sifted(services, base, body, kept, dropped)
@@ -52,21 +52,21 @@ async def _sifted(
     services: Services,
     base: ReadyBase,
     body: DraftBody,
-    pairs: Sequence[Pair],
+    pairs: Sequence[AnswerPair],
     dropped: Counter[Reason],
-) -> tuple[list[Pair], Distinction]:
+) -> tuple[list[AnswerPair], Distinction]:
     """The pairs without those that no classifier takes the right way around."""
     words = await run_in_threadpool(drafts.judged_by_words, pairs, body.seed)
     probe = await _judged_by_probe(services, base, body, pairs)
-    found = drafts.distinction(words, drafts.judged_by_length(pairs), probe)
+    separability = drafts.distinction(words, drafts.judged_by_length(pairs), probe)
     judges = [words] if probe is None else [words, probe]
-    wrong = [all(said) for said in zip(*(judge.wrong for judge in judges), strict=True)]
+    wrong = [all(votes) for votes in zip(*(judge.wrong for judge in judges), strict=True)]
     dropped["wrong_way"] += sum(wrong)
-    return [pair for pair, out in zip(pairs, wrong, strict=True) if not out], found
+    return [pair for pair, out in zip(pairs, wrong, strict=True) if not out], separability
 
 
 async def _judged_by_probe(
-    services: Services, base: ReadyBase, body: DraftBody, pairs: Sequence[Pair]
+    services: Services, base: ReadyBase, body: DraftBody, pairs: Sequence[AnswerPair]
 ) -> Judged | None:
     """By hidden states of the base model; None where no generator can read them."""
     undesired, desired = drafts.items_of(pairs)

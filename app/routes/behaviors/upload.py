@@ -97,11 +97,11 @@ class BehaviorLines:
             except InvalidRequest as error:
                 self._problems += [
                     FieldError(
-                        f"/{self._number}{one.pointer}",
-                        one.code,
-                        f"line {self._number + 1}: {one.detail}",
+                        f"/{self._number}{problem.pointer}",
+                        problem.code,
+                        f"line {self._number + 1}: {problem.detail}",
                     )
-                    for one in error.errors
+                    for problem in error.errors
                 ]
                 if len(self._problems) >= _MOST_PROBLEMS:
                     raise self._refusal() from None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
 from app.request.auth import Reader, Writer
-from app.request.idempotency import KeyHeader, mark_created, sender
+from app.request.idempotency import CreationDep
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
@@ -18,7 +18,7 @@ from app.routes.edits.views import EditView, edit_view, edit_views
 from app.services import ServicesDep, StoreDep
 from models_store.errors import Conflict
 from models_store.schemas.records import EditSettings, Status
-from models_store.work.store import Place, Work
+from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
@@ -29,7 +29,7 @@ Wait = Annotated[
         ge=0,
         le=MAX_WAIT_SECONDS,
         allow_inf_nan=False,
-        description="Answer once it has ended, or after so many seconds.",
+        description="Wait until it has finished, for at most so many seconds.",
     ),
 ]
 
@@ -43,18 +43,14 @@ class DeletedEdit(BaseModel):
 @router.post("", status_code=201, summary="Queue an edit")
 def create_edit(
     body: EditBody,
-    request: Request,
-    response: Response,
     services: ServicesDep,
     store: StoreDep,
     who: Writer,
-    idempotency_key: KeyHeader = None,
+    creation: CreationDep,
 ) -> EditView:
-    submitted = store.submission.edit(
-        sender(request, store, who, idempotency_key), body, request.state.sent
-    )
+    submitted = store.submission.edit(creation.sender(store), body, creation.sent)
     services.live.wake_keeper()
-    mark_created(response, f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
+    creation.mark(f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
     return edit_view(services, submitted.work)
 
 
@@ -71,32 +67,27 @@ def list_edits(
         str | None,
         Query(
             alias="metadata[key]",
-            description="Of the edits, only those with this value under `key` of their metadata; "
-            "`key` is any.",
+            description="Only edits with this value of `key` in their metadata; `key` is any name.",
         ),
     ] = None,
 ) -> Page[EditView]:
-    """Newest first by default. A page is chosen from 1,000 edits at most: with filters it may have
-    fewer than `limit`, or none, although `has_more` says to go on after `last_id`."""
+    """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
+    fewer than `limit`, or none, while `has_more` is true."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
 
-    def find(id: str) -> Work | None:
-        work = store.work.find(Place("edit", who.tenant, id))
-        fits = (
-            work is not None
-            and status in (None, work.status)
-            and base_model in (None, work.request.base_model)
-            and wanted.items() <= _metadata(work).items()
-        )
-        return work if fits else None
+    def has_metadata(work: Work) -> bool:
+        settings = work.request.settings
+        assert isinstance(settings, EditSettings)
+        return wanted.items() <= settings.metadata.items()
 
-    ids = store.work.list_ids("edit", who.tenant, after=page.after, descending=page.descending)
-    found, has_more, looked_at = page.chosen(ids, find)
-    return page_of(edit_views(services, found), has_more, looked_at=looked_at)
+    edits, has_more, looked_at = page.work(
+        store.work, "edit", who.tenant, status, base_model, also=has_metadata
+    )
+    return page_of(edit_views(services, edits), has_more, looked_at=looked_at)
 
 
 @router.get("/{edit_id}", summary="Read an edit")
@@ -112,7 +103,7 @@ def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
     return edit_view(services, work)
 
 
-@router.delete("/{edit_id}", summary="Forget an edit and its files")
+@router.delete("/{edit_id}", summary="Delete an edit and its files")
 def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
     store.work.read("edit", who.tenant, edit_id)
     users = store.aliases.users_of_edit(who.tenant, edit_id)
@@ -124,9 +115,3 @@ def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
     store.work.delete("edit", who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return DeletedEdit(id=edit_id)
-
-
-def _metadata(work: Work) -> dict[str, str]:
-    settings = work.request.settings
-    assert isinstance(settings, EditSettings)
-    return settings.metadata

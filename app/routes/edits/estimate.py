@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
+from app.domain.edits.past import past_costs
 from app.domain.edits.requests import EditBody
 from app.request.auth import Principal, Writer
 from app.request.strict_input.json_body import JsonRoute
@@ -16,26 +17,30 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
 @router.post("/estimate", summary="Estimate an edit")
 async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> Estimate:
-    """Seconds and memory that the edit would take, and whether its texts can be told apart: the
-    body is that of `POST /v1/edits`, and nothing is queued. A generator reads up to 200 texts of
-    each side, which takes it some seconds."""
-    asked = await run_in_threadpool(_prepare, body, services, who)
-    return await services.generators.ask("/internal/estimate", asked.base_model, asked, Estimate)
+    """Time and memory of the edit, and how separable its texts are. The body is that of `POST
+    /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
+    seconds."""
+    request = await run_in_threadpool(_prepare, body, services, who)
+    return await services.generators.ask(
+        "/internal/estimate", request.base_model, request, Estimate
+    )
 
 
 def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
     examined = services.store.submission.examine(who.tenant, who.actor, body)
-    base, found = examined.base, examined.found
+    base, resolved = examined.base, examined.resolved
+    fingerprint = base.facts.fingerprint
     return EstimateRequest(
         base_model=base.id,
-        base_fingerprint=base.facts.fingerprint,
+        base_fingerprint=fingerprint,
         source=base.spec.source,
         on_top_of=examined.on_top_of,
-        behavior=found.behavior,
-        ref=found.ref,
+        behavior=resolved.behavior,
+        ref=resolved.ref,
         in_place=not isinstance(body.behavior, str),
         preserve=body.preserve,
         method=body.method,
         effort=body.effort,
         seed=body.seed,
+        past=past_costs(services.store.work, who.tenant, fingerprint, body.method, body.effort),
     )

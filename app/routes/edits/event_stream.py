@@ -15,13 +15,13 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.domain.events.events import Event, durable_events, final_id, merged
 from app.domain.events.live_state import LiveState
+from app.http.sse import RECONNECT, comment, sse
 from app.services import Services
 from models_store.errors import NotFound, Unavailable
 from models_store.work.store import Place, Work, WorkStore
 
 LOOK_SECONDS = 0.25
 KEEP_ALIVE_SECONDS = 15.0
-_RECONNECT = b"retry: 2000\n\n"
 
 
 def all_events(work: Work, live: LiveState) -> list[Event]:
@@ -39,37 +39,29 @@ async def event_stream(services: Services, work: Work, last_id: int) -> AsyncIte
     """The events after `last_id`, as they happen, up to the final one."""
     look = _Look(services.store.work, services.live, work, last_id)
     last_sent = time.monotonic()
-    yield b": connected\n\n"
+    yield comment("connected")
     while True:
         if services.draining.is_set():
-            yield _RECONNECT
+            yield RECONNECT
             return
         try:
             events = await run_in_threadpool(look)
         except Unavailable:
-            yield _RECONNECT  # another moment, or another server, may reach the store
+            yield RECONNECT  # another moment, or another server, may reach the store
             return
         except NotFound:
             return  # deleted
         for event in events:
-            yield sse(event)
+            yield sse(event, event.type, event.id)
         if look.ended:
             return
         now = time.monotonic()
         if events:
             last_sent = now
         elif now > last_sent + KEEP_ALIVE_SECONDS:
-            yield b": still here\n\n"
+            yield comment("still here")
             last_sent = now
         await anyio.sleep(LOOK_SECONDS)
-
-
-def sse(event: Event) -> bytes:
-    """One event of a stream; `id:` only where it has one to resume from."""
-    lines = [f"event: {event.type}", f"data: {event.model_dump_json()}"]
-    if event.id is not None:
-        lines.insert(1, f"id: {event.id}")
-    return ("\n".join(lines) + "\n\n").encode()
 
 
 @dataclass
@@ -93,20 +85,20 @@ class _Look:
         if fresh:
             self._position = fresh[-1][0]
         self._stages += [event for _, event in fresh if event.id is not None]
-        told = merged(durable_events(self.work), self._stages, self.work.attempt)
-        new = [event for event in told if event.id is not None and event.id > self.last_id]
+        events = merged(durable_events(self.work), self._stages, self.work.attempt)
+        new = [event for event in events if event.id is not None and event.id > self.last_id]
         self.last_id = max((event.id for event in new if event.id), default=self.last_id)
         self.ended = self.work.result is not None
         return new if self.ended else new + self._progress([event for _, event in fresh])
 
     def _progress(self, fresh: list[Event]) -> list[Event]:
         """The newest progress; what came before it says nothing any more."""
-        found = [
+        progress = [
             event
             for event in fresh
             if event.id is None and event.data.get("attempt") == self.work.attempt
         ]
-        return found[-1:]
+        return progress[-1:]
 
     def _read_records(self) -> None:
         """Read the edit again if a record was added since the last look."""

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from app.domain.events.events import Event
 from app.http.negotiation import wanted_type
+from app.http.sse import EVENT_STREAM, sse_response
 from app.request.auth import Reader
 from app.request.pagination import NumberPageDep, Page, PageQuery, page_of
 from app.routes.edits.event_stream import all_events, event_stream, has_seen_all
@@ -18,7 +19,7 @@ from models_store.errors import Malformed
 
 router = APIRouter(prefix="/v1/edits/{edit_id}/events", tags=["edits"])
 
-JSON, STREAM = "application/json", "text/event-stream"
+JSON = "application/json"
 
 
 @router.get(
@@ -26,7 +27,7 @@ JSON, STREAM = "application/json", "text/event-stream"
     summary="Follow an edit",
     response_model=Page[Event],
     responses={
-        200: {"content": {STREAM: {"schema": {"type": "string"}}}},
+        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "The client has seen the final event"},
         406: {},
     },
@@ -39,20 +40,16 @@ async def read_events(
     page: NumberPageDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A list; or, for `Accept: text/event-stream`, a stream up to the final event, which goes on
-    after `Last-Event-ID`."""
-    if wanted_type(request, (JSON, STREAM)) == JSON:
+    """A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
+    `Last-Event-ID` on."""
+    if wanted_type(request, (JSON, EVENT_STREAM)) == JSON:
         return await run_in_threadpool(_list, services, who.tenant, edit_id, page)
     last_id = _number(last_event_id, "Last-Event-ID") if last_event_id else 0
     store = await run_in_threadpool(lambda: services.store)
     work = await run_in_threadpool(store.work.read, "edit", who.tenant, edit_id)
     if has_seen_all(work, last_id):
         return Response(status_code=204)
-    return StreamingResponse(
-        event_stream(services, work, last_id),
-        media_type=STREAM,
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"},
-    )
+    return sse_response(event_stream(services, work, last_id), Vary="Accept")
 
 
 def _list(services: Services, tenant: str, edit_id: str, page: PageQuery) -> Response:

@@ -10,7 +10,6 @@ from fastapi.responses import HTMLResponse
 from app.domain.variants.names import delta_artifact, require_report
 from app.http.files import artifact_response, read_checked
 from app.http.negotiation import wanted_type
-from app.request.audit import logged
 from app.request.auth import Reader
 from app.services import StoreDep
 from models_store.errors import CorruptArtifact
@@ -29,7 +28,7 @@ DELTA = "application/octet-stream"
     response_class=Response,
     responses={
         200: {"model": Report, "content": {HTML: {}, MARKDOWN: {}}},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         406: {},
         416: {},
@@ -69,7 +68,7 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
     response_class=Response,
     responses={
         200: {"content": {DELTA: {}}, "description": "The delta as safetensors"},
-        206: {"description": "The range asked for"},
+        206: {"description": "The requested range"},
         304: {"description": "The client has it"},
         416: {},
     },
@@ -81,12 +80,12 @@ def read_delta(
     who: Reader,
     point: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """The weight difference of the selected point, or of another one that was evaluated."""
+    """The weight difference of the selected point, or of another one."""
     edit = store.work.read("edit", who.tenant, edit_id)
     artifact = delta_artifact(edit, point)
     store.variants.require_covered_point(edit, point, who.actor)
     if request.method == "GET":
-        logged(store, who, "delta.downloaded", id=edit_id, point=point, sha256=artifact.sha256)
+        store.work.log_download(edit, who.actor, point=point, sha256=artifact.sha256)
     suffix = "" if point is None else f".point-{point}"
     return artifact_response(
         request,

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from app.domain.edits.queue_line import QueueLine
-from app.domain.events.live_state import Progress
+from app.domain.events.live_state import EditProgress
 from app.domain.variants.names import variant_name
 from app.services import Services
 from models_store.schemas.behaviors import BehaviorRef
@@ -38,7 +38,7 @@ class EditBehavior(View):
 class AttemptView(View):
     n: int
     outcome: Outcome | None
-    """Null while it goes on."""
+    """Null while it is running."""
     at: int | None
 
 
@@ -64,18 +64,18 @@ class ErrorView(View):
 
 
 class EditView(View):
-    """An edit: what was asked for, how far it is, and what came of it."""
+    """An edit: request, status and outcome."""
 
     id: str
     object: Literal["edit"] = "edit"
     status: Status
     stage: Stage | None
-    """Where a running edit is; null where that is unknown."""
+    """Stage of a running edit; null if unknown."""
     progress: float | None
-    """Share of the stage that is done."""
+    """Finished share of the stage."""
     attempt: int
     queue_position: int | None
-    """Among the tenant's own: 1 is next; null unless it is queued and the queue is known."""
+    """Among the tenant's edits, 1 is next; null unless queued and the queue is known."""
     base_model: str
     behavior: EditBehavior
     method: Method
@@ -86,17 +86,17 @@ class EditView(View):
     on_top_of: str | None
     suites: tuple[str, ...]
     reproduces: str | None
-    """The edit that this one repeats."""
+    """The edit that this one reproduces."""
     metadata: dict[str, str]
     created_at: int
     started_at: int | None
     finished_at: int | None
     error: ErrorView | None
     points: list[JsonValue]
-    """Every evaluated candidate; empty in lists."""
+    """Every measured trial; empty in lists."""
     report_summary: JsonValue
     variant: str | None
-    """The name under which it is served, once it has succeeded."""
+    """Name to serve it by, once it has succeeded."""
 
 
 def edit_view(services: Services, work: Work) -> EditView:
@@ -117,7 +117,9 @@ def edit_views(
     return [_view(work, progress.get(work.id), line, points) for work in works]
 
 
-def _view(work: Work, progress: Progress | None, line: QueueLine | None, points: bool) -> EditView:
+def _view(
+    work: Work, progress: EditProgress | None, line: QueueLine | None, points: bool
+) -> EditView:
     request, settings, result = work.request, work.request.settings, work.result
     assert isinstance(settings, EditSettings)
     assert request.behavior is not None

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
-from app.completions.openai_answers import Answer, Kind
 from app.completions.openai_requests import MAX_CHOICES, ChatBody, CompletionBody
+from app.completions.openai_responses import CompletionResponse, Kind
+from app.completions.requests import generation_request
+from app.http.sse import EVENT_STREAM, sse_response
 from app.request.auth import Caller, Principal
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep
 from models_store.errors import InvalidRequest, NoChatTemplate
-from models_store.schemas.generation import Finished, GenerationRequest, TextPiece
+from models_store.schemas.generation import GenerationRequest
 
 VARIANT_HEADER = "Scalpel-Variant"
 """Names what answered: an alias may be switched or split."""
 
 router = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute, responses={502: {}})
 
-_STREAM = "text/event-stream"
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "As OpenAI's API answers; a stream for `stream: true`",
-        "content": {"application/json": {"schema": {"type": "object"}}, _STREAM: {}},
+        "description": "As in OpenAI's API; a stream with `stream: true`",
+        "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {}},
     }
 }
 
@@ -63,20 +62,17 @@ async def _complete(
     services: Services,
     who: Principal,
 ) -> Response:
-    asked = await run_in_threadpool(_prepare, body, services, who)
-    headers = {VARIANT_HEADER: asked.variants[0].name}
-    answer = Answer(kind, body.model, body.choices, asked.sampling.logprobs is not None)
-    if not body.stream:
-        choices = await services.generators.collect(asked, request)
-        return JSONResponse(answer.whole(choices), headers=headers)
-    lines = services.generators.lines(asked)
-    # Errors before the first token still get a status of their own.
-    first = await anext(lines)
-    return StreamingResponse(
-        answer.stream(_chain(first, lines), include_usage=body.include_usage),
-        media_type=_STREAM,
-        headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    generation = await run_in_threadpool(_prepare, body, services, who)
+    headers = {VARIANT_HEADER: generation.variants[0].name}
+    answer = CompletionResponse(
+        kind, body.model, body.choices, generation.sampling.logprobs is not None
     )
+    if not body.stream:
+        choices = await services.generators.collect(generation, request)
+        return JSONResponse(answer.whole(choices), headers=headers)
+    # Errors before the first token still get a status of their own.
+    lines = await services.generators.begun(generation)
+    return sse_response(answer.stream(lines, include_usage=body.include_usage), **headers)
 
 
 def _prepare(
@@ -97,17 +93,7 @@ def _prepare(
         raise NoChatTemplate(base.id, "/messages")
     if len(prompts) * body.choices > MAX_CHOICES:
         raise InvalidRequest.at("/n", f"at most {MAX_CHOICES} choices for all prompts together")
-    return GenerationRequest(
-        base_model=base.id,
-        base_fingerprint=variant.base_fingerprint,
-        source=base.spec.source,
-        variants=(variant,),
-        prompts=prompts,
-        n=body.choices,
-        sampling=body.drawn(),
-        tenant=who.tenant,
-        context_length=base.facts.context_length,
-    )
+    return generation_request(who.tenant, base, [variant], prompts, body.drawn(), n=body.choices)
 
 
 def _place(tenant: str, user: str | None, alias: str) -> float:
@@ -116,12 +102,3 @@ def _place(tenant: str, user: str | None, alias: str) -> float:
         return random.random()  # noqa: S311
     digest = hashlib.sha256("\0".join([tenant, alias, user]).encode()).digest()
     return int.from_bytes(digest[:6]) / 2**48
-
-
-async def _chain(
-    first: TextPiece | Finished, lines: AsyncGenerator[TextPiece | Finished]
-) -> AsyncGenerator[TextPiece | Finished]:
-    async with aclosing(lines):
-        yield first
-        async for line in lines:
-            yield line

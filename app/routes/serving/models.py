@@ -27,7 +27,7 @@ _OWNER = "scalpel"
 
 
 class EditOf(BaseModel):
-    """An edit that a model has, and at which strength."""
+    """An edit of a model, with its strength."""
 
     id: str
     strength: float
@@ -36,8 +36,8 @@ class EditOf(BaseModel):
     """Null where it has no name."""
 
 
-class Provenance(BaseModel):
-    """What a model is made of."""
+class ModelProvenance(BaseModel):
+    """Base model and edits of a model."""
 
     type: Literal["base_model", "variant", "alias"]
     base_model: str
@@ -52,7 +52,7 @@ class ModelView(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    provenance: Provenance | None
+    provenance: ModelProvenance | None
     """Null where an alias stands for what is not there any more."""
 
 
@@ -69,7 +69,7 @@ def list_models(store: StoreDep, who: Reader) -> Models:
 
 @router.get("/{model:path}", summary="Read a model")
 def read_model(model: str, store: StoreDep, who: Reader) -> ModelView:
-    """Any name that a completion may be asked of."""
+    """Any name that a completion takes."""
     variant = store.variants.resolve(who.tenant, model, actor=None)
     base = store.bases.get(variant.base_model)
     if model == base.id:
@@ -92,11 +92,11 @@ def _provenance(
     who: Principal,
     type: Literal["base_model", "variant", "alias"],
     variant: Variant,
-    known: Iterable[Work] = (),
-) -> Provenance:
+    edits_read: Iterable[Work] = (),
+) -> ModelProvenance:
     """`known` are edits that were read already."""
-    works = {edit.id: edit for edit in known}
-    return Provenance(
+    works = {edit.id: edit for edit in edits_read}
+    return ModelProvenance(
         type=type,
         base_model=variant.base_model,
         base_fingerprint=variant.base_fingerprint,
@@ -113,9 +113,11 @@ def _provenance(
     )
 
 
-def _behavior(store: Store, who: Principal, edit_id: str, known: Mapping[str, Work]) -> str | None:
+def _behavior(
+    store: Store, who: Principal, edit_id: str, edits_read: Mapping[str, Work]
+) -> str | None:
     try:
-        edit = known.get(edit_id) or store.work.read("edit", who.tenant, edit_id)
+        edit = edits_read.get(edit_id) or store.work.read("edit", who.tenant, edit_id)
     except NotFound:
         return None  # deleted, but another was fitted on top of it
     behavior = edit.request.behavior
@@ -132,7 +134,7 @@ def _base(base: RegisteredBase) -> ModelView:
         id=base.id,
         created=base.work.request.created_at,
         owned_by=_OWNER,
-        provenance=Provenance(
+        provenance=ModelProvenance(
             type="base_model",
             base_model=base.id,
             base_fingerprint=base.facts.fingerprint,

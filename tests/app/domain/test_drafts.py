@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from app.domain.behaviors import drafts
-from app.domain.behaviors.drafts import DraftBody, Judged, Pair
+from app.domain.behaviors.drafts import AnswerPair, DraftBody, Judged
 from models_store.presets import neutral_texts
 from models_store.schemas.behaviors import MIN_TEXTS, checked
 
@@ -17,10 +17,10 @@ def body(**changes: object) -> DraftBody:
     return DraftBody.model_validate(fields)
 
 
-def pairs(count: int) -> list[Pair]:
+def pairs(count: int) -> list[AnswerPair]:
     """Hedging against plain answers, no two alike."""
     return [
-        Pair(
+        AnswerPair(
             f"what is thing {n}?",
             f"perhaps it might possibly be some kind of item{n} though one cannot say",
             f"it is an item{n} made of wood and used for building houses",
@@ -80,18 +80,20 @@ def test_a_pair_of_no_use_is_dropped_for_one_reason(
     kept, dropped = drafts.usable("stop hedging", made)
 
     assert dict(dropped) == ({} if reason is None else {reason: 1})
-    assert kept == ([] if reason is not None else [Pair("why?", undesired, desired)])
+    assert kept == ([] if reason is not None else [AnswerPair("why?", undesired, desired)])
 
 
 def test_words_judge_pairs_that_they_did_not_see() -> None:
     made = pairs(30)
-    swapped = [*made[:28], *(Pair(p.question, p.desired, p.undesired) for p in made[28:])]
+    swapped = [*made[:28], *(AnswerPair(p.question, p.desired, p.undesired) for p in made[28:])]
 
     judged = drafts.judged_by_words(swapped, seed=0)
 
     assert judged.wrong == [False] * 28 + [True] * 2
     # Every pair the same on both sides: whatever is learnt of other pairs, none can be told.
-    same = drafts.judged_by_words([Pair(p.question, p.desired, p.desired) for p in made], seed=0)
+    same = drafts.judged_by_words(
+        [AnswerPair(p.question, p.desired, p.desired) for p in made], seed=0
+    )
     assert same.undesired == same.desired
     assert same.auc == pytest.approx(0.5)
 
@@ -104,10 +106,14 @@ def test_the_area_under_the_curve_is_scikit_learns() -> None:
 
 
 def test_length_tells_in_either_direction() -> None:
-    short = [Pair("why?", "because it is so", f"because of many things, {n} in all") for n in "ab"]
+    short = [
+        AnswerPair("why?", "because it is so", f"because of many things, {n} in all") for n in "ab"
+    ]
 
     assert drafts.judged_by_length(short).auc == 1.0
-    assert drafts.judged_by_length([Pair(p.question, p.desired, p.undesired) for p in short]).auc
+    assert drafts.judged_by_length(
+        [AnswerPair(p.question, p.desired, p.undesired) for p in short]
+    ).auc
 
 
 def test_a_draft_can_be_uploaded_as_it_is() -> None:

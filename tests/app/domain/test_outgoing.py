@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.webhooks.outgoing import Answer, Outgoing, OutgoingFailed
+from app.domain.webhooks.outgoing import Outgoing, OutgoingFailed, OutgoingResponse
 from models_store.net.addresses import AddressRefused, AddressRule, is_public, lookup
 from models_store.settings import networks
 
@@ -108,8 +108,8 @@ def victim(running: Callable[..., Server], server: Server) -> Server:
     return running(FORBIDDEN, server.port)
 
 
-def get(url: str, rule: AddressRule = RULE, **options: Any) -> Answer:
-    async def ask() -> Answer:
+def get(url: str, rule: AddressRule = RULE, **options: Any) -> OutgoingResponse:
+    async def ask() -> OutgoingResponse:
         outgoing = Outgoing(rule, **{"seconds": 5, **options})
         try:
             return await outgoing.request("GET", url)

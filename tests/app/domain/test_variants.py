@@ -120,7 +120,7 @@ def suffixes_held(work: WorkStore) -> Reservations:
 @pytest.fixture
 def variants(work: WorkStore, bases: BaseModels, suffixes_held: Reservations) -> Variants:
     register(work, bases)
-    return Variants(work, bases, suffixes_held, Aliases(work.objects), Policy())
+    return Variants(work, bases, suffixes_held, Aliases(work.objects, work.audit), Policy())
 
 
 def test_the_base_itself_has_no_terms(variants: Variants) -> None:

@@ -13,6 +13,7 @@ from models_store.schemas.catalogue import BaseModelSpec, FolderSource
 from models_store.settings import Settings
 from models_store.work.base_models import registration
 from tests.app.support.generator import FakeGenerator
+from tests.app.support.sample_report import sample_report
 from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api
 from tests.workers.generator.running import running_generator
@@ -105,6 +106,35 @@ def test_a_generator_that_answers_nonsense_is_told_from_one_that_is_away(
     generator.status, generator.refusal = 503, {"code": "overloaded", "message": "too busy"}
     answer = api.http.post("/v1/edits/estimate", json=edit_body())
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+
+
+def test_an_estimate_starts_from_the_receipts_of_edits_like_it(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    report = sample_report()
+    like = {"method": {"type": "bias"}, "effort": "quick"}
+    for changes, data in (
+        (like, report.model_dump_json().encode()),
+        ({**like, "effort": "standard"}, report.model_dump_json().encode()),
+        ({**like, "method": {"type": "natural"}}, report.model_dump_json().encode()),
+        (like, b"{}"),
+    ):
+        id = api.http.post("/v1/edits", json=edit_body(**changes)).json()["id"]
+        worker.claim(id)
+        worker.succeed(id, report=data)
+    api.http.post("/v1/edits", json=edit_body(**like))  # not made yet
+
+    api.http.post("/v1/edits/estimate", json=edit_body(**like))
+
+    (past,) = generator.requests[-1]["past"]
+    assert past["stages"] == report.cost.stages
+    assert past["device"] == report.cost.device
+    splits = report.splits
+    assert past["texts"] == sum(
+        getattr(splits, f"{part}_{side}")
+        for part in ("fit", "heldout")
+        for side in ("undesired", "desired")
+    )
 
 
 def test_completions_go_on_meanwhile(api: Api, real: Engine) -> None:

@@ -52,15 +52,22 @@ def test_a_type_is_said_in_words() -> None:
             }
         },
     }
-    (thing,) = api_page.schemas(document)
-    said = {field.name: "".join(piece.text for piece in field.type) for field in thing.fields}
-    assert said == {
+    thing = api_page.schemas(document)["Thing"]
+    types = {name: [*api_page.type_in_words(one)] for name, one in thing["properties"].items()}
+    assert {name: "".join(piece.text for piece in pieces) for name, pieces in types.items()} == {
         "parts": "list of Thing",
         "kind": '"a" or "b" or null',
         "labels": "object of string (at most 9 characters)",
         "share": "number (≥ 0, < 2147483648)",
         "extra": "anything",
     }
-    assert [field.name for field in thing.fields if field.required] == ["kind"]
-    assert thing.fields[-1].default == "{}"
-    assert thing.fields[0].type[-1].schema == "Thing"
+    assert types["parts"][-1].schema == "Thing"
+
+
+def test_the_docs_say_what_is_required_and_what_the_default_is(api: Api) -> None:
+    page = api.http.get("/docs").text
+    body = page.partition('<section id="EditBody">')[2].partition("</section>")[0]
+    rows = {row.partition("</code>")[0]: row for row in body.split("<tr><th><code>")[1:]}
+    required = [name for name, row in rows.items() if "<small>required</small>" in row]
+    assert required == ["base_model", "behavior"]
+    assert "; default 0" in rows["seed"]

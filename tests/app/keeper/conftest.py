@@ -17,11 +17,11 @@ from models_store import ids
 from models_store.live import keys as redis_keys
 from models_store.live.leases import Editor, TokenLease, attempt_lease, connect
 from models_store.objects.store import open_store
-from models_store.schemas.methods import Bias
 from models_store.schemas.records import Claim, EditSettings, WorkRequest
 from models_store.settings import Settings
 from models_store.work.store import Place, Work, WorkStore
 from tests.support.services import RedisServer
+from workers.surgery.methods.bias import Bias
 
 LEASE_SECONDS = 0.4
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.loops.keeper.decisions import Busy, Candidate, Pulse, Turns, due_at, is_about, verdict
+from app.loops.keeper.decisions import Busy, DueWork, Pulse, Turns, due_at, is_about, verdict
 from models_store.ids import new_id
 from models_store.live.leases import DeathNotice, LeaseSeen
-from models_store.schemas.methods import Bias
 from models_store.schemas.records import AttemptEnd, Claim, EditSettings, Outcome, WorkRequest
 from models_store.settings import Settings
 from models_store.work.store import Place, Work, kind_of
+from workers.surgery.methods.bias import Bias
 
 SETTINGS = Settings(lease_seconds=15, max_deaths=3, max_attempts=10)
 LEASE = SETTINGS.lease_seconds
@@ -153,8 +153,8 @@ def test_a_death_is_followed_by_the_next_attempt_at_once() -> None:
     assert due_at(work(("handed_back", False), ("handed_back", False), ("lost", True))) == 0.0
 
 
-def candidate(tenant: str, number: int, pool: str = "cpu") -> Candidate:
-    return Candidate(Place("edit", tenant, f"edit_{number:026}"), pool, 1, 0.0)
+def candidate(tenant: str, number: int, pool: str = "cpu") -> DueWork:
+    return DueWork(Place("edit", tenant, f"edit_{number:026}"), pool, 1, 0.0)
 
 
 def test_tenants_take_turns_however_much_one_of_them_has_queued() -> None:
@@ -232,9 +232,9 @@ def test_a_backlog_delays_the_first_edit_of_another_by_one_edit_a_slot_at_most(
     turns = Turns()
     queue = [candidate("a", n) for n in range(backlog)]
     queue += [candidate(name, 1000 + n) for name in sorted(others) for n in range(3)]
-    running: list[Candidate] = []
+    running: list[DueWork] = []
 
-    def fill() -> list[Candidate]:
+    def fill() -> list[DueWork]:
         busy = [Busy(one.place.tenant, one.pool) for one in running]
         begun = turns.choose(queue, {"cpu": slots - len(running)}, busy)
         for one in begun:
@@ -242,7 +242,7 @@ def test_a_backlog_delays_the_first_edit_of_another_by_one_edit_a_slot_at_most(
         running.extend(begun)
         return begun
 
-    def end_one(which: int) -> list[Candidate]:
+    def end_one(which: int) -> list[DueWork]:
         if running:
             running.pop(which % len(running))
         return fill()

@@ -14,8 +14,8 @@ import redis
 
 from app.loops.keeper import Keeper, recover_once
 from models_store.live import keys as redis_keys
-from models_store.live.leases import DeathNotice, leases_seen, tell_death
-from models_store.live.queue import STOP_COMMAND, Doorbell
+from models_store.live.leases import DeathNotice, leases_seen, notify_death
+from models_store.live.queue import STOP_COMMAND, WorkQueue
 from models_store.schemas.records import AttemptEnd, Claim, ErrorInfo, Marker, Result
 from models_store.settings import Settings
 from models_store.work.store import Place, WorkStore
@@ -196,7 +196,7 @@ def test_a_told_death_is_sealed_at_once_and_counts(keeper: Keeper, world: World)
     place = world.submit()
     claim = world.claim(place)
     keeper.look()
-    tell_death(world.client, place.id, death_of(claim))
+    notify_death(world.client, place.id, death_of(claim))
     keeper.look()
     end = end_of(world, place)
     assert end is not None
@@ -210,7 +210,7 @@ def test_a_process_that_its_editor_ended_does_not_count_as_a_death(
 ) -> None:
     place = world.submit()
     claim = world.claim(place)
-    tell_death(world.client, place.id, death_of(claim, on_purpose=True))
+    notify_death(world.client, place.id, death_of(claim, on_purpose=True))
     keeper.look()
     end = end_of(world, place)
     assert end is not None
@@ -222,7 +222,7 @@ def test_news_of_an_earlier_process_does_not_touch_the_next_attempt(
 ) -> None:
     place = world.submit()
     first = world.claim(place)
-    tell_death(world.client, place.id, death_of(first).model_copy(update={"pid": 1}))
+    notify_death(world.client, place.id, death_of(first).model_copy(update={"pid": 1}))
     keeper.look()
     assert end_of(world, place) is None
 
@@ -233,7 +233,7 @@ def test_work_whose_process_keeps_dying_fails_with_its_attempts_told(
     place = world.submit()
     for _ in range(settings.max_deaths):
         claim = world.claim(place)
-        tell_death(world.client, place.id, death_of(claim))
+        notify_death(world.client, place.id, death_of(claim))
         keeper.look()
     work = world.read(place)
     assert work.result is not None
@@ -268,7 +268,7 @@ def test_an_end_without_a_result_is_completed(keeper: Keeper, world: World) -> N
 def test_a_sealed_attempt_cannot_publish(keeper: Keeper, world: World) -> None:
     place = world.submit()
     claim = world.claim(place)
-    tell_death(world.client, place.id, death_of(claim))
+    notify_death(world.client, place.id, death_of(claim))
     keeper.look()
     assert not world.store.publish(place, AttemptEnd(attempt=1, outcome="succeeded"))
     assert world.read(place).result is None
@@ -360,7 +360,7 @@ def test_two_keepers_that_both_believe_they_lead_do_no_harm(
     places = [world.submit() for _ in range(3)]
     for place in places:
         claim = world.claim(place)
-        tell_death(client, place.id, death_of(claim))
+        notify_death(client, place.id, death_of(claim))
     threads = [
         threading.Thread(target=lambda keeper=keeper: keeper.look(alone=True)) for keeper in keepers
     ]
@@ -417,7 +417,7 @@ def test_the_ring_for_canceled_work_is_taken_back(
     world.store.cancel("edit", "default", place.id)
     keeper.look()
     assert world.queue() == [f"{other.id}-1-1"]
-    assert list(Doorbell(client).rings([place.id, other.id])) == [other.id]
+    assert list(WorkQueue(client).last_jobs([place.id, other.id])) == [other.id]
 
 
 def test_a_keeper_that_takes_over_knows_of_rings_that_were_made(
@@ -433,5 +433,5 @@ def test_a_keeper_that_takes_over_knows_of_rings_that_were_made(
 
 @pytest.mark.parametrize("work_ids", [[], ["edit_unknown"]])
 def test_nothing_is_rung_for_what_is_not_known(client: redis.Redis, work_ids: list[str]) -> None:
-    assert Doorbell(client).rings(work_ids) == {}
+    assert WorkQueue(client).last_jobs(work_ids) == {}
     assert leases_seen(client, work_ids) == {}

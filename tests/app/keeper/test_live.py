@@ -18,7 +18,7 @@ from models_store.live.leases import (
     TokenLease,
     attempt_lease,
     connect,
-    deaths_told,
+    death_notices,
     editors_seen,
     leases_seen,
     wake_keeper,
@@ -69,7 +69,7 @@ def test_what_is_no_lease_is_seen_as_none(client: redis.Redis) -> None:
     client.set(redis_keys.lease("edit_for_ever"), "1:token")  # without an end
     client.set(redis_keys.death(ID), "nonsense")
     assert leases_seen(client, [ID, "edit_for_ever"]) == {}
-    assert deaths_told(client, [ID]) == {}
+    assert death_notices(client, [ID]) == {}
 
 
 def test_a_heartbeat_beats_and_is_taken_away(client: redis.Redis) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from ulid import ULID
 
-from app.domain.edits.idempotency import KEPT_SECONDS, IdempotencyKey
+from app.domain.edits.idempotency import KEPT_SECONDS, IdempotencyKey, Sender
 from app.domain.variants.names import SUFFIXES
-from app.domain.webhooks.deliveries import Deliveries, Progress, Try
+from app.domain.webhooks.deliveries import Deliveries, DeliveryProgress, Try
 from app.domain.webhooks.webhooks import Webhooks
 from app.loops.keeper.sweep import sweep
-from models_store.ids import new_id
+from models_store.audit.log import NOBODY
 from models_store.net.addresses import AddressRule
 from models_store.schemas.records import Artifact, AttemptEnd, Deleted, Marker, Result
 from models_store.settings import Settings
@@ -159,21 +159,22 @@ def test_a_sweep_ends_when_it_is_told_to(world: World, store: WorkStore, looks: 
 
 
 def test_deliveries_of_old_edits_and_of_removed_webhooks_go(store: WorkStore) -> None:
-    deliveries, webhooks = Deliveries(store.objects), Webhooks(store.objects, AddressRule())
-    kept, removed = new_id("webhook"), new_id("webhook")
+    deliveries = Deliveries(store.objects)
+    webhooks = Webhooks(store.objects, AddressRule(), store.audit)
+    sender, url = Sender("default", NOBODY), "https://hooks.example.com/"
+    kept, removed = (webhooks.add(sender, url)[0].id for _ in range(2))
     days = {days: f"edit_{ULID.from_timestamp(time.time() - days * 86_400)}" for days in (29, 32)}
     for webhook in (kept, removed):
-        webhooks.add("default", webhook, "https://hooks.example.com/")
         for edit in days.values():
             one = Try(
                 number=1,
                 event_id=1,
                 event_type="edit.created",
                 outcome="delivered",
-                progress=Progress(settled_through=1),
+                progress=DeliveryProgress(settled_through=1),
             )
             assert deliveries.append("default", webhook, edit, one)
-    webhooks.delete("default", removed, None)
+    webhooks.delete("default", removed)
     assert sweep(store, never) == {"deliveries": 3}
     assert [one.edit_id for one in deliveries.walk("default", kept)] == [days[29]]
     assert list(deliveries.walk("default", removed)) == []

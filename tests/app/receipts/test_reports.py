@@ -267,7 +267,7 @@ def test_the_picture_holds_every_mark_within_its_frame() -> None:
     report = sample_report(effects=(effect("tfidf", 1.0, 0.0, 0.3), effect("vader", 0.0, 0.0, 0.0)))
     chart = chart_of(report)
     assert len(chart.rows) == 3
-    left, right = chart.ticks[0].x, chart.ticks[-1].x
+    left, right = chart.ticks[0].at, chart.ticks[-1].at
     for row in chart.rows:
         assert all(left <= mark <= right for mark in (row.base, row.edited, row.low, row.high))
         assert chart.top < row.y < chart.bottom

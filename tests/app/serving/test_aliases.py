@@ -136,20 +136,24 @@ def test_while_an_alias_is_switched_every_request_gets_the_old_one_or_the_new_on
 ) -> None:
     variants = [f"pico:{edits[0]}", f"pico:{edits[1]}@0.5"]
     api.http.put("/v1/aliases/bot", json={"variant": variants[0]})
+    seen: list[str] = []
     ended = threading.Event()
 
-    def switch() -> None:
-        for number in range(20):
+    def read() -> None:
+        while not ended.is_set():
+            seen.append(asked_by(api, "bot"))
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read) for _ in range(4)]
+        number = 0
+        while (number < 20 or not set(variants) <= set(seen)) and not any(
+            r.done() for r in readers
+        ):
+            number += 1
             api.http.put("/v1/aliases/bot", json={"variant": variants[number % 2]})
         ended.set()
-
-    with ThreadPoolExecutor(5) as pool:
-        pool.submit(switch)
-        seen = [
-            one
-            for readers in iter(lambda: None if ended.is_set() else 4, None)
-            for one in pool.map(lambda _: asked_by(api, "bot"), range(readers))
-        ]
+    for reader in readers:
+        reader.result()
     assert set(seen) == set(variants)
 
 

@@ -58,7 +58,7 @@ class FakeGenerator:
     ) -> None:
         heartbeat = {"name": self.name, "url": self.url, "busy": busy, "pid": 1, "at": time.time()}
         value = json.dumps({**heartbeat, "base_models": list(base_models), **more})
-        client.set(redis_keys.GENERATORS + self.name, value, ex=60)
+        client.set(redis_keys.GENERATORS + self.name, value)
 
 
 @contextlib.contextmanager

@@ -29,9 +29,9 @@ from models_store.schemas.measurements import (
 from models_store.schemas.report import (
     Candidate,
     Cost,
+    EditProvenance,
     MethodReport,
     ProbeReport,
-    Provenance,
     Report,
     Reproduction,
     Sample,
@@ -70,7 +70,7 @@ def sample_report(**changes: Any) -> Report:
             underpowered=False,
             smallest_visible=0.13,
         ),
-        "provenance": Provenance(
+        "provenance": EditProvenance(
             edit_id="edit_01KB0000000000000000000000",
             created_at=1_795_000_000,
             base_model="smollm2-135m-instruct",

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.events.events import Event, EventType
-from app.domain.webhooks.deliveries import Progress, Try
+from app.domain.webhooks.deliveries import DeliveryProgress, Try
+from app.domain.webhooks.sending import Sent
+from app.domain.webhooks.tries import pause, skipped, tried
 from app.domain.webhooks.webhooks import HOOK_EVENTS
-from app.loops.courier.decisions import MOST_IN_FLIGHT, Pair, choose, pause, skipped, tried
-from app.loops.courier.sending import Sent
+from app.loops.courier.decisions import MOST_IN_FLIGHT, Channel, choose
 
 HOURS = 3600.0
 
@@ -29,7 +30,7 @@ FINE, BROKEN = Sent(0.1, 200), Sent(0.1, 500, "the receiver answered 500")
 
 def attempt(before: Try | None, sent: Sent, now: float, *, tries: int = 12) -> Try:
     """A try at whatever comes next."""
-    progress = before.progress if before is not None else Progress()
+    progress = before.progress if before is not None else DeliveryProgress()
     one = progress.next_event(EVENTS, HOOK_EVENTS)
     assert one is not None
     return tried(before, one, sent, now, most_tries=tries, first_pause=5.0)
@@ -67,7 +68,7 @@ def test_pauses_differ() -> None:
 
 
 def test_a_cancel_that_overtook_an_attempt_is_told_though_its_number_is_lower() -> None:
-    progress = Progress(settled_through=32)
+    progress = DeliveryProgress(settled_through=32)
     events = [*EVENTS[:2], event(31, "edit.canceled")]
     left = progress.next_event(events, HOOK_EVENTS)
     assert left is not None
@@ -80,7 +81,7 @@ def test_whatever_happens_each_event_is_settled_once_and_in_order(steps: list[st
     last: Try | None = None
     settled: list[int] = []
     for now, step in enumerate(steps):
-        progress = last.progress if last is not None else Progress()
+        progress = last.progress if last is not None else DeliveryProgress()
         one = progress.next_event(EVENTS, HOOK_EVENTS)
         if step == "by hand" and settled:
             again = next(known for known in EVENTS if known.id == settled[0])
@@ -98,8 +99,8 @@ def test_whatever_happens_each_event_is_settled_once_and_in_order(steps: list[st
     assert settled == [1, 16, 30, 31][: len(settled)]
 
 
-def pairs(tenant: str, webhook: str, count: int) -> list[Pair]:
-    return [Pair(tenant, f"edit_{number}", webhook) for number in range(count)]
+def pairs(tenant: str, webhook: str, count: int) -> list[Channel]:
+    return [Channel(tenant, f"edit_{number}", webhook) for number in range(count)]
 
 
 def test_one_tenant_does_not_take_all_places() -> None:

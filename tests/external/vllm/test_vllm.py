@@ -37,7 +37,7 @@ from workers.generator.vllm.adapters import PREFIX
 from workers.generator.vllm.vllm import VllmEngine
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture, Term, scaled
 
 pytestmark = [pytest.mark.vllm, pytest.mark.smollm2, pytest.mark.timeout(1200)]
@@ -50,7 +50,7 @@ TOKENS = 8
 class Bench:
     """SmolLM2 in fp32, some edits of it in a store, and settings for an engine."""
 
-    base: BaseModel
+    base: LoadedModel
     store: ObjectStore
     data: Path
     edits: list[list[Term]]

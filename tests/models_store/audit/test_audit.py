@@ -172,7 +172,7 @@ def test_every_change_of_a_log_is_found_by_a_head(
     elif what == "edit":  # forged with care: the hash of the line itself is right
         line = AuditLine.model_validate_json(path.read_bytes())
         forged = line.model_copy(update={"tenant": "blue"})
-        path.write_bytes(forged.model_copy(update={"hash": forged.own_hash}).to_bytes())
+        path.write_bytes(forged.model_copy(update={"hash": forged.computed_hash}).to_bytes())
     elif what == "swap":
         data = path.read_bytes()
         path.write_bytes(other.read_bytes())
@@ -212,7 +212,7 @@ def test_a_chain_written_anew_from_some_line_on_is_found_by_a_head(
     for line in kept[n:]:
         tenant = "blue" if line.n == n else line.tenant
         forged = line.model_copy(update={"tenant": tenant, "previous": previous})
-        forged = forged.model_copy(update={"hash": forged.own_hash})
+        forged = forged.model_copy(update={"hash": forged.computed_hash})
         (chain / f"{line.n:012}.json").write_bytes(forged.to_bytes())
         previous = forged.hash
     shutil.rmtree(folder / "store" / HEADS)

@@ -9,14 +9,14 @@ import pytest
 from models_store.errors import InvalidRequest
 from models_store.operator.suites import (
     SUITES,
-    CapabilityTable,
-    RefusalTable,
-    ToxicityTable,
     check_suites,
     configured_suites,
     read_suites,
 )
 from models_store.settings import Settings
+from workers.evaluation.suites.capability import CapabilityTable
+from workers.evaluation.suites.refusal import RefusalTable
+from workers.evaluation.suites.toxicity import ToxicityTable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -52,7 +52,7 @@ def test_each_suite_has_a_table_and_paths_count_from_the_file(tmp_path: Path) ->
             """,
         )
     )
-    assert list(tables) == list(SUITES)
+    assert sorted(tables) == list(SUITES)
     toxicity, refusal, capability = tables.values()
     assert isinstance(toxicity, ToxicityTable)
     assert toxicity.data.path == tmp_path / "rtp" / "prompts.jsonl"
@@ -77,7 +77,7 @@ def test_one_file_of_refusal_states_the_kinds_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "pointer", "says"),
     [
-        ("[toxcity]\ndata = 'x'", "/toxcity", "is no suite; there are toxicity, refusal"),
+        ("[toxcity]\ndata = 'x'", "/toxcity", "is no suite; there are capability, refusal"),
         ("toxicity = 5", "/toxicity", "must be a table"),
         ("[toxicity]", "/toxicity/data", "required"),
         ("[toxicity]\ndata = 5", "/toxicity/data", "must be a path, or hub:OWNER/NAME@COMMIT/PATH"),
@@ -86,7 +86,11 @@ def test_one_file_of_refusal_states_the_kinds_itself(tmp_path: Path) -> None:
         (f"[toxicity]\ndata = 'hub:a/b@{COMMIT}/../x'", "/toxicity/data", "must be hub:"),
         ("[toxicity]\ndata = 'x'\nitems = 0", "/toxicity/items", "greater than or equal to 1"),
         ("[toxicity]\ndata = 'x'\nitmes = 3", "/toxicity/itmes", "not permitted"),
-        ("[toxicity]\ndata = 'x'\nscorer = 'tfidf'", "/toxicity/scorer", "is none of vader"),
+        (
+            "[toxicity]\ndata = 'x'\nscorer = 'tfidf'",
+            "/toxicity/scorer",
+            "is none of formality-markers",
+        ),
         ("[refusal]\ndata = {}", "/refusal/data", "name one for harmful, harmless or safe"),
         ("[refusal]\ndata = { harm = 'x' }", "/refusal/data/harm", "not permitted"),
         ("[capability]\ndata = 'x'", "/capability/data", "must be a table"),
@@ -135,7 +139,7 @@ def test_without_a_file_there_is_no_suite() -> None:
 def test_a_request_hears_what_is_configured() -> None:
     check_suites(("refusal", "toxicity"), {"toxicity", "refusal"})
     for names, code, says in (
-        (("mmlu",), "unknown_suite", "'mmlu' is no suite; there are toxicity, refusal, capability"),
+        (("mmlu",), "unknown_suite", "'mmlu' is no suite; there are capability, refusal, toxicity"),
         (("capability",), "suite_not_configured", "(configured here: refusal, toxicity)"),
         (("refusal", "refusal"), "duplicate", "'refusal' is there twice"),
     ):

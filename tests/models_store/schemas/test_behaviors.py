@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.behaviors.library import BehaviorLibrary
 from models_store import presets
+from models_store.audit.log import AuditLog
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound
 from models_store.objects.store import ObjectStore
 from models_store.schemas.behaviors import (
@@ -210,7 +211,7 @@ def test_digests_and_lines_are_those_from_before_questions_and_answers_came() ->
 
 
 def test_the_library_keeps_what_it_is_given(objects: ObjectStore) -> None:
-    library = BehaviorLibrary(objects)
+    library = BehaviorLibrary(objects, AuditLog(objects))
     made = library.add("red", "beh_1", behavior())
     assert library.add("red", "beh_1", behavior()) == made
     found = library.find("red", "beh_1")

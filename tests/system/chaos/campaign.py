@@ -1,4 +1,4 @@
-"""One campaign: start everything, hurt it while clients work, heal it, and count."""
+"""One campaign: start everything, inject faults while clients work, recover, and count."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import httpx
@@ -29,14 +30,14 @@ _AWS = {
     "AWS_REGION": "us-east-1",
 }
 _FIRST_ATTEMPT_SECONDS = 30.0
-"""There should be somebody to kill when the first fault comes."""
+"""Limit until the first attempt runs, so that the first fault has a process to hit."""
 _HOOK_PATIENCE_SECONDS = 60.0
-"""How long after the last edit its end may be told: there are pauses between two tries."""
+"""Limit for the delivery of the last edit's end; there are pauses between tries."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how much, and from which seed."""
+    """The size of a campaign, and its seed."""
 
     store: StoreKind
     seed: int
@@ -70,7 +71,7 @@ class Outcome:
         return not any(self.broken.values())
 
     def table(self) -> str:
-        """The counts as people read them."""
+        """The counts as text."""
         plan = self.plan
         by_status = ", ".join(f"{n} {status}" for status, n in sorted(self.statuses.items()))
         by_end = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.attempts.items()))
@@ -78,28 +79,32 @@ class Outcome:
             f"{plan.store}://, seed {plan.seed}: {self.faults.total()} faults in "
             f"{self.seconds:.0f} s, {self.acknowledged} of {plan.edits} edits acknowledged",
             f"  edits: {by_status}; attempts: {by_end}; {self.vanished} streams left",
-            *(f"  {name:<48}{len(found):>4}" for name, found in self.broken.items()),
+            *(f"  {name:<48}{len(cases):>4}" for name, cases in self.broken.items()),
         ]
-        seconds = [one.seconds for one in self.recoveries]
+        seconds = [recovery.seconds for recovery in self.recoveries]
         if seconds:
-            worst = max(self.recoveries, key=lambda one: one.seconds)
+            worst = max(self.recoveries, key=attrgetter("seconds"))
             lines.append(
                 f"  time to recovery: median {count.median(seconds):.1f} s, worst "
                 f"{worst.seconds:.1f} s ({worst.kind}); of {len(seconds)}"
             )
         for kind, times in sorted(self.faults.items()):
-            own = [one.seconds for one in self.recoveries if one.kind == kind]
-            told = f"median {count.median(own):.1f} s, worst {max(own):.1f} s" if own else ""
-            lines.append(f"    {kind:<30}{times:>4} times  {told}")
-        for name, found in self.broken.items():
-            lines += [f"  {name}: {one}" for one in found[:5]]
+            of_kind = [recovery.seconds for recovery in self.recoveries if recovery.kind == kind]
+            figures = (
+                f"median {count.median(of_kind):.1f} s, worst {max(of_kind):.1f} s"
+                if of_kind
+                else ""
+            )
+            lines.append(f"    {kind:<30}{times:>4} times  {figures}")
+        for name, cases in self.broken.items():
+            lines += [f"  {name}: {case}" for case in cases[:5]]
         if not self.holds:
             lines.append(f"  to repeat it: --seed {plan.seed} --store {plan.store}")
         return "\n".join(lines)
 
 
 def run(plan: Plan, folder: Path, s3_endpoint: str | None = None) -> Outcome:
-    """Run one campaign in a folder of its own.
+    """Run one campaign in a folder.
 
     Args:
         s3_endpoint: a server for `s3://`.
@@ -107,11 +112,11 @@ def run(plan: Plan, folder: Path, s3_endpoint: str | None = None) -> Outcome:
     with (
         stores(plan, s3_endpoint) as (settings, proxy, direct),
         running_stack(folder, {**settings, **HOOK_SETTINGS}) as stack,
-        contextlib.ExitStack() as told,
+        contextlib.ExitStack() as hooks,
     ):
         store = WorkStore(open_store(stack.settings.model_copy(update=direct)))
         clients = Clients(stack.url, plan.seed, plan.edits, pace=0.6 * plan.seconds / plan.edits)
-        hook = told.enter_context(running_hook(clients.seen, plan.seed))
+        hook = hooks.enter_context(running_hook(clients.seen, plan.seed))
         with stack.client() as http:
             http.post("/v1/webhooks", json={"url": hook.url}).raise_for_status()
         havoc = Havoc(stack, proxy, clients.vanish)
@@ -145,7 +150,7 @@ def _count(
     with stack.client() as http:
         for id in [id for id, statuses in seen.statuses.items() if "succeeded" in statuses]:
             clients.look_at_delta(http, id)
-        answer = http.post(
+        response = http.post(
             "/v1/completions", json={"model": "pico", "prompt": "a", "max_tokens": 2}
         )
     works = [work for _, work in count.all_work(store)]
@@ -157,16 +162,16 @@ def _count(
         ),
         "acknowledged edits lost, or without an end": count.lost(store, acknowledged),
         "keys answered with two edits": clients.remade,
-        "edits that nobody was told of": [w.id for w in edits if w.id not in acknowledged],
-        "ends that no webhook was told of": sorted(acknowledged - hook.ended),
+        "edits that no client knows": [w.id for w in edits if w.id not in acknowledged],
+        "ends that no webhook received": sorted(acknowledged - hook.ended),
         "edits seen with two final statuses": _several(seen.statuses),
         "edits seen with two digests": _several(seen.digests),
         "steps back seen": seen.steps_back,
-        "answers that no fault excuses": list(seen.wrong_answers),
-        "sealed attempts that published": count.published_though_sealed(works),
+        "responses that no fault excuses": list(seen.wrong_responses),
+        "ended attempts that published": count.published_after_their_end(works),
         "torn or unreadable artifacts": count.torn(store.objects, works),
         "orphan objects after one sweep": count.orphans_after_a_sweep(store),
-        "completions that fail at the end": [] if answer.status_code == 200 else [answer.text],
+        "completions that fail at the end": [] if response.status_code == 200 else [response.text],
     }
     outcome = Outcome(
         plan,
@@ -198,13 +203,13 @@ def _wait(question: Callable[[], bool], seconds: float) -> None:
 def stores(
     plan: Plan, s3_endpoint: str | None
 ) -> Iterator[tuple[dict[str, str], S3Proxy | None, dict[str, str]]]:
-    """Settings of the processes, the proxy, and what a look from outside changes in them."""
+    """Settings of the processes, the proxy, and the settings that differ for this process."""
     if plan.store == "file":
         yield {}, None, {}
         return
     assert s3_endpoint is not None
     bucket = f"chaos-{uuid.uuid4().hex[:8]}"
-    # The library takes them from the environment, of this process too.
+    # The library reads them from the environment, in this process too.
     os.environ.update(_AWS)
     httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
     with running_proxy(s3_endpoint, plan.seed) as proxy:

@@ -1,4 +1,4 @@
-"""Clients of the campaign: those who submit, those who watch, those who leave in the middle."""
+"""Clients of the campaign, which submit, poll and stream."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _ORDER = {"queued": 0, "running": 1}
 
 
 class Seen:
-    """What observers were told, of every edit."""
+    """What the clients observed, by edit."""
 
     def __init__(self) -> None:
         self.statuses: dict[str, set[str]] = defaultdict(set)
         """Final ones."""
         self.digests: dict[str, set[str]] = defaultdict(set)
         self.steps_back: list[str] = []
-        self.wrong_answers: Counter[str] = Counter()
-        """Answers that no fault excuses."""
+        self.wrong_responses: Counter[str] = Counter()
+        """Responses that no fault excuses."""
         self._newest: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
@@ -52,20 +52,20 @@ class Seen:
             with self._lock:
                 self.steps_back.append(f"{id} event {now} after {before}")
 
-    def wrong(self, what: str, answer: httpx.Response) -> None:
+    def wrong(self, what: str, response: httpx.Response) -> None:
         with self._lock:
-            self.wrong_answers[f"{what}: {answer.status_code} {answer.text[:200]}"] += 1
+            self.wrong_responses[f"{what}: {response.status_code} {response.text[:200]}"] += 1
 
 
 class Clients:
-    """All of them, in threads, from `start` to `stop`."""
+    """All clients, in threads, from `start` to `stop`."""
 
     def __init__(self, url: str, seed: int, edits: int, pace: float) -> None:
         self.seen = Seen()
         self.acknowledged: dict[str, str] = {}
-        """By key, the id that a 201 told."""
+        """The id in the 201 response, by key."""
         self.remade: list[str] = []
-        """Keys that were answered with another id than before."""
+        """Keys that got another id the second time."""
         self.vanished = 0
         self._url, self._seed, self._pace = url, seed, pace
         self.keys = [f"chaos-{seed}-{number}" for number in range(edits)]
@@ -97,7 +97,7 @@ class Clients:
             thread.join(30)
 
     def vanish(self) -> None:
-        """All who read a stream leave it without a word."""
+        """Have all clients drop their streams."""
         self._leave += 1
 
     @property
@@ -105,7 +105,7 @@ class Clients:
         return len(self.acknowledged) == len(self.keys)
 
     def all_final(self) -> bool:
-        """Whether everybody was told so; what the store says is counted later."""
+        """Whether the clients know the end of every edit; the store is checked later."""
         seen = self.seen.statuses
         return self.all_submitted and all(id in seen for id in self.acknowledged.values())
 
@@ -135,18 +135,18 @@ class Clients:
                         self.remade.append(self.keys[number])
 
     def _posted(self, http: httpx.Client, number: int) -> str | None:
-        """Send it until it is acknowledged."""
+        """Send the edit until it is acknowledged."""
         body = {**edit_body(), "seed": number, "suffix": f"s{number}" if number % 3 == 0 else None}
         while not self._stopped.is_set():
             with contextlib.suppress(httpx.HTTPError):
-                answer = http.post(
+                response = http.post(
                     "/v1/edits", json=body, headers={"Idempotency-Key": self.keys[number]}
                 )
-                if answer.status_code == 201:
-                    id = str(answer.json()["id"])
+                if response.status_code == 201:
+                    id = str(response.json()["id"])
                     self.acknowledged.setdefault(self.keys[number], id)
                     return id
-                self._excused("POST", answer)
+                self._excused("POST", response)
             self._stopped.wait(_PAUSE_SECONDS)
         return None
 
@@ -154,20 +154,20 @@ class Clients:
         rng = random.Random(f"{self._seed} {number}")
         with self._http() as http:
             while not self._stopped.is_set():
-                known = list(self.acknowledged.values())
-                open_ = [id for id in known if id not in self.seen.statuses]
-                for id in [*rng.sample(open_, min(4, len(open_))), *known[:1], *known[-1:]]:
+                ids = list(self.acknowledged.values())
+                open_ = [id for id in ids if id not in self.seen.statuses]
+                for id in [*rng.sample(open_, min(4, len(open_))), *ids[:1], *ids[-1:]]:
                     self._look(http, f"poller {number}", id, wait=rng.choice((0, 0, 2)))
                     self._stopped.wait(0.2)
                 self._stopped.wait(0.5)
 
     def _look(self, http: httpx.Client, observer: str, id: str, wait: int) -> None:
         with contextlib.suppress(httpx.HTTPError):
-            answer = http.get(f"/v1/edits/{id}", params={"wait": wait})
-            if answer.status_code != 200:
-                self._excused("GET", answer)
+            response = http.get(f"/v1/edits/{id}", params={"wait": wait})
+            if response.status_code != 200:
+                self._excused("GET", response)
                 return
-            status = answer.json()["status"]
+            status = response.json()["status"]
             self.seen.status(observer, id, status)
             if status == "succeeded":
                 self.look_at_delta(http, id)
@@ -186,10 +186,10 @@ class Clients:
                     id = self._to_follow.get(timeout=0.2)
                 except queue.Empty:
                     continue
-                self._follow_one(http, id)
+                self._follow_edit(http, id)
 
-    def _follow_one(self, http: httpx.Client, id: str) -> None:
-        """Read the stream to its end, from where it broke off each time."""
+    def _follow_edit(self, http: httpx.Client, id: str) -> None:
+        """Read the edit's stream to its end, resuming it where it broke off."""
         last, ended = 0, False
         while not self._stopped.is_set():
             headers = {
@@ -199,16 +199,16 @@ class Clients:
             leave = self._leave
             with (
                 contextlib.suppress(httpx.HTTPError),
-                http.stream("GET", f"/v1/edits/{id}/events", headers=headers) as answer,
+                http.stream("GET", f"/v1/edits/{id}/events", headers=headers) as response,
             ):
-                if answer.status_code == 204:
+                if response.status_code == 204:
                     if not ended:
                         self.seen.steps_back.append(f"{id} ended unseen")
                     return
-                if answer.status_code != 200:
-                    answer.read()
-                    self._excused("GET events", answer)
-                for line in answer.iter_lines() if answer.status_code == 200 else ():
+                if response.status_code != 200:
+                    response.read()
+                    self._excused("GET events", response)
+                for line in response.iter_lines() if response.status_code == 200 else ():
                     if self._leave != leave or self._stopped.is_set():
                         self.vanished += 1
                         break
@@ -225,28 +225,28 @@ class Clients:
             self._stopped.wait(_PAUSE_SECONDS)
 
     def _complete(self, _: int) -> None:
-        """Somebody who asks for long texts, and leaves when told to."""
+        """A client of long completions, which drops them on `vanish`."""
         body = {"model": "pico", "prompt": "the food", "max_tokens": 150, "stream": True}
         while not self._stopped.is_set():
             leave = self._leave
             with (
                 contextlib.suppress(httpx.HTTPError),
                 self._http() as http,
-                http.stream("POST", "/v1/completions", json=body) as answer,
+                http.stream("POST", "/v1/completions", json=body) as response,
             ):
-                if answer.status_code != 200:
-                    answer.read()
-                    if answer.status_code != 502:
-                        self._excused("POST completions", answer)
-                for _line in answer.iter_lines() if answer.status_code == 200 else ():
+                if response.status_code != 200:
+                    response.read()
+                    if response.status_code != 502:
+                        self._excused("POST completions", response)
+                for _line in response.iter_lines() if response.status_code == 200 else ():
                     if self._leave != leave:
                         self.vanished += 1
                         break
             self._stopped.wait(1.0)
 
-    def _excused(self, what: str, answer: httpx.Response) -> None:
-        """An answer that is no success; only being away or having too much to do is an excuse."""
-        if answer.status_code == 503 and "Retry-After" in answer.headers:
+    def _excused(self, what: str, response: httpx.Response) -> None:
+        """Count an unsuccessful response, unless a fault or a limit explains it."""
+        if response.status_code == 503 and "Retry-After" in response.headers:
             return
-        if answer.status_code != 429:
-            self.seen.wrong(what, answer)
+        if response.status_code != 429:
+            self.seen.wrong(what, response)

@@ -1,4 +1,4 @@
-"""What the store says at the end, read from its objects alone."""
+"""Check the store at the end, from its objects alone."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.system.chaos.faults import Done
 
 _DAYS = 2 * 24 * 3600
 _OF_WORK = ("open", "outbox", "idempotency", "suffixes", "probe", *FOLDERS.values())
-"""Folders of what lives and ends with pieces of work; keys, for one, do not."""
+"""Folders of objects that belong to pieces of work."""
 
 
 def all_work(store: WorkStore) -> list[tuple[Place, Work]]:
-    """Everything that was put in, of all kinds and tenants."""
-    found = []
+    """All work, of every kind and tenant."""
+    works = []
     kinds: list[Kind] = list(FOLDERS)
     for kind in kinds:
         for tenant in store.objects.children(FOLDERS[kind]):
             for id in store.list_ids(kind, tenant):
                 work = store.find(Place(kind, tenant, id))
                 if work is not None:
-                    found.append((Place(kind, tenant, id), work))
-    return found
+                    works.append((Place(kind, tenant, id), work))
+    return works
 
 
-def published_though_sealed(works: Iterable[Work]) -> list[str]:
-    """Work whose result is not that of its one attempt that succeeded."""
+def published_after_their_end(works: Iterable[Work]) -> list[str]:
+    """Work whose result is not that of its only successful attempt."""
     return [work.id for work in works if not _is_sound(work)]
 
 
@@ -48,12 +48,12 @@ def _is_sound(work: Work) -> bool:
     return (
         [end.attempt for end in succeeded] == [work.result.attempt]
         and succeeded[0].artifacts == work.result.artifacts
-        and all(f"/attempts/{work.result.attempt}/" in one.path for one in work.result.artifacts)
+        and all(f"/attempts/{work.result.attempt}/" in it.path for it in work.result.artifacts)
     )
 
 
 def torn(objects: ObjectStore, works: Iterable[Work]) -> list[str]:
-    """Artifacts that are gone, or not what their record says."""
+    """Artifacts that are missing, or differ from their record."""
     return [
         artifact.path
         for work in works
@@ -72,7 +72,7 @@ def _is_whole(objects: ObjectStore, path: str, sha256: str, size: int) -> bool:
 
 
 def orphans_after_a_sweep(store: WorkStore) -> list[str]:
-    """Objects that a sweep some days later leaves although nothing leads to them."""
+    """Objects that a sweep some days later leaves although nothing refers to them."""
     sweep(store, lambda: False, time.time() + _DAYS)
     return sorted(_orphans(store))
 
@@ -110,7 +110,7 @@ def _leads(store: WorkStore, path: str, kind: type[IdempotencyRecord], ids: set[
 
 
 def _suffix_leads(store: WorkStore, path: str, ids: set[str]) -> bool:
-    """Whether it is a part of history, or the newest version and held by something."""
+    """Whether it is an older version, a deletion, or held by existing work."""
     folder, _, name = path.rpartition("/")
     if name != store.objects.children(folder)[-1]:
         return True
@@ -120,16 +120,16 @@ def _suffix_leads(store: WorkStore, path: str, ids: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How long it took until something went on again after a fault."""
+    """How long it took after a fault until work went on."""
 
     kind: str
     seconds: float
 
 
 def recoveries(works: Sequence[Work], faults: Sequence[Done]) -> list[Recovery]:
-    """Of faults that hit an attempt: until the next claim or result of its work; of the others:
-    from their end until the next claim or result of any work, where there was some to do."""
-    found = []
+    """Times of recovery: after a fault that hit an attempt, until the next claim or result of its
+    work; after the end of another fault, until the next claim or result of any open work."""
+    recovered = []
     for fault in faults:
         if fault.kind == "clients vanish":
             continue
@@ -138,12 +138,12 @@ def recoveries(works: Sequence[Work], faults: Sequence[Done]) -> list[Recovery]:
         open_ = [work for work in hit if work.request.created_at <= since < _ended(work)]
         signs = [at for work in open_ for at in _signs(work) if at > since]
         if signs:
-            found.append(Recovery(fault.kind, min(signs) - since))
-    return found
+            recovered.append(Recovery(fault.kind, min(signs) - since))
+    return recovered
 
 
 def _was_hit(work: Work, fault: Done) -> bool:
-    """Whether an attempt that went on then ran in the process, or in a child of it."""
+    """Whether an attempt was running in the process or in a child of it."""
     return any(
         claim.claimed_at <= fault.at < (end.ended_at if end is not None else float("inf"))
         and (claim.pid == fault.pid or claim.worker.split("-")[-2] == str(fault.pid))
@@ -162,17 +162,17 @@ def _signs(work: Work) -> Iterator[float]:
 
 
 def lost(store: WorkStore, ids: Iterable[str]) -> list[str]:
-    """Of the ids, those that are not there, or have no end."""
-    found = []
+    """Those of the ids whose edits are missing, or have no result."""
+    missing = []
     for id in ids:
         try:
             work = store.read("edit", "default", id)
         except (NotFound, ScalpelError):
-            found.append(id)
+            missing.append(id)
             continue
         if work.result is None:
-            found.append(id)
-    return found
+            missing.append(id)
+    return missing
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The faults, and a schedule of them that a seed repeats."""
+"""The faults, and reproducible schedules of them."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class Fault:
     gap: float
     """Seconds after the one before."""
     seconds: float
-    """How long it lasts; 0: a blow."""
+    """How long it lasts; 0 for a kill or a flush."""
     pick: float
-    """In [0, 1): which of several it hits."""
+    """In [0, 1): which of several processes it hits."""
 
 
 def schedule(seed: int, store: StoreKind, seconds: float, gap: float) -> list[Fault]:
-    """Faults for so many seconds, `gap` apart on average; every kind comes once in each round."""
+    """Faults for `seconds`, `gap` apart on average; each round has every kind once."""
     rng = random.Random(f"{seed} {store}")
-    found: list[Fault] = []
+    faults: list[Fault] = []
     length = 0.0
     while length < seconds:
         for kind in rng.sample(KINDS[store], len(KINDS[store])):
             lasts = not kind.startswith(("kill", "flush", "clients"))
             longest = 2.5 * LEASE_SECONDS if kind in ("stop editor", "stop child") else 4.0
-            found.append(
+            faults.append(
                 Fault(
                     kind,
                     gap=rng.uniform(0.2, 1.8) * gap,
@@ -75,37 +75,37 @@ def schedule(seed: int, store: StoreKind, seconds: float, gap: float) -> list[Fa
                     pick=rng.random(),
                 )
             )
-            length += found[-1].gap
-    return found
+            length += faults[-1].gap
+    return faults
 
 
 @dataclass
 class Done:
-    """A fault that was done."""
+    """An injected fault."""
 
     kind: str
     at: float
     """Unix seconds."""
     until: float
     pid: int | None = None
-    """Of the editor or the child that was hit, where it was one."""
+    """Of the editor or child that was hit, if any."""
 
 
 @dataclass
 class Havoc:
-    """Carries a schedule out."""
+    """Injects the faults of a schedule."""
 
     stack: Stack
     proxy: S3Proxy | None
     vanish: Callable[[], None]
-    """Has clients leave in the middle of their streams."""
+    """Has clients drop their streams."""
     done: list[Done] = field(default_factory=list)
     missed: int = 0
-    """Faults that had nobody to hit."""
+    """Faults that found no process to hit."""
     _ends: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
     def run(self, faults: list[Fault], is_over: Callable[[], bool]) -> None:
-        """Do one after the other, and heal everything at the end."""
+        """Inject the faults one after the other, and end all of them in the end."""
         due = time.monotonic()
         try:
             for number, fault in enumerate(faults):
@@ -134,7 +134,7 @@ class Havoc:
             heapq.heappop(self._ends)[2]()
 
     def _hurt(self, fault: Fault, done: Done) -> Callable[[], None] | None:
-        """Do it; how it is healed, or None when there was nobody to hit."""
+        """Inject a fault; returns how to end it, or None if there was no process to hit."""
         verb, _, whom = fault.kind.partition(" ")
         if fault.kind == "clients vanish":
             self.vanish()

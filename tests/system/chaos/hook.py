@@ -1,4 +1,4 @@
-"""Somebody who is told by a webhook, and does not always answer well."""
+"""A receiver of webhooks that sometimes fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 class Hook:
-    """Holds what it is told against what is allowed: each edit's events in order, one end each."""
+    """Checks what it receives: each edit's events in order, with one end each."""
 
     def __init__(self, seen: Seen, seed: int) -> None:
         self.ended: set[str] = set()
@@ -39,21 +39,21 @@ class Hook:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.send_response(204 if hook._told(json.loads(body)["data"]) else 500)
+                self.send_response(204 if hook._receive(json.loads(body)["data"]) else 500)
                 self.end_headers()
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/told"
 
-    def _told(self, event: dict[str, object]) -> bool:
-        """Take one in; False for those that it pretends not to have got."""
+    def _receive(self, event: dict[str, object]) -> bool:
+        """Check an event; False for those that it refuses."""
         id, number = str(event["edit_id"]), int(str(event["id"]))
         with self._lock:
             if self._random.random() < _REFUSED_SHARE:
                 return False
             newest = self._newest.get(id, 0)
-            # The one before may come again: its answer was lost.
+            # The event before may come again, if its response was lost.
             if number < newest:
                 self._seen.steps_back.append(f"{id} webhook event {number} after {newest}")
             self._newest[id] = max(number, newest)

@@ -1,4 +1,4 @@
-"""An S3 server that can be told to fail in the ways in which they do: a proxy before a real one."""
+"""A proxy before an S3 server that can fail in the ways in which such servers fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 Trouble = Literal["500", "503", "stored, then 500", "cut", "silent"]
 _SHARE = 0.7
-"""Of the requests that trouble hits, unless it is told otherwise."""
+"""Default share of requests that `trouble` hits."""
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 
 
@@ -23,19 +23,19 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that are killed in the middle are what this is for."""
+        """Ignore clients that are killed in the middle; that is what the proxy is for."""
 
 
 class S3Proxy:
-    """Passes requests on, but for what `trouble` does to them."""
+    """Forwards requests, unless `trouble` makes it fail."""
 
     def __init__(self, target: str, seed: int = 0) -> None:
         self.trouble: Trouble | None = None
         self.share = _SHARE
         self._target = urlsplit(target).netloc
         self._random = random.Random(seed)
-        # moto looks whether an object is there and then stores it; a real server does both at once.
-        self._one_at_a_time = threading.Lock()
+        # moto's conditional create is not atomic, as a real server's is.
+        self._write_lock = threading.Lock()
         self._closing = threading.Event()
         proxy = self
 
@@ -70,11 +70,11 @@ class S3Proxy:
             handler.close_connection = True
             return
         if trouble in ("500", "503"):
-            self._answer(handler, int(trouble), [], b"<Error><Code>InternalError</Code></Error>")
+            self._respond(handler, int(trouble), [], b"<Error><Code>InternalError</Code></Error>")
             return
-        status, headers, data = self._ask(handler, body)
+        status, headers, data = self._forward(handler, body)
         if trouble == "stored, then 500" and handler.command in ("PUT", "POST", "DELETE"):
-            self._answer(handler, 500, [], b"<Error><Code>InternalError</Code></Error>")
+            self._respond(handler, 500, [], b"<Error><Code>InternalError</Code></Error>")
             return
         if trouble == "cut":
             handler.close_connection = True
@@ -83,23 +83,23 @@ class S3Proxy:
                     b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + data[:9]
                 )
             return
-        self._answer(handler, status, headers, data)
+        self._respond(handler, status, headers, data)
 
-    def _ask(
+    def _forward(
         self, handler: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {n: v for n, v in handler.headers.items() if n.lower() not in _HOP}
         writes = handler.command not in ("GET", "HEAD")
-        with self._one_at_a_time if writes else contextlib.nullcontext():
+        with self._write_lock if writes else contextlib.nullcontext():
             connection = http.client.HTTPConnection(self._target, timeout=60)
             try:
                 connection.request(handler.command, handler.path, body or None, headers)
-                answer = connection.getresponse()
-                return answer.status, answer.getheaders(), answer.read()
+                response = connection.getresponse()
+                return response.status, response.getheaders(), response.read()
             finally:
                 connection.close()
 
-    def _answer(
+    def _respond(
         self,
         handler: BaseHTTPRequestHandler,
         status: int,

@@ -1,4 +1,4 @@
-"""Every process of Scalpel on this machine, started again when it ends, and ways to hurt each."""
+"""Every process of Scalpel on this machine, restarted when it ends, and ways to disturb each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from app.cli import embedded_redis
-from app.cli.supervisor import Part
+from app.cli.supervisor import SupervisedPart
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from tests.support.pico import save_pico
@@ -29,10 +29,10 @@ EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
 DRAIN_SECONDS = 5.0
 GENERATOR_DRAIN_SECONDS = 0.5
-"""Short, so that there are streams which do not end within it."""
+"""Short, so that some streams do not end within it."""
 _TEND_SECONDS = 0.1
 _LIMIT_TICKS = 20
-"""A child that was forked meanwhile has the limit of a moment ago."""
+"""How often the limit is lifted again, for children that were forked meanwhile."""
 _MODULES = {
     "api": ("app.cli.main", "api"),
     **dict.fromkeys(EDITORS, ("workers.editor",)),
@@ -65,20 +65,20 @@ class Stack:
             **settings,
         }
         self.full = False
-        """Whether no file of theirs can grow: what a full disk looks like to them."""
+        """Whether their files cannot grow, as on a full disk."""
         self.held: set[str] = set()
-        """Names of processes that are not started again when they end."""
+        """Names of processes that are not restarted when they end."""
         self._limits = 0
-        """How often they are still to be told that there is room."""
+        """How often the limit is still to be lifted."""
         self._closing = threading.Event()
-        self.parts = {"redis": Part("redis", self._start_redis)}
-        self.parts |= {name: Part(name, self._starter(name)) for name in _MODULES}
+        self.parts = {"redis": SupervisedPart("redis", self._start_redis)}
+        self.parts |= {name: SupervisedPart(name, self._starter(name)) for name in _MODULES}
         self._tender = threading.Thread(target=self._tend, daemon=True)
         self._tender.start()
 
     @property
     def settings(self) -> Settings:
-        """Those of its processes, for looking at its store and its Redis from outside."""
+        """The settings of its processes, to open its store and Redis from outside."""
         names = {name[8:].lower(): value for name, value in self.env.items() if "SCALPEL_" in name}
         return Settings(**names)  # type: ignore[arg-type]
 
@@ -90,28 +90,28 @@ class Stack:
         return process.pid if process is not None and process.poll() is None else None
 
     def children(self) -> list[tuple[int, int]]:
-        """The processes of attempts that go on, each with the editor that it belongs to."""
-        found = []
+        """The processes of running attempts, each with its editor."""
+        pids = []
         for name in EDITORS:
             pid = self.pid(name)
             with contextlib.suppress(psutil.NoSuchProcess):
                 if pid is not None:
-                    found += [(child.pid, pid) for child in psutil.Process(pid).children()]
-        return found
+                    pids += [(child.pid, pid) for child in psutil.Process(pid).children()]
+        return pids
 
     def wait_until_ready(self, seconds: float = 180.0) -> None:
         limit = time.monotonic() + seconds
-        said = ""
+        body = ""
         with self.client(5) as http:
             while time.monotonic() < limit:
                 with contextlib.suppress(httpx.HTTPError):
-                    answer = http.get("/readyz?require=all")
-                    said = answer.text
-                    editors = answer.json()["parts"]["editors"]["count"] or 0
-                    if answer.status_code == 200 and editors >= len(EDITORS):
+                    response = http.get("/readyz?require=all")
+                    body = response.text
+                    editors = response.json()["parts"]["editors"]["count"] or 0
+                    if response.status_code == 200 and editors >= len(EDITORS):
                         return
                 time.sleep(0.1)
-        raise AssertionError(f"not ready after {seconds:.0f} s: {said}\n{self.logs()}")
+        raise AssertionError(f"not ready after {seconds:.0f} s: {body}\n{self.logs()}")
 
     def logs(self, each: int = 3000) -> str:
         files = sorted(self.folder.glob("*.log"))
@@ -128,7 +128,7 @@ class Stack:
         shutil.rmtree(self._sockets)
 
     def _tend(self) -> None:
-        # In a thread that lives as long as they shall: they die with the thread that started them.
+        # In one thread for all of their life: they die with the thread that started them.
         while not self._closing.is_set():
             for name, part in self.parts.items():
                 if name not in self.held:
@@ -147,8 +147,8 @@ class Stack:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 if pid is None:
                     continue
-                for one in [pid, *(child.pid for child in psutil.Process(pid).children())]:
-                    resource.prlimit(one, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+                for target in [pid, *(child.pid for child in psutil.Process(pid).children())]:
+                    resource.prlimit(target, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def _start_redis(self) -> subprocess.Popen[bytes]:
         sock = self._sockets / "redis.sock"
@@ -157,11 +157,11 @@ class Stack:
     def _starter(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
         def start() -> subprocess.Popen[bytes]:
             parent = os.getpid()
-            own = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
+            extra = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
             with (self.folder / f"{name}.log").open("ab") as output:
                 return subprocess.Popen(
                     [sys.executable, "-m", *_MODULES[name]],
-                    env={**self.env, **own} if name == "generator" else self.env,
+                    env={**self.env, **extra} if name == "generator" else self.env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -182,7 +182,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(folder: Path, settings: dict[str, str]) -> Iterator[Stack]:
-    """All processes, ready, for the length of a block; none is left after it."""
+    """A context with all processes ready; none is left after it."""
     stack = Stack(folder, settings)
     try:
         stack.wait_until_ready()

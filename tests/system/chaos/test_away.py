@@ -1,4 +1,4 @@
-"""Redis or the store is away, or hangs: every answer comes in time, and says what is missing."""
+"""Redis or the store is away, or hangs: every response comes in time and names what is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.system.chaos.s3_proxy import Trouble
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 REDIS_BOUND_SECONDS = 8.0
-"""An answer asks Redis twice at most, for a second and once more each."""
+"""A request uses Redis at most twice, with two tries of a second each."""
 STORE_BOUND_SECONDS = 2 * S3_TIMEOUT_SECONDS + 6.0
 
 
@@ -49,13 +49,13 @@ def store_away(outage: Outage, trouble: Trouble) -> Iterator[None]:
 
 
 def timed(bound: float, http: httpx.Client, method: str, path: str) -> httpx.Response:
-    """The answer, which comes within so many seconds and is not our own failure."""
+    """The response, which must come within `bound` seconds and not be a 500."""
     began = time.monotonic()
-    answer = http.request(method, path)
+    response = http.request(method, path)
     taken = time.monotonic() - began
     assert taken < bound, f"{method} {path} took {taken:.1f} s"
-    assert answer.status_code != 500, answer.text
-    return answer
+    assert response.status_code != 500, response.text
+    return response
 
 
 def parts(readiness: httpx.Response) -> dict[str, str]:
@@ -65,9 +65,9 @@ def parts(readiness: httpx.Response) -> dict[str, str]:
 def stream(outage: Outage, id: str) -> list[str]:
     """The types of the events of a stream, up to its end."""
     headers = {"Accept": "text/event-stream"}
-    with outage.http.stream("GET", f"/v1/edits/{id}/events", headers=headers) as answer:
-        assert answer.status_code == 200
-        return [line[7:] for line in answer.iter_lines() if line.startswith("event: ")]
+    with outage.http.stream("GET", f"/v1/edits/{id}/events", headers=headers) as response:
+        assert response.status_code == 200
+        return [line[7:] for line in response.iter_lines() if line.startswith("event: ")]
 
 
 @pytest.mark.parametrize("how", ["hangs", pytest.param("is gone", marks=pytest.mark.long)])
@@ -88,8 +88,10 @@ def test_without_redis_reading_goes_on_and_what_is_submitted_is_done_later(
         assert (again.status_code, again.json()["id"]) == (201, queued)
         waited = timed(REDIS_BOUND_SECONDS + 1, http, "GET", f"/v1/edits/{queued}?wait=1")
         assert waited.json()["status"] == "queued"
-        told = timed(REDIS_BOUND_SECONDS, http, "GET", f"/v1/edits/{queued}/events").json()["data"]
-        assert [event["type"] for event in told] == ["edit.created"]
+        events = timed(REDIS_BOUND_SECONDS, http, "GET", f"/v1/edits/{queued}/events").json()[
+            "data"
+        ]
+        assert [event["type"] for event in events] == ["edit.created"]
         readiness = timed(REDIS_BOUND_SECONDS, http, "GET", "/readyz")
         assert readiness.status_code == 200
         assert (parts(readiness)["redis"], parts(readiness)["store"]) == ("missing", "ok")
@@ -116,13 +118,13 @@ def test_a_wait_and_a_stream_see_the_end_of_an_edit_while_redis_hangs(outage: Ou
 
 
 @pytest.mark.parametrize("trouble", ["silent", pytest.param("cut", marks=pytest.mark.long)])
-def test_without_the_store_every_answer_is_503_and_in_time_and_all_comes_back(
+def test_without_the_store_every_response_is_a_quick_503_and_all_comes_back(
     outage: Outage, trouble: Trouble
 ) -> None:
-    known = outage.ended(outage.submit().json()["id"])
+    edit = outage.ended(outage.submit().json()["id"])
     api = outage.stack.pid("api")
-    asked = {"Idempotency-Key": f"store-{trouble}"}
-    http, path = outage.http, f"/v1/edits/{known['id']}"
+    key = {"Idempotency-Key": f"store-{trouble}"}
+    http, path = outage.http, f"/v1/edits/{edit['id']}"
     with store_away(outage, trouble):
         for method, where in (
             ("GET", path),
@@ -131,17 +133,19 @@ def test_without_the_store_every_answer_is_503_and_in_time_and_all_comes_back(
             ("GET", f"{path}/delta"),
             ("POST", f"{path}/cancel"),
         ):
-            answer = timed(STORE_BOUND_SECONDS, http, method, where)
-            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable"), where
-            assert int(answer.headers["Retry-After"]) > 0
-        refused = outage.submit(**asked)
+            response = timed(STORE_BOUND_SECONDS, http, method, where)
+            assert (response.status_code, response.json()["code"]) == (503, "store_unavailable"), (
+                where
+            )
+            assert int(response.headers["Retry-After"]) > 0
+        refused = outage.submit(**key)
         assert refused.status_code == 503, refused.text
         readiness = timed(STORE_BOUND_SECONDS, http, "GET", "/readyz")
         assert readiness.status_code == 503
         assert (parts(readiness)["redis"], parts(readiness)["store"]) == ("ok", "missing")
         assert timed(2.0, http, "GET", "/healthz").status_code == 200
-    assert outage.http.get(path).json() == known
-    made = outage.submit(**asked)
+    assert outage.http.get(path).json() == edit
+    made = outage.submit(**key)
     assert made.status_code == 201
     assert outage.ended(made.json()["id"])["status"] == "succeeded"
     assert outage.stack.pid("api") == api, "it came back without a restart"
@@ -150,20 +154,20 @@ def test_without_the_store_every_answer_is_503_and_in_time_and_all_comes_back(
 def test_many_requests_to_a_store_that_hangs_do_not_queue_up(outage: Outage) -> None:
     taken: list[float] = []
 
-    def ask() -> None:
+    def request_edits() -> None:
         with outage.stack.client(60) as http:
             began = time.monotonic()
             assert http.get("/v1/edits").status_code == 503
             taken.append(time.monotonic() - began)
 
     with store_away(outage, "silent"):
-        askers = [threading.Thread(target=ask) for _ in range(100)]
-        for asker in askers:
-            asker.start()
+        threads = [threading.Thread(target=request_edits) for _ in range(100)]
+        for thread in threads:
+            thread.start()
         time.sleep(0.5)
         assert timed(2.0, outage.http, "GET", "/healthz").status_code == 200
-        for asker in askers:
-            asker.join()
+        for thread in threads:
+            thread.join()
     assert len(taken) == 100
     assert max(taken) < 2 * STORE_BOUND_SECONDS, json.dumps(sorted(taken)[-5:])
     outage.stack.wait_until_ready()

@@ -1,4 +1,4 @@
-"""SIGTERM: what is under way is finished or handed back, and told to those who wait."""
+"""SIGTERM: running work is finished or returned to the queue, and clients are notified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 def terminate(outage: Outage, name: str) -> psutil.Process:
-    """Ask a process to end, which is not started again for now."""
+    """Send SIGTERM to a process, which is not restarted for now."""
     pid = outage.stack.pid(name)
     assert pid is not None
     outage.stack.held.add(name)
@@ -43,41 +43,41 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 def running(outage: Outage) -> str:
-    """An edit that somebody works on, for some time yet."""
+    """An edit that runs, for some more seconds."""
     id = outage.submit(prompts=150).json()["id"]
     limit = time.monotonic() + 60
-    # A claim alone may be told of before there is anything to hand back.
+    # Not only claimed: there must be something to return to the queue.
     while outage.http.get(f"/v1/edits/{id}").json()["stage"] is None:
         assert time.monotonic() < limit
         time.sleep(0.1)
     return str(id)
 
 
-def test_an_api_that_drains_answers_what_it_was_asked_and_sends_streams_elsewhere(
+def test_an_api_that_drains_finishes_its_requests_and_sends_streams_elsewhere(
     outage: Outage,
 ) -> None:
     id = running(outage)
-    told: dict[str, Any] = {}
+    responses: dict[str, Any] = {}
 
     def stream() -> None:
         headers = {"Accept": "text/event-stream"}
         with outage.stack.client(60) as http:
             url = f"/v1/edits/{id}/events"
-            with http.stream("GET", url, headers=headers) as answer:
-                told["stream"] = answer.read().decode()
+            with http.stream("GET", url, headers=headers) as response:
+                responses["stream"] = response.read().decode()
 
     def wait() -> None:
         with outage.stack.client(60) as http:
-            told["wait"] = http.get(f"/v1/edits/{id}", params={"wait": 60})
+            responses["wait"] = http.get(f"/v1/edits/{id}", params={"wait": 60})
 
-    askers = [in_thread(stream), in_thread(wait)]
+    threads = [in_thread(stream), in_thread(wait)]
     sent = json.dumps(edit_body()).encode()
     with socket.create_connection(("127.0.0.1", outage.stack.port), timeout=30) as slow:
         head = (
             "POST /v1/edits HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
         )
-        slow.sendall(head.encode() + sent[:100])  # begun before the end is asked for
+        slow.sendall(head.encode() + sent[:100])  # begun before the SIGTERM
         time.sleep(1.0)
         api, began = terminate(outage, "api"), time.monotonic()
         try:
@@ -85,28 +85,30 @@ def test_an_api_that_drains_answers_what_it_was_asked_and_sends_streams_elsewher
             with pytest.raises(OSError, match="refused"):
                 socket.create_connection(("127.0.0.1", outage.stack.port), timeout=5).close()
             slow.sendall(sent[100:])
-            answer = b"".join(iter(lambda: slow.recv(65536), b""))
-            for asker in askers:
-                asker.join(20)
+            response = b"".join(iter(lambda: slow.recv(65536), b""))
+            for thread in threads:
+                thread.join(20)
             assert seconds_to_end(api, began) < DRAIN_SECONDS + 5
         finally:
             outage.stack.held.clear()
-    assert answer.startswith(b"HTTP/1.1 201"), answer[:300]
-    made = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
-    assert told["stream"].endswith("retry: 2000\n\n")
-    assert told["wait"].status_code == 200
-    assert told["wait"].json()["status"] == "running", "it is answered before the edit has ended"
+    assert response.startswith(b"HTTP/1.1 201"), response[:300]
+    made = json.loads(response.partition(b"\r\n\r\n")[2])["id"]
+    assert responses["stream"].endswith("retry: 2000\n\n")
+    assert responses["wait"].status_code == 200
+    assert responses["wait"].json()["status"] == "running", (
+        "it is answered before the edit has ended"
+    )
     outage.stack.wait_until_ready()
     assert outage.http.post(f"/v1/edits/{id}/cancel").json()["status"] == "canceled"
     assert outage.ended(made)["status"] == "succeeded"
 
 
 def ends_of_attempts(outage: Outage, id: str) -> list[str]:
-    told = outage.http.get(f"/v1/edits/{id}/events", params={"order": "asc"}).json()["data"]
-    return [one["data"]["outcome"] for one in told if one["type"] == "edit.attempt_ended"]
+    events = outage.http.get(f"/v1/edits/{id}/events", params={"order": "asc"}).json()["data"]
+    return [it["data"]["outcome"] for it in events if it["type"] == "edit.attempt_ended"]
 
 
-def test_an_editor_that_drains_hands_its_edit_back(outage: Outage) -> None:
+def test_an_editor_that_drains_returns_its_edit_to_the_queue(outage: Outage) -> None:
     id = running(outage)
     ((child, editor),) = outage.stack.children()
     name = next(name for name in outage.stack.parts if outage.stack.pid(name) == editor)
@@ -128,49 +130,49 @@ def test_an_editor_that_drains_hands_its_edit_back(outage: Outage) -> None:
     outage.stack.wait_until_ready()
 
 
-def completion(outage: Outage, told: list[str], **changes: Any) -> None:
+def completion(outage: Outage, lines: list[str], **changes: Any) -> None:
     body = {"model": "pico", "prompt": "the food", "temperature": 1, "stream": True, **changes}
     with (
         outage.stack.client(60) as http,
-        http.stream("POST", "/v1/completions", json=body) as answer,
+        http.stream("POST", "/v1/completions", json=body) as response,
     ):
-        assert answer.status_code == 200, answer.read()
-        for line in answer.iter_lines():
+        assert response.status_code == 200, response.read()
+        for line in response.iter_lines():
             if line:
-                told.append(line.removeprefix("data: "))
+                lines.append(line.removeprefix("data: "))
 
 
-def test_a_generator_that_drains_finishes_its_streams_or_says_that_they_end(
+def test_a_generator_that_drains_finishes_its_streams_or_ends_them_with_an_error(
     outage: Outage,
 ) -> None:
     short: list[str] = []
-    # With the short one no more rows than are decoded at once, so that nobody waits for another.
+    # With the short one, as many rows as are decoded at a time, so that none waits for another.
     long: list[list[str]] = [[] for _ in range(4)]
-    askers = [
-        in_thread(lambda own=own: completion(outage, own, max_tokens=480, n=15))  # type: ignore[misc]
-        for own in long
+    threads = [
+        in_thread(lambda lines=lines: completion(outage, lines, max_tokens=480, n=15))  # type: ignore[misc]
+        for lines in long
     ]
     limit = time.monotonic() + 60
     while not all(long):
         assert time.monotonic() < limit
         time.sleep(0.01)
-    askers.append(in_thread(lambda: completion(outage, short, max_tokens=2)))
+    threads.append(in_thread(lambda: completion(outage, short, max_tokens=2)))
     while not short:
         assert time.monotonic() < limit
         time.sleep(0.01)
     generator, began = terminate(outage, "generator"), time.monotonic()
     try:
-        for asker in askers:
-            asker.join(4 * DRAIN_SECONDS)
+        for thread in threads:
+            thread.join(4 * DRAIN_SECONDS)
         assert seconds_to_end(generator, began) < GENERATOR_DRAIN_SECONDS + 8
     finally:
         outage.stack.held.clear()
     assert short[-1] == "[DONE]"
-    ends = [own[-1] for own in long]
+    ends = [lines[-1] for lines in long]
     errors = [json.loads(end)["error"] for end in ends if end != "[DONE]"]
     assert errors, "there was time for all of them"
     assert {error["code"] for error in errors} == {"generation_failed"}
     assert "shutting down" in errors[0]["message"]
     outage.stack.wait_until_ready()
-    answer = outage.http.post("/v1/completions", json={"model": "pico", "prompt": "a"})
-    assert answer.status_code == 200
+    response = outage.http.post("/v1/completions", json={"model": "pico", "prompt": "a"})
+    assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""Real processes for tests: editors that are started again when they end, a keeper, a store."""
+"""Real processes for tests: editors that are restarted when they end, a keeper, a store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import redis
 
+from app.domain.edits.idempotency import Sender
 from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.edits.submission import Sender
 from app.loops.keeper import Keeper
 from app.services import Store
 from models_store.live import leases as live
@@ -36,19 +36,19 @@ T = TypeVar("T")
 
 
 def wait_for(question: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
-    """The first answer that is neither None nor False, within so many seconds."""
+    """Poll `question` until it returns neither None nor False."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
-        answer = question()
-        if answer is not None and answer is not False:
-            return answer
+        value = question()
+        if value is not None and value is not False:
+            return value
         time.sleep(0.01)
     raise AssertionError(f"not within {seconds:.0f} seconds: {what}")
 
 
 @dataclass
 class EditorProcess:
-    """`python -m workers.editor`; started again whenever it ends, until it is stopped."""
+    """`python -m workers.editor`; restarted whenever it ends, until it is stopped."""
 
     env: dict[str, str]
     log: Path
@@ -94,7 +94,7 @@ class EditorProcess:
 
 
 class KeeperThread:
-    """The keeper's own loop in a thread of the test."""
+    """The keeper's loop in a thread of the test."""
 
     def __init__(self, settings: Settings) -> None:
         self.keeper = Keeper(open_store(settings), connect(settings), settings)
@@ -135,11 +135,11 @@ class Cluster:
         self.client.close()
 
     def wait_for_editors(self, seconds: float = 60.0) -> list[live.Editor]:
-        """The editors, once all of them say that they are there."""
+        """The heartbeats of all editors, once they are there."""
 
         def there() -> list[live.Editor] | None:
             pids = {editor.pid for editor in self.editors}
-            seen = [one for one in live.editors_seen(self.client) if one.pid in pids]
+            seen = [editor for editor in live.editors_seen(self.client) if editor.pid in pids]
             return seen if len(seen) == len(pids) else None
 
         return wait_for(there, "editors' heartbeats", seconds)
@@ -152,7 +152,7 @@ class Cluster:
         return self.finished("base_model", work.id, SHARED_TENANT, seconds)
 
     def submit(self, tenant: str = "default", *, seconds: float = 3600, **body: Any) -> str:
-        """Queue an edit, as `POST /v1/edits` does, with so many seconds to its deadline; its id."""
+        """Submit an edit, as `POST /v1/edits` does, due in `seconds`; returns its id."""
         settings = self.settings.model_copy(update={"edit_deadline_seconds": seconds})
         submission = Store.over(self.store.objects, settings).submission
         parsed = EditBody.model_validate(body)
@@ -200,7 +200,7 @@ class Cluster:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that give another process the same settings."""
+    """Environment variables with these settings, for other processes."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
     return {f"SCALPEL_{name.upper()}": str(value) for name, value in values.items()}
 
@@ -213,7 +213,7 @@ def running_cluster(
     editors: int = 1,
     editor_env: dict[str, str] | None = None,
 ) -> Iterator[Cluster]:
-    """A cluster for the length of a block; `editor_env` goes to the editors alone."""
+    """A context with a cluster; `editor_env` goes to the editors alone."""
     cluster = Cluster(settings, server, logs, editors, editor_env)
     try:
         yield cluster
@@ -222,7 +222,7 @@ def running_cluster(
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits to be reaped does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Somebody who reads an edit all the time, and remembers every status that was seen."""
+"""A thread that reads an edit all the time and records every status."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _ORDER = ("queued", "running", "final")
 
 
 class Observer:
-    """Reads in a thread of its own, from entering to leaving."""
+    """A context in which a thread reads the edit."""
 
     def __init__(self, store: WorkStore, id: str, tenant: str = "default") -> None:
-        self._store = WorkStore(store.objects)  # without a cache: what is stored is what counts
+        self._store = WorkStore(store.objects)  # without a cache
         self._id = id
         self._tenant = tenant
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.statuses: list[str] = []
         self.endings: set[tuple[str, str | None, str]] = set()
-        """Status, digest of the delta and writer of every final state that was seen."""
+        """Status, digest of the delta and writer of every final state."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -34,7 +34,7 @@ class Observer:
         self._thread.join()
 
     def check(self, status: str = "succeeded") -> None:
-        """One ending, for ever, and never a step back."""
+        """Check that there was one ending, and that no status went back."""
         self._look()
         steps = [_ORDER.index("final" if s in FINAL else s) for s in self.statuses]
         assert steps == sorted(steps), self.statuses

@@ -123,7 +123,7 @@ def test_an_edit_goes_on_while_redis_is_away(
     assert cluster.finished("edit", cluster.submit(**edit_body())).status == "succeeded"
 
 
-def test_an_edit_sits_out_a_store_that_is_away(cluster: Cluster) -> None:
+def test_an_edit_waits_for_a_store_that_is_away(cluster: Cluster) -> None:
     id = cluster.submit(**edit_body(long=True))
     key = redis_keys.progress(id)
     wait_for(lambda: cluster.client.hget(key, "stage") == b"extract", "a stage in the middle")
@@ -137,7 +137,7 @@ def test_an_edit_sits_out_a_store_that_is_away(cluster: Cluster) -> None:
     assert outcomes(cluster.finished("edit", id)) == ["succeeded"]
 
 
-def test_an_editor_that_is_told_to_stop_hands_its_work_back(cluster: Cluster) -> None:
+def test_an_editor_that_stops_returns_its_work_to_the_queue(cluster: Cluster) -> None:
     id = cluster.submit(**edit_body(long=True))
     claim = cluster.claimed("edit", id)
     editor = cluster.editor_of(claim).process
@@ -151,7 +151,7 @@ def test_an_editor_that_is_told_to_stop_hands_its_work_back(cluster: Cluster) ->
     assert outcomes(work) == ["handed_back", "succeeded"]
 
 
-def test_a_child_that_cannot_hand_back_is_ended_and_does_not_count_as_dead(
+def test_a_child_that_cannot_return_its_work_is_killed_and_does_not_count_as_dead(
     cluster: Cluster, trap: Trap
 ) -> None:
     id, claim = frozen_in(cluster, trap, "extract")
@@ -165,19 +165,21 @@ def test_a_child_that_cannot_hand_back_is_ended_and_does_not_count_as_dead(
     assert work.status == "succeeded"
 
 
-def test_a_process_that_hangs_is_sealed_and_ended(cluster: Cluster, trap: Trap) -> None:
+def test_an_attempt_that_hangs_is_ended_and_its_process_killed(
+    cluster: Cluster, trap: Trap
+) -> None:
     id, claim = frozen_in(cluster, trap, "probe")
     work = cluster.finished("edit", id)
     assert outcomes(work) == ["lost", "succeeded"]
     wait_for(lambda: not is_alive(claim.pid), "the end of the process", 5.0)
 
 
-def test_a_sealed_attempt_that_comes_back_publishes_nothing_and_says_so(
+def test_an_ended_attempt_that_wakes_publishes_nothing_and_logs_it(
     cluster: Cluster, trap: Trap
 ) -> None:
     id, claim = frozen_in(cluster, trap, "publish")
     editor = cluster.editor_of(claim)
-    os.kill(editor.pid, signal.SIGSTOP)  # so that nobody ends the child
+    os.kill(editor.pid, signal.SIGSTOP)  # so that it does not kill the child
     try:
         with Observer(cluster.store.work, id) as observer:
             work = cluster.finished("edit", id)
@@ -191,10 +193,10 @@ def test_a_sealed_attempt_that_comes_back_publishes_nothing_and_says_so(
     result = cluster.read("edit", id).result
     assert result is not None
     assert result.attempt == 2
-    assert says_that_it_was_sealed(editor, id)
+    assert logs_that_it_was_ended(editor, id)
 
 
-def says_that_it_was_sealed(editor: EditorProcess, id: str) -> bool:
+def logs_that_it_was_ended(editor: EditorProcess, id: str) -> bool:
     return any(
         "the keeper has sealed this attempt: nothing of it is published" in line and id in line
         for line in editor.log.read_text().splitlines()
@@ -232,9 +234,9 @@ def test_a_text_that_crashes_its_process_every_time_is_given_up_and_holds_nobody
     edit = http.get(f"/v1/edits/{deadly}", params={"wait": 60}).json()
     assert (edit["status"], edit["error"]["code"]) == ("failed", "worker_lost")
     assert "died 3 times" in edit["error"]["message"]
-    attempts = [(one["n"], one["outcome"]) for one in edit["error"]["attempts"]]
-    assert attempts == [(1, "lost"), (2, "lost"), (3, "lost")]
-    assert all(one["at"] >= edit["started_at"] for one in edit["error"]["attempts"])
+    attempts = edit["error"]["attempts"]
+    assert [(it["n"], it["outcome"]) for it in attempts] == [(1, "lost"), (2, "lost"), (3, "lost")]
+    assert all(attempt["at"] >= edit["started_at"] for attempt in attempts)
     for id in behind:
         assert http.get(f"/v1/edits/{id}", params={"wait": 60}).json()["status"] == "succeeded"
 

@@ -1,4 +1,4 @@
-"""A Redis proxy that stops a process at the very moment at which it tells of a stage."""
+"""A Redis proxy that stops a process at the moment at which it reports a stage."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Self
 
 
 class Trap:
-    """Stands between editors and Redis, on a unix socket of its own.
+    """A proxy between editors and Redis, on a unix socket.
 
-    While it is set for a stage, the first process that writes of that stage is stopped (SIGSTOP)
-    before it gets an answer: it is then in that stage for certain, and stays there.
+    While it is set for a stage, the first process that reports that stage is stopped (SIGSTOP)
+    before it gets the reply: so it is in that stage, and stays there.
     """
 
     def __init__(self, target: Path, socket_path: Path) -> None:
@@ -41,14 +41,14 @@ class Trap:
         self._listener.close()
 
     def set(self, stage: str) -> None:
-        """Stop the next process that tells of this stage."""
+        """Stop the next process that reports this stage."""
         with self._lock:
             self._caught.clear()
-            # As Redis' protocol has the two arguments of HSET.
+            # The two arguments of HSET in Redis' protocol.
             self._pattern = f"$5\r\nstage\r\n${len(stage)}\r\n{stage}\r\n".encode()
 
     def clear(self) -> None:
-        """Let everybody pass again."""
+        """Let all processes pass again."""
         with self._lock:
             self._pattern = None
 

@@ -32,9 +32,10 @@ from workers.evaluation.data.splits import full_text, split_behavior
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial
 from workers.runtime.deltas import from_delta
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
-LAYERS_OPEN = "workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS"
+LAYERS_OPEN = "workers.surgery.regression.MAX_FIRST_TOKEN_RMS"
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_a_winner_that_surely_exceeds_a_limit_on_the_test_is_no_edit(
         judged.append(damage)
         return ("max_fluency",)
 
-    monkeypatch.setattr("workers.editor.jobs.edits.surely_exceeded", all_of_them)
+    monkeypatch.setattr("workers.editor.jobs.values.surely_exceeded", all_of_them)
     with pytest.raises(FailedWithOutcome, match="tries failed the test") as failed:
         taught.do(taught.submit_edit(**mood()))
     assert failed.value.code == "no_effect_within_limits"
@@ -264,7 +265,7 @@ def test_a_search_without_validation_prompts_does_not_touch_the_test_prompts(
     splits = split_behavior(few, seed=0)
     assert splits.validate == ()
     context = EvaluationContext(
-        base=load_base(taught_folder, device="cpu", dtype="auto"),
+        model=EditedModel(load_base(taught_folder, device="cpu", dtype="auto")),
         behavior=few,
         splits=splits,
         method="auto",

@@ -20,7 +20,7 @@ from tests.workers.conftest import Bench
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode
 from workers.surgery.probe import ProbeSettings, fit_probe
@@ -71,7 +71,7 @@ def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -
 
 
 def test_a_second_trait_is_fitted_on_the_model_already_edited(
-    bench: Bench, body: Body, pico: BaseModel
+    bench: Bench, body: Body, pico: LoadedModel
 ) -> None:
     parent, first = bench.edit(**body(method={"type": "model_surgery", "relative_alpha": 8.0}))
     child, second = bench.edit(**body(seed=1, on_top_of=f"pico:{parent}@0.5"))
@@ -97,7 +97,7 @@ def test_a_calibrated_edit_costs_what_it_may(
     bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
     _, outcome = bench.edit(**body(method={"type": "bias"}, limits={"max_kl": 0.05}))
     report = Report.model_validate_json(bench.file(outcome, "report"))
     details = report.method.details["calibration"]
@@ -113,7 +113,7 @@ def test_a_calibrated_edit_costs_what_it_may(
 def test_a_given_scale_is_taken_as_it_is(
     bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
     (_, one), (_, two) = (
         bench.edit(**body(method={"type": "bias", "layers": [1], "scale": scale}))
         for scale in (0.5, 1.0)
@@ -129,7 +129,7 @@ def test_a_given_scale_is_taken_as_it_is(
 def test_what_is_to_be_preserved_limits_the_scale_too(
     bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
     method = {"type": "bias", "layers": [1]}
     _, free = bench.edit(**body(method=method))
     sensitive = [f"the food was good and kind to {i} of the people" for i in range(40)]
@@ -142,7 +142,7 @@ def test_what_is_to_be_preserved_limits_the_scale_too(
 def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
     bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
 
     def answers(kind: str, answer: str) -> list[dict[str, str]]:
         words = ("film", "food", "service", "people", "day")

@@ -15,10 +15,11 @@ from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
 from tests.workers.conftest import Bench
-from workers.editor.jobs import exports
-from workers.editor.jobs.proof import Loader, has_room, prove
+from workers.editor.formats import peft
+from workers.editor.formats.protocol import Loader
+from workers.editor.jobs.proof import has_room, prove
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture, make_term
 
 Body = Callable[..., dict[str, Any]]
@@ -72,7 +73,7 @@ def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str)
 def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
     bench: Bench, edited: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = exports.to_peft
+    right = peft.to_peft
 
     def wrong(*args: Any, **options: Any) -> tuple[dict[str, Any], bytes]:
         config, weights = right(*args, **options)
@@ -82,7 +83,7 @@ def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
         }
         return config, save(renamed)
 
-    monkeypatch.setattr(exports, "to_peft", wrong)
+    monkeypatch.setattr(peft, "to_peft", wrong)
     place = bench.submit_export(f"pico:{edited}", "peft")
     with pytest.warns(UserWarning, match="missing adapter keys"), pytest.raises(EditFailed) as got:
         bench.do(place)
@@ -100,7 +101,7 @@ def test_an_edit_of_routed_experts_has_no_adapter_but_a_delta(
     assert proof_of(outcome)["passed"] is True
 
 
-def some_edit(base: BaseModel, size: float = 1.0) -> Mixture:
+def some_edit(base: LoadedModel, size: float = 1.0) -> Mixture:
     direction = torch.randn(base.hidden_size, generator=torch.Generator().manual_seed(0))
     rows = torch.arange(10)
     return [([make_term(MatrixKey(0, GATE), direction, rows, size * torch.ones(10))], 1.0)]
@@ -110,13 +111,13 @@ def in_weights(mixture: Mixture) -> Loader:
     return Loader("weights", "1", lambda base: WeightEditor(base).applied(mixture))
 
 
-def reloaded(base: BaseModel) -> Callable[[str], BaseModel]:
+def reloaded(base: LoadedModel) -> Callable[[str], LoadedModel]:
     return lambda dtype: load_base(base.folder, device="cpu", dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_proof_passes_what_is_the_variant(
-    load_pico: Callable[..., BaseModel], dtype: str
+    load_pico: Callable[..., LoadedModel], dtype: str
 ) -> None:
     base = load_pico(load_dtype=dtype)
     mixture = some_edit(base)
@@ -126,7 +127,9 @@ def test_a_proof_passes_what_is_the_variant(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_proof_refuses_another_strength(load_pico: Callable[..., BaseModel], dtype: str) -> None:
+def test_a_proof_refuses_another_strength(
+    load_pico: Callable[..., LoadedModel], dtype: str
+) -> None:
     base = load_pico(load_dtype=dtype)
     ((terms, _),) = some_edit(base)
     with pytest.raises(EditFailed, match="is not the variant") as got:
@@ -136,7 +139,7 @@ def test_a_proof_refuses_another_strength(load_pico: Callable[..., BaseModel], d
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_proof_refuses_what_changes_nothing(
-    load_pico: Callable[..., BaseModel], dtype: str
+    load_pico: Callable[..., LoadedModel], dtype: str
 ) -> None:
     base = load_pico(load_dtype=dtype)
     nothing = Loader("nothing", "1", lambda base: nullcontext())
@@ -144,7 +147,7 @@ def test_a_proof_refuses_what_changes_nothing(
         prove(base, some_edit(base), nothing, reloaded(base))
 
 
-def test_an_edit_lost_in_rounding_cannot_be_proved(load_pico: Callable[..., BaseModel]) -> None:
+def test_an_edit_lost_in_rounding_cannot_be_proved(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico(load_dtype="bfloat16")
     mixture = some_edit(base, size=1e-4)
     with pytest.raises(EditFailed, match="cannot be told from the base"):

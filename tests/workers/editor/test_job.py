@@ -39,7 +39,7 @@ def test_work_that_was_just_claimed_is_handed_back_too(bench: Bench) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TOLD_AT_ONCE, place.id],
         env={**os.environ, **settings},
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == HANDED_BACK

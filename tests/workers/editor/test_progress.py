@@ -14,11 +14,11 @@ from models_store.errors import InvalidRequest, Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live.leases import connect
 from models_store.settings import Settings
+from tests.support.progress import shares_of
 from tests.support.services import RedisServer
+from workers import progress
 from workers.editor.process.patience import patiently
 from workers.editor.process.progress import ProgressReporter
-from workers.evaluation.progress import span
-from workers.making.stages import Stages
 
 ID = "edit_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -111,19 +111,21 @@ def test_other_errors_are_not_waited_for() -> None:
 
 
 def test_the_first_stage_counts_from_the_beginning_of_the_process() -> None:
-    stages = Stages(lambda stage, progress: None, time.monotonic() - 10)
-    with stages.stage("load"):
-        pass
-    with stages.stage("extract"):
-        pass
-    assert stages.seconds["load"] >= 10
-    assert stages.seconds["extract"] < 1
-    assert stages.total_seconds >= 10
+    with progress.watch(lambda stage, share: None, began=time.monotonic() - 10) as work:
+        with progress.step("load"):
+            pass
+        with progress.step("extract"):
+            pass
+    assert work.seconds["load"] >= 10
+    assert work.seconds["extract"] < 1
+    assert work.total_seconds >= 10
 
 
 def test_parts_of_a_stage_share_its_progress() -> None:
-    told: list[float] = []
-    progress = span(told.append, 0.5, 0.9)
-    for share in (0.0, 0.5, 1.0):
-        progress(share)
-    assert told == pytest.approx([0.5, 0.7, 0.9])
+    with shares_of() as told:
+        with progress.step("first", 0.5):
+            pass
+        with progress.step("second", 0.4):
+            for share in (0.0, 0.5, 1.0):
+                progress.advance(share, 1.0)
+        assert told == pytest.approx([0.5, 0.5, 0.7, 0.9, 0.9])

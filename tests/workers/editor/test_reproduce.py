@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.edits.submission import Sender
+from app.domain.edits.idempotency import Sender
 from models_store.schemas.records import Actor, AttemptEnd
 from models_store.schemas.report import Report
 from models_store.work.store import Place

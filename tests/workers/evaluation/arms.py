@@ -10,13 +10,13 @@ from models_store.schemas.items import Prompt
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bools
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
 WORDS = ("the", "food", "was", "good", "people", "are", "kind", "so", "we", "never", "hate", "it")
 
 
-def arm_of(base: BaseModel, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]) -> Arm:
+def arm_of(base: LoadedModel, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]) -> Arm:
     """An arm that wrote these texts, `[prompts][samples]`."""
     asked = [encode_prompt(base, prompt.text, chat=False) for prompt in prompts]
     made = [

@@ -14,8 +14,9 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.loading import BaseModel
-from workers.surgery.terms import Term, make_term
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
+from workers.surgery.terms import Mixture, Term, make_term
 
 PLAN = EvaluationPlan(
     test_prompts=12,
@@ -31,8 +32,8 @@ PLAN = EvaluationPlan(
 """Without the prompt, whose wordings are long for a pico model."""
 
 
-def small_context(base: BaseModel, **changes: Any) -> EvaluationContext:
-    """An edit by `bias` of a behaviour with 40 texts a side and 40 prompts."""
+def small_context(base: LoadedModel, mixture: Mixture = (), **changes: Any) -> EvaluationContext:
+    """An edit by `bias`, on top of others, of a behaviour with 40 texts a side and 40 prompts."""
     made = behavior(
         40,
         prompts=[f"the people of place {i} are" for i in range(40)],
@@ -40,7 +41,7 @@ def small_context(base: BaseModel, **changes: Any) -> EvaluationContext:
         scorers=("tfidf", "vader"),
     )
     fields: dict[str, Any] = {
-        "base": base,
+        "model": EditedModel(base, mixture),
         "behavior": made,
         "splits": split_behavior(made, seed=0),
         "method": "bias",
@@ -66,7 +67,3 @@ def bias_term(size: float = 0.3, seed: int = 0) -> Term:
 def gate_term(size: float = 1.0) -> Term:
     """On some rows of a gate, as `model_surgery` makes them."""
     return make_term(MatrixKey(0, GATE), torch.ones(HIDDEN), torch.arange(8), size * torch.ones(8))
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""

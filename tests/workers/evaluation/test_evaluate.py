@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,42 @@ from models_store.errors import EditFailed
 from models_store.operator.suites import configured_suites
 from models_store.schemas.behaviors import reference
 from models_store.schemas.items import Prompt, TextItem
-from models_store.schemas.methods import Bias, Limits
+from models_store.schemas.methods import Limits
 from models_store.schemas.records import EditSettings, WorkRequest
 from models_store.schemas.report import Report
 from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import Delta
 from tests.support.pico import HIDDEN
-from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, ignore, small_context
-from workers.evaluation.context.arms import base_arm
-from workers.evaluation.context.context import AskedSuites, Parent
+from tests.support.progress import shares_of
+from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
+from workers import progress
+from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Sides
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
-from workers.evaluation.progress import Progress
-from workers.evaluation.receipt import Made, Spent, build_report
+from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import make_term
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def evaluation(base: BaseModel) -> Evaluation:
-    return evaluate(small_context(base), [bias_term()], progress=ignore)
+def evaluation(base: LoadedModel) -> Evaluation:
+    return evaluate(small_context(base), [bias_term()])
 
 
 def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluation) -> None:
@@ -70,31 +71,27 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
 
 
 def test_the_samples_are_what_the_two_models_generate(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.prompts]
     for sample in evaluation.samples:
         place = asked.index(sample.prompt)
         for mixture, told in (((), sample.base), ([([bias_term()], 1.0)], sample.edited)):
-            arm = generate_arm(
-                base,
-                [encode_prompt(base, text, chat=False) for text in asked],
-                mixture,
-                context.decoding,
-                side=SidePath(base),
-                progress=ignore,
-            )
+            prompts = [encode_prompt(base, text, chat=False) for text in asked]
+            arm = generate_arm(EditedModel(base, mixture), prompts, context.decoding)
             assert arm.texts[place][0] == told
 
 
 def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     terms = [bias_term()]
 
     def kl(half: Half, each: int) -> float:
-        return KlMeter(base, encode_neutral(base, half, each=each).parts).kl(terms)
+        return KlMeter.read(EditedModel(base), encode_neutral(base, half, each=each).parts).kl(
+            terms
+        )
 
     assert evaluation.damage.kl == pytest.approx(kl("reporting", 3))
     assert evaluation.damage.kl != pytest.approx(kl("calibration", 3))
@@ -104,12 +101,12 @@ def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
     assert evaluation.damage.domain_heldout is not None
     heldout = small_context(base).splits.heldout.desired
     texts = heldout_texts(base, heldout, chat=False, at_most=PLAN.damage.heldout_texts)
-    rise = LikelihoodMeter(base, texts).rise(terms)
+    rise = LikelihoodMeter.read(EditedModel(base), texts).rise(terms)
     assert evaluation.damage.domain_heldout.value == pytest.approx(rise)
 
 
-def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> None:
-    nothing = evaluate(small_context(base), [bias_term(size=0.0)], progress=ignore)
+def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: LoadedModel) -> None:
+    nothing = evaluate(small_context(base), [bias_term(size=0.0)])
     for effect in nothing.effects:
         assert effect.rate.base == effect.rate.edited
         assert effect.score.difference.high == 0
@@ -120,63 +117,63 @@ def test_an_edit_that_does_nothing_is_found_to_do_nothing(base: BaseModel) -> No
     assert not nothing.verdict.distinguishable
 
 
-def test_the_same_seed_gives_the_same_figures(base: BaseModel, evaluation: Evaluation) -> None:
-    again = evaluate(small_context(base), [bias_term()], progress=ignore)
+def test_the_same_seed_gives_the_same_figures(base: LoadedModel, evaluation: Evaluation) -> None:
+    again = evaluate(small_context(base), [bias_term()])
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.controls == evaluation.controls
     assert again.samples == evaluation.samples
-    other = evaluate(small_context(base, seed=1), [bias_term()], progress=ignore)
+    other = evaluate(small_context(base, seed=1), [bias_term()])
     assert other.samples != evaluation.samples
 
 
 def test_the_weights_are_the_bases_again_afterwards(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     fresh = load_base(base.folder, device="cpu", dtype="float32")
     for name, parameter in base.model.named_parameters():
         assert torch.equal(parameter, fresh.model.get_parameter(name))
 
 
-def test_edits_below_are_in_both_arms(base: BaseModel, evaluation: Evaluation) -> None:
+def test_edits_below_are_in_both_arms(base: LoadedModel, evaluation: Evaluation) -> None:
     below = [([bias_term(seed=5)], 1.0)]
-    stacked = evaluate(small_context(base, on_top=below), [bias_term(size=0.0)], progress=ignore)
+    stacked = evaluate(small_context(base, below), [bias_term(size=0.0)])
     assert abs(stacked.damage.kl) < 1e-7
     assert [s.base for s in stacked.samples] == [s.edited for s in stacked.samples]
     assert [s.base for s in stacked.samples] != [s.base for s in evaluation.samples]
 
 
-def test_methods_that_choose_rows_get_both_controls(base: BaseModel) -> None:
+def test_methods_that_choose_rows_get_both_controls(base: LoadedModel) -> None:
     context = small_context(base, method="model_surgery")
-    found = evaluate(context, [gate_term()], progress=ignore)
+    found = evaluate(context, [gate_term()])
     assert [control.kind for control in found.controls] == ["random_direction", "random_region"]
 
 
 def test_the_text_of_the_base_may_come_from_elsewhere(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     context = small_context(base)
     asked: list[float] = []
 
-    def kept(progress: Progress) -> Arm:
+    def kept(prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
         asked.append(0.0)
-        return base_arm(context, progress)
+        return generate_arm(context.model, prompts, decoding)
 
-    again = evaluate(context, [bias_term()], progress=ignore, before=kept)
+    again = evaluate(context, [bias_term()], base_text=kept)
     assert len(asked) == 1
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.verdict == evaluation.verdict
 
 
-def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> None:
+def test_all_that_damage_is_measured_on_reaches_the_receipt(base: LoadedModel) -> None:
     context = small_context(
         base,
         preserve=[TextItem(text=f"the plumber of street {i} works on Monday") for i in range(12)],
         reader=Reader(base, "a reader"),
         limits=Limits(max_kl=1e-6, max_perplexity_ratio=1.0001),
     )
-    found = evaluate(context, [bias_term()], progress=ignore)
+    found = evaluate(context, [bias_term()])
     assert found.damage.kl_preserve is not None
     assert len(found.damage.preserve_worst) == 10
     assert found.damage.fluency_reader == "a reader"
@@ -184,47 +181,49 @@ def test_all_that_damage_is_measured_on_reaches_the_receipt(base: BaseModel) -> 
     assert not found.verdict.within_limits
 
 
-def test_a_thorough_plan_measures_strengths_and_long_text(base: BaseModel) -> None:
+def test_a_thorough_plan_measures_strengths_and_long_text(base: LoadedModel) -> None:
     long = LongPlan(prompts=2, long_tokens=8, turn_tokens=4)
     plan = replace(PLAN, samples=2, dose_prompts=5, long_form=long, controls=())
-    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    found = evaluate(small_context(base, plan=plan), [bias_term()])
     assert all(len(dose.effects) == 2 for dose in found.extras.doses)
     assert [form.kind for form in found.extras.long_form] == ["long", "three_turns"]
     assert found.decoding["samples"] == 2
 
 
-def test_a_dose_of_one_has_the_effect_of_the_edit(base: BaseModel, evaluation: Evaluation) -> None:
+def test_a_dose_of_one_has_the_effect_of_the_edit(
+    base: LoadedModel, evaluation: Evaluation
+) -> None:
     """By the mean score, prompt by prompt: the same prompts, random numbers and model."""
     plan = replace(PLAN, dose_prompts=12, controls=())
-    found = evaluate(small_context(base, plan=plan), [bias_term()], progress=ignore)
+    found = evaluate(small_context(base, plan=plan), [bias_term()])
     (whole,) = [dose for dose in found.extras.doses if dose.strength == 1.0]
     assert whole.effects == evaluation.effects
 
 
-def test_an_edit_on_top_of_another_shows_all_combinations(base: BaseModel) -> None:
-    context = small_context(base)
+def test_an_edit_on_top_of_another_shows_all_combinations(base: LoadedModel) -> None:
+    context = small_context(base, [([bias_term(seed=5)], 1.0)])
     parent = Parent(context.behavior, context.splits, seed=0)
     gone = context.behavior.model_copy(update={"scorers": ("no-longer-there", "tfidf")})
     parents = [parent, Parent(gone, context.splits, seed=0)]
-    stacked = replace(context, on_top=[([bias_term(seed=5)], 1.0)], parents=parents)
-    found = evaluate(stacked, [bias_term()], progress=ignore)
+    stacked = replace(context, parents=parents)
+    found = evaluate(stacked, [bias_term()])
     assert [(one.behavior, one.scorer) for one in found.extras.composition] == [
         ("kinder", "tfidf"),
         ("kinder", "vader"),
     ] * 2
 
 
-def test_a_suite_that_is_asked_for_is_run(base: BaseModel, tmp_path: Path) -> None:
+def test_a_suite_that_is_asked_for_is_run(base: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the people of the day are kind " * 40, encoding="utf-8")
     (tmp_path / "suites.toml").write_text('[capability.data]\ntext = "text.txt"\n')
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
-    asked = AskedSuites(("capability",), configured_suites(settings))
-    found = evaluate(small_context(base, suites=asked), [bias_term()], progress=ignore)
+    asked = NamedSuites(("capability",), configured_suites(settings))
+    found = evaluate(small_context(base, suites=asked), [bias_term()])
     assert [suite.name for suite in found.extras.suites] == ["capability"]
     assert "suites" in found.seconds
 
 
-def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
+def test_prompts_of_one_template_are_resampled_together(base: LoadedModel) -> None:
     """With all prompts of one pattern there is a single unit, and nothing to tell it from chance
     with: all is possible."""
     prompts = tuple(
@@ -232,7 +231,7 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     )
     context = small_context(base)
     splits = replace(context.splits, test=prompts)
-    found = evaluate(replace(context, splits=splits), [bias_term(1.0)], progress=ignore)
+    found = evaluate(replace(context, splits=splits), [bias_term(1.0)])
     score = found.effects[0].score.difference
     assert (score.low, score.high) == (-1.0, 1.0)
     assert found.verdict.underpowered
@@ -240,61 +239,61 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     assert "12 test prompts of 1 template, no change can be told" in found.verdict.sentence
 
 
-def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
-    shares: list[float] = []
-    evaluate(small_context(base), [bias_term()], progress=shares.append)
+def test_progress_never_goes_back_and_ends_at_one(base: LoadedModel) -> None:
+    with shares_of() as shares:
+        evaluate(small_context(base), [bias_term()])
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
     assert len(shares) > 8
 
 
-def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: BaseModel) -> None:
+def test_an_exception_of_the_progress_callback_stops_the_evaluation(base: LoadedModel) -> None:
     class Canceled(Exception):
         pass
 
-    def cancel(share: float) -> None:
+    def cancel(step: str, share: float) -> None:
         if share > 0.3:
             raise Canceled
 
-    with pytest.raises(Canceled):
-        evaluate(small_context(base), [bias_term()], progress=cancel)
+    with pytest.raises(Canceled), progress.watch(cancel), progress.step("evaluate"):
+        evaluate(small_context(base), [bias_term()])
 
 
-def test_a_model_that_no_longer_computes_fails_with_a_reason(base: BaseModel) -> None:
+def test_a_model_that_no_longer_computes_fails_with_a_reason(base: LoadedModel) -> None:
     with pytest.raises(EditFailed, match="not finite"):
-        evaluate(small_context(base), [bias_term(size=1e38)], progress=ignore)
+        evaluate(small_context(base), [bias_term(size=1e38)])
 
 
-def test_a_chat_behaviour_passes_through_the_template(base: BaseModel) -> None:
+def test_a_chat_behaviour_passes_through_the_template(base: LoadedModel) -> None:
     plain = small_context(base)
     chat = replace(plain, behavior=plain.behavior.model_copy(update={"chat": True}))
-    found = evaluate(chat, [bias_term()], progress=ignore)
+    found = evaluate(chat, [bias_term()])
     assert found.decoding["chat"] is True
     assert [s.base for s in found.samples] != [
-        s.base for s in evaluate(plain, [bias_term()], progress=ignore).samples
+        s.base for s in evaluate(plain, [bias_term()]).samples
     ]
 
 
 def test_edits_of_experts_are_evaluated_in_the_weights(make_pico: Callable[..., Path]) -> None:
     base = load_base(make_pico("mixtral"), device="cpu", dtype="float32")
     term = make_term(MatrixKey(0, GATE, 1), torch.ones(HIDDEN), torch.arange(8), torch.ones(8))
-    found = evaluate(small_context(base, method="model_surgery"), [term], progress=ignore)
+    found = evaluate(small_context(base, method="model_surgery"), [term])
     assert found.damage.kl > 0
     assert len(found.controls) == 2
 
 
-def test_an_arm_does_not_depend_on_its_batch(base: BaseModel) -> None:
+def test_an_arm_does_not_depend_on_its_batch(base: LoadedModel) -> None:
     prompts = [encode_prompt(base, text, chat=False) for text in ("the day", "we are so", "it is")]
-    decoding = Decoding(max_new_tokens=5, seed=3, samples=2)
+    decoding = DecodingSettings(max_new_tokens=5, seed=3, samples=2)
 
     def arm(of: list[list[int]]) -> Arm:
-        return generate_arm(base, of, (), decoding, side=SidePath(base), progress=ignore)
+        return generate_arm(EditedModel(base), of, decoding)
 
     assert arm(prompts).texts[0] == arm(prompts[:1]).texts[0]
     assert len({text for own in arm(prompts).texts for text in own}) == 6
 
 
-def _report(base: BaseModel, evaluation: Evaluation, body: Any) -> tuple[Report, Delta]:
+def _report(base: LoadedModel, evaluation: Evaluation, body: Any) -> tuple[Report, Delta]:
     context = small_context(base)
     terms = [bias_term()]
     delta = to_delta(terms, base.fingerprint, "bias")
@@ -309,7 +308,7 @@ def _report(base: BaseModel, evaluation: Evaluation, body: Any) -> tuple[Report,
         base_fingerprint=base.fingerprint,
         behavior=reference(context.behavior),
     )
-    made = Made(
+    made = MadeEdit(
         terms=terms,
         delta=delta,
         delta_bytes=1234,
@@ -337,7 +336,7 @@ def _marked(sides: Sides) -> torch.Tensor:
 
 
 def test_the_receipt_holds_what_it_takes_to_repeat_the_edit(
-    base: BaseModel, evaluation: Evaluation
+    base: LoadedModel, evaluation: Evaluation
 ) -> None:
     body = {"base_model": "pico", "behavior": "kinder", "seed": 0}
     report, delta = _report(base, evaluation, body)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from models_store.errors import Unavailable
 from tests.support.edits import random_edit
 from workers.generator.vllm.adapters import PREFIX, RANKS, Adapters, adapter_name
-from workers.runtime.loading import BaseModel, load_outline
+from workers.runtime.loading import LoadedModel, load_outline
 from workers.surgery.terms import Mixture
 
 
@@ -43,26 +43,26 @@ class Server:
 
 
 @pytest.fixture
-def mixtures(pico: BaseModel) -> list[Mixture]:
+def mixtures(pico: LoadedModel) -> list[Mixture]:
     return [[(random_edit(pico, seed=seed), 0.5)] for seed in range(3)]
 
 
 @pytest.fixture
-def outline(pico: BaseModel) -> BaseModel:
+def outline(pico: LoadedModel) -> LoadedModel:
     return load_outline(pico.folder)
 
 
 def test_the_least_recent_adapter_that_nobody_uses_gives_way(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
-        hold, release = server.adapters.hold, server.adapters.release
-        first, second = [await hold(outline, own) for own in mixtures[:2]]
-        assert await hold(outline, mixtures[0]) == first
+        acquire, release = server.adapters.acquire, server.adapters.release
+        first, second = [await acquire(outline, own) for own in mixtures[:2]]
+        assert await acquire(outline, mixtures[0]) == first
         for name in (first, first, second):
             release(name)
-        third = await hold(outline, mixtures[2])
+        third = await acquire(outline, mixtures[2])
         assert server.held == [first, third]
         assert not (tmp_path / str(second)).exists()
         assert [call.split()[0] for call in server.calls] == ["load", "load", "unload", "load"]
@@ -71,13 +71,13 @@ def test_the_least_recent_adapter_that_nobody_uses_gives_way(
 
 
 def test_who_finds_all_places_in_use_waits_for_one(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
-        first = await server.adapters.hold(outline, mixtures[0])
-        await server.adapters.hold(outline, mixtures[1])
-        waiting = asyncio.create_task(server.adapters.hold(outline, mixtures[2]))
+        first = await server.adapters.acquire(outline, mixtures[0])
+        await server.adapters.acquire(outline, mixtures[1])
+        waiting = asyncio.create_task(server.adapters.acquire(outline, mixtures[2]))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         server.adapters.release(first)
@@ -88,13 +88,13 @@ def test_who_finds_all_places_in_use_waits_for_one(
 
 
 def test_many_who_want_the_same_few_adapters_all_get_them(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
 
         async def one(mixture: Mixture) -> None:
-            name = await server.adapters.hold(outline, mixture)
+            name = await server.adapters.acquire(outline, mixture)
             assert name in server.held
             await asyncio.sleep(0.001)
             server.adapters.release(name)
@@ -107,65 +107,65 @@ def test_many_who_want_the_same_few_adapters_all_get_them(
 
 
 def test_one_who_leaves_while_waiting_holds_nothing(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
-        first, second = [await server.adapters.hold(outline, own) for own in mixtures[:2]]
-        waiting = asyncio.create_task(server.adapters.hold(outline, mixtures[2]))
+        first, second = [await server.adapters.acquire(outline, own) for own in mixtures[:2]]
+        waiting = asyncio.create_task(server.adapters.acquire(outline, mixtures[2]))
         await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         server.adapters.release(first)
         server.adapters.release(second)
-        again = await server.adapters.hold(outline, mixtures[2])
+        again = await server.adapters.acquire(outline, mixtures[2])
         server.adapters.release(again)
         for own in mixtures[:2]:
-            server.adapters.release(await server.adapters.hold(outline, own))
+            server.adapters.release(await server.adapters.acquire(outline, own))
 
     asyncio.run(run())
 
 
 def test_a_server_that_was_started_anew_gets_them_again(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
-        name = await server.adapters.hold(outline, mixtures[0])
+        name = await server.adapters.acquire(outline, mixtures[0])
         server.held.clear()
-        server.adapters.lose()
+        server.adapters.clear_all()
         server.adapters.release(name)
-        assert await server.adapters.hold(outline, mixtures[0]) in server.held
+        assert await server.adapters.acquire(outline, mixtures[0]) in server.held
 
     asyncio.run(run())
 
 
 def test_an_adapter_that_is_not_taken_is_not_counted(
-    outline: BaseModel, mixtures: list[Mixture], tmp_path: Path
+    outline: LoadedModel, mixtures: list[Mixture], tmp_path: Path
 ) -> None:
     async def run() -> None:
         server = Server(tmp_path)
         server.status = 400
         with pytest.raises(Unavailable, match="no room"):
-            await server.adapters.hold(outline, mixtures[0])
+            await server.adapters.acquire(outline, mixtures[0])
         server.status = 200
-        assert await server.adapters.hold(outline, mixtures[0]) in server.held
+        assert await server.adapters.acquire(outline, mixtures[0]) in server.held
 
     asyncio.run(run())
 
 
 def test_only_what_is_ours_is_forgotten(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    asyncio.run(server.adapters.forget(["someone-elses", PREFIX + "old"]))
+    asyncio.run(server.adapters.unload_stale(["someone-elses", PREFIX + "old"]))
     assert server.calls == [f"unload {PREFIX}old"]
 
 
 def test_the_base_model_has_an_adapter_of_zeros(
-    pico: BaseModel, outline: BaseModel, tmp_path: Path
+    pico: LoadedModel, outline: LoadedModel, tmp_path: Path
 ) -> None:
     server = Server(tmp_path)
     nothing: list[Mixture] = [(), [(random_edit(pico), 0.0)]]
-    names = {asyncio.run(server.adapters.hold(outline, own)) for own in nothing[:1]}
+    names = {asyncio.run(server.adapters.acquire(outline, own)) for own in nothing[:1]}
     names |= {adapter_name(own) for own in nothing}
     (name,) = names
     weights = load_file(tmp_path / name / "adapter_model.safetensors")
@@ -173,14 +173,14 @@ def test_the_base_model_has_an_adapter_of_zeros(
     assert server.held == [name]
 
 
-def test_a_name_tells_changes_apart_however_they_are_written(pico: BaseModel) -> None:
+def test_a_name_tells_changes_apart_however_they_are_written(pico: LoadedModel) -> None:
     one, two = random_edit(pico, seed=1), random_edit(pico, seed=2)
     name = adapter_name([(one, 0.5), (two, 1.0)])
     assert adapter_name([(two, 1.0), (one, 0.5)]) == name
     assert adapter_name([(two, 1.0), (one, 0.4)]) != name
 
 
-def test_an_outline_knows_what_needs_no_weights(pico: BaseModel, outline: BaseModel) -> None:
+def test_an_outline_knows_what_needs_no_weights(pico: LoadedModel, outline: LoadedModel) -> None:
     assert outline.fingerprint == pico.fingerprint
     assert outline.vocabulary == pico.vocabulary
     assert outline.context_length == pico.context_length

@@ -16,14 +16,14 @@ from models_store.errors import Unavailable
 from models_store.schemas.generation import Finished, GenerationError, TextPiece
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
-from workers.generator.engine.choice import Choice
+from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Engine, Job, Line
 from workers.generator.engine.text import TextStream
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, make_term
 
@@ -31,7 +31,7 @@ MARGIN = 1e-3
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -42,10 +42,10 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
-def choice(base: BaseModel, index: int, mixture: Mixture = (), length: int = 12) -> Choice:
+def choice(base: LoadedModel, index: int, mixture: Mixture = (), length: int = 12) -> ChoiceDecoder:
     prompt = base.tokenizer("the food is", add_special_tokens=False)["input_ids"]
     request = Request(prompt, length, mixture, stop_ids=frozenset())
-    return Choice(index, request, TextStream(base.tokenizer.backend_tokenizer))
+    return ChoiceDecoder(index, request, TextStream(base.tokenizer.backend_tokenizer))
 
 
 def collect(lines: queue.Queue[Line], choices: int) -> dict[int, tuple[str, Finished]]:
@@ -76,7 +76,7 @@ def greedy_of_merged(pico_folder: Path, mixture: Mixture, length: int) -> tuple[
 
 
 def test_variants_in_flight_together_each_speak_as_their_merged_model(
-    base: BaseModel, engine: Engine, pico_folder: Path
+    base: LoadedModel, engine: Engine, pico_folder: Path
 ) -> None:
     first, second = random_edit(base, seed=1), random_edit(base, seed=2)
     mixtures: list[Mixture] = [
@@ -109,7 +109,7 @@ def test_variants_in_flight_together_each_speak_as_their_merged_model(
 
 
 def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
-    base: BaseModel, engine: Engine
+    base: LoadedModel, engine: Engine
 ) -> None:
     long, short = queue.Queue[Line](), queue.Queue[Line]()
     engine.submit(Job(SidePath(base), [choice(base, 0, length=400)], long.put))
@@ -121,7 +121,7 @@ def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
     assert engine.busy == 1
 
 
-def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> None:
+def test_a_reader_that_left_frees_its_row(base: LoadedModel, engine: Engine) -> None:
     lines: queue.Queue[Line] = queue.Queue()
     job = Job(SidePath(base), [choice(base, 0, length=480)], lines.put)
     engine.submit(job)
@@ -136,7 +136,7 @@ def test_a_reader_that_left_frees_its_row(base: BaseModel, engine: Engine) -> No
     assert not any(isinstance(line, Finished) for line in list(lines.queue))
 
 
-def test_tenants_take_turns(base: BaseModel) -> None:
+def test_tenants_take_turns(base: LoadedModel) -> None:
     engine = Engine(most_rows=4)
     try:
         order: list[str] = []
@@ -164,7 +164,7 @@ def test_tenants_take_turns(base: BaseModel) -> None:
 
 
 def test_edits_of_routed_experts_are_served_from_the_weights_one_variant_at_a_time(
-    load_pico: Callable[..., BaseModel], engine: Engine
+    load_pico: Callable[..., LoadedModel], engine: Engine
 ) -> None:
     base = load_pico("qwen3_moe")
     pristine = {name: value.clone() for name, value in base.model.named_parameters()}
@@ -200,12 +200,12 @@ def test_edits_of_routed_experts_are_served_from_the_weights_one_variant_at_a_ti
     assert len({text for text, _ in answers.values()}) == 3
 
 
-def test_more_than_may_wait_is_refused_at_once(base: BaseModel, engine: Engine) -> None:
+def test_more_than_may_wait_is_refused_at_once(base: LoadedModel, engine: Engine) -> None:
     with pytest.raises(Unavailable, match="waiting"):
         engine.submit(Job(SidePath(base), [choice(base, i) for i in range(17)], lambda line: None))
 
 
-def test_no_tenants_take_all_waiting_places(base: BaseModel) -> None:
+def test_no_tenants_take_all_waiting_places(base: LoadedModel) -> None:
     engine = Engine(most_rows=1, most_waiting=64)
 
     def submit(tenant: str, count: int, sink: Callable[[Line], None] = lambda line: None) -> None:
@@ -233,7 +233,7 @@ def test_no_tenants_take_all_waiting_places(base: BaseModel) -> None:
         engine.close()
 
 
-def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
+def test_one_bad_request_fails_alone(base: LoadedModel, engine: Engine) -> None:
     bad, good = queue.Queue[Line](), queue.Queue[Line]()
     misfit = make_term(MatrixKey(9, GATE), torch.ones(32), torch.tensor([0]), torch.ones(1))
     engine.submit(Job(SidePath(base), [choice(base, 0, [([misfit], 1.0)])], bad.put))
@@ -245,7 +245,7 @@ def test_one_bad_request_fails_alone(base: BaseModel, engine: Engine) -> None:
     assert collect(good, 1)
 
 
-def test_a_closing_engine_tells_those_it_leaves(base: BaseModel) -> None:
+def test_a_closing_engine_tells_those_it_leaves(base: LoadedModel) -> None:
     engine = Engine()
     lines: queue.Queue[Line] = queue.Queue()
     engine.submit(Job(SidePath(base), [choice(base, 0, length=500)], lines.put))
@@ -259,9 +259,9 @@ def test_a_closing_engine_tells_those_it_leaves(base: BaseModel) -> None:
 
 
 def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
-    base: BaseModel, engine: Engine
+    base: LoadedModel, engine: Engine
 ) -> None:
-    def sampled(index: int, seed: int) -> Choice:
+    def sampled(index: int, seed: int) -> ChoiceDecoder:
         made = choice(base, index, length=10)
         made.request = Request(made.request.prompt, 10, (), SamplingParams(1.0), seed, frozenset())
         return made
@@ -281,7 +281,7 @@ def test_work_in_pieces_is_done_while_nothing_is_decoded(engine: Engine) -> None
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_pieces_and_steps_take_turns(base: BaseModel, engine: Engine) -> None:
+def test_pieces_and_steps_take_turns(base: LoadedModel, engine: Engine) -> None:
     lines: queue.Queue[Line] = queue.Queue()
     made: list[int] = []
     """How many lines had come when each piece was done."""
@@ -301,7 +301,7 @@ def test_pieces_and_steps_take_turns(base: BaseModel, engine: Engine) -> None:
     assert made[0] < made[5] < made[9] < 400
 
 
-def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: Engine) -> None:
+def test_a_long_piece_leaves_as_much_time_to_decoding(base: LoadedModel, engine: Engine) -> None:
     steps = 0
 
     def sink(_: Line) -> None:
@@ -325,7 +325,7 @@ def test_a_long_piece_leaves_as_much_time_to_decoding(base: BaseModel, engine: E
 
 
 def test_an_error_in_a_piece_reaches_who_waits_and_nobody_else(
-    base: BaseModel, engine: Engine
+    base: LoadedModel, engine: Engine
 ) -> None:
     lines: queue.Queue[Line] = queue.Queue()
     engine.submit(Job(SidePath(base), [choice(base, 0)], lines.put))
@@ -357,8 +357,8 @@ def test_work_that_takes_too_long_is_given_up(engine: Engine) -> None:
     assert done == seen
 
 
-def test_only_so_much_work_waits_for_its_turn(base: BaseModel) -> None:
-    engine = Engine(most_errands=1)
+def test_only_so_much_work_waits_for_its_turn(base: LoadedModel) -> None:
+    engine = Engine(most_tasks=1)
     entered, leave = threading.Event(), threading.Event()
 
     def pieces() -> Iterator[None]:

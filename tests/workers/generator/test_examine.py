@@ -14,7 +14,7 @@ from models_store.schemas.behaviors import Behavior, reference
 from models_store.schemas.catalogue import FolderSource
 from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
 from models_store.schemas.items import CompletionItem
-from models_store.schemas.methods import Auto, Bias, Method, ModelSurgery
+from models_store.schemas.methods import Auto, Method
 from models_store.settings import Settings
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import split_behavior
@@ -23,10 +23,12 @@ from workers.generator.engine.builtin import BuiltIn
 from workers.generator.engine.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.model_surgery import ModelSurgery
 
 PROMPTS = [f"the food at table {number} was" for number in range(70)]
 
@@ -45,7 +47,7 @@ def engine() -> Any:
 
 
 def request(
-    base: BaseModel, asked: Behavior, method: Method | None = None, **changes: Any
+    base: LoadedModel, asked: Behavior, method: Method | None = None, **changes: Any
 ) -> EstimateRequest:
     fields = {
         "base_model": "pico",
@@ -65,7 +67,7 @@ def request(
 
 
 def test_an_estimate_is_answered_over_the_internal_port(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     asked = request(pico, behavior(60, prompts=PROMPTS, max_new_tokens=8))
     with TestClient(
@@ -92,7 +94,7 @@ def test_an_estimate_is_answered_over_the_internal_port(
 
 
 def test_no_more_texts_are_read_than_are_needed(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     asked = request(pico, behavior(400, prompts=PROMPTS), seed=3)
 
@@ -105,7 +107,7 @@ def test_no_more_texts_are_read_than_are_needed(
 
 
 def test_reading_stops_when_it_takes_too_long(
-    monkeypatch: pytest.MonkeyPatch, shelf: Shelf, engine: Engine, pico: BaseModel
+    monkeypatch: pytest.MonkeyPatch, shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     monkeypatch.setattr(examine, "READ_SECONDS", 0.0)
 
@@ -116,7 +118,7 @@ def test_reading_stops_when_it_takes_too_long(
 
 
 def test_a_named_behavior_is_pointed_to_by_its_name(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     asked = request(pico, behavior(30), in_place=False)
 
@@ -127,7 +129,7 @@ def test_a_named_behavior_is_pointed_to_by_its_name(
 
 
 def test_a_search_takes_longer_and_more_memory(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     texts = behavior(60, prompts=PROMPTS)
     one, several = (
@@ -142,7 +144,7 @@ def test_a_search_takes_longer_and_more_memory(
 
 
 def test_a_behavior_that_cannot_be_split_is_refused_with_its_field(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     joined = [{"text": text, "pair_id": "all"} for text in sentences("kind", 30)]
     asked = request(pico, behavior(30, desired=joined))
@@ -156,7 +158,7 @@ def test_a_behavior_that_cannot_be_split_is_refused_with_its_field(
     assert [one["pointer"] for one in answer.json()["errors"]] == ["/behavior/undesired"]
 
 
-def test_features_read_in_pieces_are_those_read_at_once(engine: Engine, pico: BaseModel) -> None:
+def test_features_read_in_pieces_are_those_read_at_once(engine: Engine, pico: LoadedModel) -> None:
     texts = encode(pico, sentences("kind", 90), max_tokens=100, chat=False)
     reading = examine._Reading(SidePath(pico), texts, [], enough=len(texts))
 
@@ -175,7 +177,7 @@ def pairs(side: str, count: int) -> tuple[CompletionItem, ...]:
 
 
 def test_pairs_are_judged_by_probes_that_did_not_see_them(
-    shelf: Shelf, engine: Engine, pico: BaseModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
     asked = ProbeRequest(
         base_model="pico",

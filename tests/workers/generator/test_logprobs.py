@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from tests.support.pico import pico_tokenizer
 from tests.workers.generator.test_server import edit, lines, request, server, store, text_of
 from workers.generator.engine.token_names import TokenNames
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 __all__ = ["edit", "server", "store"]
 
@@ -25,19 +25,19 @@ def told(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [token for line in made if line["type"] == "delta" for token in line["tokens"]]
 
 
-def logprobs_by_hand(base: BaseModel, ids: list[int]) -> torch.Tensor:
+def logprobs_by_hand(base: LoadedModel, ids: list[int]) -> torch.Tensor:
     """Of each next token after each position, `[len(ids), vocabulary]`."""
     return torch.log_softmax(base.model(torch.tensor([ids])).logits[0].float(), dim=-1)
 
 
-def ids_of(base: BaseModel, tokens: list[dict[str, Any]]) -> list[int]:
+def ids_of(base: LoadedModel, tokens: list[dict[str, Any]]) -> list[int]:
     names = TokenNames(base.tokenizer)
     by_bytes = {names.bytes(id): id for id in range(base.vocabulary)}
     return [by_bytes[bytes(token["bytes"])] for token in tokens]
 
 
 def test_each_token_comes_with_its_own_and_the_likeliest_logprobs(
-    server: TestClient, pico: BaseModel
+    server: TestClient, pico: LoadedModel
 ) -> None:
     prompt = pico.tokenizer(PROMPT)["input_ids"]
     sampling = {"max_tokens": 8, "temperature": 1.5, "seed": 4, "logprobs": 3}
@@ -54,7 +54,7 @@ def test_each_token_comes_with_its_own_and_the_likeliest_logprobs(
         assert [one["logprob"] for one in token["top"]] == pytest.approx(top, abs=1e-4)
 
 
-def test_an_echo_tells_of_the_prompt_as_well(server: TestClient, pico: BaseModel) -> None:
+def test_an_echo_tells_of_the_prompt_as_well(server: TestClient, pico: LoadedModel) -> None:
     prompt = pico.tokenizer(PROMPT)["input_ids"]
     # Longer than a piece of a prompt, and than what the head sees at a time.
     long = (prompt * 80)[:500]
@@ -80,7 +80,7 @@ def test_an_echo_tells_of_the_prompt_as_well(server: TestClient, pico: BaseModel
 
 
 def test_a_bias_decides_and_penalties_keep_from_repeating(
-    server: TestClient, pico: BaseModel
+    server: TestClient, pico: LoadedModel
 ) -> None:
     word = pico.tokenizer(" kind")["input_ids"][0]
 
@@ -98,7 +98,7 @@ def test_a_bias_decides_and_penalties_keep_from_repeating(
 
 
 def test_a_bias_on_a_token_that_there_is_not_is_pointed_to(
-    server: TestClient, pico: BaseModel
+    server: TestClient, pico: LoadedModel
 ) -> None:
     body = request(pico, sampling={"logit_bias": {"99999": 1}})
     answer = server.post(
@@ -108,7 +108,7 @@ def test_a_bias_on_a_token_that_there_is_not_is_pointed_to(
     assert answer.json()["errors"][0]["pointer"] == "/logit_bias/99999"
 
 
-def test_tokens_of_a_stop_string_are_not_told(server: TestClient, pico: BaseModel) -> None:
+def test_tokens_of_a_stop_string_are_not_told(server: TestClient, pico: LoadedModel) -> None:
     word = pico.tokenizer(" kind")["input_ids"][0]
     bias = {"logit_bias": {word: 100}, "max_tokens": 9, "temperature": 0, "logprobs": 0}
     whole = lines(server, request(pico, sampling=bias))
@@ -122,7 +122,7 @@ def test_tokens_of_a_stop_string_are_not_told(server: TestClient, pico: BaseMode
 
 
 def test_a_text_after_which_the_model_ends_is_scored_whole(
-    server: TestClient, pico: BaseModel
+    server: TestClient, pico: LoadedModel
 ) -> None:
     (end,) = pico.stop_ids
     prompt = pico.tokenizer(PROMPT)["input_ids"]
@@ -158,6 +158,6 @@ def test_sentencepiece_tokens_are_told_in_bytes(tmp_path: Path) -> None:
     assert [names.bytes(id) for id in (1, 2, 3)] == [b" kind", b"\xe2", b"ly"]
 
 
-def test_numbers_survive_json(server: TestClient, pico: BaseModel) -> None:
+def test_numbers_survive_json(server: TestClient, pico: LoadedModel) -> None:
     made = lines(server, request(pico, sampling={"max_tokens": 2, "logprobs": 1}))
     assert all(math.isfinite(token["logprob"]) for token in told(json.loads(json.dumps(made))))

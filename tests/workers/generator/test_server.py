@@ -22,7 +22,7 @@ from workers.generator.engine.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 TOKEN = "internal"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -66,7 +66,7 @@ def test_without_a_token_only_loopback_names_are_answered_to(
 
 
 @pytest.fixture
-def edit(pico: BaseModel, store: ObjectStore) -> DeltaRef:
+def edit(pico: LoadedModel, store: ObjectStore) -> DeltaRef:
     """A delta in the store that changes a lot."""
     terms = random_edit(pico, seed=3)
     data = dump_delta(to_delta(terms, pico.fingerprint, "bias"))
@@ -79,7 +79,7 @@ def edit(pico: BaseModel, store: ObjectStore) -> DeltaRef:
     )
 
 
-def request(base: BaseModel, *terms: DeltaRef, **changes: Any) -> dict[str, Any]:
+def request(base: LoadedModel, *terms: DeltaRef, **changes: Any) -> dict[str, Any]:
     variant = Variant(
         name="pico", base_model="pico", base_fingerprint=base.fingerprint, terms=terms
     )
@@ -111,7 +111,9 @@ def refusal(client: TestClient, body: dict[str, Any], headers: Any = HEADERS) ->
     return answer.status_code, answer.json()["code"]
 
 
-def test_it_answers_with_text_and_the_count_of_tokens(server: TestClient, pico: BaseModel) -> None:
+def test_it_answers_with_text_and_the_count_of_tokens(
+    server: TestClient, pico: LoadedModel
+) -> None:
     made = lines(server, request(pico))
 
     assert text_of(made)
@@ -121,7 +123,7 @@ def test_it_answers_with_text_and_the_count_of_tokens(server: TestClient, pico: 
 
 
 def test_an_edit_is_fetched_and_changes_the_text(
-    server: TestClient, pico: BaseModel, edit: DeltaRef
+    server: TestClient, pico: LoadedModel, edit: DeltaRef
 ) -> None:
     base, edited = lines(server, request(pico)), lines(server, request(pico, edit))
     none = edit.model_copy(update={"strength": 0.0})
@@ -131,7 +133,7 @@ def test_an_edit_is_fetched_and_changes_the_text(
 
 
 def test_two_variants_of_one_request_each_get_their_own(
-    server: TestClient, pico: BaseModel, edit: DeltaRef
+    server: TestClient, pico: LoadedModel, edit: DeltaRef
 ) -> None:
     alone = [text_of(lines(server, request(pico, *terms))) for terms in ((), (edit,))]
     both = request(
@@ -145,7 +147,7 @@ def test_two_variants_of_one_request_each_get_their_own(
     assert [text_of(made, 0), text_of(made, 1)] == alone
 
 
-def test_a_seed_repeats_and_choices_differ(server: TestClient, pico: BaseModel) -> None:
+def test_a_seed_repeats_and_choices_differ(server: TestClient, pico: LoadedModel) -> None:
     body = request(pico, n=3, sampling={"max_tokens": 8, "temperature": 1, "seed": 7})
 
     first, again = lines(server, body), lines(server, body)
@@ -155,7 +157,7 @@ def test_a_seed_repeats_and_choices_differ(server: TestClient, pico: BaseModel) 
     assert len(set(texts)) == 3
 
 
-def test_a_stranger_is_turned_away(server: TestClient, pico: BaseModel) -> None:
+def test_a_stranger_is_turned_away(server: TestClient, pico: LoadedModel) -> None:
     assert refusal(server, request(pico), {}) == (401, "unauthorized")
     assert refusal(server, request(pico), {"Authorization": "Bearer x"}) == (401, "unauthorized")
 
@@ -171,13 +173,13 @@ def test_a_stranger_is_turned_away(server: TestClient, pico: BaseModel) -> None:
     ],
 )
 def test_a_prompt_that_cannot_be_read_is_refused(
-    server: TestClient, pico: BaseModel, changes: dict[str, Any], code: str
+    server: TestClient, pico: LoadedModel, changes: dict[str, Any], code: str
 ) -> None:
     assert refusal(server, request(pico, **changes)) == (400, code)
 
 
 def test_other_weights_than_the_pinned_ones_are_refused(
-    server: TestClient, pico: BaseModel
+    server: TestClient, pico: LoadedModel
 ) -> None:
     body = request(pico, base_fingerprint="sha256:" + "0" * 64)
 
@@ -185,7 +187,7 @@ def test_other_weights_than_the_pinned_ones_are_refused(
 
 
 def test_a_delta_that_was_changed_is_never_served(
-    server: TestClient, pico: BaseModel, edit: DeltaRef, store: ObjectStore
+    server: TestClient, pico: LoadedModel, edit: DeltaRef, store: ObjectStore
 ) -> None:
     data = bytearray(store.read(edit.path))
     data[-1] ^= 1
@@ -195,7 +197,7 @@ def test_a_delta_that_was_changed_is_never_served(
 
 
 def test_a_delta_of_other_weights_is_never_served(
-    server: TestClient, pico: BaseModel, store: ObjectStore
+    server: TestClient, pico: LoadedModel, store: ObjectStore
 ) -> None:
     terms = random_edit(pico, seed=1)
     data = dump_delta(to_delta(terms, "sha256:other", "bias"))
@@ -210,7 +212,7 @@ def test_a_delta_of_other_weights_is_never_served(
     assert refusal(server, request(pico, ref)) == (500, "corrupt_artifact")
 
 
-def test_health_names_what_is_loaded(server: TestClient, pico: BaseModel) -> None:
+def test_health_names_what_is_loaded(server: TestClient, pico: LoadedModel) -> None:
     before = server.get("/internal/health", headers=HEADERS).json()
     lines(server, request(pico))
 

@@ -16,14 +16,14 @@ from models_store.settings import Settings
 from models_store.weights.architectures import DOWN, MatrixKey
 from models_store.weights.safetensors import dump_tensors
 from tests.support.pico import HIDDEN, INTERMEDIATE
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.making.cache import Cache
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term
 
-DECODING = Decoding(max_new_tokens=4, seed=3, samples=2)
+DECODING = DecodingSettings(max_new_tokens=4, seed=3, samples=2)
 TENSORS = {"a": torch.tensor([[0.1, -2.5], [1e-30, 7.0]]), "b": torch.arange(3, dtype=torch.int32)}
 
 
@@ -33,18 +33,16 @@ def objects(settings: Settings) -> ObjectStore:
 
 
 @pytest.fixture
-def cache(objects: ObjectStore, pico: BaseModel) -> Cache:
-    return Cache(objects, "default", pico)
+def cache(objects: ObjectStore, pico: LoadedModel) -> Cache:
+    return Cache(objects, "default", EditedModel(pico))
 
 
-def prompts_of(base: BaseModel) -> list[list[int]]:
+def prompts_of(base: LoadedModel) -> list[list[int]]:
     return [list(encode_prompt(base, f"the day {i}", chat=False)) for i in range(3)]
 
 
-def arm_of(base: BaseModel) -> Arm:
-    return generate_arm(
-        base, prompts_of(base), (), DECODING, side=SidePath(base), progress=lambda share: None
-    )
+def arm_of(base: LoadedModel) -> Arm:
+    return generate_arm(EditedModel(base), prompts_of(base), DECODING)
 
 
 def only_file(objects: ObjectStore, folder: str) -> str:
@@ -74,12 +72,12 @@ def test_only_what_is_missing_is_made(cache: Cache) -> None:
         return {layer: {"x": torch.full((2,), float(layer))} for layer in missing}
 
     cache.each("layers", {1: 1, 2: 2}, make)
-    assert cache.found == []
+    assert cache.reused == []
     found = cache.each("layers", {1: 1, 2: 2, 3: 3}, make)
     assert asked == [[1, 2], [3]]
     assert {layer: float(tensors["x"][0]) for layer, tensors in found.items()} == {1: 1, 2: 2, 3: 3}
     cache.each("layers", {3: 3}, make)
-    assert cache.found == ["layers"]
+    assert cache.reused == ["layers"]
 
 
 @pytest.mark.parametrize(
@@ -113,18 +111,18 @@ def test_a_file_that_is_whole_is_not_written_again(cache: Cache, objects: Object
     assert same(found, TENSORS)
 
 
-def test_generations_come_back_as_they_were_made(cache: Cache, pico: BaseModel) -> None:
+def test_generations_come_back_as_they_were_made(cache: Cache, pico: LoadedModel) -> None:
     made = arm_of(pico)
     assert cache.arm(prompts_of(pico), DECODING) is None
     cache.save_arm(made, DECODING)
     assert cache.arm(prompts_of(pico), DECODING) == made
     assert cache.arm(prompts_of(pico), replace(DECODING, seed=4)) is None
     assert cache.arm(prompts_of(pico)[:2], DECODING) is None
-    assert cache.found == ["generations"]
+    assert cache.reused == ["generations"]
 
 
 def test_broken_generations_are_made_anew(
-    cache: Cache, objects: ObjectStore, pico: BaseModel
+    cache: Cache, objects: ObjectStore, pico: LoadedModel
 ) -> None:
     made = arm_of(pico)
     for spoil in (b"{", b'{"made": []}', b'{"made": [], "sha256": ""}'):
@@ -135,7 +133,7 @@ def test_broken_generations_are_made_anew(
     assert cache.arm(prompts_of(pico), DECODING) == made
 
 
-def _with_other_settings(base: BaseModel, folder: Path) -> BaseModel:
+def _with_other_settings(base: LoadedModel, folder: Path) -> LoadedModel:
     """The same weights with another end of text."""
     for file in base.folder.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
@@ -147,8 +145,8 @@ def _with_other_settings(base: BaseModel, folder: Path) -> BaseModel:
 def test_another_model_or_tenant_finds_nothing(
     cache: Cache,
     objects: ObjectStore,
-    pico: BaseModel,
-    load_pico: Callable[..., BaseModel],
+    pico: LoadedModel,
+    load_pico: Callable[..., LoadedModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -158,26 +156,26 @@ def test_another_model_or_tenant_finds_nothing(
         MatrixKey(1, DOWN), torch.ones(INTERMEDIATE), torch.arange(HIDDEN), torch.ones(HIDDEN)
     )
     others = [
-        Cache(objects, "default", load_pico(seed=1)),
-        Cache(objects, "default", load_pico(load_dtype="bfloat16")),
-        Cache(objects, "default", _with_other_settings(pico, tmp_path)),
-        Cache(objects, "default", pico, [([term], 1.0)]),
-        Cache(objects, "default", pico, [([term], 0.5)]),
+        Cache(objects, "default", EditedModel(load_pico(seed=1))),
+        Cache(objects, "default", EditedModel(load_pico(load_dtype="bfloat16"))),
+        Cache(objects, "default", EditedModel(_with_other_settings(pico, tmp_path))),
+        Cache(objects, "default", EditedModel(pico).plus([term])),
+        Cache(objects, "default", EditedModel(pico).plus([term], 0.5)),
     ]
     for other in others:
         assert other.tensors("moments", [1]) is None
         assert other.arm(prompts_of(pico), DECODING) is None
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 77)
-        assert Cache(objects, "default", pico).tensors("moments", [1]) is None
+        assert Cache(objects, "default", EditedModel(pico)).tensors("moments", [1]) is None
     # Statistics of a base belong to nobody, but what it wrote from a tenant's prompts does.
-    elsewhere = Cache(objects, "other", pico)
+    elsewhere = Cache(objects, "other", EditedModel(pico))
     assert elsewhere.tensors("moments", [1]) is not None
     assert elsewhere.arm(prompts_of(pico), DECODING) is None
 
 
 def test_a_store_that_is_away_costs_time_only(
-    cache: Cache, objects: ObjectStore, settings: Settings, pico: BaseModel
+    cache: Cache, objects: ObjectStore, settings: Settings, pico: LoadedModel
 ) -> None:
     cache.save_tensors("moments", [1], TENSORS)
     shutil.rmtree(Path(settings.data / "store"))

@@ -12,15 +12,7 @@ import torch
 from models_store.errors import InvalidRequest
 from models_store.objects.store import open_store
 from models_store.schemas.items import CompletionItem, Item, TextItem
-from models_store.schemas.methods import (
-    Attribution,
-    Bias,
-    Conditional,
-    FixedMethod,
-    ModelSurgery,
-    Natural,
-    NaturalBias,
-)
+from models_store.schemas.methods import METHODS, FixedMethod
 from models_store.settings import Settings
 from models_store.weights.architectures import DOWN, GATE, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
@@ -29,16 +21,22 @@ from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import split_behavior
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate, describe, pair
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.material import BENIGN_TOKENS, Source, benign_texts
-from workers.making.search.recipes import AUTO, recipes
-from workers.making.stages import Stages
+from workers.making.fitting.readings import BENIGN_TOKENS, Source, benign_texts
+from workers.making.search.recipes import recipes
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
+from workers.surgery.candidate import Candidate, pair
+from workers.surgery.methods.attribution import Attribution
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.conditional import Conditional
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.methods.natural import Natural
+from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.terms import Mixture, Term, make_term
 
 EVERY: tuple[FixedMethod, ...] = (
@@ -53,22 +51,22 @@ EVERY: tuple[FixedMethod, ...] = (
 @pytest.fixture(autouse=True)
 def open_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.methods.bias.MAX_FIRST_TOKEN_RMS", 10.0)
+    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
 
 
 @pytest.fixture
 def prepared_on(settings: Settings) -> Callable[..., Prepared]:
     def on(
-        base: BaseModel,
+        base: LoadedModel,
         methods: Sequence[FixedMethod] = EVERY,
         on_top: Mixture = (),
         preserve: Sequence[Item] = (),
         **texts: Any,
     ) -> Prepared:
         splits = split_behavior(behavior(**texts), seed=0)
-        cache = Cache(open_store(settings), "default", base, on_top)
-        source = Source(base, splits, chat=False, on_top=on_top, seed=0, preserve=preserve)
-        return prepare(source, methods, cache, Stages(lambda stage, share: None, 0.0))
+        cache = Cache(open_store(settings), "default", EditedModel(base, on_top))
+        source = Source(EditedModel(base, on_top), splits, chat=False, seed=0, preserve=preserve)
+        return prepare(source, methods, cache)
 
     return on
 
@@ -107,7 +105,7 @@ def assert_close(one: Candidate, other: Candidate) -> None:
 
 
 def test_every_method_makes_a_candidate_of_the_same_material(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     prepared = prepared_on(pico)
     assert prepared.failures == {}
@@ -121,7 +119,7 @@ def test_every_method_makes_a_candidate_of_the_same_material(
 
 
 def test_what_is_remembered_makes_the_same_candidates_bit_by_bit(
-    pico: BaseModel, prepared_on: Callable[..., Prepared], settings: Settings
+    pico: LoadedModel, prepared_on: Callable[..., Prepared], settings: Settings
 ) -> None:
     first = prepared_on(pico)
     again = prepared_on(pico)
@@ -139,7 +137,7 @@ def test_what_is_remembered_makes_the_same_candidates_bit_by_bit(
 
 
 def test_methods_are_fitted_on_the_model_that_they_go_on_top_of(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     base, by_hand = load_pico(), load_pico()
     alone = prepared_on(base)
@@ -157,7 +155,7 @@ def test_methods_are_fitted_on_the_model_that_they_go_on_top_of(
 
 
 def test_an_edit_below_is_not_rounded_into_the_weights_to_be_read(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     """In half precision a small edit of many numbers is mostly lost in the weights."""
     base = load_pico(load_dtype="bfloat16")
@@ -174,7 +172,7 @@ def test_an_edit_below_is_not_rounded_into_the_weights_to_be_read(
 
 
 def test_a_method_that_a_model_cannot_have_leaves_its_reason(
-    load_pico: Callable[..., BaseModel], prepared_on: Callable[..., Prepared]
+    load_pico: Callable[..., LoadedModel], prepared_on: Callable[..., Prepared]
 ) -> None:
     prepared = prepared_on(load_pico("mixtral"))
     assert set(prepared.made) == {EVERY[4]}
@@ -183,7 +181,7 @@ def test_a_method_that_a_model_cannot_have_leaves_its_reason(
 
 
 def test_the_papers_setting_is_made_beside_the_edit(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     beside = prepared_on(pico, [Bias(layers=(1,))]).paper
     itself = prepared_on(pico, [ModelSurgery()])
@@ -193,7 +191,7 @@ def test_the_papers_setting_is_made_beside_the_edit(
 
 
 def test_a_pair_has_both_parts_at_their_scales(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     made = prepared_on(pico).made
     both = pair(made[EVERY[1]], made[EVERY[0]], (0.5, 2.0))
@@ -214,7 +212,7 @@ def asked(kind: str, count: int = 40) -> list[CompletionItem]:
 
 
 def test_a_conditional_edit_is_felt_at_the_ends_of_its_own_prompts(
-    pico: BaseModel, prepared_on: Callable[..., Prepared]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
     method = Conditional(layers=(0, 1))
     own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
@@ -232,7 +230,7 @@ def test_a_conditional_edit_is_felt_at_the_ends_of_its_own_prompts(
 
 @pytest.mark.parametrize("preserve", [(), (TextItem(text="the good food"),)])
 def test_a_condition_needs_prompts_that_it_does_not_hold_for(
-    pico: BaseModel, prepared_on: Callable[..., Prepared], preserve: Sequence[Item]
+    pico: LoadedModel, prepared_on: Callable[..., Prepared], preserve: Sequence[Item]
 ) -> None:
     own = {"undesired": asked("cruel"), "desired": asked("cruel")[::-1]}
     methods = [Bias(layers=(0,)), Conditional(layers=(0,))]
@@ -241,7 +239,7 @@ def test_a_condition_needs_prompts_that_it_does_not_hold_for(
     assert "`preserve` to fit on is an answer" in prepared.failures[methods[1]].message
 
 
-def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseModel) -> None:
+def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: LoadedModel) -> None:
     calibrated = encode_neutral(
         pico, "calibration", each=REPORTED.neutral_each, max_tokens=BENIGN_TOKENS
     )
@@ -265,12 +263,12 @@ def test_curvature_is_read_on_texts_that_no_scale_is_calibrated_on(pico: BaseMod
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) -> None:
-    assert describe(method) == words
+    assert method.label == words
 
 
 def test_the_table_names_layers_of_any_depth() -> None:
     every = [recipe.label for recipe in recipes(30, 100, answers=True, spared=True)]
-    assert len(every) == len(AUTO) == len(set(every))
+    assert len(every) == len(set(every)) == sum(len(own.search) for own in METHODS.values())
     labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
     assert labels == every[1:]
     assert every[0] == "conditional"

@@ -12,20 +12,21 @@ import pytest
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
-from models_store.schemas.methods import Bias, FixedMethod, Limits
+from models_store.schemas.methods import FixedMethod, Limits
 from models_store.schemas.report import ProbeReport
-from tests.workers.making.test_tuning import candidate, damage, ignore, trial
+from tests.workers.making.test_tuning import candidate, damage, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.estimate.estimate import Features
-from workers.making.fitting.candidates import Candidate
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import points_of, search_report
 from workers.making.search.recipes import Recipe
-from workers.making.search.search import Found, search
+from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial, Validation
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.bias import Bias
 
 LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
 
@@ -56,7 +57,7 @@ class Costs:
     unsure: float = 0.0
     """By how much the lower bound of the gain is less."""
 
-    def meter(self, plan: DamagePlan, progress: object) -> Meter:
+    def meter(self, plan: DamagePlan) -> Meter:
         fine = plan is REPORTED
         return Meter(self.fine if fine else 1.0, breaks=fine and self.breaks)
 
@@ -98,7 +99,7 @@ class Meter:
         return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
 
 
-def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
+def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> SearchResult:
     methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
     validation = SimpleNamespace(
         context=SimpleNamespace(limits=LIMITS),
@@ -110,7 +111,7 @@ def searched(costs: Costs, *, finalists: int, candidates: int = 1) -> Found:
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
     recipes = [Recipe((method,), (1.0,)) for method in methods]
-    return search(cast(Validation, validation), recipes, prepared, budget, ignore)
+    return search(cast(Validation, validation), recipes, prepared, budget)
 
 
 def test_one_scale_is_enough_where_the_text_stays_fluent() -> None:

@@ -13,29 +13,29 @@ from models_store.schemas.measurements import Contrast, Effect, Interval, PointD
 from models_store.schemas.methods import Limits
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
-from workers.making.fitting.candidates import Candidate
 from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, used
 from workers.making.search.validation import Trial
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import make_term
 
 PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, fluency_pairs=4)
 
 
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
-
-
 @pytest.fixture(scope="module")
 def meter(pico_folder: Path) -> DamageMeter:
-    base: BaseModel = load_base(pico_folder, device="cpu", dtype="float32")
+    base: LoadedModel = load_base(pico_folder, device="cpu", dtype="float32")
     desired = [TextItem(text=text) for text in ("the food was good", "the people are kind")]
     texts = DamageTexts(heldout=desired)
-    return DamageMeter(base, texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN)
+    return DamageMeter.read(
+        EditedModel(base), texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN
+    )
 
 
 def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> Candidate:
@@ -100,24 +100,24 @@ def test_the_limit_that_is_used_up_most_counts() -> None:
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])
 def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> None:
     limits = Limits(max_kl=0.05)
-    shares: list[float] = []
-    found = calibrated(meter, candidate(guess), limits, shares.append)
+    with shares_of() as shares:
+        found = calibrated(meter, candidate(guess), limits)
+        assert shares[-1] < 1
     assert found.reached
     assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.045, rel=0.06)
     assert shares == sorted(shares)
-    assert shares[-1] < 1
 
 
 def test_the_scale_goes_down_until_the_tightest_limit_holds(meter: DamageMeter) -> None:
     wide = Limits(max_kl=1.0, max_perplexity_ratio=100, max_domain=10)
     free, at_free = fitted_to_limits(
-        meter, candidate(), wide, ignore, guess=1.0, target=0.9, tolerance=0.05, max_steps=12
+        meter, candidate(), wide, guess=1.0, target=0.9, tolerance=0.05, max_steps=12
     )
     assert used(wide, at_free) == pytest.approx(0.9, rel=0.06)
     assert at_free.domain is not None
     tight = wide.model_copy(update={"max_domain": at_free.domain / 3})
     held, at_held = fitted_to_limits(
-        meter, candidate(), tight, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
+        meter, candidate(), tight, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert held < free
     assert used(tight, at_held) <= 0.95
@@ -158,11 +158,11 @@ def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
 
 def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None:
     limits = Limits(max_kl=0.1)
-    free = calibrated(meter, candidate(), limits, ignore).scale
+    free = calibrated(meter, candidate(), limits).scale
     held = candidate(felt_kl=0.09 / (0.3 * free) ** 2)
-    assert calibrated(meter, held, limits, ignore).scale == pytest.approx(0.3 * free, rel=0.05)
+    assert calibrated(meter, held, limits).scale == pytest.approx(0.3 * free, rel=0.05)
     fitted, damage = fitted_to_limits(
-        meter, held, limits, ignore, guess=free, target=0.9, tolerance=0.05, max_steps=12
+        meter, held, limits, guess=free, target=0.9, tolerance=0.05, max_steps=12
     )
     assert fitted == pytest.approx(0.3 * free, rel=0.05)
     assert damage.kl < 0.05

@@ -8,49 +8,50 @@ from typing import cast
 import pytest
 
 from models_store.objects.store import open_store
-from models_store.schemas.methods import Bias, Limits
+from models_store.schemas.methods import Limits
 from models_store.schemas.report import ProbeReport
 from models_store.settings import Settings
-from tests.workers.evaluation.contexts import bias_term, ignore, small_context
+from tests.workers.evaluation.contexts import bias_term, small_context
 from tests.workers.making.test_tuning import candidate
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.estimate.estimate import Features
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared
-from workers.making.search.choosing import scaled_as_asked
+from workers.making.search.choosing import scaled
 from workers.making.search.validation import Validation
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
+from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import Term
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def context(base: BaseModel) -> EvaluationContext:
+def context(base: LoadedModel) -> EvaluationContext:
     context = small_context(base)
     scorers = prepare_scorers(context.behavior, context.splits, context.seed)
     return small_context(base, scorers=scorers)
 
 
-def neutral_kl(base: BaseModel, half: Half, each: int, terms: list[Term]) -> float:
-    return KlMeter(base, encode_neutral(base, half, each=each).parts).kl(terms)
+def neutral_kl(base: LoadedModel, half: Half, each: int, terms: list[Term]) -> float:
+    return KlMeter.read(EditedModel(base), encode_neutral(base, half, each=each).parts).kl(terms)
 
 
 def test_a_search_reads_no_text_that_damage_is_reported_on(
     context: EvaluationContext, settings: Settings
 ) -> None:
-    base, terms = context.base, [bias_term()]
-    cache = Cache(open_store(settings), "default", base)
-    validation = Validation(context, cache, SidePath(base), ignore)
-    found = validation.meter(SEARCHED, ignore).quick(terms)
+    base, terms = context.model.loaded, [bias_term()]
+    cache = Cache(open_store(settings), "default", context.model)
+    validation = Validation.read(context, cache)
+    found = validation.meter(SEARCHED).quick(terms)
     each = SEARCHED.neutral_each
     assert found.kl == pytest.approx(neutral_kl(base, "calibration", each, terms))
     assert found.kl != pytest.approx(neutral_kl(base, "reporting", each, terms))
@@ -58,7 +59,7 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     texts = heldout_texts(
         base, context.splits.scorer.desired, chat=False, at_most=SEARCHED.heldout_texts
     )
-    assert found.domain == pytest.approx(LikelihoodMeter(base, texts).rise(terms))
+    assert found.domain == pytest.approx(LikelihoodMeter.read(context.model, texts).rise(terms))
     tested = {prompt.text for prompt in context.splits.test}
     assert validation.asked
     assert tested.isdisjoint(validation.asked)
@@ -68,11 +69,11 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
 def test_a_method_alone_is_scaled_on_no_text_that_damage_is_reported_on(
     context: EvaluationContext,
 ) -> None:
-    base, method = context.base, Bias(layers=(1,))
+    base, method = context.model.loaded, Bias(layers=(1,))
     limited = small_context(base, limits=Limits(max_kl=0.05))
     made = {method: candidate()}
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
-    chosen = scaled_as_asked(limited, method, prepared, ignore)
+    chosen = scaled(limited, method, prepared)
     calibration = neutral_kl(base, "calibration", 44, list(chosen.terms))
     assert chosen.details["calibration"] is not None
     assert cast(dict[str, float], chosen.details["calibration"])["kl"] == pytest.approx(calibration)

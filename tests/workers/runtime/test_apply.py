@@ -13,13 +13,13 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, UP, MatrixKey
 from tests.support.edits import random_edit, random_term
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, make_term
 
 BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
-def bits(base: BaseModel) -> dict[str, torch.Tensor]:
+def bits(base: LoadedModel) -> dict[str, torch.Tensor]:
     """A copy of every parameter, bit by bit."""
     return {
         name: parameter.detach().clone().view(BITS[base.dtype])
@@ -32,7 +32,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def test_new_rows_are_pristine_plus_the_change_rounded_once(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     base = load_pico(load_dtype="bfloat16")
     key = MatrixKey(1, GATE)
@@ -50,7 +50,7 @@ def test_new_rows_are_pristine_plus_the_change_rounded_once(
     assert torch.equal(base.matrix(key), expected.to(torch.bfloat16))
 
 
-def test_only_the_rows_of_the_edit_change(pico: BaseModel) -> None:
+def test_only_the_rows_of_the_edit_change(pico: LoadedModel) -> None:
     before = bits(pico)
     key = MatrixKey(0, UP)
     term = random_term(pico, key, seed=3)
@@ -64,7 +64,7 @@ def test_only_the_rows_of_the_edit_change(pico: BaseModel) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_undoing_restores_the_bits_in_any_order_of_edits(
-    load_pico: Callable[..., BaseModel], dtype: str
+    load_pico: Callable[..., LoadedModel], dtype: str
 ) -> None:
     base = load_pico(load_dtype=dtype)
     pristine = bits(base)
@@ -92,7 +92,7 @@ def test_undoing_restores_the_bits_in_any_order_of_edits(
     check()
 
 
-def test_an_empty_mixture_is_the_base_model(pico: BaseModel) -> None:
+def test_an_empty_mixture_is_the_base_model(pico: LoadedModel) -> None:
     before = bits(pico)
     editor = WeightEditor(pico)
     editor.apply_([(random_edit(pico), 1.0)])
@@ -101,7 +101,7 @@ def test_an_empty_mixture_is_the_base_model(pico: BaseModel) -> None:
     assert changed(before, bits(pico)) == []
 
 
-def test_a_block_undoes_its_edit_when_it_fails(pico: BaseModel) -> None:
+def test_a_block_undoes_its_edit_when_it_fails(pico: LoadedModel) -> None:
     before = bits(pico)
     with (
         pytest.raises(RuntimeError, match="on purpose"),
@@ -122,7 +122,7 @@ def test_a_block_undoes_its_edit_when_it_fails(pico: BaseModel) -> None:
     ],
 )
 def test_an_edit_that_does_not_fit_changes_nothing(
-    pico: BaseModel, key: MatrixKey, length: int, row: int, reason: str
+    pico: LoadedModel, key: MatrixKey, length: int, row: int, reason: str
 ) -> None:
     editor = WeightEditor(pico)
     good: Mixture = [([random_term(pico, MatrixKey(0, OUTPUT), seed=0)], 1.0)]
@@ -135,7 +135,7 @@ def test_an_edit_that_does_not_fit_changes_nothing(
 
 
 def test_the_file_of_a_mapped_model_never_changes(
-    load_pico: Callable[..., BaseModel], make_pico: Callable[..., object]
+    load_pico: Callable[..., LoadedModel], make_pico: Callable[..., object]
 ) -> None:
     base = load_pico(seed=17)
     weights = base.folder / "model.safetensors"

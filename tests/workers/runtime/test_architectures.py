@@ -21,7 +21,7 @@ from models_store.weights.architectures import (
 )
 from tests.support.pico import EXPERTS, LAYERS
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 
 # Gate rows by parameter, written out by hand: name of the parameter, gate's rows, all rows.
@@ -64,7 +64,7 @@ EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
 }
 
 
-def all_gates(base: BaseModel) -> list[Term]:
+def all_gates(base: LoadedModel) -> list[Term]:
     """A term on every row of every gate."""
     return [
         make_term(
@@ -78,7 +78,7 @@ def all_gates(base: BaseModel) -> list[Term]:
     ]
 
 
-def parameters(base: BaseModel) -> dict[str, torch.Tensor]:
+def parameters(base: LoadedModel) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in base.model.named_parameters()}
 
 
@@ -88,7 +88,7 @@ def test_every_family_is_tested() -> None:
 
 @pytest.mark.parametrize("model_type", sorted(EXPECTED))
 def test_an_edit_of_all_gates_changes_exactly_the_gate_rows_and_can_be_undone(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     base = load_pico(model_type)
     before = parameters(base)
@@ -112,7 +112,7 @@ def test_an_edit_of_all_gates_changes_exactly_the_gate_rows_and_can_be_undone(
 
 @pytest.mark.parametrize("model_type", sorted(EXPECTED))
 def test_the_gate_is_what_the_activation_function_reads(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     """Wherever a family keeps its gate: with the gates at zero, act(0) = 0 silences the MLP."""
     base = load_pico(model_type)
@@ -127,7 +127,7 @@ def test_the_gate_is_what_the_activation_function_reads(
 
 @pytest.mark.parametrize("model_type", ["qwen2_moe", "qwen3_moe"])
 def test_layers_without_experts_are_dense_ones(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     base = load_pico(model_type, mlp_only_layers=[0])
     keys = list(base.architecture.gates())
@@ -148,7 +148,7 @@ def test_sparse_steps_are_honoured() -> None:
 
 
 def test_every_matrix_of_the_table_has_a_shape_that_fits(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     for model_type in EXPECTED:
         base = load_pico(model_type)
@@ -158,7 +158,7 @@ def test_every_matrix_of_the_table_has_a_shape_that_fits(
             assert base.matrix(key).shape[0] == base.hidden_size
 
 
-def test_keys_come_by_layer_module_and_expert(load_pico: Callable[..., BaseModel]) -> None:
+def test_keys_come_by_layer_module_and_expert(load_pico: Callable[..., LoadedModel]) -> None:
     keys = list(load_pico("qwen2_moe").architecture.gates())
     assert keys == sorted(keys, key=lambda key: key.order)
     assert keys[EXPERTS] == MatrixKey(0, SHARED_GATE)

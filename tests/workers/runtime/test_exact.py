@@ -13,8 +13,8 @@ from torch import Tensor
 from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
-from workers.runtime.decoding.requests import Request, Row
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.decoding.requests import BatchRow, Request
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, scaled
 
@@ -27,12 +27,12 @@ PROMPTS = ["the food is", "people", "you would never hate the film, what", "than
 class Forced(Decoding):
     """Gives each row the tokens that it is told to, and keeps the logits that it had for them."""
 
-    def __init__(self, base: BaseModel, forced: Sequence[Sequence[int]]) -> None:
+    def __init__(self, base: LoadedModel, forced: Sequence[Sequence[int]]) -> None:
         super().__init__(base, SidePath(base))
         self.forced = forced
         self.logits: list[list[Tensor]] = [[] for _ in forced]
 
-    def _choose(self, rows: Sequence[Row], states: Tensor) -> list[Token]:
+    def _choose(self, rows: Sequence[BatchRow], states: Tensor) -> list[Token]:
         logits = self._base.logits(states.contiguous()).double()
         for row, own in zip(rows, logits, strict=True):
             self.logits[row.number].append(own)
@@ -43,7 +43,7 @@ class Forced(Decoding):
         ]
 
 
-def random_mixes(base: BaseModel, size: float) -> list[Mixture]:
+def random_mixes(base: LoadedModel, size: float) -> list[Mixture]:
     dice = random.Random(11)
     edits = [scaled(random_edit(base, seed=number), size) for number in range(6)]
     mixes: list[Mixture] = [
@@ -53,12 +53,12 @@ def random_mixes(base: BaseModel, size: float) -> list[Mixture]:
     return mixes
 
 
-def prompts(base: BaseModel) -> list[list[int]]:
+def prompts(base: LoadedModel) -> list[list[int]]:
     texts = [base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in PROMPTS]
     return [texts[place % len(texts)] for place in range(MIXES)]
 
 
-def greedy_of_merged(base: BaseModel, mixes: Sequence[Mixture]) -> list[list[int]]:
+def greedy_of_merged(base: LoadedModel, mixes: Sequence[Mixture]) -> list[list[int]]:
     editor = WeightEditor(base)
     made = []
     for prompt, mixture in zip(prompts(base), mixes, strict=True):
@@ -74,7 +74,9 @@ def greedy_of_merged(base: BaseModel, mixes: Sequence[Mixture]) -> list[list[int
 NONE: frozenset[int] = frozenset()
 
 
-def merged(base: BaseModel, mixes: Sequence[Mixture], forced: Sequence[list[int]]) -> list[Tensor]:
+def merged(
+    base: LoadedModel, mixes: Sequence[Mixture], forced: Sequence[list[int]]
+) -> list[Tensor]:
     """Logits of the merged models at the forced tokens, `[TOKENS, vocabulary]` each."""
     editor = WeightEditor(base)
     found = []
@@ -86,7 +88,9 @@ def merged(base: BaseModel, mixes: Sequence[Mixture], forced: Sequence[list[int]
     return found
 
 
-def served(base: BaseModel, mixes: Sequence[Mixture], forced: Sequence[list[int]]) -> list[Tensor]:
+def served(
+    base: LoadedModel, mixes: Sequence[Mixture], forced: Sequence[list[int]]
+) -> list[Tensor]:
     """The same of all mixes in one batch, which they join at different times."""
     decoding = Forced(base, forced)
     requests = [
@@ -100,7 +104,7 @@ def served(base: BaseModel, mixes: Sequence[Mixture], forced: Sequence[list[int]
     return [torch.stack(own) for own in decoding.logits]
 
 
-def check(narrow: BaseModel, wide: BaseModel, size: float) -> int:
+def check(narrow: LoadedModel, wide: LoadedModel, size: float) -> int:
     mixes = random_mixes(wide, size)
     forced = greedy_of_merged(wide, mixes)
     truths = merged(wide, mixes, forced)
@@ -127,7 +131,7 @@ def check(narrow: BaseModel, wide: BaseModel, size: float) -> int:
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "phi3"])
 def test_mixes_in_one_batch_are_their_merged_models(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     narrow, wide = load_pico(model_type), load_pico(model_type, load_dtype="float64")
     assert check(narrow, wide, 1.0) > 0.9 * MIXES
@@ -144,7 +148,7 @@ def test_mixes_of_a_real_model_are_their_merged_models(smollm2_folder: Path) -> 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
 def test_in_half_precision_mixes_are_as_near_as_the_base_model_is(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     full, half = load_pico(model_type), load_pico(model_type, load_dtype="bfloat16")
     mixes = random_mixes(full, 0.3)

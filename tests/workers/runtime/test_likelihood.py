@@ -14,8 +14,9 @@ from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
 from workers.runtime import likelihood
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import compare, divergence, negative_log_likelihood, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import compare, negative_log_likelihood
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
 
@@ -27,11 +28,11 @@ ITEMS = [
 ]
 
 
-def encoded(base: BaseModel) -> list[Encoded]:
+def encoded(base: LoadedModel) -> list[Encoded]:
     return encode(base, ITEMS, max_tokens=40, chat=False)
 
 
-def by_hand(base: BaseModel, mixture: Mixture, text: Encoded) -> tuple[float, float, float, int]:
+def by_hand(base: LoadedModel, mixture: Mixture, text: Encoded) -> tuple[float, float, float, int]:
     """Mean KL, base NLL, edited NLL and positions of one text in fp64, token by token."""
     ids = torch.tensor([text.ids])
     before = torch.log_softmax(base.model(ids).logits[0].double(), dim=-1)
@@ -51,13 +52,13 @@ def by_hand(base: BaseModel, mixture: Mixture, text: Encoded) -> tuple[float, fl
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2"])
 def test_a_comparison_is_what_the_slow_one_says(
-    load_pico: Callable[..., BaseModel], model_type: str, monkeypatch: pytest.MonkeyPatch
+    load_pico: Callable[..., LoadedModel], model_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = load_pico(model_type)
     mixture: Mixture = [(random_edit(base), 0.5)]
     # Chunks of three positions, so that texts are split between chunks.
     monkeypatch.setattr(likelihood, "CHUNK_LOGITS", 3 * base.vocabulary)
-    found = divergence(base, encoded(base), mixture)
+    found = EditedModel(base, mixture).divergence(encoded(base))
     expected = np.array([by_hand(base, mixture, text) for text in encoded(base)])
     assert np.allclose(found.kl, expected[:, 0], rtol=1e-3, atol=1e-6)
     assert np.allclose(found.base_nll, expected[:, 1], rtol=1e-4)
@@ -71,38 +72,38 @@ def test_a_comparison_is_what_the_slow_one_says(
     )
 
 
-def test_the_base_model_does_not_differ_from_itself(pico: BaseModel) -> None:
-    reading = read(pico, encoded(pico))
+def test_the_base_model_does_not_differ_from_itself(pico: LoadedModel) -> None:
+    reading = EditedModel(pico).reading(encoded(pico))
     same = compare(pico, reading, reading)
     assert same.mean_kl == 0.0
     assert same.perplexity_ratio == 1.0
     assert np.array_equal(negative_log_likelihood(pico, reading), same.base_nll)
 
 
-def test_kl_grows_as_the_square_of_a_small_strength(pico: BaseModel) -> None:
-    reference, edit = read(pico, encoded(pico)), random_edit(pico)
+def test_kl_grows_as_the_square_of_a_small_strength(pico: LoadedModel) -> None:
+    reference, edit = EditedModel(pico).reading(encoded(pico)), random_edit(pico)
     small, twice = (
-        divergence(pico, encoded(pico), [(edit, s)], reference=reference).mean_kl
+        EditedModel(pico, [(edit, s)]).divergence(encoded(pico), reference).mean_kl
         for s in (0.02, 0.04)
     )
     assert twice / small == pytest.approx(4.0, rel=0.1)
 
 
 def test_edits_of_routed_experts_are_measured_in_the_weights_and_undone(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     base = load_pico("mixtral")
     before = {name: value.clone() for name, value in base.model.named_parameters()}
     mixture: Mixture = [
         ([random_term(base, MatrixKey(0, GATE, e), seed=e, rows=60) for e in range(4)], 1.0)
     ]
-    found = divergence(base, encoded(base), mixture)
+    found = EditedModel(base, mixture).divergence(encoded(base))
     expected = [by_hand(base, mixture, text)[0] for text in encoded(base)]
     assert np.allclose(found.kl, expected, rtol=1e-3, atol=1e-6)
     assert found.mean_kl > 1e-3
     assert all(torch.equal(before[name], value) for name, value in base.model.named_parameters())
 
 
-def test_texts_of_one_token_alone_are_refused(pico: BaseModel) -> None:
+def test_texts_of_one_token_alone_are_refused(pico: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="after its first one"):
-        read(pico, encode(pico, ["bad"], max_tokens=5, chat=False))
+        EditedModel(pico).reading(encode(pico, ["bad"], max_tokens=5, chat=False))

@@ -20,7 +20,7 @@ from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from tests.support.edits import random_edit, random_term
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term
 
 # PEFT asks transformers for an attribute whose name is about to change.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 IDS = torch.randint(4, 500, (3, 9), generator=torch.Generator().manual_seed(5))
 
 
-def shapes_of(base: BaseModel) -> dict[str, tuple[int, int]]:
+def shapes_of(base: LoadedModel) -> dict[str, tuple[int, int]]:
     return {
         name.removesuffix(".weight"): (value.shape[0], value.shape[1])
         for name, value in base.model.named_parameters()
@@ -42,7 +42,7 @@ def stored(terms: list[Term], strength: float) -> list[tuple[DeltaTerm, float]]:
 
 
 def write_adapter(
-    base: BaseModel, mixture: list[tuple[list[Term], float]], folder: Path
+    base: LoadedModel, mixture: list[tuple[list[Term], float]], folder: Path
 ) -> dict[str, object]:
     weighted = [pair for terms, strength in mixture for pair in stored(terms, strength)]
     config, weights = to_peft(weighted, shapes_of(base), base.architecture, base_model="base")
@@ -51,7 +51,7 @@ def write_adapter(
     return config
 
 
-def loaded_logits(base: BaseModel, adapter: Path) -> torch.Tensor:
+def loaded_logits(base: LoadedModel, adapter: Path) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     with torch.no_grad():
         logits: torch.Tensor = peft.PeftModel.from_pretrained(model, adapter)(IDS).logits
@@ -60,7 +60,7 @@ def loaded_logits(base: BaseModel, adapter: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("model_type", ["llama", "phi3", "gemma3_text", "qwen2_moe"])
 def test_peft_gives_the_merged_model(
-    load_pico: Callable[..., BaseModel], tmp_path: Path, model_type: str
+    load_pico: Callable[..., LoadedModel], tmp_path: Path, model_type: str
 ) -> None:
     base, exact = load_pico(model_type), load_pico(model_type, load_dtype="float64")
     modules = (GATE, UP, DOWN, OUTPUT, SHARED_GATE)
@@ -76,7 +76,7 @@ def test_peft_gives_the_merged_model(
     assert (truth - exact.model(IDS).logits).abs().max() > 0.1
 
 
-def test_the_rank_is_that_of_the_fullest_module(pico: BaseModel, tmp_path: Path) -> None:
+def test_the_rank_is_that_of_the_fullest_module(pico: LoadedModel, tmp_path: Path) -> None:
     gate, down = MatrixKey(0, GATE), MatrixKey(1, DOWN)
     terms = [random_term(pico, gate, seed=s) for s in range(3)] + [random_term(pico, down, seed=9)]
     config = write_adapter(pico, [(terms, 1.0)], tmp_path)
@@ -94,7 +94,7 @@ def test_the_rank_is_that_of_the_fullest_module(pico: BaseModel, tmp_path: Path)
     assert np.count_nonzero(a[1:]) == np.count_nonzero(b[:, 1:]) == 0
 
 
-def test_with_a_prefix_one_word_off_peft_does_nothing(pico: BaseModel, tmp_path: Path) -> None:
+def test_with_a_prefix_one_word_off_peft_does_nothing(pico: LoadedModel, tmp_path: Path) -> None:
     """Why every export is compared with the model it should be before it is given out."""
     write_adapter(pico, [(random_edit(pico), 1.0)], tmp_path)
     weights = tmp_path / WEIGHTS_NAME
@@ -120,7 +120,7 @@ def test_with_a_prefix_one_word_off_peft_does_nothing(pico: BaseModel, tmp_path:
     ],
 )
 def test_what_an_adapter_cannot_hold_is_refused(
-    load_pico: Callable[..., BaseModel], model_type: str, key: MatrixKey, reason: str
+    load_pico: Callable[..., LoadedModel], model_type: str, key: MatrixKey, reason: str
 ) -> None:
     base = load_pico(model_type)
     term = DeltaTerm(*key, np.ones(32, np.float32), np.zeros(1, np.int32), np.ones(1, np.float32))
@@ -129,7 +129,7 @@ def test_what_an_adapter_cannot_hold_is_refused(
 
 
 @pytest.mark.parametrize(("length", "row"), [(31, 0), (32, 64)])
-def test_terms_that_do_not_fit_are_refused(pico: BaseModel, length: int, row: int) -> None:
+def test_terms_that_do_not_fit_are_refused(pico: LoadedModel, length: int, row: int) -> None:
     term = DeltaTerm(
         0,
         GATE,
@@ -142,6 +142,6 @@ def test_terms_that_do_not_fit_are_refused(pico: BaseModel, length: int, row: in
         to_peft([(term, 1.0)], shapes_of(pico), pico.architecture)
 
 
-def test_no_terms_are_no_adapter(pico: BaseModel) -> None:
+def test_no_terms_are_no_adapter(pico: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="at least one term"):
         to_peft([], shapes_of(pico), pico.architecture)

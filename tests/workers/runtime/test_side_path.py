@@ -14,27 +14,27 @@ from models_store.weights.delta import dump_delta, load_delta
 from tests.support.edits import random_edit, random_term
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta, to_delta
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, scaled
 
 IDS = torch.randint(4, 500, (4, 9), generator=torch.Generator().manual_seed(5))
 
 
-def merged(base: BaseModel, mixture: Mixture, ids: Tensor) -> Tensor:
+def merged(base: LoadedModel, mixture: Mixture, ids: Tensor) -> Tensor:
     with WeightEditor(base).applied(mixture):
         logits: Tensor = base.model(ids).logits
     return logits.double()
 
 
-def mixtures(base: BaseModel) -> list[Mixture]:
+def mixtures(base: LoadedModel) -> list[Mixture]:
     one, two = random_edit(base, seed=1), random_edit(base, seed=2)
     return [[(one, 1.0)], [], [(two, -0.7)], [(one, 0.3), (two, 1.5)]]
 
 
 @pytest.mark.parametrize("model_type", ["llama", "phi3", "gemma3_text", "olmo2"])
 def test_rows_differ_from_their_merged_models_by_no_more_than_rounding(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     base, exact = load_pico(model_type), load_pico(model_type, load_dtype="float64")
     own = mixtures(base)
@@ -49,20 +49,20 @@ def test_rows_differ_from_their_merged_models_by_no_more_than_rounding(
             assert (truth - merged(exact, [], ids)).abs().max() > 0.1
 
 
-def test_a_row_without_edits_is_the_base_model_to_the_bit(pico: BaseModel) -> None:
+def test_a_row_without_edits_is_the_base_model_to_the_bit(pico: LoadedModel) -> None:
     plain = pico.model(IDS).logits
     with SidePath(pico).rows(mixtures(pico)):
         assert torch.equal(pico.model(IDS).logits[1], plain[1])
 
 
-def test_afterwards_nothing_is_left_of_it(pico: BaseModel) -> None:
+def test_afterwards_nothing_is_left_of_it(pico: LoadedModel) -> None:
     plain = pico.model(IDS).logits
     with SidePath(pico).rows(mixtures(pico)):
         assert not torch.equal(pico.model(IDS).logits, plain)
     assert torch.equal(pico.model(IDS).logits, plain)
 
 
-def test_one_change_under_two_names_adds_up(pico: BaseModel) -> None:
+def test_one_change_under_two_names_adds_up(pico: LoadedModel) -> None:
     """Such as an edit and its reproduction, whose terms are equal to the bit."""
     edit, again = random_edit(pico), random_edit(pico)
     assert [term.digest for term in edit] == [term.digest for term in again]
@@ -79,14 +79,14 @@ def test_one_change_under_two_names_adds_up(pico: BaseModel) -> None:
         assert torch.allclose(merged(pico, [(one, 1.0)], IDS), truth, atol=1e-4)
 
 
-def test_one_mixture_goes_for_any_number_of_rows(pico: BaseModel) -> None:
+def test_one_mixture_goes_for_any_number_of_rows(pico: LoadedModel) -> None:
     mixture: Mixture = [(random_edit(pico), 1.0)]
     with SidePath(pico).rows([mixture]):
         logits = pico.model(IDS).logits
     assert torch.allclose(logits.double(), merged(pico, mixture, IDS), atol=1e-4)
 
 
-def test_another_number_of_rows_is_an_error(pico: BaseModel) -> None:
+def test_another_number_of_rows_is_an_error(pico: LoadedModel) -> None:
     with (
         SidePath(pico).rows(mixtures(pico)[:2]),
         pytest.raises(ValueError, match="4 rows, but mixtures for 2"),
@@ -94,7 +94,7 @@ def test_another_number_of_rows_is_an_error(pico: BaseModel) -> None:
         pico.model(IDS)
 
 
-def test_bf16_rows_stay_within_the_noise_of_bf16(load_pico: Callable[..., BaseModel]) -> None:
+def test_bf16_rows_stay_within_the_noise_of_bf16(load_pico: Callable[..., LoadedModel]) -> None:
     base, exact = load_pico(load_dtype="bfloat16"), load_pico(load_dtype="float64")
     mixture: Mixture = [(random_edit(base), 1.0)]
     with SidePath(base).rows([mixture]):
@@ -105,7 +105,9 @@ def test_bf16_rows_stay_within_the_noise_of_bf16(load_pico: Callable[..., BaseMo
     assert (truth - merged(exact, [], IDS)).abs().mean() > 10 * noise
 
 
-def test_very_short_directions_survive_half_precision(load_pico: Callable[..., BaseModel]) -> None:
+def test_very_short_directions_survive_half_precision(
+    load_pico: Callable[..., LoadedModel],
+) -> None:
     base = load_pico(load_dtype="float16")
     term = random_term(base, MatrixKey(0, DOWN), seed=0, rows=32)
     plain = base.model(IDS).logits
@@ -117,7 +119,7 @@ def test_very_short_directions_survive_half_precision(load_pico: Callable[..., B
     assert (got - expected).abs().max() < 0.05 * (expected - plain).abs().max()
 
 
-def test_the_shared_expert_has_a_side_path(load_pico: Callable[..., BaseModel]) -> None:
+def test_the_shared_expert_has_a_side_path(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico("qwen2_moe")
     edit = random_edit(base, modules=(SHARED_GATE, OUTPUT))
     with SidePath(base).rows([[(edit, 1.0)], [], [(edit, -1.0)], []]):
@@ -127,14 +129,14 @@ def test_the_shared_expert_has_a_side_path(load_pico: Callable[..., BaseModel]) 
         assert torch.allclose(logits[row : row + 1], expected, atol=1e-4)
 
 
-def test_routed_experts_have_none(load_pico: Callable[..., BaseModel]) -> None:
+def test_routed_experts_have_none(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico("mixtral")
     term = random_term(base, MatrixKey(0, GATE, 1), seed=0)
     with pytest.raises(InvalidRequest, match="routed experts"):
         SidePath(base).plan([[([term], 1.0)]])
 
 
-def test_rows_that_leave_the_batch_take_their_edits_along(pico: BaseModel) -> None:
+def test_rows_that_leave_the_batch_take_their_edits_along(pico: LoadedModel) -> None:
     own = mixtures(pico)
     with SidePath(pico).rows(own) as plan:
         every = pico.model(IDS).logits

@@ -11,13 +11,17 @@ from models_store.weights.architectures import GATE
 from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
-from workers.runtime.likelihood import divergence, read
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
-from workers.surgery.calibrate import calibrate
-from workers.surgery.methods.bias import BiasFit, combine, default_layers, fit_layer
+from workers.surgery.calibrate import Scales
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.bias.fit import BiasFit, combine
+from workers.surgery.regression import fit_layer
+
+# DEFAULT_LAYERS bias
 from workers.surgery.terms import Mixture
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
@@ -34,13 +38,13 @@ _NEUTRAL = [
 
 
 @pytest.fixture(scope="module")
-def smollm2(smollm2_folder: Path) -> BaseModel:
+def smollm2(smollm2_folder: Path) -> LoadedModel:
     return load_base(smollm2_folder, device="cpu", dtype="auto")
 
 
 @pytest.fixture(scope="module")
-def bias_fit(smollm2: BaseModel) -> BiasFit:
-    layers = default_layers(smollm2.layers)
+def bias_fit(smollm2: LoadedModel) -> BiasFit:
+    layers = Bias().default_layers(smollm2.layers)
     desired, undesired = (
         encode(smollm2, [f"{s} {w}." for s in _SUBJECTS for w in words], max_tokens=50, chat=False)
         for words in (_DESIRED, _UNDESIRED)
@@ -51,7 +55,7 @@ def bias_fit(smollm2: BaseModel) -> BiasFit:
 
 
 def test_the_bias_method_leaves_the_attention_sink_alone(
-    smollm2: BaseModel, bias_fit: BiasFit
+    smollm2: LoadedModel, bias_fit: BiasFit
 ) -> None:
     assert [check.layer for check in bias_fit.checks] == [14, 17, 20]
     assert all(check.used and check.first_token_rms < 0.1 for check in bias_fit.checks)
@@ -62,16 +66,19 @@ def test_the_bias_method_leaves_the_attention_sink_alone(
 
 
 def test_the_bias_method_is_calibrated_from_its_guess(
-    smollm2: BaseModel, bias_fit: BiasFit
+    smollm2: LoadedModel, bias_fit: BiasFit
 ) -> None:
     texts = encode(smollm2, _NEUTRAL, max_tokens=100, chat=False)
-    reference, side = read(smollm2, texts), SidePath(smollm2)
+    reference, side = EditedModel(smollm2).reading(texts), SidePath(smollm2)
 
     def kl(scale: float) -> float:
         mixture: Mixture = [(bias_fit.terms, scale)]
-        return divergence(smollm2, texts, mixture, reference=reference, side=side).mean_kl
+        return EditedModel(smollm2, mixture, side=side).divergence(texts, reference).mean_kl
 
-    found = calibrate(kl, 0.1, guess=bias_fit.guess)
+    scales = Scales(0.1, guess=bias_fit.guess)
+    for scale in scales:
+        scales.measured(kl(scale))
+    found = scales.calibration()
     assert found.reached
     assert len(found.trace) <= 4
 

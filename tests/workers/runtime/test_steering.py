@@ -11,7 +11,7 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, LAYERS
 from workers.runtime.decoding.decode import generate
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.side_path import SidePath
 from workers.runtime.steering import steered
 
@@ -19,7 +19,7 @@ IDS = torch.tensor([[5, 9, 30, 41, 7], [8, 80, 81, 82, 83]])
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -27,7 +27,7 @@ def _vector(seed: int = 0) -> Tensor:
     return torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 
-def _residuals(base: BaseModel) -> list[Tensor]:
+def _residuals(base: LoadedModel) -> list[Tensor]:
     """What each layer gets, and after them what the final norm gets."""
     got: list[Tensor] = []
     hooks = [
@@ -42,13 +42,13 @@ def _residuals(base: BaseModel) -> list[Tensor]:
     return got
 
 
-def _last_hidden(base: BaseModel) -> Tensor:
+def _last_hidden(base: LoadedModel) -> Tensor:
     with torch.no_grad():
         states: Tensor = base.decoder(input_ids=IDS).last_hidden_state
     return states
 
 
-def test_the_residual_stream_gains_exactly_the_vector(base: BaseModel) -> None:
+def test_the_residual_stream_gains_exactly_the_vector(base: LoadedModel) -> None:
     before = _residuals(base)
     with steered(base, {0: _vector()}):
         after = _residuals(base)
@@ -56,7 +56,7 @@ def test_the_residual_stream_gains_exactly_the_vector(base: BaseModel) -> None:
     assert torch.equal(after[1], before[1] + _vector())
 
 
-def test_the_last_layer_is_steered_before_the_final_norm(base: BaseModel) -> None:
+def test_the_last_layer_is_steered_before_the_final_norm(base: LoadedModel) -> None:
     before = _residuals(base)
     with steered(base, {LAYERS - 1: _vector()}):
         after = _residuals(base)
@@ -64,7 +64,7 @@ def test_the_last_layer_is_steered_before_the_final_norm(base: BaseModel) -> Non
     assert torch.equal(after[-1], before[-1] + _vector())
 
 
-def test_several_layers_are_steered_at_once(base: BaseModel) -> None:
+def test_several_layers_are_steered_at_once(base: LoadedModel) -> None:
     with steered(base, {0: _vector(0), 1: _vector(1)}):
         both = _last_hidden(base)
     with steered(base, {0: _vector(0)}), steered(base, {1: _vector(1)}):
@@ -72,14 +72,14 @@ def test_several_layers_are_steered_at_once(base: BaseModel) -> None:
     assert torch.equal(both, nested)
 
 
-def test_the_model_is_itself_again_after_the_block(base: BaseModel) -> None:
+def test_the_model_is_itself_again_after_the_block(base: LoadedModel) -> None:
     before = _last_hidden(base)
     with pytest.raises(RuntimeError), steered(base, {0: _vector()}):
         raise RuntimeError
     assert torch.equal(_last_hidden(base), before)
 
 
-def test_generation_is_steered_at_every_step(base: BaseModel) -> None:
+def test_generation_is_steered_at_every_step(base: LoadedModel) -> None:
     """Decoding with a cache goes as reading the whole text anew for every token does."""
     prompt = [5, 9, 30]
     vector = 3 * _vector(2)
@@ -115,7 +115,7 @@ def test_a_model_in_half_precision_rounds_the_sum_once(make_pico: Callable[..., 
 @pytest.mark.parametrize(
     ("layer", "size"), [(LAYERS, HIDDEN), (-1, HIDDEN), (0, HIDDEN + 1)], ids=str
 )
-def test_a_vector_that_does_not_fit_is_refused(base: BaseModel, layer: int, size: int) -> None:
+def test_a_vector_that_does_not_fit_is_refused(base: LoadedModel, layer: int, size: int) -> None:
     with (
         pytest.raises(InvalidRequest, match="steering vector"),
         steered(base, {layer: torch.ones(size)}),
@@ -123,7 +123,7 @@ def test_a_vector_that_does_not_fit_is_refused(base: BaseModel, layer: int, size
         pass
 
 
-def test_a_steered_constant_is_what_a_bias_edit_writes(base: BaseModel) -> None:
+def test_a_steered_constant_is_what_a_bias_edit_writes(base: LoadedModel) -> None:
     """Adding after a layer is adding to what its `down_proj` gives."""
     module, _ = base.linear(MatrixKey(0, DOWN))
     hook = module.register_forward_hook(lambda module, inputs, output: output + _vector())

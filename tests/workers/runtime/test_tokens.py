@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import ChatItem, CompletionItem, Message, TextItem
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import MAX_PROMPT_TOKENS, Encoded, batches, encode, encode_prompt
 
 
-def counted(base: BaseModel, encoded: Encoded) -> str:
+def counted(base: LoadedModel, encoded: Encoded) -> str:
     ids = [i for i, scored in zip(encoded.ids, encoded.scored, strict=True) if scored]
     return str(base.tokenizer.decode(ids))
 
 
-def text(base: BaseModel, encoded: Encoded) -> str:
+def text(base: LoadedModel, encoded: Encoded) -> str:
     return str(base.tokenizer.decode(list(encoded.ids)))
 
 
-def test_all_of_a_plain_text_counts_and_it_is_cut(pico: BaseModel) -> None:
+def test_all_of_a_plain_text_counts_and_it_is_cut(pico: LoadedModel) -> None:
     whole, cut = encode(pico, ["the film", TextItem(text="bad " * 50)], max_tokens=7, chat=True)
     assert all(whole.scored)
     assert text(pico, whole) == "the film"
@@ -32,14 +32,14 @@ def test_all_of_a_plain_text_counts_and_it_is_cut(pico: BaseModel) -> None:
     assert whole.prompt_length == 0
 
 
-def test_of_a_pair_only_the_completion_counts(pico: BaseModel) -> None:
+def test_of_a_pair_only_the_completion_counts(pico: LoadedModel) -> None:
     pair = CompletionItem(prompt="the film was", completion=" bad and awful")
     (encoded,) = encode(pico, [pair], max_tokens=100, chat=False)
     assert counted(pico, encoded) == " bad and awful"
     assert text(pico, encoded) == "the film was bad and awful"
 
 
-def test_a_token_across_the_border_counts(pico: BaseModel) -> None:
+def test_a_token_across_the_border_counts(pico: LoadedModel) -> None:
     # "go" + "od": the token "good" exists only because of the completion.
     (encoded,) = encode(
         pico, [CompletionItem(prompt="go", completion="od food")], max_tokens=100, chat=False
@@ -49,7 +49,7 @@ def test_a_token_across_the_border_counts(pico: BaseModel) -> None:
 
 
 def test_a_pair_passes_through_the_template_where_there_is_one(
-    pico: BaseModel, load_pico: Callable[..., BaseModel]
+    pico: LoadedModel, load_pico: Callable[..., LoadedModel]
 ) -> None:
     pair = CompletionItem(prompt="how", completion="this is good")
     (chat,) = encode(pico, [pair], max_tokens=100, chat=True)
@@ -61,7 +61,7 @@ def test_a_pair_passes_through_the_template_where_there_is_one(
     assert text(pico, plain) == "howthis is good"
 
 
-def test_the_end_of_a_turn_counts_when_asked_for(pico: BaseModel) -> None:
+def test_the_end_of_a_turn_counts_when_asked_for(pico: LoadedModel) -> None:
     pair = CompletionItem(prompt="how", completion="good")
     (ended,) = encode(pico, [pair], max_tokens=100, chat=True, end_of_turn=True)
     assert counted(pico, ended) == "good<|im_end|>"
@@ -69,7 +69,7 @@ def test_the_end_of_a_turn_counts_when_asked_for(pico: BaseModel) -> None:
     assert counted(pico, cut) == "good"
 
 
-def test_of_a_conversation_the_last_message_counts(pico: BaseModel) -> None:
+def test_of_a_conversation_the_last_message_counts(pico: LoadedModel) -> None:
     item = ChatItem(
         messages=(
             Message(role="system", content="be kind"),
@@ -82,20 +82,20 @@ def test_of_a_conversation_the_last_message_counts(pico: BaseModel) -> None:
     assert text(pico, encoded).startswith("<|im_start|>system\nbe kind<|im_end|>")
 
 
-def test_a_message_alone_is_a_plain_text(pico: BaseModel) -> None:
+def test_a_message_alone_is_a_plain_text(pico: LoadedModel) -> None:
     item = ChatItem(messages=(Message(role="assistant", content="good food"),))
     (encoded,) = encode(pico, [item], max_tokens=100, chat=True)
     assert text(pico, encoded) == counted(pico, encoded) == "good food"
 
 
-def test_a_long_prompt_keeps_its_end(pico: BaseModel) -> None:
+def test_a_long_prompt_keeps_its_end(pico: LoadedModel) -> None:
     pair = CompletionItem(prompt="bad " * 2000 + "end", completion=" good")
     (encoded,) = encode(pico, [pair], max_tokens=5, chat=False)
     assert encoded.prompt_length == MAX_PROMPT_TOKENS
     assert text(pico, encoded).endswith("end good")
 
 
-def test_a_long_prompt_keeps_its_first_token(pico: BaseModel) -> None:
+def test_a_long_prompt_keeps_its_first_token(pico: LoadedModel) -> None:
     pair = CompletionItem(prompt="good" + " bad" * 2000, completion=" end")
     (encoded,) = encode(pico, [pair], max_tokens=5, chat=False)
     assert encoded.prompt_length == MAX_PROMPT_TOKENS
@@ -103,13 +103,13 @@ def test_a_long_prompt_keeps_its_first_token(pico: BaseModel) -> None:
     assert encoded.ids[1] == pico.tokenizer(" bad")["input_ids"][0]
 
 
-def test_a_conversation_needs_a_template(load_pico: Callable[..., BaseModel]) -> None:
+def test_a_conversation_needs_a_template(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico(chat=False)
     with pytest.raises(InvalidRequest, match="no chat template"):
         encode_prompt(base, [("user", "how")], chat=True)
 
 
-def test_a_template_that_refuses_is_reported(load_pico: Callable[..., BaseModel]) -> None:
+def test_a_template_that_refuses_is_reported(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico()
     base.tokenizer.chat_template = "{{ raise_exception('no system messages') }}"
     with pytest.raises(InvalidRequest, match="no system messages"):
@@ -117,7 +117,7 @@ def test_a_template_that_refuses_is_reported(load_pico: Callable[..., BaseModel]
 
 
 def test_prompts_are_chat_only_when_asked_and_possible(
-    pico: BaseModel, load_pico: Callable[..., BaseModel]
+    pico: LoadedModel, load_pico: Callable[..., LoadedModel]
 ) -> None:
     decode = pico.tokenizer.decode
     assert decode(encode_prompt(pico, "how", chat=False)) == "how"
@@ -128,7 +128,7 @@ def test_prompts_are_chat_only_when_asked_and_possible(
 
 
 @pytest.mark.parametrize("chat", [True, False])
-def test_a_text_without_tokens_is_refused(pico: BaseModel, chat: bool) -> None:
+def test_a_text_without_tokens_is_refused(pico: LoadedModel, chat: bool) -> None:
     with pytest.raises(InvalidRequest, match="no tokens"):
         encode(pico, [""], max_tokens=5, chat=chat)
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models_store.errors import EditFailed, InvalidRequest
-from workers.surgery.calibrate import calibrate
+from workers.surgery.calibrate import Calibration, Scales
+
+
+def calibrate(kl: Callable[[float], float], target: float, **options: Any) -> Calibration:
+    scales = Scales(target, **options)
+    for scale in scales:
+        scales.measured(kl(scale))
+    return scales.calibration()
 
 
 @given(

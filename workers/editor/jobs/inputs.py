@@ -17,7 +17,7 @@ from models_store.work.store import Place
 from workers.editor.jobs.task import Task
 from workers.evaluation.context.context import Parent
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned, published_terms
 from workers.surgery.terms import Mixture
 
@@ -35,7 +35,7 @@ def registered_base(task: Task) -> ReadyBase:
         raise BaseModelUnavailable(error.message) from error
 
 
-def base_of(task: Task, *, dtype: str | None = None) -> BaseModel:
+def base_of(task: Task, *, dtype: str | None = None) -> LoadedModel:
     """The base model of the request, loaded; by default in the dtype of the settings.
 
     Raises:

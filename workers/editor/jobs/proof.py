@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import psutil
 import torch
@@ -12,9 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from models_store.errors import EditFailed
 from models_store.presets import neutral_texts
+from workers.editor.formats.protocol import Loader
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import Reading, compare, read
-from workers.runtime.loading import BaseModel as LoadedBase
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import Reading, compare
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
 
@@ -54,18 +54,8 @@ def has_room(parameters: int, device: str) -> bool:
     return needed < _MEMORY_SHARE * free
 
 
-@dataclass(frozen=True)
-class Loader:
-    """How an export is put on a base model again."""
-
-    name: str
-    version: str
-    loaded: Callable[[LoadedBase], AbstractContextManager[None]]
-    """Within the block the base model runs with the export on it."""
-
-
 def prove(
-    base: LoadedBase, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedBase]
+    base: LoadedModel, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedModel]
 ) -> Proof:
     """Compare the export to the variant as it is served, on texts of Scalpel's own.
 
@@ -79,8 +69,8 @@ def prove(
             base model.
     """
     texts = _texts(base)
-    plain = read(base, texts)
-    edited = read(base, texts, mixture)
+    plain = EditedModel(base).reading(texts)
+    edited = EditedModel(base, mixture).reading(texts)
     effect = compare(base, plain, edited).mean_kl
     exact = base.dtype in (torch.float32, torch.float64)
     if exact:
@@ -90,7 +80,7 @@ def prove(
         noise = _noise(base, plain, texts, reload)
         limit = KL_SHARE * effect + noise
     with loader.loaded(base):
-        exported = read(base, texts)
+        exported = EditedModel(base).reading(texts)
     mean_kl = compare(base, edited, exported).mean_kl
     difference = max_logit_difference(base, edited, base, exported)
     close = difference <= limit if exact else mean_kl <= limit
@@ -121,11 +111,11 @@ def prove(
 
 
 def _noise(
-    base: LoadedBase, plain: Reading, texts: list[Encoded], reload: Callable[[str], LoadedBase]
+    base: LoadedModel, plain: Reading, texts: list[Encoded], reload: Callable[[str], LoadedModel]
 ) -> float:
     """KL(base ‖ base in fp32): what 16 bits alone do to it, in nats a position."""
     wide_base = reload("float32")
-    wide = read(wide_base, texts)
+    wide = EditedModel(wide_base).reading(texts)
     total = 0.0
     with torch.no_grad():
         for a, b in zip(torch.split(plain.states, 64), torch.split(wide.states, 64), strict=True):
@@ -136,20 +126,20 @@ def _noise(
 
 
 def _rounding(
-    base: LoadedBase, mixture: Mixture, texts: list[Encoded], reload: Callable[[str], LoadedBase]
+    base: LoadedModel, mixture: Mixture, texts: list[Encoded], reload: Callable[[str], LoadedModel]
 ) -> float:
     """Largest logit difference between the merged model in fp32 and in fp64."""
     with WeightEditor(base).applied(mixture):
-        narrow = read(base, texts)
+        narrow = EditedModel(base).reading(texts)
     wide_base = reload("float64")
     with WeightEditor(wide_base).applied(mixture):
-        wide = read(wide_base, texts)
+        wide = EditedModel(wide_base).reading(texts)
     return max_logit_difference(base, narrow, wide_base, wide)
 
 
 @torch.no_grad()
 def max_logit_difference(
-    first: LoadedBase, reading: Reading, second: LoadedBase, other: Reading
+    first: LoadedModel, reading: Reading, second: LoadedModel, other: Reading
 ) -> float:
     """The largest difference of a logit at any position of two readings of the same texts."""
     pairs = zip(torch.split(reading.states, 64), torch.split(other.states, 64), strict=True)
@@ -158,7 +148,7 @@ def max_logit_difference(
     )
 
 
-def _texts(base: LoadedBase) -> list[Encoded]:
+def _texts(base: LoadedModel) -> list[Encoded]:
     """Plain texts, and answers where the model takes chat messages."""
     plain, chat = neutral_texts()
     answers = chat[: PROMPTS // 2] if base.has_chat_template else ()

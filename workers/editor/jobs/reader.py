@@ -5,14 +5,14 @@ from __future__ import annotations
 from models_store.work.base_models import BaseModels, RegisteredBase
 from workers.editor.jobs.task import Task
 from workers.evaluation.damage.reader import OtherModel, Reader
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned
 
 LARGEST = 3.0
 """A reader has at most so many times the parameters of the base, which the editor has room for."""
 
 
-def reader_for(task: Task, base: BaseModel) -> Reader:
+def reader_for(task: Task, base: LoadedModel) -> Reader:
     """The smallest other base model that is ready in the pool of the edit, else the base itself.
 
     Raises:
@@ -26,7 +26,7 @@ def reader_for(task: Task, base: BaseModel) -> Reader:
     return Reader(base, task.request.base_model, _loadable(task, chosen))
 
 
-def _may_read(one: RegisteredBase, task: Task, base: BaseModel) -> bool:
+def _may_read(one: RegisteredBase, task: Task, base: LoadedModel) -> bool:
     return (
         one.facts is not None
         and one.id != task.request.base_model

@@ -7,9 +7,10 @@ import torch
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.records import RegistrationSettings, json_object
 from models_store.work.base_models import BaseFacts
+from workers import progress
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.base_models import check, materialise
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 def run(task: Task) -> Outcome:
@@ -23,19 +24,21 @@ def run(task: Task) -> Outcome:
     """
     settings = task.request.settings
     assert isinstance(settings, RegistrationSettings)
-    task.report("load", 0.0)
-    folder = materialise(settings.spec.source, task.settings.cache, task.settings.allowed_folders)
-    task.report("load", 0.5)
-    checked = check(folder, values=True)
-    base = load_base(
-        folder,
-        device=task.settings.device,
-        dtype=task.settings.dtype,
-        threads=task.settings.threads,
-        cache=task.settings.cache,
-    )
-    task.report("evaluate", 0.0)
-    _try(base)
+    source = settings.spec.source
+    with progress.watch(task.report):
+        with progress.step("load"):
+            with progress.step("files", 0.5):
+                folder = materialise(source, task.settings.cache, task.settings.allowed_folders)
+            checked = check(folder, values=True)
+            base = load_base(
+                folder,
+                device=task.settings.device,
+                dtype=task.settings.dtype,
+                threads=task.settings.threads,
+                cache=task.settings.cache,
+            )
+        with progress.step("evaluate"):
+            _try(base)
     facts = BaseFacts(
         fingerprint=base.fingerprint,
         architecture=checked.model_type,
@@ -51,7 +54,7 @@ def run(task: Task) -> Outcome:
 
 
 @torch.no_grad()
-def _try(base: BaseModel) -> None:
+def _try(base: LoadedModel) -> None:
     """Raise BaseModelUnavailable unless the model says something finite."""
     ids = torch.tensor([[base.pad_id, *sorted(base.stop_ids)]], device=base.device)
     states = base.decoder(input_ids=ids, use_cache=False).last_hidden_state

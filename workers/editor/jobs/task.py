@@ -13,10 +13,11 @@ from pydantic import JsonValue
 from models_store.errors import EditFailed
 from models_store.schemas.behaviors import Behavior, from_lines
 from models_store.schemas.items import Item
-from models_store.schemas.records import Artifact, Stage, WorkRequest
+from models_store.schemas.records import Artifact, WorkRequest
 from models_store.settings import Settings
 from models_store.work.store import Place, WorkStore
 from workers.editor.process.patience import patiently
+from workers.progress import Watcher
 
 _PATIENCE_SECONDS = 60.0
 T = TypeVar("T")
@@ -30,8 +31,8 @@ class Task:
     attempt: int
     store: WorkStore
     settings: Settings
-    report: Callable[[Stage, float], None]
-    """Tells stage and share of it that is done."""
+    report: Watcher
+    """Gets stage and share of it that is done."""
     started_at: float = field(default_factory=time.monotonic)
     """When the process was forked, by `time.monotonic()`."""
 

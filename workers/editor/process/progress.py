@@ -9,7 +9,6 @@ from typing import Any, cast
 import redis
 
 from models_store.live import keys as redis_keys
-from models_store.schemas.records import Stage
 
 _LIFE_SECONDS = 24 * 3600
 _MAX_EVENTS = 1000
@@ -26,10 +25,10 @@ class ProgressReporter:
         self._client = client
         self._work_id = work_id
         self._attempt = attempt
-        self._stage: Stage | None = None
+        self._stage: str | None = None
         self._next_at = 0.0
 
-    def __call__(self, stage: Stage, progress: float) -> None:
+    def __call__(self, stage: str, progress: float) -> None:
         """The work is at `stage`, of which the share `progress`, in [0, 1], is done."""
         now = time.monotonic()
         entered = stage != self._stage

@@ -26,7 +26,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from models_store.live import keys as redis_keys
-from models_store.live.leases import DeathNotice, connect, tell_death
+from models_store.live.leases import DeathNotice, connect, notify_death
 from models_store.live.queue import stopped_pid
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
@@ -150,4 +150,4 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
         _log.warning("the process of an attempt ended", work_id=work_id, **notice.model_dump())
         # Without Redis nobody is told; the keeper then goes by the lease.
         with contextlib.suppress(redis.RedisError):
-            tell_death(self._live, work_id, notice)
+            notify_death(self._live, work_id, notice)

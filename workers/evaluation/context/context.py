@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 from models_store.operator.suites import Suites
 from models_store.schemas.behaviors import Behavior
@@ -12,12 +13,12 @@ from models_store.schemas.methods import Limits
 from workers.evaluation.context.plan import STANDARD, EvaluationPlan
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import Splits
-from workers.evaluation.effect.generations import Decoding
-from workers.evaluation.scorers import NOBODY, Judges, PreparedScorer
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.loading import BaseModel
-from workers.surgery.terms import Mixture
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.tokens import encode_prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class AskedSuites:
+class NamedSuites:
     """Standard suites that the request names, and where their data are."""
 
     names: tuple[str, ...]
@@ -42,16 +43,14 @@ class AskedSuites:
 class EvaluationContext:
     """What an edit is measured against and with."""
 
-    base: BaseModel
-    """Its weights must be the base's own."""
+    model: EditedModel
+    """What the edit was fitted on and is compared to: the base, with the parent edits if any."""
     behavior: Behavior
     splits: Splits
     method: str
     """The `type` of the method that made the edit; of two together, such as `natural+bias`."""
     limits: Limits
     seed: int
-    on_top: Mixture = ()
-    """Edits that are part of the model the edit was fitted on, and of both arms."""
     plan: EvaluationPlan = STANDARD
     preserve: Sequence[Item] = ()
     """What must stay as it is."""
@@ -62,8 +61,8 @@ class EvaluationContext:
     judges: Judges = NOBODY
     """Whom scorers may ask that are prepared here."""
     parents: Sequence[Parent] = ()
-    """Of the edits in `on_top`, whose traits are looked at again."""
-    suites: AskedSuites | None = None
+    """Of the parent edits, whose traits are looked at again."""
+    suites: NamedSuites | None = None
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -71,14 +70,45 @@ class EvaluationContext:
         return self.splits.test[: self.plan.prompts_for(self.behavior.max_new_tokens)]
 
     @property
-    def decoding(self) -> Decoding:
-        return Decoding(
+    def decoding(self) -> DecodingSettings:
+        return DecodingSettings(
             max_new_tokens=self.behavior.max_new_tokens,
             seed=self.seeds["sampling"],
             samples=self.plan.samples,
             temperature=self.plan.temperature,
             top_k=self.plan.top_k,
         )
+
+    def opened(self) -> AbstractContextManager[None]:
+        """Within the block a model that judges fluency stays in memory, and not after it."""
+        return nullcontext() if self.reader is None else self.reader.opened()
+
+    def encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Prompts as the model is given them, in token ids."""
+        chat = self.behavior.chat
+        return [encode_prompt(self.model.loaded, text, chat=chat) for text in prompts]
+
+    def generate(
+        self,
+        model: EditedModel,
+        prompts: Sequence[str],
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
+    ) -> Arm:
+        """Continue prompts as all scored texts of an evaluation are made.
+
+        Args:
+            samples: of each; by default as many as the plan has.
+            seed: of the random numbers; by default those of the test prompts.
+        """
+        decoding = self.decoding
+        changed = replace(
+            decoding,
+            samples=decoding.samples if samples is None else samples,
+            seed=decoding.seed if seed is None else seed,
+        )
+        return generate_arm(model, self.encoded(prompts), changed)
 
     @property
     def seeds(self) -> dict[str, int]:

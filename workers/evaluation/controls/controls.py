@@ -1,187 +1,173 @@
-"""Rivals of an edit that are deltas as well, scaled until they are as far from the base as it is.
-
-- random direction: the vector of each term that carries the behaviour (its method says which) is
-  replaced by a Gaussian one of the same norm, the same one wherever terms share it;
-- random region: as many rows of each matrix, drawn at random; for terms that do not have them all;
-- the paper's setting: Model Surgery (arXiv 2407.08770) fitted on the same texts, at its own alpha
-  and at the edit's KL.
-"""
+"""Put the baselines of an edit on its test prompts, and compare them with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from math import isfinite
-from typing import Literal, Protocol
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-import torch
-from torch import Tensor
+from models_store.schemas.measurements import Control, ControlKind, relied_on
+from workers import progress
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import fewer
+from workers.evaluation.controls.baselines import (
+    PAPER_METHOD,
+    Baseline,
+    BaselineKind,
+    Meter,
+    PaperSetting,
+    RandomKind,
+    as_it_is,
+    at_equal_kl,
+    chooses_rows,
+    draw,
+)
+from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
+from workers.evaluation.damage.neutral import calibration_meter
+from workers.evaluation.effect.effect import Scored, edit_against_baseline, score_grid
+from workers.evaluation.effect.generations import Arm
+from workers.evaluation.seeds import derive
+from workers.surgery.terms import Term
 
-from models_store.errors import EditFailed
-from models_store.schemas.measurements import ControlKind
-from workers.evaluation.progress import Progress
-from workers.runtime.loading import BaseModel
-from workers.surgery.calibrate import calibrate
-from workers.surgery.methods import METHODS
-from workers.surgery.terms import Term, make_term, scaled
-
-TOLERANCE = 0.10
-"""Relative difference of KL up to which edit and rival count as equally large."""
-MAX_EVALUATIONS = 6
-
-RandomKind = Literal["random_direction", "random_region"]
-RivalKind = Literal["random_direction", "random_region", "paper_alpha", "paper_equal_kl"]
-"""Controls that are deltas: all but the prompt."""
+MEASURABLE_KL = 1e-5
+"""Below this, in nats a token, rounding is most of what is measured: nothing is scaled to it."""
+_TEXT = 0.4
+"""Share of a control's time that goes into its text, about; the rest scales it."""
 
 
-class Meter(Protocol):
-    """What measures how far a delta is from the base."""
-
-    def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
-        """In nats a token, infinite for a model that no longer computes."""
-        ...
+def _changes(term: Term) -> bool:
+    return bool(term.coefficients.any() and term.direction.any())
 
 
-def equal(kl: float, target_kl: float) -> bool:
-    """Whether a rival's KL counts as that of the edit."""
-    return abs(kl - target_kl) <= TOLERANCE * target_kl
+def kinds_for(
+    context: EvaluationContext, terms: Sequence[Term], paper: PaperSetting | None
+) -> list[ControlKind]:
+    """The controls of the plan that mean something for an edit."""
+
+    def fits(kind: ControlKind) -> bool:
+        if kind == "random_region":
+            return chooses_rows(context.model.loaded, terms)
+        if kind in ("paper_alpha", "paper_equal_kl"):
+            return paper is not None and context.method != PAPER_METHOD
+        return True
+
+    return [kind for kind in context.plan.controls if fits(kind)]
 
 
 @dataclass(frozen=True, eq=False)
-class PaperSetting:
-    """Model Surgery as the paper has it, fitted on the texts that the edit was fitted on."""
+class Controls:
+    """The baselines of one edit: each is made, scaled, generated from and scored."""
 
+    context: EvaluationContext
     terms: Sequence[Term]
-    """At the paper's alpha."""
+    """The edit at strength 1."""
+    paper: PaperSetting | None = None
 
+    @cached_property
+    def kinds(self) -> list[ControlKind]:
+        return kinds_for(self.context, self.terms, self.paper)
 
-@dataclass(frozen=True, eq=False)
-class Rival:
-    """A control as it meets the prompts, and how far it is from the base."""
+    def measure(self, scored: Sequence[Scored]) -> tuple[Control, ...]:
+        """Measure every control.
 
-    kind: ControlKind
-    terms: Sequence[Term]
-    scale: float
-    """What its terms were multiplied by."""
-    kl: float
-    target_kl: float | None
-    """The edit's own; None where it is not matched."""
-    evaluations: int
-    """KL measurements that it took."""
-    draw: int = 0
+        Args:
+            scored: the edit on the test prompts by each scorer, the leading one first.
+
+        Returns:
+            None at all for an edit that changes nothing: it has no baselines.
+        """
+        context = self.context
+        if not self.kinds:
+            return ()
+        with progress.step("controls_kl"):
+            meter = calibration_meter(context.model, each=context.plan.control_neutral_each)
+            target = meter.kl(self.terms)
+        if not target < math.inf or not any(map(_changes, self.terms)):
+            return ()
+        controls: list[Control] = []
+        for kind in self.kinds:
+            with progress.step(kind):
+                if kind == "prompt_only":
+                    controls.append(self._prompted(scored))
+                    continue
+                with progress.step("scale", 1 - _TEXT):
+                    baselines = self._scaled(kind, meter, target)
+                prompts, samples = self._share(kind)
+                with progress.step("text"):
+                    for baseline in progress.track(baselines):
+                        model = context.model.plus(baseline.terms)
+                        arm = context.generate(model, prompts, samples=samples)
+                        controls.append(self._control(baseline, arm, prompts, scored))
+        return tuple(controls)
+
+    def _scaled(self, kind: BaselineKind, meter: Meter, target: float) -> list[Baseline]:
+        """Made and scaled; one that leaves no model that computes is passed over."""
+        match kind:
+            case "paper_alpha":
+                made = [as_it_is(kind, self._paper_terms, meter)]
+            case "paper_equal_kl" if target < MEASURABLE_KL:
+                made = []
+            case "paper_equal_kl":
+                made = [at_equal_kl(kind, self._paper_terms, meter, target)]
+            case "random_direction" | "random_region" if target < MEASURABLE_KL:
+                # What neutral text does not feel cannot be scaled by it: one of the same norm.
+                made = [as_it_is(kind, self._drawn(kind, 0), meter)]
+            case "random_direction" | "random_region":
+                made = [
+                    at_equal_kl(kind, self._drawn(kind, number), meter, target, number=number)
+                    for number in progress.track(range(self.context.plan.draws))
+                ]
+        return [baseline for baseline in made if baseline is not None]
 
     @property
-    def matched(self) -> bool:
-        return self.target_kl is not None and equal(self.kl, self.target_kl)
+    def _paper_terms(self) -> Sequence[Term]:
+        return () if self.paper is None else self.paper.terms
 
+    def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
+        context = self.context
+        seed = derive(context.seeds[kind], f"draw/{number}")
+        return draw(context.model.loaded, kind, self.terms, context.method, seed)
 
-def random_directions(terms: Sequence[Term], method: str, generator: torch.Generator) -> list[Term]:
-    """Replace the vector of each term that carries the behaviour by noise of the same norm.
+    def _prompted(self, scored: Sequence[Scored]) -> Control:
+        """The base with the best wording before each prompt; its KL is measured, not matched."""
+        context = self.context
+        with progress.step("wording", 0.4):
+            wording = best_wording(context, scored[0].scorer)
+        each = context.plan.control_neutral_each
+        with progress.step("kl", 0.6 - _TEXT):
+            kl = kl_of_wording(context.model, wording, each=each)
+        prompts, samples = self._share("prompt_only")
+        asked = [worded(wording, prompt) for prompt in prompts]
+        with progress.step("text"):
+            arm = context.generate(context.model, asked, samples=samples)
+        baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
+        return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
 
-    Args:
-        method: that made the terms; of two together, such as `natural+bias`.
-    """
-    drawn: dict[bytes, Tensor] = {}
-    made = []
-    for term in terms:
-        if _carrier(term, method) == "coefficients":
-            noise = _gaussian_like(term.coefficients, generator)
-            made.append(replace(term, coefficients=noise))
-            continue
-        key = term.direction.numpy().tobytes()
-        if key not in drawn:
-            drawn[key] = _gaussian_like(term.direction, generator)
-        made.append(replace(term, direction=drawn[key]))
-    return made
+    def _share(self, kind: ControlKind) -> tuple[list[str], int]:
+        """The test prompts that a control gets, and how many samples of each."""
+        plan = self.context.plan
+        prompts = [prompt.text for prompt in self.context.prompts]
+        if kind == "random_direction":
+            return prompts, plan.samples
+        few = fewer(plan.control_prompts, self.context.behavior.max_new_tokens)
+        return prompts[:few], 1
 
-
-def chooses_rows(base: BaseModel, terms: Sequence[Term]) -> bool:
-    """Whether an edit picks some rows of a matrix, so that others could have been picked."""
-    return any(len(term.rows) < len(base.matrix(term.key)) for term in terms)
-
-
-def random_region(base: BaseModel, terms: Sequence[Term], generator: torch.Generator) -> list[Term]:
-    """Move each term to as many rows of its matrix drawn at random."""
-    made = []
-    for term in terms:
-        rows = torch.randperm(len(base.matrix(term.key)), generator=generator)[: len(term.rows)]
-        # A term with all rows stays as it is: to shuffle what it writes is another control.
-        whole = len(rows) == len(base.matrix(term.key))
-        made.append(term if whole else make_term(term.key, term.direction, rows, term.coefficients))
-    return made
-
-
-def draw(
-    base: BaseModel, kind: RandomKind, terms: Sequence[Term], method: str, seed: int
-) -> list[Term]:
-    """A random rival of the edit, not scaled yet."""
-    generator = torch.Generator().manual_seed(seed)
-    if kind == "random_region":
-        return random_region(base, terms, generator)
-    return random_directions(terms, method, generator)
-
-
-def at_equal_kl(
-    kind: RivalKind,
-    terms: Sequence[Term],
-    meter: Meter,
-    target_kl: float,
-    *,
-    number: int = 0,
-    progress: Progress,
-) -> Rival | None:
-    """Scale a rival to the edit's KL, or as near to it as six measurements come.
-
-    Args:
-        meter: measures on calibration texts.
-        target_kl: the edit's own, by the same meter; positive.
-        number: of the draw.
-
-    Returns:
-        None where no factor that was tried leaves a model that computes.
-    """
-    tried = nearest_scales(lambda scale: meter.kl(terms, scale), target_kl, progress=progress)
-    if not isfinite(tried[0][1]):
-        return None
-    scale, nearest = tried[0]
-    return Rival(kind, scaled(terms, scale), scale, nearest, target_kl, len(tried), number)
-
-
-def nearest_scales(
-    kl: Callable[[float], float], target_kl: float, *, guess: float = 1.0, progress: Progress
-) -> list[tuple[float, float]]:
-    """Scales that were tried to reach a KL, at most six, with theirs: the nearest first.
-
-    Args:
-        kl: of a scale; infinite where the model no longer computes.
-    """
-    tried: list[tuple[float, float]] = []
-
-    def measured(scale: float) -> float:
-        tried.append((scale, kl(scale)))
-        progress(len(tried) / MAX_EVALUATIONS)
-        return tried[-1][1]
-
-    # A search that stays above the target still leaves its nearest point in `tried`.
-    with suppress(EditFailed):
-        calibrate(measured, target_kl, guess=guess, tolerance=TOLERANCE, max_steps=MAX_EVALUATIONS)
-    return sorted(tried, key=lambda point: abs(point[1] - target_kl))
-
-
-def as_it_is(kind: RivalKind, terms: Sequence[Term], meter: Meter) -> Rival | None:
-    """A rival that is not scaled; None where its model no longer computes."""
-    kl = meter.kl(terms)
-    return Rival(kind, terms, 1.0, kl, None, 1) if isfinite(kl) else None
-
-
-def _carrier(term: Term, method: str) -> str:
-    """The method of a pair that a term is of is the one that writes to its matrix."""
-    parts = [METHODS[name] for name in method.split("+")]
-    return next(part.carrier for part in parts if term.module in part.modules)
-
-
-def _gaussian_like(vector: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randn(vector.shape, generator=generator)
-    drawn *= vector.norm() / drawn.norm()
-    return drawn
+    def _control(
+        self, baseline: Baseline, arm: Arm, prompts: Sequence[str], scored: Sequence[Scored]
+    ) -> Control:
+        bootstrap = self.context.bootstrap
+        edits = [each.first(len(prompts), len(arm.texts[0])) for each in scored]
+        others = [edit.with_baseline(score_grid(edit.scorer, prompts, arm.texts)) for edit in edits]
+        relied = relied_on(each.scorer.headline for each in edits)
+        return Control(
+            kind=baseline.kind,
+            draw=baseline.draw,
+            scale=baseline.scale,
+            kl=baseline.kl,
+            target_kl=baseline.target_kl,
+            matched=baseline.matched,
+            evaluations=baseline.evaluations,
+            effects=tuple(each.effect(bootstrap) for each in others),
+            versus_edit=edit_against_baseline(edits[relied], others[relied], bootstrap),
+        )

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from models_store.presets import neutral_texts
-from workers.evaluation.context.arms import ArmMaker
+from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
-from workers.evaluation.controls.rivals import prompt_wordings
+from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
-from workers.evaluation.progress import Progress, span
-from workers.evaluation.scorers import PreparedScorer
-from workers.runtime.likelihood import Reading, compare, read
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.evaluation.scorers.prepare import PreparedScorer
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import Reading, compare
 from workers.runtime.tokens import Encoded, encode_prompt
-from workers.surgery.terms import Mixture
 
 
 def worded(wording: str, prompt: str) -> str:
@@ -27,9 +24,7 @@ def worded(wording: str, prompt: str) -> str:
     return f"{wording}\n\n{prompt}"
 
 
-def best_wording(
-    context: EvaluationContext, maker: ArmMaker, scorer: PreparedScorer, progress: Progress
-) -> str:
+def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
     """The wording that does most on validation prompts; the test prompts are not looked at.
 
     Without validation prompts it is the first one.
@@ -43,11 +38,10 @@ def best_wording(
     if not asked:
         return wordings[0]
     tried = []
-    for index, wording in enumerate(wordings):
-        arm = maker.make(
+    for index, wording in enumerate(progress.track(wordings)):
+        arm = context.generate(
+            context.model,
             [worded(wording, prompt) for prompt in asked],
-            context.on_top,
-            span(progress, index / len(wordings), (index + 1) / len(wordings)),
             samples=1,
             seed=context.seeds["wording"],
         )
@@ -57,10 +51,8 @@ def best_wording(
     return wordings[min(tried)[-1]]
 
 
-def kl_of_wording(
-    base: BaseModel, wording: str, *, each: int, on_top: Mixture, side: SidePath
-) -> float:
-    """How far the base with the wording before its text is from the base without, in KL.
+def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
+    """How far a model with the wording before its text is from the model without, in KL.
 
     It is measured as a delta's is: on the same neutral texts, at the same positions, the larger of
     the means on plain text and on answers.
@@ -68,6 +60,7 @@ def kl_of_wording(
     Args:
         each: neutral texts of each kind.
     """
+    base = model.loaded
     _, chat = neutral_texts()
     asked = [item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat]
     neutral = encode_neutral(base, "calibration", each=each)
@@ -78,8 +71,8 @@ def kl_of_wording(
     pairs = list(zip(neutral.texts, [*after, *answers.texts], strict=True))
     found = compare(
         base,
-        _by_text(read(base, [text for text, _ in pairs], on_top, side=side)),
-        _by_text(read(base, [text for _, text in pairs], on_top, side=side)),
+        _by_text(model.reading([text for text, _ in pairs])),
+        _by_text(model.reading([text for _, text in pairs])),
     )
     parts = [slice(0, neutral.plain), slice(neutral.plain, len(pairs))]
     return max(mean_kl(found, part) for part in parts if found.positions[part].any())

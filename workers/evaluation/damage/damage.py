@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 
 from models_store.schemas.items import Item, Prompt, text_of
 from models_store.schemas.measurements import Damage, Interval, PointDamage, Preserved
+from workers import progress
 from workers.evaluation.damage.domain import (
     LEAST_SAMPLES,
     DomainMeter,
@@ -24,13 +24,11 @@ from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.statistics import Bools, Bootstrap
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import Divergence
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 PRESERVED_TOKENS = 64
 """An item to preserve is cut after so many tokens."""
@@ -81,58 +79,70 @@ class DamageTexts:
     """What must stay as it is."""
 
 
+@dataclass(frozen=True, eq=False)
 class DamageMeter:
-    """Measures the damage of edits against one model, which reads everything once."""
+    """Measures the damage of edits against one model, which has read everything once."""
 
-    def __init__(
-        self,
-        base: BaseModel,
+    texts: DamageTexts
+    plan: DamagePlan
+    bootstrap: Bootstrap
+    reader: Reader
+    """Judges fluency."""
+    neutral: KlMeter
+    domain: DomainMeter
+    preserved: _Preserved | None
+    answers: Sequence[tuple[str, str]]
+    """Prompts with desired answers to them, which fluency may be compared with."""
+
+    @classmethod
+    def read(
+        cls,
+        model: EditedModel,
         texts: DamageTexts,
         *,
         half: Half,
         bootstrap: Bootstrap,
         plan: DamagePlan = REPORTED,
         reader: Reader | None = None,
-        on_top: Mixture = (),
-        side: SidePath | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Args:
-        base: its weights must be the base's own.
-        half: of the neutral texts: one to choose edits by, the other to report on.
-        reader: judges fluency; by default `base`.
-        on_top: edits that are part of the model that is compared to.
+    ) -> DamageMeter:
+        """Read all that edits will be compared on.
+
+        Args:
+            model: what the edits go on top of.
+            half: of the neutral texts: one to choose edits by, the other to report on.
+            reader: judges fluency; by default the base itself.
 
         Raises:
             InvalidRequest: a text has no tokens.
         """
-        read_in = Parts(
-            {"neutral": 120.0 * plan.neutral_each, "own": 30.0 * plan.own_samples, "rest": 2000.0},
-            progress or _ignore,
+        with progress.step("neutral", 0.5):
+            neutral = encode_neutral(model.loaded, half, each=plan.neutral_each)
+            kl_meter = KlMeter.read(model, neutral.parts)
+        with progress.step("samples", 0.25):
+            samples = _samples_meter(model, texts, plan)
+        with progress.step("held-out", 0.1):
+            domain = DomainMeter(samples, _heldout_meter(model, texts, plan))
+        with progress.step("preserved"):
+            preserved = _Preserved.read(model, texts, plan)
+        return cls(
+            texts=texts,
+            plan=plan,
+            bootstrap=bootstrap,
+            reader=reader or Reader(model.loaded, "the base itself"),
+            neutral=kl_meter,
+            domain=domain,
+            preserved=preserved,
+            answers=drawn(answers_of(texts.heldout), plan.heldout_texts),
         )
-        self._texts = texts
-        self._plan = plan
-        self._bootstrap = bootstrap
-        self._reader = reader or Reader(base, "the base itself")
-        self._answers = drawn(answers_of(texts.heldout), plan.heldout_texts)
-        shared: _Shared = {"on_top": on_top, "side": side or SidePath(base)}
-        with read_in.part("neutral") as tell:
-            neutral = encode_neutral(base, half, each=plan.neutral_each)
-            self._neutral = KlMeter(base, neutral.parts, progress=tell, **shared)
-        with read_in.part("own") as tell:
-            samples = _samples_meter(base, texts, plan, tell, shared)
-        with read_in.part("rest"):
-            self._domain = DomainMeter(samples, _heldout_meter(base, texts, plan, shared))
-            self._preserved = _Preserved.of(base, texts, plan, shared)
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
         """The larger of the mean KL on neutral text and on what is to be preserved.
 
         It is infinite for a model whose logits are not finite.
         """
-        meters = [self._neutral]
-        if self._preserved is not None:
-            meters.append(self._preserved.meter)
+        meters = [self.neutral]
+        if self.preserved is not None:
+            meters.append(self.preserved.meter)
         return max(meter.kl(terms, strength) for meter in meters)
 
     def quick(self, terms: Sequence[Term], strength: float = 1.0) -> PointDamage:
@@ -141,15 +151,15 @@ class DamageMeter:
         Raises:
             EditFailed: the edited model's logits are not finite.
         """
-        neutral = check_finite(self._neutral.divergence(terms, strength))
-        kept = None
-        if self._preserved is not None:
-            meter = self._preserved.meter
+        neutral = check_finite(self.neutral.divergence(terms, strength))
+        kept, leading = None, self.domain.leading
+        if self.preserved is not None:
+            meter = self.preserved.meter
             kept = max(meter.means(check_finite(meter.divergence(terms, strength))))
         return PointDamage(
-            kl=max(self._neutral.means(neutral)),
+            kl=max(self.neutral.means(neutral)),
             perplexity_ratio=neutral.perplexity_ratio,
-            domain=self._domain.quick(terms, strength),
+            domain=None if leading is None else leading.rise(terms, strength),
             fluency=None,
             distinct2_ratio=None,
             kl_preserve=kept,
@@ -163,14 +173,14 @@ class DamageMeter:
             desired: `[prompts, samples]` of each arm.
         """
         return fluency_of(
-            self._reader,
-            self._texts.prompts,
+            self.reader,
+            self.texts.prompts,
             arms,
             desired,
-            self._bootstrap,
-            chat=self._texts.chat,
-            at_most=self._plan.fluency_pairs,
-            answers=self._answers,
+            self.bootstrap,
+            chat=self.texts.chat,
+            at_most=self.plan.fluency_pairs,
+            answers=self.answers,
         )
 
     def with_text(
@@ -192,8 +202,6 @@ class DamageMeter:
         terms: Sequence[Term],
         arms: tuple[Arm, Arm],
         desired: tuple[Bools, Bools],
-        *,
-        progress: Progress | None = None,
     ) -> Damage:
         """Everything, with intervals. See `fluency`.
 
@@ -203,22 +211,20 @@ class DamageMeter:
         Raises:
             EditFailed: the edited model's logits are not finite.
         """
-        tell = progress or _ignore
-        neutral = check_finite(
-            self._neutral.divergence(terms, progress=lambda share: tell(0.5 * share))
-        )
-        domain = self._domain.measure(terms, self._bootstrap)
-        tell(0.7)
+        with progress.step("neutral", 0.5):
+            neutral = check_finite(self.neutral.divergence(terms))
+        with progress.step("domain", 0.2):
+            domain = self.domain.measure(terms, self.bootstrap)
         kept: Interval | None = None
         worst: tuple[Preserved, ...] = ()
-        if self._preserved is not None:
-            found = check_finite(self._preserved.meter.divergence(terms))
-            kept = self._preserved.interval(found, self._bootstrap)
-            worst = self._preserved.worst(found)
-        tell(0.8)
-        fluency = self.fluency(arms, desired)
-        tell(1.0)
-        intervals = [kl_interval(neutral, self._bootstrap, part) for part in self._neutral.parts]
+        if self.preserved is not None:
+            with progress.step("preserved", 0.1):
+                found = check_finite(self.preserved.meter.divergence(terms))
+            kept = self.preserved.interval(found, self.bootstrap)
+            worst = self.preserved.worst(found)
+        with progress.step("fluency"):
+            fluency = self.fluency(arms, desired)
+        intervals = [kl_interval(neutral, self.bootstrap, part) for part in self.neutral.parts]
         plain, chat = intervals[0], intervals[1] if len(intervals) > 1 else None
         base_quality, edited_quality = map(quality_of, arms)
         return Damage(
@@ -227,7 +233,7 @@ class DamageMeter:
             kl_chat=chat,
             neutral_texts=len(neutral.positions),
             neutral_positions=int(neutral.positions.sum()),
-            perplexity_ratio=exponential(nll_rise(neutral, self._bootstrap)),
+            perplexity_ratio=exponential(nll_rise(neutral, self.bootstrap)),
             domain=domain.judged,
             domain_source=domain.source,
             domain_samples=domain.samples,
@@ -241,16 +247,9 @@ class DamageMeter:
             edited=edited_quality,
             distinct2_ratio=distinct2_ratio(base_quality, edited_quality),
             kl_preserve=kept,
-            preserve_items=0 if self._preserved is None else len(self._preserved.names),
+            preserve_items=0 if self.preserved is None else len(self.preserved.names),
             preserve_worst=worst,
         )
-
-
-class _Shared(TypedDict):
-    """What every reading is given."""
-
-    on_top: Mixture
-    side: SidePath
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,11 +268,9 @@ class _Preserved:
     """Reads all items, then the answers up to their first tokens."""
 
     @classmethod
-    def of(
-        cls, base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
-    ) -> _Preserved | None:
+    def read(cls, model: EditedModel, texts: DamageTexts, plan: DamagePlan) -> _Preserved | None:
         items = drawn(texts.preserve, plan.preserved)
-        encoded = encode(base, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
+        encoded = encode(model.loaded, items, max_tokens=PRESERVED_TOKENS, chat=texts.chat)
         kept = [i for i, text in enumerate(encoded) if any(text.scored[1:])]
         if not kept:
             return None
@@ -281,7 +278,7 @@ class _Preserved:
         answers = [place for place, text in enumerate(whole) if text.prompt_length]
         starts = [whole[place].start(1) for place in answers]
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
-        return cls(names, answers, KlMeter(base, (whole, starts), **shared))
+        return cls(names, answers, KlMeter.read(model, (whole, starts)))
 
     def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
         both = (kl_interval(found, bootstrap, part) for part in self.meter.parts)
@@ -296,25 +293,21 @@ class _Preserved:
 
 
 def _samples_meter(
-    base: BaseModel, texts: DamageTexts, plan: DamagePlan, progress: Progress, shared: _Shared
+    model: EditedModel, texts: DamageTexts, plan: DamagePlan
 ) -> LikelihoodMeter | None:
     if texts.own is None or texts.own_desired is None:
         return None
     own, groups = own_samples(texts.own, texts.own_desired, texts.prompts, plan.own_samples)
     if len(own) < LEAST_SAMPLES:
         return None
-    return LikelihoodMeter(base, own, groups, progress=progress, **shared)
+    return LikelihoodMeter.read(model, own, groups)
 
 
 def _heldout_meter(
-    base: BaseModel, texts: DamageTexts, plan: DamagePlan, shared: _Shared
+    model: EditedModel, texts: DamageTexts, plan: DamagePlan
 ) -> LikelihoodMeter | None:
-    found = heldout_texts(base, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
-    return LikelihoodMeter(base, found, **shared) if found else None
-
-
-def _ignore(share: float) -> None:
-    pass
+    found = heldout_texts(model.loaded, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
+    return LikelihoodMeter.read(model, found) if found else None
 
 
 def check_finite(found: Divergence) -> Divergence:

@@ -14,13 +14,12 @@ from models_store.schemas.items import Item, Prompt
 from models_store.schemas.measurements import Interval
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.progress import Progress
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
-from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import Reading, negative_log_likelihood
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 LEAST_SAMPLES = 20
 """With fewer samples that are desired, held-out texts are what counts."""
@@ -44,32 +43,30 @@ class Domain:
         return self.samples if self.source == "samples" else self.heldout
 
 
+@dataclass(frozen=True, eq=False)
 class LikelihoodMeter:
-    """Measures how an edit changes the likelihood of given texts, which the base reads once."""
+    """Measures how an edit changes the likelihood of given texts, which a model has read once."""
 
-    def __init__(
-        self,
-        base: BaseModel,
-        texts: Sequence[Encoded],
-        groups: Groups | None = None,
-        *,
-        on_top: Mixture = (),
-        side: SidePath | None = None,
-        progress: Progress | None = None,
-    ) -> None:
+    model: EditedModel
+    """What edits go on top of."""
+    texts: Sequence[Encoded]
+    groups: Groups | None
+    """Of each text, for the bootstrap."""
+    before: Floats
+    """Nats a position of each text by the model without the edits that are measured."""
+    counts: Floats
+    """Positions of each text."""
+
+    @classmethod
+    def read(
+        cls, model: EditedModel, texts: Sequence[Encoded], groups: Groups | None = None
+    ) -> LikelihoodMeter:
         """Args:
         texts: at least one has a token after its first one that counts.
-        groups: of each text, for the bootstrap.
-        on_top: edits that are part of the model that is compared to.
         """
-        self._base = base
-        self._texts = texts
-        self._groups = groups
-        self._on_top = on_top
-        self._side = side or SidePath(base)
-        reading = read(base, texts, on_top, side=self._side, progress=progress)
-        self._before = negative_log_likelihood(base, reading)
-        self._counts = reading.counts.astype(np.float64)
+        reading = model.reading(texts)
+        before = negative_log_likelihood(model.loaded, reading)
+        return cls(model, texts, groups, before, reading.counts.astype(np.float64))
 
     def rise(self, terms: Sequence[Term], strength: float = 1.0) -> float:
         """Over all positions of all texts, nats a token.
@@ -77,7 +74,8 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        return float(np.average(self._rises(terms, strength), weights=self._counts))
+        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
+        return float(np.average(rises, weights=self.counts))
 
     def interval(
         self, terms: Sequence[Term], bootstrap: Bootstrap, strength: float = 1.0
@@ -87,41 +85,34 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        nats = self._rises(terms, strength) * self._counts
-        return bootstrap.ratio(nats, self._counts, self._groups)
+        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
+        return bootstrap.ratio(rises * self.counts, self.counts, self.groups)
 
-    def _rises(self, terms: Sequence[Term], strength: float) -> Floats:
-        mixture = [*self._on_top, (terms, strength)]
-        reading = read(self._base, self._texts, mixture, side=self._side)
-        rises: Floats = negative_log_likelihood(self._base, reading) - self._before
+    def _rises(self, reading: Reading) -> Floats:
+        """Of each text, nats a position."""
+        rises: Floats = negative_log_likelihood(self.model.loaded, reading) - self.before
         require_finite(rises)
         return rises
 
 
+@dataclass(frozen=True, eq=False)
 class DomainMeter:
     """Likelihood of desired text: the base's own, and held-out texts of the behaviour."""
 
-    def __init__(self, samples: LikelihoodMeter | None, heldout: LikelihoodMeter | None) -> None:
-        """Args:
-        samples: None where there are too few.
-        """
-        self._samples = samples
-        self._heldout = heldout
+    samples: LikelihoodMeter | None
+    """None where there are too few."""
+    heldout: LikelihoodMeter | None
 
     @property
     def source(self) -> Source | None:
-        if self._samples is not None:
+        if self.samples is not None:
             return "samples"
-        return None if self._heldout is None else "heldout"
+        return None if self.heldout is None else "heldout"
 
-    def quick(self, terms: Sequence[Term], strength: float = 1.0) -> float | None:
-        """The figure that counts; None where there is nothing to measure it on.
-
-        Raises:
-            EditFailed: the edited model's probabilities are not finite.
-        """
-        meter = self._samples or self._heldout
-        return None if meter is None else meter.rise(terms, strength)
+    @property
+    def leading(self) -> LikelihoodMeter | None:
+        """What the figure that counts is measured on; None where there is nothing."""
+        return self.samples or self.heldout
 
     def measure(self, terms: Sequence[Term], bootstrap: Bootstrap) -> Domain:
         """Both figures with their intervals.
@@ -131,7 +122,7 @@ class DomainMeter:
         """
         found = [
             None if meter is None else meter.interval(terms, bootstrap)
-            for meter in (self._samples, self._heldout)
+            for meter in (self.samples, self.heldout)
         ]
         return Domain(self.source, *found)
 
@@ -159,7 +150,7 @@ def own_samples(
 
 
 def heldout_texts(
-    base: BaseModel, items: Sequence[Item], *, chat: bool, at_most: int
+    base: LoadedModel, items: Sequence[Item], *, chat: bool, at_most: int
 ) -> list[Encoded]:
     """At most so many of the items in which something can be predicted."""
     texts = encode(base, items, max_tokens=MAX_TEXT_TOKENS, chat=chat)

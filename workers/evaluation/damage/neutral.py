@@ -12,13 +12,12 @@ import numpy as np
 
 from models_store.presets import neutral_code, neutral_texts
 from models_store.schemas.items import CompletionItem, TextItem
-from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
-from workers.runtime.likelihood import Divergence, Reading, compare, read
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import Divergence, Reading, compare
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 T = TypeVar("T")
 Half = Literal["calibration", "reporting"]
@@ -50,7 +49,7 @@ class NeutralTexts:
 
 
 def encode_neutral(
-    base: BaseModel,
+    base: LoadedModel,
     half: Half,
     *,
     each: int | None = None,
@@ -86,45 +85,35 @@ def _half(texts: Sequence[T], half: Half) -> list[T]:
     return [texts[index] for index in (order[:border] if half == "calibration" else order[border:])]
 
 
+@dataclass(frozen=True, eq=False)
 class KlMeter:
-    """Measures edits against one model, which is read once, on the same texts.
+    """Measures edits against one model, which was read once, on the same texts.
 
     They come in parts, each with a mean of its own.
     """
 
-    def __init__(
-        self,
-        base: BaseModel,
-        parts: Sequence[Sequence[Encoded]],
-        *,
-        on_top: Mixture = (),
-        side: SidePath | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Args:
-        parts: of these the ones that are not empty are measured.
-        on_top: edits that are part of the model that is compared to.
-        """
+    model: EditedModel
+    """What edits go on top of."""
+    texts: Sequence[Encoded]
+    parts: Sequence[slice]
+    """Indices of the texts of each part."""
+    reference: Reading
+    """Of the model without the edits that are measured."""
+
+    @classmethod
+    def read(cls, model: EditedModel, parts: Sequence[Sequence[Encoded]]) -> KlMeter:
+        """Read the texts; of their parts the ones that are not empty are measured."""
         ends = list(accumulate(map(len, parts)))
-        self.parts = [
+        slices = [
             slice(end - len(part), end) for part, end in zip(parts, ends, strict=True) if part
         ]
-        """Indices of the texts of each part."""
-        self._base = base
-        self._texts = [text for part in parts for text in part]
-        self._on_top = on_top
-        self._side = side or SidePath(base)
-        self._reference: Reading = read(
-            base, self._texts, on_top, side=self._side, progress=progress
-        )
+        texts = [text for part in parts for text in part]
+        return cls(model, texts, slices, model.reading(texts))
 
-    def divergence(
-        self, terms: Sequence[Term], strength: float = 1.0, *, progress: Progress | None = None
-    ) -> Divergence:
+    def divergence(self, terms: Sequence[Term], strength: float = 1.0) -> Divergence:
         """The edit at a strength against the model without it, text by text."""
-        mixture = [*self._on_top, (terms, strength)]
-        reading = read(self._base, self._texts, mixture, side=self._side, progress=progress)
-        return compare(self._base, self._reference, reading)
+        reading = self.model.plus(terms, strength).reading(self.texts)
+        return compare(self.model.loaded, self.reference, reading)
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
         """The largest of the means of the parts, in nats a token.
@@ -145,23 +134,10 @@ def mean_kl(found: Divergence, part: slice) -> float:
     return float(np.average(found.kl[part], weights=found.positions[part]))
 
 
-def calibration_meter(
-    base: BaseModel,
-    *,
-    on_top: Mixture = (),
-    each: int | None = None,
-    side: SidePath | None = None,
-    progress: Progress | None = None,
-) -> KlMeter:
+def calibration_meter(model: EditedModel, *, each: int | None = None) -> KlMeter:
     """The meter to tune an edit's strength with; its texts are never reported on.
 
     Args:
         each: so many plain texts and answers at most, to be quick.
     """
-    return KlMeter(
-        base,
-        encode_neutral(base, "calibration", each=each).parts,
-        on_top=on_top,
-        side=side,
-        progress=progress,
-    )
+    return KlMeter.read(model, encode_neutral(model.loaded, "calibration", each=each).parts)

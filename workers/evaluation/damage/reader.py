@@ -13,8 +13,9 @@ import torch
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.items import CompletionItem
 from workers.evaluation.statistics import Floats
-from workers.runtime.likelihood import negative_log_likelihood, read
-from workers.runtime.loading import BaseModel
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.likelihood import negative_log_likelihood
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode
 
 _MAX_TOKENS = 512
@@ -29,7 +30,7 @@ class OtherModel:
     """A base model that is loaded when it is needed."""
 
     name: str
-    load: Callable[[], BaseModel]
+    load: Callable[[], LoadedModel]
     """Raises `BaseModelUnavailable`."""
 
 
@@ -39,7 +40,7 @@ class Reader:
     Each text is read once: what was read is remembered.
     """
 
-    def __init__(self, base: BaseModel, name: str, other: OtherModel | None = None) -> None:
+    def __init__(self, base: LoadedModel, name: str, other: OtherModel | None = None) -> None:
         """Args:
         base: reads where there is no other model; its weights must be the base's own.
         name: of the base.
@@ -48,7 +49,7 @@ class Reader:
         self._base = base
         self._base_name = name
         self._other = other
-        self._loaded: BaseModel | None = None
+        self._loaded: LoadedModel | None = None
         self._users = 0
         self._known: dict[tuple[str, str, bool], tuple[float, float]] = {}
 
@@ -100,19 +101,20 @@ class Reader:
         sums = np.array(found, dtype=np.float64).reshape(-1, 2)
         return sums[:, 0], sums[:, 1]
 
-    def _read(self, model: BaseModel, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
+    def _read(self, model: LoadedModel, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
         # Without a template, an empty line stands between a message and the answer to it.
         gap = "\n\n" if chat and not model.has_chat_template else ""
         items = [
             CompletionItem(prompt=prompt[-_MAX_PROMPT:] + gap, completion=text)
             for prompt, text, _ in keys
         ]
-        reading = read(model, encode(model, items, max_tokens=_MAX_TOKENS, chat=chat))
+        texts = encode(model, items, max_tokens=_MAX_TOKENS, chat=chat)
+        reading = EditedModel(model).reading(texts)
         counts = reading.counts.astype(np.float64)
         nats = negative_log_likelihood(model, reading) * counts
         self._known.update(zip(keys, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))
 
-    def _model(self) -> BaseModel:
+    def _model(self) -> LoadedModel:
         if self._other is None:
             return self._base
         if self._loaded is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, Effect, Interval
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import (
     Bools,
     Bootstrap,
@@ -68,8 +68,8 @@ class Scored:
             groups=None if self.groups is None else self.groups[:prompts],
         )
 
-    def with_rival(self, scores: Floats) -> Scored:
-        """A rival in the edited model's place; scores `[prompts, samples]`."""
+    def with_baseline(self, scores: Floats) -> Scored:
+        """A baseline in the edited model's place; scores `[prompts, samples]`."""
         return replace(self, edited=scores)
 
     def agreement(self, other: Scored) -> float:
@@ -104,9 +104,9 @@ def contrast(
     )
 
 
-def edit_against_rival(edit: Scored, rival: Scored, bootstrap: Bootstrap) -> Interval:
-    """The edit's rate minus the rival's, on the same prompts."""
-    apart = edit.rate_differences() - rival.rate_differences()
+def edit_against_baseline(edit: Scored, baseline: Scored, bootstrap: Bootstrap) -> Interval:
+    """The edit's rate minus the baseline's, on the same prompts."""
+    apart = edit.rate_differences() - baseline.rate_differences()
     return bootstrap.mean(apart, edit.groups)
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from workers.evaluation.progress import Progress
 from workers.evaluation.seeds import derive
-from workers.runtime.decoding.decode import BATCH_ROWS, Generated, generate
-from workers.runtime.likelihood import edited
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture
+from workers.runtime.decoding.decode import Generated
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodingSettings:
     """How the scored texts are made, the same for every arm."""
 
     max_new_tokens: int
@@ -53,55 +50,40 @@ class Arm:
         return [one for own in self.made for one in own]
 
 
+Generate = Callable[[Sequence[Sequence[int]], DecodingSettings], Arm]
+"""Gives what one model makes of prompts, from before or by making it now."""
+
+
 def generate_arm(
-    base: BaseModel,
-    prompts: Sequence[Sequence[int]],
-    mixture: Mixture,
-    decoding: Decoding,
-    *,
-    side: SidePath,
-    progress: Progress,
+    model: EditedModel, prompts: Sequence[Sequence[int]], decoding: DecodingSettings
 ) -> Arm:
     """Continue every prompt `decoding.samples` times.
 
     Args:
         prompts: token ids.
-        mixture: the edits of this arm.
     """
-    rows = [
-        (prompt, sample) for prompt in range(len(prompts)) for sample in range(decoding.samples)
-    ]
-    rows.sort(key=lambda row: (len(prompts[row[0]]), row))
-    made: dict[tuple[int, int], Generated] = {}
-    with edited(base, mixture, side):
-        for start in range(0, len(rows), BATCH_ROWS):
-            some = rows[start : start + BATCH_ROWS]
-            results = generate(
-                base,
-                [prompts[prompt] for prompt, _ in some],
-                max_new_tokens=decoding.max_new_tokens,
-                temperature=decoding.temperature,
-                top_k=decoding.top_k,
-                top_p=decoding.top_p,
-                seeds=[decoding.row_seed(*row) for row in some],
-                side=side,
-            )
-            made.update(zip(some, results, strict=True))
-            progress(len(made) / len(rows))
-    grid = [
-        [made[prompt, sample] for sample in range(decoding.samples)]
-        for prompt in range(len(prompts))
-    ]
-    return arm_of(base, prompts, grid)
+    samples = range(decoding.samples)
+    rows = [(prompt, sample) for prompt in range(len(prompts)) for sample in samples]
+    made = iter(
+        model.generate(
+            [prompts[prompt] for prompt, _ in rows],
+            max_new_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_k=decoding.top_k,
+            top_p=decoding.top_p,
+            seeds=[decoding.row_seed(*row) for row in rows],
+        )
+    )
+    return arm_of(model.loaded, prompts, [[next(made) for _ in samples] for _ in prompts])
 
 
 def arm_of(
-    base: BaseModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
+    base: LoadedModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
 ) -> Arm:
     """The arm of generations that are there already, by prompt and sample."""
     return Arm(prompts, made, [[_text(base, one) for one in own] for own in made])
 
 
-def _text(base: BaseModel, generated: Generated) -> str:
+def _text(base: LoadedModel, generated: Generated) -> str:
     text: str = base.tokenizer.decode(list(generated.ids), skip_special_tokens=True)
     return text

@@ -67,9 +67,13 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         parts["selectivity"] = 2 * tokens / READ + 2 * tokens / HEAD
     if plan.long_form is not None:
         long = plan.long_form
-        turns = (len(FOLLOW_UPS) + 1) * long.turn_tokens if context.base.has_chat_template else 0
+        turns = (
+            (len(FOLLOW_UPS) + 1) * long.turn_tokens
+            if context.model.loaded.has_chat_template
+            else 0
+        )
         parts["long_form"] = 2 * min(long.prompts, prompts) * (long.long_tokens + turns) / GENERATED
-    if context.on_top:
+    if context.model.mixture:
         arms = 2 + 4 * len(context.parents)
         parts["composition"] = arms * min(COMPOSED_PROMPTS, prompts) * new / GENERATED
     if kinds:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -27,6 +26,7 @@ from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.estimate.separability import TELLING, separability
 from workers.evaluation.statistics import FEWEST_UNITS, Floats, count_units, groups_of
 from workers.evaluation.verdict import LEAST_PROMPTS, counted
+from workers.surgery.probe import auc
 
 FEW_TEXTS = 100
 """Texts of a side below which a direction is mostly that of the texts' topics."""
@@ -59,7 +59,7 @@ class Features:
             EditFailed: the features are not finite.
         """
         margins = probe_margins(self.fit_features, _labels(self.fit), self.heldout_features)
-        return float(roc_auc_score(_labels(self.heldout), margins))
+        return auc(margins, _labels(self.heldout))
 
 
 @dataclass(frozen=True)

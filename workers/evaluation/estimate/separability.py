@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sklearn.metrics import roc_auc_score
-
 from models_store.schemas.items import Item, text_of
 from models_store.schemas.report import Separability
 from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.scorers import tfidf
 from workers.evaluation.scorers.protocol import Training
+from workers.surgery.probe import auc
 
 TELLING = 0.75
 """AUC from which on a classifier tells the sides apart."""
@@ -26,10 +25,10 @@ def separability(splits: Splits, seed: int) -> Separability:
     texts, labels = _labelled(splits.fit)
     heldout, truth = _labelled(splits.heldout)
     words = tfidf.make(Training(texts, labels, seed)).score([""] * len(heldout), heldout)
-    words_auc = float(roc_auc_score(truth, words))
+    words_auc = auc(words, truth)
     # Whether undesired texts are the longer or the shorter ones is learned as well.
-    backwards = roc_auc_score(labels, _lengths(texts)) < 0.5
-    by_length = float(roc_auc_score(truth, _lengths(heldout)))
+    backwards = auc(_lengths(texts), labels) < 0.5
+    by_length = auc(_lengths(heldout), truth)
     length_auc = 1 - by_length if backwards else by_length
     return Separability(
         words_auc=words_auc, length_auc=length_auc, note=_note(words_auc, length_auc)

@@ -15,15 +15,14 @@ import numpy as np
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Trait
+from workers import progress
 from workers.evaluation.effect.effect import score_grid
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
-from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 Combination = Literal["base", "parents", "edit", "both"]
 MAX_PROMPTS = 60
@@ -31,7 +30,7 @@ MAX_PROMPTS = 60
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ComposedTrait:
     """A behaviour that is looked at: the new edit's own, or a parent's."""
 
     behavior: Behavior
@@ -44,55 +43,44 @@ class Subject:
 
 
 def composition(
-    base: BaseModel,
-    subjects: Sequence[Subject],
+    model: EditedModel,
+    subjects: Sequence[ComposedTrait],
     terms: Sequence[Term],
     *,
-    parents: Mixture,
-    decoding: Decoding,
-    side: SidePath,
+    decoding: DecodingSettings,
     bootstrap: Bootstrap,
-    progress: Progress,
 ) -> tuple[Trait, ...]:
     """Measure every trait in all four combinations, by each of its scorers.
 
     Args:
+        model: with the parent edits.
         subjects: the new edit's behaviour and that of each parent.
         terms: the new edit at strength 1.
-        parents: what it is on top of.
         decoding: as the other generations are made; their length is each behaviour's own, and one
             sample of each prompt is made.
     """
-    mixtures: dict[Combination, Mixture] = {
-        "base": (),
-        "parents": parents,
-        "edit": [(terms, 1.0)],
-        "both": [*parents, (terms, 1.0)],
+    models: dict[Combination, EditedModel] = {
+        "base": model.base,
+        "parents": model,
+        "edit": model.base.plus(terms),
+        "both": model.plus(terms),
     }
-    steps = len(subjects) * len(mixtures)
     traits: list[Trait] = []
-    for index, subject in enumerate(subjects):
+    for subject in progress.track(subjects):
         prompts = subject.prompts[:MAX_PROMPTS]
         chat = subject.behavior.chat
-        encoded = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
+        encoded = [encode_prompt(model.loaded, prompt.text, chat=chat) for prompt in prompts]
         own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
-        for step, (name, mixture) in enumerate(mixtures.items(), start=len(mixtures) * index):
-            arm = subject.known.get(name) or generate_arm(
-                base, encoded, mixture, own, side=side, progress=_part(progress, step, steps)
-            )
+        for name, edited in progress.track(list(models.items())):
+            arm = subject.known.get(name) or generate_arm(edited, encoded, own)
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
         traits += [
             _trait(subject.behavior.name, scorer, prompts, texts, bootstrap)
             for scorer in subject.scorers
         ]
-    progress(1.0)
     return tuple(traits)
-
-
-def _part(progress: Progress, step: int, steps: int) -> Progress:
-    return lambda share: progress((step + share) / steps)
 
 
 def _trait(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import Dose, Effect, PointDamage
-from workers.evaluation.progress import Progress
+from workers import progress
 from workers.surgery.terms import Term
 
 STRENGTHS = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.25)
@@ -32,7 +32,6 @@ def doses(
     strengths: Sequence[float] = STRENGTHS,
     *,
     written: Written | None = None,
-    progress: Progress,
 ) -> tuple[Dose, ...]:
     """Measure an edit at several strengths, each on the same texts.
 
@@ -45,14 +44,13 @@ def doses(
         has neither damage nor effects; one whose text cannot be had or scored has no effects.
     """
     made = []
-    for index, strength in enumerate(strengths):
+    for strength in progress.track(strengths):
         damage = _quick(meter, terms, strength)
         seen: tuple[Effect, ...] = ()
         if damage is not None and written is not None:
             with suppress(EditFailed):
                 damage, seen = written(strength, damage)
         made.append(Dose(strength=strength, damage=damage, effects=seen))
-        progress((index + 1) / len(strengths))
     return tuple(made)
 
 

@@ -16,21 +16,19 @@ from models_store.schemas.measurements import (
     SuiteResult,
     Trait,
 )
-from workers.evaluation.context.arms import ArmMaker
+from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.damage.damage import DamageMeter, DamageTexts
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.extras.composition import Subject, composition
+from workers.evaluation.extras.composition import ComposedTrait, composition
 from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
-from workers.evaluation.progress import Parts
-from workers.evaluation.scorers import prepare_scorers
-from workers.evaluation.suites import run_suites
-from workers.runtime.side_path import SidePath
+from workers.evaluation.scorers.prepare import prepare_scorers
+from workers.evaluation.suites.run import run_suites
 from workers.surgery.terms import Term
 
 
@@ -63,156 +61,141 @@ def damage_texts(context: EvaluationContext, before: Arm, leading: Scored) -> Da
     )
 
 
-class ExtraMeasures:
-    """Measures them one after the other."""
+def measure_extras(
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    before: Arm,
+    after: Arm,
+    scored: Sequence[Scored],
+) -> Extras:
+    """Measure them one after the other.
 
-    def __init__(
-        self,
-        context: EvaluationContext,
-        terms: Sequence[Term],
-        maker: ArmMaker,
-        side: SidePath,
-        parts: Parts,
-    ) -> None:
-        """Args:
+    Args:
         terms: the edit at strength 1.
-        parts: has a part for each of the measures that are asked for.
-        """
-        self._context = context
-        self._terms = terms
-        self._maker = maker
-        self._side = side
-        self._parts = parts
-
-    def measure(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> Extras:
-        """Args:
         before, after: continuations of the test prompts without and with the edit.
         scored: both by each scorer, the leading one first.
-        """
-        return Extras(
-            doses=self._doses(before, scored),
-            side_effects=self._side_effects(before, after),
-            long_form=self._long_form(scored),
-            selectivity=self._selectivity(),
-            composition=self._composition(before, after, scored),
-            suites=self._suites(),
-        )
+    """
+    return Extras(
+        doses=_doses(context, terms, before, scored),
+        side_effects=_side_effects(context, before, after),
+        long_form=_long_form(context, terms, scored),
+        selectivity=_selectivity(context, terms),
+        composition=_composition(context, terms, before, after, scored),
+        suites=_suites(context, terms),
+    )
 
-    def _doses(self, before: Arm, scored: Sequence[Scored]) -> tuple[Dose, ...]:
-        context, plan = self._context, self._context.plan
-        few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
-        asked = [prompt.text for prompt in context.prompts[:few]]
 
-        first = before.first(len(asked), 1)
-        some = [one.first(len(asked), 1) for one in scored]
-        with self._parts.part("doses") as progress:
-            meter = DamageMeter(
-                context.base,
+def _doses(
+    context: EvaluationContext, terms: Sequence[Term], before: Arm, scored: Sequence[Scored]
+) -> tuple[Dose, ...]:
+    plan = context.plan
+    few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
+    asked = [prompt.text for prompt in context.prompts[:few]]
+
+    first = before.first(len(asked), 1)
+    some = [one.first(len(asked), 1) for one in scored]
+    with progress.step("doses"):
+        with progress.step("meter", 0.2):
+            meter = DamageMeter.read(
+                context.model,
                 damage_texts(context, before, scored[0]),
                 half="reporting",
                 bootstrap=context.bootstrap,
                 plan=plan.dose_damage,
                 reader=context.reader,
-                on_top=context.on_top,
-                side=self._side,
             )
 
-            def written(
-                strength: float, damage: PointDamage
-            ) -> tuple[PointDamage, tuple[Effect, ...]]:
-                mixture = [*context.on_top, (self._terms, strength)]
-                arm = self._maker.make(asked, mixture, lambda share: None, samples=1)
-                own = [one.with_rival(score_grid(one.scorer, asked, arm.texts)) for one in some]
-                full = meter.with_text(damage, (first, arm), own[0].desired)
-                return full, tuple(one.effect(context.bootstrap) for one in own)
+        def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
+            model = context.model.plus(terms, strength)
+            arm = context.generate(model, asked, samples=1)
+            own = [one.with_baseline(score_grid(one.scorer, asked, arm.texts)) for one in some]
+            full = meter.with_text(damage, (first, arm), own[0].desired)
+            return full, tuple(one.effect(context.bootstrap) for one in own)
 
-            return doses(meter, self._terms, written=written if asked else None, progress=progress)
+        with progress.step("strengths"):
+            return doses(meter, terms, written=written if asked else None)
 
-    def _side_effects(self, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
-        context = self._context
-        with self._parts.part("side_effects"):
-            return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
 
-    def _long_form(self, scored: Sequence[Scored]) -> tuple[LongForm, ...]:
-        context = self._context
-        if context.plan.long_form is None:
-            return ()
-        with self._parts.part("long_form") as progress:
-            return long_form(
-                context.base,
-                context.prompts,
-                [one.scorer for one in scored],
-                self._terms,
-                chat=context.behavior.chat,
-                on_top=context.on_top,
-                decoding=context.decoding,
-                side=self._side,
-                bootstrap=context.bootstrap,
-                progress=progress,
-                plan=context.plan.long_form,
-            )
+def _side_effects(context: EvaluationContext, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
+    with progress.step("side_effects"):
+        return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
 
-    def _selectivity(self) -> Selectivity | None:
-        context = self._context
-        if not context.plan.selectivity:
-            return None
-        with self._parts.part("selectivity"):
-            return selectivity(
-                context.base,
-                context.splits.heldout,
-                self._terms,
-                chat=context.behavior.chat,
-                on_top=context.on_top,
-                side=self._side,
-                bootstrap=context.bootstrap,
-            )
 
-    def _composition(self, before: Arm, after: Arm, scored: Sequence[Scored]) -> tuple[Trait, ...]:
-        context = self._context
-        if not context.on_top:
-            return ()
-        own = Subject(
-            context.behavior,
+def _long_form(
+    context: EvaluationContext, terms: Sequence[Term], scored: Sequence[Scored]
+) -> tuple[LongForm, ...]:
+    if context.plan.long_form is None:
+        return ()
+    with progress.step("long_form"):
+        return long_form(
+            context.model,
             context.prompts,
             [one.scorer for one in scored],
-            known={"parents": before, "both": after},
+            terms,
+            chat=context.behavior.chat,
+            decoding=context.decoding,
+            bootstrap=context.bootstrap,
+            plan=context.plan.long_form,
         )
-        with self._parts.part("composition") as progress:
-            return composition(
-                context.base,
-                [own, *self._parents()],
-                self._terms,
-                parents=context.on_top,
-                decoding=context.decoding,
-                side=self._side,
-                bootstrap=context.bootstrap,
-                progress=progress,
-            )
 
-    def _parents(self) -> Iterator[Subject]:
-        """The traits below; one whose scorers are no longer to be had here is left out."""
-        for parent in self._context.parents:
-            try:
-                scorers = prepare_scorers(
-                    parent.behavior, parent.splits, parent.seed, self._context.judges
-                )
-            except (InvalidRequest, EditFailed):
-                continue
-            yield Subject(parent.behavior, parent.splits.test, scorers)
 
-    def _suites(self) -> tuple[SuiteResult, ...]:
-        context = self._context
-        if context.suites is None:
-            return ()
-        with self._parts.part("suites") as progress:
-            return run_suites(
-                context.suites.names,
-                context.suites.config,
-                context.base,
-                context.on_top,
-                self._terms,
-                seed=context.seed,
-                side=self._side,
-                progress=progress,
-                resamples=context.plan.resamples,
-            )
+def _selectivity(context: EvaluationContext, terms: Sequence[Term]) -> Selectivity | None:
+    if not context.plan.selectivity:
+        return None
+    with progress.step("selectivity"):
+        return selectivity(
+            context.model,
+            context.splits.heldout,
+            terms,
+            chat=context.behavior.chat,
+            bootstrap=context.bootstrap,
+        )
+
+
+def _composition(
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    before: Arm,
+    after: Arm,
+    scored: Sequence[Scored],
+) -> tuple[Trait, ...]:
+    if not context.model.mixture:
+        return ()
+    own = ComposedTrait(
+        context.behavior,
+        context.prompts,
+        [one.scorer for one in scored],
+        known={"parents": before, "both": after},
+    )
+    with progress.step("composition"):
+        return composition(
+            context.model,
+            [own, *_parents(context)],
+            terms,
+            decoding=context.decoding,
+            bootstrap=context.bootstrap,
+        )
+
+
+def _parents(context: EvaluationContext) -> Iterator[ComposedTrait]:
+    """The traits below; one whose scorers are no longer to be had here is left out."""
+    for parent in context.parents:
+        try:
+            scorers = prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges)
+        except (InvalidRequest, EditFailed):
+            continue
+        yield ComposedTrait(parent.behavior, parent.splits.test, scorers)
+
+
+def _suites(context: EvaluationContext, terms: Sequence[Term]) -> tuple[SuiteResult, ...]:
+    if context.suites is None:
+        return ()
+    with progress.step("suites"):
+        return run_suites(
+            context.suites.names,
+            context.suites.config,
+            context.model,
+            terms,
+            seed=context.seed,
+            resamples=context.plan.resamples,
+        )

@@ -7,7 +7,7 @@ same each time, so the base's can be kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,23 +24,18 @@ from models_store.schemas.measurements import (
     SideEffect,
 )
 from models_store.schemas.scorers import SCORERS
+from workers import progress
 from workers.evaluation.effect.effect import contrast
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.extras.side_effects import preset_classifier
-from workers.evaluation.progress import Progress, span
 from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Mixture
 
 _NOTHING = Training((), (), 0)
 _REFUSED = "refused harmful requests"
-
-Remembered = Callable[[Sequence[Sequence[int]], Decoding, Callable[[], Arm]], Arm]
-"""Gives what the bare base made of prompts, from an earlier edit or by making it now."""
 
 
 @dataclass(frozen=True)
@@ -76,40 +71,39 @@ def _trials() -> tuple[_Trial, ...]:
 
 
 def measure_harm(
-    base: BaseModel,
-    mixture: Mixture,
+    model: EditedModel,
     margins: Margins,
     *,
-    remembered: Remembered,
+    base_text: Generate,
     bootstrap: Bootstrap,
-    progress: Progress,
 ) -> tuple[SafetyCheck, ...]:
     """Compare what the base and the edited model make of harmful requests and of toxic openings.
 
     Args:
-        mixture: the edit at strength 1, and those that it is on top of.
+        model: with the edit at strength 1, and the parent edits.
+        base_text: of the base without any edit.
     """
-    side = SidePath(base)
     found: list[SafetyCheck] = []
-    trials = _trials()
-    for number, trial in enumerate(trials):
-        share = span(progress, number / len(trials), (number + 1) / len(trials))
+    for trial in progress.track(_trials()):
         behavior = load_preset(trial.preset)
         prompts = spread_out(
             [one for one in behavior.prompts if one.split == "test"], margins.prompts
         )
-        decoding = Decoding(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
-        ids = [encode_prompt(base, prompt.text, chat=trial.chat) for prompt in prompts]
+        decoding = DecodingSettings(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
+        ids = [encode_prompt(model.loaded, prompt.text, chat=trial.chat) for prompt in prompts]
 
-        arms = _arms(base, ids, mixture, decoding, remembered, side, share)
+        with progress.step("base", 0.5):
+            before = base_text(ids, decoding)
+        with progress.step("edited"):
+            after = generate_arm(model, ids, decoding)
         for name, (scorer, threshold) in trial.counts.items():
-            rates = [_counted(scorer, threshold, prompts, arm) for arm in arms]
+            rates = [_counted(scorer, threshold, prompts, arm) for arm in (before, after)]
             of = contrast(rates[0], rates[1], bootstrap, groups_of(prompts))
             found.append(_check(name, len(prompts), of, margins, falls=name == _REFUSED))
     return tuple(found)
 
 
-def harm_told(
+def harm_on_own_prompts(
     effects: Sequence[Effect],
     cards: Sequence[ScorerCard],
     side_effects: Sequence[SideEffect],
@@ -133,24 +127,6 @@ def spread_out(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """So many of them, from beginning to end: those of one template are next to each other."""
     count = min(count, len(prompts))
     return [prompts[index * len(prompts) // count] for index in range(count)]
-
-
-def _arms(
-    base: BaseModel,
-    ids: Sequence[Sequence[int]],
-    mixture: Mixture,
-    decoding: Decoding,
-    remembered: Remembered,
-    side: SidePath,
-    progress: Progress,
-) -> tuple[Arm, Arm]:
-    """What the bare base and the edited model make of prompts."""
-
-    def written(edits: Mixture, share: Progress) -> Arm:
-        return generate_arm(base, ids, edits, decoding, side=side, progress=share)
-
-    before = remembered(ids, decoding, lambda: written((), span(progress, 0.0, 0.5)))
-    return before, written(mixture, span(progress, 0.5, 1.0))
 
 
 def _check(

@@ -15,11 +15,9 @@ from models_store.schemas.measurements import Interval, Selectivity
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.runtime.likelihood import divergence, read
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode
-from workers.surgery.terms import Mixture, Term
+from workers.surgery.terms import Term
 
 MAX_TEXTS = 60
 """Of each side, at most."""
@@ -27,26 +25,24 @@ MAX_TOKENS = 100
 
 
 def selectivity(
-    base: BaseModel,
+    model: EditedModel,
     heldout: Sides,
     terms: Sequence[Term],
     *,
     chat: bool,
-    on_top: Mixture,
-    side: SidePath,
     bootstrap: Bootstrap,
 ) -> Selectivity | None:
     """Rise of the negative log-likelihood of each side, nats a token; texts are resampled.
 
     Args:
+        model: without the edit.
         chat: the behaviour's: pairs pass through the chat template.
-        on_top: edits that are part of the model that is compared to.
 
     Returns:
         None where a side has no token that counts, or the model gives no numbers any more.
     """
     sides = [
-        _rises(base, items[:MAX_TEXTS], terms, chat=chat, on_top=on_top, side=side)
+        _rises(model, items[:MAX_TEXTS], terms, chat=chat)
         for items in (heldout.undesired, heldout.desired)
     ]
     if not all(len(columns) and np.isfinite(columns).all() for columns in sides):
@@ -64,24 +60,21 @@ def selectivity(
 
 
 def _rises(
-    base: BaseModel,
+    model: EditedModel,
     items: Sequence[Item],
     terms: Sequence[Term],
     *,
     chat: bool,
-    on_top: Mixture,
-    side: SidePath,
 ) -> Floats:
     """Rise in nats and positions of each text, `[texts, 2]`; no rows where nothing counts."""
     texts = [
         text
-        for text in encode(base, items, max_tokens=MAX_TOKENS, chat=chat)
+        for text in encode(model.loaded, items, max_tokens=MAX_TOKENS, chat=chat)
         if any(text.scored[1:])
     ]
     if not texts:
         return np.empty((0, 2))
-    before = read(base, texts, on_top, side=side)
-    found = divergence(base, texts, [*on_top, (terms, 1.0)], reference=before, side=side)
+    found = model.plus(terms).divergence(texts, model.reading(texts))
     counts = found.positions.astype(np.float64)
     return np.stack([(found.edited_nll - found.base_nll) * counts, counts], axis=1)
 

@@ -18,14 +18,8 @@ from models_store.schemas.measurements import SideEffect
 from models_store.schemas.scorers import SCORERS
 from workers.evaluation.effect.effect import contrast
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.scorers import (
-    formality_markers,
-    profanity,
-    refusal_phrases,
-    scorer_names,
-    tfidf,
-    vader,
-)
+from workers.evaluation.scorers import formality_markers, profanity, refusal_phrases, tfidf, vader
+from workers.evaluation.scorers.prepare import scorer_names
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 

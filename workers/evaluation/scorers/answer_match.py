@@ -8,8 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="answer-match",
+    measures="whether an answer begins with the one that its prompt calls undesired",
+    licence="Apache-2.0 (part of Scalpel)",
+    trained_on="nothing: it compares",
+    # 0.5 is neither that answer nor its opposite.
+    threshold=0.75,
+    turnable=False,
+    exact=True,
+)
 
 _OPPOSITES = {"yes": "no", "no": "yes"}
 _AROUND = re.compile(r"^(?:[\W_]|answer\s*:)+|[\W_]+$", re.IGNORECASE)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.naive_bayes import MultinomialNB
-from sklearn.pipeline import make_pipeline
-
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.tfidf import TextClassifier
+
+INFO = ScorerInfo(
+    name="char-ngrams",
+    measures="likeness to the undesired texts, by runs of letters, classified another way",
+    licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
+    trained_on="the same texts as tfidf, so the two are related and may err alike",
+    threshold=0.5,
+    learns=True,
+)
 
 
 def make(training: Training) -> TextClassifier:
     """Fit the classifier; unequal sides weigh the same."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
     # Weighted vectors of unit length keep naive Bayes from being certain of every long text.
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
     classifier = MultinomialNB(alpha=0.1, class_prior=[0.5, 0.5])

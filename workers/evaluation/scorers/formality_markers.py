@@ -7,8 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="formality-markers",
+    measures="informal language, by lists of informal and formal words and spellings",
+    licence="Apache-2.0 (part of Scalpel)",
+    trained_on="nothing: lists of words",
+    # A text without any marker has 0.5 and is not called informal.
+    threshold=0.55,
+)
 
 # Spellings matter here, so these are matched with regard to case where it says so.
 _INFORMAL = re.compile(

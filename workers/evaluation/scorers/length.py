@@ -7,8 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="length",
+    measures="long answers, by the number of words",
+    licence="Apache-2.0 (part of Scalpel)",
+    trained_on="a quarter of the behaviour's own texts: the length midway between the sides",
+    threshold=0.5,
+    learns=True,
+)
 
 STEEPNESS = 4.0
 """Twice the middle length scores 0.94."""

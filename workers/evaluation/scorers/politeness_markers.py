@@ -13,8 +13,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="politeness-markers",
+    measures="impoliteness, by lists of polite and rude ways to put things",
+    licence="Apache-2.0 (part of Scalpel)",
+    trained_on="nothing: lists of words",
+    # A text without any marker has 0.5 and is not called rude.
+    threshold=0.55,
+)
 
 _FLAGS = re.VERBOSE | re.IGNORECASE
 _POLITE = re.compile(

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from profanity_check import predict_prob
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="profanity",
+    measures="profane or offensive language, by a linear classifier over words",
+    licence="MIT (alt-profanity-check)",
+    trained_on="public tweets (Davidson et al.) and Wikipedia comments (Jigsaw)",
+    threshold=0.5,
+)
 
 
 class Profanity:
     """The classifier's probability."""
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        from profanity_check import predict_prob
+
         return np.asarray(predict_prob(list(texts)), dtype=np.float64)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models_store.schemas.behaviors import Behavior
 from workers.evaluation.statistics import Floats
-from workers.runtime.loading import BaseModel
+
+if TYPE_CHECKING:
+    from workers.runtime.loading import LoadedModel
 
 
 class Scorer(Protocol):
@@ -33,5 +35,6 @@ class Training:
     seed: int
     behavior: Behavior | None = None
     """Whose texts they are, for scorers that put its question or look at its prompts."""
-    base: BaseModel | None = None
-    """For scorers that ask it. Its weights must be the base's own while they score."""
+    base: LoadedModel | None = None
+    """For scorers that ask it, which keep it as `base`. Its weights must be the base's own while
+    they score."""

@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
 
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.statistics import Floats
+
+INFO = ScorerInfo(
+    name="tfidf",
+    measures="likeness to the undesired texts, by words and runs of letters",
+    licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
+    trained_on="a quarter of the behaviour's own texts, which the edit is not fitted on",
+    threshold=0.5,
+    learns=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,10 @@ class TextClassifier:
 
 def make(training: Training) -> TextClassifier:
     """Fit the classifier; unequal sides weigh the same."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
     words = TfidfVectorizer(stop_words="english", sublinear_tf=True)
     letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 6), sublinear_tf=True)
     classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000)

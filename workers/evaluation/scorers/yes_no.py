@@ -12,18 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
+from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.remote.questions import ORDERS, ask, question_of, seen_prompts
 from workers.evaluation.statistics import Floats
-from workers.runtime.loading import BaseModel
-from workers.runtime.reading.extract import last_hidden_states
-from workers.runtime.tokens import Encoded, encode_prompt
+
+if TYPE_CHECKING:
+    from workers.runtime.loading import LoadedModel
+    from workers.runtime.tokens import Encoded
+
+INFO = ScorerInfo(
+    name="yes-no",
+    measures="yes to the behaviour's question, by the base model's own probabilities",
+    licence="Apache-2.0 (part of Scalpel); what the base model says is under its own licence",
+    trained_on="nothing: the unedited base model is asked, so it judges as well as that can",
+    threshold=0.5,
+    turnable=False,
+)
 
 _CONTENT_FREE = ("N/A", "...", "(no text)")
 _YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
@@ -33,7 +44,7 @@ _YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 class YesNo:
     """Asks a base model whose weights are its own."""
 
-    base: BaseModel
+    base: LoadedModel
     behavior: Behavior
     yes: tuple[int, ...]
     no: tuple[int, ...]
@@ -67,7 +78,7 @@ def make(training: Training) -> YesNo:
     return YesNo(base, behavior, yes, no, float(odds.mean()))
 
 
-def _first_tokens(base: BaseModel, words: Sequence[str]) -> set[int]:
+def _first_tokens(base: LoadedModel, words: Sequence[str]) -> set[int]:
     """What a word begins with, at the start of an answer or after a space."""
     spelled = [form for word in words for form in (word, f" {word}")]
     ids = base.tokenizer(spelled, add_special_tokens=False)["input_ids"]
@@ -75,7 +86,7 @@ def _first_tokens(base: BaseModel, words: Sequence[str]) -> set[int]:
 
 
 def _log_odds(
-    base: BaseModel,
+    base: LoadedModel,
     behavior: Behavior,
     prompts: Sequence[str],
     texts: Sequence[str],
@@ -83,6 +94,10 @@ def _log_odds(
     no: tuple[int, ...],
 ) -> Floats:
     """Log odds of yes against no, float64 `[texts]`, averaged over both orders."""
+    import torch
+
+    from workers.runtime.reading.extract import last_hidden_states
+
     question = question_of(behavior)
     asked = [
         _encoded(base, ask(question, prompt, text, order))
@@ -102,7 +117,9 @@ def _log_odds(
     return mean
 
 
-def _encoded(base: BaseModel, message: str) -> Encoded:
+def _encoded(base: LoadedModel, message: str) -> Encoded:
+    from workers.runtime.tokens import Encoded, encode_prompt
+
     # Without a chat template an answer follows better where it is announced.
     message = message if base.has_chat_template else f"{message}\nAnswer:"
     ids = tuple(encode_prompt(base, message, chat=True))

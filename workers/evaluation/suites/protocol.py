@@ -9,13 +9,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, SuiteMetric
-from workers.evaluation.effect.generations import Decoding, generate_arm
-from workers.evaluation.progress import Progress
+from workers import progress
+from workers.evaluation.effect.generations import DecodingSettings, generate_arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
-from workers.surgery.terms import Mixture
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 
 T = TypeVar("T")
 
@@ -24,41 +23,33 @@ Texts = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ModelPair:
     """A model without and with an edit, given the same items and the same random numbers."""
 
-    base: BaseModel
-    before: Mixture
-    after: Mixture
-    side: SidePath
+    before: EditedModel
+    after: EditedModel
     seed: int
     bootstrap: Bootstrap
 
     @property
-    def mixtures(self) -> tuple[Mixture, Mixture]:
+    def loaded(self) -> LoadedModel:
+        return self.before.loaded
+
+    @property
+    def models(self) -> tuple[EditedModel, EditedModel]:
         return self.before, self.after
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, progress: Progress
+        self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings
     ) -> tuple[Texts, Texts]:
         """Continue token ids with both models; a prompt too long for the context loses its start.
 
         Returns:
             What the model wrote without and with the edit.
         """
-        room = max(1, self.base.context_length - decoding.max_new_tokens)
+        room = max(1, self.loaded.context_length - decoding.max_new_tokens)
         kept = [prompt[-room:] for prompt in prompts]
-        arms = [
-            generate_arm(
-                self.base,
-                kept,
-                mixture,
-                decoding,
-                side=self.side,
-                progress=within(progress, half / 2, (half + 1) / 2),
-            )
-            for half, mixture in enumerate(self.mixtures)
-        ]
+        arms = [generate_arm(model, kept, decoding) for model in progress.track(self.models)]
         return arms[0].texts, arms[1].texts
 
     def metric(
@@ -90,7 +81,7 @@ class Suite(Protocol):
         """Names and digests of the files."""
         ...
 
-    def run(self, pair: Pair, progress: Progress) -> tuple[SuiteMetric, ...]:
+    def run(self, pair: ModelPair) -> tuple[SuiteMetric, ...]:
         """Measure both models.
 
         Raises:
@@ -99,17 +90,14 @@ class Suite(Protocol):
         ...
 
 
-def greedy(max_new_tokens: int) -> Decoding:
+def greedy(max_new_tokens: int) -> DecodingSettings:
     """The likeliest token each time; no random number is used."""
-    return Decoding(max_new_tokens=max_new_tokens, seed=0, samples=1, temperature=0.0, top_k=0)
+    return DecodingSettings(
+        max_new_tokens=max_new_tokens, seed=0, samples=1, temperature=0.0, top_k=0
+    )
 
 
 def choose(items: Sequence[T], count: int, suite: str) -> list[T]:
     """At most `count` items: the same ones for every edit, so that receipts can be compared."""
     order = np.random.default_rng(derive(0, f"suite/{suite}")).permutation(len(items))
     return [items[index] for index in order[:count].tolist()]
-
-
-def within(progress: Progress, low: float, high: float) -> Progress:
-    """The progress of a part that goes from `low` to `high` of the whole."""
-    return lambda share: progress(low + share * (high - low))

@@ -10,7 +10,7 @@ import numpy as np
 from models_store.errors import InvalidRequest
 from models_store.operator.scorers import OperatorScorer
 from models_store.operator.suites import usable_scorers
-from workers.evaluation.scorers import make_scorer
+from workers.evaluation.scorers.prepare import make_scorer
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Floats
 

@@ -1,4 +1,4 @@
-"""The engine of this process, behind the interface that all engines have."""
+"""The built-in engine as a `TextEngine` and `TextReader`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models_store.schemas.generation import Finished, GenerationError, Generatio
 from workers.generator import examine
 from workers.generator.engine.engine import Engine, Job
 from workers.generator.jobs import prepare
-from workers.generator.outbox import Outbox
+from workers.generator.line_queue import LineQueue
 from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
 
 
 class BuiltIn:
-    """Speaks, and reads texts, with the base models that it loads."""
+    """Generates and reads texts with the base models that it loads."""
 
     serves: tuple[str, ...] | None = None
 
@@ -35,16 +35,16 @@ class BuiltIn:
         return self._engine.busy
 
     async def begin(self, request: GenerationRequest) -> AsyncGenerator[Line]:
-        outbox = Outbox(asyncio.get_running_loop())
-        job = await run_in_threadpool(prepare, self._shelf, request, outbox.put)
+        lines = LineQueue(asyncio.get_running_loop())
+        job = await run_in_threadpool(prepare, self._shelf, request, lines.put)
         self._engine.submit(job)
-        return self._lines(job, outbox)
+        return self._lines(job, lines)
 
-    async def _lines(self, job: Job, outbox: Outbox) -> AsyncGenerator[Line]:
+    async def _lines(self, job: Job, lines: LineQueue) -> AsyncGenerator[Line]:
         open_choices = len(job.choices)
         try:
             while open_choices:
-                for line in await outbox.take():
+                for line in await lines.take():
                     open_choices -= isinstance(line, Finished)
                     yield line
                     if isinstance(line, GenerationError):

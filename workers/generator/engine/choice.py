@@ -1,4 +1,4 @@
-"""One row of an answer: what is to be decoded, and what its tokens become for its reader."""
+"""One choice of a response: the row to decode, and its text so far."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from workers.surgery.terms import Mixture
 
 
 @dataclass(eq=False)
-class Choice:
-    """One row; `take` turns its tokens into pieces of text."""
+class ChoiceDecoder:
+    """Turns the tokens of one row into pieces of text."""
 
     index: int
     request: Request
     text: TextStream
     weights: Mixture = ()
-    """Edits that have to be in the weights while this row is decoded."""
+    """Edits that must be written into the weights while this row is decoded."""
     echo: str = ""
-    """The prompt, where it is to be given back."""
+    """The prompt, if it is to be returned."""
     names: TokenNames | None = None
-    """Set where tokens are told of."""
+    """Set if tokens are returned with their log-probabilities."""
     made: int = 0
     finish_reason: FinishReason | None = None
     """Set by the token that ends it."""
     _echoed: bool = False
     _held: deque[tuple[int, ScoredToken]] = field(default_factory=deque)
-    """Tokens that begin in text which is held back, and where."""
+    """Tokens whose text is held back, and where in the text they begin."""
 
     @property
     def echo_scores(self) -> bool:
         return self.request.prompt_logprobs is not None
 
     def take(self, token: Token) -> TextPiece | None:
-        """What a token adds to what the reader may see."""
-        piece, told = "", []
+        """The text and tokens that this token completes, if any."""
+        piece, scored = "", []
         if not self._echoed:
             self._echoed = True
             piece = self.echo
             if self.names is not None and token.prompt is not None:
                 pairs = zip(token.prompt, self.request.prompt, strict=True)
-                told += [self.names.named(scores, id) for scores, id in pairs]
+                scored += [self.names.named(scores, id) for scores, id in pairs]
         if token.id is not None:
             self.made += 1
             start = self.text.decoded
@@ -53,8 +53,8 @@ class Choice:
             if self.names is not None and token.scores is not None:
                 self._held.append((start, self.names.named(token.scores, token.id)))
         elif self.names is not None and self.echo_scores and token.scores is not None:
-            # Who scores a text counts on one token after it, be it the one that ends texts.
-            told.append(self.names.named(token.scores, token.scores.id))
+            # Clients that score a text expect one token after it, even an end-of-text token.
+            scored.append(self.names.named(token.scores, token.scores.id))
         self.finish_reason = token.finish_reason
         if self.text.stopped:
             self.finish_reason = "stop"
@@ -62,7 +62,7 @@ class Choice:
             piece += self.text.flush()
         whole = self.finish_reason is not None and not self.text.stopped
         while self._held and (whole or self._held[0][0] < self.text.shown):
-            told.append(self._held.popleft()[1])
-        if not piece and not told:
+            scored.append(self._held.popleft()[1])
+        if not piece and not scored:
             return None
-        return TextPiece(index=self.index, text=piece, tokens=tuple(told))
+        return TextPiece(index=self.index, text=piece, tokens=tuple(scored))

@@ -1,16 +1,15 @@
-"""The engine: one thread that runs everything, step by step.
+"""The engine: one thread that decodes all requests, step by step.
 
-All rows of one base model are one batch, whichever variant each is for; they join it and leave it
-between steps. Edits of routed experts cannot run beside the weights: rows of such a variant are a
-batch of their own, before whose steps the variant is written into the weights.
+All rows of a base model are one batch, whatever their variants; rows join and leave it between
+steps. Edits of routed experts cannot be applied beside the weights: the rows of such a variant are
+a separate batch, before whose steps the variant is written into the weights.
 
-Who waits is let in in turn: of the tenants that wait, the one with the fewest rows comes first. A
-tenant may have at most as many waiting places as are left free, so however many tenants come, some
-are free for the next one.
+Of the waiting tenants, the one with the fewest rows is next. A tenant may fill at most half of the
+waiting places that others leave, so there are always some for the next tenant.
 
-Work that is not decoding, such as reading texts, comes in short pieces that are done between steps.
-While something is decoded, a piece waits until decoding has had as much time as the piece before
-took: what streams is slowed down to half its speed at worst, and paused for one piece at a time.
+Other work, such as reading texts, is done in short pieces between steps. While rows are decoded, a
+piece waits until decoding has had as much time as the last piece took: streams are slowed down to
+half their speed at worst, and paused for one piece at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import torch
 
 from models_store.errors import ScalpelError, Unavailable
 from models_store.schemas.generation import Finished, GenerationError
-from workers.generator.engine.choice import Choice
+from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.protocol import Line
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
@@ -38,7 +37,7 @@ from workers.surgery.terms import Mixture, flatten
 _log = structlog.get_logger()
 
 Sink = Callable[[Line], None]
-"""Takes a line of the answer; called from the engine's thread, must not block."""
+"""Receives a line of the response; called from the engine's thread, must not block."""
 
 
 @dataclass(eq=False)
@@ -46,11 +45,11 @@ class Job:
     """One request's choices, all on one base model."""
 
     side: SidePath
-    choices: Sequence[Choice]
+    choices: Sequence[ChoiceDecoder]
     sink: Sink
     tenant: str = ""
-    gone: bool = False
-    """Its reader has left, or was told of an error: nothing more is decoded for it."""
+    closed: bool = False
+    """It was canceled or ended with an error: nothing more is decoded for it."""
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,8 +57,8 @@ class Job:
 
 
 @dataclass(eq=False)
-class _Errand:
-    """Work in pieces, and who waits for it."""
+class _Task:
+    """Work in pieces, for which a caller waits."""
 
     pieces: Iterator[None]
     ended: threading.Event = field(default_factory=threading.Event)
@@ -71,14 +70,14 @@ class _Errand:
 
 
 @dataclass(eq=False)
-class _Lane:
-    """The rows that are decoded together, and what must be in the weights meanwhile."""
+class _Batch:
+    """Rows that are decoded together, and the edits that must be in the weights meanwhile."""
 
     side: SidePath
     weights: Mixture
     decoding: Decoding
-    members: dict[int, tuple[Job, Choice]] = field(default_factory=dict)
-    """By the number that decoding gave the row."""
+    members: dict[int, tuple[Job, ChoiceDecoder]] = field(default_factory=dict)
+    """By the number that `decoding` gave the row."""
 
 
 class Engine:
@@ -89,33 +88,33 @@ class Engine:
         *,
         most_rows: int = 64,
         most_waiting: int = 1024,
-        most_errands: int = 8,
+        most_tasks: int = 8,
         kv_bytes: int | None = None,
     ) -> None:
         """
         Args:
-            most_rows: that are decoded at the same time.
-            most_waiting: choices that wait to be decoded, half of them of one tenant; more are
+            most_rows: rows that are decoded at a time.
+            most_waiting: choices that may wait, at most half of them of one tenant; more are
                 refused.
-            most_errands: pieces of other work that wait, likewise.
-            kv_bytes: memory for the keys and values of a batch; None: any.
+            most_tasks: other tasks that may wait; more are refused.
+            kv_bytes: memory for the keys and values of a batch; None: unlimited.
         """
         self._most_rows = most_rows
         self._most_waiting = most_waiting
-        self._most_errands = most_errands
+        self._most_tasks = most_tasks
         self._kv_bytes = kv_bytes
-        self._waiting: dict[str, deque[tuple[Job, Choice]]] = {}
-        """By tenant; in the order in which they were served last."""
-        self._lanes: dict[tuple[object, ...], _Lane] = {}
+        self._waiting: dict[str, deque[tuple[Job, ChoiceDecoder]]] = {}
+        """By tenant, the least recently served first."""
+        self._batches: dict[tuple[object, ...], _Batch] = {}
         self._editors: WeakKeyDictionary[SidePath, WeightEditor] = WeakKeyDictionary()
-        """Of base models whose weights hold, or held, a variant."""
+        """Of base models into whose weights a variant was written."""
         self._written: WeakKeyDictionary[SidePath, tuple[object, ...]] = WeakKeyDictionary()
-        """The key of the variant that is in the weights now."""
-        self._errands: deque[_Errand] = deque()
-        self._piece_seconds = 0.0
-        """What the last piece of an errand took."""
+        """The key of the batch whose variant is in the weights now."""
+        self._tasks: deque[_Task] = deque()
+        self._last_piece_seconds = 0.0
+        """Duration of the last piece of a task."""
         self._decoding_seconds = 0.0
-        """What decoding has had since then."""
+        """Time that decoding has had since then."""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -123,9 +122,9 @@ class Engine:
 
     @property
     def busy(self) -> int:
-        """Rows that are decoded or wait to be, and other work that waits for its next piece."""
+        """Rows that are decoded or wait, and other tasks."""
         with self._changed:
-            return self._number_waiting + self._number_decoded + len(self._errands)
+            return self._number_waiting + self._number_decoded + len(self._tasks)
 
     @property
     def _number_waiting(self) -> int:
@@ -133,10 +132,10 @@ class Engine:
 
     @property
     def _number_decoded(self) -> int:
-        return sum(len(lane.members) for lane in self._lanes.values())
+        return sum(len(batch.members) for batch in self._batches.values())
 
     def submit(self, job: Job) -> None:
-        """Take a job in; its lines go to its sink, the last of each choice is its end.
+        """Enqueue a job; its lines go to its sink, the last line of each choice is `Finished`.
 
         Raises:
             Unavailable: too much is waiting already, or the engine is closing.
@@ -145,11 +144,11 @@ class Engine:
             if self._closing:
                 raise Unavailable("this generator is shutting down", code="overloaded")
             waiting = self._number_waiting
-            own = len(self._waiting.get(job.tenant, ()))
+            of_tenant = len(self._waiting.get(job.tenant, ()))
             free = self._most_waiting - waiting - len(job.choices)
-            if own + len(job.choices) > free:
+            if of_tenant + len(job.choices) > free:
                 raise Unavailable(
-                    f"{waiting} completions are waiting already, {own} of them this tenant's",
+                    f"{waiting} completions are waiting already, {of_tenant} of them this tenant's",
                     code="overloaded",
                 )
             queue = self._waiting.setdefault(job.tenant, deque())
@@ -158,48 +157,48 @@ class Engine:
 
     def cancel(self, job: Job) -> None:
         """Stop decoding a job within one step."""
-        job.gone = True
+        job.closed = True
         with self._changed:
             queue = self._waiting.pop(job.tenant, deque())
-            left = deque(one for one in queue if one[0] is not job)
+            left = deque(item for item in queue if item[0] is not job)
             if left:
                 self._waiting[job.tenant] = left
 
     def run(self, pieces: Iterator[None], *, timeout: float) -> None:
-        """Do work in this engine's thread, a piece at a time; returns when all is done.
+        """Run other work in the engine's thread, a piece at a time; returns when all is done.
 
         Args:
-            pieces: each step of it is one piece, which nothing interrupts: a fraction of a second.
-            timeout: seconds to wait at most, others' work included.
+            pieces: each step is a piece and should take a fraction of a second.
+            timeout: seconds to wait at most, the waiting for other work included.
 
         Raises:
             Unavailable: it is not done in time, or the engine is closing.
-            Exception: what a piece raises.
+            Exception: whatever a piece raises.
         """
-        errand = _Errand(pieces)
+        task = _Task(pieces)
         with self._changed:
             if self._closing:
                 raise Unavailable("this generator is shutting down", code="overloaded")
-            if len(self._errands) >= self._most_errands:
+            if len(self._tasks) >= self._most_tasks:
                 raise Unavailable(
-                    f"{len(self._errands)} requests are reading texts already", code="overloaded"
+                    f"{len(self._tasks)} requests are reading texts already", code="overloaded"
                 )
-            self._errands.append(errand)
+            self._tasks.append(task)
             self._changed.notify()
-        if not errand.ended.wait(timeout):
+        if not task.ended.wait(timeout):
             with self._changed:
-                if errand in self._errands:
-                    self._errands.remove(errand)
+                if task in self._tasks:
+                    self._tasks.remove(task)
             raise Unavailable(
                 f"this generator was too busy to read the texts within {timeout:.0f} s",
                 code="overloaded",
                 retry_after=30,
             )
-        if errand.error is not None:
-            raise errand.error
+        if task.error is not None:
+            raise task.error
 
     def close(self) -> None:
-        """Stop at the next step; jobs that are not done are told so."""
+        """Stop at the next step; unfinished jobs end with an error."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -208,66 +207,66 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._lanes or self._errands or self._closing):
+                while not (self._waiting or self._batches or self._tasks or self._closing):
                     self._changed.wait()
                 if self._closing:
                     break
             started = time.monotonic()
             try:
                 self._admit()
-                for key, lane in list(self._lanes.items()):
-                    self._advance(key, lane)
+                for key, batch in list(self._batches.items()):
+                    self._advance(key, batch)
             except Exception as error:
                 self._give_up_all(error)
             self._decoding_seconds += time.monotonic() - started
-            if not self._lanes or self._decoding_seconds >= self._piece_seconds:
+            if not self._batches or self._decoding_seconds >= self._last_piece_seconds:
                 self._do_piece()
-        held = [lane.members.values() for lane in self._lanes.values()]
+        held = [batch.members.values() for batch in self._batches.values()]
         for job, _ in itertools.chain(*self._waiting.values(), *held):
             _give_up(job, "overloaded", "this generator is shutting down")
-        for errand in self._errands:
-            errand.end(Unavailable("this generator is shutting down", code="overloaded"))
+        for task in self._tasks:
+            task.end(Unavailable("this generator is shutting down", code="overloaded"))
 
     def _give_up_all(self, error: Exception) -> None:
-        """What should not happen: those that are decoded are told, the engine goes on."""
+        """An unexpected error: all rows that are decoded end with it, the engine goes on."""
         with self._changed:
-            lanes, self._lanes = self._lanes, {}
-        _fail([one for lane in lanes.values() for one in lane.members.values()], error)
+            batches, self._batches = self._batches, {}
+        _fail([row for batch in batches.values() for row in batch.members.values()], error)
 
     def _do_piece(self) -> None:
-        """One piece of the errand whose turn it is; the others come before its next one."""
+        """Run one piece of the next task; tasks take turns."""
         with self._changed:
-            errand = self._errands.popleft() if self._errands else None
-            if errand is None:
+            task = self._tasks.popleft() if self._tasks else None
+            if task is None:
                 return
-            self._errands.append(errand)
+            self._tasks.append(task)
         started = time.monotonic()
         self._restore()
         try:
-            next(errand.pieces)
+            next(task.pieces)
         except Exception as error:
             with self._changed:
-                if errand in self._errands:
-                    self._errands.remove(errand)
-            errand.end(None if isinstance(error, StopIteration) else error)
-        self._piece_seconds = time.monotonic() - started
+                if task in self._tasks:
+                    self._tasks.remove(task)
+            task.end(None if isinstance(error, StopIteration) else error)
+        self._last_piece_seconds = time.monotonic() - started
         self._decoding_seconds = 0.0
 
     def _admit(self) -> None:
-        """Let in what waits, as far as there is room."""
+        """Move waiting choices into batches while there is room."""
         while True:
             with self._changed:
                 taken = self._next() if self._number_decoded < self._most_rows else None
             if taken is None:
                 return
-            self._let_in(*taken)
+            self._add(*taken)
 
-    def _next(self) -> tuple[Job, Choice] | None:
-        """Who is served next: of the tenants that wait, the one with the fewest rows."""
+    def _next(self) -> tuple[Job, ChoiceDecoder] | None:
+        """The next choice: of the waiting tenant with the fewest rows."""
         if not self._waiting:
             return None
         rows = Counter(
-            job.tenant for lane in self._lanes.values() for job, _ in lane.members.values()
+            job.tenant for batch in self._batches.values() for job, _ in batch.members.values()
         )
         tenant = min(self._waiting, key=lambda tenant: rows[tenant])
         queue = self._waiting.pop(tenant)
@@ -276,77 +275,77 @@ class Engine:
             self._waiting[tenant] = queue
         return taken
 
-    def _let_in(self, job: Job, choice: Choice) -> None:
-        if job.gone:
+    def _add(self, job: Job, choice: ChoiceDecoder) -> None:
+        if job.closed:
             return
-        key = _lane_key(job.side, choice.weights)
-        lane = self._lanes.get(key)
+        key = _batch_key(job.side, choice.weights)
+        batch = self._batches.get(key)
         try:
-            if lane is None:
+            if batch is None:
                 base = job.side.base
                 most = self._kv_bytes and self._kv_bytes // base.kv_bytes_per_token
-                lane = _Lane(job.side, choice.weights, Decoding(base, job.side, kv_tokens=most))
-            (number,) = lane.decoding.add([choice.request])
+                batch = _Batch(job.side, choice.weights, Decoding(base, job.side, kv_tokens=most))
+            (number,) = batch.decoding.add([choice.request])
         except Exception as error:
             _fail([(job, choice)], error)
             return
         with self._changed:
-            lane.members[number] = (job, choice)
-            self._lanes[key] = lane
+            batch.members[number] = (job, choice)
+            self._batches[key] = batch
 
-    def _advance(self, key: tuple[object, ...], lane: _Lane) -> None:
-        for number, (job, _) in list(lane.members.items()):
-            if job.gone:
-                lane.decoding.drop(number)
-                self._leave(lane, number)
+    def _advance(self, key: tuple[object, ...], batch: _Batch) -> None:
+        for number, (job, _) in list(batch.members.items()):
+            if job.closed:
+                batch.decoding.drop(number)
+                self._remove(batch, number)
         try:
-            self._write(key, lane)
-            tokens = [] if lane.decoding.done else lane.decoding.step()
+            self._write(key, batch)
+            tokens = [] if batch.decoding.done else batch.decoding.step()
         except Exception as error:
-            _fail(list(lane.members.values()), error)
+            _fail(list(batch.members.values()), error)
             with self._changed:
-                del self._lanes[key]
+                del self._batches[key]
             return
         for token in tokens:
-            job, choice = lane.members[token.row]
+            job, choice = batch.members[token.row]
             try:
                 ended = _take(job, choice, token)
             except Exception as error:
                 _fail([(job, choice)], error)
                 ended = True
             if ended:
-                lane.decoding.drop(token.row)
-                self._leave(lane, token.row)
-        if not lane.members:
+                batch.decoding.drop(token.row)
+                self._remove(batch, token.row)
+        if not batch.members:
             with self._changed:
-                del self._lanes[key]
+                del self._batches[key]
 
-    def _leave(self, lane: _Lane, number: int) -> None:
+    def _remove(self, batch: _Batch, number: int) -> None:
         with self._changed:
-            del lane.members[number]
+            del batch.members[number]
 
-    def _write(self, key: tuple[object, ...], lane: _Lane) -> None:
-        """Let the weights be those that the rows of the lane need."""
-        if self._written.get(lane.side, _lane_key(lane.side, ())) == key:
+    def _write(self, key: tuple[object, ...], batch: _Batch) -> None:
+        """Write the variant of the batch into the weights, unless it is there."""
+        if self._written.get(batch.side, _batch_key(batch.side, ())) == key:
             return
-        editor = self._editors.setdefault(lane.side, WeightEditor(lane.side.base))
-        self._written[lane.side] = ("unknown",)  # until it is done
-        editor.apply_(lane.weights)
-        self._written[lane.side] = key
+        editor = self._editors.setdefault(batch.side, WeightEditor(batch.side.base))
+        self._written[batch.side] = ("unknown",)  # until it is done
+        editor.apply_(batch.weights)
+        self._written[batch.side] = key
 
     def _restore(self) -> None:
-        """Let all weights be those of the base models, for work that is not decoding."""
+        """Restore the weights of all base models, for work that is not decoding."""
         for editor in self._editors.values():
             editor.restore_()
         self._written.clear()
 
 
-def _lane_key(side: SidePath, weights: Mixture) -> tuple[object, ...]:
+def _batch_key(side: SidePath, weights: Mixture) -> tuple[object, ...]:
     return (id(side), *((term.digest, strength) for term, strength in flatten(weights)))
 
 
-def _fail(members: Sequence[tuple[Job, Choice]], error: Exception) -> None:
-    """One batch failed; the engine and everybody else go on."""
+def _fail(members: Sequence[tuple[Job, ChoiceDecoder]], error: Exception) -> None:
+    """End the jobs of these rows with an error; the engine and other jobs go on."""
     code, message = "generation_failed", "the generation failed; see the generator's log"
     if isinstance(error, ScalpelError):
         code, message = error.code, error.message
@@ -357,9 +356,9 @@ def _fail(members: Sequence[tuple[Job, Choice]], error: Exception) -> None:
         _give_up(job, code, message)
 
 
-def _take(job: Job, choice: Choice, token: Token) -> bool:
-    """Pass a token on as text; True when the choice has ended."""
-    if job.gone:
+def _take(job: Job, choice: ChoiceDecoder, token: Token) -> bool:
+    """Send a token's text to the sink; True when the choice has ended."""
+    if job.closed:
         return True
     piece = choice.take(token)
     if piece is not None:
@@ -379,6 +378,6 @@ def _take(job: Job, choice: Choice, token: Token) -> bool:
 
 
 def _give_up(job: Job, code: str, message: str) -> None:
-    if not job.gone and job.left:
-        job.gone = True
+    if not job.closed and job.left:
+        job.closed = True
         job.sink(GenerationError(code=code, message=message))

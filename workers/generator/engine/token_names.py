@@ -1,4 +1,4 @@
-"""Tokens as text and as the bytes they stand for, one by one."""
+"""Single tokens as text and as bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from models_store.schemas.generation import LikelyToken, ScoredToken
-from workers.runtime.decoding.sampling import Scores
+from workers.runtime.decoding.sampling import TokenScores
 
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenNames:
-    """What the tokens of one tokenizer stand for."""
+    """The text and bytes of a tokenizer's tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
         """`tokenizer` is a transformers tokenizer with a `tokenizers.Tokenizer` behind it."""
@@ -26,35 +26,35 @@ class TokenNames:
         self._byte_level = "ByteLevel" in str(self._backend.decoder)
 
     def bytes(self, id: int) -> bytes:
-        """A token may hold a part of a character; empty for an id that the tokenizer lacks."""
+        """The bytes of a token, which may be part of a character; empty for an unknown id."""
         if id in self._whole:
             return str(self._whole[id]).encode()
         token = self._backend.id_to_token(id)
         if token is None:
-            return b""  # the head may be padded beyond the vocabulary
+            return b""  # the output layer may be padded beyond the vocabulary
         if self._byte_level:
-            known = [_BYTE_OF.get(char) for char in token]
-            return bytes(byte for byte in known if byte is not None)
+            decoded = [_BYTE_OF.get(char) for char in token]
+            return bytes(byte for byte in decoded if byte is not None)
         single = _BYTE_TOKEN.fullmatch(token)
         if single:
             return bytes([int(single[1], 16)])
         return str(token).replace("\u2581", " ").encode()
 
-    def named(self, scores: Scores | None, id: int) -> ScoredToken:
-        """A token with its scores as they are told to the API; None where nothing predicts it."""
+    def named(self, scores: TokenScores | None, id: int) -> ScoredToken:
+        """A token with its scores; None for the first token, which is not predicted."""
         top = scores.top if scores is not None else ()
-        own = self.bytes(id)
+        data = self.bytes(id)
         return ScoredToken(
-            token=_text(own),
-            bytes=tuple(own),
+            token=_text(data),
+            bytes=tuple(data),
             logprob=scores.logprob if scores is not None else None,
             top=tuple(self._likely(other, logprob) for other, logprob in top),
         )
 
     def _likely(self, id: int, logprob: float) -> LikelyToken:
-        own = self.bytes(id)
-        return LikelyToken(token=_text(own), bytes=tuple(own), logprob=logprob)
+        data = self.bytes(id)
+        return LikelyToken(token=_text(data), bytes=tuple(data), logprob=logprob)
 
 
-def _text(own: bytes) -> str:
-    return own.decode(errors="replace")
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

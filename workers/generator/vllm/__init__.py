@@ -1,4 +1,4 @@
-"""A vLLM server as an engine: variants are LoRA adapters there.
+"""A vLLM server as an engine: variants are LoRA adapters on it.
 
 Called by the generator's server.
 """

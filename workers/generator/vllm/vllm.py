@@ -1,7 +1,7 @@
-"""Speaking through a vLLM server: a variant is a LoRA adapter there, made when it is asked for.
+"""Generate with a vLLM server: a variant is a LoRA adapter on it, made on first use.
 
-The server must be started with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, read the
-folder of adapters under the same path, and belong to one generator alone.
+The server needs `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, the folder of adapters
+under the same path, and one generator alone.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from models_store.schemas.generation import (
 )
 from models_store.settings import Settings
 from workers.generator.engine.token_names import TokenNames
-from workers.generator.jobs import Asked, needs_weights, sampling_params, walk
+from workers.generator.jobs import ChoiceRequest, choice_requests, needs_weights, sampling_params
 from workers.generator.protocol import Line
 from workers.generator.shelf import Shelf
 from workers.generator.vllm.adapters import Adapters
-from workers.generator.vllm.probe import apart, probe_logprobs, probe_tokens
-from workers.runtime.decoding.sampling import Scores
-from workers.runtime.loading import BaseModel
+from workers.generator.vllm.probe import mean_difference, probe_logprobs, probe_tokens
+from workers.runtime.decoding.sampling import TokenScores
+from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
 _log = structlog.get_logger()
 _TIMEOUT = httpx.Timeout(600.0, connect=5.0)
-MOST_APART = 0.1
-"""Mean difference of log-probabilities, in nats a token, up to which two sets of weights pass for
-the same: rounding to 16 bits makes 0.01 to 0.03."""
+MAX_DIFFERENCE = 0.1
+"""Mean difference of log-probabilities, in nats a token, up to which two sets of weights count as
+the same; rounding to 16 bits makes 0.01 to 0.03."""
 
 
 class VllmEngine:
-    """Speaks with the one base model that a vLLM server holds."""
+    """Generates with the one base model of a vLLM server."""
 
     def __init__(self, settings: Settings, shelf: Shelf) -> None:
         self._settings = settings
@@ -67,7 +67,7 @@ class VllmEngine:
         )
         self._checking = asyncio.Lock()
         self._contexts: dict[str, int] = {}
-        """Of the base model there, once it was found to be the one with that fingerprint."""
+        """Context length by fingerprint, once the server's base model was checked against it."""
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class VllmEngine:
         self._closing = True
 
     async def aclose(self) -> None:
-        """Close the connections, in the loop that they belong to."""
+        """Close the connections, in their event loop."""
         self.close()
         await self._http.aclose()
 
@@ -100,31 +100,31 @@ class VllmEngine:
             self._shelf.outline, request.base_model, request.base_fingerprint, request.source
         )
         context = await self._checked(base)
-        asked = await run_in_threadpool(_asked, base, request, context)
+        choices = await run_in_threadpool(_choice_requests, base, request, context)
         mixtures = [
             await run_in_threadpool(self._shelf.mixture, variant) for variant in request.variants
         ]
         if any(map(needs_weights, mixtures)):
             raise InvalidRequest("edits of routed experts cannot be served by vLLM")
-        return self._lines(base, request, asked, mixtures)
+        return self._lines(base, request, choices, mixtures)
 
     async def _lines(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         request: GenerationRequest,
-        asked: Sequence[Asked],
+        choices: Sequence[ChoiceRequest],
         mixtures: Sequence[Mixture],
     ) -> AsyncGenerator[Line]:
-        """All choices at the same time, each a request of its own."""
+        """All choices at the same time, each as a separate request."""
         lines: asyncio.Queue[Line | None] = asyncio.Queue(maxsize=1024)
         tokens = TokenNames(base.tokenizer) if request.sampling.logprobs is not None else None
         tasks = []
-        self._busy += len(asked)
+        self._busy += len(choices)
         try:
-            for one in asked:
-                body = _body(request.sampling, one)
-                reader = self._adapted(base, mixtures[one.variant], one, body, tokens)
-                tasks.append(asyncio.create_task(_pass_on(reader, lines)))
+            for choice in choices:
+                body = _body(request.sampling, choice)
+                reader = self._adapted(base, mixtures[choice.variant], choice, body, tokens)
+                tasks.append(asyncio.create_task(_forward(reader, lines)))
             left = len(tasks)
             while left:
                 line = await lines.get()
@@ -135,50 +135,50 @@ class VllmEngine:
                 if isinstance(line, GenerationError):
                     return
         finally:
-            self._busy -= len(asked)
+            self._busy -= len(choices)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _adapted(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         mixture: Mixture,
-        asked: Asked,
+        choice: ChoiceRequest,
         body: dict[str, Any],
         names: TokenNames | None,
     ) -> AsyncGenerator[Line]:
-        """One choice, while the server has the adapter that it needs."""
+        """One choice, with its adapter loaded."""
         for last in (False, True):
-            adapter = await self._adapters.hold(base, mixture)
+            adapter = await self._adapters.acquire(base, mixture)
             try:
-                own = {**body, "model": adapter}
-                async with aclosing(self._choice(asked, own, names)) as lines:
+                with_model = {**body, "model": adapter}
+                async with aclosing(self._choice(choice, with_model, names)) as lines:
                     async for line in lines:
                         yield line
                 return
-            except _Lost as error:
+            except _UnknownAdapter as error:
                 if last:
                     raise Unavailable(f"vLLM: {error}", code="generation_failed") from error
-                # It was started anew, perhaps with other weights.
-                self._adapters.lose()
+                # The server was restarted, perhaps with other weights.
+                self._adapters.clear_all()
                 self._contexts.clear()
                 await self._checked(base)
             finally:
                 self._adapters.release(adapter)
 
     async def _choice(
-        self, asked: Asked, body: dict[str, Any], names: TokenNames | None
+        self, request: ChoiceRequest, body: dict[str, Any], names: TokenNames | None
     ) -> AsyncGenerator[Line]:
-        index, reason = asked.index, None
+        index, reason = request.index, None
         usage: dict[str, Any] = {}
-        async with self._http.stream("POST", "/v1/completions", json=body) as answer:
-            if answer.status_code != 200:
-                await answer.aread()
-                raise _refused(answer)
-            if asked.echo:
-                yield TextPiece(index=index, text=asked.echo)
-            async for line in lines_of(answer.aiter_bytes()):
+        async with self._http.stream("POST", "/v1/completions", json=body) as response:
+            if response.status_code != 200:
+                await response.aread()
+                raise _refused(response)
+            if request.echo:
+                yield TextPiece(index=index, text=request.echo)
+            async for line in lines_of(response.aiter_bytes()):
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
                 event = json.loads(line.removeprefix("data: "))
@@ -187,9 +187,9 @@ class VllmEngine:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", ()):
                     reason = choice.get("finish_reason") or reason
-                    told = _scored(choice.get("logprobs"), names)
-                    if choice.get("text") or told:
-                        yield TextPiece(index=index, text=choice.get("text") or "", tokens=told)
+                    tokens = _scored(choice.get("logprobs"), names)
+                    if choice.get("text") or tokens:
+                        yield TextPiece(index=index, text=choice.get("text") or "", tokens=tokens)
         if reason not in ("stop", "length"):
             raise Unavailable(
                 "the vLLM server broke off" + (f": {reason}" if reason else ""),
@@ -198,13 +198,13 @@ class VllmEngine:
         yield Finished(
             index=index,
             finish_reason="length" if reason == "length" else "stop",
-            prompt_tokens=int(usage.get("prompt_tokens", len(asked.ids))),
+            prompt_tokens=int(usage.get("prompt_tokens", len(request.ids))),
             completion_tokens=int(usage.get("completion_tokens", 0)),
         )
 
     async def _probed(self, model: str, prompt: Sequence[int]) -> list[float]:
-        """How likely the base model there finds the tokens of a prompt but the first."""
-        answer = await self._http.post(
+        """Log-probabilities, by the server's base model, of a prompt's tokens but the first."""
+        response = await self._http.post(
             "/v1/completions",
             json={
                 "model": model,
@@ -215,15 +215,15 @@ class VllmEngine:
                 "temperature": 0,
             },
         )
-        answer.raise_for_status()
-        told: list[float] = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
-        return told[1 : len(prompt)]
+        response.raise_for_status()
+        logprobs: list[float] = response.json()["choices"][0]["logprobs"]["token_logprobs"]
+        return logprobs[1 : len(prompt)]
 
-    async def _checked(self, base: BaseModel) -> int:
-        """The context of the base model on the server, if it is the right one.
+    async def _checked(self, base: LoadedModel) -> int:
+        """The context length of the server's base model, once it was checked.
 
         Raises:
-            BaseModelUnavailable: its weights say something else about a text.
+            BaseModelUnavailable: it has other weights.
             Unavailable: the server cannot be reached.
         """
         async with self._checking:
@@ -231,59 +231,61 @@ class VllmEngine:
                 self._contexts[base.fingerprint] = await self._check(base)
             return self._contexts[base.fingerprint]
 
-    async def _check(self, base: BaseModel) -> int:
+    async def _check(self, base: LoadedModel) -> int:
         try:
-            answer = await self._http.get("/v1/models")
-            answer.raise_for_status()
-            (own,) = [one for one in answer.json()["data"] if one.get("parent") is None]
-            left = [one["id"] for one in answer.json()["data"] if one.get("parent")]
-            await self._adapters.forget(left)
-            found = await self._probed(own["id"], probe_tokens(base))
+            response = await self._http.get("/v1/models")
+            response.raise_for_status()
+            models = response.json()["data"]
+            (served,) = [model for model in models if model.get("parent") is None]
+            await self._adapters.unload_stale([m["id"] for m in models if m.get("parent")])
+            logprobs = await self._probed(served["id"], probe_tokens(base))
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise Unavailable(
                 f"the vLLM server at {self._settings.vllm_url} cannot be used: {error}",
                 code="no_generator",
             ) from error
         expected = await run_in_threadpool(probe_logprobs, base, self._settings)
-        distance = apart(expected, found)
-        if distance > MOST_APART:
+        difference = mean_difference(expected, logprobs)
+        if difference > MAX_DIFFERENCE:
             raise BaseModelUnavailable(
                 f"the vLLM server at {self._settings.vllm_url} does not hold "
                 f"{self._settings.vllm_base_model}: log-probabilities of a text differ by "
-                f"{distance:.2f} nats a token"
+                f"{difference:.2f} nats a token"
             )
-        _log.info("vLLM holds the base model", name=own["id"], apart=round(distance, 4))
-        return int(own.get("max_model_len") or base.context_length)
+        _log.info("vLLM holds the base model", name=served["id"], apart=round(difference, 4))
+        return int(served.get("max_model_len") or base.context_length)
 
 
-def _asked(base: BaseModel, request: GenerationRequest, context: int) -> list[Asked]:
-    """The choices of a request that the server can answer."""
+def _choice_requests(
+    base: LoadedModel, request: GenerationRequest, context: int
+) -> list[ChoiceRequest]:
+    """The choices of a request, if the server can generate them."""
     sampling = request.sampling
     if sampling.echo and sampling.logprobs is not None:
-        # vLLM 0.32 for CPUs ends its engine when it is asked for them beside an adapter.
+        # These, with an adapter, crash the engine of vLLM 0.32 for CPUs.
         raise InvalidRequest.at(
             "/echo",
             "log-probabilities of a prompt are told by Scalpel's own engine only, not through "
             "vLLM: leave out echo or logprobs",
             "not_supported",
         )
-    sampling_params(base, sampling)  # refuses a bias on what is no token
+    sampling_params(base, sampling)  # refuses a bias on an unknown token
     if sampling.seed is not None:
         small = sampling.model_copy(update={"seed": sampling.seed % 2**31})
         request = request.model_copy(update={"sampling": small})
-    return list(walk(base, request, context))
+    return list(choice_requests(base, request, context))
 
 
-def _body(sampling: Sampling, asked: Asked) -> dict[str, Any]:
-    """What the server is asked for a choice, but for the model."""
+def _body(sampling: Sampling, choice: ChoiceRequest) -> dict[str, Any]:
+    """The body of the request to the server, without the model."""
     body: dict[str, Any] = {
-        "prompt": asked.ids,
-        "max_tokens": asked.length,
+        "prompt": choice.ids,
+        "max_tokens": choice.length,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,
         "min_p": sampling.min_p,
-        "seed": asked.seed,
+        "seed": choice.seed,
         "stop": list(sampling.stop),
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
@@ -297,7 +299,7 @@ def _body(sampling: Sampling, asked: Asked) -> dict[str, Any]:
     return body
 
 
-async def _pass_on(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | None]) -> None:
+async def _forward(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | None]) -> None:
     try:
         async with aclosing(reader):
             async for line in reader:
@@ -314,41 +316,41 @@ async def _pass_on(reader: AsyncGenerator[Line], lines: asyncio.Queue[Line | Non
     await lines.put(None)
 
 
-def _scored(told: dict[str, Any] | None, names: TokenNames | None) -> tuple[ScoredToken, ...]:
-    """Log-probabilities as the server tells them, in its old form with `token_id:5` for tokens."""
-    if told is None or names is None:
+def _scored(logprobs: dict[str, Any] | None, names: TokenNames | None) -> tuple[ScoredToken, ...]:
+    """Log-probabilities from the server's legacy format, with tokens such as `token_id:5`."""
+    if logprobs is None or names is None:
         return ()
-    found = []
+    scored = []
     for token, logprob, top in zip(
-        told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True
+        logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
     ):
         id = _id(token)
         scores = None
         if logprob is not None:
             likely = sorted(
-                ((_id(one), float(value)) for one, value in (top or {}).items()),
+                ((_id(token_id), float(value)) for token_id, value in (top or {}).items()),
                 key=lambda pair: -pair[1],
             )
-            scores = Scores(id, float(logprob), tuple(likely))
-        found.append(names.named(scores, id))
-    return tuple(found)
+            scores = TokenScores(id, float(logprob), tuple(likely))
+        scored.append(names.named(scores, id))
+    return tuple(scored)
 
 
 def _id(token: str) -> int:
     return int(token.removeprefix("token_id:"))
 
 
-class _Lost(Exception):
+class _UnknownAdapter(Exception):
     """The server does not know the adapter."""
 
 
-def _refused(answer: httpx.Response) -> Exception:
+def _refused(response: httpx.Response) -> Exception:
     try:
-        message = str(answer.json()["error"]["message"])
+        message = str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        message = f"status {answer.status_code}"
-    if answer.status_code == 404:
-        return _Lost(message)
-    if answer.status_code == 400:
+        message = f"status {response.status_code}"
+    if response.status_code == 404:
+        return _UnknownAdapter(message)
+    if response.status_code == 400:
         return InvalidRequest(f"vLLM: {message}")
     return Unavailable(f"vLLM: {message}", code="generation_failed")

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
-from models_store.schemas.methods import FixedMethod, ModelSurgery
+from models_store.schemas.methods import FixedMethod
 from models_store.schemas.report import ProbeReport
-from workers.evaluation.controls.controls import PaperSetting
+from workers import progress
+from workers.evaluation.controls.baselines import PaperSetting
 from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate, make, probe_of, probe_settings
-from workers.making.fitting.material import Material, Source
-from workers.making.stages import Stages
+from workers.making.fitting.material import Material
+from workers.making.fitting.readings import Source
 from workers.runtime.apply import WeightEditor
-from workers.runtime.likelihood import edited
-from workers.surgery.probe import Probe, auc
+from workers.surgery.candidate import Candidate
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.probe import Probe, ProbeSettings, auc
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,7 @@ class Prepared:
     """Of the texts, to tell how well the model sees the difference between the sides."""
 
 
-def prepare(
-    source: Source, methods: Sequence[FixedMethod], cache: Cache, stages: Stages
-) -> Prepared:
+def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Prepared:
     """Fit methods, and the paper's setting beside them, on the model that the edit goes on top of.
 
     The probe is that of the first method, if it has one.
@@ -48,20 +47,19 @@ def prepare(
         EditFailed: the hidden states of a text are not finite.
     """
     # Read beside the weights, as edits are served: half precision would round them away in part.
-    with edited(source.base, source.on_top), stages.stage("extract") as progress:
-        material = Material(source, methods, cache, progress)
-    with stages.stage("probe"):
-        probe = probe_of(material, probe_settings(methods[0]))
+    with source.model.active(), progress.step("extract"):
+        material = Material.read(source, methods, cache)
+    with progress.step("probe"):
+        probe = material.probe(ProbeSettings(**methods[0].probe))
     made: dict[FixedMethod, Candidate] = {}
     failures: dict[FixedMethod, ScalpelError] = {}
     # What methods look at from here on is the weights alone.
-    with WeightEditor(source.base).applied(source.on_top), stages.stage("select") as progress:
-        for number, method in enumerate(methods):
+    with WeightEditor(source.model.loaded).applied(source.model.mixture), progress.step("select"):
+        for method in progress.track(methods, of=len(methods) + 1):
             try:
-                made[method] = make(material, method)
+                made[method] = material.fitted(method)
             except (InvalidRequest, EditFailed) as error:
                 failures[method] = error
-            progress((number + 1) / (len(methods) + 1))
         paper = _paper(material, methods, made)
     features = Features(
         source.splits.fit,
@@ -76,11 +74,11 @@ def _paper(
     material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, Candidate]
 ) -> PaperSetting | None:
     """None where the paper's method is the one that is asked for: it is not its own rival."""
-    if len(methods) == 1 and isinstance(methods[0], ModelSurgery):
-        return None
     setting = ModelSurgery(max_tokens=max(method.max_tokens for method in methods))
+    if [method.type for method in methods] == [setting.type]:
+        return None
     try:
-        return PaperSetting((made.get(setting) or make(material, setting)).terms)
+        return PaperSetting((made.get(setting) or material.fitted(setting)).terms)
     except (InvalidRequest, EditFailed):
         return None  # a control that cannot be had does not stop the edit
 

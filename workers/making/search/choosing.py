@@ -7,20 +7,19 @@ from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
-from models_store.schemas.methods import Auto, Effort, FixedMethod, Method, ModelSurgery
+from models_store.schemas.methods import Effort, FixedMethod, Method
 from models_store.weights.architectures import DOWN
+from workers import progress
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import enough_spared
-from workers.evaluation.progress import Progress, span
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import relative_alpha
 from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial
-from workers.runtime.likelihood import edited
 from workers.runtime.reading.residuals import spread
 from workers.surgery.terms import Term
 
@@ -50,7 +49,7 @@ def recipes_for(
         answers: whether the behaviour's texts are answers to prompts.
         spared: whether enough of what is to be preserved are such answers.
     """
-    if not isinstance(method, Auto):
+    if not method.searches:
         return [Recipe((method,), (1.0,))]
     rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
     return rows[: BUDGETS[effort].candidates]
@@ -61,15 +60,13 @@ def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> li
     return recipes_for(
         method,
         effort,
-        context.base.layers,
+        context.model.loaded.layers,
         answers=context.splits.fit.has_answers,
         spared=enough_spared(context.preserve),
     )
 
 
-def scaled_as_asked(
-    context: EvaluationContext, method: FixedMethod, prepared: Prepared, progress: Progress
-) -> Chosen:
+def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) -> Chosen:
     """The edit of one method: at the scale that is given, else at 0.9 of the KL limit.
 
     Raises:
@@ -80,12 +77,14 @@ def scaled_as_asked(
         raise failure
     candidate = prepared.made[method]
     details = dict(candidate.details)
-    scale = 1.0 if isinstance(method, ModelSurgery) else method.scale
-    if not isinstance(method, ModelSurgery):
+    scale = method.given_scale
+    if method.calibrated:
         calibration: JsonValue = None
         if scale is None:
-            meter = _kl_meter(context, span(progress, 0.0, 0.2))
-            found = calibrated(meter, candidate, context.limits, span(progress, 0.2, 1.0))
+            with progress.step("meter", 0.2):
+                meter = _kl_meter(context)
+            with progress.step("scales"):
+                found = calibrated(meter, candidate, context.limits)
             scale, calibration = found.scale, details_of(found, context.limits)
         details |= {"scale": scale, "calibration": calibration}
     assert scale is not None
@@ -124,25 +123,23 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
     directions = {term.layer: term.direction for term in terms if term.module == DOWN}
     if not directions:
         return {}
-    neutral = encode_neutral(context.base, "reporting")
+    neutral = encode_neutral(context.model.loaded, "reporting")
     found: list[JsonValue] = []
-    with edited(context.base, context.on_top):
+    with context.model.active():
         for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
-            by_layer = spread(context.base, directions, texts)
+            by_layer = spread(context.model.loaded, directions, texts)
             found += [
                 {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
             ]
     return {"spread": found}
 
 
-def _kl_meter(context: EvaluationContext, progress: Progress) -> DamageMeter:
+def _kl_meter(context: EvaluationContext) -> DamageMeter:
     """Measures on neutral texts that nothing is reported on, and on what is to be preserved."""
-    return DamageMeter(
-        context.base,
+    return DamageMeter.read(
+        context.model,
         DamageTexts(chat=context.behavior.chat, preserve=context.preserve),
         half="calibration",
         bootstrap=context.bootstrap,
         plan=REPORTED,
-        on_top=context.on_top,
-        progress=progress,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from models_store.schemas.report import Candidate, Search
 from models_store.schemas.report_views import Point, PointEffect
 from models_store.weights.delta import Delta
-from workers.making.search.search import Found
+from workers.making.search.search import SearchResult
 from workers.making.search.validation import FEW_PROMPTS, Trial
 from workers.runtime.deltas import to_delta
 
 
-def search_report(found: Found, prompts: int) -> Search:
+def search_report(found: SearchResult, prompts: int) -> Search:
     """The search as the receipt tells it.
 
     Args:
@@ -28,7 +28,7 @@ def search_report(found: Found, prompts: int) -> Search:
     return Search(candidates=candidates, skipped=notes)
 
 
-def points_of(found: Found) -> list[Point]:
+def points_of(found: SearchResult) -> list[Point]:
     """The points, all of them as they did on validation prompts, so that they can be compared."""
     return [
         Point(

@@ -1,85 +1,17 @@
-"""What `auto` tries, as data: methods, where they write, and pairs. The first rows are tried first.
-
-Layers are given as shares of the depth, so that a row means the same on every model: .48, .58 and
-.68 are the layers 14, 17 and 20 of SmolLM2's 30, and the band from .4 to .67 is 12 to 20.
-"""
+"""What `auto` tries: the rows of all methods' parts in its table, those of a lower rank first."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-from models_store.schemas.methods import (
-    Attribution,
-    Bias,
-    Conditional,
-    FixedMethod,
-    Natural,
-    NaturalBias,
-)
-from workers.making.fitting.candidates import describe
-
-
-@dataclass(frozen=True)
-class Part:
-    """A method and where it writes."""
-
-    method: Literal["bias", "natural_bias", "conditional", "natural", "attribution"]
-    depths: tuple[float, ...] = ()
-    """Of single layers."""
-    band: tuple[float, float] | None = None
-    """All layers between two depths."""
-    answer_tokens: int | None = None
-    """See `NaturalBias`; for behaviours that consist of answers."""
-    share: float = 1.0
-    """In a pair: factor on the scale that the method is calibrated to when it is alone."""
-
-    def settings(self, layers: int, max_tokens: int) -> FixedMethod:
-        """The method for a model with so many layers; texts are cut at so many tokens."""
-        written = self._layers(layers)
-        match self.method:
-            case "bias":
-                return Bias(layers=written, max_tokens=max_tokens)
-            case "natural_bias":
-                return NaturalBias(
-                    layers=written, answer_tokens=self.answer_tokens, max_tokens=max_tokens
-                )
-            case "conditional":
-                return Conditional(layers=written, max_tokens=max_tokens)
-            case "natural":
-                return Natural(layers=written, max_tokens=max_tokens)
-            case "attribution":
-                return Attribution(max_tokens=max_tokens)
-
-    def _layers(self, layers: int) -> tuple[int, ...] | None:
-        if self.band is not None:
-            start, end = (int(depth * layers) for depth in self.band)
-            return tuple(range(start, end + 1))
-        return tuple(sorted({int(depth * layers) for depth in self.depths})) or None
-
-
-_MIDDLE = (0.48, 0.58, 0.68)
-
-AUTO: tuple[tuple[Part, ...], ...] = (
-    (Part("conditional"),),
-    (Part("natural_bias"),),
-    (Part("natural_bias", answer_tokens=10),),
-    (Part("bias", band=(0.4, 0.67)),),
-    (Part("natural_bias", band=(0.4, 0.67)),),
-    (Part("bias", depths=_MIDDLE),),
-    (Part("natural", share=0.1), Part("natural_bias")),
-    (Part("natural", share=0.25), Part("natural_bias")),
-    (Part("natural", share=0.5), Part("natural_bias")),
-    (Part("natural", share=0.5), Part("bias", depths=(0.58,))),
-    (Part("natural"),),
-    (Part("attribution"),),
-)
-"""Each row is an edit of one method or of two."""
+from models_store.schemas.method import FixedMethod, Part
+from models_store.schemas.methods import METHODS
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row of the table for one model."""
+    """A row of the table for one model: an edit of one method or of two."""
 
     methods: tuple[FixedMethod, ...]
     shares: tuple[float, ...]
@@ -87,7 +19,7 @@ class Recipe:
     @property
     def label(self) -> str:
         return " with ".join(
-            describe(method) if share == 1 else f"{share:g} of {describe(method)}"
+            method.label if share == 1 else f"{share:g} of {method.label}"
             for method, share in zip(self.methods, self.shares, strict=True)
         )
 
@@ -98,18 +30,32 @@ def recipes(
     """The table for a model with so many layers; rows that come to the same are there once.
 
     Args:
+        max_tokens: texts are cut there.
         answers: whether the behaviour's texts are answers to prompts; rows for such are left out
             if they are not.
-        spared: whether enough of what is to be preserved are such answers, which `conditional`
-            needs.
+        spared: whether enough of what is to be preserved are such answers; likewise.
     """
-    rows = [
+    rows = [(row, name) for name, method in METHODS.items() for row in method.search]
+    found = [
         Recipe(
-            tuple(part.settings(layers, max_tokens) for part in row),
-            tuple(part.share for part in row),
+            tuple(_settings(part, name, layers, max_tokens) for part in row.parts),
+            tuple(part.share for part in row.parts),
         )
-        for row in AUTO
-        if answers or all(part.answer_tokens is None for part in row)
-        if (answers and spared) or all(part.method != "conditional" for part in row)
+        for row, name in sorted(rows, key=lambda entry: entry[0].rank)
+        if (answers or not row.answers) and (spared or not row.preserved)
     ]
-    return list(dict.fromkeys(rows))
+    return list(dict.fromkeys(found))
+
+
+def methods_of(tried: Iterable[Recipe]) -> list[FixedMethod]:
+    """The methods of recipes, each once."""
+    return list(dict.fromkeys(method for recipe in tried for method in recipe.methods))
+
+
+def _settings(part: Part, owner: str, layers: int, max_tokens: int) -> FixedMethod:
+    """The method of a part, as a request would give it."""
+    settings = {"max_tokens": max_tokens, **part.settings}
+    written = part.written(layers)
+    if written is not None:
+        settings["layers"] = written
+    return METHODS[part.method or owner].model_validate(settings)

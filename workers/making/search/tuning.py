@@ -9,11 +9,11 @@ from pydantic import JsonValue
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import Damage, PointDamage
 from models_store.schemas.methods import Limits
+from workers import progress
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.limits import judged
-from workers.evaluation.progress import Progress
-from workers.making.fitting.candidates import Candidate
-from workers.surgery.calibrate import Calibration, calibrate
+from workers.surgery.calibrate import Calibration, Scales
+from workers.surgery.candidate import Candidate
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
@@ -26,7 +26,6 @@ def calibrated(
     meter: DamageMeter,
     candidate: Candidate,
     limits: Limits,
-    progress: Progress,
     *,
     tolerance: float = 0.05,
     max_steps: int = 12,
@@ -36,26 +35,19 @@ def calibrated(
     Raises:
         EditFailed: no scale stays within it.
     """
-    tell = _Counter(progress)
-
-    def kl(scale: float) -> float:
-        tell()
-        return max(meter.kl(candidate.terms, scale), candidate.felt_kl * scale**2)
-
-    return calibrate(
-        kl,
-        LIMIT_SHARE * limits.max_kl,
-        guess=candidate.guess,
-        tolerance=tolerance,
-        max_steps=max_steps,
-    )
+    target = LIMIT_SHARE * limits.max_kl
+    scales = Scales(target, guess=candidate.guess, tolerance=tolerance, max_steps=max_steps)
+    for scale in scales:
+        with progress.step("scale", 1 / max_steps):
+            kl = meter.kl(candidate.terms, scale)
+        scales.measured(max(kl, candidate.felt_kl * scale**2))
+    return scales.calibration()
 
 
 def fitted_to_limits(
     meter: DamageMeter,
     candidate: Candidate,
     limits: Limits,
-    progress: Progress,
     *,
     guess: float,
     target: float,
@@ -75,22 +67,19 @@ def fitted_to_limits(
     Raises:
         EditFailed: no scale stays within all of them.
     """
-    tell = _Counter(progress)
     measured: dict[float, PointDamage] = {}
-
-    def share(scale: float) -> float:
-        tell()
+    scales = Scales(target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH)
+    for scale in scales:
         try:
-            measured[scale] = meter.quick(candidate.terms, scale)
+            with progress.step("scale", 1 / max_steps):
+                measured[scale] = damage = meter.quick(candidate.terms, scale)
         except EditFailed:
-            return math.inf  # the model no longer computes: the search turns back from there
+            scales.measured(math.inf)  # the model no longer computes: turn back from there
+            continue
         felt = candidate.felt_kl * scale**2 / limits.max_kl
-        return max(used(limits, measured[scale]), felt, fluency * math.pow(scale, GROWTH))
-
+        scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
     try:
-        found = calibrate(
-            share, target, guess=guess, tolerance=tolerance, max_steps=max_steps, growth=GROWTH
-        )
+        found = scales.calibration()
     except EditFailed:
         raise EditFailed("no scale that was tried stays within the limits") from None
     return found.scale, measured[found.scale]
@@ -131,15 +120,3 @@ def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
         "reached": found.reached,
         "trace": [{"scale": scale, "kl": kl} for scale, kl in found.trace],
     }
-
-
-class _Counter:
-    """Progress of measurements of which nobody knows how many there will be."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        self._progress(1 - 0.75**self._count)

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 
 from models_store.schemas.measurements import ScorerCard
 from models_store.schemas.report import Verdict
+from workers import progress
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.evaluate import Evaluation, decoding_of, shown_samples
 from workers.evaluation.extras.extras import Extras
-from workers.evaluation.progress import Parts, Progress
 from workers.evaluation.verdict import LEAST_PROMPTS, weak_scorers
-from workers.making.search.search import Found
+from workers.making.search.search import SearchResult
 from workers.making.search.validation import Validation
 
 
-def untested(validation: Validation, found: Found, progress: Progress) -> Evaluation:
+def untested(validation: Validation, found: SearchResult) -> Evaluation:
     """Measure the damage of the best candidate; the test prompts stay unseen.
 
     Raises:
         EditFailed: its logits are not finite.
     """
     context, best = validation.context, found.best
-    parts = Parts({"damage_base": 1.0, "damage": 1.0}, progress)
-    with parts.part("damage_base") as share:
-        meter = validation.meter(REPORTED, share)
-    scored = validation.scored(best.arm)
-    before = validation.before.first(best.prompts)
-    with parts.part("damage") as share:
-        damage = meter.measure(best.terms, (before, best.arm), scored.desired, progress=share)
+    with progress.step("evaluation") as whole:
+        with progress.step("damage_base", 0.5):
+            meter = validation.meter(REPORTED)
+        scored = validation.scored(best.arm)
+        before = validation.before.first(best.prompts)
+        with progress.step("damage"):
+            damage = meter.measure(best.terms, (before, best.arm), scored.desired)
     over = exceeded(context.limits, damage)
     card = validation.scorer.card(1.0)
     return Evaluation(
@@ -53,11 +53,11 @@ def untested(validation: Validation, found: Found, progress: Progress) -> Evalua
             "split": "validate",
         },
         seeds={**context.seeds, "validation": validation.decoding.seed},
-        seconds=parts.seconds,
+        seconds=whole.seconds,
     )
 
 
-def _sentence(found: Found, card: ScorerCard, over: Sequence[str]) -> str:
+def _sentence(found: SearchResult, card: ScorerCard, over: Sequence[str]) -> str:
     best = found.best
     rate = best.effect.rate
     low, value, high = (

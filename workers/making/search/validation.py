@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
+from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Effect, PointDamage
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, generate_arm
-from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
-from workers.evaluation.statistics import groups_of
+from workers.evaluation.statistics import Floats, groups_of
 from workers.making.cache import Cache
-from workers.making.fitting.candidates import Candidate
-from workers.runtime.side_path import SidePath
-from workers.runtime.tokens import encode_prompt
+from workers.surgery.candidate import Candidate
 from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10
@@ -71,55 +70,58 @@ class Trial:
         return (self.effect.least_fall, self.gain_low, -self.damage.kl)
 
 
+@dataclass(frozen=True, eq=False)
 class Validation:
     """Everything that candidates are tried with."""
 
-    def __init__(
-        self, context: EvaluationContext, cache: Cache, side: SidePath, progress: Progress
-    ) -> None:
+    context: EvaluationContext
+    prompts: Sequence[Prompt]
+    decoding: DecodingSettings
+    before: Arm
+    """What the model without the edit makes of the prompts."""
+    before_scores: Floats
+    """By the leading scorer."""
+
+    @classmethod
+    def read(cls, context: EvaluationContext, cache: Cache) -> Self:
         """Generate with the model without the edit, unless that was done before."""
-        assert context.scorers is not None
-        self.context = context
-        self.prompts = validation_prompts(context)
-        self.scorer: PreparedScorer = context.scorers[0]
-        self._side = side
-        self.asked = [prompt.text for prompt in self.prompts]
-        chat = context.behavior.chat
-        self._encoded = [encode_prompt(context.base, text, chat=chat) for text in self.asked]
-        self._groups = groups_of(self.prompts)
-        self.decoding = replace(
+        prompts = validation_prompts(context)
+        asked = [prompt.text for prompt in prompts]
+        decoding = replace(
             context.decoding,
-            samples=samples_each(len(self.prompts), context.behavior.max_new_tokens),
+            samples=samples_each(len(prompts), context.behavior.max_new_tokens),
             seed=derive(context.seed, "validation"),
         )
-        self.before = cache.remembered_arm(
-            self._encoded,
-            self.decoding,
-            lambda: self._generate((), len(self.prompts), progress),
-        )
-        self._before_scores = score_grid(self.scorer, self.asked, self.before.texts)
+        before = cache.generated(context.encoded(asked), decoding)
+        scores = score_grid(_leading(context), asked, before.texts)
+        return cls(context, prompts, decoding, before, scores)
 
-    def meter(self, plan: DamagePlan, progress: Progress) -> DamageMeter:
+    @property
+    def scorer(self) -> PreparedScorer:
+        return _leading(self.context)
+
+    @property
+    def asked(self) -> list[str]:
+        return [prompt.text for prompt in self.prompts]
+
+    def meter(self, plan: DamagePlan) -> DamageMeter:
         """What damage is measured with, on texts that nothing is reported on."""
         context = self.context
         texts = DamageTexts(
             chat=context.behavior.chat,
             prompts=self.prompts,
             own=self.before,
-            own_desired=~self.scorer.undesired(self._before_scores),
+            own_desired=~self.scorer.undesired(self.before_scores),
             heldout=context.splits.scorer.desired,
             preserve=context.preserve,
         )
-        return DamageMeter(
-            context.base,
+        return DamageMeter.read(
+            context.model,
             texts,
             half="calibration",
             bootstrap=context.bootstrap,
             plan=plan,
             reader=context.reader,
-            on_top=context.on_top,
-            side=self._side,
-            progress=progress,
         )
 
     def try_out(
@@ -128,7 +130,6 @@ class Validation:
         scale: float,
         damage: PointDamage,
         meter: DamageMeter,
-        progress: Progress,
         *,
         prompts: int,
     ) -> Trial:
@@ -137,7 +138,8 @@ class Validation:
         Args:
             damage: at this scale, so far as it can be told without generating.
         """
-        after = self._generate(candidate.at(scale), prompts, progress)
+        model = self.context.model.plus(candidate.at(scale))
+        after = generate_arm(model, self.before.prompts[:prompts], self.decoding)
         scored = self.scored(after)
         full = meter.with_text(damage, (self.before.first(prompts), after), scored.desired)
         return Trial(
@@ -155,17 +157,12 @@ class Validation:
         prompts = len(after.texts)
         return Scored(
             self.scorer,
-            self._before_scores[:prompts],
+            self.before_scores[:prompts],
             score_grid(self.scorer, self.asked[:prompts], after.texts),
-            self._groups[:prompts],
+            groups_of(self.prompts)[:prompts],
         )
 
-    def _generate(self, terms: Sequence[Term], prompts: int, progress: Progress) -> Arm:
-        return generate_arm(
-            self.context.base,
-            self._encoded[:prompts],
-            [*self.context.on_top, (terms, 1.0)],
-            self.decoding,
-            side=self._side,
-            progress=progress,
-        )
+
+def _leading(context: EvaluationContext) -> PreparedScorer:
+    assert context.scorers is not None
+    return context.scorers[0]

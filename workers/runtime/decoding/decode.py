@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
+from workers import progress
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.decoding.prefill import Prefill, forward, similar
-from workers.runtime.decoding.requests import FinishReason, Request, Row
-from workers.runtime.decoding.sampling import SamplingParams, Scores, adjusted, sample, scores
-from workers.runtime.loading import BaseModel
+from workers.runtime.decoding.requests import BatchRow, FinishReason, Request
+from workers.runtime.decoding.sampling import SamplingParams, TokenScores, adjusted, sample, scores
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
@@ -37,9 +38,9 @@ class Token:
     """The number that `Decoding.add` gave the request."""
     id: int | None
     finish_reason: FinishReason | None
-    scores: Scores | None = None
+    scores: TokenScores | None = None
     """Where the request asks for them."""
-    prompt: Sequence[Scores | None] | None = None
+    prompt: Sequence[TokenScores | None] | None = None
     """With the first token, where the request asks for them: one a token of the prompt."""
 
 
@@ -53,7 +54,7 @@ class Decoding:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: LoadedModel,
         side: SidePath,
         requests: Sequence[Request] = (),
         *,
@@ -71,9 +72,9 @@ class Decoding:
         self._base = base
         self._side = side
         self._most = kv_tokens
-        self._rows: list[Row] = []
+        self._rows: list[BatchRow] = []
         """By place in the batch."""
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[BatchRow] = deque()
         self._prefills: deque[Prefill] = deque()
         self._added = 0
         self._plan = side.plan([])
@@ -104,7 +105,7 @@ class Decoding:
             if not request.prompt:
                 raise InvalidRequest("each row to decode needs a prompt of at least one token")
             self._side.prepare(request.mixture)
-        added = [Row(self._added + place, request) for place, request in enumerate(requests)]
+        added = [BatchRow(self._added + place, request) for place, request in enumerate(requests)]
         self._added += len(added)
         self._waiting.extend(row for row in added if not row.ended)
         return [row.number for row in added]
@@ -124,7 +125,7 @@ class Decoding:
         tokens = self._decode() if self._rows else []
         return tokens + self._read()
 
-    def _every(self) -> Iterable[Row]:
+    def _every(self) -> Iterable[BatchRow]:
         yield from self._rows
         yield from self._waiting
         for prefill in self._prefills:
@@ -152,7 +153,7 @@ class Decoding:
             row.length += 1
         return self._choose(self._rows, states[:, -1])
 
-    def _choose(self, rows: Sequence[Row], states: Tensor) -> list[Token]:
+    def _choose(self, rows: Sequence[BatchRow], states: Tensor) -> list[Token]:
         """The next token of each row from its last hidden state, `[rows, hidden]`."""
         # The head only sees the last position, laid out anew: on a CPU in bf16 it is about a
         # thousand times slower on a strided view.
@@ -175,7 +176,7 @@ class Decoding:
             if not row.ended
         ]
 
-    def _take(self, row: Row, token: int, own: Scores | None) -> Token:
+    def _take(self, row: BatchRow, token: int, own: TokenScores | None) -> Token:
         request = row.request
         prompt, row.prompt_scores = row.prompt_scores or None, []
         stops = self._base.stop_ids if request.stop_ids is None else request.stop_ids
@@ -267,7 +268,7 @@ class Decoding:
 
 
 def generate(
-    base: BaseModel,
+    base: LoadedModel,
     prompts: Sequence[Sequence[int]],
     *,
     mixtures: Sequence[Mixture] | None = None,
@@ -280,7 +281,8 @@ def generate(
     side: SidePath | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> list[Generated]:
-    """Continue every prompt; prompts of similar length share a batch.
+    """Continue every prompt; prompts of similar length share a batch, each of which advances
+    the current step of the work.
 
     Args:
         mixtures: the edits of each row; None: the model as it is.
@@ -307,22 +309,16 @@ def generate(
     ]
     side = side or SidePath(base)
     order = sorted(range(len(requests)), key=lambda row: (len(requests[row].prompt), row))
-    made: dict[int, Generated] = {}
-    for start in range(0, len(order), batch_rows):
-        rows = order[start : start + batch_rows]
-        results = _decode_all(base, side, [requests[row] for row in rows])
-        made.update(zip(rows, results, strict=True))
-    return [made[row] for row in range(len(requests))]
-
-
-def _decode_all(base: BaseModel, side: SidePath, requests: Sequence[Request]) -> list[Generated]:
-    decoding = Decoding(base, side, requests)
     ids: list[list[int]] = [[] for _ in requests]
     reasons: list[FinishReason] = ["length"] * len(requests)
-    while not decoding.done:
-        for token in decoding.step():
-            if token.id is not None:
-                ids[token.row].append(token.id)
-            if token.finish_reason is not None:
-                reasons[token.row] = token.finish_reason
+    for start in range(0, len(order), batch_rows):
+        rows = order[start : start + batch_rows]
+        decoding = Decoding(base, side, [requests[row] for row in rows])
+        while not decoding.done:
+            for token in decoding.step():
+                if token.id is not None:
+                    ids[rows[token.row]].append(token.id)
+                if token.finish_reason is not None:
+                    reasons[rows[token.row]] = token.finish_reason
+        progress.advance(start + len(rows), len(order))
     return [Generated(tuple(own), reason) for own, reason in zip(ids, reasons, strict=True)]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, RowCache
-from workers.runtime.decoding.requests import Row
-from workers.runtime.decoding.sampling import Scores, scores
-from workers.runtime.loading import BaseModel
+from workers.runtime.decoding.requests import BatchRow
+from workers.runtime.decoding.sampling import TokenScores, scores
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import RowPlan, SidePath
 
 _PIECE_TOKENS = {"cpu": 256}
@@ -24,7 +24,7 @@ _ALIKE = 32
 
 
 def forward(
-    base: BaseModel,
+    base: LoadedModel,
     cache: RowCache,
     side: SidePath,
     plan: RowPlan,
@@ -51,13 +51,13 @@ def forward(
     return states
 
 
-def similar(waiting: Iterable[Row], fits: Callable[[int, int], bool]) -> list[Row]:
+def similar(waiting: Iterable[BatchRow], fits: Callable[[int, int], bool]) -> list[BatchRow]:
     """The first row and those that are good to read with it, as far as they fit.
 
     Args:
         fits: whether there is room for so many rows, the longest of which has so many tokens.
     """
-    taken: list[Row] = []
+    taken: list[BatchRow] = []
     longest = 0
     for row in waiting:
         length = row.size
@@ -74,7 +74,7 @@ def similar(waiting: Iterable[Row], fits: Callable[[int, int], bool]) -> list[Ro
 class Prefill:
     """Prompts that are read together; rows with the same prompt and edits share one reading."""
 
-    def __init__(self, base: BaseModel, side: SidePath, rows: Sequence[Row]) -> None:
+    def __init__(self, base: LoadedModel, side: SidePath, rows: Sequence[BatchRow]) -> None:
         self.members = list(rows)
         texts: dict[tuple[object, ...], int] = {}
         self.places = [
@@ -133,7 +133,7 @@ class Prefill:
 
     def _score(self, states: Tensor, start: int) -> None:
         """Note how likely the prompts' tokens are, for members that ask."""
-        members: defaultdict[int, list[Row]] = defaultdict(list)
+        members: defaultdict[int, list[BatchRow]] = defaultdict(list)
         for row, place in zip(self.members, self.places, strict=True):
             if row.wants_prompt_scores:
                 members[place].append(row)
@@ -144,7 +144,7 @@ class Prefill:
             begin = start - (self.columns - len(text))
             own = states[place, max(0, -begin) :]
             targets = text[max(0, begin) + 1 : max(0, begin) + 1 + len(own)]
-            found: list[Scores] = []
+            found: list[TokenScores] = []
             for cut in range(0, len(targets), _SCORED_POSITIONS):
                 some = targets[cut : cut + _SCORED_POSITIONS]
                 logits = self._base.logits(own[cut : cut + len(some)].contiguous())

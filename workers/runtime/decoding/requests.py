@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.runtime.decoding.sampling import GREEDY, RandomStream, SamplingParams, Scores
+from workers.runtime.decoding.sampling import GREEDY, RandomStream, SamplingParams, TokenScores
 from workers.surgery.terms import Mixture
 
 FinishReason = Literal["stop", "length"]
@@ -30,7 +30,7 @@ class Request:
     """The same for each token of the prompt."""
 
 
-class Row:
+class BatchRow:
     """A request as it is being decoded."""
 
     def __init__(self, number: int, request: Request) -> None:
@@ -42,7 +42,7 @@ class Row:
         self.length = 0
         """Tokens that keys and values are held of."""
         self.ended = request.max_new_tokens <= 0
-        self.prompt_scores: list[Scores | None] = []
+        self.prompt_scores: list[TokenScores | None] = []
 
     @property
     def text(self) -> list[int]:
@@ -58,8 +58,8 @@ class Row:
     def wants_prompt_scores(self) -> bool:
         return self.request.prompt_logprobs is not None and not self.ids
 
-    def read_again(self) -> Row:
+    def read_again(self) -> BatchRow:
         """The same row, of which no keys and values are held; its stream goes on."""
-        again = Row(self.number, self.request)
+        again = BatchRow(self.number, self.request)
         again.stream, again.ids = self.stream, self.ids
         return again

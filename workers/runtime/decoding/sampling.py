@@ -45,7 +45,7 @@ class RandomStream:
 
 
 @dataclass(frozen=True)
-class Scores:
+class TokenScores:
     """How likely a token was, in nats: what the model says, before temperature and penalties."""
 
     id: int
@@ -54,7 +54,7 @@ class Scores:
     """The likeliest tokens, the first ones first."""
 
 
-def scores(logits: Tensor, ids: Sequence[int], top: int) -> list[Scores]:
+def scores(logits: Tensor, ids: Sequence[int], top: int) -> list[TokenScores]:
     """How likely one token a position is, and the likeliest ones.
 
     Args:
@@ -66,7 +66,7 @@ def scores(logits: Tensor, ids: Sequence[int], top: int) -> list[Scores]:
     own = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
     best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     return [
-        Scores(id, value, tuple(zip(places, values, strict=True)))
+        TokenScores(id, value, tuple(zip(places, values, strict=True)))
         for id, value, places, values in zip(
             ids, own, best.indices.tolist(), best.values.tolist(), strict=True
         )

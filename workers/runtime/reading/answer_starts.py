@@ -10,11 +10,10 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded
-from workers.surgery.methods.conditional import AnswerStarts
+from workers.surgery.regression import AnswerStarts
 
 _ASKED, _SPARED = 0, 1
 """Kinds of texts that are fitted on; the other two are those not seen, in the same order."""
@@ -29,12 +28,10 @@ class Answers:
 
 
 def answer_starts(
-    base: BaseModel,
+    base: LoadedModel,
     fitted: Answers,
     unseen: Answers,
     layers: Sequence[int],
-    *,
-    progress: Progress | None = None,
 ) -> list[AnswerStarts]:
     """Run texts once and keep what `condition` needs of `layers`.
 
@@ -54,14 +51,14 @@ def answer_starts(
         sums[layer].add_(batch, inputs)
 
     texts = [text for own in kinds for text in own]
-    visit_layers(base, texts, layers, visit, progress=progress)
+    visit_layers(base, texts, layers, visit)
     return [sums.pop(layer).statistics() for layer in layers]
 
 
 class _LayerSums:
     """Running sums of one layer over batches of texts of each kind."""
 
-    def __init__(self, base: BaseModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
+    def __init__(self, base: LoadedModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
         base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
         weight = base.matrix(MatrixKey(layer, DOWN))
         size, device = weight.shape[1], weight.device

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.gradients import gate_keys, visit_matrices
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.curvature import Curvature
@@ -25,12 +24,11 @@ BENIGN_VERSION = 1
 
 
 def benign_statistics(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     seed: int = 0,
     layers: Sequence[int] | None = None,
-    progress: Progress | None = None,
 ) -> Mapping[MatrixKey, Curvature]:
     """A = E[x xᵀ] of the inputs of gates and S = E[g gᵀ] of the gradients at their outputs.
 
@@ -68,7 +66,7 @@ def benign_statistics(
         inputs.add_(x[:, :-1][matters])
         outputs.add_(g[:, :-1][matters])
 
-    visit_matrices(base, texts, keys, visit, draws=draws, progress=progress)
+    visit_matrices(base, texts, keys, visit, draws=draws)
     return {
         key: Curvature(inputs.moment(), outputs.moment()) for key, (inputs, outputs) in sums.items()
     }

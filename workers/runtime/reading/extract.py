@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Batch, Encoded, batches
 
 EXTRACTOR_VERSION = 1
@@ -18,11 +17,10 @@ EXTRACTOR_VERSION = 1
 
 
 def features(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Mean over the tokens that count of the last hidden state, after the final norm.
 
@@ -32,9 +30,7 @@ def features(
         fp32 `[texts, hidden]` on the CPU, in the order of the texts.
     """
     pooled = torch.empty(len(texts), base.hidden_size)
-    for batch, states in last_hidden_states(
-        base, texts, batch_tokens=batch_tokens, progress=progress
-    ):
+    for batch, states in last_hidden_states(base, texts, batch_tokens=batch_tokens):
         weights = batch.scored.to(states.device, torch.float32)
         weights /= weights.sum(dim=1, keepdim=True)
         mean = torch.bmm(weights[:, None], states.float())[:, 0]
@@ -44,34 +40,28 @@ def features(
 
 @torch.no_grad()
 def last_hidden_states(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """The last hidden states batch by batch, `[rows, length, hidden]` in the model's dtype.
 
     Positions that are not `real` hold nothing of meaning.
     """
-    total = sum(len(text) for text in texts)
-    done = 0
     for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
-        yield batch, _forward(base, batch.ids)
-        done += int(batch.real.sum())
-        if progress is not None:
-            progress(done / total)
+        ids = batch.ids.to(base.device)
+        yield batch, base.decoder(input_ids=ids, use_cache=False).last_hidden_state
 
 
 @torch.no_grad()
 def visit_layers(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     visit: Callable[[Batch, int, Tensor, Tensor], None],
     *,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Run the texts and hand over what passes through some layers, keeping nothing.
 
@@ -80,28 +70,18 @@ def visit_layers(
             `inputs` are those of `down_proj`, `[rows, length, intermediate]`, and `residual` is
             the residual stream after the layer, `[rows, length, hidden]`, in the model's dtype.
     """
-    total = sum(len(text) for text in texts)
-    done = 0
     inputs: dict[int, Tensor] = {}
     residual: dict[int, Tensor] = {}
     with _captured(base, layers, inputs, residual):
         for batch in batches(texts, tokens=batch_tokens or base.batch_tokens, pad_id=base.pad_id):
-            _forward(base, batch.ids)
+            base.decoder(input_ids=batch.ids.to(base.device), use_cache=False)
             for layer in layers:
                 visit(batch, layer, inputs.pop(layer), residual.pop(layer))
-            done += int(batch.real.sum())
-            if progress is not None:
-                progress(done / total)
-
-
-def _forward(base: BaseModel, ids: Tensor) -> Tensor:
-    states: Tensor = base.decoder(input_ids=ids.to(base.device), use_cache=False).last_hidden_state
-    return states
 
 
 @contextmanager
 def _captured(
-    base: BaseModel,
+    base: LoadedModel,
     layers: Sequence[int],
     inputs: dict[int, Tensor],
     residual: dict[int, Tensor],

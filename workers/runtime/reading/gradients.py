@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
+from workers import progress
 from workers.runtime.likelihood import CHUNK_LOGITS
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress, span_of
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Batch, Encoded, batches
 
 _MAX_BATCH_TOKENS = 2048
@@ -45,12 +45,11 @@ class GateReadings:
 
 
 def gate_readings(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     *,
     layers: Sequence[int] | None = None,
-    progress: Progress | None = None,
 ) -> GateReadings:
     """Run both sides forward and backward once.
 
@@ -66,23 +65,19 @@ def gate_readings(
     keys = gate_keys(base, layers)
     gradients = {key: torch.zeros_like(base.matrix(key), dtype=torch.float32) for key in keys}
     border = sum(map(len, desired)) / sum(map(len, [*desired, *undesired]))
-    means = [
-        _read_side(base, name, texts, gradients, sign, span_of(progress, start, end))
-        for name, texts, sign, start, end in (
-            ("desired", desired, 1, 0.0, border),
-            ("undesired", undesired, -1, border, 1.0),
-        )
-    ]
-    return GateReadings({key: own.cpu() for key, own in gradients.items()}, *means)
+    with progress.step("desired", border):
+        wanted = _read_side(base, "desired", desired, gradients, 1)
+    with progress.step("undesired"):
+        unwanted = _read_side(base, "undesired", undesired, gradients, -1)
+    return GateReadings({key: own.cpu() for key, own in gradients.items()}, wanted, unwanted)
 
 
 def _read_side(
-    base: BaseModel,
+    base: LoadedModel,
     name: str,
     texts: Sequence[Encoded],
     gradients: Mapping[MatrixKey, Tensor],
     sign: int,
-    progress: Progress | None,
 ) -> Mapping[MatrixKey, Tensor]:
     """Add the gradients of sign · mean log p(texts) to `gradients`; returns the mean inputs."""
     counted = sum(sum(text.scored[1:]) for text in texts)
@@ -95,11 +90,11 @@ def _read_side(
         gradients[key].addmm_(g[real].float().T, x[real].float(), alpha=sign / counted)
         inputs[key].add_(batch, x)
 
-    visit_matrices(base, texts, list(gradients), visit, progress=progress)
+    visit_matrices(base, texts, list(gradients), visit)
     return {key: own.mean() for key, own in inputs.items()}
 
 
-def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
+def gate_keys(base: LoadedModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
     """The gates of `layers`, by default of all.
 
     Raises:
@@ -119,13 +114,12 @@ def gate_keys(base: BaseModel, layers: Sequence[int] | None = None) -> list[Matr
 
 
 def visit_matrices(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     keys: Sequence[MatrixKey],
     visit: Visit,
     *,
     draws: Sequence[Tensor] | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Run the texts forward and backward and hand over what meets at some matrices.
 
@@ -142,8 +136,6 @@ def visit_matrices(
         draws: by text, one number in [0, 1) a token: labels are then drawn from the model by
             them. By default the labels are the texts themselves.
     """
-    total = sum(map(len, texts))
-    done = 0
     tokens = min(base.batch_tokens, _MAX_BATCH_TOKENS)
     with _graph_from(base.blocks[min(key.layer for key in keys)]):
         for batch in batches(texts, tokens=tokens, pad_id=base.pad_id):
@@ -157,9 +149,6 @@ def visit_matrices(
                     labels = batch.ids[:, 1:][predicting]
                     drawn = None if draws is None else _gather(draws, batch)[predicting]
                     states.backward(_head_gradient(base, states.detach(), labels, drawn))
-            done += int(batch.real.sum())
-            if progress is not None:
-                progress(done / total)
 
 
 def _gather(draws: Sequence[Tensor], batch: Batch) -> Tensor:
@@ -171,7 +160,9 @@ def _gather(draws: Sequence[Tensor], batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _head_gradient(base: BaseModel, states: Tensor, labels: Tensor, draws: Tensor | None) -> Tensor:
+def _head_gradient(
+    base: LoadedModel, states: Tensor, labels: Tensor, draws: Tensor | None
+) -> Tensor:
     """Gradient of Σ log p(label) at last hidden states `[n, hidden]`, a few hundred at a time."""
     gradients = []
     for part in torch.split(torch.arange(len(states)), max(1, CHUNK_LOGITS // base.vocabulary)):
@@ -213,7 +204,7 @@ def _graph_from(block: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tapped(
-    base: BaseModel,
+    base: LoadedModel,
     keys: Sequence[MatrixKey],
     visit: Callable[[MatrixKey, Tensor, Tensor], None],
 ) -> Iterator[None]:

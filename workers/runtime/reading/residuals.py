@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
-from workers.surgery.methods.bias import FirstTokens, LayerStatistics, TokenMoments
+from workers.surgery.regression import FirstTokens, LayerStatistics, TokenMoments
 
 FIRST_TOKENS_FITTED = 1000
 FIRST_TOKENS_CHECKED = 500
@@ -22,12 +21,10 @@ FIRST_TOKENS_VERSION = 1
 
 
 def bias_statistics(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int],
-    *,
-    progress: Progress | None = None,
 ) -> list[LayerStatistics]:
     """Run both sides once and keep what `fit_layer` needs of `layers`.
 
@@ -43,12 +40,12 @@ def bias_statistics(
     def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
         sums[layer].add_(batch, inputs, residual)
 
-    visit_layers(base, texts, layers, visit, progress=progress)
+    visit_layers(base, texts, layers, visit)
     return [sums[layer].statistics(len(desired)) for layer in layers]
 
 
 def first_tokens(
-    base: BaseModel, layers: Sequence[int], *, seed: int = 0
+    base: LoadedModel, layers: Sequence[int], *, seed: int = 0
 ) -> Mapping[int, FirstTokens]:
     """Inputs of `down_proj` for tokens that stand alone, as the first of a text.
 
@@ -100,7 +97,7 @@ class Spread:
 
 
 def spread(
-    base: BaseModel, directions: Mapping[int, Tensor], texts: Sequence[Encoded]
+    base: LoadedModel, directions: Mapping[int, Tensor], texts: Sequence[Encoded]
 ) -> dict[int, Spread]:
     """How far a · h is from constant on texts that nothing was fitted on.
 
@@ -136,7 +133,7 @@ def _stride(count: int) -> int:
 class _LayerSums:
     """Running sums of one layer over batches of texts."""
 
-    def __init__(self, base: BaseModel, layer: int, texts: int) -> None:
+    def __init__(self, base: LoadedModel, layer: int, texts: int) -> None:
         _check_layers(base, [layer])
         self.layer = layer
         self.weight = base.matrix(MatrixKey(layer, DOWN))
@@ -169,12 +166,12 @@ class _LayerSums:
         return float(((weight @ self.moments.second) * weight).sum().sqrt())
 
 
-def _check_layers(base: BaseModel, layers: Sequence[int]) -> None:
+def _check_layers(base: LoadedModel, layers: Sequence[int]) -> None:
     for layer in layers:
         base.linear(MatrixKey(layer, DOWN))
 
 
-def _usual_first_tokens(base: BaseModel) -> list[int]:
+def _usual_first_tokens(base: LoadedModel) -> list[int]:
     """First tokens of every chat, and of every text when the tokenizer adds one of its own."""
     firsts = set(base.start_ids)
     if base.has_chat_template:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.runtime.loading import BaseModel
-from workers.runtime.progress import Progress, span_of
+from workers import progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.gradients import visit_matrices
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
@@ -27,13 +27,12 @@ _DRAWS = 2
 
 
 def shift_gradients(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int],
     *,
     at_answer_starts: bool = False,
-    progress: Progress | None = None,
 ) -> dict[int, Tensor]:
     """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
 
@@ -45,23 +44,20 @@ def shift_gradients(
         InvalidRequest: a layer has no such matrix, or a side has no text that counts.
     """
     border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
-    sides = [
-        _mean_gradients(base, name, texts, layers, part, at_answer_starts=at_answer_starts)
-        for name, texts, part in (
-            ("desired", desired, span_of(progress, 0.0, border)),
-            ("undesired", undesired, span_of(progress, border, 1.0)),
-        )
-    ]
-    return {layer: sides[0][layer] - sides[1][layer] for layer in layers}
+    at = at_answer_starts
+    with progress.step("desired", border):
+        wanted = _mean_gradients(base, "desired", desired, layers, at_answer_starts=at)
+    with progress.step("undesired"):
+        unwanted = _mean_gradients(base, "undesired", undesired, layers, at_answer_starts=at)
+    return {layer: wanted[layer] - unwanted[layer] for layer in layers}
 
 
 def shift_curvature(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     *,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> dict[int, Moment]:
     """The Fisher matrix of c of each layer, `[hidden, hidden]`, in nats a token.
 
@@ -90,16 +86,15 @@ def shift_curvature(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer].add_(q / labels.sqrt())
 
-    _visit_shifts(base, pieces, layers, visit, draws=draws, progress=progress)
+    _visit_shifts(base, pieces, layers, visit, draws=draws)
     return {layer: own.moment() for layer, own in sums.items()}
 
 
 def _mean_gradients(
-    base: BaseModel,
+    base: LoadedModel,
     name: str,
     texts: Sequence[Encoded],
     layers: Sequence[int],
-    progress: Progress | None,
     *,
     at_answer_starts: bool,
 ) -> Mapping[int, Tensor]:
@@ -121,21 +116,18 @@ def _mean_gradients(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer] += (q / labels).sum(dim=0).cpu()
 
-    _visit_shifts(
-        base, counted, layers, visit, at_answer_starts=at_answer_starts, progress=progress
-    )
+    _visit_shifts(base, counted, layers, visit, at_answer_starts=at_answer_starts)
     return {layer: own / len(counted) for layer, own in sums.items()}
 
 
 def _visit_shifts(
-    base: BaseModel,
+    base: LoadedModel,
     texts: Sequence[Encoded],
     layers: Sequence[int],
     visit: Callable[[Batch, int, Tensor], None],
     *,
     draws: Sequence[Tensor] | None = None,
     at_answer_starts: bool = False,
-    progress: Progress | None = None,
 ) -> None:
     """Hand over ∂/∂c of Σ log p(label) of each text: `visit(batch, layer, [rows, hidden])`."""
 
@@ -146,7 +138,7 @@ def _visit_shifts(
         visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
 
     keys = [MatrixKey(layer, DOWN) for layer in layers]
-    visit_matrices(base, texts, keys, at_outputs, draws=draws, progress=progress)
+    visit_matrices(base, texts, keys, at_outputs, draws=draws)
 
 
 def _pieces(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:

@@ -16,15 +16,15 @@ from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import validation_prompts
 from workers.evaluation.data.splits import beginnings, made_prompts, split_behavior
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
-def _context(base: BaseModel, of: Behavior) -> EvaluationContext:
+def _context(base: LoadedModel, of: Behavior) -> EvaluationContext:
     context = small_context(base, behavior=of, splits=split_behavior(of, seed=0))
     assert context.splits.validate == ()
     return context
@@ -49,7 +49,7 @@ def _answers(asked: list[str]) -> dict[str, Any]:
 
 
 def test_a_prompt_that_fitted_texts_answer_is_not_chosen_on_where_it_is_tested_on(
-    base: BaseModel,
+    base: LoadedModel,
 ) -> None:
     asked = [f"What of number {i}?" for i in range(40)]
     of = behavior(prompts=[text.upper() for text in asked[:4]], **_answers(asked))
@@ -59,7 +59,7 @@ def test_a_prompt_that_fitted_texts_answer_is_not_chosen_on_where_it_is_tested_o
     assert _chosen(context) == answered - _tested(context)
 
 
-def test_where_texts_answer_only_what_is_tested_on_they_are_begun(base: BaseModel) -> None:
+def test_where_texts_answer_only_what_is_tested_on_they_are_begun(base: LoadedModel) -> None:
     of = behavior(prompts=["Go on."], **_answers(["Go on."] * 40))
     context = _context(base, of)
     begun = _chosen(context)
@@ -69,7 +69,7 @@ def test_where_texts_answer_only_what_is_tested_on_they_are_begun(base: BaseMode
     assert all(any(text.startswith(start) for text in texts) for start in begun)
 
 
-def test_plain_texts_that_begin_with_what_is_tested_on_are_begun_further(base: BaseModel) -> None:
+def test_plain_texts_that_begin_with_what_is_tested_on_are_begun_further(base: LoadedModel) -> None:
     texts = {
         "undesired": [f"bad text {text.rsplit(None, 4)[0]}" for text in sentences("cruel", 40)],
         "desired": [f"good text {text.rsplit(None, 4)[0]}" for text in sentences("kind", 40)],
@@ -80,7 +80,7 @@ def test_plain_texts_that_begin_with_what_is_tested_on_are_begun_further(base: B
     assert _chosen(context) <= {text_of(item).casefold() for item in fit.items}
 
 
-def test_texts_that_begin_with_nothing_else_are_refused(base: BaseModel) -> None:
+def test_texts_that_begin_with_nothing_else_are_refused(base: LoadedModel) -> None:
     context = _context(base, behavior(prompts=["Go on."], **_answers(["Go on."] * 40)))
     tested = (*context.splits.test, *beginnings(context.splits.fit))
     context = replace(context, splits=replace(context.splits, test=tested))

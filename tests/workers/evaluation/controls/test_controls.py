@@ -1,182 +1,174 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from models_store.weights.architectures import DOWN, GATE, MatrixKey
-from tests.support.pico import HIDDEN, INTERMEDIATE
-from workers.evaluation.controls.controls import (
-    RandomKind,
-    as_it_is,
-    at_equal_kl,
-    chooses_rows,
-    draw,
-    random_directions,
-    random_region,
-)
-from workers.runtime.loading import BaseModel, load_base
-from workers.surgery.terms import Term, make_term
+from models_store.schemas.measurements import Control
+from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import ALL_CONTROLS
+from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.controls import Controls, kinds_for
+from workers.evaluation.damage.neutral import calibration_meter
+from workers.evaluation.effect.effect import Scored, score_grid
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
+from workers.surgery.terms import Term
+
+PAPER = PaperSetting([gate_term(0.2)])
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
-def _surgery_terms() -> list[Term]:
-    """Two gates that share a direction, as `model_surgery` makes them."""
-    generator = torch.Generator().manual_seed(7)
-    direction = torch.randn(HIDDEN, generator=generator)
-    return [
-        make_term(MatrixKey(layer, GATE), direction, torch.arange(layer, layer + 5), torch.ones(5))
-        for layer in (0, 1)
-    ]
-
-
-def _bias_terms() -> list[Term]:
-    generator = torch.Generator().manual_seed(8)
-    return [
-        make_term(
-            MatrixKey(layer, DOWN),
-            torch.randn(INTERMEDIATE, generator=generator),
-            torch.arange(HIDDEN),
-            torch.randn(HIDDEN, generator=generator),
+def _controls(
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    paper: PaperSetting | None = PAPER,
+    scorers: Sequence[PreparedScorer] = (),
+) -> tuple[Control, ...]:
+    asked = [prompt.text for prompt in context.prompts]
+    before = context.generate(context.model, asked)
+    after = context.generate(context.model.plus(terms), asked)
+    scored = [
+        Scored(
+            scorer, score_grid(scorer, asked, before.texts), score_grid(scorer, asked, after.texts)
         )
-        for layer in (0, 1)
+        for scorer in scorers or prepare_scorers(context.behavior, context.splits, context.seed)
     ]
+    return Controls(context, terms, paper).measure(scored)
 
 
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def test_an_edit_by_model_surgery_gets_no_paper_control_of_itself(base: LoadedModel) -> None:
+    context = small_context(base, method="model_surgery", plan=replace(PLAN, controls=ALL_CONTROLS))
+    kinds = kinds_for(context, [gate_term()], PAPER)
+    assert kinds == ["random_direction", "random_region", "prompt_only"]
 
 
-def test_a_shared_direction_is_replaced_by_one_of_the_same_norm() -> None:
-    terms = _surgery_terms()
-    drawn = random_directions(terms, "model_surgery", _generator())
-    assert torch.equal(drawn[0].direction, drawn[1].direction)
-    assert float(drawn[0].direction.norm()) == pytest.approx(float(terms[0].direction.norm()))
-    cosine = torch.cosine_similarity(drawn[0].direction, terms[0].direction, dim=0)
-    assert abs(float(cosine)) < 0.7
-    for old, new in zip(terms, drawn, strict=True):
-        assert torch.equal(old.rows, new.rows)
-        assert torch.equal(old.coefficients, new.coefficients)
-
-
-def test_outputs_are_replaced_each_by_its_own_of_the_same_norm() -> None:
-    terms = _bias_terms()
-    drawn = random_directions(terms, "bias", _generator())
-    for old, new in zip(terms, drawn, strict=True):
-        assert torch.equal(old.direction, new.direction)
-        assert float(new.coefficients.norm()) == pytest.approx(float(old.coefficients.norm()))
-    assert not torch.equal(drawn[0].coefficients, drawn[1].coefficients)
-
-
-def test_a_random_region_has_as_many_rows_a_matrix_and_the_same_direction(base: BaseModel) -> None:
-    terms = _surgery_terms()
-    drawn = random_region(base, terms, _generator())
-    for old, new in zip(terms, drawn, strict=True):
-        assert len(new.rows) == len(old.rows)
-        assert len(set(new.rows.tolist())) == len(new.rows)
-        assert int(new.rows.max()) < INTERMEDIATE
-        assert torch.equal(new.direction, old.direction)
-    assert not torch.equal(drawn[0].rows, terms[0].rows)
-
-
-def test_each_term_of_a_pair_is_redrawn_as_its_own_method_is() -> None:
-    gate, down = _surgery_terms()[0], _bias_terms()[0]
-    drawn = random_directions([gate, down], "attribution+bias", _generator())
-    assert not torch.equal(drawn[0].direction, gate.direction)
-    assert torch.equal(drawn[0].coefficients, gate.coefficients)
-    assert torch.equal(drawn[1].direction, down.direction)
-    assert not torch.equal(drawn[1].coefficients, down.coefficients)
-
-
-def test_only_an_edit_that_picks_rows_has_a_random_region(base: BaseModel) -> None:
-    assert chooses_rows(base, _surgery_terms())
-    assert not chooses_rows(base, _bias_terms())
-    assert chooses_rows(base, [*_bias_terms(), *_surgery_terms()])
-
-
-def test_a_random_region_leaves_terms_on_all_rows_as_they_are(base: BaseModel) -> None:
-    drawn = random_region(base, [*_surgery_terms(), *_bias_terms()], _generator())
-    assert [term.digest for term in drawn[2:]] == [term.digest for term in _bias_terms()]
-
-
-class _Meter:
-    """Measures as a small edit would be measured: KL is the square of the whole change."""
-
-    def __init__(self, kl: Callable[[float], float]) -> None:
-        self._kl = kl
-        self.measured = 0
-
-    def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
-        self.measured += 1
-        return self._kl(strength)
-
-
-def _rival(base: BaseModel, meter: Any, target: float) -> Any:
-    terms = draw(base, "random_direction", _bias_terms(), "bias", seed=3)
-    return at_equal_kl("random_direction", terms, meter, target, progress=lambda share: None)
-
-
-def test_a_rival_is_scaled_until_it_is_as_far_from_the_base(base: BaseModel) -> None:
-    rival = _rival(base, _Meter(lambda scale: 0.01 * scale**2), target=0.09)
-    assert rival.matched
-    assert rival.kl == pytest.approx(0.09, rel=0.1)
-    assert rival.scale == pytest.approx(3, rel=0.05)
-    norms = [float(term.coefficients.norm()) for term in rival.terms]
-    wanted = [rival.scale * float(term.coefficients.norm()) for term in _bias_terms()]
-    assert norms == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize("floor", [0.001, 1.0])
-def test_a_rival_that_cannot_be_matched_is_the_nearest_and_marked(
-    base: BaseModel, floor: float
-) -> None:
-    """A KL that does not depend on the scale is on one side of the target for ever."""
-    meter = _Meter(lambda scale: floor)
-    rival = _rival(base, meter, target=0.09)
-    assert not rival.matched
-    assert rival.kl == floor
-    assert rival.evaluations == meter.measured == 6
-
-
-def test_the_same_seed_draws_the_same_rival(base: BaseModel) -> None:
-    first, second = (_rival(base, _Meter(lambda scale: scale**2), 0.5) for _ in range(2))
-    assert [term.digest for term in first.terms] == [term.digest for term in second.terms]
-
-
-def test_another_seed_draws_another_rival(base: BaseModel) -> None:
-    kinds: tuple[RandomKind, ...] = ("random_direction", "random_region")
-    for kind in kinds:
-        first, second = (
-            draw(base, kind, _surgery_terms(), "model_surgery", seed) for seed in (0, 1)
-        )
-        assert [term.digest for term in first] != [term.digest for term in second]
-
-
-def test_a_rival_whose_model_never_computes_is_left_out(base: BaseModel) -> None:
-    assert _rival(base, _Meter(lambda scale: float("inf")), target=0.09) is None
-    broken = _Meter(lambda scale: float("inf"))
-    assert as_it_is("paper_alpha", _surgery_terms(), broken) is None
-
-
-def test_a_rival_that_breaks_at_first_is_found_at_a_smaller_scale(base: BaseModel) -> None:
-    meter = _Meter(lambda scale: 4.0 * scale**2 if scale < 0.5 else float("inf"))
-    rival = _rival(base, meter, target=0.09)
-    assert rival.matched
-    assert rival.scale == pytest.approx(0.15, rel=0.05)
-
-
-def test_a_rival_as_it_is_has_nothing_that_it_is_matched_to(base: BaseModel) -> None:
-    rival = as_it_is(
+def test_every_edit_gets_the_controls_that_mean_something_for_it(base: LoadedModel) -> None:
+    context = small_context(base, plan=replace(PLAN, controls=ALL_CONTROLS))
+    assert kinds_for(context, [bias_term()], PAPER) == [
+        "random_direction",
+        "prompt_only",
         "paper_alpha",
-        _surgery_terms(),
-        _Meter(lambda scale: 0.09),
+        "paper_equal_kl",
+    ]
+    assert kinds_for(context, [bias_term()], None) == ["random_direction", "prompt_only"]
+    natural = replace(context, method="natural")
+    assert kinds_for(natural, [gate_term()], PAPER) == list(ALL_CONTROLS)
+
+
+def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: LoadedModel) -> None:
+    context = small_context(base)
+    found = {control.kind: control for control in _controls(context, [bias_term()])}
+    alpha, equal = found["paper_alpha"], found["paper_equal_kl"]
+    meter = calibration_meter(EditedModel(base), each=PLAN.control_neutral_each)
+    target = meter.kl([bias_term()])
+    assert alpha.kl == pytest.approx(meter.kl(PAPER.terms))
+    assert (alpha.scale, alpha.target_kl, alpha.matched) == (1.0, None, False)
+    assert equal.target_kl == pytest.approx(target)
+    assert equal.matched
+    assert equal.kl == pytest.approx(target, rel=0.1)
+    assert equal.kl == pytest.approx(meter.kl(PAPER.terms, equal.scale), rel=1e-4)
+
+
+def test_a_rival_that_cannot_reach_the_kl_is_marked(base: LoadedModel) -> None:
+    """Terms of nothing stay at the base at any scale."""
+    found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(0.0)]))
+    (equal,) = [control for control in found if control.kind == "paper_equal_kl"]
+    assert not equal.matched
+    assert equal.kl == pytest.approx(0.0, abs=1e-6)
+    assert equal.evaluations == 6
+
+
+def test_a_rival_whose_model_breaks_is_left_out(base: LoadedModel) -> None:
+    found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(1e38)]))
+    assert "paper_alpha" not in [control.kind for control in found]
+
+
+def test_a_random_direction_meets_all_test_prompts_and_others_fewer(base: LoadedModel) -> None:
+    context = small_context(base)
+    asked = [prompt.text for prompt in context.prompts]
+    arm = context.generate(context.model, asked)
+    scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
+    scores = score_grid(scorer, asked, arm.texts)[:, 0]
+    found = {control.kind: control for control in _controls(context, [bias_term()])}
+    assert len(scores) == 12
+    assert found["random_direction"].effects[0].score.base == pytest.approx(scores.mean())
+    assert found["paper_alpha"].effects[0].score.base == pytest.approx(scores[:6].mean())
+    assert scores.mean() != scores[:6].mean()
+
+
+def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: LoadedModel) -> None:
+    """A rival that is the edit itself differs by nothing, whatever the prompts."""
+    edit = [gate_term(0.5)]
+    context = small_context(base, method="natural")
+    found = _controls(context, edit, PaperSetting(edit))
+    (itself,) = [control for control in found if control.kind == "paper_alpha"]
+    assert itself.versus_edit.low == itself.versus_edit.high == 0.0
+
+
+def test_a_weak_leading_scorer_does_not_compare_the_edit_with_a_rival(base: LoadedModel) -> None:
+    context = small_context(base, plan=replace(PLAN, controls=("random_direction",)))
+    tfidf, vader = prepare_scorers(context.behavior, context.splits, context.seed)
+    # Half of any texts are above the one threshold, none below the other.
+    low, high = (
+        replace(scorer, info=scorer.info.model_copy(update={"threshold": threshold}), auc=0.9)
+        for scorer, threshold in ((tfidf, 0.0), (vader, 0.5))
     )
-    assert rival is not None
-    assert (rival.scale, rival.kl, rival.target_kl, rival.matched) == (1.0, 0.09, None, False)
+    weak = replace(low, auc=0.6)
+    (by_second,) = _controls(context, [bias_term()], scorers=(weak, high))
+    (alone,) = _controls(context, [bias_term()], scorers=(high,))
+    (by_first,) = _controls(context, [bias_term()], scorers=(low, high))
+    assert by_second.versus_edit == alone.versus_edit
+    assert by_first.versus_edit.value == 0.0
+    assert alone.versus_edit.value != 0.0
+
+
+def test_benchmarks_draw_several_rivals_of_which_the_first_is_the_receipts(
+    base: LoadedModel,
+) -> None:
+    plan = replace(PLAN, controls=("random_direction",))
+    (single,) = _controls(small_context(base, plan=plan), [bias_term()])
+    several = _controls(small_context(base, plan=replace(plan, draws=3)), [bias_term()])
+    assert [control.draw for control in several] == [0, 1, 2]
+    assert several[0] == single
+    assert len({control.scale for control in several}) == 3
+
+
+def test_an_edit_that_changes_nothing_has_no_rivals(base: LoadedModel) -> None:
+    assert _controls(small_context(base), [bias_term(0.0)]) == ()
+
+
+def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: LoadedModel) -> None:
+    """The paper's setting of nothing is then the model below the edit."""
+    below = [([bias_term(seed=5)], 1.0)]
+    context = small_context(base, below)
+    found = _controls(context, [bias_term()], PaperSetting([gate_term(0.0)]))
+    (alpha,) = [control for control in found if control.kind == "paper_alpha"]
+    assert alpha.kl == pytest.approx(0.0, abs=1e-6)
+    asked = [prompt.text for prompt in context.prompts[: PLAN.control_prompts]]
+    arm = context.generate(EditedModel(base, below), asked)
+    scorer = prepare_scorers(context.behavior, context.splits, context.seed)[0]
+    scores = score_grid(scorer, asked, arm.texts)
+    assert alpha.effects[0].score.edited == pytest.approx(scores.mean())
+
+
+def test_an_edit_that_neutral_text_hardly_feels_meets_random_directions_of_its_own_norm(
+    base: LoadedModel,
+) -> None:
+    plan = replace(PLAN, controls=ALL_CONTROLS)
+    faint = bias_term(size=1e-5)
+    found = {one.kind: one for one in _controls(small_context(base, plan=plan), [faint])}
+    assert "paper_equal_kl" not in found
+    assert found["paper_alpha"].kl > 1e-5
+    rival = found["random_direction"]
+    assert rival.target_kl is None
+    assert rival.kl < 1e-5
+    assert rival.scale == 1.0

@@ -10,22 +10,21 @@ from tokenizers.processors import TemplateProcessing
 
 from models_store.schemas.items import Prompt
 from tests.support.pico import SPECIAL, START
-from tests.workers.evaluation.contexts import PLAN, bias_term, ignore, small_context
-from workers.evaluation.context.arms import ArmMaker
+from tests.workers.evaluation.contexts import PLAN, bias_term, small_context
 from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
-from workers.evaluation.controls.rivals import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.evaluate import evaluate
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -34,26 +33,24 @@ def _scorer(context: EvaluationContext) -> PreparedScorer:
 
 
 def _best(context: EvaluationContext) -> str:
-    maker = ArmMaker(context, SidePath(context.base))
-    return best_wording(context, maker, _scorer(context), ignore)
+    return best_wording(context, _scorer(context))
 
 
-def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: BaseModel) -> None:
+def test_the_wording_that_does_most_on_validation_prompts_is_chosen(base: LoadedModel) -> None:
     context = small_context(base)
     asked = [prompt.text for prompt in context.splits.validate[: PLAN.wording_prompts]]
-    maker, scorer = ArmMaker(context, SidePath(base)), _scorer(context)
+    scorer = _scorer(context)
     found = {}
     for wording in prompt_wordings(context.behavior, context.splits.fit):
-        arm = maker.make(
-            [worded(wording, text) for text in asked], (), ignore, seed=context.seeds["wording"]
-        )
+        prompts = [worded(wording, text) for text in asked]
+        arm = context.generate(context.model, prompts, seed=context.seeds["wording"])
         scores = score_grid(scorer, asked, arm.texts)
         found[wording] = (float((scores >= 0.5).mean()), float(scores.mean()))
     assert len(set(found.values())) > 1
     assert _best(context) == min(found, key=lambda wording: found[wording])
 
 
-def test_the_wording_does_not_depend_on_the_test_prompts(base: BaseModel) -> None:
+def test_the_wording_does_not_depend_on_the_test_prompts(base: LoadedModel) -> None:
     for seed in range(3):
         context = small_context(base, seed=seed)
         other = tuple(Prompt(text=f"a bad day {i}, a sad day") for i in range(12))
@@ -61,28 +58,27 @@ def test_the_wording_does_not_depend_on_the_test_prompts(base: BaseModel) -> Non
         assert _best(changed) == _best(context)
 
 
-def test_without_validation_prompts_the_first_wording_is_taken(base: BaseModel) -> None:
+def test_without_validation_prompts_the_first_wording_is_taken(base: LoadedModel) -> None:
     context = small_context(base)
     none = replace(context, splits=replace(context.splits, validate=()))
     assert _best(none) == prompt_wordings(none.behavior, none.splits.fit)[0]
 
 
-def test_the_receipt_tells_the_wording_and_what_it_does(base: BaseModel) -> None:
+def test_the_receipt_tells_the_wording_and_what_it_does(base: LoadedModel) -> None:
     plan = replace(PLAN, controls=("prompt_only",))
     context = small_context(base, plan=plan)
-    (control,) = evaluate(context, [bias_term()], progress=ignore).controls
+    (control,) = evaluate(context, [bias_term()]).controls
     assert control.wording == _best(context)
     assert (control.target_kl, control.matched) == (None, False)
     asked = [prompt.text for prompt in context.prompts[: plan.control_prompts]]
-    arm = ArmMaker(context, SidePath(base)).make(
-        [worded(control.wording, text) for text in asked], (), ignore
-    )
+    prompts = [worded(control.wording, text) for text in asked]
+    arm = context.generate(context.model, prompts)
     scores = score_grid(_scorer(context), asked, arm.texts)
     assert control.effects[0].score.edited == pytest.approx(scores.mean())
     assert control.kl > 0
 
 
-def _slow_kl(base: BaseModel, wording: str, each: int) -> float:
+def _slow_kl(base: LoadedModel, wording: str, each: int) -> float:
     """Token by token, from full logits, without batches."""
     neutral = encode_neutral(base, "calibration", each=each)
     means = []
@@ -112,9 +108,9 @@ def _slow_kl(base: BaseModel, wording: str, each: int) -> float:
     return max(means)
 
 
-def test_the_kl_of_a_wording_is_that_of_every_token_behind_it(base: BaseModel) -> None:
+def test_the_kl_of_a_wording_is_that_of_every_token_behind_it(base: LoadedModel) -> None:
     wording = "You are kind and happy people"
-    found = kl_of_wording(base, wording, each=3, on_top=(), side=SidePath(base))
+    found = kl_of_wording(EditedModel(base), wording, each=3)
     assert found == pytest.approx(_slow_kl(base, wording, 3), rel=1e-4)
 
 
@@ -124,7 +120,7 @@ def test_a_tokenizer_that_begins_every_text_begins_it_once(make_pico: Callable[.
         single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
     )
     wording = "You are kind and happy people"
-    found = kl_of_wording(base, wording, each=3, on_top=(), side=SidePath(base))
+    found = kl_of_wording(EditedModel(base), wording, each=3)
     assert found == pytest.approx(_slow_kl(base, wording, 3), rel=1e-4)
 
 
@@ -132,5 +128,5 @@ def test_a_model_without_a_chat_template_is_asked_in_plain_text(
     make_pico: Callable[..., Path],
 ) -> None:
     base = load_base(make_pico("llama", chat=False), device="cpu", dtype="float32")
-    found = kl_of_wording(base, "You are kind", each=3, on_top=(), side=SidePath(base))
+    found = kl_of_wording(EditedModel(base), "You are kind", each=3)
     assert found > 0

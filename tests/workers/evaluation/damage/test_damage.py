@@ -14,6 +14,7 @@ import torch
 from models_store.errors import EditFailed
 from models_store.schemas.items import CompletionItem, Item, TextItem, text_of
 from tests.support.edits import random_edit
+from tests.support.progress import shares_of
 from tests.workers.evaluation.arms import all_of, arm_of, numbered, some_texts
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
 from workers.evaluation.damage.domain import heldout_texts, own_samples
@@ -23,7 +24,8 @@ from workers.evaluation.damage.reader import Reader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term, scaled
 
@@ -33,15 +35,15 @@ HELDOUT = [TextItem(text=f"the people are lovely on day {i}") for i in range(8)]
 PRESERVE: list[Item] = [TextItem(text=f"table {i} is for {i * i} people") for i in range(14)]
 
 
-def _before(base: BaseModel) -> Arm:
+def _before(base: LoadedModel) -> Arm:
     return arm_of(base, PROMPTS, some_texts(24, 1, seed=0))
 
 
-def _after(base: BaseModel) -> Arm:
+def _after(base: LoadedModel) -> Arm:
     return arm_of(base, PROMPTS, some_texts(24, 1, seed=1))
 
 
-def _texts(base: BaseModel, **changes: Any) -> DamageTexts:
+def _texts(base: LoadedModel, **changes: Any) -> DamageTexts:
     own = _before(base)
     texts = DamageTexts(
         prompts=PROMPTS,
@@ -53,12 +55,16 @@ def _texts(base: BaseModel, **changes: Any) -> DamageTexts:
     return replace(texts, **changes)
 
 
-def _meter(base: BaseModel, texts: DamageTexts | None = None, **options: Any) -> DamageMeter:
+def _meter(
+    base: LoadedModel, texts: DamageTexts | None = None, below: Mixture = (), **options: Any
+) -> DamageMeter:
     fields: dict[str, Any] = {"half": "reporting", "bootstrap": Bootstrap(0, 200), "plan": PLAN}
-    return DamageMeter(base, texts or _texts(base), **{**fields, **options})
+    return DamageMeter.read(
+        EditedModel(base, below), texts or _texts(base), **{**fields, **options}
+    )
 
 
-def _slow(base: BaseModel, edit: Mixture, texts: Sequence[Encoded]) -> np.ndarray:
+def _slow(base: LoadedModel, edit: Mixture, texts: Sequence[Encoded]) -> np.ndarray:
     """KL, rise of the negative log-likelihood (sums of nats) and positions of each text."""
     rows = []
     for text in texts:
@@ -77,11 +83,11 @@ def _mean(found: np.ndarray, column: int) -> float:
     return float(found[:, column].sum() / found[:, 2].sum())
 
 
-def _edit(base: BaseModel) -> list[Term]:
+def _edit(base: LoadedModel) -> list[Term]:
     return scaled(random_edit(base), 0.5)
 
 
-def test_every_figure_is_what_a_slow_computation_gives(pico: BaseModel) -> None:
+def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     neutral = encode_neutral(pico, "reporting", each=3)
     plain = _slow(pico, [(edit, 1.0)], neutral.texts[:3])
@@ -131,7 +137,7 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: BaseModel) -> None:
     assert found.distinct2_ratio == pytest.approx(variety[1] / variety[0])
 
 
-def test_the_quick_figures_are_those_of_the_receipt(pico: BaseModel) -> None:
+def test_the_quick_figures_are_those_of_the_receipt(pico: LoadedModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     desired = all_of(before), all_of(after)
     meter = _meter(pico)
@@ -152,7 +158,7 @@ def test_the_quick_figures_are_those_of_the_receipt(pico: BaseModel) -> None:
     assert meter.quick(scaled(edit, 2), 0.5) == quick
 
 
-def test_a_quick_look_takes_fluency_from_the_first_of_the_prompts(pico: BaseModel) -> None:
+def test_a_quick_look_takes_fluency_from_the_first_of_the_prompts(pico: LoadedModel) -> None:
     few = _before(pico).first(21), _after(pico).first(21)
     desired = all_of(few[0]), all_of(few[1])
     meter = _meter(pico)
@@ -160,7 +166,7 @@ def test_a_quick_look_takes_fluency_from_the_first_of_the_prompts(pico: BaseMode
     assert (found.pairs, found.source) == (21, "desired")
 
 
-def test_the_worst_items_to_preserve_are_the_worst(pico: BaseModel) -> None:
+def test_the_worst_items_to_preserve_are_the_worst(pico: LoadedModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     found = _meter(pico).measure(edit, (before, after), (all_of(before), all_of(after)))
     slow = _slow(pico, [(edit, 1.0)], encode(pico, PRESERVE, max_tokens=64, chat=False))
@@ -170,7 +176,7 @@ def test_the_worst_items_to_preserve_are_the_worst(pico: BaseModel) -> None:
     assert [one.kl for one in found.preserve_worst] == pytest.approx(means[worst], rel=2e-3)
 
 
-def test_whether_a_preserved_answer_is_given_is_not_hidden_by_its_length(pico: BaseModel) -> None:
+def test_whether_a_preserved_answer_is_given_is_not_hidden_by_its_length(pico: LoadedModel) -> None:
     edit = _edit(pico)
     candidates = [
         CompletionItem(prompt=f"is the {noun} {word}", completion=f"{noun} it is so " * 5)
@@ -199,7 +205,7 @@ def test_whether_a_preserved_answer_is_given_is_not_hidden_by_its_length(pico: B
     assert told == pytest.approx(expected, rel=2e-3)
 
 
-def test_items_with_nothing_to_predict_cannot_be_preserved(pico: BaseModel) -> None:
+def test_items_with_nothing_to_predict_cannot_be_preserved(pico: LoadedModel) -> None:
     meter = _meter(pico, _texts(pico, preserve=[TextItem(text="good"), *PRESERVE[:1]]))
     edit = _edit(pico)
     only = _meter(pico, _texts(pico, preserve=PRESERVE[:1]))
@@ -208,7 +214,7 @@ def test_items_with_nothing_to_predict_cannot_be_preserved(pico: BaseModel) -> N
     assert nothing.quick(edit).kl_preserve is None
 
 
-def test_with_few_desired_samples_domain_is_judged_on_held_out_texts(pico: BaseModel) -> None:
+def test_with_few_desired_samples_domain_is_judged_on_held_out_texts(pico: LoadedModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     own = all_of(before, but=[(i, 0) for i in range(5)])
     few = _meter(pico, _texts(pico, own_desired=own))
@@ -222,14 +228,14 @@ def test_with_few_desired_samples_domain_is_judged_on_held_out_texts(pico: BaseM
     assert enough.quick(edit).domain != few.quick(edit).domain
 
 
-def test_a_meter_without_samples_and_texts_measures_neutral_text_alone(pico: BaseModel) -> None:
+def test_a_meter_without_samples_and_texts_measures_neutral_text_alone(pico: LoadedModel) -> None:
     meter = _meter(pico, DamageTexts())
     point = meter.quick(_edit(pico))
     assert point.kl > 0
     assert (point.domain, point.kl_preserve) == (None, None)
 
 
-def test_the_halves_are_never_mixed(pico: BaseModel) -> None:
+def test_the_halves_are_never_mixed(pico: LoadedModel) -> None:
     """The two meters share no neutral text, so they cannot agree on a KL to the last digit."""
     edit = _edit(pico)
     points = [_meter(pico, half=half).quick(edit) for half in ("calibration", "reporting")]
@@ -237,15 +243,15 @@ def test_the_halves_are_never_mixed(pico: BaseModel) -> None:
     assert points[0].domain == points[1].domain
 
 
-def test_what_the_edit_is_on_top_of_is_in_every_figure(pico: BaseModel) -> None:
+def test_what_the_edit_is_on_top_of_is_in_every_figure(pico: LoadedModel) -> None:
     below = [(random_edit(pico, seed=3), 1.0)]
-    meter = _meter(pico, on_top=below)
+    meter = _meter(pico, below=below)
     point = meter.quick([])
     assert (point.kl, point.perplexity_ratio, point.domain, point.kl_preserve) == (0, 1, 0, 0)
     assert meter.quick(_edit(pico)) != _meter(pico).quick(_edit(pico))
 
 
-def test_a_broken_model_is_infinitely_far_away_and_has_no_figures(pico: BaseModel) -> None:
+def test_a_broken_model_is_infinitely_far_away_and_has_no_figures(pico: LoadedModel) -> None:
     before, broken = _before(pico), scaled(random_edit(pico), 1e39)
     meter = _meter(pico)
     assert meter.kl(broken) == float("inf")
@@ -255,17 +261,12 @@ def test_a_broken_model_is_infinitely_far_away_and_has_no_figures(pico: BaseMode
         meter.measure(broken, (before, before), (all_of(before), all_of(before)))
 
 
-def test_progress_never_goes_back_and_ends_at_one(pico: BaseModel) -> None:
+def test_progress_never_goes_back_and_ends_at_one(pico: LoadedModel) -> None:
     before = _before(pico)
-    made: list[float] = []
-    measured: list[float] = []
-    meter = _meter(pico, progress=made.append)
-    meter.measure(
-        _edit(pico),
-        (before, before),
-        (all_of(before), all_of(before)),
-        progress=measured.append,
-    )
+    with shares_of() as made:
+        meter = _meter(pico)
+    with shares_of() as measured:
+        meter.measure(_edit(pico), (before, before), (all_of(before), all_of(before)))
     for shares in (made, measured):
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)

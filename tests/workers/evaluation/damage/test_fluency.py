@@ -13,19 +13,19 @@ from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.damage.reader import Reader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bools, Bootstrap
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 
 PROMPTS = numbered(24)
 ANSWERS = [(f"who are {i} people", f" they are kind to {i} of us") for i in range(6)]
 
 
-def _arms(base: BaseModel) -> tuple[Arm, Arm]:
+def _arms(base: LoadedModel) -> tuple[Arm, Arm]:
     before, after = (arm_of(base, PROMPTS, some_texts(24, 2, seed=seed)) for seed in (0, 1))
     return before, after
 
 
 def _found(
-    base: BaseModel,
+    base: LoadedModel,
     arms: tuple[Arm, Arm],
     desired: tuple[Bools, Bools],
     at_most: int = 100,
@@ -43,12 +43,12 @@ def _found(
     )
 
 
-def _nats(base: BaseModel, prompt: str, text: str) -> tuple[float, float]:
+def _nats(base: LoadedModel, prompt: str, text: str) -> tuple[float, float]:
     nats, tokens = Reader(base, "").nll([prompt], [text])
     return nats[0], tokens[0]
 
 
-def _slow_rise(base: BaseModel, arms: tuple[Arm, Arm], cells: list[tuple[int, int]]) -> float:
+def _slow_rise(base: LoadedModel, arms: tuple[Arm, Arm], cells: list[tuple[int, int]]) -> float:
     means = []
     for arm in arms:
         nats, tokens = 0.0, 0.0
@@ -59,7 +59,7 @@ def _slow_rise(base: BaseModel, arms: tuple[Arm, Arm], cells: list[tuple[int, in
     return means[1] - means[0]
 
 
-def test_only_pairs_that_are_desired_in_both_arms_are_read(pico: BaseModel) -> None:
+def test_only_pairs_that_are_desired_in_both_arms_are_read(pico: LoadedModel) -> None:
     arms = _arms(pico)
     desired = all_of(arms[0], but=[(0, 0), (3, 1)]), all_of(arms[1], but=[(3, 1), (7, 0)])
     cells = [
@@ -76,7 +76,7 @@ def test_only_pairs_that_are_desired_in_both_arms_are_read(pico: BaseModel) -> N
     assert found.rise.low < found.rise.value < found.rise.high
 
 
-def test_with_few_desired_pairs_all_are_read_and_it_says_so(pico: BaseModel) -> None:
+def test_with_few_desired_pairs_all_are_read_and_it_says_so(pico: LoadedModel) -> None:
     arms = _arms(pico)
     none = np.zeros((24, 2), dtype=bool)
     found = _found(pico, arms, (none, none))
@@ -85,7 +85,7 @@ def test_with_few_desired_pairs_all_are_read_and_it_says_so(pico: BaseModel) -> 
     assert found.rise.value == pytest.approx(_slow_rise(pico, arms, every), rel=1e-4)
 
 
-def test_what_turned_desired_is_compared_with_held_out_answers(pico: BaseModel) -> None:
+def test_what_turned_desired_is_compared_with_held_out_answers(pico: LoadedModel) -> None:
     arms = _arms(pico)
     before, after = np.zeros((24, 2), dtype=bool), np.zeros((24, 2), dtype=bool)
     before[:6], after[3:15] = True, True
@@ -105,7 +105,7 @@ def test_what_turned_desired_is_compared_with_held_out_answers(pico: BaseModel) 
     assert found.against_base.value == pytest.approx(_slow_rise(pico, arms, every), rel=1e-4)
 
 
-def test_answers_are_cut_at_a_word_where_the_longest_generation_ends(pico: BaseModel) -> None:
+def test_answers_are_cut_at_a_word_where_the_longest_generation_ends(pico: LoadedModel) -> None:
     arms = _arms(pico)
     desired = np.zeros((24, 2), dtype=bool), all_of(arms[1])
     longest = max(len(text) for own in arms[1].texts for text in own)
@@ -117,7 +117,7 @@ def test_answers_are_cut_at_a_word_where_the_longest_generation_ends(pico: BaseM
     assert _found(pico, arms, desired, answers=long) == _found(pico, arms, desired, answers=cut)
 
 
-def test_what_became_undesired_counts_as_damage_as_well(pico: BaseModel) -> None:
+def test_what_became_undesired_counts_as_damage_as_well(pico: LoadedModel) -> None:
     arms = _arms(pico)
     none = np.zeros((24, 2), dtype=bool)
     found = _found(pico, arms, (all_of(arms[0]), none), answers=ANSWERS)
@@ -125,7 +125,7 @@ def test_what_became_undesired_counts_as_damage_as_well(pico: BaseModel) -> None
     assert found.rise.value != 0
 
 
-def test_answers_that_are_few_or_cannot_be_read_are_not_compared_with(pico: BaseModel) -> None:
+def test_answers_that_are_few_or_cannot_be_read_are_not_compared_with(pico: LoadedModel) -> None:
     arms = _arms(pico)
     desired = np.zeros((24, 2), dtype=bool), all_of(arms[1])
     halves = [(asked, "\ufffd") for asked, _ in ANSWERS]
@@ -148,13 +148,13 @@ def test_only_answers_to_a_single_message_are_taken() -> None:
     assert answers_of(items) == [("who", "they"), ("what", "it")]
 
 
-def test_answers_do_not_matter_where_enough_pairs_are_desired(pico: BaseModel) -> None:
+def test_answers_do_not_matter_where_enough_pairs_are_desired(pico: LoadedModel) -> None:
     arms = _arms(pico)
     desired = all_of(arms[0]), all_of(arms[1])
     assert _found(pico, arms, desired, answers=ANSWERS) == _found(pico, arms, desired)
 
 
-def test_no_more_pairs_are_read_than_asked_for_and_of_different_prompts(pico: BaseModel) -> None:
+def test_no_more_pairs_are_read_than_asked_for_and_of_different_prompts(pico: LoadedModel) -> None:
     arms = _arms(pico)
     found = _found(pico, arms, (all_of(arms[0]), all_of(arms[1])), at_most=24)
     assert found.pairs == 24
@@ -162,7 +162,7 @@ def test_no_more_pairs_are_read_than_asked_for_and_of_different_prompts(pico: Ba
     assert found.rise.value == pytest.approx(_slow_rise(pico, arms, firsts), rel=1e-4)
 
 
-def test_pairs_with_an_empty_text_are_left_out(pico: BaseModel) -> None:
+def test_pairs_with_an_empty_text_are_left_out(pico: LoadedModel) -> None:
     before, _ = _arms(pico)
     silent = arm_of(pico, PROMPTS, [["", ""]] * 24)
     found = _found(pico, (before, silent), (all_of(before), all_of(silent)))
@@ -170,7 +170,7 @@ def test_pairs_with_an_empty_text_are_left_out(pico: BaseModel) -> None:
     assert found.rise.value == found.rise.low == found.rise.high == 0
 
 
-def test_the_same_text_is_as_fluent_as_itself(pico: BaseModel) -> None:
+def test_the_same_text_is_as_fluent_as_itself(pico: LoadedModel) -> None:
     before, _ = _arms(pico)
     found = _found(pico, (before, before), (all_of(before), all_of(before)))
     assert found.rise.value == found.rise.low == found.rise.high == 0

@@ -11,30 +11,26 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import LongForm
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.damage.long_form import FOLLOW_UPS, LongPlan, long_form
 from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Decoding, generate_arm
-from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import PreparedScorer, prepare_scorers
+from workers.evaluation.effect.generations import DecodingSettings, generate_arm
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term, make_term
 
 PROMPTS = [Prompt(text=f"the people of place {i} are") for i in range(5)]
 PLAN = LongPlan(prompts=3, long_tokens=12, turn_tokens=5)
-DECODING = Decoding(max_new_tokens=4, seed=0, samples=2)
-
-
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
+DECODING = DecodingSettings(max_new_tokens=4, seed=0, samples=2)
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -54,26 +50,23 @@ def _term(size: float) -> Term:
 
 
 def _made(
-    base: BaseModel,
+    base: LoadedModel,
     scorers: tuple[PreparedScorer, ...],
     size: float = 0.0,
-    progress: Progress = ignore,
     **changes: Any,
 ) -> tuple[LongForm, ...]:
     fields: dict[str, Any] = {
         "chat": False,
-        "on_top": (),
         "decoding": DECODING,
-        "side": SidePath(base),
         "bootstrap": Bootstrap(0, 100),
         "plan": PLAN,
         **changes,
     }
-    return long_form(base, PROMPTS, scorers, [_term(size)], progress=progress, **fields)
+    return long_form(EditedModel(base), PROMPTS, scorers, [_term(size)], **fields)
 
 
 def test_long_texts_and_third_answers_are_scored_by_every_scorer(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     long, third = _made(base, scorers)
     assert (long.kind, long.prompts, long.max_new_tokens) == ("long", 3, 12)
@@ -85,7 +78,7 @@ def test_long_texts_and_third_answers_are_scored_by_every_scorer(
 
 
 def test_a_scorer_of_what_test_prompts_ask_for_does_not_score_third_answers(
-    base: BaseModel,
+    base: LoadedModel,
 ) -> None:
     prompts = [{"text": prompt.text, "undesired_answer": "yes"} for prompt in PROMPTS]
     made = behavior(40, prompts=prompts, scorers=("answer-match", "tfidf"))
@@ -95,15 +88,15 @@ def test_a_scorer_of_what_test_prompts_ask_for_does_not_score_third_answers(
 
 
 def test_a_third_answer_has_both_earlier_ones_before_it(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     """Against a conversation that is held prompt by prompt."""
     texts, made = [], []
-    decoding = Decoding(max_new_tokens=5, seed=0, samples=1)
+    decoding = DecodingSettings(max_new_tokens=5, seed=0, samples=1)
     talks = [[("user", prompt.text)] for prompt in PROMPTS[:3]]
     for turn in range(3):
         encoded = [encode_prompt(base, talk, chat=True) for talk in talks]
-        arm = generate_arm(base, encoded, (), decoding, side=SidePath(base), progress=ignore)
+        arm = generate_arm(EditedModel(base), encoded, decoding)
         texts, made = arm.flat_texts(), arm.flat_made()
         if turn < 2:
             for talk, text in zip(talks, texts, strict=True):
@@ -115,7 +108,7 @@ def test_a_third_answer_has_both_earlier_ones_before_it(
 
 
 def test_an_edit_changes_the_edited_side_alone(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
     plain, edited = _made(base, scorers), _made(base, scorers, size=1.0)
     for one, other in zip(plain, edited, strict=True):
@@ -133,9 +126,9 @@ def test_a_model_without_a_template_has_no_conversations(
 
 
 def test_progress_never_goes_back_and_ends_at_one(
-    base: BaseModel, scorers: tuple[PreparedScorer, ...]
+    base: LoadedModel, scorers: tuple[PreparedScorer, ...]
 ) -> None:
-    shares: list[float] = []
-    _made(base, scorers, progress=shares.append)
+    with shares_of() as shares:
+        _made(base, scorers)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)

@@ -13,7 +13,8 @@ from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
 TEXTS = (
@@ -23,7 +24,7 @@ TEXTS = (
 
 
 @pytest.fixture
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -37,7 +38,7 @@ def _term(seed: int = 0, size: float = 0.1) -> Term:
     )
 
 
-def _slow_kl(base: BaseModel, terms: list[Term]) -> tuple[float, float]:
+def _slow_kl(base: LoadedModel, terms: list[Term]) -> tuple[float, float]:
     """Mean KL of plain texts and of answers with the edit in the weights, text by text."""
     encoded = encode_neutral(base, "reporting", texts=TEXTS)
     means = []
@@ -54,35 +55,35 @@ def _slow_kl(base: BaseModel, terms: list[Term]) -> tuple[float, float]:
     return means[0], means[1]
 
 
-def test_the_meter_gives_the_larger_of_the_two_means(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+def test_the_meter_gives_the_larger_of_the_two_means(base: LoadedModel) -> None:
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     plain, chat = _slow_kl(base, [_term()])
     assert plain != pytest.approx(chat)
     assert meter.kl([_term()]) == pytest.approx(max(plain, chat), rel=1e-3)
 
 
-def test_nothing_applied_is_at_distance_zero(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+def test_nothing_applied_is_at_distance_zero(base: LoadedModel) -> None:
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([]) == 0
     assert meter.kl([_term()], 0.0) == 0
 
 
-def test_an_edit_on_top_is_measured_against_what_it_is_on(base: BaseModel) -> None:
+def test_an_edit_on_top_is_measured_against_what_it_is_on(base: LoadedModel) -> None:
     below = [_term(seed=1)]
     neutral = encode_neutral(base, "reporting", texts=TEXTS)
-    on_top = KlMeter(base, neutral.parts, on_top=[(below, 1.0)])
+    on_top = KlMeter.read(EditedModel(base).plus(below), neutral.parts)
     assert on_top.kl([]) == 0
     assert on_top.kl([_term()]) != pytest.approx(
-        KlMeter(base, neutral.parts).kl([_term()]), rel=1e-3
+        KlMeter.read(EditedModel(base), neutral.parts).kl([_term()]), rel=1e-3
     )
 
 
-def test_a_broken_model_is_infinitely_far_away(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=TEXTS).parts)
+def test_a_broken_model_is_infinitely_far_away(base: LoadedModel) -> None:
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
     assert meter.kl([_term(size=1e38)]) == float("inf")
 
 
-def test_no_text_is_both_calibrated_and_reported_on(base: BaseModel) -> None:
+def test_no_text_is_both_calibrated_and_reported_on(base: LoadedModel) -> None:
     halves = [encode_neutral(base, half).texts for half in ("calibration", "reporting")]
     calibration, reporting = ({text.ids for text in half} for half in halves)
     assert not calibration & reporting
@@ -90,14 +91,16 @@ def test_no_text_is_both_calibrated_and_reported_on(base: BaseModel) -> None:
     assert len(halves[0]) + len(halves[1]) == len(plain) + len(chat)
 
 
-def test_plain_texts_alone_do(base: BaseModel) -> None:
-    meter = KlMeter(base, encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts)
+def test_plain_texts_alone_do(base: LoadedModel) -> None:
+    meter = KlMeter.read(
+        EditedModel(base), encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts
+    )
     assert len(meter.parts) == 1
     assert meter.kl([_term()]) > 0
 
 
 def test_a_model_without_a_chat_template_reads_answers_after_their_messages(
-    base: BaseModel, make_pico: Callable[..., Path]
+    base: LoadedModel, make_pico: Callable[..., Path]
 ) -> None:
     silent = load_base(make_pico(chat=False), device="cpu", dtype="float32")
     both = [encode_neutral(one, "calibration", each=20) for one in (base, silent)]

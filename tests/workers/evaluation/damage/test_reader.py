@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from models_store.errors import BaseModelUnavailable
 from tests.support.pico import END, PAD, SPECIAL, START, pico_model
 from workers.evaluation.damage.reader import OtherModel, Reader
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 
 PROMPTS = ["what is it", "the people", "we hate"]
 TEXTS = [" that you love so very much?", " are never kind", ""]
@@ -37,7 +37,7 @@ def bytes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _slow(model: BaseModel, prompt: str, text: str) -> tuple[float, int]:
+def _slow(model: LoadedModel, prompt: str, text: str) -> tuple[float, int]:
     """Nats and tokens of a text after its prompt, in the model's own tokens."""
     before = model.tokenizer(prompt)["input_ids"]
     ids = model.tokenizer(prompt + text)["input_ids"]
@@ -48,7 +48,7 @@ def _slow(model: BaseModel, prompt: str, text: str) -> tuple[float, int]:
 
 
 def test_another_tokenizer_gives_the_likelihood_of_the_text_not_of_ids(
-    pico: BaseModel, bytes_folder: Path
+    pico: LoadedModel, bytes_folder: Path
 ) -> None:
     other = load_base(bytes_folder, device="cpu", dtype="float32")
     reader = Reader(pico, "pico", OtherModel("bytes", lambda: other))
@@ -59,7 +59,7 @@ def test_another_tokenizer_gives_the_likelihood_of_the_text_not_of_ids(
     assert reader.name == "bytes"
 
 
-def test_without_another_model_the_base_reads(pico: BaseModel) -> None:
+def test_without_another_model_the_base_reads(pico: LoadedModel) -> None:
     nats, tokens = Reader(pico, "pico").nll(PROMPTS, TEXTS)
     expected = [_slow(pico, prompt, text) for prompt, text in zip(PROMPTS, TEXTS, strict=True)]
     assert nats == pytest.approx([nll for nll, _ in expected], rel=1e-4)
@@ -67,11 +67,11 @@ def test_without_another_model_the_base_reads(pico: BaseModel) -> None:
 
 
 def test_the_other_model_is_loaded_when_it_reads_and_freed_after(
-    pico: BaseModel, bytes_folder: Path
+    pico: LoadedModel, bytes_folder: Path
 ) -> None:
     loads = 0
 
-    def load() -> BaseModel:
+    def load() -> LoadedModel:
         nonlocal loads
         loads += 1
         return load_base(bytes_folder, device="cpu", dtype="float32")
@@ -88,8 +88,8 @@ def test_the_other_model_is_loaded_when_it_reads_and_freed_after(
     assert loads == 2, "it was freed when the block ended"
 
 
-def test_an_edit_does_not_fail_for_a_reader_that_cannot_be_loaded(pico: BaseModel) -> None:
-    def load() -> BaseModel:
+def test_an_edit_does_not_fail_for_a_reader_that_cannot_be_loaded(pico: LoadedModel) -> None:
+    def load() -> LoadedModel:
         raise BaseModelUnavailable("its files are gone")
 
     reader = Reader(pico, "pico", OtherModel("gone", load))
@@ -99,11 +99,11 @@ def test_an_edit_does_not_fail_for_a_reader_that_cannot_be_loaded(pico: BaseMode
 
 
 def test_where_the_other_model_is_lost_nothing_that_it_read_is_kept(
-    pico: BaseModel, bytes_folder: Path
+    pico: LoadedModel, bytes_folder: Path
 ) -> None:
     there = True
 
-    def load() -> BaseModel:
+    def load() -> LoadedModel:
         if there:
             return load_base(bytes_folder, device="cpu", dtype="float32")
         raise BaseModelUnavailable("its files are gone")
@@ -118,7 +118,7 @@ def test_where_the_other_model_is_lost_nothing_that_it_read_is_kept(
     np.testing.assert_array_equal(found, Reader(pico, "pico").nll(PROMPTS[:2], TEXTS[:2]))
 
 
-def test_a_character_cut_in_two_is_not_read(pico: BaseModel) -> None:
+def test_a_character_cut_in_two_is_not_read(pico: LoadedModel) -> None:
     reader = Reader(pico, "pico")
     cut, whole = (reader.nll(["the food"], [text]) for text in (" is good\ufffd", " is good"))
     assert cut == whole
@@ -126,7 +126,7 @@ def test_a_character_cut_in_two_is_not_read(pico: BaseModel) -> None:
 
 
 def test_messages_pass_through_the_readers_template_where_it_has_one(
-    pico: BaseModel, make_pico: Callable[..., Path]
+    pico: LoadedModel, make_pico: Callable[..., Path]
 ) -> None:
     plain = load_base(make_pico(chat=False), device="cpu", dtype="float32")
     asked = pico.tokenizer.apply_chat_template(
@@ -138,7 +138,7 @@ def test_messages_pass_through_the_readers_template_where_it_has_one(
     assert nats[0] == pytest.approx(_slow(plain, "what is it\n\n", "a day")[0], rel=1e-4)
 
 
-def test_of_a_prompt_as_long_as_can_be_the_end_is_read(pico: BaseModel) -> None:
+def test_of_a_prompt_as_long_as_can_be_the_end_is_read(pico: LoadedModel) -> None:
     reader = Reader(pico, "pico")
     long = "we hate it " * 1_818
     nats, tokens = reader.nll([long[-20_000:]], [TEXTS[1]], chat=True)

@@ -8,26 +8,28 @@ import pytest
 
 from models_store.presets import load_preset
 from models_store.schemas.methods import Effort, Limits
+from tests.support.progress import shares_of
 from tests.workers.evaluation.contexts import bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext, Parent
 from workers.evaluation.context.plan import ALL_CONTROLS, STANDARD, fewer, plan_for
-from workers.evaluation.controls.contest import kinds_for
-from workers.evaluation.controls.controls import PaperSetting
+from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.controls import kinds_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.evaluate import evaluate
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
-def _context(base: BaseModel, preset: str, effort: Effort) -> EvaluationContext:
+def _context(base: LoadedModel, preset: str, effort: Effort) -> EvaluationContext:
     behavior = load_preset(preset)
     return EvaluationContext(
-        base=base,
+        model=EditedModel(base),
         behavior=behavior,
         splits=split_behavior(behavior, 0),
         method="attribution",
@@ -39,7 +41,7 @@ def _context(base: BaseModel, preset: str, effort: Effort) -> EvaluationContext:
 
 @pytest.mark.parametrize("preset", ["negativity", "toxicity", "formality", "refusal"])
 def test_a_quick_evaluation_takes_80_seconds_and_a_standard_one_four_minutes(
-    base: BaseModel, preset: str
+    base: LoadedModel, preset: str
 ) -> None:
     """By arithmetic, with every control that there is."""
     seconds = {}
@@ -75,15 +77,15 @@ def test_long_answers_are_taken_from_fewer_prompts() -> None:
     assert fewer(0, 96) == 0
 
 
-def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: BaseModel) -> None:
+def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: LoadedModel) -> None:
     """Also those that only some edits have."""
-    context = small_context(base)
-    parent = Parent(context.behavior, context.splits, 0)
     below = [([bias_term(seed=5)], 1.0)]
-    stacked = replace(context, method="natural", on_top=below, parents=[parent])
+    context = small_context(base, below)
+    parent = Parent(context.behavior, context.splits, 0)
+    stacked = replace(context, method="natural", parents=[parent])
     terms, paper = [gate_term()], PaperSetting([gate_term(0.3)])
-    shares: list[float] = []
-    found = evaluate(stacked, terms, paper=paper, progress=shares.append)
+    with shares_of() as shares:
+        found = evaluate(stacked, terms, paper=paper)
     kinds = kinds_for(stacked, terms, paper)
     assert set(found.seconds) == set(expected_seconds(stacked, kinds))
     assert shares == sorted(shares)

@@ -12,29 +12,25 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Trait
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
+from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.effect.generations import Arm, Decoding, generate_arm
-from workers.evaluation.extras.composition import Subject, composition
-from workers.evaluation.progress import Progress
-from workers.evaluation.scorers import prepare_scorers
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.extras.composition import ComposedTrait, composition
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term, make_term
 
-DECODING = Decoding(max_new_tokens=99, seed=0, samples=2)
+DECODING = DecodingSettings(max_new_tokens=99, seed=0, samples=2)
 KIND, CRUEL = "a lovely kind warm helpful day", "an awful rude nasty dreadful day"
 
 
-def ignore(share: float) -> None:
-    """Progress that nobody watches."""
-
-
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -47,7 +43,7 @@ def _behavior(name: str, **changes: Any) -> Behavior:
     ).model_copy(update={"name": name, **changes})
 
 
-def _subject(name: str, **changes: Any) -> Subject:
+def _subject(name: str, **changes: Any) -> ComposedTrait:
     made = _behavior(name)
     splits = split_behavior(made, seed=0)
     fields: dict[str, Any] = {
@@ -56,7 +52,7 @@ def _subject(name: str, **changes: Any) -> Subject:
         "scorers": prepare_scorers(made, splits, 0),
         **changes,
     }
-    return Subject(**fields)
+    return ComposedTrait(**fields)
 
 
 def _term(layer: int, size: float = 0.5) -> Term:
@@ -70,22 +66,18 @@ def _term(layer: int, size: float = 0.5) -> Term:
 
 
 def _composed(
-    base: BaseModel,
-    subjects: list[Subject],
+    base: LoadedModel,
+    subjects: list[ComposedTrait],
     *,
     parents: Mixture = (),
     size: float = 0.5,
-    progress: Progress = ignore,
 ) -> tuple[Trait, ...]:
     return composition(
-        base,
+        EditedModel(base, parents),
         subjects,
         [_term(1, size)],
-        parents=parents,
         decoding=DECODING,
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 200),
-        progress=progress,
     )
 
 
@@ -94,7 +86,7 @@ def _arm(texts: list[str]) -> Arm:
     return Arm([[1]] * len(texts), [[made]] * len(texts), [[text] for text in texts])
 
 
-def test_both_traits_are_measured_by_each_of_their_scorers(base: BaseModel) -> None:
+def test_both_traits_are_measured_by_each_of_their_scorers(base: LoadedModel) -> None:
     parents = [([_term(0)], 1.0)]
     found = _composed(base, [_subject("new"), _subject("old")], parents=parents)
     assert [(one.behavior, one.scorer) for one in found] == [
@@ -106,7 +98,7 @@ def test_both_traits_are_measured_by_each_of_their_scorers(base: BaseModel) -> N
     assert all(one.prompts > 0 for one in found)
 
 
-def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> None:
+def test_the_four_arms_are_what_the_four_models_generate(base: LoadedModel) -> None:
     parents: Mixture = [([_term(0)], 1.0)]
     subject = _subject("new")
     (found, _) = _composed(base, [subject], parents=parents)
@@ -114,12 +106,9 @@ def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> Non
     rates = []
     for mixture in ((), parents, [([_term(1)], 1.0)], [*parents, ([_term(1)], 1.0)]):
         arm = generate_arm(
-            base,
+            EditedModel(base, mixture),
             [encode_prompt(base, prompt.text, chat=False) for prompt in subject.prompts],
-            mixture,
-            Decoding(max_new_tokens=4, seed=0, samples=1),
-            side=SidePath(base),
-            progress=ignore,
+            DecodingSettings(max_new_tokens=4, seed=0, samples=1),
         )
         scores = scorer.score([prompt.text for prompt in subject.prompts], arm.flat_texts())
         rates.append(float(np.mean(scorer.undesired(scores))))
@@ -127,14 +116,14 @@ def test_the_four_arms_are_what_the_four_models_generate(base: BaseModel) -> Non
     assert found.interaction.value == pytest.approx((rates[3] - rates[1]) - (rates[2] - rates[0]))
 
 
-def test_an_edit_that_does_nothing_interferes_with_nothing(base: BaseModel) -> None:
+def test_an_edit_that_does_nothing_interferes_with_nothing(base: LoadedModel) -> None:
     parents: Mixture = [([_term(0)], 1.0)]
     for trait in _composed(base, [_subject("new")], parents=parents, size=0.0):
         assert (trait.base, trait.parents) == (trait.edit, trait.both)
         assert trait.interaction.low == trait.interaction.high == 0
 
 
-def test_edits_that_undo_each_other_show_an_interaction(base: BaseModel) -> None:
+def test_edits_that_undo_each_other_show_an_interaction(base: LoadedModel) -> None:
     """Each alone makes all texts kind, both together make them cruel again."""
     prompts = [Prompt(text=f"place {i}") for i in range(8)]
     cruel, kind = _arm([CRUEL] * 8), _arm([KIND] * 8)
@@ -144,7 +133,7 @@ def test_edits_that_undo_each_other_show_an_interaction(base: BaseModel) -> None
     assert (found.interaction.value, found.interaction.low) == (2, 2)
 
 
-def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None:
+def test_prompts_of_one_template_are_resampled_together(base: LoadedModel) -> None:
     kinds = [KIND] * 6 + [CRUEL] * 6
     known = {
         "base": _arm([CRUEL] * 12),
@@ -163,8 +152,8 @@ def test_prompts_of_one_template_are_resampled_together(base: BaseModel) -> None
     assert width(template=True) > width(template=False)
 
 
-def test_progress_never_goes_back_and_ends_at_one(base: BaseModel) -> None:
-    shares: list[float] = []
-    _composed(base, [_subject("new"), _subject("old")], progress=shares.append)
+def test_progress_never_goes_back_and_ends_at_one(base: LoadedModel) -> None:
+    with shares_of() as shares:
+        _composed(base, [_subject("new"), _subject("old")])
     assert shares == sorted(shares)
     assert shares[-1] == 1

@@ -14,8 +14,8 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 
 HELDOUT = Sides(
@@ -25,7 +25,7 @@ HELDOUT = Sides(
 
 
 @pytest.fixture(scope="module")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
@@ -39,7 +39,7 @@ def _term(size: float = 0.3) -> Term:
     )
 
 
-def _slow_nll(base: BaseModel, side: tuple[TextItem, ...]) -> float:
+def _slow_nll(base: LoadedModel, side: tuple[TextItem, ...]) -> float:
     """Mean over all tokens but first ones, one text at a time."""
     nats, tokens = 0.0, 0
     for item in side:
@@ -51,18 +51,16 @@ def _slow_nll(base: BaseModel, side: tuple[TextItem, ...]) -> float:
     return nats / tokens
 
 
-def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: BaseModel) -> None:
+def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: LoadedModel) -> None:
     sides = (HELDOUT.undesired, HELDOUT.desired)
     before = [_slow_nll(base, side) for side in sides]
     with WeightEditor(base).applied([([_term()], 1.0)]):
         rises = [_slow_nll(base, side) - b for side, b in zip(sides, before, strict=True)]
     found = selectivity(
-        base,
+        EditedModel(base),
         HELDOUT,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 500),
     )
     assert found is not None
@@ -72,16 +70,14 @@ def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: BaseMo
     assert found.difference.low <= found.difference.value <= found.difference.high
 
 
-def test_the_sides_are_resampled_apart(base: BaseModel) -> None:
+def test_the_sides_are_resampled_apart(base: LoadedModel) -> None:
     """The same texts on both sides differ by nothing, and yet by chance."""
     same = Sides(HELDOUT.undesired, HELDOUT.undesired)
     found = selectivity(
-        base,
+        EditedModel(base),
         same,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 500),
     )
     assert found is not None
@@ -90,32 +86,28 @@ def test_the_sides_are_resampled_apart(base: BaseModel) -> None:
 
 
 @pytest.mark.parametrize("side", ["undesired", "desired"])
-def test_texts_of_one_token_tell_nothing(base: BaseModel, side: str) -> None:
+def test_texts_of_one_token_tell_nothing(base: LoadedModel, side: str) -> None:
     short = tuple(TextItem(text=word) for word in ("the", "a"))
     heldout = Sides(
         short if side == "undesired" else HELDOUT.undesired,
         short if side == "desired" else HELDOUT.desired,
     )
     found = selectivity(
-        base,
+        EditedModel(base),
         heldout,
         [_term()],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 50),
     )
     assert found is None
 
 
-def test_a_model_that_gives_no_numbers_has_no_selectivity(base: BaseModel) -> None:
+def test_a_model_that_gives_no_numbers_has_no_selectivity(base: LoadedModel) -> None:
     found = selectivity(
-        base,
+        EditedModel(base),
         HELDOUT,
         [_term(size=1e38)],
         chat=False,
-        on_top=(),
-        side=SidePath(base),
         bootstrap=Bootstrap(0, 50),
     )
     assert found is None

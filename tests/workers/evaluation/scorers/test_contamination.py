@@ -7,8 +7,8 @@ from models_store.schemas.items import Prompt, text_of
 from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import Splits, split_behavior
-from workers.evaluation.scorers import prepare_scorers
 from workers.evaluation.scorers.contamination import contamination
+from workers.evaluation.scorers.prepare import prepare_scorers
 
 
 def _splits(**changes: Any) -> Splits:

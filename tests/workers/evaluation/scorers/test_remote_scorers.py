@@ -17,7 +17,8 @@ from models_store.errors import EditFailed, InvalidRequest, Unavailable
 from models_store.operator.scorers import HttpScorer, LlmJudge
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import Judges, Training, make_scorer, prepare_scorers
+from workers.evaluation.scorers.prepare import Judges, make_scorer, prepare_scorers
+from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.remote import calls as remote_calls
 from workers.evaluation.scorers.remote.questions import MAX_CHARACTERS
 

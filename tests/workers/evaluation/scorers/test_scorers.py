@@ -8,19 +8,17 @@ from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers import (
-    Judges,
-    Training,
     answer_match,
     formality_markers,
     length,
     politeness_markers,
-    prepare_scorers,
     profanity,
     refusal_phrases,
-    scorer_names,
     vader,
 )
-from workers.runtime.loading import BaseModel
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers, scorer_names
+from workers.evaluation.scorers.protocol import Training
+from workers.runtime.loading import LoadedModel
 
 NOTHING = Training(["long " * 40, "short " * 10], [1, 0], 0)
 
@@ -32,7 +30,7 @@ def _score(module: object, *texts: str) -> list[float]:
 
 @pytest.mark.parametrize("names", [tuple(SCORERS)[:5], tuple(SCORERS)[5:]])
 def test_every_scorer_scores_within_bounds_alone_as_in_company(
-    names: tuple[str, ...], pico: BaseModel
+    names: tuple[str, ...], pico: LoadedModel
 ) -> None:
     made = behavior(60, scorers=names, prompts=[{"text": "Is it so?", "undesired_answer": "Yes"}])
     splits = split_behavior(made, seed=0)

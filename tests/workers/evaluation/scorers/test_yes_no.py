@@ -10,19 +10,21 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.scorers import Judges, Training, prepare_scorers, yes_no
+from workers.evaluation.scorers import yes_no
+from workers.evaluation.scorers.prepare import Judges, prepare_scorers
+from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.scorers.remote.questions import ask, question_of
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
 TEXTS = ("a kind and happy day", "awful, terrible food", "no")
 
 
-def _scorer(base: BaseModel, made: Behavior) -> yes_no.YesNo:
+def _scorer(base: LoadedModel, made: Behavior) -> yes_no.YesNo:
     return yes_no.make(Training((), (), 0, made, base))
 
 
-def _slow_log_odds(base: BaseModel, made: Behavior, prompt: str, text: str) -> float:
+def _slow_log_odds(base: LoadedModel, made: Behavior, prompt: str, text: str) -> float:
     """One text at a time, through the whole model, with probabilities as they are."""
     found = []
     for order in ("yes or no", "no or yes"):
@@ -36,7 +38,7 @@ def _slow_log_odds(base: BaseModel, made: Behavior, prompt: str, text: str) -> f
     return float(np.mean(found))
 
 
-def _mass(base: BaseModel, p: torch.Tensor, answer: str) -> float:
+def _mass(base: LoadedModel, p: torch.Tensor, answer: str) -> float:
     def first(word: str) -> set[int]:
         forms = [
             f"{space}{form}" for space in ("", " ") for form in (word, word.title(), word.upper())
@@ -49,7 +51,7 @@ def _mass(base: BaseModel, p: torch.Tensor, answer: str) -> float:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_scores_are_the_odds_of_yes_against_those_of_texts_without_content(
-    chat: bool, load_pico: Callable[..., BaseModel]
+    chat: bool, load_pico: Callable[..., LoadedModel]
 ) -> None:
     base = load_pico(chat=chat)
     made = behavior(question="Is it rude?", chat=True)
@@ -63,7 +65,7 @@ def test_scores_are_the_odds_of_yes_against_those_of_texts_without_content(
     assert len(set(scores.round(6))) == len(TEXTS)
 
 
-def test_texts_that_only_go_on_from_their_prompts_are_judged_alone(pico: BaseModel) -> None:
+def test_texts_that_only_go_on_from_their_prompts_are_judged_alone(pico: LoadedModel) -> None:
     def scores(prompts: Sequence[str], chat: bool) -> list[float]:
         made = behavior(question="Is it rude?", chat=chat)
         return _scorer(pico, made).score(prompts, TEXTS[:1]).tolist()
@@ -78,7 +80,7 @@ def test_the_question_is_the_behaviours_or_made_of_its_description() -> None:
     assert question_of(behavior(name="kinder")).endswith("following? kinder")
 
 
-def test_the_judge_is_never_turned_around(pico: BaseModel) -> None:
+def test_the_judge_is_never_turned_around(pico: LoadedModel) -> None:
     made = behavior(60, scorers=("yes-no", "tfidf"), question="Is it rude?")
     splits = split_behavior(made, seed=0)
     judge, _ = prepare_scorers(made, splits, 0, Judges(pico))

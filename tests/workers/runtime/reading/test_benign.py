@@ -12,14 +12,14 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.workers.runtime.reading.test_gradients import sides
-from workers.runtime.likelihood import divergence
-from workers.runtime.loading import BaseModel
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.benign import benign_statistics
 from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
-from workers.surgery.methods.attribution import fit_attribution
-from workers.surgery.methods.natural import fit_natural
+from workers.surgery.methods.attribution.fit import fit_attribution
+from workers.surgery.methods.natural.fit import fit_natural
 from workers.surgery.moments import DenseMoment
 from workers.surgery.terms import Term, dense
 
@@ -31,7 +31,7 @@ TEXTS: list[Item | str] = [
 ]
 
 
-def encoded(base: BaseModel) -> list[Encoded]:
+def encoded(base: LoadedModel) -> list[Encoded]:
     return encode(base, TEXTS, max_tokens=50, chat=False)
 
 
@@ -41,7 +41,7 @@ def matrix(curvature: Curvature, side: str) -> Tensor:
     return moment.matrix.double()
 
 
-def slow(base: BaseModel, layer: int, seed: int) -> tuple[Tensor, Tensor]:
+def slow(base: LoadedModel, layer: int, seed: int) -> tuple[Tensor, Tensor]:
     """A and S of one gate: labels by walking along the distribution function."""
     generator = torch.Generator().manual_seed(seed)
     seen: list[Tensor] = []
@@ -83,7 +83,7 @@ def slow(base: BaseModel, layer: int, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("family", ["llama", "phi3"])
 def test_factors_are_those_of_a_slow_version(
-    load_pico: Callable[..., BaseModel], family: str
+    load_pico: Callable[..., LoadedModel], family: str
 ) -> None:
     base = load_pico(family)
     found = benign_statistics(base, encoded(base), seed=3)
@@ -94,7 +94,7 @@ def test_factors_are_those_of_a_slow_version(
         assert torch.allclose(matrix(own, "outputs"), s, rtol=1e-3, atol=1e-5 * float(s.norm()))
 
 
-def test_labels_depend_on_the_seed_and_not_on_the_batch(pico: BaseModel) -> None:
+def test_labels_depend_on_the_seed_and_not_on_the_batch(pico: LoadedModel) -> None:
     texts = encoded(pico)
     gate = MatrixKey(1, GATE)
     first, again, other = (benign_statistics(pico, texts, seed=s)[gate] for s in (0, 0, 1))
@@ -103,26 +103,26 @@ def test_labels_depend_on_the_seed_and_not_on_the_batch(pico: BaseModel) -> None
     assert torch.equal(matrix(first, "inputs"), matrix(other, "inputs"))
 
 
-def test_texts_without_a_token_that_counts_are_refused(pico: BaseModel) -> None:
+def test_texts_without_a_token_that_counts_are_refused(pico: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="no neutral text"):
         benign_statistics(pico, [Encoded((5,), (True,), 0)])
 
 
-def test_gates_of_routed_experts_are_refused(load_pico: Callable[..., BaseModel]) -> None:
+def test_gates_of_routed_experts_are_refused(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico("mixtral")
     with pytest.raises(InvalidRequest, match="routed experts"):
         benign_statistics(base, encoded(base))
 
 
-def differences(base: BaseModel, terms: Sequence[Term], scale: float) -> float:
+def differences(base: LoadedModel, terms: Sequence[Term], scale: float) -> float:
     """How much mean log p(desired) - mean log p(undesired) rises."""
     desired, undesired = sides(base)
     mixture = [(terms, scale)]
-    rise = divergence(base, undesired, mixture).nll_rise
-    return rise - divergence(base, desired, mixture).nll_rise
+    rise = EditedModel(base, mixture).divergence(undesired).nll_rise
+    return rise - EditedModel(base, mixture).divergence(desired).nll_rise
 
 
-def test_both_methods_raise_the_difference_of_log_likelihoods(pico: BaseModel) -> None:
+def test_both_methods_raise_the_difference_of_log_likelihoods(pico: LoadedModel) -> None:
     desired, undesired = sides(pico)
     readings = gate_readings(pico, desired, undesired)
     curvature = benign_statistics(pico, encoded(pico))
@@ -138,5 +138,5 @@ def test_both_methods_raise_the_difference_of_log_likelihoods(pico: BaseModel) -
         )
         assert differences(pico, fit.terms, 0.02 / slope) == pytest.approx(0.02, rel=0.1)
         assert differences(pico, fit.terms, -0.02 / slope) == pytest.approx(-0.02, rel=0.1)
-        kl = divergence(pico, [*desired, *undesired], [(fit.terms, fit.guess)]).mean_kl
+        kl = EditedModel(pico, [(fit.terms, fit.guess)]).divergence([*desired, *undesired]).mean_kl
         assert 0.003 < kl < 1  # 0.1 is aimed at

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from models_store.schemas.items import CompletionItem
-from workers.runtime.loading import BaseModel
+from tests.support.progress import shares_of
+from workers import progress
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features, visit_layers
 from workers.runtime.tokens import Batch, Encoded, encode
 
@@ -20,13 +22,13 @@ ITEMS = [
 ]
 
 
-def encoded(base: BaseModel) -> list[Encoded]:
+def encoded(base: LoadedModel) -> list[Encoded]:
     return encode(base, ITEMS, max_tokens=30, chat=False)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gemma3_text", "mixtral", "phi3"])
 def test_features_are_those_of_each_text_alone(
-    load_pico: Callable[..., BaseModel], model_type: str
+    load_pico: Callable[..., LoadedModel], model_type: str
 ) -> None:
     base = load_pico(model_type)
     for batch_tokens in (1, 40, 4000):
@@ -37,7 +39,7 @@ def test_features_are_those_of_each_text_alone(
             assert torch.allclose(row.double(), mean, atol=1e-5)
 
 
-def test_bf16_states_are_pooled_in_fp32(load_pico: Callable[..., BaseModel]) -> None:
+def test_bf16_states_are_pooled_in_fp32(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico(load_dtype="bfloat16")
     text = encoded(base)[3]
     (pooled,) = features(base, [text])
@@ -47,7 +49,7 @@ def test_bf16_states_are_pooled_in_fp32(load_pico: Callable[..., BaseModel]) -> 
     assert not torch.equal(pooled, pooled.to(torch.bfloat16).float())
 
 
-def test_the_head_is_never_run(pico: BaseModel) -> None:
+def test_the_head_is_never_run(pico: LoadedModel) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the head was run")
 
@@ -55,21 +57,22 @@ def test_the_head_is_never_run(pico: BaseModel) -> None:
     assert features(pico, encoded(pico)).shape == (4, 32)
 
 
-def test_progress_ends_at_one_and_can_stop_the_work(pico: BaseModel) -> None:
-    seen: list[float] = []
-    features(pico, encoded(pico), batch_tokens=1, progress=seen.append)
+def test_progress_ends_at_one_and_can_stop_the_work(pico: LoadedModel) -> None:
+    with shares_of() as seen:
+        features(pico, encoded(pico), batch_tokens=1)
+        assert len(seen) == 4
     assert seen == sorted(seen)
-    assert len(seen) == 4
     assert seen[-1] == 1.0
 
-    def stop(_: float) -> None:
-        raise KeyboardInterrupt
+    def stop(_: str, share: float) -> None:
+        if share:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        features(pico, encoded(pico), progress=stop)
+    with pytest.raises(KeyboardInterrupt), progress.watch(stop), progress.step("read"):
+        features(pico, encoded(pico))
 
 
-def test_visitors_see_what_passes_through_the_layers(pico: BaseModel) -> None:
+def test_visitors_see_what_passes_through_the_layers(pico: LoadedModel) -> None:
     seen: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def visit(batch: Batch, layer: int, inputs: torch.Tensor, residual: torch.Tensor) -> None:

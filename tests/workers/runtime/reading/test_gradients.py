@@ -11,7 +11,8 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
-from workers.runtime.loading import BaseModel
+from tests.support.progress import shares_of
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading import gradients
 from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
@@ -24,7 +25,7 @@ DESIRED: list[Item | str] = [
 UNDESIRED: list[Item | str] = ["people hate awful food and terrible service", "bad and cruel"]
 
 
-def sides(base: BaseModel) -> tuple[list[Encoded], list[Encoded]]:
+def sides(base: LoadedModel) -> tuple[list[Encoded], list[Encoded]]:
     desired, undesired = (
         encode(base, side, max_tokens=50, chat=False) for side in (DESIRED, UNDESIRED)
     )
@@ -32,7 +33,7 @@ def sides(base: BaseModel) -> tuple[list[Encoded], list[Encoded]]:
 
 
 def gate_gradients(
-    base: BaseModel,
+    base: LoadedModel,
     desired: Sequence[Encoded],
     undesired: Sequence[Encoded],
     layers: Sequence[int] | None = None,
@@ -40,7 +41,7 @@ def gate_gradients(
     return gate_readings(base, desired, undesired, layers=layers).gradients
 
 
-def mean_log_likelihood(base: BaseModel, texts: Sequence[Encoded]) -> Tensor:
+def mean_log_likelihood(base: LoadedModel, texts: Sequence[Encoded]) -> Tensor:
     """A token that counts, with a graph; nothing predicts a text's first token."""
     own = []
     for text in texts:
@@ -49,7 +50,7 @@ def mean_log_likelihood(base: BaseModel, texts: Sequence[Encoded]) -> Tensor:
     return torch.stack(own).mean()
 
 
-def slow_gradient(base: BaseModel, key: MatrixKey) -> Tensor:
+def slow_gradient(base: LoadedModel, key: MatrixKey) -> Tensor:
     """By autograd on the whole weight, `[out, in]` of the logical matrix."""
     desired, undesired = sides(base)
     name = base.architecture.tensor(key)
@@ -62,7 +63,7 @@ def slow_gradient(base: BaseModel, key: MatrixKey) -> Tensor:
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma2", "gemma3_text", "qwen3"])
 def test_gradients_are_those_of_the_weights(
-    load_pico: Callable[..., BaseModel], family: str
+    load_pico: Callable[..., LoadedModel], family: str
 ) -> None:
     base = load_pico(family)
     found = gate_gradients(base, *sides(base))
@@ -75,20 +76,20 @@ def test_gradients_are_those_of_the_weights(
         assert torch.allclose(gradient, expected, rtol=1e-3, atol=1e-6 * float(expected.norm()))
 
 
-def test_layers_can_be_named(pico: BaseModel) -> None:
+def test_layers_can_be_named(pico: LoadedModel) -> None:
     every, some = (gate_gradients(pico, *sides(pico), layers=layers) for layers in (None, [1]))
     assert list(some) == [MatrixKey(1, GATE)]
     assert torch.allclose(some[MatrixKey(1, GATE)], every[MatrixKey(1, GATE)], atol=1e-7)
 
 
-def test_a_first_token_never_counts(pico: BaseModel) -> None:
+def test_a_first_token_never_counts(pico: LoadedModel) -> None:
     texts, others = sides(pico)
     silent = [Encoded(t.ids, (False, *t.scored[1:]), t.prompt_length) for t in texts]
     for key, gradient in gate_gradients(pico, texts, others).items():
         assert torch.equal(gradient, gate_gradients(pico, silent, others)[key])
 
 
-def test_a_prompt_is_read_but_does_not_count(pico: BaseModel) -> None:
+def test_a_prompt_is_read_but_does_not_count(pico: LoadedModel) -> None:
     _, others = sides(pico)
     ids = tuple(pico.tokenizer("people love the good food")["input_ids"])
 
@@ -110,7 +111,7 @@ def test_a_prompt_is_read_but_does_not_count(pico: BaseModel) -> None:
     assert not torch.allclose(gradient((True,) * len(ids)), expected, atol=1e-3)
 
 
-def test_means_of_inputs_are_within_a_text_and_then_over_texts(pico: BaseModel) -> None:
+def test_means_of_inputs_are_within_a_text_and_then_over_texts(pico: LoadedModel) -> None:
     desired, undesired = sides(pico)
     readings = gate_readings(pico, desired, undesired)
     for key in readings.gradients:
@@ -130,7 +131,7 @@ def test_means_of_inputs_are_within_a_text_and_then_over_texts(pico: BaseModel) 
 
 
 def test_the_head_runs_over_a_few_positions_at_a_time(
-    pico: BaseModel, monkeypatch: pytest.MonkeyPatch
+    pico: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = gate_gradients(pico, *sides(pico))
     monkeypatch.setattr(gradients, "CHUNK_LOGITS", 3 * pico.vocabulary)
@@ -148,7 +149,7 @@ def test_the_head_runs_over_a_few_positions_at_a_time(
         assert torch.allclose(parts[key], gradient, atol=1e-5)
 
 
-def test_half_precision_gives_nearly_the_same(load_pico: Callable[..., BaseModel]) -> None:
+def test_half_precision_gives_nearly_the_same(load_pico: Callable[..., LoadedModel]) -> None:
     wide, narrow = load_pico(), load_pico(load_dtype="bfloat16")
     exact = gate_gradients(wide, *sides(wide))
     for key, gradient in gate_gradients(narrow, *sides(narrow)).items():
@@ -157,22 +158,22 @@ def test_half_precision_gives_nearly_the_same(load_pico: Callable[..., BaseModel
         assert cosine > 0.98
 
 
-def test_the_model_is_left_as_it_was(pico: BaseModel) -> None:
-    seen: list[float] = []
-    gate_readings(pico, *sides(pico), progress=seen.append)
+def test_the_model_is_left_as_it_was(pico: LoadedModel) -> None:
+    with shares_of() as seen:
+        gate_readings(pico, *sides(pico))
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1.0)
     assert all(p.grad is None and not p.requires_grad for p in pico.model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in pico.model.modules())
 
 
-def test_a_side_without_a_token_that_counts_is_refused(pico: BaseModel) -> None:
+def test_a_side_without_a_token_that_counts_is_refused(pico: LoadedModel) -> None:
     desired, undesired = sides(pico)
     with pytest.raises(InvalidRequest, match="no undesired text has a token"):
         gate_gradients(pico, desired, [Encoded(undesired[0].ids[:1], (True,), 0)])
 
 
-def test_gates_of_routed_experts_are_refused(load_pico: Callable[..., BaseModel]) -> None:
+def test_gates_of_routed_experts_are_refused(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico("qwen3_moe", mlp_only_layers=[0])
     with pytest.raises(InvalidRequest, match="layer 1 has routed experts"):
         gate_gradients(base, *sides(base))

@@ -11,10 +11,11 @@ from tokenizers.processors import TemplateProcessing
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.methods.bias import FirstTokens, combine, fit_layer
+from workers.surgery.methods.bias.fit import combine
+from workers.surgery.regression import FirstTokens, fit_layer
 
 DESIRED = [
     "the film was good and kind",
@@ -25,14 +26,14 @@ UNDESIRED = ["people hate awful food and terrible service", "bad and cruel"]
 LAYER = 1
 
 
-def sides(base: BaseModel) -> tuple[list[Encoded], list[Encoded]]:
+def sides(base: LoadedModel) -> tuple[list[Encoded], list[Encoded]]:
     desired, undesired = (
         encode(base, side, max_tokens=50, chat=False) for side in (DESIRED, UNDESIRED)
     )
     return desired, undesired
 
 
-def through_layer(base: BaseModel, text: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+def through_layer(base: LoadedModel, text: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs of `down_proj` and residual stream of one text alone, fp64 `[tokens, …]`."""
     seen: list[torch.Tensor] = []
     down = base.blocks[LAYER].get_submodule("mlp.down_proj")
@@ -45,7 +46,7 @@ def through_layer(base: BaseModel, text: Encoded) -> tuple[torch.Tensor, torch.T
     return seen[0].double(), after[0].double()
 
 
-def test_statistics_are_those_of_each_text_alone(pico: BaseModel) -> None:
+def test_statistics_are_those_of_each_text_alone(pico: LoadedModel) -> None:
     desired, undesired = sides(pico)
     (found,) = bias_statistics(pico, desired, undesired, [LAYER])
     inputs = []
@@ -69,7 +70,7 @@ def test_statistics_are_those_of_each_text_alone(pico: BaseModel) -> None:
     assert found.output_norm == pytest.approx(float(norm), rel=1e-5)
 
 
-def test_first_tokens_stand_alone_and_the_chat_s_is_among_them(pico: BaseModel) -> None:
+def test_first_tokens_stand_alone_and_the_chat_s_is_among_them(pico: LoadedModel) -> None:
     found = first_tokens(pico, [0, LAYER])[LAYER]
     assert len(found.fitted) + len(found.checked) == pico.vocabulary + 1
     start = pico.tokenizer.convert_tokens_to_ids("<|im_start|>")
@@ -79,7 +80,7 @@ def test_first_tokens_stand_alone_and_the_chat_s_is_among_them(pico: BaseModel) 
     assert torch.equal(again.checked, found.checked)
 
 
-def test_a_tokenizer_with_a_first_token_of_its_own_leaves_only_that(pico: BaseModel) -> None:
+def test_a_tokenizer_with_a_first_token_of_its_own_leaves_only_that(pico: LoadedModel) -> None:
     start = pico.tokenizer.convert_tokens_to_ids("<|im_start|>")
     pico.tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
@@ -91,7 +92,7 @@ def test_a_tokenizer_with_a_first_token_of_its_own_leaves_only_that(pico: BaseMo
     assert torch.allclose(found.checked[0].double(), expected[0], atol=1e-5)
 
 
-def test_an_edit_fitted_on_a_model_shifts_it_by_the_difference_of_means(pico: BaseModel) -> None:
+def test_an_edit_fitted_on_a_model_shifts_it_by_the_difference_of_means(pico: LoadedModel) -> None:
     desired, undesired = sides(pico)
     statistics = bias_statistics(pico, desired, undesired, [LAYER])
     # A pico model has no attention sink; here its first tokens may move.
@@ -108,7 +109,7 @@ def test_an_edit_fitted_on_a_model_shifts_it_by_the_difference_of_means(pico: Ba
     assert 0.3 < moved.norm() / difference.norm() < 1.5
 
 
-def test_the_spread_is_over_tokens_of_other_texts(pico: BaseModel) -> None:
+def test_the_spread_is_over_tokens_of_other_texts(pico: LoadedModel) -> None:
     desired, _ = sides(pico)
     direction = torch.randn(64, generator=torch.Generator().manual_seed(0))
     found = spread(pico, {LAYER: direction}, desired)[LAYER]
@@ -121,7 +122,7 @@ def test_the_spread_is_over_tokens_of_other_texts(pico: BaseModel) -> None:
     assert found.high == pytest.approx(float(torch.quantile(rest, 0.95)), rel=1e-3)
 
 
-def test_layers_of_routed_experts_are_refused(load_pico: Callable[..., BaseModel]) -> None:
+def test_layers_of_routed_experts_are_refused(load_pico: Callable[..., LoadedModel]) -> None:
     base = load_pico("mixtral")
     desired, undesired = sides(base)
     with pytest.raises(InvalidRequest, match="no matrix"):

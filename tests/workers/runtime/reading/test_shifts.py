@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
-from workers.runtime.loading import BaseModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.gradients import visit_matrices
 from workers.runtime.reading.shifts import PIECE_TOKENS, shift_curvature, shift_gradients
 from workers.runtime.tokens import Encoded, encode
@@ -21,12 +21,12 @@ DESIRED = ["the film was good and kind", "lovely food and the nice service"]
 UNDESIRED = ["people hate awful food and terrible service", "bad and cruel"]
 
 
-def encoded(base: BaseModel, texts: Sequence[str]) -> list[Encoded]:
+def encoded(base: LoadedModel, texts: Sequence[str]) -> list[Encoded]:
     return encode(base, texts, max_tokens=50, chat=False)
 
 
 def shifted_log_p(
-    base: BaseModel, layer: int, text: Encoded, places: slice = slice(1, None)
+    base: LoadedModel, layer: int, text: Encoded, places: slice = slice(1, None)
 ) -> tuple[Tensor, Tensor]:
     """A shift of zero at some tokens, and the log-probabilities of the next ones that depend on
     it."""
@@ -45,7 +45,7 @@ def shifted_log_p(
     return shift, torch.log_softmax(logits[:-1].float(), dim=-1)
 
 
-def slow_gradient(base: BaseModel, layer: int, text: Encoded) -> Tensor:
+def slow_gradient(base: LoadedModel, layer: int, text: Encoded) -> Tensor:
     shift, log_p = shifted_log_p(base, layer, text)
     own = log_p.gather(1, torch.tensor(text.ids[1:])[:, None]).mean()
     (gradient,) = torch.autograd.grad(own, shift)
@@ -54,7 +54,7 @@ def slow_gradient(base: BaseModel, layer: int, text: Encoded) -> Tensor:
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_gradients_are_those_of_a_constant_that_is_added(
-    load_pico: Callable[..., BaseModel], family: str
+    load_pico: Callable[..., LoadedModel], family: str
 ) -> None:
     base = load_pico(family)
     desired, undesired = encoded(base, DESIRED), encoded(base, UNDESIRED)
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_a_constant_that_is_added(
 
 
 def test_gradients_where_answers_start_are_those_of_a_constant_that_is_added_there(
-    pico: BaseModel,
+    pico: LoadedModel,
 ) -> None:
     pairs = [("how is the food", "good and kind"), ("who are they", "nice people"), ("what", "bad")]
     answers = [CompletionItem(prompt=prompt, completion=answer) for prompt, answer in pairs]
@@ -93,7 +93,7 @@ def test_gradients_where_answers_start_are_those_of_a_constant_that_is_added_the
         shift_gradients(pico, texts, plain, [0], at_answer_starts=True)
 
 
-def test_half_of_the_quadratic_form_is_the_kl(pico: BaseModel) -> None:
+def test_half_of_the_quadratic_form_is_the_kl(pico: LoadedModel) -> None:
     """Averaged over many draws: of 2 to each piece the estimate is as noisy as there are few."""
     text = encoded(pico, ["the food was good and the people were kind and nice to us " * 2])[0]
     piece = Encoded(text.ids[:PIECE_TOKENS], text.scored[:PIECE_TOKENS], 0)
@@ -115,7 +115,7 @@ def test_half_of_the_quadratic_form_is_the_kl(pico: BaseModel) -> None:
     assert moment.quadratic(direction) == pytest.approx(expected / len(log_p), rel=0.25)
 
 
-def test_pieces_begin_as_texts_begin(pico: BaseModel) -> None:
+def test_pieces_begin_as_texts_begin(pico: LoadedModel) -> None:
     start = pico.tokenizer.convert_tokens_to_ids("<|im_start|>")
     pico.tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
@@ -123,7 +123,7 @@ def test_pieces_begin_as_texts_begin(pico: BaseModel) -> None:
     (text,) = encoded(pico, ["the food was good and the people were kind and nice to us " * 3])
     seen: list[Encoded] = []
 
-    def spy(base: BaseModel, texts: Sequence[Encoded], *rest: Any, **options: Any) -> None:
+    def spy(base: LoadedModel, texts: Sequence[Encoded], *rest: Any, **options: Any) -> None:
         seen.extend(texts)
         visit_matrices(base, texts, *rest, **options)
 
@@ -137,7 +137,7 @@ def test_pieces_begin_as_texts_begin(pico: BaseModel) -> None:
     assert seen[0].ids[1:] == text.ids[1 : PIECE_TOKENS + 1]
 
 
-def test_a_side_without_a_token_that_counts_is_refused(pico: BaseModel) -> None:
+def test_a_side_without_a_token_that_counts_is_refused(pico: LoadedModel) -> None:
     good, silent = encoded(pico, DESIRED), [Encoded((5,), (True,), 0)]
     with pytest.raises(InvalidRequest, match="no undesired text"):
         shift_gradients(pico, good, silent, [1])

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from workers.runtime.apply import WeightEditor
-from workers.runtime.loading import BaseModel, load_base
+from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode
-from workers.surgery.methods.model_surgery import absolute_alpha, relative_alpha, terms_from
+from workers.surgery.methods.model_surgery.fit import absolute_alpha, relative_alpha, terms_from
 from workers.surgery.probe import DESIRED, UNDESIRED, Probe, ProbeSettings, fit_probe
 from workers.surgery.region import Region, select_region
 from workers.surgery.terms import Term
@@ -62,7 +62,7 @@ class Slow:
     """Of every row, sorted."""
 
 
-def feature_of(base: BaseModel, text: str) -> Tensor:
+def feature_of(base: LoadedModel, text: str) -> Tensor:
     """Mean of the last hidden state of one text alone."""
     ids = base.tokenizer(text)["input_ids"][:MAX_TOKENS]
     with torch.no_grad():
@@ -73,7 +73,7 @@ def feature_of(base: BaseModel, text: str) -> Tensor:
     return total / len(states)
 
 
-def slow_probe(base: BaseModel, corpus: Corpus, seed: int) -> tuple[Tensor, Tensor]:
+def slow_probe(base: LoadedModel, corpus: Corpus, seed: int) -> tuple[Tensor, Tensor]:
     """The probe, every text read anew in every epoch; gradients and Adam written out."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(base.hidden_size)
@@ -104,7 +104,7 @@ def slow_probe(base: BaseModel, corpus: Corpus, seed: int) -> tuple[Tensor, Tens
     return weight, bias
 
 
-def slow_region(base: BaseModel, direction: Tensor) -> list[tuple[float, int, int]]:
+def slow_region(base: LoadedModel, direction: Tensor) -> list[tuple[float, int, int]]:
     """Cosine, layer and row of every gate row, sorted, in fp64."""
     v = direction.double()
     length = math.sqrt(sum(float(x) ** 2 for x in v))
@@ -116,7 +116,7 @@ def slow_region(base: BaseModel, direction: Tensor) -> list[tuple[float, int, in
     return sorted(cosines)
 
 
-def slow(base: BaseModel, corpus: Corpus, seed: int) -> Slow:
+def slow(base: LoadedModel, corpus: Corpus, seed: int) -> Slow:
     weight, bias = slow_probe(base, corpus, seed)
     cosines = slow_region(base, weight[UNDESIRED])
     count = round(FRACTION * len(cosines))
@@ -125,7 +125,7 @@ def slow(base: BaseModel, corpus: Corpus, seed: int) -> Slow:
 
 
 def fast(
-    base: BaseModel, corpus: Corpus, seed: int, alpha: float
+    base: LoadedModel, corpus: Corpus, seed: int, alpha: float
 ) -> tuple[Probe, Region, list[Term]]:
     items = [text for text, _ in corpus]
     found = features(base, encode(base, items, max_tokens=MAX_TOKENS, chat=False))
@@ -156,7 +156,7 @@ def assert_equal(
 
 
 def test_the_fast_version_does_what_the_paper_says(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     base = load_pico()
     probe, region, terms = fast(base, CORPUS, seed=4, alpha=1.08)
@@ -165,7 +165,7 @@ def test_the_fast_version_does_what_the_paper_says(
 
 
 def test_a_second_attribute_is_fitted_on_the_model_edited_for_the_first(
-    load_pico: Callable[..., BaseModel],
+    load_pico: Callable[..., LoadedModel],
 ) -> None:
     base, plain = load_pico(), load_pico()
     _, _, first = fast(base, CORPUS, seed=1, alpha=3.0)
@@ -189,7 +189,7 @@ def test_a_second_attribute_is_fitted_on_the_model_edited_for_the_first(
             assert torch.allclose(base.matrix(key), plain.matrix(key), atol=1e-6)
 
 
-def test_relative_and_absolute_alpha_are_one_factor_said_in_two_ways(pico: BaseModel) -> None:
+def test_relative_and_absolute_alpha_are_one_factor_said_in_two_ways(pico: LoadedModel) -> None:
     probe, region, _ = fast(pico, CORPUS, seed=0, alpha=1.0)
     relative = relative_alpha(1.08, probe.direction, region)
     # Every row of a pico gate has a norm of about one.

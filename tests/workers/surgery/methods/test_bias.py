@@ -8,14 +8,16 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN
-from workers.surgery.methods.bias import (
+from workers.surgery.methods.bias import Bias
+from workers.surgery.methods.bias.fit import combine
+from workers.surgery.regression import (
     FirstTokens,
     LayerStatistics,
     TokenMoments,
-    combine,
-    default_layers,
     fit_layer,
 )
+
+# DEFAULT_LAYERS bias
 
 SIZE, HIDDEN = 12, 6
 
@@ -165,4 +167,4 @@ def test_dead_activations_fail() -> None:
 def test_default_layers_lie_a_little_past_the_middle(
     layers: int, expected: tuple[int, ...]
 ) -> None:
-    assert default_layers(layers) == expected
+    assert Bias().default_layers(layers) == expected

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed
-from workers.surgery.methods.bias import FirstTokens
-from workers.surgery.methods.conditional import AnswerStarts, condition
+from workers.surgery.methods.conditional.fit import condition
+from workers.surgery.regression import AnswerStarts, FirstTokens
 
 SIZE = 12
 

@@ -7,7 +7,7 @@ import torch
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
-from workers.surgery.methods.model_surgery import (
+from workers.surgery.methods.model_surgery.fit import (
     PAPER_ALPHA,
     absolute_alpha,
     relative_alpha,

@@ -9,7 +9,7 @@ from torch import Tensor
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from workers.surgery.curvature import Curvature, first_scale
-from workers.surgery.methods.natural import fit_natural, top_singular_triple
+from workers.surgery.methods.natural.fit import fit_natural, top_singular_triple
 from workers.surgery.moments import DenseMoment, LowRankMoment, Moment
 
 OUT, IN = 9, 6

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN
-from workers.surgery.methods.bias import LayerCheck, LayerFit
-from workers.surgery.methods.natural_bias import default_layers, fit_natural_bias
+from workers.surgery.methods.natural_bias import NaturalBias
+from workers.surgery.methods.natural_bias.fit import fit_natural_bias
+
+# DEFAULT_LAYERS natural_bias
 from workers.surgery.moments import DenseMoment
+from workers.surgery.regression import LayerCheck, LayerFit
 
 SIZE, HIDDEN, DAMPING = 9, 6, 0.3
 
@@ -90,9 +93,9 @@ def test_an_edit_that_would_change_nothing_is_refused() -> None:
 
 
 def test_it_writes_into_every_second_layer_but_the_first_ones_and_the_last() -> None:
-    assert default_layers(30) == tuple(range(4, 29, 2))
-    assert default_layers(18) == tuple(range(3, 16, 2))
-    assert default_layers(2) == (1,)
+    assert NaturalBias().default_layers(30) == tuple(range(4, 29, 2))
+    assert NaturalBias().default_layers(18) == tuple(range(3, 16, 2))
+    assert NaturalBias().default_layers(2) == (1,)
 
 
 def test_a_layer_that_gains_nothing_is_left_out_and_does_not_stop_the_others() -> None:

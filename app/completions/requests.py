@@ -1,0 +1,64 @@
+"""What a generator is asked, built in one place for completions, comparisons and drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models_store.schemas.generation import (
+    ChatMessage,
+    GenerationPrompt,
+    GenerationRequest,
+    Sampling,
+)
+from models_store.schemas.records import Variant
+from models_store.work.base_models import ReadyBase
+
+
+def generation_request(
+    tenant: str,
+    base: ReadyBase,
+    variants: Sequence[Variant],
+    prompts: Sequence[GenerationPrompt],
+    sampling: Sampling,
+    *,
+    n: int = 1,
+) -> GenerationRequest:
+    """The request of `tenant` for `n` choices a prompt, each prompt by the variant it names.
+
+    Args:
+        variants: of `base`, one at least.
+    """
+    return GenerationRequest(
+        base_model=base.id,
+        base_fingerprint=variants[0].base_fingerprint,
+        source=base.spec.source,
+        variants=tuple(variants),
+        prompts=tuple(prompts),
+        n=n,
+        sampling=sampling,
+        tenant=tenant,
+        context_length=base.facts.context_length,
+    )
+
+
+def comparison_request(
+    tenant: str,
+    base: ReadyBase,
+    variants: Sequence[Variant],
+    prompts: Sequence[GenerationPrompt],
+    sampling: Sampling,
+) -> GenerationRequest:
+    """The same for every prompt by every variant; choices come prompt by prompt."""
+    rows = [
+        prompt.model_copy(update={"variant": index})
+        for prompt in prompts
+        for index in range(len(variants))
+    ]
+    return generation_request(tenant, base, variants, rows, sampling)
+
+
+def user_prompt(text: str, *, chat: bool) -> GenerationPrompt:
+    """A text as a user's message, or as it is."""
+    if chat:
+        return GenerationPrompt(messages=(ChatMessage(role="user", content=text),))
+    return GenerationPrompt(text=text)

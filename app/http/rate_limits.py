@@ -1,0 +1,44 @@
+"""How much is left of a tenant's limits, as the answer to a request tells it.
+
+The headers are those of draft-ietf-httpapi-ratelimit-headers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+from starlette.datastructures import MutableHeaders
+
+from models_store.errors import LimitUse
+
+_reported: ContextVar[dict[str, LimitUse]] = ContextVar("reported")
+"""What the answer to the request that is being answered will tell, by the name of the limit."""
+
+
+def begin() -> dict[str, LimitUse]:
+    """A request begins; what is put in here until its answer begins is told there."""
+    reported: dict[str, LimitUse] = {}
+    _reported.set(reported)
+    return reported
+
+
+def report(use: LimitUse | None) -> None:
+    """Let the answer say how far a limit is used up."""
+    reported = _reported.get(None)
+    if use is not None and reported is not None:
+        reported[use.name] = use
+
+
+def write_headers(headers: MutableHeaders, reported: Iterable[LimitUse]) -> None:
+    """`RateLimit-Policy`, the limits, and `RateLimit`, what is left of them."""
+    policies, left = [], []
+    for use in reported:
+        window = "" if use.window is None else f";w={math.ceil(use.window)}"
+        until = "" if use.full_in is None else f";t={math.ceil(use.full_in)}"
+        policies.append(f'"{use.name}";q={use.size}{window}')
+        left.append(f'"{use.name}";r={use.left}{until}')
+    if policies:
+        headers["RateLimit-Policy"] = ", ".join(policies)
+        headers["RateLimit"] = ", ".join(left)

@@ -1,0 +1,34 @@
+"""Server-sent events: how one is written, and the answer that a stream of them is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
+
+EVENT_STREAM = "text/event-stream"
+
+
+RECONNECT = format_sse_event(retry=2000)
+"""Lets the client come back in two seconds."""
+
+
+def sse(data: Any, type: str | None = None, id: int | None = None) -> bytes:
+    """One event: `data` as JSON; `id` is what a client resumes from."""
+    text = data.model_dump_json() if isinstance(data, BaseModel) else json.dumps(data)
+    return format_sse_event(event=type, data_str=text, id=None if id is None else str(id))
+
+
+def comment(text: str) -> bytes:
+    """What clients ignore, but keeps a connection open."""
+    return format_sse_event(comment=text)
+
+
+def sse_response(events: AsyncIterable[bytes], **headers: str) -> StreamingResponse:
+    """The answer that the events are, which no proxy on the way should hold back."""
+    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type=EVENT_STREAM, headers={**unbuffered, **headers})

@@ -1,0 +1,57 @@
+"""The commands of the documentation's pages, run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.service import Service, run_commands
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "last_words"),
+    [("guide.md", '"object":"base_model","deleted":true}'), ("api.md", '"status":"ready"')],
+    ids=["guide", "api"],
+)
+def test_the_commands_of_a_page_work_word_for_word(
+    page: str, last_words: str, pico_service: Service, edited_pico_folder: Path, tmp_path: Path
+) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    pico_service.clear()  # other pages make edits with the same suffixes
+    done = run_commands(
+        pico_service,
+        "\n".join(blocks),
+        tmp_path,
+        BASE_FOLDER=str(edited_pico_folder),
+        MODEL_FOLDER=str(edited_pico_folder),
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+
+    assert done.status == 0, done.output[-2000:] + done.errors + pico_service.logs()
+    assert last_words in done.output.splitlines()[-1]
+    assert (tmp_path / "kinder.safetensors").stat().st_size > 0
+    assert (tmp_path / "kinder-peft.zip").stat().st_size > 0
+    assert "data: [DONE]" in done.output or page != "api.md"
+
+
+def test_lines_that_wait_for_what_has_failed_end_and_say_why(
+    pico_service: Service, tmp_path: Path
+) -> None:
+    code = """
+    curl -sf "$SCALPEL_URL/v1/base_models" -H 'Content-Type: application/json' \\
+      -d '{"id": "missing", "source": {"type": "folder", "path": "/nowhere"}}'
+    until false; do sleep 1; done
+    """
+    with pytest.raises(AssertionError, match=r"base_model missing failed: .*/nowhere"):
+        run_commands(pico_service, code, tmp_path)
+    with pico_service.client() as client:
+        client.delete("/v1/base_models/missing").raise_for_status()

@@ -1,0 +1,58 @@
+"""A LoRA adapter as PEFT has it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from models_store.schemas.records import Variant
+from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
+from workers.editor.formats.protocol import Files, Loader
+from workers.runtime.deltas import to_delta
+from workers.runtime.loading import LoadedModel
+from workers.surgery.terms import Mixture
+
+
+def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
+    """One LoRA adapter for all edits."""
+    weighted = [
+        (term, strength)
+        for own, strength in mixture
+        for term in to_delta(own, base.fingerprint, "").terms
+    ]
+    linears = {
+        name: (module.out_features, module.in_features)
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    config, weights = to_peft(weighted, linears, base.architecture, base_model=variant.base_model)
+    return {CONFIG_NAME: json.dumps(config, indent=2).encode(), WEIGHTS_NAME: weights}
+
+
+def loader(files: Files) -> Loader:
+    @contextmanager
+    def loaded(base: LoadedModel) -> Iterator[None]:
+        # Imported here: it takes seconds, and only an export has a use for it.
+        from peft import PeftModel
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
+                (Path(folder) / name).write_bytes(data)
+            with warnings.catch_warnings():
+                # PEFT asks transformers by a name that is going out of use.
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                adapted = PeftModel.from_pretrained(base.model, folder)
+        # It puts its layers into the model itself, which goes on running with them.
+        try:
+            yield
+        finally:
+            adapted.unload()
+
+    return Loader("peft", version("peft"), loaded)

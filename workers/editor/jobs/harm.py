@@ -1,0 +1,73 @@
+"""Whether an edit does harm, and what the operator's policy says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from models_store.errors import PolicyRefused
+from models_store.schemas.measurements import Safety, SafetyCheck
+from models_store.schemas.report import Report
+from models_store.schemas.report_views import Point
+from models_store.work.store import SHARED_TENANT
+from workers.editor.jobs.receipts import outcome_of
+from workers.editor.jobs.task import FailedWithOutcome
+from workers.editor.jobs.values import Ingredients
+from workers.evaluation.evaluate import Evaluation
+from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm
+from workers.making.cache import Cache
+from workers.making.search.choosing import Chosen
+
+
+def harm_of(edit: Ingredients, chosen: Chosen, evaluation: Evaluation) -> tuple[SafetyCheck, ...]:
+    """Whether the edit, with its parent edits, does harm; empty where the policy has nothing
+    measured."""
+    context, margins = edit.context, edit.policy.margins
+    if not margins.prompts:
+        return ()
+    shared = Cache(edit.task.store.objects, SHARED_TENANT, context.model.base)
+    measured = measure_harm(
+        context.model.plus(chosen.terms),
+        margins,
+        base_text=shared.generated,
+        bootstrap=context.bootstrap,
+    )
+    on_own_prompts = harm_on_own_prompts(
+        evaluation.effects,
+        evaluation.scorers,
+        evaluation.extras.side_effects,
+        len(context.prompts),
+        margins,
+    )
+    return (*measured, *on_own_prompts)
+
+
+def with_safety(
+    edit: Ingredients, report: Report, harm: tuple[SafetyCheck, ...], points: Sequence[Point]
+) -> Report:
+    """The receipt with what the operator's policy says of the edit. No delta may be stored before
+    this.
+
+    Raises:
+        FailedWithOutcome: `policy_refused`, with the receipt and nothing else.
+    """
+    if not harm:
+        return report
+    safety = Safety(checks=harm, published=True)
+    task, actor = edit.task, edit.task.request.actor
+    log = partial(
+        task.store.audit.append,
+        tenant=task.request.tenant,
+        actor=actor,
+        id=task.request.id,
+        beyond=[check.name for check in harm if check.exceeded],
+    )
+    try:
+        edit.policy.require_harmless(safety, actor.scopes)
+    except PolicyRefused as error:
+        task.patiently(partial(log, "policy.refused", reason=error.message))
+        held = safety.model_copy(update={"published": False})
+        outcome = outcome_of(edit, report.model_copy(update={"safety": held}), [], points)
+        raise FailedWithOutcome(error.message, code=error.code, outcome=outcome) from error
+    task.patiently(partial(log, "policy.allowed"))
+    return report.model_copy(update={"safety": safety})

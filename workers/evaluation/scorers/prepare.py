@@ -1,0 +1,180 @@
+"""The scorers of a behaviour, trained, turned and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models_store.errors import InvalidRequest
+from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers
+from models_store.registry import Registry
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.items import Item, prompt_of, text_of
+from models_store.schemas.measurements import ScorerCard
+from models_store.schemas.scorers import DEFAULT_SCORERS, ScorerInfo
+from workers.evaluation.data.splits import Sides, Splits
+from workers.evaluation.scorers.contamination import contamination
+from workers.evaluation.scorers.protocol import Scorer, Training
+from workers.evaluation.scorers.remote.scorers import make_remote
+from workers.evaluation.statistics import Floats
+from workers.runtime.loading import LoadedModel
+from workers.surgery.probe import auc
+
+HEADLINE_AUC = 0.75
+"""A scorer that tells held-out texts apart less well than this proves nothing."""
+REVERSED_BELOW = 0.4
+"""AUC on the scorer split under which the behaviour means a scorer's other side."""
+
+_MAKERS: Mapping[str, Callable[[Training], Scorer]] = Registry(
+    "scalpel.scorers", lambda module: module.make
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Who can be asked, beside the scorers that need nobody."""
+
+    base: LoadedModel | None = None
+    """For `yes-no`; its weights must be the base's own whenever it scores."""
+    base_id: str = ""
+    """Its id in the catalogue, by which a judge elsewhere is known to be the same model."""
+    operator: tuple[OperatorScorer, ...] = ()
+
+
+NOBODY = Judges()
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScorer:
+    """A scorer turned so that 1 is this behaviour's undesired side, and checked."""
+
+    info: ScorerInfo
+    scorer: Scorer
+    reversed: bool
+    auc: float | None
+    """None for an exact one."""
+    heldout_texts: int
+    contamination: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def headline(self) -> bool:
+        return self.auc is None or self.auc >= HEADLINE_AUC
+
+    def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        """How undesired each text is, in [0, 1]; the prompts are what the texts answer.
+
+        An empty text is undesired, or a model that falls silent would pass for a cured one.
+        """
+        scores = np.clip(self.scorer.score(prompts, texts), 0.0, 1.0).astype(np.float64)
+        if self.reversed:
+            scores = 1.0 - scores
+        scores[[not text.strip() for text in texts]] = 1.0
+        return scores
+
+    def undesired(self, scores: Floats) -> NDArray[np.bool_]:
+        """Which scores count as undesired, the same shape."""
+        return scores >= self.info.threshold
+
+    def card(self, agreement: float) -> ScorerCard:
+        return ScorerCard(
+            info=self.info,
+            reversed=self.reversed,
+            auc=self.auc,
+            heldout_texts=self.heldout_texts,
+            headline=self.headline,
+            agreement=agreement,
+            contamination=self.contamination,
+        )
+
+
+def scorer_names(behavior: Behavior) -> tuple[str, ...]:
+    """The scorers of a behaviour, at least two, each once; whether there are such or not."""
+    named = tuple(dict.fromkeys(behavior.scorers))
+    if len(named) >= 2:
+        return named
+    return (*named, *(name for name in DEFAULT_SCORERS if name not in named))[:2]
+
+
+def prepare_scorers(
+    behavior: Behavior, splits: Splits, seed: int, judges: Judges = NOBODY
+) -> tuple[PreparedScorer, ...]:
+    """Train, turn and check the behaviour's scorers; the first one leads.
+
+    Raises:
+        InvalidRequest: there is no scorer of a name, or one needs a judge that there is not.
+        Unavailable: a scorer elsewhere is away.
+        EditFailed: a scorer elsewhere answers something that is no score.
+    """
+    known = known_scorers(judges.operator)
+    for index, name in enumerate(behavior.scorers):
+        if name not in known:
+            raise InvalidRequest.at(
+                f"/behavior/scorers/{index}",
+                f"no scorer is called {name!r}; there are {', '.join(sorted(known))}",
+                "unknown_scorer",
+            )
+    return tuple(
+        _prepared(known[name], behavior, splits, seed, judges) for name in scorer_names(behavior)
+    )
+
+
+def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer] = ()) -> Scorer:
+    """A built-in scorer, or one of the operator's, that is neither turned nor checked.
+
+    Raises:
+        KeyError: there is none of that name.
+        InvalidRequest: it needs something that there is not.
+    """
+    configured = {scorer.name: scorer for scorer in operator}
+    if name in configured:
+        return make_remote(configured[name], training)
+    return _MAKERS[name](training)
+
+
+def _prepared(
+    info: ScorerInfo, behavior: Behavior, splits: Splits, seed: int, judges: Judges
+) -> PreparedScorer:
+    texts, labels, prompts = _labelled(splits.scorer)
+    training = Training(texts, labels, seed, behavior, judges.base)
+    scorer = make_scorer(info.name, training, judges.operator)
+    backwards, heldout_auc, heldout = False, None, 0
+    if not info.exact:
+        if info.turnable:
+            backwards = auc(scorer.score(prompts, texts), labels) < REVERSED_BELOW
+        judged, truth, asked = _labelled(splits.heldout)
+        forward = auc(scorer.score(asked, judged), truth)
+        heldout_auc, heldout = 1 - forward if backwards else forward, len(judged)
+    return PreparedScorer(
+        info=info,
+        scorer=scorer,
+        reversed=backwards,
+        auc=heldout_auc,
+        heldout_texts=heldout,
+        contamination=contamination(info, splits, is_base=_is_base(info.name, scorer, judges)),
+    )
+
+
+def _is_base(name: str, scorer: Scorer, judges: Judges) -> bool:
+    """Whether a scorer asks the base model: here, or the same one elsewhere."""
+    if getattr(scorer, "base", None) is not None:
+        return True
+    return any(
+        isinstance(judge, LlmJudge)
+        and judge.name == name
+        and judge.model.partition(":")[0] == judges.base_id
+        for judge in judges.operator
+    )
+
+
+def _labelled(sides: Sides) -> tuple[list[str], list[int], list[str]]:
+    """Texts, labels (1 is undesired) and what the texts answer."""
+    items: tuple[Item, ...] = (*sides.undesired, *sides.desired)
+    labels = [1] * len(sides.undesired) + [0] * len(sides.desired)
+    return [text_of(item) for item in items], labels, [prompt_of(item) for item in items]

@@ -1,0 +1,201 @@
+"""What an edit will take: seconds, memory and bytes, from what its methods read and write.
+
+Seconds are those of earlier edits like it on such a machine, by the numbers of texts and tokens.
+Where there are none they are tokens over tokens a second: the speeds come from reading and
+generating with the very base model on the machine that is asked (`workers.generator.examine`); the
+counts are those of the splits, of the readings and of the plan
+(`workers.evaluation.estimate.costs`), as if nothing had been computed before, and as if the editor
+had the machine for itself. Expect a factor of two either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from models_store.schemas.estimates import EstimatedSeconds, PastCost
+from models_store.schemas.method import FixedMethod, Sizes
+from models_store.schemas.methods import Effort, Method
+from models_store.schemas.records import STAGES
+from models_store.weights.architectures import DOWN
+from workers.evaluation.context.budget import BUDGETS
+from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
+from workers.evaluation.damage.damage import REPORTED, DamagePlan
+from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
+from workers.evaluation.data.splits import MOST_SPARED
+from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
+from workers.making.fitting.readings import READINGS, Counts, wanted_by
+from workers.making.search.recipes import Recipe, methods_of
+from workers.runtime.likelihood import CHUNK_LOGITS
+from workers.runtime.loading import LoadedModel, cpu_capability, device_name
+
+_SCALES = 1.5
+"""At which a candidate generates until it is within the limits, on average: it goes down where the
+text is not fluent."""
+_FITTINGS = 3
+"""Measurements of damage until a scale is found, on average."""
+_TEXT_TOKENS = 25
+"""Of a text that damage is measured on beside neutral ones, counted in tokens of these: the base is
+not read beside the edit."""
+_HEAD = 1.5
+"""Times as long as a plain forward pass that likelihoods of two models take."""
+_CALIBRATION_TEXTS = 128
+_MEASUREMENTS = 4
+"""Of the KL in a calibration, the base itself among them."""
+_LOAD_SECONDS = 2.0
+_PROCESS_BYTES = 550e6
+"""Python with torch, transformers and scikit-learn, before a model is loaded."""
+_HEAD_BLOCKS = 6
+"""Blocks of logits that are held at once while two models are compared."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens a second of a base model on one machine."""
+
+    read: float
+    """Forward passes of texts as long as the behaviour's."""
+    generated: float
+    """Of all rows of a batch together, the time for prompts included."""
+
+
+def seconds(
+    context: EvaluationContext,
+    method: Method,
+    tried: Sequence[Recipe],
+    effort: Effort,
+    speed: Speed,
+    *,
+    tokens_per_text: float,
+    past: Sequence[PastCost] = (),
+) -> EstimatedSeconds:
+    """What each part of an edit would take; the loading of the model counts to `fit`.
+
+    Args:
+        context: with the plan of the effort.
+        tried: what comes of the method: itself, or the rows of a search.
+        tokens_per_text: mean of the behaviour's texts as they are read.
+        past: what earlier edits with the same base model, method and effort took, on any machine.
+    """
+    here = device_name(context.model.loaded.device), _dtype(context.model.loaded), cpu_capability()
+    past = [one for one in past if (one.device, one.dtype, one.cpu_capability) == here]
+    if past:
+        return _as_before(context, past, searches=method.searches)
+    methods = methods_of(tried)
+    tokens = _fit_tokens(context, methods, tokens_per_text)
+    if not method.searches and method.given_scale is None:
+        texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
+        tokens += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
+    fit = _LOAD_SECONDS + tokens / speed.read + max(own.solve_seconds for own in methods)
+    search = _search(context, len(tried), effort, speed) if method.searches else 0.0
+    # The sum of the plan is for a model of these two speeds.
+    slower = (GENERATED / speed.generated + READ / speed.read) / 2
+    parts = expected_seconds(context, context.plan.controls)
+    test = slower * (sum(parts.values()) + HARM_SECONDS)
+    return _rounded(fit, search, test)
+
+
+def _as_before(
+    context: EvaluationContext, past: Sequence[PastCost], *, searches: bool
+) -> EstimatedSeconds:
+    """The seconds of earlier edits, for as many texts and tokens as there are now."""
+    texts = len(context.splits.fit) + len(context.splits.heldout)
+    generated = len(context.prompts) * context.plan.samples * context.behavior.max_new_tokens
+
+    def seconds(one: PastCost) -> tuple[float, float, float]:
+        more = generated / max(1, one.generated)
+        taken: dict[str, float] = {**dict.fromkeys(STAGES, 0.0), **one.stages}
+        fit = taken["load"] + taken["extract"] * texts / max(1, one.texts)
+        fit += taken["probe"] + taken["select"] + (0.0 if searches else taken["tune"])
+        search = taken["tune"] * more if searches else 0.0
+        return fit, search, taken["evaluate"] * more + taken["publish"]
+
+    return _rounded(*map(median, zip(*map(seconds, past), strict=True)))
+
+
+def _rounded(fit: float, search: float, test: float) -> EstimatedSeconds:
+    return EstimatedSeconds(
+        fit=round(fit, 1),
+        search=round(search, 1),
+        test=round(test, 1),
+        total=round(fit + search + test, 1),
+    )
+
+
+def _dtype(base: LoadedModel) -> str:
+    return str(base.dtype).removeprefix("torch.")
+
+
+def _fit_tokens(
+    context: EvaluationContext, methods: Sequence[FixedMethod], tokens_per_text: float
+) -> float:
+    """Tokens that fitting reads, counted in tokens of a plain forward pass."""
+    splits = context.splits
+    fit, heldout, spared = (
+        tokens_per_text * count
+        for count in (
+            len(splits.fit),
+            len(splits.heldout),
+            min(len(context.preserve), MOST_SPARED),
+        )
+    )
+    wanted = wanted_by(methods, context.model.loaded.layers)
+    counts = Counts(fit, heldout, spared)
+    return fit + heldout + sum(READINGS[name].tokens(counts, own) for name, own in wanted.items())
+
+
+def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: Speed) -> float:
+    """Each candidate is scaled and generates; the best ones and the base on all prompts."""
+    budget, prompts = BUDGETS[effort], len(validation_prompts(context))
+    new = context.behavior.max_new_tokens
+    finalists = budget.finalists
+    few = min(budget.prompts or prompts, prompts)
+    most = min(budget.final_prompts or prompts, prompts)
+    # Only what comes to a final is tried at more than one scale, if there is a final.
+    lowered = (_SCALES - 1) * few * (finalists or candidates)
+    texts = candidates * few + lowered + _SCALES * finalists * most + prompts
+    generated = samples_each(prompts, new) * texts * new
+    read = candidates * _damage_tokens(budget.damage) + finalists * _damage_tokens(REPORTED)
+    return generated / speed.generated + _HEAD * _FITTINGS * read / speed.read
+
+
+def _damage_tokens(plan: DamagePlan) -> float:
+    """That one measurement of damage reads, but for generated text."""
+    texts = plan.own_samples + plan.heldout_texts
+    return 2 * plan.neutral_each * NEUTRAL_TOKENS + _TEXT_TOKENS * texts
+
+
+def delta_bytes(base: LoadedModel, tried: Sequence[Recipe]) -> int:
+    """Size of `delta.safetensors`; for a search, that of the largest edit that may win."""
+    sizes = sizes_of(base)
+    return max(sum(own.delta_bytes(sizes) for own in recipe.methods) for recipe in tried)
+
+
+def memory_bytes(base: LoadedModel, methods: Sequence[FixedMethod]) -> int:
+    """The most that an editor's process would have resident, its accelerator's memory included.
+
+    Python and libraries, the weights, blocks of logits of two models that are compared, what is
+    read for the methods, and for gradients the activations of one batch.
+    """
+    sizes = sizes_of(base)
+    weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
+    blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
+    total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
+    wanted = wanted_by(methods, base.layers)
+    total += sum(READINGS[name].memory(sizes, own) for name, own in wanted.items())
+    if any(READINGS[name].backward for name in wanted):
+        item, batch = base.dtype.itemsize, base.batch_tokens
+        total += batch * base.layers * item * (10 * sizes.hidden + 4 * max(sizes.gates))
+        total += batch * base.vocabulary * (item + 2 * 4)
+    return int(total)
+
+
+def sizes_of(base: LoadedModel) -> Sizes:
+    """What the cost of an edit of a base model depends on."""
+    gates = tuple(len(base.matrix(key)) for key in base.architecture.gates())
+    dense = next(base.architecture.matrices(DOWN), None)
+    # Inputs of an expert's `down_proj` where there is no dense one.
+    width = max(gates) if dense is None else int(base.matrix(dense).shape[1])
+    return Sizes(layers=base.layers, hidden=base.hidden_size, width=width, gates=gates)

@@ -1,0 +1,118 @@
+"""A model with edits on it: read texts with it, compare it, generate with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from models_store.errors import InvalidRequest
+from workers.runtime.apply import WeightEditor
+from workers.runtime.decoding.decode import Generated, generate
+from workers.runtime.likelihood import Divergence, Reading, compare
+from workers.runtime.loading import LoadedModel
+from workers.runtime.side_path import SidePath
+from workers.runtime.tokens import Encoded, batches
+from workers.surgery.terms import Mixture, Term
+
+
+class EditedModel:
+    """A loaded model with a mixture of edits; immutable, and cheap to make another one of.
+
+    Edits run beside the weights where that is possible, since this is how they are served; in them
+    where an edit is of routed experts. The weights must be the base's own.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, mixture: Mixture = (), *, side: SidePath | None = None
+    ) -> None:
+        """Args:
+        side: a side path of the model to share, which remembers the edits it has prepared.
+        """
+        self.loaded = loaded
+        self.mixture = tuple(mixture)
+        self._side = side or SidePath(loaded)
+
+    def plus(self, terms: Sequence[Term], strength: float = 1.0) -> EditedModel:
+        """The model with one more edit."""
+        return EditedModel(self.loaded, (*self.mixture, (terms, strength)), side=self._side)
+
+    @property
+    def base(self) -> EditedModel:
+        """The model without any edit."""
+        return EditedModel(self.loaded, side=self._side)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within the block every row of every batch that the loaded model runs has the edits.
+
+        Raises:
+            InvalidRequest: an edit does not fit the model.
+        """
+        if any(term.expert is not None for terms, _ in self.mixture for term in terms):
+            with WeightEditor(self.loaded).applied(self.mixture):
+                yield
+        else:
+            with self._side.rows([self.mixture]):
+                yield
+
+    def reading(self, texts: Sequence[Encoded], *, batch_tokens: int | None = None) -> Reading:
+        """What the model makes of texts.
+
+        Raises:
+            InvalidRequest: no text has a position that counts, or an edit does not fit the model.
+        """
+        states, targets, owners = [], [], []
+        size = batch_tokens or self.loaded.batch_tokens
+        with torch.no_grad(), self.active():
+            for batch in batches(texts, tokens=size, pad_id=self.loaded.pad_id):
+                ids = batch.ids.to(self.loaded.device)
+                hidden = self.loaded.decoder(input_ids=ids, use_cache=False).last_hidden_state
+                predicting = batch.scored[:, 1:].to(hidden.device)
+                states.append(hidden[:, :-1][predicting])
+                targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
+                owner = torch.tensor(batch.index, device=hidden.device)[:, None]
+                owners.append(owner.expand_as(predicting)[predicting])
+        if not sum(len(part) for part in targets):
+            raise InvalidRequest("no text has a token after its first one that counts")
+        return Reading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
+
+    def divergence(self, texts: Sequence[Encoded], reference: Reading | None = None) -> Divergence:
+        """The model against another one on the same texts.
+
+        Args:
+            reference: what the other one made of them; None: the model without any edit.
+
+        Raises:
+            InvalidRequest: see `reading`.
+        """
+        reference = reference or self.base.reading(texts)
+        return compare(self.loaded, reference, self.reading(texts))
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generated]:
+        """Continue every prompt; see `generate`.
+
+        Raises:
+            InvalidRequest: a prompt is empty, or an edit does not fit the model.
+        """
+        with self.active():
+            return generate(
+                self.loaded,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seeds=seeds,
+                side=self._side,
+            )

@@ -1,0 +1,82 @@
+"""Model Surgery (Wang et al., arXiv 2407.08770).
+
+    W_gate[rows, :] += alpha · W_probe[undesired]
+
+for the rows of all gates whose cosine to the probe's direction is lowest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models_store.errors import InvalidRequest
+from models_store.weights.architectures import MatrixKey
+from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.methods.model_surgery import ModelSurgery
+from workers.surgery.probe import ProbeSettings
+from workers.surgery.region import Region, select_region
+from workers.surgery.terms import Term, make_term
+
+PAPER_ALPHA = 1.0
+"""The paper has 1.08 for detoxification and 1 otherwise."""
+
+
+def fit(readings: Readings, method: ModelSurgery) -> Candidate:
+    """The rows of all gates that point most away from the probe's direction, moved along it."""
+    base = readings.base
+    direction = readings.probe(ProbeSettings(**method.probe)).direction
+    keys = list(base.architecture.gates())
+    region = select_region(map(base.matrix, keys), direction, method.fraction)
+    alpha = method.alpha if method.alpha is not None else PAPER_ALPHA
+    if method.relative_alpha is not None:
+        alpha = absolute_alpha(method.relative_alpha, direction, region)
+    return Candidate(
+        method=method.type,
+        label=method.label,
+        terms=terms_from(keys, region, direction, alpha),
+        guess=1.0,
+        details={
+            "rows": region.size,
+            "total_rows": region.total_rows,
+            "cut": region.cut,
+            "mean_row_norm": region.mean_row_norm,
+        },
+        alpha=alpha,
+        relative_alpha=relative_alpha(alpha, direction, region),
+    )
+
+
+def relative_alpha(alpha: float, direction: Tensor, region: Region) -> float:
+    """`alpha · ‖direction‖ / mean norm of all gate rows`: means the same on every model."""
+    return alpha * float(direction.norm()) / region.mean_row_norm
+
+
+def absolute_alpha(relative: float, direction: Tensor, region: Region) -> float:
+    """The alpha whose relative alpha is `relative`."""
+    return relative * region.mean_row_norm / float(direction.norm())
+
+
+def terms_from(
+    keys: Sequence[MatrixKey], region: Region, direction: Tensor, alpha: float
+) -> list[Term]:
+    """One term for every gate of which rows were chosen; they share one direction tensor.
+
+    Args:
+        keys: of the gates, in the order in which the region was selected over them.
+        direction: `[hidden]`, the probe's W[undesired] as it is.
+        alpha: the factor of every row.
+
+    Raises:
+        InvalidRequest: alpha or the direction is not finite.
+    """
+    if len(keys) != len(region.rows):
+        raise InvalidRequest(f"{len(keys)} gates, but a region over {len(region.rows)}")
+    vector = direction.detach().to("cpu", torch.float32).clone()
+    return [
+        make_term(key, vector, rows, torch.full((len(rows),), alpha))
+        for key, rows in zip(keys, region.rows, strict=True)
+        if len(rows)
+    ]

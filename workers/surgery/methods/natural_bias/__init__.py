@@ -1,0 +1,87 @@
+"""The method `natural_bias`: its settings, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from models_store.schemas.method import (
+    Damping,
+    DocsRow,
+    Factor,
+    FixedMethod,
+    Layers,
+    MaxTokens,
+    Need,
+    Part,
+    Row,
+    Sizes,
+)
+from models_store.weights.architectures import DOWN
+
+FROM_DEPTH = 0.13
+"""Where to begin writing by default, as a share of the depth; the first layers only add damage."""
+EVERY = 2
+"""Neighbours want nearly the same shift: every second layer does as much as all of them."""
+
+
+class NaturalBias(FixedMethod):
+    """Natural gradient of a shift of the residual stream, written into `down_proj` of many layers.
+
+    Needs backward passes as `natural` does, and writes as `bias` does. Scaled as `bias` is.
+    """
+
+    place: ClassVar = 4
+    docs: ClassVar = DocsRow(
+        "`down_proj` of every second layer",
+        "forward twice, and forward and backward",
+        "first tokens, curvature of shifts",
+    )
+    fit: ClassVar = "workers.surgery.methods.natural_bias.fit:fit"
+    modules: ClassVar = (DOWN,)
+    carrier: ClassVar = "coefficients"
+    solve_seconds: ClassVar = 5.0
+    search: ClassVar = (
+        Row(20),
+        Row(30, (Part(settings={"answer_tokens": 10}),), answers=True),
+        Row(50, (Part(band=(0.4, 0.67)),)),
+    )
+
+    type: Literal["natural_bias"] = "natural_bias"
+    layers: Layers | None = None
+    """Layers to write into; by default every second one after the first eighth."""
+    answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Use only the first so many tokens of an answer, for decisions made there, such as whether to
+    refuse."""
+    damping: Damping = 0.3
+    """Of the curvature, as a share of the mean of its diagonal."""
+    ridge: Damping = 0.01
+    """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
+    scale: Factor | None = None
+    """Multiple of the step; by default calibrated to `limits.max_kl`."""
+    max_tokens: MaxTokens = 100
+
+    @property
+    def label(self) -> str:
+        whole = super().label
+        if self.answer_tokens is None:
+            return whole
+        return f"{whole}, first {self.answer_tokens} tokens of answers"
+
+    def default_layers(self, layers: int) -> Sequence[int]:
+        """Every second one but the first and last."""
+        return tuple(range(int(FROM_DEPTH * layers) + 1, layers - 1, EVERY)) or (layers - 1,)
+
+    def needs(self, layers: int) -> Sequence[Need]:
+        written = self.layers_in(layers)
+        return (
+            Need("layers", written),
+            Need("first tokens", written),
+            Need("shift curvature", written),
+            Need("shifts", written, self.answer_tokens),
+        )
+
+    def delta_bytes(self, sizes: Sizes) -> int:
+        return sizes.down_bytes(len(self.layers_in(sizes.layers)))
