@@ -105,6 +105,22 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "generator = torch.Generator().manual_seed((1))": "any test matrix does",
         "generator = torch.Generator().manual_seed((-1))": "any test matrix does",
     },
+    "workers/surgery/region.py": {
+        f"_CHUNK_ROWS = ({rows})": "memory alone" for rows in (4095, 4097)
+    },
+    "workers/surgery/methods/natural/fit.py": {
+        **{f"_BLOCK = ({block})": "the same in as many steps, about" for block in (7, 9)},
+        **{f"_MAX_ITERATIONS = ({most})": "it ends before" for most in (299, 301)},
+        "_CONVERGED = (5e-14)": "below what rounding leaves",
+    },
     "workers/evaluation/data/splits.py": _SPLITS,
+    "models_store/operator/policy.py": {
+        'frozen=True, extra="forbid", allow_inf_nan=(True), use_attribute_docstrings=True': (
+            "every number has bounds"
+        ),
+        'frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=(False)': (
+            "what is written of fields alone"
+        ),
+    },
 }
 """By path and changed line: why no test can notice."""
