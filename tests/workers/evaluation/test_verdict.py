@@ -211,6 +211,9 @@ def test_with_a_handful_of_templates_no_change_can_be_told() -> None:
     assert found.underpowered
     assert found.smallest_visible == 1.0
     assert "with 60 test prompts of 1 template, no change can be told from chance" in found.sentence
+    eight = _verdict(prompts=60, units=8, visible=0.5).sentence
+    assert "of 8 templates, a change of less than 50 points would mostly go unseen" in eight
+    assert "of 7 templates, no change" in _verdict(prompts=60, units=7, visible=1.0).sentence
     assert "with 1 test prompt, no change" in _verdict(prompts=1, units=1).sentence
 
 
