@@ -31,7 +31,7 @@ from workers.surgery.probe import auc
 FEW_TEXTS = 100
 """Texts of a side below which a direction is mostly that of the texts' topics."""
 FEW_PROMPTS = 100
-"""Test prompts below which only large effects can be told from chance."""
+"""Test prompts below which only large effects are significant."""
 LOPSIDED = 4
 """Times as many texts on one side as on the other."""
 MANY_DUPLICATES = 0.2
@@ -117,7 +117,7 @@ def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Fl
 
     A ridge-regularised logistic regression on standardised features. The probe of the paper is
     trained for so few steps that on a hundred texts it is mostly the weights it started from: it
-    gives a direction, but says little about how well the sides can be told apart.
+    gives a direction, but says little about how separable the sides are.
 
     Args:
         features: `[texts, hidden]`.
@@ -266,7 +266,7 @@ def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
             code="few_templates",
             pointer="/behavior/prompts",
             detail=f"{counted(used, units)}: with fewer than {FEWEST_UNITS} different templates, "
-            "or prompts without one, no change can be told from chance",
+            "or prompts without one, no change can be significant",
         )
     if units < LEAST_PROMPTS:
         yield Remark(
