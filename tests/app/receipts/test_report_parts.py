@@ -189,7 +189,7 @@ def test_a_repeated_edit_says_how_it_compares() -> None:
     same = again.model_copy(update={"bit_equal": True, "environment": ()})
     apart = again.model_copy(update={"outside": ("kl",)})
     for found, words in (
-        (same, "the same, bit for bit"),
+        (same, "bit-identical to the reproduced edit"),
         (again, "inside the intervals of the reproduced edit"),
         (apart, "figures outside the intervals of the reproduced edit"),
     ):

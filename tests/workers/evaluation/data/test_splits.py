@@ -242,6 +242,48 @@ def test_the_parts_are_three_fifths_a_quarter_and_the_rest() -> None:
     assert not splits.fit.has_answers
 
 
+def test_counts_are_told_by_part_and_side() -> None:
+    made = behavior(undesired=sentences("cruel", 200), desired=sentences("kind", 100))
+    splits = split_behavior(made, seed=0)
+    counts = splits.counts()
+    assert (counts.fit_undesired, counts.fit_desired) == (120, 60)
+    assert (counts.scorer_undesired, counts.scorer_desired) == (50, 25)
+    assert (counts.heldout_undesired, counts.heldout_desired) == (30, 15)
+    assert len(splits.heldout) == 45
+
+
+@pytest.mark.parametrize(("answers", "together"), [(12, True), (13, False), (16, False)])
+def test_answers_to_one_prompt_are_divided_where_they_are_more_than_are_held_out(
+    answers: int, together: bool
+) -> None:
+    asked = ["Go on."] * answers + [f"What of number {i}?" for i in range(40 - answers)]
+    others = [f"And of number {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, others), seed=0)
+    parts = [_asked(part) for part in (splits.fit, splits.scorer, splits.heldout)]
+    assert (sum("go on." in part for part in parts) == 1) is together
+
+
+@pytest.mark.parametrize(("left", "enough"), [(3, True), (2, False)])
+def test_a_part_needs_half_of_its_share_of_a_side(left: int, enough: bool) -> None:
+    """Of 40 texts 24 are fitted on, 10 are for scorers and 6 held out."""
+    texts = sentences("cruel", 40)
+    pairs = ["a"] * 24 + ["b"] * (16 - left) + [None] * left
+    undesired = [{"text": t, "pair_id": p} for t, p in zip(texts, pairs, strict=True)]
+    made = behavior(undesired=undesired)
+    if not enough:
+        with pytest.raises(InvalidRequest, match="pair_id joins so many"):
+            split_behavior(made, seed=0)
+        return
+    assert len(split_behavior(made, seed=0).heldout.undesired) == left
+
+
+def test_prompts_without_a_template_come_among_the_first_of_each_template() -> None:
+    prompts = [{"text": f"prompt {i}", "template": f"t{i}", "split": "test"} for i in range(12)]
+    alone = [{"text": f"alone {i}", "split": "test"} for i in range(12)]
+    test = split_behavior(behavior(prompts=[*prompts, *alone]), seed=0).test
+    assert 0 < sum(prompt.template is None for prompt in test[:12]) < 12
+
+
 def test_made_prompts_of_answers_are_what_they_answer() -> None:
     def answers(side: str) -> list[dict[str, str]]:
         return [
