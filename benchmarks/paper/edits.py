@@ -28,7 +28,7 @@ from workers.making.search.validation import Validation
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.calibrate import Scales
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.terms import Term
@@ -116,7 +116,7 @@ class Fitting:
         target = self.meter.kl(ours[-1].terms)
         return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]
 
-    def _calibrated(self, candidate: Candidate) -> list[Term]:
+    def _calibrated(self, candidate: FittedEdit) -> list[Term]:
         """The edit at the KL to which the service would scale it."""
         log("calibrating")
         scales = Scales(LIMIT_SHARE * self.context.limits.max_kl, guess=candidate.guess)

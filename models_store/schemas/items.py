@@ -94,7 +94,7 @@ def text_of(item: Item) -> str:
             return item.messages[-1].content
 
 
-def has_answers(items: Iterable[Item]) -> bool:
+def has_responses(items: Iterable[Item]) -> bool:
     """Whether some of the items are responses to prompts."""
     return any(map(prompt_of, items))
 

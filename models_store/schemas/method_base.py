@@ -52,7 +52,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowPart:
     """A method with settings, in a row of the table that `auto` tries.
 
     Layers are shares of the depth, so that a row means the same on every model.
@@ -82,8 +82,8 @@ class Row:
 
     rank: float
     """Rows of a lower rank are tried first; the built-in ones have 10 to 120."""
-    parts: tuple[Part, ...] = (Part(),)
-    answers: bool = False
+    parts: tuple[RowPart, ...] = (RowPart(),)
+    responses: bool = False
     """Only for behaviours whose texts are responses to prompts."""
     preserved: bool = False
     """Only where enough of the preserved texts are such responses."""
@@ -152,7 +152,7 @@ class FixedMethod(_Method):
     searches: ClassVar[Literal[False]] = False
     fit: ClassVar[str]
     """`package.module:function` that takes the readings and these settings and returns a
-    `workers.surgery.candidate.Candidate`; imported by workers only."""
+    `workers.surgery.fitted.FittedEdit`; imported by workers only."""
     modules: ClassVar[tuple[str, ...]]
     """Logical names of the matrices that it writes to."""
     carrier: ClassVar[Literal["direction", "coefficients"]]

@@ -201,7 +201,7 @@ def test_the_budgets_of_a_search_are_the_ones_in_force() -> None:
 
 
 def test_what_a_search_tries_is_what_the_table_says() -> None:
-    labels = [recipe.label for recipe in recipes(30, 100, answers=True, spared=True)]
+    labels = [recipe.label for recipe in recipes(30, 100, responses=True, preserved=True)]
 
     assert column("method.md", "tried") == labels
 

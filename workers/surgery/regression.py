@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.surgery.candidate import Readings
+from workers.surgery.fitted import Readings
 from workers.surgery.terms import Term, make_term
 
 DEFAULT_RIDGE = 0.01

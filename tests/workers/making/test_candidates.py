@@ -30,7 +30,7 @@ from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
-from workers.surgery.candidate import Candidate, pair
+from workers.surgery.fitted import FittedEdit, pair
 from workers.surgery.methods.attribution import Attribution
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.conditional import Conditional
@@ -71,7 +71,7 @@ def prepared_on(settings: Settings) -> Callable[..., Prepared]:
     return on
 
 
-def digests(candidate: Candidate) -> set[str]:
+def digests(candidate: FittedEdit) -> set[str]:
     return {term.digest for term in candidate.terms}
 
 
@@ -92,7 +92,7 @@ def below() -> list[Term]:
     ]
 
 
-def assert_close(one: Candidate, other: Candidate) -> None:
+def assert_close(one: FittedEdit, other: FittedEdit) -> None:
     """The same matrices and rows, and nearly the same numbers in them."""
     assert len(one.terms) == len(other.terms)
     for term, like in zip(one.terms, other.terms, strict=True):
@@ -203,10 +203,10 @@ def test_a_pair_has_both_parts_at_their_scales(
 
 def asked(kind: str, count: int = 40) -> list[CompletionItem]:
     """Answers to prompts of a kind, which their last word tells."""
-    answers = ("i hate it", "the good food", "we like you")
+    responses = ("i hate it", "the good food", "we like you")
     end = {"cruel": "people", "kind": "service"}[kind]
     return [
-        CompletionItem(prompt=f"{text} {end}", completion=answers[number % 3])
+        CompletionItem(prompt=f"{text} {end}", completion=responses[number % 3])
         for number, text in enumerate(sentences(kind, count))
     ]
 
@@ -267,12 +267,12 @@ def test_a_method_is_described_with_its_layers(method: FixedMethod, words: str) 
 
 
 def test_the_table_names_layers_of_any_depth() -> None:
-    every = [recipe.label for recipe in recipes(30, 100, answers=True, spared=True)]
+    every = [recipe.label for recipe in recipes(30, 100, responses=True, preserved=True)]
     assert len(every) == len(set(every)) == sum(len(own.search) for own in METHODS.values())
-    labels = [recipe.label for recipe in recipes(30, 100, answers=True)]
+    labels = [recipe.label for recipe in recipes(30, 100, responses=True)]
     assert labels == every[1:]
     assert every[0] == "conditional"
-    assert [recipe.label for recipe in recipes(30, 100, spared=True)] == [
+    assert [recipe.label for recipe in recipes(30, 100, preserved=True)] == [
         label for label in labels if label != "natural_bias, first 10 tokens of answers"
     ]
     assert labels[0] == "natural_bias"

@@ -229,8 +229,8 @@ def test_the_size_of_a_delta_is_foretold(pico: LoadedModel, method: FixedMethod)
 
 def test_memory_grows_with_what_a_method_keeps(pico: LoadedModel) -> None:
     every, conditional = (
-        methods_of(recipes(pico.layers, 100, answers=True, spared=spared))
-        for spared in (False, True)
+        methods_of(recipes(pico.layers, 100, responses=True, preserved=preserved))
+        for preserved in (False, True)
     )
     plain, shifted, gradients, search = (
         memory_bytes(pico, methods) for methods in ([Bias()], [NaturalBias()], [Natural()], every)

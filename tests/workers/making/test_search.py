@@ -25,7 +25,7 @@ from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import used
 from workers.making.search.validation import Trial, Validation
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.bias import Bias
 
 LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
@@ -47,7 +47,7 @@ class Costs:
     """By how much of the gain each candidate has less than the one before it."""
     least: float = 0.0
     """The scale below which nothing is gained."""
-    seen: list[Candidate] = field(default_factory=list)
+    seen: list[FittedEdit] = field(default_factory=list)
     harder: float = 1.0
     """Fluency on all prompts, as a multiple of that on the first ones."""
     falls: bool = False
@@ -62,7 +62,7 @@ class Costs:
         return Meter(self.fine if fine else 1.0, breaks=fine and self.breaks)
 
     def try_out(
-        self, found: Candidate, scale: float, so_far: PointDamage, *_: object, prompts: int
+        self, found: FittedEdit, scale: float, so_far: PointDamage, *_: object, prompts: int
     ) -> Trial:
         fluency = LIMITS.max_fluency * (scale / self.fluent) ** 2
         if prompts > 40:

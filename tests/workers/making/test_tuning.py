@@ -22,7 +22,7 @@ from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, 
 from workers.making.search.validation import Trial
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.terms import make_term
 
 PLAN = DamagePlan(neutral_each=3, own_samples=4, heldout_texts=4, preserved=2, fluency_pairs=4)
@@ -38,7 +38,7 @@ def meter(pico_folder: Path) -> DamageMeter:
     )
 
 
-def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> Candidate:
+def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> FittedEdit:
     generator = torch.Generator().manual_seed(0)
     term = make_term(
         MatrixKey(1, DOWN),
@@ -46,7 +46,7 @@ def candidate(guess: float = 1.0, felt_kl: float = 0.0) -> Candidate:
         torch.arange(HIDDEN),
         torch.randn(HIDDEN, generator=generator),
     )
-    return Candidate("bias", "bias", [term], guess, details={}, felt_kl=felt_kl)
+    return FittedEdit("bias", "bias", [term], guess, details={}, felt_kl=felt_kl)
 
 
 def damage(**changes: float | None) -> PointDamage:

@@ -14,7 +14,7 @@ import numpy as np
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.items import ChatItem, Item, Prompt, has_answers, prompt_of, text_of
+from models_store.schemas.items import ChatItem, Item, Prompt, has_responses, prompt_of, text_of
 from models_store.schemas.report import SplitCounts
 from workers.evaluation.data.duplicates import clusters, join_by, runs_of, shares_run
 from workers.evaluation.seeds import derive
@@ -59,9 +59,9 @@ class Sides:
         return [1] * len(self.undesired) + [0] * len(self.desired)
 
     @property
-    def has_answers(self) -> bool:
+    def has_responses(self) -> bool:
         """Whether some of the texts are responses to prompts."""
-        return has_answers(self.items)
+        return has_responses(self.items)
 
 
 @dataclass(frozen=True)

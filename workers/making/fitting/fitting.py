@@ -18,7 +18,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.material import Material
 from workers.making.fitting.readings import Source
 from workers.runtime.apply import WeightEditor
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.probe import Probe, ProbeSettings, auc
 
@@ -27,7 +27,7 @@ from workers.surgery.probe import Probe, ProbeSettings, auc
 class Prepared:
     """What could be made of the texts."""
 
-    made: Mapping[FixedMethod, Candidate]
+    made: Mapping[FixedMethod, FittedEdit]
     failures: Mapping[FixedMethod, ScalpelError]
     """Why the others could not."""
     probe: ProbeReport
@@ -51,7 +51,7 @@ def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Pre
         material = Material.read(source, methods, cache)
     with progress.step("probe"):
         probe = material.probe(ProbeSettings(**methods[0].probe))
-    made: dict[FixedMethod, Candidate] = {}
+    made: dict[FixedMethod, FittedEdit] = {}
     failures: dict[FixedMethod, ScalpelError] = {}
     # What methods look at from here on is the weights alone.
     with WeightEditor(source.model.loaded).applied(source.model.mixture), progress.step("select"):
@@ -71,7 +71,7 @@ def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Pre
 
 
 def _paper(
-    material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, Candidate]
+    material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, FittedEdit]
 ) -> PaperSetting | None:
     """None where the paper's method is the one that is asked for: it is not its own rival."""
     setting = ModelSurgery(max_tokens=max(method.max_tokens for method in methods))

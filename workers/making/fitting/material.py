@@ -23,7 +23,7 @@ from workers.making.fitting.readings import (
 )
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class Material:
             self._shared[key] = make()
         return cast(T, self._shared[key])
 
-    def fitted(self, method: FixedMethod) -> Candidate:
+    def fitted(self, method: FixedMethod) -> FittedEdit:
         """Fit a method; the weights must be those of the model that is edited, and nothing is run.
 
         Raises:
@@ -114,4 +114,4 @@ class Material:
         failure = self.failures.get(method.type)
         if failure is not None:
             raise failure
-        return cast(Candidate, function(method.fit)(self, method))
+        return cast(FittedEdit, function(method.fit)(self, method))

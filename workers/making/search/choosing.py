@@ -40,18 +40,18 @@ class Chosen:
 
 
 def recipes_for(
-    method: Method, effort: Effort, layers: int, *, answers: bool = False, spared: bool = False
+    method: Method, effort: Effort, layers: int, *, responses: bool = False, preserved: bool = False
 ) -> list[Recipe]:
     """What is tried: the method, or the rows of the table that the effort pays for.
 
     Args:
         layers: of the model.
-        answers: whether the behaviour's texts are answers to prompts.
-        spared: whether enough of what is to be preserved are such answers.
+        responses: whether the behaviour's texts are responses to prompts.
+        preserved: whether enough preserved texts are such responses.
     """
     if not method.searches:
         return [Recipe((method,), (1.0,))]
-    rows = recipes(layers, method.max_tokens, answers=answers, spared=spared)
+    rows = recipes(layers, method.max_tokens, responses=responses, preserved=preserved)
     return rows[: BUDGETS[effort].candidates]
 
 
@@ -61,8 +61,8 @@ def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> li
         method,
         effort,
         context.model.loaded.layers,
-        answers=context.splits.fit.has_answers,
-        spared=enough_preserved(context.preserve),
+        responses=context.splits.fit.has_responses,
+        preserved=enough_preserved(context.preserve),
     )
 
 

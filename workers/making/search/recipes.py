@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from models_store.schemas.method_base import FixedMethod, Part
+from models_store.schemas.method_base import FixedMethod, RowPart
 from models_store.schemas.methods import METHODS
 
 
@@ -25,15 +25,15 @@ class Recipe:
 
 
 def recipes(
-    layers: int, max_tokens: int, *, answers: bool = False, spared: bool = False
+    layers: int, max_tokens: int, *, responses: bool = False, preserved: bool = False
 ) -> list[Recipe]:
     """The table for a model with so many layers; rows that come to the same are there once.
 
     Args:
         max_tokens: texts are cut there.
-        answers: whether the behaviour's texts are answers to prompts; rows for such are left out
-            if they are not.
-        spared: whether enough of what is to be preserved are such answers; likewise.
+        responses: whether the behaviour's texts are responses to prompts; rows for such are left
+            out if they are not.
+        preserved: whether enough preserved texts are such responses; likewise.
     """
     rows = [(row, name) for name, method in METHODS.items() for row in method.search]
     found = [
@@ -42,7 +42,7 @@ def recipes(
             tuple(part.share for part in row.parts),
         )
         for row, name in sorted(rows, key=lambda entry: entry[0].rank)
-        if (answers or not row.answers) and (spared or not row.preserved)
+        if (responses or not row.responses) and (preserved or not row.preserved)
     ]
     return list(dict.fromkeys(found))
 
@@ -52,7 +52,7 @@ def methods_of(tried: Iterable[Recipe]) -> list[FixedMethod]:
     return list(dict.fromkeys(method for recipe in tried for method in recipe.methods))
 
 
-def _settings(part: Part, owner: str, layers: int, max_tokens: int) -> FixedMethod:
+def _settings(part: RowPart, owner: str, layers: int, max_tokens: int) -> FixedMethod:
     """The method of a part, as a request would give it."""
     settings = {"max_tokens": max_tokens, **part.settings}
     written = part.written(layers)

@@ -33,7 +33,7 @@ from workers.making.search.tuning import (
     used,
 )
 from workers.making.search.validation import Trial, Validation
-from workers.surgery.candidate import Candidate, pair
+from workers.surgery.fitted import FittedEdit, pair
 
 _TARGET = 0.875
 """Share of the limit that binds first that a scale is to use up: with its tolerance, no more than
@@ -61,7 +61,7 @@ class SearchResult:
     """What was not tried, and why."""
     winner: Trial | None
     """None where nothing within the limits gains."""
-    broken: Sequence[Candidate] = ()
+    broken: Sequence[FittedEdit] = ()
     """Those that give no numbers on the texts of a final."""
 
     @property
@@ -131,7 +131,7 @@ class _Search:
         self.finalists = min(budget.finalists, len(self._recipes))
         self.trials: list[Trial] = []
         self.skipped: list[str] = []
-        self.broken: list[Candidate] = []
+        self.broken: list[FittedEdit] = []
         self._fitted = partial(
             fitted_to_limits,
             limits=self._limits,
@@ -225,7 +225,7 @@ class _Search:
         self.trials.append(trial)
         return trial
 
-    def _candidate(self, recipe: Recipe, meter: DamageMeter) -> Candidate:
+    def _candidate(self, recipe: Recipe, meter: DamageMeter) -> FittedEdit:
         """The candidate of a recipe; the methods of a pair are calibrated on their own first."""
         parts = [self._made(method) for method in recipe.methods]
         if len(parts) == 1:
@@ -249,7 +249,7 @@ class _Search:
             self._scales[method] = found.scale
         return self._scales[method]
 
-    def _made(self, method: FixedMethod) -> Candidate:
+    def _made(self, method: FixedMethod) -> FittedEdit:
         """What was made of a method; raises why nothing was."""
         failure = self._prepared.failures.get(method)
         if failure is not None:

@@ -13,7 +13,7 @@ from workers import progress
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.limits import judged
 from workers.surgery.calibrate import Calibration, Scales
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
@@ -24,7 +24,7 @@ desired text and to fluency more slowly."""
 
 def calibrated(
     meter: DamageMeter,
-    candidate: Candidate,
+    candidate: FittedEdit,
     limits: Limits,
     *,
     tolerance: float = 0.05,
@@ -46,7 +46,7 @@ def calibrated(
 
 def fitted_to_limits(
     meter: DamageMeter,
-    candidate: Candidate,
+    candidate: FittedEdit,
     limits: Limits,
     *,
     guess: float,

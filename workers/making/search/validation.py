@@ -21,7 +21,7 @@ from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats, groups_of
 from workers.making.cache import Cache
-from workers.surgery.candidate import Candidate
+from workers.surgery.fitted import FittedEdit
 from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10
@@ -32,7 +32,7 @@ FEW_PROMPTS = 10
 class Trial:
     """A candidate at a scale, as it did on validation prompts."""
 
-    candidate: Candidate
+    candidate: FittedEdit
     scale: float
     prompts: int
     effect: Effect
@@ -126,7 +126,7 @@ class Validation:
 
     def try_out(
         self,
-        candidate: Candidate,
+        candidate: FittedEdit,
         scale: float,
         damage: PointDamage,
         meter: DamageMeter,

@@ -239,7 +239,7 @@ def test_the_parts_are_three_fifths_a_quarter_and_the_rest() -> None:
     )
     assert len(splits.fit) == len(splits.fit.items) == 240
     assert splits.fit.items[:120] == splits.fit.undesired
-    assert not splits.fit.has_answers
+    assert not splits.fit.has_responses
 
 
 def test_counts_are_told_by_part_and_side() -> None:

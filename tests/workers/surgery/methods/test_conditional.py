@@ -72,10 +72,12 @@ def test_how_much_is_felt_elsewhere_does_not_cancel_out() -> None:
 
 
 def test_without_unseen_prompts_nothing_is_said_of_them() -> None:
-    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    behavior, preserved, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
     nothing = torch.zeros(0, SIZE)
     unseen = replace(
-        statistics(asked, spared, rest), unseen_asked=nothing, unseen_spared=spared.float()
+        statistics(behavior, preserved, rest),
+        unseen_behavior=nothing,
+        unseen_preserved=preserved.float(),
     )
     _, felt = condition(unseen, FIRST, 0.01)
     assert felt.asked is None

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import MatrixKey
-from workers.surgery.candidate import Candidate, Readings
 from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.attribution import Attribution
 from workers.surgery.rows import largest_rows
 from workers.surgery.terms import Term, make_term
@@ -45,7 +45,7 @@ class AttributionFit:
     """A scale to start the calibration from, on any model."""
 
 
-def fit(readings: Readings, method: Attribution) -> Candidate:
+def fit(readings: Readings, method: Attribution) -> FittedEdit:
     """The edit of the rows that matter.
 
     Raises:
@@ -60,7 +60,7 @@ def fit(readings: Readings, method: Attribution) -> Candidate:
         damping=method.damping,
         fraction=method.fraction,
     )
-    return Candidate(
+    return FittedEdit(
         method=method.type,
         label=method.label,
         terms=fitted.terms,

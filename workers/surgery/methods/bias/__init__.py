@@ -13,8 +13,8 @@ from models_store.schemas.method_base import (
     Layers,
     MaxTokens,
     Need,
-    Part,
     Row,
+    RowPart,
     Sizes,
 )
 from models_store.weights.architectures import DOWN
@@ -36,8 +36,8 @@ class Bias(FixedMethod):
     modules: ClassVar = (DOWN,)
     carrier: ClassVar = "coefficients"
     search: ClassVar = (
-        Row(40, (Part(band=(0.4, 0.67)),)),
-        Row(60, (Part(depths=DEPTHS),)),
+        Row(40, (RowPart(band=(0.4, 0.67)),)),
+        Row(60, (RowPart(depths=DEPTHS),)),
     )
 
     type: Literal["bias"] = "bias"

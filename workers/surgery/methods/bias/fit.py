@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 
 from models_store.errors import EditFailed
 from workers.surgery import regression
-from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.bias import Bias
 from workers.surgery.regression import LayerCheck, LayerFit, layer_fit
 from workers.surgery.terms import Term
@@ -46,7 +46,7 @@ class BiasFit:
     """A scale to start the calibration from, on any model."""
 
 
-def fit(readings: Readings, method: Bias) -> Candidate:
+def fit(readings: Readings, method: Bias) -> FittedEdit:
     """The edit in all layers of the method.
 
     Raises:
@@ -54,7 +54,7 @@ def fit(readings: Readings, method: Bias) -> Candidate:
     """
     layers = method.layers_in(readings.base.layers)
     fitted = combine([layer_fit(readings, layer, method.ridge) for layer in layers])
-    return Candidate(
+    return FittedEdit(
         method=method.type,
         label=method.model_copy(update={"layers": layers}).label,
         terms=fitted.terms,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from models_store.errors import FieldError
-from models_store.schemas.items import has_answers
+from models_store.schemas.items import has_responses
 from models_store.schemas.method_base import (
     Damping,
     Factor,
@@ -39,7 +39,7 @@ class Conditional(FixedMethod):
     modules: ClassVar = (DOWN,)
     carrier: ClassVar = "coefficients"
     solve_seconds: ClassVar = 5.0
-    search: ClassVar = (Row(10, answers=True, preserved=True),)
+    search: ClassVar = (Row(10, responses=True, preserved=True),)
 
     type: Literal["conditional"] = "conditional"
     layers: Layers | None = None
@@ -74,14 +74,14 @@ class Conditional(FixedMethod):
     ) -> Iterator[FieldError]:
         """Also texts that a condition on the prompt cannot be learned from."""
         yield from super().problems(base_model, layers, behavior, preserve)
-        if not (has_answers(behavior.undesired) and has_answers(behavior.desired)):
+        if not (has_responses(behavior.undesired) and has_responses(behavior.desired)):
             yield FieldError(
                 "/behavior",
                 "no_answers",
                 "behavior: the method conditional needs texts of both sides that are responses to "
                 "the prompts that the edit is for: items with prompt and completion, or messages",
             )
-        if not has_answers(preserve):
+        if not has_responses(preserve):
             yield FieldError(
                 "/preserve",
                 "no_answers",

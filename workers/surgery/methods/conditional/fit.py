@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.conditional import Conditional
 from workers.surgery.methods.natural_bias.fit import candidate_of, fit_natural_bias
 from workers.surgery.regression import AnswerStarts, FirstTokens, Regression, respond
@@ -42,7 +42,7 @@ class Felt:
     """Root mean square of a · h: 0 would be perfect."""
 
 
-def fit(readings: Readings, method: Conditional) -> Candidate:
+def fit(readings: Readings, method: Conditional) -> FittedEdit:
     """The edit in all layers of the method.
 
     Raises:

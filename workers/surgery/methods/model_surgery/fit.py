@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
-from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.probe import ProbeSettings
 from workers.surgery.region import Region, select_region
@@ -24,7 +24,7 @@ PAPER_ALPHA = 1.0
 """The paper has 1.08 for detoxification and 1 otherwise."""
 
 
-def fit(readings: Readings, method: ModelSurgery) -> Candidate:
+def fit(readings: Readings, method: ModelSurgery) -> FittedEdit:
     """The rows of all gates that point most away from the probe's direction, moved along it."""
     base = readings.base
     direction = readings.probe(ProbeSettings(**method.probe)).direction
@@ -33,7 +33,7 @@ def fit(readings: Readings, method: ModelSurgery) -> Candidate:
     alpha = method.alpha if method.alpha is not None else PAPER_ALPHA
     if method.relative_alpha is not None:
         alpha = absolute_alpha(method.relative_alpha, direction, region)
-    return Candidate(
+    return FittedEdit(
         method=method.type,
         label=method.label,
         terms=terms_from(keys, region, direction, alpha),

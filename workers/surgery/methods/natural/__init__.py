@@ -13,8 +13,8 @@ from models_store.schemas.method_base import (
     Layers,
     MaxTokens,
     Need,
-    Part,
     Row,
+    RowPart,
     Share,
     Sizes,
 )
@@ -40,10 +40,10 @@ class Natural(FixedMethod):
     carrier: ClassVar = "coefficients"
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
-        Row(70, (Part(share=0.1), Part("natural_bias"))),
-        Row(80, (Part(share=0.25), Part("natural_bias"))),
-        Row(90, (Part(share=0.5), Part("natural_bias"))),
-        Row(100, (Part(share=0.5), Part("bias", depths=(0.58,)))),
+        Row(70, (RowPart(share=0.1), RowPart("natural_bias"))),
+        Row(80, (RowPart(share=0.25), RowPart("natural_bias"))),
+        Row(90, (RowPart(share=0.5), RowPart("natural_bias"))),
+        Row(100, (RowPart(share=0.5), RowPart("bias", depths=(0.58,)))),
         Row(110),
     )
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import MatrixKey
-from workers.surgery.candidate import Candidate, Readings
 from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.natural import Natural
 from workers.surgery.rows import largest_rows
 from workers.surgery.terms import Term, make_term
@@ -59,7 +59,7 @@ class NaturalFit:
     """A scale to start the calibration from, on any model."""
 
 
-def fit(readings: Readings, method: Natural) -> Candidate:
+def fit(readings: Readings, method: Natural) -> FittedEdit:
     """The edit of all gates of the method.
 
     Raises:
@@ -72,7 +72,7 @@ def fit(readings: Readings, method: Natural) -> Candidate:
         damping=method.damping,
         fraction=method.fraction,
     )
-    return Candidate(
+    return FittedEdit(
         method=method.type,
         label=method.label,
         terms=fitted.terms,

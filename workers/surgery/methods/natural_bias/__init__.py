@@ -15,8 +15,8 @@ from models_store.schemas.method_base import (
     Layers,
     MaxTokens,
     Need,
-    Part,
     Row,
+    RowPart,
     Sizes,
 )
 from models_store.weights.architectures import DOWN
@@ -45,8 +45,8 @@ class NaturalBias(FixedMethod):
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
         Row(20),
-        Row(30, (Part(settings={"answer_tokens": 10}),), answers=True),
-        Row(50, (Part(band=(0.4, 0.67)),)),
+        Row(30, (RowPart(settings={"answer_tokens": 10}),), responses=True),
+        Row(50, (RowPart(band=(0.4, 0.67)),)),
     )
 
     type: Literal["natural_bias"] = "natural_bias"

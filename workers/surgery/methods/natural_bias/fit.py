@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models_store.errors import EditFailed
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers.surgery.candidate import Candidate, Readings
+from workers.surgery.fitted import FittedEdit, Readings
 from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.moments import Moment
 from workers.surgery.regression import LayerCheck, Regression, layer_fit
@@ -57,7 +57,7 @@ class NaturalBiasFit:
     """What the curvature says that it costs at scale 1 where all tokens feel it, nats a token."""
 
 
-def fit(readings: Readings, method: NaturalBias) -> Candidate:
+def fit(readings: Readings, method: NaturalBias) -> FittedEdit:
     """The edit in all layers of the method.
 
     Raises:
@@ -73,8 +73,8 @@ def fit(readings: Readings, method: NaturalBias) -> Candidate:
     return candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
 
 
-def candidate_of(fitted: NaturalBiasFit, method: str, label: str) -> Candidate:
-    return Candidate(
+def candidate_of(fitted: NaturalBiasFit, method: str, label: str) -> FittedEdit:
+    return FittedEdit(
         method=method,
         label=label,
         terms=fitted.terms,

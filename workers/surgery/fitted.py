@@ -49,7 +49,7 @@ class Readings(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class FittedEdit:
     """An edit at scale 1, which means something else for every method."""
 
     method: str
@@ -73,9 +73,9 @@ class Candidate:
         return scaled(self.terms, scale)
 
 
-def pair(first: Candidate, second: Candidate, scales: tuple[float, float]) -> Candidate:
+def pair(first: FittedEdit, second: FittedEdit, scales: tuple[float, float]) -> FittedEdit:
     """Both edits at their scales; scaled further they keep their proportion."""
-    return Candidate(
+    return FittedEdit(
         method=f"{first.method}+{second.method}",
         label=f"{first.label} with {second.label}",
         terms=[*first.at(scales[0]), *second.at(scales[1])],
