@@ -32,7 +32,7 @@ def head() -> None:
 @audit.command()
 def verify(
     head: Annotated[
-        list[str] | None, typer.Option(help="A head told before; may be given several times.")
+        list[str] | None, typer.Option(help="A head noted before; may be given several times.")
     ] = None,
 ) -> None:
     """Walk the whole log: exit code 1 if anything in it was changed, removed or put in."""
@@ -46,7 +46,7 @@ def verify(
     typer.echo(f"whole: {what}")
     if not head:
         typer.echo(
-            "without --head nobody can tell whether the end was cut off together with the store's "
+            "without --head it is unknown whether the end was cut off together with the store's "
             "own record of it",
             err=True,
         )

@@ -68,7 +68,7 @@ def _edit_and_show(console: Console, client: Client, settings: Settings) -> int:
     console.print(f"Its receipt, as a page: {delta.with_suffix('.html')}")
     _how_to_repeat(console, edit)
     if not report["verdict"]["distinguishable"]:
-        console.print("\n[red]The effect cannot be told from zero: the demonstration failed.[/]")
+        console.print("\n[red]The effect is not significant: the demonstration failed.[/]")
         return 1
     return 0
 

@@ -151,7 +151,7 @@ class ChatBody(_Generation):
     @classmethod
     def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value and not info.data.get("logprobs"):
-            raise ValueError("is told only with logprobs: true")
+            raise ValueError("needs logprobs: true")
         return value
 
     response_format: Annotated[Any, _WithoutEffect(None, {"type": "text"})] = None

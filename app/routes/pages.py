@@ -51,6 +51,6 @@ def errors() -> HTMLResponse:
     kinds = list(ERRORS.values())
     return page(
         "errors.html",
-        answers=[kind for kind in kinds if kind.status is not None],
+        requests=[kind for kind in kinds if kind.status is not None],
         failures=[kind for kind in kinds if kind.status is None],
     )

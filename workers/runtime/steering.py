@@ -1,6 +1,6 @@
 """Steer a model by adding vectors to its residual stream, without an edit of any weight.
 
-The classic rival of a weight edit (activation addition, arXiv 2308.10248; difference of means,
+The usual alternative to a weight edit (activation addition, arXiv 2308.10248; difference of means,
 arXiv 2312.06681): the same vector is added after a layer at every position. It needs a hook in
 the server, so it cannot be exported; Scalpel measures it to compare with.
 """

@@ -29,7 +29,7 @@ LEAST_WORDS = 4
 """A response of fewer shows nothing."""
 ALIKE = 0.7
 """Share of words that two responses have in common from which on they are nearly the same."""
-TELLING = 0.75
+SEPARABLE = 0.75
 """AUC below which the sides are not separable."""
 SHOWN = 5
 FOLDS = 5
@@ -221,7 +221,7 @@ def judged_by_words(pairs: Sequence[ResponsePair], seed: int) -> Judged:
 
 
 def judged_by_length(pairs: Sequence[ResponsePair]) -> Judged:
-    """By the number of words, in whichever direction tells more."""
+    """By the number of words, in whichever direction separates better."""
     undesired = tuple(float(len(_words(pair.undesired))) for pair in pairs)
     desired = tuple(float(len(_words(pair.desired))) for pair in pairs)
     longer = Judged(undesired, desired)
@@ -234,12 +234,12 @@ def distinction(words: Judged, length: Judged, probe: Judged | None) -> Distinct
     """How separable the two kinds of responses are."""
     best = max(words.auc, probe.auc if probe is not None else 0.0)
     note = None
-    if length.auc >= TELLING and length.auc >= best - 0.02:
+    if length.auc >= SEPARABLE and length.auc >= best - 0.02:
         note = (
             f"Length alone separates the sides (AUC {length.auc:.2f}): an edit may learn to "
             "write shorter or longer texts and nothing else."
         )
-    elif best < TELLING:
+    elif best < SEPARABLE:
         note = (
             f"The two kinds of responses are hardly separable (AUC {best:.2f}): the model may not "
             "have understood the sentence. Say it in other words, or let a larger model write."

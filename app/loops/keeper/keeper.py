@@ -138,7 +138,7 @@ class Keeper:
         self._seeing_since = 0.0
         self._looked_at = float("-inf")
         self.done: Counter[str] = Counter()
-        """Counts of `sealed` (ended as lost), `completed`, `failed` and `rung` (enqueued) work."""
+        """Counts of `lost` attempts and of `completed`, `failed` and `enqueued` work."""
 
     async def run(self) -> None:
         """Run until `stop`."""
@@ -372,7 +372,7 @@ class Keeper:
             _log.warning(
                 "sealed an attempt", work_id=entry.place.id, attempt=claim.attempt, reason=reason
             )
-            self.done["sealed"] += 1
+            self.done["lost"] += 1
         self._leaving[entry.place.id] = _Leaving(claim)
         self._queue.stop(claim)
         self._read(entry, time.monotonic())
@@ -428,7 +428,7 @@ class Keeper:
             entry.job = self._queue.enqueue(
                 work.place, work.pool, work.attempt, work.deadline, entry.job
             )
-            self.done["rung"] += 1
+            self.done["enqueued"] += 1
 
     def _is_pending(self, seen: _Seen, job: QueuedJob, waiting: set[str]) -> bool:
         """Whether an editor may still take the job of the due attempt."""

@@ -17,13 +17,13 @@ from tests.support.queued import queue_many
 EDITORS = ("editor-1", "editor-2")
 
 
-def rung(world: World) -> list[str]:
+def enqueued(world: World) -> list[str]:
     """Ids of the work that is in the queue."""
     return [job.rpartition("-")[0].rpartition("-")[0] for job in world.queue()]
 
 
 class Editors:
-    """Two editors that take what is rung, and end it when they are told to."""
+    """Two editors that take what is enqueued, and end it on demand."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -34,7 +34,7 @@ class Editors:
             world.editor(name)
 
     def take(self, places: dict[str, Place]) -> None:
-        for id in rung(self.world):
+        for id in enqueued(self.world):
             place = places[id]
             self.world.claim(place, EDITORS[len(self.running) % 2])
             self.running.append(place)
@@ -80,7 +80,7 @@ def test_a_keeper_that_takes_over_a_long_queue_finds_others_edits_at_once(
 
     Keeper(store.objects, client, settings).look()  # it cannot read all of them in one look
 
-    assert small.id in rung(world)
+    assert small.id in enqueued(world)
 
 
 @pytest.mark.slow

@@ -403,7 +403,7 @@ def test_recovery_by_hand_seals_what_is_dead_and_rings(world: World, settings: S
     world.claim(dead, leased=False)
     world.editor("editor-2")
     world.editor("editor-3")
-    assert recover_once(settings) == "2 open; 2 rung, 1 sealed"
+    assert recover_once(settings) == "2 open; 2 enqueued, 1 lost"
     assert sorted(world.queue()) == sorted([f"{dead.id}-2-1", f"{queued.id}-1-1"])
 
 

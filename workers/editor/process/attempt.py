@@ -94,7 +94,7 @@ class Attempt:
         try:
             self._store.publish(self._place, end)
         except Unavailable as error:
-            # The editor tells the keeper that this process has ended, which then ends the attempt.
+            # The editor reports the end of this process to the keeper, which ends the attempt.
             _log.warning("cannot write down that the work is handed back", error=error.message)
 
     def _watch(self) -> None:

@@ -113,7 +113,7 @@ def drawn(items: Sequence[T], most: int) -> list[T]:
 
 
 @dataclass(frozen=True)
-class Preserved:
+class PreservedSplit:
     """Preserved items, for methods that are fitted on them."""
 
     fit: tuple[Item, ...]
@@ -121,7 +121,7 @@ class Preserved:
     """A quarter of the prompts with their responses, to measure what they feel of an edit."""
 
 
-def split_preserved(preserve: Sequence[Item], seed: int) -> Preserved:
+def split_preserved(preserve: Sequence[Item], seed: int) -> PreservedSplit:
     """Split preserved items; no prompt is in both parts, and plain texts are fitted on.
 
     At most `MOST_PRESERVED` items are used.
@@ -130,7 +130,7 @@ def split_preserved(preserve: Sequence[Item], seed: int) -> Preserved:
     prompts = list(dict.fromkeys(filter(None, map(_key, items))))
     order = np.random.default_rng(derive(seed, "preserve")).permutation(len(prompts))
     apart = {prompts[place] for place in order[: len(prompts) // 4]}
-    return Preserved(
+    return PreservedSplit(
         fit=tuple(item for item in items if _key(item) not in apart),
         heldout=tuple(item for item in items if _key(item) in apart),
     )

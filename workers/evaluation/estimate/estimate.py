@@ -23,7 +23,7 @@ from models_store.schemas.report import Remark, Separability
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.data.duplicates import clusters
 from workers.evaluation.data.splits import Sides, Splits
-from workers.evaluation.estimate.separability import TELLING, separability
+from workers.evaluation.estimate.separability import SEPARABLE, separability
 from workers.evaluation.statistics import FEWEST_UNITS, Floats, count_units, groups_of
 from workers.evaluation.verdict import LEAST_PROMPTS, counted
 from workers.surgery.probe import auc
@@ -149,7 +149,7 @@ def smallest_effect(prompts: int) -> float:
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:
-    if by_text.note is not None or probe_auc is None or probe_auc >= TELLING:
+    if by_text.note is not None or probe_auc is None or probe_auc >= SEPARABLE:
         return by_text.note
     return (
         f"Hidden states of the base model hardly separate the sides (AUC {probe_auc:.2f}), "
@@ -212,21 +212,21 @@ def _share_alike(behavior: Behavior) -> float:
 
 def _distinction(measured: Distinction) -> Iterator[Remark]:
     best = max(measured.words_auc, measured.probe_auc or 0.0)
-    if measured.length_auc >= TELLING and measured.length_auc >= best - 0.02:
+    if measured.length_auc >= SEPARABLE and measured.length_auc >= best - 0.02:
         yield Remark(
             code="length_alone",
             pointer="/behavior/desired",
             detail=f"length alone separates the sides (AUC {measured.length_auc:.2f}): the edit "
             "may learn to write shorter or longer and nothing else; give sides of like length",
         )
-    if best < TELLING:
+    if best < SEPARABLE:
         yield Remark(
             code="not_separable",
             pointer="/behavior/desired",
             detail=f"nothing separates held-out texts of the two sides (best AUC {best:.2f}): "
             "give texts that differ more clearly, or more of them",
         )
-    elif measured.probe_auc is not None and measured.probe_auc < TELLING:
+    elif measured.probe_auc is not None and measured.probe_auc < SEPARABLE:
         yield Remark(
             code="not_seen_by_the_model",
             pointer="/behavior/desired",

@@ -10,7 +10,7 @@ from workers.evaluation.scorers import tfidf
 from workers.evaluation.scorers.protocol import Training
 from workers.surgery.probe import auc
 
-TELLING = 0.75
+SEPARABLE = 0.75
 """AUC from which on the sides are separable."""
 MARGIN = 0.02
 
@@ -35,12 +35,12 @@ def separability(splits: Splits, seed: int) -> Separability:
 
 
 def _note(words_auc: float, length_auc: float) -> str | None:
-    if length_auc >= TELLING and length_auc >= words_auc - MARGIN:
+    if length_auc >= SEPARABLE and length_auc >= words_auc - MARGIN:
         return (
             f"Length alone separates the sides (AUC {length_auc:.2f}): the edit may have "
             "learned to write shorter or longer texts and nothing else."
         )
-    if words_auc < TELLING:
+    if words_auc < SEPARABLE:
         return (
             f"Words hardly separate the sides (AUC {words_auc:.2f}): the difference may lie in "
             "the word order, or there may be too few texts to see it."

@@ -34,7 +34,7 @@ class Prepared:
     paper: PaperSetting | None
     """Model Surgery with the paper's settings, to compare with."""
     features: Features
-    """Of the texts, to tell how well the model sees the difference between the sides."""
+    """Of the texts, for how well the model separates the sides."""
 
 
 def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Prepared:
@@ -73,7 +73,7 @@ def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Pre
 def _paper(
     material: Material, methods: Sequence[FixedMethod], made: Mapping[FixedMethod, FittedEdit]
 ) -> PaperSetting | None:
-    """None where the paper's method is the one that is asked for: it is not its own rival."""
+    """None where the paper's method is the requested one: it is not its own baseline."""
     setting = ModelSurgery(max_tokens=max(method.max_tokens for method in methods))
     if [method.type for method in methods] == [setting.type]:
         return None

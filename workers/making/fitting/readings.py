@@ -20,7 +20,7 @@ from models_store.weights.architectures import MatrixKey
 from workers import progress
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.evaluation.data.splits import Preserved, Splits, split_preserved
+from workers.evaluation.data.splits import PreservedSplit, Splits, split_preserved
 from workers.making.cache import Cache
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
@@ -87,7 +87,7 @@ class ReadingInputs:
         return self.source.model.loaded
 
     @cached_property
-    def preserved(self) -> Preserved:
+    def preserved(self) -> PreservedSplit:
         return split_preserved(self.source.preserve, self.source.seed)
 
     @cached_property

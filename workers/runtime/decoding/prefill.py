@@ -140,7 +140,7 @@ class Prefill:
         for place, asking in members.items():
             text = self._texts[place]
             top = max(row.request.prompt_logprobs or 0 for row in asking)
-            # The state at a position tells of the token after it.
+            # The state at a position predicts the token after it.
             begin = start - (self.columns - len(text))
             own = states[place, max(0, -begin) :]
             targets = text[max(0, begin) + 1 : max(0, begin) + 1 + len(own)]

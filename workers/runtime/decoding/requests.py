@@ -25,7 +25,7 @@ class Request:
     stop_ids: frozenset[int] | None = None
     """Tokens that end the row, none of which is returned; None: the model's own."""
     logprobs: int | None = None
-    """Tell the log-probability of each new token and of so many of the likeliest ones."""
+    """Return the log-probability of each new token and of so many of the likeliest ones."""
     prompt_logprobs: int | None = None
     """The same for each token of the prompt."""
 

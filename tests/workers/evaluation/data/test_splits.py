@@ -11,7 +11,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import CompletionItem, Item, TextItem, prompt_of, text_of
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import (
-    Preserved,
+    PreservedSplit,
     Sides,
     Splits,
     beginnings,
@@ -406,7 +406,7 @@ def test_a_quarter_of_the_prompts_to_preserve_is_held_out_whatever_their_order()
 
 def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
     items = [*asked("a", "b", "c"), TextItem(text="d")]
-    assert split_preserved(items, seed=0) == Preserved(tuple(items), ())
+    assert split_preserved(items, seed=0) == PreservedSplit(tuple(items), ())
     assert not enough_preserved([*items, *asked("A")] * 9)
     assert enough_preserved(asked(*(f"prompt {number}" for number in range(16))))
     assert not enough_preserved(asked(*(f"prompt {number}" for number in range(15))))
