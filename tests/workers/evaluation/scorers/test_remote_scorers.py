@@ -164,7 +164,7 @@ def test_a_server_may_say_how_long_to_wait(elsewhere: Elsewhere) -> None:
 def test_a_scorer_that_stays_broken_is_away(elsewhere: Elsewhere, status: int) -> None:
     elsewhere.answer = lambda body: (status, b"oops")
     with pytest.raises(
-        Unavailable, match=rf"theirs at {elsewhere.url}/score is away: it answers {status} \(2 tr"
+        Unavailable, match=rf"theirs at {elsewhere.url}/score is away: it returns {status} \(2 tr"
     ) as caught:
         score(http_scorer(elsewhere, retries=1), "a")
     assert caught.value.code == "scorer_unavailable"

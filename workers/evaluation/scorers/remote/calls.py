@@ -82,12 +82,12 @@ class Caller:
         try:
             with self._http.stream("POST", self._url, json=body) as response:
                 if response.status_code in _AWAY:
-                    raise _Away(f"it returned {response.status_code}", _pause(response))
+                    raise _Away(f"it returns {response.status_code}", _pause(response))
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     data += chunk
                     if len(data) > MAX_RESPONSE_BYTES:
-                        raise self.refuse(f"returned more than {MAX_RESPONSE_BYTES} bytes")
+                        raise self.refuse(f"returns more than {MAX_RESPONSE_BYTES} bytes")
                     # The client's own limit is for each piece, and pieces may come one by one.
                     if time.monotonic() > until:
                         raise _Away(too_slow)
@@ -100,7 +100,7 @@ class Caller:
         except httpx.HTTPError as error:
             raise self.refuse(f"cannot be understood: {error}") from error
         if response.status_code != 200:
-            raise self.refuse(f"returned {response.status_code}: {_excerpt(bytes(data))}")
+            raise self.refuse(f"returns {response.status_code}: {_excerpt(bytes(data))}")
         return bytes(data)
 
     def _object(self, data: bytes) -> dict[str, Any]:
