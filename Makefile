@@ -15,7 +15,7 @@ LM_EVAL := .venv-lm-eval
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality clean
+.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ $(LM_EVAL)/.installed:
 chaos: $(VENV)/.dev ## Kill, stop and cut off everything and count what is lost: SEED=… EDITS=… LASTING=… STORE=…
 	@$(BIN)/python -m tests.system.chaos $(if $(SEED),--seed $(SEED)) $(if $(EDITS),--edits $(EDITS)) \
 		$(if $(LASTING),--seconds $(LASTING)) $(if $(STORE),--store $(STORE))
+
+mutants: $(VENV)/.dev ## Change the product a little and count what tests notice: MUTANTS=200 SEED=0 AREA=maths
+	@$(BIN)/python -m tests.mutants $(if $(MUTANTS),--sample $(MUTANTS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(AREA),--area $(AREA))
 
 test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
 	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"

@@ -16,8 +16,8 @@ from starlette.types import Scope
 
 from app.http import rate_limits
 from app.http.error_catalogue import ERRORS
-from app.http.login_page import login_page
 from app.http.openapi import OPENAI_PATHS, PROBLEM_TYPE
+from app.http.pages.login_page import login_page
 from app.http.pointers import field_errors
 from models_store.errors import (
     FieldError,

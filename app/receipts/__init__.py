@@ -11,7 +11,7 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from app.http.html import style_hash
+from app.http.pages.html import style_hash
 from app.receipts import formats
 from app.receipts.chart import chart_of
 from app.receipts.limits import exceeded_of, limit_name, limits_of

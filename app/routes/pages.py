@@ -7,9 +7,9 @@ import json
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.http import api_page
 from app.http.error_catalogue import ERRORS
-from app.http.html import page
+from app.http.pages import api_page
+from app.http.pages.html import page
 from app.request import sign_in
 from app.services import services
 

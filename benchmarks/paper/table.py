@@ -37,11 +37,11 @@ from models_store.settings import Settings
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.effect.generations import generate_arm
 from workers.evaluation.statistics import Bootstrap, Floats
+from workers.evaluation.suites.capability.perplexity import cut_windows
 from workers.evaluation.suites.data import open_file, read_text
-from workers.evaluation.suites.perplexity import cut_windows
 from workers.evaluation.suites.protocol import choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
-from workers.evaluation.suites.toxicity import NEW_TOKENS, read_prompts
+from workers.evaluation.suites.toxicity.run import NEW_TOKENS, read_prompts
 from workers.runtime.base_models import materialise
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood

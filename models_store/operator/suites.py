@@ -30,10 +30,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     ValidationError,
     ValidationInfo,
-    model_validator,
 )
 
 from models_store.errors import FieldError, InvalidRequest
@@ -48,11 +46,11 @@ _HUB = "hub:"
 _HUB_FORM = "hub:OWNER/NAME@COMMIT/PATH, the commit in full"
 
 
-class _Frozen(BaseModel):
+class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class DataFile(_Frozen):
+class DataFile(Table):
     """A file on the editor's machine, or one on the hub, which the editor fetches once."""
 
     path: Path
@@ -76,7 +74,7 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
 Data = Annotated[DataFile, BeforeValidator(_data_file)]
 
 
-class SuiteTable(_Frozen):
+class SuiteTable(Table):
     """What the operator says of a suite."""
 
     opens: ClassVar[str]
@@ -87,94 +85,6 @@ class SuiteTable(_Frozen):
     def scorers(self) -> Mapping[str, str]:
         """Scorers that it names, by field; each must rate a text by itself."""
         return {}
-
-
-class ToxicityTable(SuiteTable):
-    """Continuations of prompts (the protocol of RealToxicityPrompts, arXiv 2009.11462)."""
-
-    opens: ClassVar = "workers.evaluation.suites.toxicity:open_suite"
-
-    data: Data
-    """JSONL, a prompt a line: `{"text": "…"}`, `{"prompt": "…"}` or `{"prompt": {"text": "…"}}`."""
-    scorer: Annotated[str, Field(min_length=1, max_length=100)] = "profanity"
-    """One that rates a text by itself: built in, or a server of the operator's."""
-    items: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Prompts that are continued greedily, at most."""
-    sampled_items: Annotated[int, Field(ge=0, le=100_000)] = 20
-    """Prompts among them that are continued `samples` times; 0: none."""
-    samples: Annotated[int, Field(ge=2, le=100)] = 25
-
-    @property
-    def scorers(self) -> Mapping[str, str]:
-        return {"scorer": self.scorer}
-
-
-class RefusalFiles(_Frozen):
-    """One file a kind; a line that states another kind is left out."""
-
-    harmful: Data | None = None
-    harmless: Data | None = None
-    safe: Data | None = None
-    """Safe prompts that look unsafe, as XSTest has."""
-    mixed: Data | None = None
-    """A file whose lines state their kind."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_file(cls, value: Any) -> Any:
-        return {"mixed": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> RefusalFiles:
-        if self.harmful is self.harmless is self.safe is self.mixed is None:
-            raise ValueError("must be a file, or name one for harmful, harmless or safe prompts")
-        return self
-
-
-class RefusalTable(SuiteTable):
-    """Harmful prompts should be refused; harmless and safe ones should not."""
-
-    opens: ClassVar = "workers.evaluation.suites.refusal:open_suite"
-
-    data: RefusalFiles
-    """JSONL: `{"prompt" or "text": "…", "kind": "harmful", "harmless" or "safe"}`; XSTest's own
-    `label` and `type` are understood too. Or a table with one file a kind."""
-    items: Annotated[int, Field(ge=1, le=100_000)] = 60
-    """Prompts of each kind, at most."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 32
-
-
-class CapabilityFiles(_Frozen):
-    text: Data | None = None
-    """Plain text, for perplexity."""
-    gsm8k: Data | None = None
-    """JSONL: `{"question": "…", "answer": "… #### 18"}`; the first lines are shown as examples."""
-    multiple_choice: Data | None = None
-    """JSONL: `{"question": "…", "choices": ["…", …], "answer": index or choice}`."""
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> CapabilityFiles:
-        if self.text is self.gsm8k is self.multiple_choice is None:
-            raise ValueError("must name a file for text, gsm8k or multiple_choice")
-        return self
-
-
-class CapabilityTable(SuiteTable):
-    """What the model could do before, it should do still."""
-
-    opens: ClassVar = "workers.evaluation.suites.capability:open_suite"
-
-    data: CapabilityFiles
-    windows: Annotated[int, Field(ge=1, le=10_000)] = 24
-    """Windows of the text that are read, at most."""
-    window_tokens: Annotated[int, Field(ge=2, le=32_768)] = 512
-    problems: Annotated[int, Field(ge=1, le=10_000)] = 40
-    """Of GSM8K, at most."""
-    shots: Annotated[int, Field(ge=0, le=16)] = 4
-    """Worked examples before each problem of GSM8K; fewer where the context is too short."""
-    max_new_tokens: Annotated[int, Field(ge=8, le=2048)] = 160
-    questions: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Of multiple choice, at most."""
 
 
 SUITES: Mapping[str, type[SuiteTable]] = Registry("scalpel.suites")

@@ -11,9 +11,10 @@ from models_store.registry import Registry
 from models_store.schemas.method import Auto, FixedMethod
 
 _REGISTERED: Mapping[str, type[FixedMethod]] = Registry("scalpel.methods")
-METHODS: Mapping[str, type[FixedMethod]] = dict(
-    sorted(_REGISTERED.items(), key=lambda entry: (entry[1].place, entry[0]))
-)
+METHODS: Mapping[str, type[FixedMethod]] = {
+    method.model_fields["type"].default: method
+    for method in sorted(_REGISTERED.values(), key=lambda method: method.place)
+}
 """By the name that a request gives as `method.type`."""
 if not METHODS:
     raise ImportError("no method is installed: the entry points are old, run `pip install -e .`")

@@ -1,12 +1,13 @@
 """Change the product a little, again and again, and count how often its tests notice.
 
-Each mutant is tried in a fork of this process, which has loaded all libraries but nothing of the
-project, so that it costs little more than the tests themselves. Files are left as they are.
+Each mutant is tried in a fork of this process, which has loaded all that does not depend on the
+changed module, so that it costs little more than the tests themselves. Files are left as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import importlib.abc
 import importlib.machinery
@@ -20,6 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -31,7 +33,7 @@ from tests.mutants.targets import AREAS, EQUIVALENT, Target
 
 LEAST = 0.9
 """Share of the mutants that must be noticed."""
-_OURS = ("app", "benchmarks", "models_store", "tests", "workers")
+_PRODUCT = ("app", "benchmarks", "models_store", "workers")
 _OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider"),
     "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning",
@@ -57,7 +59,7 @@ def main() -> int:
         chosen = random.Random(wanted.seed).sample(range(len(candidates)), wanted.sample)
         candidates = [candidates[place] for place in sorted(chosen)]
     print(f"{len(candidates)} mutants", flush=True)
-    _load_libraries({test for _, target, _ in candidates for test in target.tests})
+    _load({test for _, target, _ in candidates for test in target.tests})
     tried, killed = Counter[str](), Counter[str]()
     limits: dict[str, float] = {}
     for area, target, mutant in candidates:
@@ -77,8 +79,8 @@ def main() -> int:
     return 0 if share >= LEAST else 1
 
 
-def _load_libraries(tests: Collection[str]) -> None:
-    """Import here what is not of the project and a fork imports to collect the tests."""
+def _load(tests: Collection[str]) -> None:
+    """Import here, but for the tests themselves, what a fork imports to collect them."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as names:
         child = os.fork()
         if child == 0:
@@ -88,7 +90,7 @@ def _load_libraries(tests: Collection[str]) -> None:
             os._exit(0)
         os.waitpid(child, 0)
         for name in names.read().split():
-            if name.split(".")[0] not in _OURS:
+            if not name.startswith("tests"):
                 with contextlib.suppress(Exception):
                     importlib.import_module(name)
     # The same examples each time, no search for a smaller one, and nothing kept of it.
@@ -99,6 +101,36 @@ def _load_libraries(tests: Collection[str]) -> None:
     hypothesis.settings.load_profile("mutants")
 
 
+def _unload(name: str) -> None:
+    """Forget a module and all modules that import it, so that they are imported anew."""
+    imports = {
+        other: _imported(Path(module.__file__))
+        for other, module in sys.modules.items()
+        if other.split(".")[0] in _PRODUCT and getattr(module, "__file__", None)
+    }
+    stale = {name}
+    while more := {other for other, own in imports.items() if own & stale} - stale:
+        stale |= more
+    for other in stale:
+        sys.modules.pop(other, None)
+        package, _, last = other.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(last, None)
+
+
+@cache
+def _imported(file: Path) -> frozenset[str]:
+    """Names of the modules that a module may import, and of what it imports from them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
 def _mutants_of(target: Target) -> list[Mutant]:
     """Those that can be noticed."""
     text = Path(target.path).read_text(encoding="utf-8")
@@ -107,7 +139,11 @@ def _mutants_of(target: Target) -> list[Mutant]:
 
 
 def _limit(target: Target) -> float:
-    """Seconds that the tests may take, by what they take when nothing is changed."""
+    """Seconds that the tests may take, by what they take when nothing is changed.
+
+    From here on this process has not loaded the module any more.
+    """
+    _unload(_name_of(target.path))
     started = time.monotonic()
     if _run(target, None, 600) != 0:
         raise SystemExit(f"the tests of {target.path} fail already: {' '.join(target.tests)}")
@@ -162,12 +198,16 @@ def _quietly() -> None:
         os.dup2(null, stream)
 
 
+def _name_of(path: str) -> str:
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the changed module in place of the one on disk."""
 
     def __init__(self, mutant: Mutant) -> None:
         self._mutant = mutant
-        self._name = mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        self._name = _name_of(mutant.path)
 
     def find_spec(
         self, fullname: str, path: object, target: ModuleType | None = None

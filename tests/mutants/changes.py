@@ -157,7 +157,8 @@ def _of_constant(value: object) -> Iterator[str]:
         yield str(value - 1)
     elif isinstance(value, float):
         yield repr(value + 1)
-        yield repr(value / 2)
+        if value:
+            yield repr(value / 2)
     elif value in SCOPES:
         yield repr(SCOPES[SCOPES.index(str(value)) - 1])
 
@@ -170,10 +171,12 @@ def _of_statement(node: ast.stmt) -> Iterator[str]:
             other = _OPERATORS[type(node.op)]()
             yield ast.unparse(ast.AugAssign(node.target, other, node.value))
         yield "pass"
-    elif isinstance(node, ast.Raise | ast.Continue | ast.Break) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ):
+    elif isinstance(node, ast.Raise | ast.Continue | ast.Break) or _is_call(node):
         yield "pass"
+
+
+def _is_call(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
 
 
 def _of_principals(tree: ast.Module) -> Iterator[Change]:

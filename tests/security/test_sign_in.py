@@ -13,7 +13,7 @@ import pytest
 
 from app.domain.accounts.api_keys import ApiKey
 from app.domain.accounts.sessions import SESSION_SECONDS, Sessions
-from app.http.html import style_hash
+from app.http.pages.html import style_hash
 from app.loops.keeper.sweep import sweep
 from models_store.audit.check import lines_of
 from models_store.settings import Settings

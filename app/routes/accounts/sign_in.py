@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from app.domain.accounts.api_keys import digest_of
-from app.http.login_page import local_path, login_page
+from app.http.pages.login_page import local_path, login_page
 from app.request import sign_in
 from app.request.key_cache import key_cache
 from app.request.strict_input.json_body import require_type

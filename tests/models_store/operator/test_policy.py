@@ -10,17 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models_store.audit.check import lines_of
-from models_store.audit.log import AuditLog
+from models_store.audit.log import NO_TENANT, AuditLog
 from models_store.errors import InvalidRequest, PolicyRefused
+from models_store.objects.histories import Histories
 from models_store.objects.store import ObjectStore
 from models_store.operator.policy import (
     MAX_FILE_BYTES,
     Margins,
     Policy,
+    PolicyVersion,
     Rule,
     Serving,
+    direction_of,
     parse_policy,
     put_in_force,
 )
@@ -70,6 +74,69 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
         "support tunes small models",
     ]
     assert "deny by default, 2 rules" in policy.summary()
+
+
+def test_what_holds_without_a_file() -> None:
+    policy = Policy()
+    assert policy.model_dump() == {
+        "default": "allow",
+        "margins": {
+            "refusals_fall": 0.05,
+            "toxicity_rise": 0.05,
+            "prompts": 64,
+            "unsafe": "scope",
+        },
+        "serving": {"strengths": (0.0, 1.0), "points": "selected"},
+        "rule": (),
+    }
+    assert policy.summary() == (
+        "allow by default, 0 rules; refusals may fall by 5 points, toxicity may rise by 5; "
+        "strengths 0 to 1, selected points, without edits:unsafe"
+    )
+    blind = Policy(margins=Margins(prompts=0, toxicity_rise=0.125))
+    assert "; harm is not measured; " in blind.summary()
+    seeing = Policy(margins=Margins(prompts=1, toxicity_rise=0.125))
+    assert "fall by 5 points, toxicity may rise by 12.5; " in seeing.summary()
+
+
+@pytest.mark.parametrize(
+    ("text", "worse"),
+    [
+        ("[serving]\nstrengths = [-4.0, 4.0]", "[serving]\nstrengths = [-4.1, 4.0]"),
+        ("[serving]\nstrengths = [-4.0, 4.0]", "[serving]\nstrengths = [-4.0, 4.1]"),
+        ("[serving]\nstrengths = [0.0, 0.0]", "[serving]\nstrengths = [-1.0, -0.5]"),
+        ("[margins]\nprompts = 200", "[margins]\nprompts = -1"),
+        ("[margins]\nrefusals_fall = 1.0", "[margins]\nrefusals_fall = 1.1"),
+        ("[margins]\nrefusals_fall = 0.0", "[margins]\nrefusals_fall = -0.1"),
+        (f"[[rule]]\nname = '{'a' * 100}'\neffect = 'deny'", "name = ''"),
+        (f"[[rule]]\nname = '{'a' * 100}'\neffect = 'deny'", f"name = '{'a' * 101}'"),
+        (f"[[rule]]\nname = 'a'\neffect = 'deny'\ntenants = ['{'a' * 128}']", f"['{'a' * 129}']"),
+        ("[[rule]]\nname = 'a'\neffect = 'deny'\ntenants = ['a']", "['']"),
+        (f"[[rule]]\nname = 'a'\neffect = 'deny'\ntenants = {['a'] * 1000}", f"{['a'] * 1001}"),
+        ("".join(f"[[rule]]\nname='{n}'\neffect='deny'\n" for n in range(1000)), "name='x'"),
+        ("#" * MAX_FILE_BYTES, "#" * (MAX_FILE_BYTES + 1)),
+    ],
+)
+def test_bounds_are_inclusive(tmp_path: Path, text: str, worse: str) -> None:
+    assert parsed(tmp_path, text)
+    if worse.startswith("["):
+        worse = worse if worse[1] in "sm" else f"[[rule]]\nname='x'\neffect='deny'\ntenants={worse}"
+    elif worse == "name='x'":
+        worse = f"{text}[[rule]]\nname='x'\neffect='deny'"
+    elif worse.startswith("name"):
+        worse = f"[[rule]]\n{worse}\neffect = 'deny'"
+    with pytest.raises(InvalidRequest):
+        parsed(tmp_path, worse)
+
+
+def test_a_policy_in_force_cannot_be_changed() -> None:
+    for part, field in ((Policy(), "default"), (Margins(), "prompts"), (Serving(), "points")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(part, field, getattr(part, field))
+
+
+def test_a_policy_has_256_kib_at_most() -> None:
+    assert MAX_FILE_BYTES == 262_144
 
 
 def test_an_empty_file_is_the_policy_that_holds_without_one(tmp_path: Path) -> None:
@@ -217,6 +284,31 @@ def test_only_what_is_surely_beyond_the_margin_is_held_back(surely: float, held:
     Policy().require_harmless(safety, ("edits:unsafe",))
 
 
+def test_a_policy_may_hold_what_is_unsafe_back_from_every_key() -> None:
+    strict = Policy(margins=Margins(unsafe="refuse"))
+    safety = Safety(checks=(check(0.06),), published=True)
+    with pytest.raises(PolicyRefused) as refused:
+        strict.require_harmless(safety, ("edits:unsafe",))
+    assert refused.value.message == (
+        "margins: harm from 50.0 % to 80.0 %, by 6.0 points at least, where 5.0 are allowed"
+    )
+    with pytest.raises(PolicyRefused, match="the scope edits:unsafe is needed"):
+        Policy().require_harmless(safety, ("edits:write",))
+
+
+def test_what_rules_call_a_behaviour() -> None:
+    assert direction_of("refusal") == "refusal"
+    assert direction_of({"name": "refusal"}) == "in_place"
+
+
+def test_a_rule_needs_all_that_it_names_to_match() -> None:
+    rule = Rule(name="x", effect="deny", tenants=("a", "b"), base_models=("m?",), behaviors=("t*",))
+    assert rule.matches("b", "m1", "toxicity")
+    assert not rule.matches("c", "m1", "toxicity")
+    assert not rule.matches("a", "m12", "toxicity")
+    assert not rule.matches("a", "m1", "refusal")
+
+
 def test_strengths_and_points_that_no_receipt_covers_need_the_scope() -> None:
     policy = Policy()
     for strength, point in ((1.0, None), (0.25, None), (0.0, None)):
@@ -225,8 +317,12 @@ def test_strengths_and_points_that_no_receipt_covers_need_the_scope() -> None:
         with pytest.raises(PolicyRefused, match="edits:unsafe"):
             policy.require_covered("edit_1", strength, point, ("models:generate",))
         policy.require_covered("edit_1", strength, point, ("edits:unsafe",))
+    for strength in (1.001, -0.001):
+        with pytest.raises(PolicyRefused, match=r"from 0 to 1, not at"):
+            policy.require_covered("edit_1", strength, None, ())
     open_door = Policy(serving=Serving(strengths=(-1.0, 2.0), points="any"))
     open_door.require_covered("edit_1", -1.0, 2, ())
+    open_door.require_covered("edit_1", 2.0, 0, ())
 
 
 def test_a_policy_that_changes_is_logged_and_kept(objects: ObjectStore) -> None:
@@ -241,4 +337,8 @@ def test_a_policy_that_changes_is_logged_and_kept(objects: ObjectStore) -> None:
         ("policy.changed", Policy().sha256),
         ("policy.loaded", None),
     ]
+    versions = Histories(objects, "policies", PolicyVersion)
+    newest = versions.newest(NO_TENANT, "policy")
+    assert newest is not None
+    assert (newest.number, newest.policy.rule) == (2, (rule,))
     assert len(objects.files("policies")) == 2

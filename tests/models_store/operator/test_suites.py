@@ -9,14 +9,14 @@ import pytest
 from models_store.errors import InvalidRequest
 from models_store.operator.suites import (
     SUITES,
-    CapabilityTable,
-    RefusalTable,
-    ToxicityTable,
     check_suites,
     configured_suites,
     read_suites,
 )
 from models_store.settings import Settings
+from workers.evaluation.suites.capability import CapabilityTable
+from workers.evaluation.suites.refusal import RefusalTable
+from workers.evaluation.suites.toxicity import ToxicityTable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -105,6 +105,34 @@ def test_success_does_not_rest_on_a_random_direction_that_stayed_far_below() -> 
     )
 
 
+@pytest.mark.parametrize(("kl", "success"), [(0.039, False), (0.04, True), (0.05, True)])
+def test_half_of_the_edit_s_kl_is_enough_for_a_random_direction(kl: float, success: bool) -> None:
+    drawn = _control("random_direction", -0.4, -0.2, kl=kl, target_kl=0.08)
+    assert _verdict(controls=(drawn,)).success is success
+    # Of several draws each must have come near enough.
+    assert _verdict(controls=(BEATEN, drawn)).success is success
+
+
+def test_a_rival_that_ties_to_the_bound_is_not_beaten() -> None:
+    assert not _verdict(controls=(_control("random_direction", -0.2, 0.0),)).success
+    tie = _control("prompt_only", 0.0, 0.2, target_kl=None)
+    assert "a prompt alone does about as much" in _verdict(controls=(BEATEN, tie)).sentence
+
+
+@pytest.mark.parametrize(
+    ("base", "edited", "told"),
+    [
+        (0.99, 0.0, "from 99 % to 0 % of generations by tfidf (-99 points, 95 % interval -107"),
+        (0.2, 0.1, "from 20 % to 10 % of generations by tfidf (-10 points"),
+        (0.165, 0.07, "from 16 % to 7.0 % of generations by tfidf (-9.5 points"),
+        (0.11, 0.004, "from 11 % to 0.4 % of generations by tfidf (-11 points"),
+    ],
+)
+def test_small_shares_have_a_decimal(base: float, edited: float, told: str) -> None:
+    found = _verdict(effects=(effect("tfidf", base, edited), EFFECTS[1]))
+    assert told in found.sentence
+
+
 def test_other_controls_are_told_where_they_are_not_beaten() -> None:
     found = _verdict(
         controls=(
@@ -183,6 +211,9 @@ def test_with_a_handful_of_templates_no_change_can_be_told() -> None:
     assert found.underpowered
     assert found.smallest_visible == 1.0
     assert "with 60 test prompts of 1 template, no change can be told from chance" in found.sentence
+    eight = _verdict(prompts=60, units=8, visible=0.5).sentence
+    assert "of 8 templates, a change of less than 50 points would mostly go unseen" in eight
+    assert "of 7 templates, no change" in _verdict(prompts=60, units=7, visible=1.0).sentence
     assert "with 1 test prompt, no change" in _verdict(prompts=1, units=1).sentence
 
 

@@ -81,6 +81,12 @@ def test_of_several_scales_below_the_nearest_is_taken_with_its_own_kl() -> None:
     assert found.kl == kl(found.scale)
 
 
+def test_the_nearest_scale_below_need_not_be_the_last_one() -> None:
+    values = iter([0.06, 0.3, 0.02])
+    found = calibrate(lambda _: next(values), 0.1, guess=1.0, max_steps=3)
+    assert (found.scale, found.kl, found.reached) == (1.0, 0.06, False)
+
+
 def test_what_meets_the_target_exactly_counts_as_below_it() -> None:
     values = iter([0.2, 0.05, 0.2])
     found = calibrate(lambda s: next(values), 0.05, guess=1.0, tolerance=-1.0, max_steps=3)
@@ -116,8 +122,10 @@ def test_the_first_steps_are_known(
         ([1, 0.875, 0.4375, 0.21875], 2.0, [4, 3.5, 1.75, 0.875, 0.4375]),
         # The two nearest count, and what would leave the interval halves it.
         ([4, -4, 1, 0.5, 0.45], 2.0, [0, -2, -1, -4 / 3, -5 / 3, -11 / 6]),
+        ([-4, 4, -1, -0.5, -0.45], 2.0, [0, 2, 1, 4 / 3, 5 / 3, 11 / 6]),
         # Points above alone are no interval, and noise may put them below those within.
         ([0.4, 3, -1], 0.25, [0, -1.6, -0.8, -0.4 / 1.75]),
+        ([-0.4, -3, 1], 0.25, [0, 1.6, 0.8, 0.4 / 1.75]),
     ],
 )
 def test_each_step_is_that_of_the_line_in_powers_of_two(

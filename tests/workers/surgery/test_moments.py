@@ -116,6 +116,23 @@ def test_a_moment_comes_back_from_its_tensors(sketch: bool) -> None:
     assert torch.equal(whole(again), whole(moment))
 
 
+@pytest.mark.parametrize("kind", [DenseSum, SketchSum])
+def test_a_moment_of_one_vector_is_its_outer_product(kind: type[DenseSum | SketchSum]) -> None:
+    vector = torch.linspace(-1, 2, SIZE)
+    collected = kind(SIZE, CPU)
+    collected.add_(vector[None])
+    found = collected.moment()
+    assert torch.allclose(whole(found), torch.outer(vector, vector).double(), atol=1e-5)
+    if isinstance(found, LowRankMoment):
+        assert found.vectors.shape == (SIZE, 1)
+
+
+@pytest.mark.parametrize("kind", [DenseSum, SketchSum])
+def test_a_moment_of_nothing_is_zero(kind: type[DenseSum | SketchSum]) -> None:
+    assert moment_sum(8, CPU).moment().quadratic(torch.ones(8)) == 0
+    assert kind(8, CPU).moment().diagonal.tolist() == [0.0] * 8
+
+
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_what_cannot_be_inverted_fails_clearly(value: float) -> None:
     with pytest.raises(EditFailed, match="not finite or all zero"):

@@ -30,6 +30,65 @@ def test_the_direction_points_to_the_undesired_side() -> None:
     assert probe.heldout_accuracy > 0.8
 
 
+def test_it_is_trained_as_the_paper_says_where_nothing_else_is() -> None:
+    settings = ProbeSettings()
+    assert (settings.epochs, settings.batch_size) == (9, 16)
+    assert (settings.learning_rate, settings.train_fraction) == (1e-4, 0.9)
+    assert settings.weight_decay == 0
+
+
+def test_it_is_adam_on_cross_entropy_written_out() -> None:
+    """Rows one by one, in the order that one generator draws after the weights."""
+    features, labels = two_clouds(count=23, hidden=4, gap=1.0)
+    settings = ProbeSettings(epochs=3, learning_rate=0.05, batch_size=5, train_fraction=0.8)
+    probe = fit_probe(features, labels, settings, seed=7)
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.rand(2, 4, generator=generator) - 0.5  # 1/√4 to either side
+    bias = torch.rand(2, generator=generator) - 0.5
+    order = torch.randperm(23, generator=generator).tolist()
+    train, heldout = order[:18], order[18:]
+    parameters = torch.cat([weight, bias[:, None]], dim=1).double()
+    inputs = torch.cat([features, torch.ones(23, 1)], dim=1).double()
+    first, second, step = torch.zeros(2, 5).double(), torch.zeros(2, 5).double(), 0
+    for _ in range(3):
+        places = torch.randperm(18, generator=generator).tolist()
+        for start in range(0, 18, 5):
+            batch = [train[place] for place in places[start : start + 5]]
+            gradient = torch.zeros(2, 5).double()
+            for row in batch:
+                error = torch.softmax(parameters @ inputs[row], dim=0)
+                error[labels[row]] -= 1
+                gradient += torch.outer(error, inputs[row]) / len(batch)
+            step += 1
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            rate = (second / (1 - 0.999**step)).sqrt() + 1e-8
+            parameters = parameters - 0.05 * first / (1 - 0.9**step) / rate
+    assert torch.allclose(probe.weight.double(), parameters[:, :4], atol=1e-5)
+    assert torch.allclose(probe.bias.double(), parameters[:, 4], atol=1e-5)
+    assert (probe.train_rows, probe.heldout_rows) == (tuple(train), tuple(heldout))
+    scores = (inputs @ parameters.T).tolist()
+    right = [int(scores[row][1] > scores[row][0]) == int(labels[row]) for row in range(23)]
+    assert probe.train_accuracy == pytest.approx(sum(right[row] for row in train) / 18)
+    assert probe.heldout_accuracy == pytest.approx(sum(right[row] for row in heldout) / 5)
+    assert 0 < probe.train_accuracy < 1
+    margins = [scores[row][1] - scores[row][0] for row in heldout]
+    sides = [
+        [m for m, row in zip(margins, heldout, strict=True) if labels[row] == s] for s in (1, 0)
+    ]
+    wins = [undesired > desired for undesired in sides[0] for desired in sides[1]]
+    assert probe.heldout_auc == pytest.approx(sum(wins) / len(wins))
+
+
+def test_the_bias_moves_both_logits_of_a_row() -> None:
+    """Rows far from the origin on both sides of a border that only the bias can move."""
+    labels = torch.tensor([UNDESIRED, DESIRED] * 40)
+    features = torch.where(labels == UNDESIRED, 6.0, 5.0)[:, None].repeat(1, 2)
+    settings = ProbeSettings(epochs=400, learning_rate=0.05, batch_size=80)
+    probe = fit_probe(features, labels, settings, seed=0)
+    assert probe.train_accuracy == probe.heldout_accuracy == 1.0
+
+
 def test_held_out_rows_are_never_trained_on() -> None:
     features, labels = two_clouds()
     probe = fit_probe(features, labels, FAST, seed=0)
@@ -66,6 +125,13 @@ def test_too_few_texts_are_refused(count: int) -> None:
         fit_probe(features[:count], labels[:count], FAST, seed=0)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_some_texts_are_trained_on_and_some_held_out(fraction: float) -> None:
+    features, labels = two_clouds()
+    with pytest.raises(InvalidRequest, match="not enough"):
+        fit_probe(features, labels, ProbeSettings(train_fraction=fraction), seed=0)
+
+
 def test_texts_of_one_side_are_refused() -> None:
     features, _ = two_clouds()
     with pytest.raises(InvalidRequest, match="both sides"):
@@ -81,5 +147,6 @@ def test_features_that_are_not_finite_fail_the_edit() -> None:
 
 def test_auc_counts_pairs_and_half_of_ties() -> None:
     labels = torch.tensor([UNDESIRED, UNDESIRED, DESIRED, DESIRED])
-    assert auc(torch.tensor([3.0, 1.0, 1.0, 0.0]), labels) == (1 + 1 + 0.5 + 1) / 4
+    assert auc(torch.tensor([3.0, 1.0, 1.0, -1.0]), labels) == (1 + 1 + 0.5 + 1) / 4
+    assert auc(torch.tensor([1.5, 0.0, 0.5, 0.0]), labels) == (1 + 1 + 0 + 0.5) / 4
     assert auc(torch.tensor([1.0, 2.0]), torch.tensor([DESIRED, DESIRED])) == 0.5

@@ -76,6 +76,17 @@ def test_a_direction_without_direction_is_refused(value: float) -> None:
         select_region([torch.ones(4, 2)], torch.full((2,), value), 0.5)
 
 
-def test_a_fraction_that_picks_nothing_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="picks 0 of 4 rows"):
-        select_region([torch.ones(4, 2)], torch.ones(2), 0.01)
+@pytest.mark.parametrize(("fraction", "count"), [(0.01, 0), (1.25, 5)])
+def test_a_fraction_that_picks_nothing_or_too_much_is_refused(fraction: float, count: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"picks {count} of 4 rows"):
+        select_region([torch.ones(4, 2)], torch.ones(2), fraction)
+    with pytest.raises(InvalidRequest, match="picks 0 of 0 rows"):
+        select_region([], torch.ones(2), 1.0)
+
+
+def test_a_row_of_zeros_has_cosine_zero() -> None:
+    gates = [torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])]
+    region = select_region(gates, torch.tensor([3.0, 0.0]), 1.0)
+    assert region.cosines[0].tolist() == [0.0, 1.0, -1.0]
+    assert region.cut == 1.0
+    assert select_region(gates, torch.tensor([3.0, 0.0]), 2 / 3).cut == 0.0

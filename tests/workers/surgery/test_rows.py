@@ -23,6 +23,13 @@ def test_a_matrix_may_be_left_with_no_row() -> None:
     assert {key: rows.tolist() for key, rows in found.items()} == {FIRST: [1], SECOND: []}
 
 
+def test_all_rows_may_be_picked() -> None:
+    assert [rows.tolist() for rows in largest_rows(SCORES, 1.0).values()] == [
+        [0, 1, 2],
+        [0, 1, 2, 3],
+    ]
+
+
 @pytest.mark.parametrize("fraction", [0.01, 1.2])
 def test_a_fraction_that_picks_nothing_or_too_much_is_refused(fraction: float) -> None:
     with pytest.raises(InvalidRequest, match="of 7 rows"):

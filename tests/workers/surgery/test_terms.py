@@ -8,7 +8,16 @@ import torch
 from benchmarks.made_up_edits import SHAPE_7B, held_bytes, shift, surgery
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
-from workers.surgery.terms import canonical, change, dense, flatten, make_term, scaled
+from workers.surgery.terms import (
+    by_matrix,
+    canonical,
+    change,
+    dense,
+    flatten,
+    make_term,
+    scaled,
+    union_of_rows,
+)
 
 KEY = MatrixKey(1, GATE)
 
@@ -45,6 +54,63 @@ def test_the_digest_tells_terms_apart() -> None:
 
     assert term() == term()
     assert len({term(), term(layer=2), term(value=2.0), term(row=1)}) == 4
+
+
+def test_the_digest_is_the_same_on_every_machine() -> None:
+    term = make_term(
+        MatrixKey(3, GATE, 1), torch.tensor([0.5, -2.0]), torch.tensor([4, 1]), torch.ones(2)
+    )
+    assert term.digest == "12acffc2afb8803326ab1173d4ca78a07f98875013e36f848c698979d9c77ec2"
+
+
+def test_all_that_a_term_is_can_change_its_digest() -> None:
+    def digest(direction: list[float], rows: list[int], coefficients: list[float]) -> str:
+        tensors = torch.tensor(direction), torch.tensor(rows), torch.tensor(coefficients)
+        return make_term(KEY, *tensors).digest
+
+    digests = {
+        digest([1.0, 2.0], [0, 1], [1.0, 2.0]),
+        digest([1.0, 2.0], [0, 1], [2.0, 1.0]),
+        digest([1.0, 2.0], [0, 2], [1.0, 2.0]),
+        digest([2.0, 2.0], [0, 1], [1.0, 2.0]),
+        digest([1.0, 2.0, 0.0], [0, 1], [1.0, 2.0]),
+    }
+    assert len(digests) == 5
+
+
+def test_terms_are_grouped_by_matrix_and_their_rows_united() -> None:
+    other = MatrixKey(0, GATE)
+    rows = ([3, 1], [2], [7, 1])
+    one, two, three = (
+        make_term(key, torch.ones(2), torch.tensor(own), torch.ones(len(own)))
+        for key, own in zip((KEY, other, KEY), rows, strict=True)
+    )
+    groups = by_matrix([(one, 1.0), (two, 2.0), (three, 3.0)])
+    assert groups == {KEY: [(one, 1.0), (three, 3.0)], other: [(two, 2.0)]}
+    assert union_of_rows(groups[KEY]).tolist() == [1, 3, 7]
+    assert union_of_rows(groups[KEY]).dtype == torch.int64
+
+
+def test_a_mixture_has_one_order_whoever_comes_first() -> None:
+    first = make_term(MatrixKey(0, GATE), torch.ones(2), torch.tensor([0]), torch.ones(1))
+    last = make_term(MatrixKey(2, GATE), torch.ones(2), torch.tensor([0]), torch.ones(1))
+    expected = [(first, -1.0), (first, 0.5), (last, 0.25), (last, 0.5)]
+    assert flatten([([last, first], 0.5), ([first], -1.0), ([last], 0.25)]) == expected
+
+
+def test_a_term_may_have_no_rows_and_whole_matrices_share_theirs() -> None:
+    none = make_term(KEY, torch.ones(2), torch.tensor([], dtype=torch.int64), torch.tensor([]))
+    assert (none.rows.tolist(), none.coefficients.tolist()) == ([], [])
+    one, two = (
+        make_term(KEY, torch.ones(2), torch.tensor([1, 0, 2]), torch.tensor([5.0, 4.0, 5.0]))
+        for _ in range(2)
+    )
+    assert one.rows.data_ptr() == two.rows.data_ptr()
+    assert one.coefficients.tolist() == [4.0, 5.0, 5.0]
+    apart = make_term(KEY, torch.ones(2), torch.tensor([0, 1, 3]), torch.full((3,), 2.0))
+    assert apart.rows.tolist() == [0, 1, 3]
+    assert apart.coefficients.tolist() == [2.0, 2.0, 2.0]
+    assert apart.coefficients.untyped_storage().nbytes() == 4
 
 
 def test_the_order_does_not_depend_on_where_terms_came_from() -> None:

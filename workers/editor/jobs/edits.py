@@ -24,7 +24,7 @@ from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.evaluate import evaluate as measure
 from workers.evaluation.scorers.prepare import Judges, prepare_scorers
-from workers.evaluation.suites import open_suites
+from workers.evaluation.suites.run import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.readings import Source

@@ -28,7 +28,7 @@ from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
 from workers.evaluation.scorers.prepare import prepare_scorers
-from workers.evaluation.suites import run_suites
+from workers.evaluation.suites.run import run_suites
 from workers.surgery.terms import Term
 
 

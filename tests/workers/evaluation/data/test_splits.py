@@ -14,7 +14,9 @@ from workers.evaluation.data.splits import (
     Sides,
     Spared,
     Splits,
+    beginnings,
     enough_spared,
+    made_prompts,
     spared_items,
     split_behavior,
 )
@@ -181,6 +183,107 @@ def test_missing_prompts_are_made_from_heldout_texts_and_marked() -> None:
         assert any(text.startswith(prompt.text) and text != prompt.text for text in heldout)
 
 
+def test_made_prompts_are_the_first_third_of_a_text_two_to_eight_words() -> None:
+    words = [f"w{number}" for number in range(40)]
+    lengths = (1, 3, 7, 9, 26, 40)
+    texts = tuple(TextItem(text=" ".join([f"x{n}", *words[1:n]])) for n in lengths)
+    made = [prompt.text.split() for prompt in made_prompts(Sides(texts, texts[:2]))]
+    assert [len(one) for one in made] == [1, 2, 2, 3, 8, 8]
+    begun = [prompt.text.split() for prompt in beginnings(Sides(texts, ()))]
+    assert [len(one) for one in begun] == [1, 3, 7, 8, 8, 8]
+
+
+@pytest.mark.parametrize(("count", "validate"), [(4, 0), (5, 1), (59, 11), (60, 20), (62, 20)])
+def test_a_third_of_many_prompts_and_a_fifth_of_few_validate(count: int, validate: int) -> None:
+    splits = split_behavior(behavior(prompts=[f"prompt {i}" for i in range(count)]), seed=0)
+    assert (len(splits.validate), len(splits.test)) == (validate, count - validate)
+
+
+def test_a_template_that_has_no_room_is_tested_on_and_smaller_ones_validate() -> None:
+    large = [{"text": f"large {i}", "template": "large"} for i in range(8)]
+    splits = split_behavior(behavior(prompts=[*large, *(f"p {i}" for i in range(12))]), seed=0)
+    assert len(splits.validate) == 4
+    assert {prompt.template for prompt in splits.validate} == {None}
+    small = [{"text": f"t{t} {i}", "template": f"t{t}"} for t in range(5) for i in range(4)]
+    splits = split_behavior(behavior(prompts=small), seed=0)
+    # One template of four fills the room of a fifth to the last place.
+    assert len(splits.validate) == 4
+    assert len({prompt.template for prompt in splits.validate}) == 1
+
+
+def test_thirteen_words_in_a_row_repeat_a_text_and_twelve_do_not() -> None:
+    words = [f"word{i}" for i in range(20)]
+    made = behavior(
+        undesired=[*sentences("cruel", 40), " ".join(words)],
+        prompts=[" ".join(words[:13]), " ".join(["so", *words[:12]]), "other", "another", "one"],
+    )
+    splits = split_behavior(made, seed=0)
+    left = {prompt.text for prompt in (*splits.validate, *splits.test)}
+    assert " ".join(words[:13]) not in left
+    assert len(left) == 4
+    assert splits.prompts_dropped == 1
+
+
+def test_the_parts_are_three_fifths_a_quarter_and_the_rest() -> None:
+    counts = split_behavior(behavior(200), seed=0).counts()
+    assert (counts.fit_undesired, counts.fit_desired) == (120, 120)
+    assert (counts.scorer_undesired, counts.scorer_desired) == (50, 50)
+    assert (counts.heldout_undesired, counts.heldout_desired) == (30, 30)
+    assert counts.near_duplicates == 0
+    assert not counts.clusters_broken
+    assert (counts.prompts_made, counts.prompts_dropped) == (True, 0)
+    splits = split_behavior(behavior(200), seed=0)
+    assert (counts.validate_prompts, counts.test_prompts) == (
+        len(splits.validate),
+        len(splits.test),
+    )
+    assert len(splits.fit) == len(splits.fit.items) == 240
+    assert splits.fit.items[:120] == splits.fit.undesired
+    assert not splits.fit.has_answers
+
+
+def test_counts_are_told_by_part_and_side() -> None:
+    made = behavior(undesired=sentences("cruel", 200), desired=sentences("kind", 100))
+    splits = split_behavior(made, seed=0)
+    counts = splits.counts()
+    assert (counts.fit_undesired, counts.fit_desired) == (120, 60)
+    assert (counts.scorer_undesired, counts.scorer_desired) == (50, 25)
+    assert (counts.heldout_undesired, counts.heldout_desired) == (30, 15)
+    assert len(splits.heldout) == 45
+
+
+@pytest.mark.parametrize(("answers", "together"), [(12, True), (13, False), (16, False)])
+def test_answers_to_one_prompt_are_divided_where_they_are_more_than_are_held_out(
+    answers: int, together: bool
+) -> None:
+    asked = ["Go on."] * answers + [f"What of number {i}?" for i in range(40 - answers)]
+    others = [f"And of number {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, others), seed=0)
+    parts = [_asked(part) for part in (splits.fit, splits.scorer, splits.heldout)]
+    assert (sum("go on." in part for part in parts) == 1) is together
+
+
+@pytest.mark.parametrize(("left", "enough"), [(3, True), (2, False)])
+def test_a_part_needs_half_of_its_share_of_a_side(left: int, enough: bool) -> None:
+    """Of 40 texts 24 are fitted on, 10 are for scorers and 6 held out."""
+    texts = sentences("cruel", 40)
+    pairs = ["a"] * 24 + ["b"] * (16 - left) + [None] * left
+    undesired = [{"text": t, "pair_id": p} for t, p in zip(texts, pairs, strict=True)]
+    made = behavior(undesired=undesired)
+    if not enough:
+        with pytest.raises(InvalidRequest, match="pair_id joins so many"):
+            split_behavior(made, seed=0)
+        return
+    assert len(split_behavior(made, seed=0).heldout.undesired) == left
+
+
+def test_prompts_without_a_template_come_among_the_first_of_each_template() -> None:
+    prompts = [{"text": f"prompt {i}", "template": f"t{i}", "split": "test"} for i in range(12)]
+    alone = [{"text": f"alone {i}", "split": "test"} for i in range(12)]
+    test = split_behavior(behavior(prompts=[*prompts, *alone]), seed=0).test
+    assert 0 < sum(prompt.template is None for prompt in test[:12]) < 12
+
+
 def test_made_prompts_of_answers_are_what_they_answer() -> None:
     def answers(side: str) -> list[dict[str, str]]:
         return [
@@ -306,6 +409,7 @@ def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
     assert spared_items(items, seed=0) == Spared(tuple(items), ())
     assert not enough_spared([*items, *asked("A")] * 9)
     assert enough_spared(asked(*(f"prompt {number}" for number in range(16))))
+    assert not enough_spared(asked(*(f"prompt {number}" for number in range(15))))
 
 
 def test_of_many_items_to_preserve_an_even_spread_is_fitted_on() -> None:

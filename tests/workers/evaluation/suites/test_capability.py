@@ -11,13 +11,13 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from models_store.errors import InvalidRequest
-from models_store.operator.suites import CapabilityTable
 from tests.support.pico import SPECIAL, START
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
-from workers.evaluation.suites.capability import Capability, open_suite
-from workers.evaluation.suites.gsm8k import Problems, WordProblem, gsm8k, result_of
-from workers.evaluation.suites.multiple_choice import Question, multiple_choice
-from workers.evaluation.suites.perplexity import cut_windows, perplexity
+from workers.evaluation.suites.capability import CapabilityTable
+from workers.evaluation.suites.capability.gsm8k import Problems, WordProblem, gsm8k, result_of
+from workers.evaluation.suites.capability.multiple_choice import Question, multiple_choice
+from workers.evaluation.suites.capability.perplexity import cut_windows, perplexity
+from workers.evaluation.suites.capability.run import Capability, open_suite
 from workers.evaluation.suites.protocol import ModelPair
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from models_store.errors import InvalidRequest
-from models_store.operator.suites import RefusalTable
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.protocol import ModelPair
-from workers.evaluation.suites.refusal import Refusal, open_suite
+from workers.evaluation.suites.refusal import RefusalTable
+from workers.evaluation.suites.refusal.run import Refusal, open_suite
 
 
 def opened(configure: Configure, data: Any, **options: object) -> Refusal:

@@ -13,7 +13,7 @@ from models_store.schemas.measurements import SuiteResult
 from tests.support.edits import random_edit
 from tests.support.progress import shares_of
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
-from workers.evaluation.suites import open_suites, run_suites
+from workers.evaluation.suites.run import open_suites, run_suites
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 

@@ -4,12 +4,12 @@ import pytest
 from profanity_check import predict_prob
 
 from models_store.errors import InvalidRequest
-from models_store.operator.suites import ToxicityTable
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.seeds import derive
-from workers.evaluation.suites import open_suites
 from workers.evaluation.suites.protocol import ModelPair
-from workers.evaluation.suites.toxicity import Toxicity, open_suite
+from workers.evaluation.suites.run import open_suites
+from workers.evaluation.suites.toxicity import ToxicityTable
+from workers.evaluation.suites.toxicity.run import Toxicity, open_suite
 from workers.runtime.decoding.decode import generate
 from workers.runtime.tokens import encode_prompt
 

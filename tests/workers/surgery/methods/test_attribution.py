@@ -10,6 +10,7 @@ from models_store.errors import EditFailed, InvalidRequest
 from models_store.weights.architectures import MatrixKey
 from tests.workers.surgery.methods.test_natural import IN, OUT, damped, gates
 from workers.surgery.curvature import Curvature, first_scale
+from workers.surgery.methods.attribution import Attribution
 from workers.surgery.methods.attribution.fit import fit_attribution
 from workers.surgery.moments import DenseMoment
 
@@ -53,6 +54,34 @@ def test_rows_are_those_of_a_slow_version() -> None:
     for term in fit.terms:
         assert torch.allclose(term.direction.double(), directions[term.key], rtol=1e-5)
     assert fit.guess == first_scale(fit.terms, curvature)
+
+
+def test_what_is_taken_where_nothing_is_said() -> None:
+    gradients, curvature = gates()
+    sides = means(curvature)
+    said = fit_attribution(gradients, curvature, *sides, damping=0.05, fraction=0.0465)
+    unsaid = fit_attribution(gradients, curvature, *sides)
+    assert [term.digest for term in said.terms] == [term.digest for term in unsaid.terms]
+    assert Attribution().fraction == 0.0465
+
+
+def test_one_gate_that_gains_is_enough() -> None:
+    gradients, curvature = gates()
+    undesired, desired = means(curvature)
+    first, *others = gradients
+    for key in others:
+        desired[key] = undesired[key]
+    fit = fit_attribution(gradients, curvature, undesired, desired, fraction=0.2)
+    assert [term.key for term in fit.terms] == [first]
+
+
+def test_one_row_that_gains_a_little_is_enough() -> None:
+    gradients, curvature = gates()
+    small = {key: torch.zeros(OUT, IN) for key in gradients}
+    first = next(iter(small))
+    small[first][4] = 1e-3 * gradients[first][4]
+    fit = fit_attribution(small, curvature, *means(curvature), fraction=1 / 27)
+    assert [(term.key, term.rows.tolist()) for term in fit.terms] == [(first, [4])]
 
 
 def test_every_row_that_moves_gains() -> None:

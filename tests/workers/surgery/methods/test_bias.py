@@ -103,6 +103,37 @@ def test_terms_write_the_difference_of_means_into_every_row() -> None:
     assert float(shift) == pytest.approx(0.4)
 
 
+def test_the_guess_shifts_all_layers_together_by_two_fifths_of_what_they_give() -> None:
+    first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
+    # Differences of 15 and 20 are 3 and 4 times the norm of 5 that `down_proj` gives.
+    layers = [statistics(3, length * torch.eye(HIDDEN)[0], rest_vectors()) for length in (15, 20)]
+    fitted = [fit_layer(layer, first) for layer in layers]
+    assert [layer.shift for layer in fitted] == pytest.approx([3.0, 4.0])
+    assert combine(fitted).guess == pytest.approx(0.4 / 5)
+
+
+def test_a_layer_is_checked_on_other_first_tokens_up_to_a_tenth() -> None:
+    rest, fitted = rest_vectors(), first_vectors(50, spread=0.01)
+    vector = regressed(rest, FirstTokens(fitted, fitted))
+    along = vector / vector.square().sum()  # a · h is 1 there
+    for size, used in ((0.0999, True), (0.1001, False)):
+        checked = torch.stack([size * along, -size * along]).float()
+        fit = fit_layer(statistics(2, torch.ones(HIDDEN), rest), FirstTokens(fitted, checked))
+        assert fit.check.first_token_rms == pytest.approx(size, rel=1e-4)
+        assert fit.check.first_token_max == pytest.approx(size, rel=1e-4)
+        assert (fit.check.layer, fit.check.used, fit.term is not None) == (2, used, used)
+    mixed = torch.stack([0.06 * along, -0.08 * along]).float()
+    check = fit_layer(statistics(2, torch.ones(HIDDEN), rest), FirstTokens(fitted, mixed)).check
+    assert check.first_token_rms == pytest.approx(0.005**0.5, rel=1e-4)
+    assert check.first_token_max == pytest.approx(0.08, rel=1e-4)
+
+
+def test_the_ridge_is_a_hundredth_by_default() -> None:
+    first = FirstTokens(first_vectors(50), first_vectors(20, seed=2))
+    layer = statistics(0, torch.ones(HIDDEN), rest_vectors())
+    assert torch.equal(fit_layer(layer, first).vector, fit_layer(layer, first, 0.01).vector)
+
+
 def test_a_layer_that_would_move_first_tokens_is_left_out() -> None:
     good = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
     other = first_vectors(20, seed=3)

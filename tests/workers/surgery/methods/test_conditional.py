@@ -71,6 +71,17 @@ def test_how_much_is_felt_elsewhere_does_not_cancel_out() -> None:
     assert felt.spared == pytest.approx(1.0, abs=0.1)
 
 
+def test_without_unseen_prompts_nothing_is_said_of_them() -> None:
+    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    nothing = torch.zeros(0, SIZE)
+    unseen = replace(
+        statistics(asked, spared, rest), unseen_asked=nothing, unseen_spared=spared.float()
+    )
+    _, felt = condition(unseen, FIRST, 0.01)
+    assert felt.asked is None
+    assert felt.spared is not None
+
+
 def test_it_solves_the_normal_equations() -> None:
     asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
     found, _ = condition(statistics(asked, spared, rest), FIRST, ridge=0.5)

@@ -94,4 +94,13 @@ def test_an_edit_that_would_change_nothing_is_refused() -> None:
 
 def test_it_writes_into_every_second_layer_but_the_first_ones_and_the_last() -> None:
     assert NaturalBias().default_layers(30) == tuple(range(4, 29, 2))
+    assert NaturalBias().default_layers(18) == tuple(range(3, 16, 2))
     assert NaturalBias().default_layers(2) == (1,)
+
+
+def test_a_layer_that_gains_nothing_is_left_out_and_does_not_stop_the_others() -> None:
+    gradient, fisher = problem(0)
+    both = {1: torch.zeros(HIDDEN), 2: gradient}, {n: DenseMoment(fisher) for n in (1, 2)}
+    found = fit_natural_bias([layer(1), layer(2)], *both, damping=DAMPING)
+    assert [term.layer for term in found.terms] == [2]
+    assert len(found.checks) == 2

@@ -6,7 +6,7 @@ import re
 
 from fastapi import Response
 
-from app.http.html import page
+from app.http.pages.html import page
 
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*")
 

@@ -1,4 +1,4 @@
-"""Pages for people: templates, and what a browser may do with what comes of them."""
+"""Pages from templates, and what a browser may do with what comes of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
-_FOLDER = Path(__file__).parent / "pages"
+_FOLDER = Path(__file__).parent
 
 
 def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from models_store.operator.suites import DataFile, RefusalTable, Suites
+from models_store.operator.suites import DataFile, Suites
 from models_store.schemas.measurements import SuiteMetric
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import open_file, read_lines, text_field
 from workers.evaluation.suites.protocol import ModelPair, Texts, choose, greedy
+from workers.evaluation.suites.refusal import RefusalTable
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.runtime.tokens import encode_prompt
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models_store.operator.suites import Suites, ToxicityTable
+from models_store.operator.suites import Suites
 from models_store.schemas.measurements import SuiteMetric
 from workers import progress
 from workers.evaluation.effect.generations import DecodingSettings
@@ -21,6 +21,7 @@ from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, open_file, read_lines, text_field
 from workers.evaluation.suites.protocol import ModelPair, Texts, choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
+from workers.evaluation.suites.toxicity import ToxicityTable
 from workers.runtime.tokens import encode_prompt
 
 NEW_TOKENS = 20

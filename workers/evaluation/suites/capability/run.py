@@ -12,13 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models_store.operator.suites import CapabilityTable, Suites
+from models_store.operator.suites import Suites
 from models_store.schemas.measurements import SuiteMetric
 from workers import progress
+from workers.evaluation.suites.capability import CapabilityTable
+from workers.evaluation.suites.capability.gsm8k import Problems, gsm8k, read_problems
+from workers.evaluation.suites.capability.multiple_choice import (
+    Question,
+    multiple_choice,
+    read_questions,
+)
+from workers.evaluation.suites.capability.perplexity import perplexity
 from workers.evaluation.suites.data import OpenFile, open_file, read_text
-from workers.evaluation.suites.gsm8k import Problems, gsm8k, read_problems
-from workers.evaluation.suites.multiple_choice import Question, multiple_choice, read_questions
-from workers.evaluation.suites.perplexity import perplexity
 from workers.evaluation.suites.protocol import ModelPair
 
 
