@@ -181,8 +181,10 @@ def _cost(damage: Damage, limits: Limits, over: Sequence[str]) -> str:
     if not over:
         return text
     figures, allowed = judged(damage), limits.model_dump()
-    found = [f"{_LIMITED[name]} {figures[name]:.3g} (limit {allowed[name]:g})" for name in over]
-    return f"{text}, above the limit in " + " and ".join(found)
+    figures_over = [
+        f"{_LIMITED[name]} {figures[name]:.3g} (limit {allowed[name]:g})" for name in over
+    ]
+    return f"{text}, above the limit in " + " and ".join(figures_over)
 
 
 def weak_scorers(scorers: Sequence[ScorerCard]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from app.http import api_page
+from app.http.pages import api_page
 from tests.support.services import Api
 
 _LINK = re.compile(r'(?:href|src)="([^"]+)"')
