@@ -160,7 +160,7 @@ def test_sides_that_the_model_does_not_see_are_remarked() -> None:
     found = checked(asked, features_of(split_behavior(asked, 0), gap=0.0))
 
     assert codes(found) == {"not_seen_by_the_model"}
-    assert "hardly tell" in (found.separability.note or "")
+    assert "hardly separate" in (found.separability.note or "")
 
 
 def test_sides_that_repeat_each_other_are_remarked() -> None:
