@@ -23,6 +23,15 @@ def _surgery(name: str, *tests: str) -> Target:
     )
 
 
+def _method(name: str) -> Target:
+    """The fit of a method; candidates are made of it."""
+    tests = (
+        f"tests/workers/surgery/methods/test_{name}.py",
+        "tests/workers/making/test_candidates.py",
+    )
+    return Target(f"workers/surgery/methods/{name}/fit.py", tests)
+
+
 AREAS: Mapping[str, tuple[Target, ...]] = {
     "maths": (
         _surgery("calibrate", "test_calibrate"),
@@ -33,12 +42,10 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
         _surgery("regression", "methods/test_bias"),
         _surgery("rows", "test_rows", "methods/test_attribution"),
         _surgery("terms", "test_terms"),
-        _surgery("methods/attribution/fit", "methods/test_attribution"),
-        _surgery("methods/bias/fit", "methods/test_bias"),
-        _surgery("methods/conditional/fit", "methods/test_conditional"),
-        _surgery("methods/model_surgery/fit", "methods/test_model_surgery"),
-        _surgery("methods/natural/fit", "methods/test_natural"),
-        _surgery("methods/natural_bias/fit", "methods/test_natural_bias"),
+        *map(
+            _method,
+            ("attribution", "bias", "conditional", "model_surgery", "natural", "natural_bias"),
+        ),
     ),
     "splits": (
         Target(
@@ -112,15 +119,14 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         **{f"_BLOCK = ({block})": "the same in as many steps, about" for block in (7, 9)},
         **{f"_MAX_ITERATIONS = ({most})": "it ends before" for most in (299, 301)},
         "_CONVERGED = (5e-14)": "below what rounding leaves",
+        "generator = torch.Generator().manual_seed((1))": "any start does",
+        "generator = torch.Generator().manual_seed((-1))": "any start does",
+        "gain = (1.0)": "the first step is not the last",
+        "if abs((gain + previous)) <= _CONVERGED * gain:": "it only ends later",
     },
     "workers/evaluation/data/splits.py": _SPLITS,
     "models_store/operator/policy.py": {
-        'frozen=True, extra="forbid", allow_inf_nan=(True), use_attribute_docstrings=True': (
-            "every number has bounds"
-        ),
-        'frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=(False)': (
-            "what is written of fields alone"
-        ),
+        "model_config = ConfigDict(allow_inf_nan=(True))": "every number has bounds",
     },
 }
 """By path and changed line: why no test can notice."""

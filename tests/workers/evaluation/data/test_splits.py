@@ -242,13 +242,18 @@ def test_the_parts_are_three_fifths_a_quarter_and_the_rest() -> None:
     assert not splits.fit.has_responses
 
 
-def test_counts_are_told_by_part_and_side() -> None:
-    made = behavior(undesired=sentences("cruel", 200), desired=sentences("kind", 100))
+@pytest.mark.parametrize(("undesired", "desired"), [(200, 100), (100, 200)])
+def test_counts_are_told_by_part_and_side(undesired: int, desired: int) -> None:
+    made = behavior(undesired=sentences("cruel", undesired), desired=sentences("kind", desired))
     splits = split_behavior(made, seed=0)
     counts = splits.counts()
-    assert (counts.fit_undesired, counts.fit_desired) == (120, 60)
-    assert (counts.scorer_undesired, counts.scorer_desired) == (50, 25)
-    assert (counts.heldout_undesired, counts.heldout_desired) == (30, 15)
+    parts = {100: (60, 25, 15), 200: (120, 50, 30)}
+    assert parts[undesired] == (
+        counts.fit_undesired,
+        counts.scorer_undesired,
+        counts.heldout_undesired,
+    )
+    assert parts[desired] == (counts.fit_desired, counts.scorer_desired, counts.heldout_desired)
     assert len(splits.heldout) == 45
 
 
@@ -300,8 +305,9 @@ def test_made_prompts_of_answers_are_what_they_answer() -> None:
 
 def test_prompts_for_validation_only_are_refused() -> None:
     prompts = [{"text": f"prompt {i}", "split": "validate"} for i in range(5)]
-    with pytest.raises(InvalidRequest, match="left to test") as caught:
+    with pytest.raises(InvalidRequest, match="left to test on: 5 given, 0 of them") as caught:
         split_behavior(behavior(prompts=prompts), seed=0)
+    assert "5 are for validation" in caught.value.message
     assert caught.value.errors[0].pointer == "/behavior/prompts"
 
 

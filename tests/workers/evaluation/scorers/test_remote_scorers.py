@@ -19,7 +19,7 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers.prepare import Judges, make_scorer, prepare_scorers
 from workers.evaluation.scorers.protocol import Training
-from workers.evaluation.scorers.remote import calls as remote_calls
+from workers.evaluation.scorers.remote.calls import Caller
 from workers.evaluation.scorers.remote.questions import MAX_CHARACTERS
 
 Answer = tuple[int, bytes]
@@ -76,11 +76,6 @@ def elsewhere() -> Iterator[Elsewhere]:
         http.server_close()
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_calls, "_FIRST_PAUSE_SECONDS", 0.001)
-
-
 COMMON = {"name": "theirs", "threshold": 0.6, "licence": "MIT", "trained_on": "other texts"}
 
 
@@ -101,6 +96,12 @@ def score(scorer: HttpScorer | LlmJudge, *texts: str, prompt: str = "", **made: 
     ready = make_scorer("theirs", training, [scorer])
     found: list[float] = ready.score([prompt] * len(texts), texts).tolist()
     return found
+
+
+def impatient(elsewhere: Elsewhere, **fields: Any) -> Caller:
+    """It hardly waits before it tries again."""
+    scorer = http_scorer(elsewhere, **fields)
+    return Caller(scorer, scorer.url, first_pause=0.001)
 
 
 def by_length(body: Any) -> Answer:
@@ -146,7 +147,7 @@ def test_an_outage_is_waited_out(elsewhere: Elsewhere) -> None:
     elsewhere.answer = lambda body: (
         (503, b"") if len(elsewhere.asked) < 3 else (200, b'{"scores": [0.5]}')
     )
-    assert score(http_scorer(elsewhere), "a") == [0.5]
+    assert impatient(elsewhere).post({"texts": ["a"]}) == {"scores": [0.5]}
     assert len(elsewhere.asked) == 3
 
 
@@ -166,7 +167,7 @@ def test_a_scorer_that_stays_broken_is_away(elsewhere: Elsewhere, status: int) -
     with pytest.raises(
         Unavailable, match=rf"theirs at {elsewhere.url}/score is away: it returns {status} \(2 tr"
     ) as caught:
-        score(http_scorer(elsewhere, retries=1), "a")
+        impatient(elsewhere, retries=1).post({"texts": ["a"]})
     assert caught.value.code == "scorer_unavailable"
     assert len(elsewhere.asked) == 2
 

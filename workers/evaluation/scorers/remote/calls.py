@@ -15,7 +15,7 @@ from models_store.operator.scorers import OperatorScorer
 MAX_RESPONSE_BYTES = 4 * 2**20
 CONNECT_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 30.0
-_FIRST_PAUSE_SECONDS = 0.25
+FIRST_PAUSE_SECONDS = 0.25
 _AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -31,10 +31,13 @@ class _Away(Exception):
 class Caller:
     """Sends requests to one scorer; may be used by several threads at a time."""
 
-    def __init__(self, scorer: OperatorScorer, url: str) -> None:
+    def __init__(
+        self, scorer: OperatorScorer, url: str, *, first_pause: float = FIRST_PAUSE_SECONDS
+    ) -> None:
         """Raise `InvalidRequest` where the variable with the key is not set."""
         self._scorer = scorer
         self._url = url
+        self._first_pause = first_pause
         headers = {"User-Agent": "scalpel"}
         if scorer.key_env is not None:
             key = os.environ.get(scorer.key_env, "")
@@ -68,7 +71,7 @@ class Caller:
                         f"({tries} tries)",
                         code="scorer_unavailable",
                     ) from away
-                pause = _FIRST_PAUSE_SECONDS * 2**number if away.pause is None else away.pause
+                pause = self._first_pause * 2**number if away.pause is None else away.pause
                 time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
         raise AssertionError("there is at least one try")
 
