@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.accounts.api_keys import SCOPES
+from app.domain.accounts.api_keys import ALL_SCOPES, SCOPES
 from models_store.settings import Settings
 from tests.app.support.generator import running_generator
 from tests.app.support.worker import Worker, edit_body
@@ -44,6 +44,17 @@ def test_without_a_valid_key_nobody_comes_in(locked: Api, header: str | None) ->
     ):
         assert answer.status_code == 401
         assert answer.json()["error"]["type"] == "authentication_error"
+
+
+def test_where_no_keys_are_needed_everybody_may_do_everything(settings: Settings) -> None:
+    with running_api(settings) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        id = api.http.post("/v1/edits", json=edit_body()).raise_for_status().json()["id"]
+        actor = api.store.work.read("edit", "default", id).request.actor
+        assert (actor.key_id, actor.scopes) == (None, ALL_SCOPES)
+        assert api.http.get("/v1/api_keys").status_code == 200
+        # Let in, though an edit needs it.
+        assert api.http.delete("/v1/base_models/pico").status_code == 409
 
 
 @pytest.mark.parametrize(
