@@ -64,6 +64,15 @@ def test_some_pages_are_for_everyone(locked: Api, path: str) -> None:
     assert locked.http.get(path).status_code == 200
 
 
+def test_a_request_counts_once_whatever_it_asks_for(settings: Settings) -> None:
+    changes = {"auth": "keys", "limit_requests_per_second": 1e-3, "limit_request_burst": 3}
+    with running_api(settings.model_copy(update=changes)) as api:
+        who = bearer(api)
+        paths = ("/v1/edits", "/v1/api_keys", "/v1/models", "/v1/edits")
+        codes = [api.http.get(path, headers=who).status_code for path in paths]
+        assert codes == [200, 200, 200, 429]
+
+
 def test_each_scope_opens_its_calls(locked: Api) -> None:
     calls = {
         "edits:read": [("GET", "/v1/edits", None), ("GET", "/v1/models", None)],
