@@ -65,7 +65,11 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
     "scopes": (
         Target(
             "app/request/auth.py",
-            ("tests/app/accounts/test_scopes.py", "tests/app/accounts/test_auth.py"),
+            (
+                "tests/app/accounts/test_scopes.py",
+                "tests/app/accounts/test_auth.py",
+                "tests/security/test_sign_in.py",
+            ),
         ),
         *(
             Target(str(path), ("tests/app/accounts/test_scopes.py",), scopes_only=True)
@@ -127,6 +131,8 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "workers/evaluation/data/splits.py": _SPLITS,
     "models_store/operator/policy.py": {
         "model_config = ConfigDict(allow_inf_nan=(True))": "every number has bounds",
+        "size = (-1)  # `read_document` raises": "any size below the limit does",
+        "size = (1)  # `read_document` raises": "any size below the limit does",
     },
 }
 """By path and changed line: why no test can notice."""

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.accounts.api_keys import SCOPES
+from app.domain.accounts.api_keys import ALL_SCOPES, SCOPES
 from models_store.settings import Settings
 from tests.app.support.generator import running_generator
 from tests.app.support.worker import Worker, edit_body
@@ -46,11 +46,31 @@ def test_without_a_valid_key_nobody_comes_in(locked: Api, header: str | None) ->
         assert answer.json()["error"]["type"] == "authentication_error"
 
 
+def test_where_no_keys_are_needed_everybody_may_do_everything(settings: Settings) -> None:
+    with running_api(settings) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        id = api.http.post("/v1/edits", json=edit_body()).raise_for_status().json()["id"]
+        actor = api.store.work.read("edit", "default", id).request.actor
+        assert (actor.key_id, actor.scopes) == (None, ALL_SCOPES)
+        assert api.http.get("/v1/api_keys").status_code == 200
+        # Let in, though an edit needs it.
+        assert api.http.delete("/v1/base_models/pico").status_code == 409
+
+
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/docs", "/docs/errors", "/openapi.json", "/"]
 )
 def test_some_pages_are_for_everyone(locked: Api, path: str) -> None:
     assert locked.http.get(path).status_code == 200
+
+
+def test_a_request_counts_once_whatever_it_asks_for(settings: Settings) -> None:
+    changes = {"auth": "keys", "limit_requests_per_second": 1e-3, "limit_request_burst": 3}
+    with running_api(settings.model_copy(update=changes)) as api:
+        who = bearer(api)
+        paths = ("/v1/edits", "/v1/api_keys", "/v1/models", "/v1/edits")
+        codes = [api.http.get(path, headers=who).status_code for path in paths]
+        assert codes == [200, 200, 200, 429]
 
 
 def test_each_scope_opens_its_calls(locked: Api) -> None:

@@ -27,8 +27,10 @@ from models_store.operator.policy import (
     direction_of,
     parse_policy,
     put_in_force,
+    read_policy,
 )
 from models_store.schemas.measurements import Contrast, Interval, Safety, SafetyCheck
+from models_store.settings import Settings
 
 FULL = """
 default = "deny"
@@ -127,6 +129,13 @@ def test_bounds_are_inclusive(tmp_path: Path, text: str, worse: str) -> None:
         worse = f"[[rule]]\n{worse}\neffect = 'deny'"
     with pytest.raises(InvalidRequest):
         parsed(tmp_path, worse)
+
+
+def test_the_policy_is_that_of_the_operators_file_or_the_usual_one(tmp_path: Path) -> None:
+    assert read_policy(Settings(policy=None)) == Policy()
+    path = tmp_path / "policy.toml"
+    path.write_text('default = "deny"')
+    assert read_policy(Settings(policy=path)) == Policy(default="deny")
 
 
 def test_a_policy_in_force_cannot_be_changed() -> None:

@@ -282,6 +282,14 @@ def test_a_part_needs_half_of_its_share_of_a_side(left: int, enough: bool) -> No
     assert len(split_behavior(made, seed=0).heldout.undesired) == left
 
 
+def test_one_text_of_a_side_of_sixteen_may_be_held_out() -> None:
+    texts = sentences("cruel", 16)
+    pairs = ["a"] * 10 + ["b"] * 5 + [None]
+    undesired = [{"text": t, "pair_id": p} for t, p in zip(texts, pairs, strict=True)]
+    counts = split_behavior(behavior(16, undesired=undesired), seed=0).counts()
+    assert (counts.fit_undesired, counts.scorer_undesired, counts.heldout_undesired) == (10, 5, 1)
+
+
 def test_prompts_without_a_template_come_among_the_first_of_each_template() -> None:
     prompts = [{"text": f"prompt {i}", "template": f"t{i}", "split": "test"} for i in range(12)]
     alone = [{"text": f"alone {i}", "split": "test"} for i in range(12)]
