@@ -50,7 +50,7 @@ def page_of(
 
 @dataclass(frozen=True)
 class PageQuery:
-    """Which page is asked for."""
+    """The requested page."""
 
     limit: int
     order: Literal["asc", "desc"]
@@ -112,7 +112,7 @@ class PageQuery:
         return self.chosen(ids, find)
 
     def ordered(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that come after the position, in the order asked for."""
+        """Those of the names that come after the position, in the requested order."""
         ordered = sorted(names, reverse=self.descending)
         if self.after is None:
             return ordered

@@ -18,7 +18,7 @@ from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamageMeter, DamagePlan
-from workers.evaluation.damage.reader import OtherModel, Reader
+from workers.evaluation.damage.reader import FluencyReader, OtherModel
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.scorers.prepare import Judges, prepare_scorers
@@ -86,7 +86,7 @@ class Setting:
                 damage=DAMAGE,
             ),
             preserve=self._with_responses(preserved, behavior.max_new_tokens),
-            reader=Reader(base, base_id, other_model(base_id, settings)),
+            reader=FluencyReader(base, base_id, other_model(base_id, settings)),
             scorers=prepare_scorers(behavior, splits, seed, judges),
             judges=judges,
         )

@@ -113,6 +113,9 @@ def _unload(name: str) -> None:
         stale |= more
     for other in stale:
         sys.modules.pop(other, None)
+        package, _, last = other.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(last, None)
 
 
 @cache

@@ -23,6 +23,15 @@ def _surgery(name: str, *tests: str) -> Target:
     )
 
 
+def _method(name: str) -> Target:
+    """The fit of a method; candidates are made of it."""
+    tests = (
+        f"tests/workers/surgery/methods/test_{name}.py",
+        "tests/workers/making/test_candidates.py",
+    )
+    return Target(f"workers/surgery/methods/{name}/fit.py", tests)
+
+
 AREAS: Mapping[str, tuple[Target, ...]] = {
     "maths": (
         _surgery("calibrate", "test_calibrate"),
@@ -33,12 +42,10 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
         _surgery("regression", "methods/test_bias"),
         _surgery("rows", "test_rows", "methods/test_attribution"),
         _surgery("terms", "test_terms"),
-        _surgery("methods/attribution/fit", "methods/test_attribution"),
-        _surgery("methods/bias/fit", "methods/test_bias"),
-        _surgery("methods/conditional/fit", "methods/test_conditional"),
-        _surgery("methods/model_surgery/fit", "methods/test_model_surgery"),
-        _surgery("methods/natural/fit", "methods/test_natural"),
-        _surgery("methods/natural_bias/fit", "methods/test_natural_bias"),
+        *map(
+            _method,
+            ("attribution", "bias", "conditional", "model_surgery", "natural", "natural_bias"),
+        ),
     ),
     "splits": (
         Target(
@@ -67,7 +74,11 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
     ),
 }
 
+_REST = "what is left is fitted on"
+_SIXTEEN = "a side has 16 texts at least, of which 2 are held out"
+
 _CALIBRATE = {
+    "if len(usable) > 1 and usable[1][(-1)] != x:": "one scale comes twice by rounding alone",
     "if len(usable) > 1 and usable[1][(1)] != x:": "one scale comes twice by rounding alone",
     "if (low <= high) and not low < aim < high:": "no scale is above and below the target",
     "high = min((math.log(s) for s, value in trace if (value >= target)), default=math.inf)": (
@@ -78,5 +89,44 @@ _CALIBRATE = {
     ),
 }
 
-EQUIVALENT: Mapping[str, Mapping[str, str]] = {"workers/surgery/calibrate.py": _CALIBRATE}
+_SPLITS = {
+    "SHARES = ((1.6), 0.25, 0.15)": _REST,
+    "SHARES = ((0.3), 0.25, 0.15)": _REST,
+    "totals = np.bincount(sides, minlength=(1))": "both sides have texts",
+    "parts = [(1)] * len(groups)": "every text gets a part below",
+    "parts = [(-1)] * len(groups)": "every text gets a part below",
+    "missing = (wanted - got) / wanted.clip(min=(0))": _SIXTEEN,
+    "missing = (wanted - got) / wanted.clip(min=(2))": _SIXTEEN,
+    "if bool((got < np.maximum((0), wanted / 2)).any()):": _SIXTEEN,
+    "return tuple(text for text, part in zip(texts, of, strict=(False)) if part == number)": (
+        "both are as long"
+    ),
+    "return [message.content for message in item.messages[:-(2)] "
+    'if message.role != "system"]': "the last question is in the full text",
+    "seen[prompt.template] += (2)": "the order of the rounds is the same",
+}
+
+EQUIVALENT: Mapping[str, Mapping[str, str]] = {
+    "workers/surgery/calibrate.py": _CALIBRATE,
+    "workers/surgery/moments.py": {
+        "generator = torch.Generator().manual_seed((1))": "any test matrix does",
+        "generator = torch.Generator().manual_seed((-1))": "any test matrix does",
+    },
+    "workers/surgery/region.py": {
+        f"_CHUNK_ROWS = ({rows})": "memory alone" for rows in (4095, 4097)
+    },
+    "workers/surgery/methods/natural/fit.py": {
+        **{f"_BLOCK = ({block})": "the same in as many steps, about" for block in (7, 9)},
+        **{f"_MAX_ITERATIONS = ({most})": "it ends before" for most in (299, 301)},
+        "_CONVERGED = (5e-14)": "below what rounding leaves",
+        "generator = torch.Generator().manual_seed((1))": "any start does",
+        "generator = torch.Generator().manual_seed((-1))": "any start does",
+        "gain = (1.0)": "the first step is not the last",
+        "if abs((gain + previous)) <= _CONVERGED * gain:": "it only ends later",
+    },
+    "workers/evaluation/data/splits.py": _SPLITS,
+    "models_store/operator/policy.py": {
+        "model_config = ConfigDict(allow_inf_nan=(True))": "every number has bounds",
+    },
+}
 """By path and changed line: why no test can notice."""

@@ -133,7 +133,7 @@ def _scored(
 
 
 def shown_samples(
-    context: EvaluationContext, asked: Sequence[str], before: Arm, after: Arm
+    context: EvaluationContext, prompt_texts: Sequence[str], before: Arm, after: Arm
 ) -> tuple[Sample, ...]:
     """Some of the prompts at random with the first continuation of each model.
 
@@ -142,7 +142,9 @@ def shown_samples(
     """
     order = np.random.default_rng(context.seeds["shown"]).permutation(len(after.texts))
     return tuple(
-        Sample(prompt=asked[index], base=before.texts[index][0], edited=after.texts[index][0])
+        Sample(
+            prompt=prompt_texts[index], base=before.texts[index][0], edited=after.texts[index][0]
+        )
         for index in order[: context.plan.shown].tolist()
     )
 

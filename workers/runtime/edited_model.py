@@ -10,7 +10,7 @@ import torch
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Generated, generate
-from workers.runtime.likelihood import Divergence, Reading, compare
+from workers.runtime.likelihood import Divergence, TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches
@@ -57,7 +57,7 @@ class EditedModel:
             with self._side.rows([self.mixture]):
                 yield
 
-    def reading(self, texts: Sequence[Encoded], *, batch_tokens: int | None = None) -> Reading:
+    def reading(self, texts: Sequence[Encoded], *, batch_tokens: int | None = None) -> TextReading:
         """What the model makes of texts.
 
         Raises:
@@ -76,9 +76,11 @@ class EditedModel:
                 owners.append(owner.expand_as(predicting)[predicting])
         if not sum(len(part) for part in targets):
             raise InvalidRequest("no text has a token after its first one that counts")
-        return Reading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
+        return TextReading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
 
-    def divergence(self, texts: Sequence[Encoded], reference: Reading | None = None) -> Divergence:
+    def divergence(
+        self, texts: Sequence[Encoded], reference: TextReading | None = None
+    ) -> Divergence:
         """The model against another one on the same texts.
 
         Args:

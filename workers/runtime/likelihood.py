@@ -19,7 +19,7 @@ from workers.runtime.loading import LoadedModel
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class TextReading:
     """The last hidden states of a model at all positions that predict a token that counts.
 
     The first token of a text is predicted by nothing, so it never counts.
@@ -75,7 +75,7 @@ class Divergence:
 
 
 @torch.no_grad()
-def compare(base: LoadedModel, reference: Reading, reading: Reading) -> Divergence:
+def compare(base: LoadedModel, reference: TextReading, reading: TextReading) -> Divergence:
     """Compare a model with edits to the base, both read over the same texts.
 
     Args:
@@ -105,7 +105,7 @@ def compare(base: LoadedModel, reference: Reading, reading: Reading) -> Divergen
 
 
 @torch.no_grad()
-def negative_log_likelihood(base: LoadedModel, reading: Reading) -> np.ndarray:
+def negative_log_likelihood(base: LoadedModel, reading: TextReading) -> np.ndarray:
     """Nats a position of each text, float64 `[texts]`; 0 for a text with no position."""
     sums = torch.zeros(reading.texts, dtype=torch.float64)
     for part in _chunks(base, reading):
@@ -117,7 +117,7 @@ def negative_log_likelihood(base: LoadedModel, reading: Reading) -> np.ndarray:
     return means
 
 
-def _chunks(base: LoadedModel, reading: Reading) -> Iterator[slice]:
+def _chunks(base: LoadedModel, reading: TextReading) -> Iterator[slice]:
     size = max(1, base.chunk_logits // base.vocabulary)
     for start in range(0, len(reading.targets), size):
         yield slice(start, start + size)

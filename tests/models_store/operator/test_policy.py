@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models_store.audit.check import lines_of
 from models_store.audit.log import NO_TENANT, AuditLog
@@ -126,6 +127,12 @@ def test_bounds_are_inclusive(tmp_path: Path, text: str, worse: str) -> None:
         worse = f"[[rule]]\n{worse}\neffect = 'deny'"
     with pytest.raises(InvalidRequest):
         parsed(tmp_path, worse)
+
+
+def test_a_policy_in_force_cannot_be_changed() -> None:
+    for part, field in ((Policy(), "default"), (Margins(), "prompts"), (Serving(), "points")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(part, field, getattr(part, field))
 
 
 def test_a_policy_has_256_kib_at_most() -> None:

@@ -16,12 +16,12 @@ from tests.workers.conftest import Bench
 from workers.editor.jobs.inputs import base_of
 from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.task import Task
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.runtime.loading import load_base
 
 
 @pytest.fixture
-def reader(bench: Bench, body: Callable[..., dict[str, Any]]) -> Callable[[], Reader]:
+def reader(bench: Bench, body: Callable[..., dict[str, Any]]) -> Callable[[], FluencyReader]:
     """The reader of an edit of `pico`, by the catalogue as it is when called."""
     place = bench.submit_edit(**body())
     task = Task(
@@ -41,12 +41,14 @@ def _register(bench: Bench, id: str, folder: Path, pool: str) -> None:
     bench.do(Place("base_model", SHARED_TENANT, work.id))
 
 
-def test_without_another_base_model_the_edits_own_reads(reader: Callable[[], Reader]) -> None:
+def test_without_another_base_model_the_edits_own_reads(
+    reader: Callable[[], FluencyReader],
+) -> None:
     assert reader().name == "pico"
 
 
 def test_the_smallest_other_base_model_reads(
-    bench: Bench, reader: Callable[[], Reader], make_pico: Callable[..., Path]
+    bench: Bench, reader: Callable[[], FluencyReader], make_pico: Callable[..., Path]
 ) -> None:
     bench.register(make_pico(seed=5), "a-second")
     assert reader().name == "a-second"
@@ -55,12 +57,12 @@ def test_the_smallest_other_base_model_reads(
     assert found.name == "smaller"
     nats, tokens = found.nll(["the food"], [" is good"])
     small = load_base(make_pico(seed=6, num_hidden_layers=1), device="cpu", dtype="float32")
-    expected = Reader(small, "smaller").nll(["the food"], [" is good"])
+    expected = FluencyReader(small, "smaller").nll(["the food"], [" is good"])
     assert (nats, tokens) == expected
 
 
 def test_models_that_would_not_do_are_passed_over(
-    bench: Bench, reader: Callable[[], Reader], make_pico: Callable[..., Path]
+    bench: Bench, reader: Callable[[], FluencyReader], make_pico: Callable[..., Path]
 ) -> None:
     bench.register(make_pico(), "the-same-weights")
     bench.register(make_pico(seed=1, hidden_size=128, intermediate_size=512), "far-larger")
@@ -71,7 +73,10 @@ def test_models_that_would_not_do_are_passed_over(
 
 
 def test_a_reader_whose_files_are_gone_leaves_the_reading_to_the_base(
-    bench: Bench, reader: Callable[[], Reader], make_pico: Callable[..., Path], tmp_path: Path
+    bench: Bench,
+    reader: Callable[[], FluencyReader],
+    make_pico: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "moved"
     save_pico(folder, seed=7)

@@ -27,7 +27,7 @@ from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
@@ -170,7 +170,7 @@ def test_all_that_damage_is_measured_on_reaches_the_receipt(base: LoadedModel) -
     context = small_context(
         base,
         preserve=[TextItem(text=f"the plumber of street {i} works on Monday") for i in range(12)],
-        reader=Reader(base, "a reader"),
+        reader=FluencyReader(base, "a reader"),
         limits=Limits(max_kl=1e-6, max_perplexity_ratio=1.0001),
     )
     found = evaluate(context, [bias_term()])

@@ -61,8 +61,8 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     )
     assert found.domain == pytest.approx(LikelihoodMeter.read(context.model, texts).rise(terms))
     tested = {prompt.text for prompt in context.splits.test}
-    assert validation.asked
-    assert tested.isdisjoint(validation.asked)
+    assert validation.prompt_texts
+    assert tested.isdisjoint(validation.prompt_texts)
     assert validation.decoding.seed != context.decoding.seed
 
 

@@ -72,6 +72,21 @@ def test_it_is_adam_on_cross_entropy_written_out() -> None:
     assert probe.train_accuracy == pytest.approx(sum(right[row] for row in train) / 18)
     assert probe.heldout_accuracy == pytest.approx(sum(right[row] for row in heldout) / 5)
     assert 0 < probe.train_accuracy < 1
+    margins = [scores[row][1] - scores[row][0] for row in heldout]
+    sides = [
+        [m for m, row in zip(margins, heldout, strict=True) if labels[row] == s] for s in (1, 0)
+    ]
+    wins = [undesired > desired for undesired in sides[0] for desired in sides[1]]
+    assert probe.heldout_auc == pytest.approx(sum(wins) / len(wins))
+
+
+def test_the_bias_moves_both_logits_of_a_row() -> None:
+    """Rows far from the origin on both sides of a border that only the bias can move."""
+    labels = torch.tensor([UNDESIRED, DESIRED] * 40)
+    features = torch.where(labels == UNDESIRED, 6.0, 5.0)[:, None].repeat(1, 2)
+    settings = ProbeSettings(epochs=400, learning_rate=0.05, batch_size=80)
+    probe = fit_probe(features, labels, settings, seed=0)
+    assert probe.train_accuracy == probe.heldout_accuracy == 1.0
 
 
 def test_held_out_rows_are_never_trained_on() -> None:
@@ -132,5 +147,6 @@ def test_features_that_are_not_finite_fail_the_edit() -> None:
 
 def test_auc_counts_pairs_and_half_of_ties() -> None:
     labels = torch.tensor([UNDESIRED, UNDESIRED, DESIRED, DESIRED])
-    assert auc(torch.tensor([3.0, 1.0, 1.0, 0.0]), labels) == (1 + 1 + 0.5 + 1) / 4
+    assert auc(torch.tensor([3.0, 1.0, 1.0, -1.0]), labels) == (1 + 1 + 0.5 + 1) / 4
+    assert auc(torch.tensor([1.5, 0.0, 0.5, 0.0]), labels) == (1 + 1 + 0 + 0.5) / 4
     assert auc(torch.tensor([1.0, 2.0]), torch.tensor([DESIRED, DESIRED])) == 0.5

@@ -128,8 +128,8 @@ def search(edit: Ingredients, prepared: Prepared) -> Selected:
             validation = Validation.read(context, edit.cache)
         tried = recipes_of(context, method, edit.settings.effort)
         with progress.step("search"):
-            found = try_all(validation, tried, prepared, BUDGETS[edit.settings.effort])
-        return Selected(chosen_from(context, found.best), (validation, found))
+            result = try_all(validation, tried, prepared, BUDGETS[edit.settings.effort])
+        return Selected(chosen_from(context, result.best), (validation, result))
 
 
 def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
@@ -163,15 +163,15 @@ def publish(
         delta = edit.task.save("delta", "delta.safetensors", data)
         # The edit is its only point, and needs no second copy of its file.
         return outcome_of(edit, report, [delta, renamed(delta, "point-0")], points)
-    _, found = choice.search
-    points = points_of(found)
+    _, result = choice.search
+    points = points_of(result)
     report = with_safety(edit, report, tested.harm, points)
-    files = save_points(edit, found)
-    if found.winner is not None and tested.holds(edit):
-        delta = renamed(files[found.trials.index(found.winner)], "delta")
+    files = save_points(edit, result)
+    if result.winner is not None and tested.holds(edit):
+        delta = renamed(files[result.trials.index(result.winner)], "delta")
         return outcome_of(edit, report, [delta, *files], points)
     sentence = tested.evaluation.verdict.sentence
-    if found.winner is not None:
-        sentence = f"The best of {len(found.trials)} tries failed the test: {sentence}"
+    if result.winner is not None:
+        sentence = f"The best of {len(result.trials)} tries failed the test: {sentence}"
     outcome = outcome_of(edit, report, files, points)
     raise FailedWithOutcome(sentence, code="no_effect_within_limits", outcome=outcome)

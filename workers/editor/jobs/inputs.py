@@ -71,7 +71,7 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
     Raises:
         Unavailable: the store stayed away.
     """
-    found = []
+    parents = []
     for ref in variant.terms if variant is not None else ():
         place = Place("edit", task.request.tenant, ref.edit_id)
         work = task.patiently(partial(task.store.find, place))
@@ -82,5 +82,5 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
         texts = task.patiently(partial(task.store.read_texts, work.request))
         behavior, _ = from_lines(texts)
         splits = split_behavior(behavior, settings.seed)
-        found.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
-    return found
+        parents.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
+    return parents

@@ -13,7 +13,7 @@ from models_store.presets import neutral_texts
 from workers.editor.formats.protocol import Loader
 from workers.runtime.apply import WeightEditor
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import Reading, compare
+from workers.runtime.likelihood import TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture
@@ -111,7 +111,10 @@ def prove(
 
 
 def _noise(
-    base: LoadedModel, plain: Reading, texts: list[Encoded], reload: Callable[[str], LoadedModel]
+    base: LoadedModel,
+    plain: TextReading,
+    texts: list[Encoded],
+    reload: Callable[[str], LoadedModel],
 ) -> float:
     """KL(base ‖ base in fp32): what 16 bits alone do to it, in nats a position."""
     wide_base = reload("float32")
@@ -139,7 +142,7 @@ def _rounding(
 
 @torch.no_grad()
 def max_logit_difference(
-    first: LoadedModel, reading: Reading, second: LoadedModel, other: Reading
+    first: LoadedModel, reading: TextReading, second: LoadedModel, other: TextReading
 ) -> float:
     """The largest difference of a logit at any position of two readings of the same texts."""
     pairs = zip(torch.split(reading.states, 64), torch.split(other.states, 64), strict=True)

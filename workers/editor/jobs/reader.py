@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models_store.work.base_models import BaseModels, RegisteredBase
 from workers.editor.jobs.task import Task
-from workers.evaluation.damage.reader import OtherModel, Reader
+from workers.evaluation.damage.reader import FluencyReader, OtherModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned
 
@@ -12,7 +12,7 @@ LARGEST = 3.0
 """A reader has at most so many times the parameters of the base, which the editor has room for."""
 
 
-def reader_for(task: Task, base: LoadedModel) -> Reader:
+def reader_for(task: Task, base: LoadedModel) -> FluencyReader:
     """The smallest other base model that is ready in the pool of the edit, else the base itself.
 
     Raises:
@@ -21,9 +21,9 @@ def reader_for(task: Task, base: LoadedModel) -> Reader:
     known = task.patiently(lambda: BaseModels(task.store).all())
     others = [one for one in known if _may_read(one, task, base)]
     if not others:
-        return Reader(base, task.request.base_model)
+        return FluencyReader(base, task.request.base_model)
     chosen = min(others, key=lambda one: (_parameters(one), one.id))
-    return Reader(base, task.request.base_model, _loadable(task, chosen))
+    return FluencyReader(base, task.request.base_model, _loadable(task, chosen))
 
 
 def _may_read(one: RegisteredBase, task: Task, base: LoadedModel) -> bool:

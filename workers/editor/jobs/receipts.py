@@ -51,12 +51,12 @@ def receipt(
     cached = tuple(dict.fromkeys(edit.cache.reused))
     updates: dict[str, object] = {"cost": report.cost.model_copy(update={"cached": cached})}
     if choice.search is not None:
-        validation, found = choice.search
-        updates["search"] = search_report(found, len(validation.prompts))
+        validation, result = choice.search
+        updates["search"] = search_report(result, len(validation.prompts))
     return report.model_copy(update=updates), data
 
 
-def save_points(edit: Ingredients, found: SearchResult) -> list[Artifact]:
+def save_points(edit: Ingredients, result: SearchResult) -> list[Artifact]:
     """Store the delta of every trial.
 
     Raises:
@@ -69,7 +69,7 @@ def save_points(edit: Ingredients, found: SearchResult) -> list[Artifact]:
             f"points/{index}.safetensors",
             dump_delta(delta_of(trial, fingerprint)),
         )
-        for index, trial in enumerate(found.trials)
+        for index, trial in enumerate(result.trials)
     ]
 
 

@@ -11,7 +11,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Item, Prompt
 from models_store.schemas.methods import Limits
 from workers.evaluation.context.plan import STANDARD, EvaluationPlan
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import Splits
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
@@ -54,7 +54,7 @@ class EvaluationContext:
     plan: EvaluationPlan = STANDARD
     preserve: Sequence[Item] = ()
     """What must stay as it is."""
-    reader: Reader | None = None
+    reader: FluencyReader | None = None
     """Judges fluency; None: the base does."""
     scorers: Sequence[PreparedScorer] | None = None
     """The behaviour's, the leading one first; None: they are prepared when they are needed."""

@@ -62,14 +62,14 @@ def prompt_wordings(behavior: Behavior, fit: Sides) -> tuple[str, str, str]:
         fit: the texts that an edit is fitted on, which the examples are taken from.
     """
     desired, undesired = _examples(fit.desired, 3), _examples(fit.undesired, 2)
-    told = shorten(behavior.description, DESCRIPTION_CHARACTERS, placeholder="")
-    told = told or f"Write like this: {desired[0]}"
+    wish = shorten(behavior.description, DESCRIPTION_CHARACTERS, placeholder="")
+    wish = wish or f"Write like this: {desired[0]}"
     question = behavior.question
-    asked = f"{question} The answer must be no." if question else "Write in the desired way only."
+    request = f"{question} The answer must be no." if question else "Write in the desired way only."
     good, bad = (f"{question} No:", f"{question} Yes:") if question else ("Good:", "Bad:")
     labelled = [(bad, undesired[0]), (good, desired[0]), (bad, undesired[1]), (good, desired[1])]
     return (
-        f"{told}\n{asked}",
+        f"{wish}\n{request}",
         "\n\n".join(desired),
         "\n".join([*(f"{label} {text}" for label, text in labelled), good]),
     )

@@ -138,9 +138,9 @@ class Controls:
         with progress.step("kl", 0.6 - _TEXT):
             kl = kl_of_wording(context.model, wording, each=each)
         prompts, samples = self._share("prompt_only")
-        asked = [worded(wording, prompt) for prompt in prompts]
+        worded_prompts = [worded(wording, prompt) for prompt in prompts]
         with progress.step("text"):
-            arm = context.generate(context.model, asked, samples=samples)
+            arm = context.generate(context.model, worded_prompts, samples=samples)
         baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
         return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
 

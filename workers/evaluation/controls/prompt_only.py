@@ -15,7 +15,7 @@ from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import Reading, compare
+from workers.runtime.likelihood import TextReading, compare
 from workers.runtime.tokens import Encoded, encode_prompt
 
 
@@ -34,18 +34,18 @@ def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
     """
     wordings = prompt_wordings(context.behavior, context.splits.fit)
     few = fewer(context.plan.wording_prompts, context.behavior.max_new_tokens)
-    asked = [prompt.text for prompt in context.splits.validate[:few]]
-    if not asked:
+    prompt_texts = [prompt.text for prompt in context.splits.validate[:few]]
+    if not prompt_texts:
         return wordings[0]
     tried = []
     for index, wording in enumerate(progress.track(wordings)):
         arm = context.generate(
             context.model,
-            [worded(wording, prompt) for prompt in asked],
+            [worded(wording, prompt) for prompt in prompt_texts],
             samples=1,
             seed=context.seeds["wording"],
         )
-        scores = score_grid(scorer, asked, arm.texts)
+        scores = score_grid(scorer, prompt_texts, arm.texts)
         # Where the rates are equal, the mean score decides, then the order.
         tried.append((float(scorer.undesired(scores).mean()), float(scores.mean()), index))
     return wordings[min(tried)[-1]]
@@ -62,20 +62,22 @@ def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
     """
     base = model.loaded
     _, chat = neutral_texts()
-    asked = [item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat]
+    worded_chat = [
+        item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat
+    ]
     neutral = encode_neutral(base, "calibration", each=each)
-    answers = encode_neutral(base, "calibration", each=each, texts=((), asked))
+    answers = encode_neutral(base, "calibration", each=each, texts=((), worded_chat))
     before = encode_prompt(base, worded(wording, ""), chat=False)
     special = len(base.start_ids)
     after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]
     pairs = list(zip(neutral.texts, [*after, *answers.texts], strict=True))
-    found = compare(
+    divergence = compare(
         base,
         _by_text(model.reading([text for text, _ in pairs])),
         _by_text(model.reading([text for _, text in pairs])),
     )
     parts = [slice(0, neutral.plain), slice(neutral.plain, len(pairs))]
-    return max(mean_kl(found, part) for part in parts if found.positions[part].any())
+    return max(mean_kl(divergence, part) for part in parts if divergence.positions[part].any())
 
 
 def _behind(before: Sequence[int], text: Encoded, special: int) -> Encoded:
@@ -94,9 +96,9 @@ def _behind(before: Sequence[int], text: Encoded, special: int) -> Encoded:
     )
 
 
-def _by_text(reading: Reading) -> Reading:
+def _by_text(reading: TextReading) -> TextReading:
     """The same with positions in the order of the texts, whatever batches they were read in."""
     order = torch.argsort(reading.owners, stable=True)
-    return Reading(
+    return TextReading(
         reading.states[order], reading.targets[order], reading.owners[order], reading.texts
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from workers.evaluation.damage.domain import (
 from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.damage.quality import distinct2_ratio, quality_of
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bools, Bootstrap
@@ -69,9 +70,9 @@ class DamageTexts:
     """Prompts pass through the chat template."""
     prompts: Sequence[Prompt] = ()
     """Those that generations are made from, in random order."""
-    own: Arm | None = None
+    base_text: Arm | None = None
     """What the model without the edit makes of them."""
-    own_desired: Bools | None = None
+    base_desired: Bools | None = None
     """`[prompts, samples]`: which of that the leading scorer calls desired."""
     heldout: Sequence[Item] = ()
     """Desired texts that no method has seen: held-out ones to report on, others to calibrate."""
@@ -86,7 +87,7 @@ class DamageMeter:
     texts: DamageTexts
     plan: DamagePlan
     bootstrap: Bootstrap
-    reader: Reader
+    reader: FluencyReader
     """Judges fluency."""
     neutral: KlMeter
     domain: DomainMeter
@@ -103,7 +104,7 @@ class DamageMeter:
         half: Half,
         bootstrap: Bootstrap,
         plan: DamagePlan = REPORTED,
-        reader: Reader | None = None,
+        reader: FluencyReader | None = None,
     ) -> DamageMeter:
         """Read all that edits will be compared on.
 
@@ -128,7 +129,7 @@ class DamageMeter:
             texts=texts,
             plan=plan,
             bootstrap=bootstrap,
-            reader=reader or Reader(model.loaded, "the base itself"),
+            reader=reader or FluencyReader(model.loaded, "the base itself"),
             neutral=kl_meter,
             domain=domain,
             preserved=preserved,
@@ -165,19 +166,18 @@ class DamageMeter:
             kl_preserve=kept,
         )
 
-    def fluency(self, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]) -> Fluency:
-        """Compare generations from the first of the prompts, as the reader sees them.
+    @property
+    def fluency(self) -> Callable[[tuple[Arm, Arm], tuple[Bools, Bools]], Fluency]:
+        """Compares generations from the first of the prompts, as the reader sees them.
 
-        Args:
-            arms: without and with the edit.
-            desired: `[prompts, samples]` of each arm.
+        It takes the arms without and with the edit, and which of each are desired,
+        `[prompts, samples]`.
         """
-        return fluency_of(
+        return partial(
+            fluency_of,
             self.reader,
             self.texts.prompts,
-            arms,
-            desired,
-            self.bootstrap,
+            bootstrap=self.bootstrap,
             chat=self.texts.chat,
             at_most=self.plan.fluency_pairs,
             answers=self.answers,
@@ -187,12 +187,12 @@ class DamageMeter:
         self, point: PointDamage, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
     ) -> PointDamage:
         """`point` with what generations tell: fluency and variety. See `fluency`."""
-        found = self.fluency(arms, desired)
+        measured = self.fluency(arms, desired)
         ratio = distinct2_ratio(*map(quality_of, arms))
         return point.model_copy(
             update={
-                "fluency": found.rise.value,
-                "fluency_source": found.source,
+                "fluency": measured.rise.value,
+                "fluency_source": measured.source,
                 "distinct2_ratio": ratio,
             }
         )
@@ -219,9 +219,9 @@ class DamageMeter:
         worst: tuple[Preserved, ...] = ()
         if self.preserved is not None:
             with progress.step("preserved", 0.1):
-                found = check_finite(self.preserved.meter.divergence(terms))
-            kept = self.preserved.interval(found, self.bootstrap)
-            worst = self.preserved.worst(found)
+                measured = check_finite(self.preserved.meter.divergence(terms))
+            kept = self.preserved.interval(measured, self.bootstrap)
+            worst = self.preserved.worst(measured)
         with progress.step("fluency"):
             fluency = self.fluency(arms, desired)
         intervals = [kl_interval(neutral, self.bootstrap, part) for part in self.neutral.parts]
@@ -280,14 +280,14 @@ class _Preserved:
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
         return cls(names, answers, KlMeter.read(model, (whole, starts)))
 
-    def interval(self, found: Divergence, bootstrap: Bootstrap) -> Interval:
-        both = (kl_interval(found, bootstrap, part) for part in self.meter.parts)
+    def interval(self, measured: Divergence, bootstrap: Bootstrap) -> Interval:
+        both = (kl_interval(measured, bootstrap, part) for part in self.meter.parts)
         return max(both, key=lambda interval: interval.value)
 
-    def worst(self, found: Divergence) -> tuple[Preserved, ...]:
+    def worst(self, measured: Divergence) -> tuple[Preserved, ...]:
         """The items that changed most, each by what counts of it."""
-        kl = found.kl[: len(self.names)].copy()
-        kl[self.answers] = np.maximum(kl[self.answers], found.kl[len(self.names) :])
+        kl = measured.kl[: len(self.names)].copy()
+        kl[self.answers] = np.maximum(kl[self.answers], measured.kl[len(self.names) :])
         order = np.argsort(-kl, kind="stable")[:WORST]
         return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
 
@@ -295,9 +295,9 @@ class _Preserved:
 def _samples_meter(
     model: EditedModel, texts: DamageTexts, plan: DamagePlan
 ) -> LikelihoodMeter | None:
-    if texts.own is None or texts.own_desired is None:
+    if texts.base_text is None or texts.base_desired is None:
         return None
-    own, groups = own_samples(texts.own, texts.own_desired, texts.prompts, plan.own_samples)
+    own, groups = own_samples(texts.base_text, texts.base_desired, texts.prompts, plan.own_samples)
     if len(own) < LEAST_SAMPLES:
         return None
     return LikelihoodMeter.read(model, own, groups)
@@ -306,31 +306,33 @@ def _samples_meter(
 def _heldout_meter(
     model: EditedModel, texts: DamageTexts, plan: DamagePlan
 ) -> LikelihoodMeter | None:
-    found = heldout_texts(model.loaded, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts)
-    return LikelihoodMeter.read(model, found) if found else None
+    held_out = heldout_texts(
+        model.loaded, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts
+    )
+    return LikelihoodMeter.read(model, held_out) if held_out else None
 
 
-def check_finite(found: Divergence) -> Divergence:
+def check_finite(measured: Divergence) -> Divergence:
     """Refuse to report on a model that no longer computes.
 
     Raises:
         EditFailed: the edited model gives infinite or undefined probabilities.
     """
-    for values in (found.kl, found.base_nll, found.edited_nll):
+    for values in (measured.kl, measured.base_nll, measured.edited_nll):
         require_finite(values)
-    return found
+    return measured
 
 
-def kl_interval(found: Divergence, bootstrap: Bootstrap, part: slice = slice(None)) -> Interval:
+def kl_interval(measured: Divergence, bootstrap: Bootstrap, part: slice = slice(None)) -> Interval:
     """Mean KL over all positions of some of the texts; texts are resampled."""
-    counts = found.positions[part].astype(np.float64)
-    return bootstrap.ratio(found.kl[part] * counts, counts)
+    counts = measured.positions[part].astype(np.float64)
+    return bootstrap.ratio(measured.kl[part] * counts, counts)
 
 
-def nll_rise(found: Divergence, bootstrap: Bootstrap) -> Interval:
+def nll_rise(measured: Divergence, bootstrap: Bootstrap) -> Interval:
     """Rise of the negative log-likelihood, nats a token; texts are resampled."""
-    counts = found.positions.astype(np.float64)
-    return bootstrap.ratio((found.edited_nll - found.base_nll) * counts, counts)
+    counts = measured.positions.astype(np.float64)
+    return bootstrap.ratio((measured.edited_nll - measured.base_nll) * counts, counts)
 
 
 def exponential(of: Interval) -> Interval:

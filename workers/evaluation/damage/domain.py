@@ -16,7 +16,7 @@ from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import Reading, negative_log_likelihood
+from workers.runtime.likelihood import TextReading, negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
@@ -88,7 +88,7 @@ class LikelihoodMeter:
         rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
         return bootstrap.ratio(rises * self.counts, self.counts, self.groups)
 
-    def _rises(self, reading: Reading) -> Floats:
+    def _rises(self, reading: TextReading) -> Floats:
         """Of each text, nats a position."""
         rises: Floats = negative_log_likelihood(self.model.loaded, reading) - self.before
         require_finite(rises)
@@ -141,10 +141,10 @@ def own_samples(
     texts: list[Encoded] = []
     owners: list[int] = []
     for sample, prompt in np.argwhere(desired.T).tolist():
-        asked, made = arm.prompts[prompt], arm.made[prompt][sample].ids
-        if made and len(texts) < at_most:
-            scored = (False,) * len(asked) + (True,) * len(made)
-            texts.append(Encoded((*asked, *made), scored, len(asked)))
+        prompt_ids, new_ids = arm.prompts[prompt], arm.made[prompt][sample].ids
+        if new_ids and len(texts) < at_most:
+            scored = (False,) * len(prompt_ids) + (True,) * len(new_ids)
+            texts.append(Encoded((*prompt_ids, *new_ids), scored, len(prompt_ids)))
             owners.append(int(groups[prompt]))
     return texts, owners
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models_store.schemas.items import ChatItem, CompletionItem, Item, Prompt, prompt_of, text_of
 from models_store.schemas.measurements import FluencySource, Interval
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bools, Bootstrap, Floats, groups_of, interval
@@ -41,7 +41,7 @@ class Fluency:
 
 
 def fluency_of(
-    reader: Reader,
+    reader: FluencyReader,
     prompts: Sequence[Prompt],
     arms: tuple[Arm, Arm],
     desired: tuple[Bools, Bools],
@@ -68,14 +68,14 @@ def fluency_of(
     cells, source = _compared(arms, desired)
     cells = cells[:at_most]
     turned = np.array([desired[1][cell] and not desired[0][cell] for cell in cells], dtype=bool)
-    asked = [prompts[prompt].text for prompt, _ in cells]
+    prompt_texts = [prompts[prompt].text for prompt, _ in cells]
     texts = [[arm.texts[prompt][sample] for prompt, sample in cells] for arm in arms]
     if source == "desired" or not turned.any():
         answers = ()
     given = _cut(answers, longest=max(map(len, texts[1]), default=0))
     # All in one call, so that one model reads all.
     found = reader.nll(
-        [*asked, *asked, *(prompt for prompt, _ in given)],
+        [*prompt_texts, *prompt_texts, *(prompt for prompt, _ in given)],
         [*texts[0], *texts[1], *(text for _, text in given)],
         chat=chat,
     )

@@ -56,7 +56,7 @@ def long_form(
         decoding: as the other generations are made; here one sample of each prompt.
     """
     some = prompts[: plan.prompts]
-    asked, groups = [prompt.text for prompt in some], groups_of(some)
+    prompt_texts, groups = [prompt.text for prompt in some], groups_of(some)
     models = (model, model.plus(terms))
     has_turns = model.loaded.has_chat_template
     turns = (len(FOLLOW_UPS) + 1) * plan.turn_tokens if has_turns else 0
@@ -81,7 +81,7 @@ def long_form(
         ]
         return LongForm(
             kind=kind,
-            prompts=len(asked),
+            prompts=len(prompt_texts),
             max_new_tokens=tokens,
             effects=tuple(one.effect(bootstrap) for one in scored),
             base=quality_of(before),
@@ -90,23 +90,25 @@ def long_form(
 
     with progress.step("long"):
         whole = replace(decoding, max_new_tokens=plan.long_tokens, samples=1)
-        encoded = [encode_prompt(model.loaded, text, chat=chat) for text in asked]
+        encoded = [encode_prompt(model.loaded, text, chat=chat) for text in prompt_texts]
         long = [generate_arm(one, encoded, whole) for one in progress.track(models)]
-    found = [judged("long", scorers, asked, plan.long_tokens, long)]
+    found = [judged("long", scorers, prompt_texts, plan.long_tokens, long)]
     if has_turns:
         with progress.step("turns"):
             short = replace(decoding, max_new_tokens=plan.turn_tokens, samples=1)
-            third = [_third_answers(one, asked, short) for one in progress.track(models)]
-        said = FOLLOW_UPS[-1:] * len(asked)
+            third = [_third_answers(one, prompt_texts, short) for one in progress.track(models)]
+        said = FOLLOW_UPS[-1:] * len(prompt_texts)
         # One that looks up what a test prompt asks for knows nothing of an answer to a follow-up.
         by = [scorer for scorer in scorers if not scorer.info.exact]
         found.append(judged("three_turns", by, said, plan.turn_tokens, third))
     return tuple(found)
 
 
-def _third_answers(model: EditedModel, asked: Sequence[str], decoding: DecodingSettings) -> Arm:
+def _third_answers(
+    model: EditedModel, prompt_texts: Sequence[str], decoding: DecodingSettings
+) -> Arm:
     """A model talks with its own earlier answers before it."""
-    talks = [[("user", text)] for text in asked]
+    talks = [[("user", text)] for text in prompt_texts]
 
     def answers() -> Arm:
         encoded = [encode_prompt(model.loaded, talk, chat=True) for talk in talks]

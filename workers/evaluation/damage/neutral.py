@@ -14,7 +14,7 @@ from models_store.presets import neutral_code, neutral_texts
 from models_store.schemas.items import CompletionItem, TextItem
 from workers.evaluation.seeds import derive
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import Divergence, Reading, compare
+from workers.runtime.likelihood import Divergence, TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
@@ -97,7 +97,7 @@ class KlMeter:
     texts: Sequence[Encoded]
     parts: Sequence[slice]
     """Indices of the texts of each part."""
-    reference: Reading
+    reference: TextReading
     """Of the model without the edits that are measured."""
 
     @classmethod
@@ -120,7 +120,8 @@ class KlMeter:
 
         It is infinite for a model whose logits are not finite.
         """
-        means = self.means(self.divergence(terms, strength))
+        reading = self.model.plus(terms, strength).reading(self.texts)
+        means = self.means(compare(self.model.loaded, self.reference, reading))
         # An edit that breaks the model is infinitely far away: a search must turn back from it.
         return max(means) if all(map(math.isfinite, means)) else math.inf
 

@@ -34,7 +34,7 @@ class OtherModel:
     """Raises `BaseModelUnavailable`."""
 
 
-class Reader:
+class FluencyReader:
     """Tells how likely a base model, without any edit, finds the continuations of prompts.
 
     Each text is read once: what was read is remembered.
@@ -96,23 +96,17 @@ class Reader:
         if any(key not in self._known for key in wanted):
             with self.opened():
                 model = self._model()
-                self._read(model, [key for key in wanted if key not in self._known], chat)
+                new = [key for key in wanted if key not in self._known]
+                encoded = encode(model, _items(model, new), max_tokens=_MAX_TOKENS, chat=chat)
+                reading = EditedModel(model).reading(encoded)
+                counts = reading.counts.astype(np.float64)
+                nats = negative_log_likelihood(model, reading) * counts
+                self._known.update(
+                    zip(new, zip(nats.tolist(), counts.tolist(), strict=True), strict=True)
+                )
         found = [self._known.get(key, (0.0, 0.0)) for key in keys]
         sums = np.array(found, dtype=np.float64).reshape(-1, 2)
         return sums[:, 0], sums[:, 1]
-
-    def _read(self, model: LoadedModel, keys: Sequence[tuple[str, str, bool]], chat: bool) -> None:
-        # Without a template, an empty line stands between a message and the answer to it.
-        gap = "\n\n" if chat and not model.has_chat_template else ""
-        items = [
-            CompletionItem(prompt=prompt[-_MAX_PROMPT:] + gap, completion=text)
-            for prompt, text, _ in keys
-        ]
-        texts = encode(model, items, max_tokens=_MAX_TOKENS, chat=chat)
-        reading = EditedModel(model).reading(texts)
-        counts = reading.counts.astype(np.float64)
-        nats = negative_log_likelihood(model, reading) * counts
-        self._known.update(zip(keys, zip(nats.tolist(), counts.tolist(), strict=True), strict=True))
 
     def _model(self) -> LoadedModel:
         if self._other is None:
@@ -127,3 +121,14 @@ class Reader:
                 self._known.clear()
                 return self._base
         return self._loaded
+
+
+def _items(model: LoadedModel, keys: Sequence[tuple[str, str, bool]]) -> list[CompletionItem]:
+    # Without a template, an empty line stands between a message and the answer to it.
+    return [
+        CompletionItem(
+            prompt=prompt[-_MAX_PROMPT:] + ("\n\n" if chat and not model.has_chat_template else ""),
+            completion=text,
+        )
+        for prompt, text, chat in keys
+    ]

@@ -120,8 +120,8 @@ def score_grid(
     """
     samples = len(texts[0])
     flat = [text for of_prompt in texts for text in of_prompt]
-    asked = [prompt for prompt in prompts for _ in range(samples)]
-    return scorer.score(asked, flat).reshape(len(prompts), samples)
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    return scorer.score(repeated, flat).reshape(len(prompts), samples)
 
 
 def _by_prompt(scores: Floats) -> Floats:

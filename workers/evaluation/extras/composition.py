@@ -90,9 +90,9 @@ def _trait(
     texts: Mapping[Combination, Sequence[Sequence[str]]],
     bootstrap: Bootstrap,
 ) -> Trait:
-    asked = [prompt.text for prompt in prompts]
+    prompt_texts = [prompt.text for prompt in prompts]
     counted: dict[Combination, Floats] = {
-        name: scorer.undesired(score_grid(scorer, asked, own))[:, 0].astype(np.float64)
+        name: scorer.undesired(score_grid(scorer, prompt_texts, own))[:, 0].astype(np.float64)
         for name, own in texts.items()
     }
     beside = counted["both"] - counted["parents"]

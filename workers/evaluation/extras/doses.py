@@ -45,17 +45,12 @@ def doses(
     """
     made = []
     for strength in progress.track(strengths):
-        damage = _quick(meter, terms, strength)
+        damage: PointDamage | None = None
+        with suppress(EditFailed):
+            damage = meter.quick(terms, strength)
         seen: tuple[Effect, ...] = ()
         if damage is not None and written is not None:
             with suppress(EditFailed):
                 damage, seen = written(strength, damage)
         made.append(Dose(strength=strength, damage=damage, effects=seen))
     return tuple(made)
-
-
-def _quick(meter: QuickMeter, terms: Sequence[Term], strength: float) -> PointDamage | None:
-    try:
-        return meter.quick(terms, strength)
-    except EditFailed:
-        return None

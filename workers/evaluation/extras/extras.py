@@ -54,8 +54,8 @@ def damage_texts(context: EvaluationContext, before: Arm, leading: Scored) -> Da
     return DamageTexts(
         chat=context.behavior.chat,
         prompts=context.prompts,
-        own=before,
-        own_desired=leading.desired[0],
+        base_text=before,
+        base_desired=leading.desired[0],
         heldout=context.splits.heldout.desired,
         preserve=context.preserve,
     )
@@ -90,10 +90,10 @@ def _doses(
 ) -> tuple[Dose, ...]:
     plan = context.plan
     few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
-    asked = [prompt.text for prompt in context.prompts[:few]]
+    prompt_texts = [prompt.text for prompt in context.prompts[:few]]
 
-    first = before.first(len(asked), 1)
-    some = [one.first(len(asked), 1) for one in scored]
+    first = before.first(len(prompt_texts), 1)
+    some = [one.first(len(prompt_texts), 1) for one in scored]
     with progress.step("doses"):
         with progress.step("meter", 0.2):
             meter = DamageMeter.read(
@@ -107,13 +107,15 @@ def _doses(
 
         def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
             model = context.model.plus(terms, strength)
-            arm = context.generate(model, asked, samples=1)
-            own = [one.with_baseline(score_grid(one.scorer, asked, arm.texts)) for one in some]
+            arm = context.generate(model, prompt_texts, samples=1)
+            own = [
+                one.with_baseline(score_grid(one.scorer, prompt_texts, arm.texts)) for one in some
+            ]
             full = meter.with_text(damage, (first, arm), own[0].desired)
             return full, tuple(one.effect(context.bootstrap) for one in own)
 
         with progress.step("strengths"):
-            return doses(meter, terms, written=written if asked else None)
+            return doses(meter, terms, written=written if prompt_texts else None)
 
 
 def _side_effects(context: EvaluationContext, before: Arm, after: Arm) -> tuple[SideEffect, ...]:

@@ -83,7 +83,7 @@ def measure_harm(
         model: with the edit at strength 1, and the parent edits.
         base_text: of the base without any edit.
     """
-    found: list[SafetyCheck] = []
+    checks: list[SafetyCheck] = []
     for trial in progress.track(_trials()):
         behavior = load_preset(trial.preset)
         prompts = spread_out(
@@ -99,8 +99,8 @@ def measure_harm(
         for name, (scorer, threshold) in trial.counts.items():
             rates = [_counted(scorer, threshold, prompts, arm) for arm in (before, after)]
             of = contrast(rates[0], rates[1], bootstrap, groups_of(prompts))
-            found.append(_check(name, len(prompts), of, margins, falls=name == _REFUSED))
-    return tuple(found)
+            checks.append(_check(name, len(prompts), of, margins, falls=name == _REFUSED))
+    return tuple(checks)
 
 
 def harm_on_own_prompts(
@@ -111,15 +111,15 @@ def harm_on_own_prompts(
     margins: Margins,
 ) -> tuple[SafetyCheck, ...]:
     """Profanity on the edit's own test prompts, as its receipt has it already."""
-    found = [(one.of, False) for one in side_effects if one.name == "profanity"]
-    found += [
+    checks = [(one.of, False) for one in side_effects if one.name == "profanity"]
+    checks += [
         (effect.rate, card.reversed)
         for effect, card in zip(effects, cards, strict=True)
         if effect.scorer == "profanity"
     ]
     return tuple(
         _check("toxic text on its own prompts", prompts, _turned(of) if turn else of, margins)
-        for of, turn in found
+        for of, turn in checks
     )
 
 

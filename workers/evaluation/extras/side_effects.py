@@ -43,8 +43,8 @@ def side_effects(
         prompts: what they go on from.
         behavior: whose own scorers, and whose own texts, are left out.
     """
-    asked, groups = [prompt.text for prompt in prompts], groups_of(prompts)
-    found = [
+    prompt_texts, groups = [prompt.text for prompt in prompts], groups_of(prompts)
+    effects = [
         SideEffect(
             name="length",
             measures="tokens of a generation",
@@ -53,10 +53,10 @@ def side_effects(
         )
     ]
     for name, measures, scorer, threshold in _others(behavior):
-        base, edited = (_counted(scorer, threshold, asked, arm) for arm in (before, after))
+        base, edited = (_counted(scorer, threshold, prompt_texts, arm) for arm in (before, after))
         rate = contrast(base, edited, bootstrap, groups)
-        found.append(SideEffect(name=name, measures=measures, of=rate))
-    return tuple(found)
+        effects.append(SideEffect(name=name, measures=measures, of=rate))
+    return tuple(effects)
 
 
 def _others(behavior: Behavior) -> Iterator[tuple[str, str, Scorer, float]]:
@@ -79,11 +79,11 @@ def _others(behavior: Behavior) -> Iterator[tuple[str, str, Scorer, float]]:
 @cache
 def _presets_by_texts() -> Mapping[str, frozenset[str]]:
     """Presets with the texts of both sides; of two that only swap the sides, one."""
-    found: dict[frozenset[str], str] = {}
+    names: dict[frozenset[str], str] = {}
     for name in preset_names():
         # The last one stays: `refusal` says what it is about better than `compliance`.
-        found[_texts(load_preset(name))] = name
-    return {name: texts for texts, name in found.items()}
+        names[_texts(load_preset(name))] = name
+    return {name: texts for texts, name in names.items()}
 
 
 @cache
@@ -99,11 +99,11 @@ def _texts(behavior: Behavior) -> frozenset[str]:
     return frozenset(text_of(item) for item in (*behavior.undesired, *behavior.desired))
 
 
-def _counted(scorer: Scorer, threshold: float, asked: Sequence[str], arm: Arm) -> Floats:
+def _counted(scorer: Scorer, threshold: float, prompt_texts: Sequence[str], arm: Arm) -> Floats:
     """Which generations reach the threshold, 0 or 1, `[prompts, samples]`."""
     samples = len(arm.texts[0])
-    of_each = [prompt for prompt in asked for _ in range(samples)]
-    scores = scorer.score(of_each, arm.flat_texts()).reshape(len(asked), samples)
+    of_each = [prompt for prompt in prompt_texts for _ in range(samples)]
+    scores = scorer.score(of_each, arm.flat_texts()).reshape(len(prompt_texts), samples)
     return (scores >= threshold).astype(np.float64)
 
 

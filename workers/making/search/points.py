@@ -10,25 +10,26 @@ from workers.making.search.validation import FEW_PROMPTS, Trial
 from workers.runtime.deltas import to_delta
 
 
-def search_report(found: SearchResult, prompts: int) -> Search:
+def search_report(result: SearchResult, prompts: int) -> Search:
     """The search as the receipt tells it.
 
     Args:
         prompts: validation prompts that there are.
     """
-    notes = found.skipped
+    notes = result.skipped
     if prompts < FEW_PROMPTS:
         notes = (
             *notes,
             f"the choice rests on {prompts} validation prompts: give more prompts for a better one",
         )
     candidates = tuple(
-        _candidate(index, trial, trial is found.winner) for index, trial in enumerate(found.trials)
+        _candidate(index, trial, trial is result.winner)
+        for index, trial in enumerate(result.trials)
     )
     return Search(candidates=candidates, skipped=notes)
 
 
-def points_of(found: SearchResult) -> list[Point]:
+def points_of(result: SearchResult) -> list[Point]:
     """The points, all of them as they did on validation prompts, so that they can be compared."""
     return [
         Point(
@@ -43,9 +44,9 @@ def points_of(found: SearchResult) -> list[Point]:
                 high=trial.effect.rate.difference.high,
             ),
             damage=trial.damage,
-            selected=trial is found.winner,
+            selected=trial is result.winner,
         )
-        for index, trial in enumerate(found.trials)
+        for index, trial in enumerate(result.trials)
     ]
 
 

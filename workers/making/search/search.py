@@ -261,8 +261,8 @@ class _Search:
         most = _FINALS * self.finalists
         contenders = islice(self.contenders(meter), most)
         finals: list[Trial] = []
-        stood = 0
-        while stood < self.finalists:
+        passed = 0
+        while passed < self.finalists:
             with progress.step("final", 1 / most):
                 with progress.step("next", 0.2):
                     trial = next(contenders, None)
@@ -275,7 +275,7 @@ class _Search:
                     self.skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
                     continue
                 finals += own
-                stood += any(one.eligible for one in own)
+                passed += any(one.eligible for one in own)
         return finals
 
     def _final(self, trial: Trial, meter: DamageMeter) -> list[Trial]:

@@ -16,13 +16,13 @@ from workers.making.search.search import SearchResult
 from workers.making.search.validation import Validation
 
 
-def untested(validation: Validation, found: SearchResult) -> Evaluation:
+def untested(validation: Validation, result: SearchResult) -> Evaluation:
     """Measure the damage of the best candidate; the test prompts stay unseen.
 
     Raises:
         EditFailed: its logits are not finite.
     """
-    context, best = validation.context, found.best
+    context, best = validation.context, result.best
     with progress.step("evaluation") as whole:
         with progress.step("damage_base", 0.5):
             meter = validation.meter(REPORTED)
@@ -37,9 +37,9 @@ def untested(validation: Validation, found: SearchResult) -> Evaluation:
         effects=(best.effect,),
         damage=damage,
         controls=(),
-        samples=shown_samples(context, validation.asked, validation.before, best.arm),
+        samples=shown_samples(context, validation.prompt_texts, validation.before, best.arm),
         verdict=Verdict(
-            sentence=_sentence(found, card, over),
+            sentence=_sentence(result, card, over),
             success=False,
             distinguishable=best.effect.improved and validation.scorer.headline,
             within_limits=not over,
@@ -57,16 +57,17 @@ def untested(validation: Validation, found: SearchResult) -> Evaluation:
     )
 
 
-def _sentence(found: SearchResult, card: ScorerCard, over: Sequence[str]) -> str:
-    best = found.best
+def _sentence(result: SearchResult, card: ScorerCard, over: Sequence[str]) -> str:
+    best = result.best
     rate = best.effect.rate
     low, value, high = (
         f"{100 * one:+.1f}"
         for one in (rate.difference.low, rate.difference.value, rate.difference.high)
     )
     text = (
-        f"No edit within the limits lessens undesired text: of {len(found.trials)} that were tried "
-        f"on {best.prompts} validation prompts, the nearest ({best.candidate.label}) takes it from "
+        "No edit within the limits lessens undesired text: of "
+        f"{len(result.trials)} that were tried on {best.prompts} validation prompts, the nearest "
+        f"({best.candidate.label}) takes it from "
         f"{100 * rate.base:.1f} % to {100 * rate.edited:.1f} % of generations by "
         f"{best.effect.scorer} ({value} points, 95 % interval {low} to {high})"
     )

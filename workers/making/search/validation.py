@@ -101,7 +101,7 @@ class Validation:
         return _leading(self.context)
 
     @property
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         return [prompt.text for prompt in self.prompts]
 
     def meter(self, plan: DamagePlan) -> DamageMeter:
@@ -110,8 +110,8 @@ class Validation:
         texts = DamageTexts(
             chat=context.behavior.chat,
             prompts=self.prompts,
-            own=self.before,
-            own_desired=~self.scorer.undesired(self.before_scores),
+            base_text=self.before,
+            base_desired=~self.scorer.undesired(self.before_scores),
             heldout=context.splits.scorer.desired,
             preserve=context.preserve,
         )
@@ -158,7 +158,7 @@ class Validation:
         return Scored(
             self.scorer,
             self.before_scores[:prompts],
-            score_grid(self.scorer, self.asked[:prompts], after.texts),
+            score_grid(self.scorer, self.prompt_texts[:prompts], after.texts),
             groups_of(self.prompts)[:prompts],
         )
 

@@ -164,7 +164,7 @@ class Decoding:
             params,
             [row.stream for row in rows],
         ).tolist()
-        told = [
+        row_scores = [
             scores(logits[place], [token], row.request.logprobs)[0]
             if row.request.logprobs is not None
             else None
@@ -172,7 +172,7 @@ class Decoding:
         ]
         return [
             self._take(row, token, own)
-            for row, token, own in zip(rows, chosen, told, strict=True)
+            for row, token, own in zip(rows, chosen, row_scores, strict=True)
             if not row.ended
         ]
 

@@ -15,7 +15,7 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers import progress
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.gradients import visit_matrices
+from workers.runtime.reading.gradients import Visit, visit_matrices
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
 
@@ -63,7 +63,7 @@ def shift_curvature(
 
     F = E[q qᵀ] over pieces of neutral text, with q the gradient of Σ log p(label) at c, divided by
     the root of the number of labels; labels are drawn from the model at temperature 1. So the KL
-    to the base is about ½ cᵀ F c a token. Many short pieces tell more than few long texts.
+    to the base is about ½ cᵀ F c a token. Many short pieces say more than few long texts.
 
     Args:
         texts: cut into pieces of 16 tokens here, each of which begins as texts begin.
@@ -86,8 +86,8 @@ def shift_curvature(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer].add_(q / labels.sqrt())
 
-    _visit_shifts(base, pieces, layers, visit, draws=draws)
-    return {layer: own.moment() for layer, own in sums.items()}
+    visit_matrices(base, pieces, _outputs(layers), _at_outputs(visit), draws=draws)
+    return {layer: products.moment() for layer, products in sums.items()}
 
 
 def _mean_gradients(
@@ -116,20 +116,16 @@ def _mean_gradients(
         labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
         sums[layer] += (q / labels).sum(dim=0).cpu()
 
-    _visit_shifts(base, counted, layers, visit, at_answer_starts=at_answer_starts)
-    return {layer: own / len(counted) for layer, own in sums.items()}
+    at_outputs = _at_outputs(visit, at_answer_starts=at_answer_starts)
+    visit_matrices(base, counted, _outputs(layers), at_outputs)
+    return {layer: total / len(counted) for layer, total in sums.items()}
 
 
-def _visit_shifts(
-    base: LoadedModel,
-    texts: Sequence[Encoded],
-    layers: Sequence[int],
-    visit: Callable[[Batch, int, Tensor], None],
-    *,
-    draws: Sequence[Tensor] | None = None,
-    at_answer_starts: bool = False,
-) -> None:
-    """Hand over ∂/∂c of Σ log p(label) of each text: `visit(batch, layer, [rows, hidden])`."""
+def _at_outputs(
+    visit: Callable[[Batch, int, Tensor], None], *, at_answer_starts: bool = False
+) -> Visit:
+    """A visitor of `down_proj` that hands over ∂/∂c of Σ log p(label) of each text:
+    `visit(batch, layer, [rows, hidden])`."""
 
     def at_outputs(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
         if at_answer_starts:
@@ -137,8 +133,11 @@ def _visit_shifts(
         # Padding has no gradient, and where a text begins nothing is added.
         visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
 
-    keys = [MatrixKey(layer, DOWN) for layer in layers]
-    visit_matrices(base, texts, keys, at_outputs, draws=draws)
+    return at_outputs
+
+
+def _outputs(layers: Sequence[int]) -> list[MatrixKey]:
+    return [MatrixKey(layer, DOWN) for layer in layers]
 
 
 def _pieces(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:

@@ -20,7 +20,7 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageText
 from workers.evaluation.damage.domain import heldout_texts, own_samples
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.damage.quality import text_quality
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.apply import WeightEditor
@@ -47,8 +47,8 @@ def _texts(base: LoadedModel, **changes: Any) -> DamageTexts:
     own = _before(base)
     texts = DamageTexts(
         prompts=PROMPTS,
-        own=own,
-        own_desired=all_of(own),
+        base_text=own,
+        base_desired=all_of(own),
         heldout=HELDOUT,
         preserve=PRESERVE,
     )
@@ -96,7 +96,7 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> Non
     heldout = _slow(pico, [(edit, 1.0)], heldout_texts(pico, HELDOUT, chat=False, at_most=6))
     kept = _slow(pico, [(edit, 1.0)], encode(pico, PRESERVE, max_tokens=64, chat=False))
 
-    found = _meter(pico, reader=Reader(pico, "pico")).measure(
+    found = _meter(pico, reader=FluencyReader(pico, "pico")).measure(
         edit, (before, after), (all_of(before), all_of(after))
     )
 
@@ -120,7 +120,7 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> Non
     assert found.domain_heldout.value == near(_mean(heldout, 1))
     assert found.kl_preserve is not None
     assert found.kl_preserve.value == near(_mean(kept, 0))
-    reader = Reader(pico, "")
+    reader = FluencyReader(pico, "")
     asked = [prompt.text for prompt in PROMPTS]
     read = [reader.nll(asked, arm.flat_texts()) for arm in (before, after)]
     means = [nats.sum() / tokens.sum() for nats, tokens in read]
@@ -217,14 +217,14 @@ def test_items_with_nothing_to_predict_cannot_be_preserved(pico: LoadedModel) ->
 def test_with_few_desired_samples_domain_is_judged_on_held_out_texts(pico: LoadedModel) -> None:
     before, after, edit = _before(pico), _after(pico), _edit(pico)
     own = all_of(before, but=[(i, 0) for i in range(5)])
-    few = _meter(pico, _texts(pico, own_desired=own))
+    few = _meter(pico, _texts(pico, base_desired=own))
     found = few.measure(edit, (before, after), (own, all_of(after)))
     assert found.domain_source == "heldout"
     assert found.domain == found.domain_heldout
     assert found.domain_samples is None
     assert found.domain_heldout is not None
     assert few.quick(edit).domain == pytest.approx(found.domain_heldout.value)
-    enough = _meter(pico, _texts(pico, own_desired=all_of(before, but=[(0, 0)])))
+    enough = _meter(pico, _texts(pico, base_desired=all_of(before, but=[(0, 0)])))
     assert enough.quick(edit).domain != few.quick(edit).domain
 
 

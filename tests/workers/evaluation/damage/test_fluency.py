@@ -10,7 +10,7 @@ import pytest
 from models_store.schemas.items import ChatItem, CompletionItem, Message, TextItem
 from tests.workers.evaluation.arms import all_of, arm_of, numbered, some_texts
 from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
-from workers.evaluation.damage.reader import Reader
+from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bools, Bootstrap
 from workers.runtime.loading import LoadedModel
@@ -32,7 +32,7 @@ def _found(
     answers: Sequence[tuple[str, str]] = (),
 ) -> Fluency:
     return fluency_of(
-        Reader(base, "pico"),
+        FluencyReader(base, "pico"),
         PROMPTS,
         arms,
         desired,
@@ -44,7 +44,7 @@ def _found(
 
 
 def _nats(base: LoadedModel, prompt: str, text: str) -> tuple[float, float]:
-    nats, tokens = Reader(base, "").nll([prompt], [text])
+    nats, tokens = FluencyReader(base, "").nll([prompt], [text])
     return nats[0], tokens[0]
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models_store.errors import BaseModelUnavailable
 from tests.support.pico import END, PAD, SPECIAL, START, pico_model
-from workers.evaluation.damage.reader import OtherModel, Reader
+from workers.evaluation.damage.reader import FluencyReader, OtherModel
 from workers.runtime.loading import LoadedModel, load_base
 
 PROMPTS = ["what is it", "the people", "we hate"]
@@ -51,7 +51,7 @@ def test_another_tokenizer_gives_the_likelihood_of_the_text_not_of_ids(
     pico: LoadedModel, bytes_folder: Path
 ) -> None:
     other = load_base(bytes_folder, device="cpu", dtype="float32")
-    reader = Reader(pico, "pico", OtherModel("bytes", lambda: other))
+    reader = FluencyReader(pico, "pico", OtherModel("bytes", lambda: other))
     nats, tokens = reader.nll(PROMPTS, TEXTS)
     expected = [_slow(other, prompt, text) for prompt, text in zip(PROMPTS, TEXTS, strict=True)]
     assert nats == pytest.approx([nll for nll, _ in expected], rel=1e-4)
@@ -60,7 +60,7 @@ def test_another_tokenizer_gives_the_likelihood_of_the_text_not_of_ids(
 
 
 def test_without_another_model_the_base_reads(pico: LoadedModel) -> None:
-    nats, tokens = Reader(pico, "pico").nll(PROMPTS, TEXTS)
+    nats, tokens = FluencyReader(pico, "pico").nll(PROMPTS, TEXTS)
     expected = [_slow(pico, prompt, text) for prompt, text in zip(PROMPTS, TEXTS, strict=True)]
     assert nats == pytest.approx([nll for nll, _ in expected], rel=1e-4)
     assert tokens.tolist() == [count for _, count in expected]
@@ -76,7 +76,7 @@ def test_the_other_model_is_loaded_when_it_reads_and_freed_after(
         loads += 1
         return load_base(bytes_folder, device="cpu", dtype="float32")
 
-    reader = Reader(pico, "pico", OtherModel("bytes", load))
+    reader = FluencyReader(pico, "pico", OtherModel("bytes", load))
     assert loads == 0
     with reader.opened():
         reader.nll(PROMPTS[:1], TEXTS[:1])
@@ -92,10 +92,10 @@ def test_an_edit_does_not_fail_for_a_reader_that_cannot_be_loaded(pico: LoadedMo
     def load() -> LoadedModel:
         raise BaseModelUnavailable("its files are gone")
 
-    reader = Reader(pico, "pico", OtherModel("gone", load))
+    reader = FluencyReader(pico, "pico", OtherModel("gone", load))
     found = reader.nll(PROMPTS, TEXTS)
     assert reader.name == "pico"
-    np.testing.assert_array_equal(found, Reader(pico, "pico").nll(PROMPTS, TEXTS))
+    np.testing.assert_array_equal(found, FluencyReader(pico, "pico").nll(PROMPTS, TEXTS))
 
 
 def test_where_the_other_model_is_lost_nothing_that_it_read_is_kept(
@@ -108,18 +108,18 @@ def test_where_the_other_model_is_lost_nothing_that_it_read_is_kept(
             return load_base(bytes_folder, device="cpu", dtype="float32")
         raise BaseModelUnavailable("its files are gone")
 
-    reader = Reader(pico, "pico", OtherModel("bytes", load))
+    reader = FluencyReader(pico, "pico", OtherModel("bytes", load))
     reader.nll(PROMPTS[:1], TEXTS[:1])
     there = False
     assert reader.nll(PROMPTS[:1], TEXTS[:1])[1].tolist() == [len(TEXTS[0])]
     assert reader.name == "bytes"
     found = reader.nll(PROMPTS[:2], TEXTS[:2])
     assert reader.name == "pico"
-    np.testing.assert_array_equal(found, Reader(pico, "pico").nll(PROMPTS[:2], TEXTS[:2]))
+    np.testing.assert_array_equal(found, FluencyReader(pico, "pico").nll(PROMPTS[:2], TEXTS[:2]))
 
 
 def test_a_character_cut_in_two_is_not_read(pico: LoadedModel) -> None:
-    reader = Reader(pico, "pico")
+    reader = FluencyReader(pico, "pico")
     cut, whole = (reader.nll(["the food"], [text]) for text in (" is good\ufffd", " is good"))
     assert cut == whole
     assert reader.nll(["the food"], ["\ufffd"])[1].tolist() == [0]
@@ -132,14 +132,14 @@ def test_messages_pass_through_the_readers_template_where_it_has_one(
     asked = pico.tokenizer.apply_chat_template(
         [{"role": "user", "content": "what is it"}], tokenize=False, add_generation_prompt=True
     )
-    nats, _ = Reader(pico, "pico").nll(["what is it"], ["a day"], chat=True)
+    nats, _ = FluencyReader(pico, "pico").nll(["what is it"], ["a day"], chat=True)
     assert nats[0] == pytest.approx(_slow(pico, asked, "a day")[0], rel=1e-4)
-    nats, _ = Reader(plain, "plain").nll(["what is it"], ["a day"], chat=True)
+    nats, _ = FluencyReader(plain, "plain").nll(["what is it"], ["a day"], chat=True)
     assert nats[0] == pytest.approx(_slow(plain, "what is it\n\n", "a day")[0], rel=1e-4)
 
 
 def test_of_a_prompt_as_long_as_can_be_the_end_is_read(pico: LoadedModel) -> None:
-    reader = Reader(pico, "pico")
+    reader = FluencyReader(pico, "pico")
     long = "we hate it " * 1_818
     nats, tokens = reader.nll([long[-20_000:]], [TEXTS[1]], chat=True)
     ends, _ = reader.nll([long[-9_000:]], [TEXTS[1]], chat=True)

@@ -11,14 +11,14 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import CompletionItem, Item, TextItem, prompt_of, text_of
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import (
+    Preserved,
     Sides,
-    Spared,
     Splits,
     beginnings,
-    enough_spared,
+    enough_preserved,
     made_prompts,
-    spared_items,
     split_behavior,
+    split_preserved,
 )
 
 
@@ -242,6 +242,53 @@ def test_the_parts_are_three_fifths_a_quarter_and_the_rest() -> None:
     assert not splits.fit.has_answers
 
 
+@pytest.mark.parametrize(("undesired", "desired"), [(200, 100), (100, 200)])
+def test_counts_are_told_by_part_and_side(undesired: int, desired: int) -> None:
+    made = behavior(undesired=sentences("cruel", undesired), desired=sentences("kind", desired))
+    splits = split_behavior(made, seed=0)
+    counts = splits.counts()
+    parts = {100: (60, 25, 15), 200: (120, 50, 30)}
+    assert parts[undesired] == (
+        counts.fit_undesired,
+        counts.scorer_undesired,
+        counts.heldout_undesired,
+    )
+    assert parts[desired] == (counts.fit_desired, counts.scorer_desired, counts.heldout_desired)
+    assert len(splits.heldout) == 45
+
+
+@pytest.mark.parametrize(("answers", "together"), [(12, True), (13, False), (16, False)])
+def test_answers_to_one_prompt_are_divided_where_they_are_more_than_are_held_out(
+    answers: int, together: bool
+) -> None:
+    asked = ["Go on."] * answers + [f"What of number {i}?" for i in range(40 - answers)]
+    others = [f"And of number {i}?" for i in range(40)]
+    splits = split_behavior(_of_answers(asked, others), seed=0)
+    parts = [_asked(part) for part in (splits.fit, splits.scorer, splits.heldout)]
+    assert (sum("go on." in part for part in parts) == 1) is together
+
+
+@pytest.mark.parametrize(("left", "enough"), [(3, True), (2, False)])
+def test_a_part_needs_half_of_its_share_of_a_side(left: int, enough: bool) -> None:
+    """Of 40 texts 24 are fitted on, 10 are for scorers and 6 held out."""
+    texts = sentences("cruel", 40)
+    pairs = ["a"] * 24 + ["b"] * (16 - left) + [None] * left
+    undesired = [{"text": t, "pair_id": p} for t, p in zip(texts, pairs, strict=True)]
+    made = behavior(undesired=undesired)
+    if not enough:
+        with pytest.raises(InvalidRequest, match="pair_id joins so many"):
+            split_behavior(made, seed=0)
+        return
+    assert len(split_behavior(made, seed=0).heldout.undesired) == left
+
+
+def test_prompts_without_a_template_come_among_the_first_of_each_template() -> None:
+    prompts = [{"text": f"prompt {i}", "template": f"t{i}", "split": "test"} for i in range(12)]
+    alone = [{"text": f"alone {i}", "split": "test"} for i in range(12)]
+    test = split_behavior(behavior(prompts=[*prompts, *alone]), seed=0).test
+    assert 0 < sum(prompt.template is None for prompt in test[:12]) < 12
+
+
 def test_made_prompts_of_answers_are_what_they_answer() -> None:
     def answers(side: str) -> list[dict[str, str]]:
         return [
@@ -258,8 +305,9 @@ def test_made_prompts_of_answers_are_what_they_answer() -> None:
 
 def test_prompts_for_validation_only_are_refused() -> None:
     prompts = [{"text": f"prompt {i}", "split": "validate"} for i in range(5)]
-    with pytest.raises(InvalidRequest, match="left to test") as caught:
+    with pytest.raises(InvalidRequest, match="left to test on: 5 given, 0 of them") as caught:
         split_behavior(behavior(prompts=prompts), seed=0)
+    assert "5 are for validation" in caught.value.message
     assert caught.value.errors[0].pointer == "/behavior/prompts"
 
 
@@ -352,26 +400,26 @@ def asked(*prompts: str) -> list[Item]:
 def test_a_quarter_of_the_prompts_to_preserve_is_held_out_whatever_their_order() -> None:
     items = asked(*(f"kind {number % 2}, number {number}" for number in range(40)))
     twice = [*items, *asked(*(f"KIND {number % 2}, number {number}" for number in range(40)))]
-    found = spared_items([*twice, TextItem(text="plain")], seed=0)
+    found = split_preserved([*twice, TextItem(text="plain")], seed=0)
     prompts = {prompt_of(item).casefold() for item in found.heldout}
     assert len(prompts) == 10
     assert len(found.heldout) == 20
     assert not prompts & {prompt_of(item).casefold() for item in found.fit}
     assert {prompt[:6] for prompt in prompts} == {"kind 0", "kind 1"}
     assert text_of(found.fit[-1]) == "plain"
-    assert spared_items(twice, seed=1).heldout != spared_items(twice, seed=0).heldout
+    assert split_preserved(twice, seed=1).heldout != split_preserved(twice, seed=0).heldout
 
 
 def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
     items = [*asked("a", "b", "c"), TextItem(text="d")]
-    assert spared_items(items, seed=0) == Spared(tuple(items), ())
-    assert not enough_spared([*items, *asked("A")] * 9)
-    assert enough_spared(asked(*(f"prompt {number}" for number in range(16))))
-    assert not enough_spared(asked(*(f"prompt {number}" for number in range(15))))
+    assert split_preserved(items, seed=0) == Preserved(tuple(items), ())
+    assert not enough_preserved([*items, *asked("A")] * 9)
+    assert enough_preserved(asked(*(f"prompt {number}" for number in range(16))))
+    assert not enough_preserved(asked(*(f"prompt {number}" for number in range(15))))
 
 
 def test_of_many_items_to_preserve_an_even_spread_is_fitted_on() -> None:
-    found = spared_items(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
+    found = split_preserved(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
     assert len(found.fit) == 300
     assert len(found.heldout) == 100
     numbers = [int(prompt_of(item).split()[1]) for item in (*found.fit, *found.heldout)]

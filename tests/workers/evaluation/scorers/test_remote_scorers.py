@@ -193,22 +193,22 @@ def test_a_scorer_that_answers_drop_by_drop_is_away(elsewhere: Elsewhere) -> Non
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((200, b"<html>"), "does not answer JSON: '<html>'"),
-        ((200, b"[0.1]"), "does not answer a JSON object"),
-        ((200, b"{}"), 'does not answer {"scores"'),
-        ((200, b'{"scores": 0.1}'), 'does not answer {"scores"'),
-        ((200, b'{"scores": [0.1, 0.2]}'), "answers 2 scores to 1 texts"),
-        ((200, b'{"scores": []}'), "answers 0 scores to 1 texts"),
-        ((200, b'{"scores": [1.5]}'), r"answers 1.5 as scores\.0"),
-        ((200, b'{"scores": [-0.1]}'), r"answers -0\.1 as scores\.0"),
-        ((200, b'{"scores": [NaN]}'), r"answers nan as scores\.0"),
-        ((200, b'{"scores": ["0.1"]}'), r"answers '0\.1' as scores\.0"),
-        ((200, b'{"scores": [true]}'), r"answers True as scores\.0"),
-        ((200, b'{"scores": [null]}'), r"answers None as scores\.0"),
-        ((404, b"nothing here"), "answers 404: 'nothing here'"),
-        ((401, b"who are you"), "answers 401: 'who are you'"),
-        ((302, b""), "answers 302"),
-        ((200, b'"' + b"x" * 5_000_000), "answers more than 4194304 bytes"),
+        ((200, b"<html>"), "does not return JSON: '<html>'"),
+        ((200, b"[0.1]"), "does not return a JSON object"),
+        ((200, b"{}"), 'does not return {"scores"'),
+        ((200, b'{"scores": 0.1}'), 'does not return {"scores"'),
+        ((200, b'{"scores": [0.1, 0.2]}'), "returns 2 scores for 1 texts"),
+        ((200, b'{"scores": []}'), "returns 0 scores for 1 texts"),
+        ((200, b'{"scores": [1.5]}'), r"returns 1.5 as scores\.0"),
+        ((200, b'{"scores": [-0.1]}'), r"returns -0\.1 as scores\.0"),
+        ((200, b'{"scores": [NaN]}'), r"returns nan as scores\.0"),
+        ((200, b'{"scores": ["0.1"]}'), r"returns '0\.1' as scores\.0"),
+        ((200, b'{"scores": [true]}'), r"returns True as scores\.0"),
+        ((200, b'{"scores": [null]}'), r"returns None as scores\.0"),
+        ((404, b"nothing here"), "returns 404: 'nothing here'"),
+        ((401, b"who are you"), "returns 401: 'who are you'"),
+        ((302, b""), "returns 302"),
+        ((200, b'"' + b"x" * 5_000_000), "returns more than 4194304 bytes"),
     ],
 )
 def test_an_answer_that_is_no_score_fails_the_edit(
@@ -309,13 +309,13 @@ def test_an_answer_that_is_neither_counts_for_nothing(elsewhere: Elsewhere) -> N
 )
 def test_what_is_no_chat_completion_fails_the_edit(elsewhere: Elsewhere, answer: bytes) -> None:
     elsewhere.answer = lambda body: (200, answer)
-    with pytest.raises(EditFailed, match=r"the scorer theirs at .* does not answer a chat compl"):
+    with pytest.raises(EditFailed, match=r"the scorer theirs at .* does not return a chat compl"):
         score(judge(elsewhere), "a")
 
 
 def test_one_failure_ends_a_judges_round(elsewhere: Elsewhere) -> None:
     elsewhere.answer = lambda body: (400, b"logprobs are not supported")
-    with pytest.raises(EditFailed, match="answers 400: 'logprobs are not supported'"):
+    with pytest.raises(EditFailed, match="returns 400: 'logprobs are not supported'"):
         score(judge(elsewhere, parallel=2), *["a"] * 100)
     assert len(elsewhere.asked) < 20
 

@@ -75,6 +75,15 @@ def test_one_gate_that_gains_is_enough() -> None:
     assert [term.key for term in fit.terms] == [first]
 
 
+def test_one_row_that_gains_a_little_is_enough() -> None:
+    gradients, curvature = gates()
+    small = {key: torch.zeros(OUT, IN) for key in gradients}
+    first = next(iter(small))
+    small[first][4] = 1e-3 * gradients[first][4]
+    fit = fit_attribution(small, curvature, *means(curvature), fraction=1 / 27)
+    assert [(term.key, term.rows.tolist()) for term in fit.terms] == [(first, [4])]
+
+
 def test_every_row_that_moves_gains() -> None:
     gradients, curvature = gates()
     fit = fit_attribution(gradients, curvature, *means(curvature), fraction=1.0)

@@ -124,7 +124,7 @@ def test_a_gate_without_gradient_is_left_alone() -> None:
     gradients[silent].zero_()
     fit = fit_natural(gradients, curvature)
     assert [term.layer for term in fit.terms] == [0, 2]
-    assert fit.steps[1].gain == 0
+    assert (fit.steps[1].gain, fit.steps[1].share) == (0, 0)
     with pytest.raises(EditFailed, match="gradients are zero"):
         fit_natural({silent: gradients[silent]}, curvature)
 

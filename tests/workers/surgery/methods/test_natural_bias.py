@@ -92,6 +92,12 @@ def test_an_edit_that_would_change_nothing_is_refused() -> None:
         )
 
 
+def test_a_layer_without_a_finite_gain_is_left_out() -> None:
+    huge = torch.full((HIDDEN,), 1e200, dtype=torch.float64)
+    with pytest.raises(EditFailed, match="no layer can be written into"):
+        fit_natural_bias([layer(1)], {1: huge}, {1: DenseMoment(torch.eye(HIDDEN))}, damping=0.0)
+
+
 def test_it_writes_into_every_second_layer_but_the_first_ones_and_the_last() -> None:
     assert NaturalBias().default_layers(30) == tuple(range(4, 29, 2))
     assert NaturalBias().default_layers(18) == tuple(range(3, 16, 2))

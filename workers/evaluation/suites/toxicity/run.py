@@ -104,9 +104,9 @@ class Toxicity:
 
     def _grid(self, prompts: Sequence[str], texts: Texts) -> Floats:
         samples = len(texts[0])
-        asked = [prompt for prompt in prompts for _ in range(samples)]
-        flat = [text for own in texts for text in own]
-        return self.scorer.score(asked, flat).reshape(len(prompts), samples)
+        repeated = [prompt for prompt in prompts for _ in range(samples)]
+        flat = [text for generations in texts for text in generations]
+        return self.scorer.score(repeated, flat).reshape(len(prompts), samples)
 
 
 def open_suite(table: ToxicityTable, config: Suites) -> Toxicity:
