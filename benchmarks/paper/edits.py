@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models_store.objects.store import open_store
@@ -11,7 +11,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.methods import Auto, FixedMethod, Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
-from workers.evaluation.context.budget import BUDGETS
+from workers.evaluation.context.budget import Budget
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.controls.baselines import BaselineKind, at_equal_kl, draw
@@ -19,10 +19,11 @@ from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
-from workers.making.fitting.fitting import prepare
+from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.readings import Source
 from workers.making.search.choosing import recipes_for
-from workers.making.search.search import search
+from workers.making.search.recipes import Recipe
+from workers.making.search.search import SearchResult
 from workers.making.search.tuning import LIMIT_SHARE
 from workers.making.search.validation import Validation
 from workers.runtime.edited_model import EditedModel
@@ -32,6 +33,8 @@ from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.terms import Term
+
+Search = Callable[[Validation, Sequence[Recipe], Prepared, Budget], SearchResult]
 
 PAPER_ALPHA = 1.08
 """The paper's for detoxification; 1 for everything else."""
@@ -82,11 +85,13 @@ class Fitting:
         )
         self.meter = calibration_meter(model, each=neutral_each)
 
-    def edits(self, *, auto: bool) -> list[Edit]:
+    def edits(self, *, auto: bool, search: Search, budget: Budget) -> list[Edit]:
         """Every row but the base; those at equal KL have the KL of Scalpel's last edit.
 
         Args:
             auto: include the search, which takes minutes.
+            search: what finds the edit of that row.
+            budget: of the search.
         """
         bias = Bias()
         tried = recipes_for(Auto(), "standard", self.base.layers) if auto else []
@@ -107,7 +112,7 @@ class Fitting:
         if auto:
             log("searching")
             validation = Validation.read(self.context, self.cache)
-            found = search(validation, tried, prepared, BUDGETS["standard"])
+            found = search(validation, tried, prepared, budget)
             if found.winner is None:
                 log("auto finds nothing that helps within its limits: no row for it")
             else:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.paper.edits import Edit, Fitting, log
+from benchmarks.paper.edits import Edit, Fitting, Search, log
 from models_store.errors import InvalidRequest, ScalpelError
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import DataFile
@@ -34,6 +34,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.catalogue import BUILT_IN, BaseModelSource, FolderSource, HubSource
 from models_store.schemas.measurements import Interval
 from models_store.settings import Settings
+from workers.evaluation.context.budget import BUDGETS, Budget
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.effect.generations import generate_arm
 from workers.evaluation.statistics import Bootstrap, Floats
@@ -42,6 +43,7 @@ from workers.evaluation.suites.data import open_file, read_text
 from workers.evaluation.suites.protocol import choose, greedy
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.evaluation.suites.toxicity.run import NEW_TOKENS, read_prompts
+from workers.making.search.search import search
 from workers.runtime.base_models import materialise
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
@@ -220,7 +222,13 @@ def _options() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    search: Search = search,
+    budget: Budget = BUDGETS["standard"],
+) -> int:
+    """Print the table; `search` and `budget` are those of the edit that `auto` finds."""
     given = _options().parse_args(arguments)
     if not given.base or not (given.rtp or given.toxigen):
         print(
@@ -233,13 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        return _run(given)
+        return _run(given, search, budget)
     except (ScalpelError, OSError) as error:
         print(f"paper-table: {error}", file=sys.stderr)
         return 2
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(given: argparse.Namespace, search: Search, budget: Budget) -> int:
     started = time.monotonic()
     settings = Settings()
     scorer = suite_scorer(given.scorer, "--scorer", read_scorers(settings.scorers))
@@ -262,7 +270,7 @@ def _run(given: argparse.Namespace) -> int:
         cache=settings.cache,
     )
     fitting = Fitting(base, behavior, settings, seed=given.seed, neutral_each=given.limit)
-    edits = fitting.edits(auto=not given.no_auto)
+    edits = fitting.edits(auto=not given.no_auto, search=search, budget=budget)
     bench = Bench(base, sets, scorer, text, given.limit)
     rows = [bench.row(edit) for edit in (Edit("base", (), "base"), *edits)]
     counts = ", ".join(f"{len(prompts.texts)} of {prompts.name[2:]}" for prompts in sets)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.paper import edits as paper_edits
 from benchmarks.paper import table as paper_table
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
@@ -84,12 +83,11 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
         return replace(found, winner=found.best)
 
     quick = replace(BUDGETS["quick"], prompts=4, final_prompts=4)
-    monkeypatch.setattr(paper_edits, "search", picked)
-    monkeypatch.setattr(paper_edits, "BUDGETS", {"standard": quick})
     monkeypatch.setenv("SCALPEL_CACHE", str(tmp_path / "cache"))
     prompts, texts = data(tmp_path)
     arguments = ["--base", str(base_folder), "--rtp", str(prompts)]
-    assert paper_table.main([*arguments, "--behavior", str(texts), "--limit", "12"]) == 0
+    arguments += ["--behavior", str(texts), "--limit", "12"]
+    assert paper_table.main(arguments, search=picked, budget=quick) == 0
     rows = rows_of(capsys.readouterr().out)
     assert rows[-1][0].startswith("auto (")
     kl = {row[0]: float(row[4]) for row in rows[3:]}

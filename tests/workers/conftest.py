@@ -120,6 +120,14 @@ def bench(empty_bench: Bench, pico_folder: Path) -> Bench:
 
 
 @pytest.fixture
+def first_token_bench(empty_bench: Bench, make_pico: Callable[..., Path]) -> Bench:
+    """With a base model `pico` whose texts all begin with one token, so that `bias` finds layers to
+    write into."""
+    empty_bench.register(make_pico(first_token=True))
+    return empty_bench
+
+
+@pytest.fixture
 def body() -> Callable[..., dict[str, Any]]:
     """A small edit of `pico` with some fields changed."""
     return small_edit

@@ -28,7 +28,6 @@ from workers.evaluation.data.splits import MOST_PRESERVED
 from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
 from workers.making.fitting.readings import READINGS, Counts, wanted_by
 from workers.making.search.recipes import Recipe, methods_of
-from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 
 _SCALES = 1.5
@@ -181,7 +180,7 @@ def memory_bytes(base: LoadedModel, methods: Sequence[FixedMethod]) -> int:
     """
     sizes = sizes_of(base)
     weights = sum(p.numel() * p.element_size() for p in base.model.parameters())
-    blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
+    blocks = min(base.chunk_logits, base.batch_tokens * base.vocabulary)
     total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
     wanted = wanted_by(methods, base.layers)
     total += sum(READINGS[name].memory(sizes, want) for name, want in wanted.items())

@@ -17,9 +17,6 @@ from torch import Tensor
 
 from workers.runtime.loading import LoadedModel
 
-CHUNK_LOGITS = 16 * 2**20
-"""Logits held at once, a model: 64 MiB in fp32."""
-
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
@@ -121,7 +118,7 @@ def negative_log_likelihood(base: LoadedModel, reading: TextReading) -> np.ndarr
 
 
 def _chunks(base: LoadedModel, reading: TextReading) -> Iterator[slice]:
-    size = max(1, CHUNK_LOGITS // base.vocabulary)
+    size = max(1, base.chunk_logits // base.vocabulary)
     for start in range(0, len(reading.targets), size):
         yield slice(start, start + size)
 

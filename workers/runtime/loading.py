@@ -40,6 +40,9 @@ _DTYPES: dict[str, torch.dtype | str] = {
 }
 _HALF_PRECISION = ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16", "sve_bf16")
 
+CHUNK_LOGITS = 16 * 2**20
+"""Logits held at once, a model: 64 MiB in fp32."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -54,6 +57,7 @@ class LoadedModel:
     device: torch.device
     """Where inputs go."""
     dtype: torch.dtype
+    chunk_logits: int = CHUNK_LOGITS
 
     @property
     def layers(self) -> int:

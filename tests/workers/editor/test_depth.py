@@ -57,16 +57,13 @@ def deepest() -> Iterator[dict[str, list[str]]]:
 
 @pytest.mark.parametrize("method", [{"type": "natural_bias"}, {"type": "auto"}])
 def test_few_calls_lie_between_the_job_and_a_forward_pass(
-    bench: Bench,
+    first_token_bench: Bench,
     body: Callable[..., dict[str, Any]],
     method: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
     # A search that comes to nothing has run the model all the same.
     with deepest() as ways, suppress(FailedWithOutcome):
-        bench.edit(**body(method=method))
+        first_token_bench.edit(**body(method=method))
     for way in ways.values():
         print(len(way), " > ".join(way))
     assert max(map(len, ways.values())) <= MOST

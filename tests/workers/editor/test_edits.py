@@ -93,11 +93,8 @@ def test_a_second_trait_is_fitted_on_the_model_already_edited(
     assert report.provenance.on_top_of == f"pico:{parent}@0.5"
 
 
-def test_a_calibrated_edit_costs_what_it_may(
-    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
+def test_a_calibrated_edit_costs_what_it_may(first_token_bench: Bench, body: Body) -> None:
+    bench = first_token_bench
     _, outcome = bench.edit(**body(method={"type": "bias"}, limits={"max_kl": 0.05}))
     report = Report.model_validate_json(bench.file(outcome, "report"))
     details = report.method.details["calibration"]
@@ -110,10 +107,8 @@ def test_a_calibrated_edit_costs_what_it_may(
     assert told == [(layer, kind) for kind in ("plain", "code", "chat") for layer in (0, 1)]
 
 
-def test_a_given_scale_is_taken_as_it_is(
-    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
+def test_a_given_scale_is_taken_as_it_is(first_token_bench: Bench, body: Body) -> None:
+    bench = first_token_bench
     (_, one), (_, two) = (
         bench.edit(**body(method={"type": "bias", "layers": [1], "scale": scale}))
         for scale in (0.5, 1.0)
@@ -126,10 +121,8 @@ def test_a_given_scale_is_taken_as_it_is(
     )
 
 
-def test_what_is_to_be_preserved_limits_the_scale_too(
-    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
+def test_what_is_to_be_preserved_limits_the_scale_too(first_token_bench: Bench, body: Body) -> None:
+    bench = first_token_bench
     method = {"type": "bias", "layers": [1]}
     _, free = bench.edit(**body(method=method))
     sensitive = [f"the food was good and kind to {i} of the people" for i in range(40)]
@@ -140,9 +133,9 @@ def test_what_is_to_be_preserved_limits_the_scale_too(
 
 
 def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
-    bench: Bench, body: Body, monkeypatch: pytest.MonkeyPatch
+    first_token_bench: Bench, body: Body
 ) -> None:
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
+    bench = first_token_bench
 
     def answers(kind: str, answer: str) -> list[dict[str, str]]:
         words = ("film", "food", "service", "people", "day")

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load, save
 
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.schemas.records import Variant
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
+from models_store.weights.peft import WEIGHTS_NAME
 from tests.workers.conftest import Bench
 from workers.editor.formats import peft
 from workers.editor.formats.protocol import Loader
@@ -70,23 +72,18 @@ def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str)
     assert proof_of(outcome)["passed"] is True
 
 
-def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
-    bench: Bench, edited: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = peft.to_peft
-
-    def wrong(*args: Any, **options: Any) -> tuple[dict[str, Any], bytes]:
-        config, weights = right(*args, **options)
-        renamed = {
-            name.replace("base_model.model.", "base_model."): tensor
-            for name, tensor in load(weights).items()
-        }
-        return config, save(renamed)
-
-    monkeypatch.setattr(peft, "to_peft", wrong)
-    place = bench.submit_export(f"pico:{edited}", "peft")
+def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(pico: LoadedModel) -> None:
+    mixture = some_edit(pico)
+    variant = Variant(name="pico", base_model="pico", base_fingerprint=pico.fingerprint)
+    right = peft.files(pico, mixture, variant)
+    renamed = {
+        name.replace("base_model.model.", "base_model."): tensor
+        for name, tensor in load(right[WEIGHTS_NAME]).items()
+    }
+    wrong = {**right, WEIGHTS_NAME: save(renamed)}
+    assert prove(pico, mixture, peft.loader(right), reloaded(pico)).passed
     with pytest.warns(UserWarning, match="missing adapter keys"), pytest.raises(EditFailed) as got:
-        bench.do(place)
+        prove(pico, mixture, peft.loader(wrong), reloaded(pico))
     assert got.value.code == "export_mismatch"
 
 

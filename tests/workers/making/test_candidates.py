@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,10 +49,10 @@ EVERY: tuple[FixedMethod, ...] = (
 )
 
 
-@pytest.fixture(autouse=True)
-def open_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pico models have no massive activations at first tokens, so their first tokens move more.
-    monkeypatch.setattr("workers.surgery.regression.MAX_FIRST_TOKEN_RMS", 10.0)
+@pytest.fixture
+def load_pico(load_pico: Callable[..., LoadedModel]) -> Callable[..., LoadedModel]:
+    """Its texts all begin with one token, so that `bias` finds layers to write into."""
+    return partial(load_pico, first_token=True)
 
 
 @pytest.fixture

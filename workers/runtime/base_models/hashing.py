@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -41,7 +41,33 @@ class _Remembered(BaseModel):
     fingerprint: str
 
 
-def fingerprint(folder: Path, cache: Path | None = None) -> str:
+def digest_of(tensors: dict[str, StoredTensor]) -> str:
+    """SHA-256, in hexadecimal, over the names, dtypes, shapes and bytes of tensors."""
+    total = hashlib.sha256()
+    block = memoryview(bytearray(_BLOCK_BYTES))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        heading = json.dumps([name, tensor.dtype, list(tensor.shape), tensor.stop - tensor.start])
+        # A line break cannot occur in the heading, so no two models give the same stream.
+        total.update(f"{heading}\n".encode())
+        with tensor.file.open("rb", buffering=0) as stream:
+            stream.seek(tensor.start)
+            left = tensor.stop - tensor.start
+            while left:
+                count = stream.readinto(block[: min(left, _BLOCK_BYTES)])
+                if not count:
+                    raise BaseModelUnavailable(f"{tensor.file} ends within {name}: fetch it again")
+                total.update(block[:count])
+                left -= count
+    return total.hexdigest()
+
+
+def fingerprint(
+    folder: Path,
+    cache: Path | None = None,
+    *,
+    digest: Callable[[dict[str, StoredTensor]], str] = digest_of,
+) -> str:
     """`sha256:<hex>` over the name, dtype, shape and bytes of every tensor, sorted by name.
 
     The same weights have the same fingerprint in one file or in many, whatever their metadata.
@@ -52,6 +78,7 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
         cache: Scalpel's cache folder, which keeps the fingerprint for as long as the files stay as
             they are (size, times, inode): a second call takes about a millisecond instead of a
             second a gigabyte. `None` reads the weights anew.
+        digest: what reads the weights.
 
     Raises:
         InvalidRequest, BaseModelUnavailable: the weights cannot be read whole, or changed
@@ -64,7 +91,7 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
         kept = _recall(note)
         if kept is not None and kept.folder == str(folder.resolve()) and kept.files == before:
             return kept.fingerprint
-    value = f"sha256:{_digest(stored_tensors(folder))}"
+    value = f"sha256:{digest(stored_tensors(folder))}"
     if _stamps(files) != before:
         raise BaseModelUnavailable(f"the weights in {folder} changed while they were being read")
     if note is not None:
@@ -90,26 +117,6 @@ def settings_digest(folder: Path) -> str:
 def _about_files(name: str) -> bool:
     """Whether a file only says where weights lie or came from."""
     return name == MANIFEST or name.endswith(".index.json")
-
-
-def _digest(tensors: dict[str, StoredTensor]) -> str:
-    total = hashlib.sha256()
-    block = memoryview(bytearray(_BLOCK_BYTES))
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        heading = json.dumps([name, tensor.dtype, list(tensor.shape), tensor.stop - tensor.start])
-        # A line break cannot occur in the heading, so no two models give the same stream.
-        total.update(f"{heading}\n".encode())
-        with tensor.file.open("rb", buffering=0) as stream:
-            stream.seek(tensor.start)
-            left = tensor.stop - tensor.start
-            while left:
-                count = stream.readinto(block[: min(left, _BLOCK_BYTES)])
-                if not count:
-                    raise BaseModelUnavailable(f"{tensor.file} ends within {name}: fetch it again")
-                total.update(block[:count])
-                left -= count
-    return total.hexdigest()
 
 
 def _stamps(files: Sequence[Path]) -> tuple[_Stamp, ...]:

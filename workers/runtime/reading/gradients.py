@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from workers import progress
-from workers.runtime.likelihood import CHUNK_LOGITS
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Batch, Encoded, batches
 
@@ -165,7 +164,9 @@ def _head_gradient(
 ) -> Tensor:
     """Gradient of Σ log p(label) at last hidden states `[n, hidden]`, a few hundred at a time."""
     gradients = []
-    for part in torch.split(torch.arange(len(states)), max(1, CHUNK_LOGITS // base.vocabulary)):
+    for part in torch.split(
+        torch.arange(len(states)), max(1, base.chunk_logits // base.vocabulary)
+    ):
         leaf = states[part.to(states.device)].requires_grad_()
         with torch.enable_grad():
             logits = base.logits(leaf)

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from models_store.schemas.catalogue import FolderSource
 from models_store.settings import Settings
 from models_store.weights.architectures import ARCHITECTURES
 from tests.support.pico import LAYERS, save_pico
-from workers.runtime.base_models import check, fingerprint, hashing, materialise
+from workers.runtime.base_models import check, fingerprint, materialise
+from workers.runtime.base_models.hashing import digest_of
 from workers.runtime.base_models.weights import StoredTensor
 
 WEIGHTS = "model.safetensors"
@@ -384,34 +386,27 @@ def test_the_fingerprint_is_pinned(tmp_path: Path) -> None:
     )
 
 
-@pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tensors were read to hash each time the weights were read."""
-    reads: list[int] = []
-    digest = hashing._digest
+@dataclass
+class Counted:
+    """The digest of weights, and how many times they were read."""
 
-    def counted(tensors: dict[str, StoredTensor]) -> str:
-        reads.append(len(tensors))
-        return digest(tensors)
+    reads: int = 0
 
-    monkeypatch.setattr(hashing, "_digest", counted)
-    return reads
+    def __call__(self, tensors: dict[str, StoredTensor]) -> str:
+        self.reads += 1
+        return digest_of(tensors)
 
 
-def test_a_remembered_fingerprint_is_not_computed_again(
-    pico: Path, tmp_path: Path, count: list[int]
-) -> None:
-    cache = tmp_path / "cache"
-    first = fingerprint(pico, cache)
-    assert fingerprint(pico, cache) == first
-    assert len(count) == 1
+def test_a_remembered_fingerprint_is_not_computed_again(pico: Path, tmp_path: Path) -> None:
+    cache, digest = tmp_path / "cache", Counted()
+    first = fingerprint(pico, cache, digest=digest)
+    assert fingerprint(pico, cache, digest=digest) == first
+    assert digest.reads == 1
 
 
-def test_a_touched_file_is_read_again_even_with_its_old_time(
-    pico: Path, tmp_path: Path, count: list[int]
-) -> None:
-    cache = tmp_path / "cache"
-    first = fingerprint(pico, cache)
+def test_a_touched_file_is_read_again_even_with_its_old_time(pico: Path, tmp_path: Path) -> None:
+    cache, digest = tmp_path / "cache", Counted()
+    first = fingerprint(pico, cache, digest=digest)
     status = (pico / WEIGHTS).stat()
     with (pico / WEIGHTS).open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
@@ -419,24 +414,22 @@ def test_a_touched_file_is_read_again_even_with_its_old_time(
         stream.seek(-1, os.SEEK_END)
         stream.write(bytes([last ^ 1]))
     os.utime(pico / WEIGHTS, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert fingerprint(pico, cache) != first
-    assert len(count) == 2
+    assert fingerprint(pico, cache, digest=digest) != first
+    assert digest.reads == 2
 
 
-def test_a_spoilt_note_is_made_again(pico: Path, tmp_path: Path, count: list[int]) -> None:
-    cache = tmp_path / "cache"
-    first = fingerprint(pico, cache)
+def test_a_spoilt_note_is_made_again(pico: Path, tmp_path: Path) -> None:
+    cache, digest = tmp_path / "cache", Counted()
+    first = fingerprint(pico, cache, digest=digest)
     (note,) = (cache / "fingerprints").iterdir()
     note.write_text('{"fingerprint": "sha256:0"}')
-    assert fingerprint(pico, cache) == first
-    assert fingerprint(pico, cache) == first
-    assert len(count) == 2
+    assert fingerprint(pico, cache, digest=digest) == first
+    assert fingerprint(pico, cache, digest=digest) == first
+    assert digest.reads == 2
 
 
-def test_a_cache_that_cannot_be_written_only_costs_time(
-    pico: Path, tmp_path: Path, count: list[int]
-) -> None:
-    cache = tmp_path / "cache"
+def test_a_cache_that_cannot_be_written_only_costs_time(pico: Path, tmp_path: Path) -> None:
+    cache, digest = tmp_path / "cache", Counted()
     cache.write_text("a file where a folder should be")
-    assert fingerprint(pico, cache) == fingerprint(pico, cache)
-    assert len(count) == 2
+    assert fingerprint(pico, cache, digest=digest) == fingerprint(pico, cache, digest=digest)
+    assert digest.reads == 2

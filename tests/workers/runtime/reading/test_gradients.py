@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.progress import shares_of
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading import gradients
 from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
 
@@ -130,11 +130,8 @@ def test_means_of_inputs_are_within_a_text_and_then_over_texts(pico: LoadedModel
             assert torch.allclose(found[key], torch.stack(own).mean(dim=0), atol=1e-5)
 
 
-def test_the_head_runs_over_a_few_positions_at_a_time(
-    pico: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_head_runs_over_a_few_positions_at_a_time(pico: LoadedModel) -> None:
     whole = gate_gradients(pico, *sides(pico))
-    monkeypatch.setattr(gradients, "CHUNK_LOGITS", 3 * pico.vocabulary)
     largest = 0
 
     def watch(module: torch.nn.Module, args: tuple[Tensor], output: Tensor) -> None:
@@ -142,7 +139,7 @@ def test_the_head_runs_over_a_few_positions_at_a_time(
         largest = max(largest, output.numel())
 
     hook = pico.model.lm_head.register_forward_hook(watch)
-    parts = gate_gradients(pico, *sides(pico))
+    parts = gate_gradients(replace(pico, chunk_logits=3 * pico.vocabulary), *sides(pico))
     hook.remove()
     assert largest == 3 * pico.vocabulary
     for key, gradient in whole.items():
