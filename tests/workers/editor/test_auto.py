@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from app.services import Store
 from models_store.errors import NotFound
 from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.measurements import Damage, Effect
+from models_store.schemas.measurements import Contrast, Interval
 from models_store.schemas.methods import Limits
 from models_store.schemas.records import STAGES, AttemptEnd, ErrorInfo, Stage
 from models_store.schemas.report import Candidate, Report
@@ -24,18 +26,21 @@ from models_store.weights.delta import load_delta
 from models_store.work.store import Place
 from tests.workers.conftest import Bench
 from tests.workers.editor.taught import CRUEL, KIND, mood, sentence, teach
+from workers import progress
 from workers.editor.jobs import edits
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
+from workers.editor.jobs.values import Ingredients, Selected, Took
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import validation_prompts
+from workers.evaluation.damage.limits import surely_exceeded
 from workers.evaluation.data.splits import full_text, split_behavior
+from workers.making.fitting.fitting import Prepared
 from workers.making.search.tuning import used
-from workers.making.search.validation import Trial
 from workers.runtime.deltas import from_delta
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
-LAYERS_OPEN = "workers.surgery.regression.MAX_FIRST_TOKEN_RMS"
+TOOK = Took({"load": 1.0}, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +74,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(taught: Bench) -> Searched:
     """An edit by `auto` that succeeded."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Pico models have no massive activations at first tokens, so their first tokens move more.
-        patch.setattr(LAYERS_OPEN, 10.0)
-        id, outcome = taught.edit(**mood())
+    id, outcome = taught.edit(**mood())
     report = Report.model_validate_json(taught.file(outcome, "report"))
     return Searched(id, outcome, report, list(taught.told))
 
@@ -145,9 +147,8 @@ def test_progress_of_a_search_never_goes_back(searched: Searched) -> None:
 
 
 def test_the_same_search_finds_the_same_edit_in_what_is_remembered(
-    taught: Bench, searched: Searched, monkeypatch: pytest.MonkeyPatch
+    taught: Bench, searched: Searched
 ) -> None:
-    monkeypatch.setattr(LAYERS_OPEN, 10.0)
     _, again = taught.edit(**mood())
     report = Report.model_validate_json(taught.file(again, "report"))
     assert searched.report.cost.cached == ()
@@ -161,10 +162,7 @@ def test_the_same_search_finds_the_same_edit_in_what_is_remembered(
     assert report.effects == searched.report.effects
 
 
-def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
-    taught: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LAYERS_OPEN, 10.0)
+def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(taught: Bench) -> None:
     rng = random.Random(5)
     # Both sides are alike, so there is nothing to find.
     texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
@@ -198,38 +196,50 @@ def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(
         assert refused.value.code == "no_delta"
 
 
-def test_a_winner_that_surely_exceeds_a_limit_on_the_test_is_no_edit(
-    taught: Bench, searched: Searched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LAYERS_OPEN, 10.0)
-    assert searched.report.verdict.success
-    judged: list[Damage] = []
+@contextmanager
+def search_for(
+    bench: Bench, body: dict[str, Any]
+) -> Iterator[tuple[Ingredients, Prepared, Selected]]:
+    """The steps of an edit up to its search, and what they came to."""
+    task = task_of(bench, bench.submit_edit(**body), lambda stage, share: None)
+    with progress.watch(task.report):
+        edit = edits.read(task, edits.load(task), None)
+        prepared = edits.fit(edit)
+        with edit.context.opened():
+            yield edit, prepared, edits.search(edit, prepared)
 
-    def all_of_them(limits: Limits, damage: Damage) -> tuple[str, ...]:
-        judged.append(damage)
-        return ("max_fluency",)
 
-    monkeypatch.setattr("workers.editor.jobs.values.surely_exceeded", all_of_them)
-    with pytest.raises(FailedWithOutcome, match="tries failed the test") as failed:
-        taught.do(taught.submit_edit(**mood()))
+def test_a_winner_that_surely_exceeds_a_limit_on_the_test_is_no_edit(taught: Bench) -> None:
+    with search_for(taught, mood()) as (edit, prepared, choice):
+        tested = edits.evaluate(edit, prepared, choice)
+        assert tested.holds(edit)
+        limits = Limits(max_kl=1e-6)
+        strict = replace(edit, settings=edit.settings.model_copy(update={"limits": limits}))
+        with pytest.raises(FailedWithOutcome, match="tries failed the test") as failed:
+            edits.publish(strict, prepared, choice, tested, TOOK)
     assert failed.value.code == "no_effect_within_limits"
     report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
-    assert judged == [report.damage]
+    assert surely_exceeded(limits, report.damage)[0] == "max_kl"
 
 
-def test_where_nothing_was_tested_a_weak_scorer_proves_nothing(
-    taught: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LAYERS_OPEN, 10.0)
-    # An effect that all the same exceeds a limit, by a scorer that cannot tell the sides apart.
-    monkeypatch.setattr(Effect, "improved", True)
-    monkeypatch.setattr(Trial, "eligible", False)
+def test_where_nothing_was_tested_a_weak_scorer_proves_nothing(taught: Bench) -> None:
     body = mood()
     rng = random.Random(5)
     texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
     body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
-    with pytest.raises(FailedWithOutcome) as failed:
-        taught.do(taught.submit_edit(**body))
+    with search_for(taught, body) as (edit, prepared, choice):
+        assert choice.search is not None
+        validation, found = choice.search
+        # An effect that all the same exceeds a limit, by a scorer that cannot tell the sides apart.
+        falls = Contrast(base=0.5, edited=0.1, difference=Interval(value=-0.4, low=-0.5, high=-0.3))
+        effect = found.best.effect.model_copy(update={"rate": falls})
+        trials = tuple(replace(one, effect=effect, exceeded=("max_kl",)) for one in found.trials)
+        nothing = replace(found, trials=trials, winner=None)
+        choice = replace(choice, search=(validation, nothing))
+        tested = edits.evaluate(edit, prepared, choice)
+        assert tested.evaluation.effects[0].improved
+        with pytest.raises(FailedWithOutcome) as failed:
+            edits.publish(edit, prepared, choice, tested, TOOK)
     report = Report.model_validate_json(taught.file(failed.value.outcome, "report"))
     assert "none was tested" in report.verdict.sentence
     assert not report.scorers[0].headline
