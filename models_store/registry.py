@@ -54,15 +54,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @cached_property
     def _points(self) -> dict[str, EntryPoint]:
-        found: dict[str, EntryPoint] = {}
+        points: dict[str, EntryPoint] = {}
         for point in sorted(entry_points(group=self._group), key=lambda point: point.name):
-            other = found.setdefault(point.name, point)
+            other = points.setdefault(point.name, point)
             if other.value != point.value:
                 raise RuntimeError(
                     f"{self._group}: two packages bring {point.name!r}: {other.value} and "
                     f"{point.value}; uninstall one of them"
                 )
-        return found
+        return points
 
 
 def function(path: str) -> Callable[..., Any]:

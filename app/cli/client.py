@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 class ApiError(ScalpelError):
-    """An answer that is not a success, or none at all; its text is fit to be shown."""
+    """A response that is not a success, or none at all; its text is fit to be shown."""
 
     code = "api_error"
 
@@ -75,20 +75,20 @@ class Client:
                     yield choice["delta"].get("content") or ""
 
     def follow(self, edit_id: str) -> Iterator[dict[str, Any]]:
-        """The edit, again and again, until it is at a final status; short outages are sat out.
+        """The edit, again and again, until it is at a final status; short outages are retried.
 
         Raises:
             Unreachable: nothing answers, at the beginning or for a while.
         """
-        last_answer = float("-inf")
+        last_response = float("-inf")
         while True:
             try:
                 edit = self.get(f"/v1/edits/{edit_id}")
             except Unreachable:
-                if time.monotonic() - last_answer > _PATIENCE_SECONDS:
+                if time.monotonic() - last_response > _PATIENCE_SECONDS:
                     raise
             else:
-                last_answer = time.monotonic()
+                last_response = time.monotonic()
                 yield edit
                 if edit["status"] in _FINAL:
                     return

@@ -168,9 +168,9 @@ def chat(
     """Talk to a variant."""
     messages: list[dict[str, str]] = []
     with connect(url, key) as client:
-        while (text := message or _ask()) is not None:
+        while (text := message or _prompt()) is not None:
             messages.append({"role": "user", "content": text})
-            answer = ""
+            reply = ""
             for piece in client.stream_chat(
                 {
                     "model": variant,
@@ -179,10 +179,10 @@ def chat(
                     "temperature": temperature,
                 }
             ):
-                answer += piece
+                reply += piece
                 typer.echo(piece, nl=False)
             typer.echo()
-            messages.append({"role": "assistant", "content": answer})
+            messages.append({"role": "assistant", "content": reply})
             if message is not None:
                 return
 
@@ -238,7 +238,7 @@ def finish(edit: dict[str, Any]) -> None:
     raise ApiError(f"{edit['id']} {edit['status']}: {error['message']} ({error['code']})")
 
 
-def _ask() -> str | None:
+def _prompt() -> str | None:
     try:
         return input("> ").strip() or None
     except (EOFError, KeyboardInterrupt):

@@ -30,10 +30,10 @@ _log = structlog.get_logger()
 _TEMPERATURE = 0.8
 _TOP_P = 0.95
 _ROWS = 24
-"""Asked of a generator at once: others' requests find room in its batches too."""
+"""Sent to a generator at once, which leaves room in its batches for other requests."""
 _AT_ONCE = 8
 _MAX_CHARACTERS = 2_000
-"""Of an answer: more is not what was asked for."""
+"""Of a response; longer ones are cut."""
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 
 
@@ -48,7 +48,7 @@ class Writer(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def answers(self, instructions: Sequence[str], seed: int) -> list[str]:
+    async def responses(self, instructions: Sequence[str], seed: int) -> list[str]:
         """One text for each instruction."""
         ...
 
@@ -77,7 +77,7 @@ class BaseModelWriter:
     def name(self) -> str:
         return self.base.id
 
-    async def answers(self, instructions: Sequence[str], seed: int) -> list[str]:
+    async def responses(self, instructions: Sequence[str], seed: int) -> list[str]:
         texts: list[str] = []
         for start in range(0, len(instructions), _ROWS):
             request = self._request(instructions[start : start + _ROWS], seed + start)
@@ -121,26 +121,26 @@ class EndpointWriter:
     def name(self) -> str:
         return self.model
 
-    async def answers(self, instructions: Sequence[str], seed: int) -> list[str]:
+    async def responses(self, instructions: Sequence[str], seed: int) -> list[str]:
         room = asyncio.Semaphore(_AT_ONCE)
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as http:
 
-            async def answer(place: int, instruction: str) -> str:
+            async def respond(place: int, instruction: str) -> str:
                 async with room:
-                    return await self._answer(http, instruction, seed + place)
+                    return await self._complete(http, instruction, seed + place)
 
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
-                        group.create_task(answer(place, instruction))
+                        group.create_task(respond(place, instruction))
                         for place, instruction in enumerate(instructions)
                     ]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _answer(self, http: httpx.AsyncClient, instruction: str, seed: int) -> str:
+    async def _complete(self, http: httpx.AsyncClient, instruction: str, seed: int) -> str:
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": instruction}],
@@ -164,12 +164,12 @@ class EndpointWriter:
                 raise Unavailable(message, code="overloaded", retry_after=10)
             raise GenerationFailed(f"{message}: the operator sets it with SCALPEL_DRAFT_…")
         try:
-            answer: Any = response.json()
-            text = str(answer["choices"][0]["message"]["content"] or "")
+            completion: Any = response.json()
+            text = str(completion["choices"][0]["message"]["content"] or "")
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise GenerationFailed(
                 "the server in SCALPEL_DRAFT_URL did not answer with a chat completion "
                 "(choices[0].message.content)"
             ) from error
-        # JSON lets through half a surrogate pair, which no answer of ours could hold.
+        # JSON lets through half a surrogate pair, which no response of ours could hold.
         return text[:_MAX_CHARACTERS].encode(errors="replace").decode()

@@ -54,14 +54,14 @@ _TIMEOUT = httpx.Timeout(600.0, connect=2.0)
 
 @dataclass(frozen=True)
 class CompletedChoice:
-    """One complete answer."""
+    """One complete response."""
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     tokens: tuple[ScoredToken, ...] = ()
-    """Where they were asked for."""
+    """Empty unless requested."""
 
 
 class _Broken(Exception):
@@ -74,7 +74,7 @@ class _Broken(Exception):
 
 @dataclass
 class _TokenCount:
-    """Tokens that an answer has come to so far; a piece of text is one at least."""
+    """Tokens of a response so far; a piece of text is one at least."""
 
     pieces: Counter[int] = field(default_factory=Counter)
 
@@ -90,7 +90,7 @@ class _TokenCount:
 
 
 class Generators:
-    """The generators that are there, as their heartbeats tell."""
+    """The generators that are there, by their heartbeats."""
 
     def __init__(self, live: LiveState, rates: Rates, token: str) -> None:
         self._live = live
@@ -103,13 +103,13 @@ class Generators:
         )
         self._known: Sequence[Generator] = ()
         self._asked: Counter[str] = Counter()
-        """Requests of this process that are under way, which heartbeats tell of too late."""
+        """Requests of this process that are under way: heartbeats come too late."""
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
-        """What a generator says, line by line; it is told to stop when this is closed.
+        """What a generator says, line by line; it stops when this is closed.
 
         A generator that fails before its first line is replaced, once. What the request may come
         to is reserved of the tenant's tokens, and what it did not come to given back.
@@ -178,17 +178,17 @@ class Generators:
             for index in sorted(ends)
         ]
 
-    async def ask(self, path: str, base_model: str, question: BaseModel, kind: type[T]) -> T:
-        """What a generator answers at once, as `kind`; one that fails is replaced, once.
+    async def call(self, path: str, base_model: str, body: BaseModel, kind: type[T]) -> T:
+        """The whole response of a generator, as `kind`; one that fails is replaced, once.
 
         Raises:
             Unavailable: `no_generator`; `overloaded`.
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses.
         """
-        answer = partial(self._answer, path, question, kind)
-        async with aclosing(self._tries(base_model, answer, reading=True)) as answers:
-            return await anext(answers)
+        attempt = partial(self._post_once, path, body, kind)
+        async with aclosing(self._tries(base_model, attempt, reading=True)) as results:
+            return await anext(results)
 
     async def _tries(
         self,
@@ -261,19 +261,19 @@ class Generators:
                 missing -= isinstance(line, Finished)
                 yield line
         if missing:
-            raise _Broken("it ended before its answer was complete")
+            raise _Broken("it ended before its response was complete")
 
-    async def _answer(
-        self, path: str, question: BaseModel, kind: type[T], generator: Generator
+    async def _post_once(
+        self, path: str, body: BaseModel, kind: type[T], generator: Generator
     ) -> AsyncGenerator[T]:
-        async with self._post(generator, path, question) as response:
+        async with self._post(generator, path, body) as response:
             yield kind.model_validate_json(await response.aread())
 
     @asynccontextmanager
     async def _post(
         self, generator: Generator, path: str, body: BaseModel
     ) -> AsyncIterator[httpx.Response]:
-        """The answer of a generator that begins; what goes wrong inside says that it is broken."""
+        """The response of a generator that begins; errors inside mean that it is broken."""
         try:
             async with self._http.stream(
                 "POST",
@@ -298,7 +298,7 @@ def _unavailable(message: str, code: str = "no_generator") -> Unavailable:
 
 
 def _refusal(response: httpx.Response) -> Exception:
-    """What the answer of a generator that does not begin means."""
+    """The error that the response of a generator means."""
     try:
         body: Any = response.json()
         code, message = str(body["code"]), str(body["message"])

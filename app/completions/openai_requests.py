@@ -1,5 +1,5 @@
 """The bodies of OpenAI's API: everything that its clients send without meaning anything by it is
-accepted; what would change the answer and is not supported is refused by name.
+accepted; what would change the response and is not supported is refused by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMPLETION_TOKENS = 16
 
 
 class _WithoutEffect(GroupedMetadata):
-    """Of a field that may be there as long as it asks for nothing."""
+    """Of a field that may be there as long as it requests nothing."""
 
     def __init__(self, *allowed: Any) -> None:
         self._allowed = allowed

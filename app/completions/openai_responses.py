@@ -1,4 +1,4 @@
-"""The answers of OpenAI's API: whole ones and streams of chunks."""
+"""The responses of OpenAI's API: whole ones and streams of chunks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class CompletionResponse:
-    """One answer to a request for completions of `model`."""
+    """One response to a request for completions of `model`."""
 
     kind: Kind
     model: str
     n: int
     """Choices a prompt."""
     logprobs: bool = False
-    """Whether log-probabilities were asked for."""
+    """Whether log-probabilities were requested."""
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -1,4 +1,4 @@
-"""What a generator is asked, built in one place for completions, comparisons and drafts."""
+"""Requests to a generator, for completions, comparisons and drafts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer is made of: errors, files, pages, headers, the API's description.
+"""Parts of a response: errors, files, pages, headers, the API's description.
 
 Called by routes and by what runs around them.
 """

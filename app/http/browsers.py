@@ -1,7 +1,7 @@
-"""What a browser must not be talked into by the pages of others.
+"""Protection of browsers from the pages of other sites.
 
 A web page can send requests to this machine's addresses, and can have its own name resolved to
-them; so it is looked at who is asked for, and by whose page.
+them; so the host and the page's origin are checked.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _HEADERS = {
 
 
 class BrowserMiddleware:
-    """Checks the Host header, refuses what other sites' pages send, and tells browsers what an
-    answer may do: be shown, and no more.
+    """Checks the Host header, refuses what other sites' pages send, and lets browsers show a
+    response and no more.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -86,8 +86,8 @@ _ALL = (
     ErrorKind(
         "not_found",
         404,
-        "There is no such thing",
-        "Check the id. Things that were deleted or belong to another tenant are not found either.",
+        "The resource does not exist",
+        "Check the id. Deleted resources and those of other tenants are not found either.",
     ),
     ErrorKind(
         "model_not_found",

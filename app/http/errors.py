@@ -1,5 +1,5 @@
 """How errors are said over HTTP: as problem+json (RFC 9457), and under OpenAI's paths in the shape
-that its clients read. No other module builds an error answer.
+that its clients read. No other module builds an error response.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class GenerationFailed(HttpError):
 
 
 def install(app: FastAPI, methods_at: Callable[[str], Iterable[str]]) -> None:
-    """Answer every error of `app` here; `methods_at` tells which methods a path has."""
+    """Answer every error of `app` here; `methods_at` gives the methods of a path."""
 
     async def http_exception(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -99,7 +99,7 @@ def install(app: FastAPI, methods_at: Callable[[str], Iterable[str]]) -> None:
 
 
 def error_response(scope: Scope, error: ScalpelError) -> JSONResponse:
-    """The answer to a request that ended with `error`."""
+    """The response to a request that ended with `error`."""
     headers = dict(error.headers) if isinstance(error, HttpError) else {}
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:

@@ -21,7 +21,7 @@ _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 def artifact_response(
     request: Request, objects: ObjectStore, artifact: Artifact, *, filename: str, media_type: str
 ) -> Response:
-    """The file, or the part of it that is asked for; all of it is checked before a byte is sent.
+    """The file, or the part of it that is requested; all of it is checked before a byte is sent.
 
     Up to 32 MiB it is held in memory meanwhile; a larger one is read twice.
 
@@ -106,7 +106,7 @@ def _matches(header: str | None, etag: str) -> bool:
 
 
 def _range(request: Request, size: int, etag: str) -> tuple[int, int] | None:
-    """First and last byte (exclusive) of the one range asked for; None for the whole file.
+    """First and last byte (exclusive) of the one requested range; None for the whole file.
 
     Several ranges at once may be answered with the whole file, and are.
     """

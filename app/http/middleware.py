@@ -1,5 +1,5 @@
-"""What happens around every request: it gets an id, its body a bound, and its answer says how much
-is left of the tenant's limits.
+"""Around every request: an id, a bound on its body, and headers that say what is left of the
+tenant's limits.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class RequestMiddleware:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answered = MutableHeaders(scope=message)
-                answered["X-Request-Id"] = request_id
-                rate_limits.write_headers(answered, reported.values())
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-Id"] = request_id
+                rate_limits.write_headers(sent, reported.values())
             await send(message)
 
         length = headers.get("content-length", "")

@@ -1,6 +1,6 @@
-"""The application's own description (OpenAPI), with every error that a call can answer.
+"""The application's own description (OpenAPI), with every error that a call can return.
 
-An answer with a status that is not described is a mistake that the fuzzing tests find, so there
+A response with a status that is not described is a mistake that the fuzzing tests find, so there
 is no `default` that would cover all of them.
 """
 
@@ -58,11 +58,11 @@ class OpenAIError(BaseModel):
 
 
 class DocumentedApp(FastAPI):
-    """A FastAPI whose every operation says which errors it answers, and how they look."""
+    """A FastAPI whose every operation describes the errors it returns."""
 
     def __init__(self, *, with_keys: bool, **options: Any) -> None:
         """Args:
-        with_keys: whether calls need an API key; else the description asks for none.
+        with_keys: whether calls need an API key; else the description has none.
         """
         super().__init__(**options)
         self._with_keys = with_keys
@@ -78,13 +78,13 @@ class DocumentedApp(FastAPI):
                 schema = model.model_json_schema(ref_template=_REFERENCE)
                 schema.pop("$defs", None)
                 schemas[model.__name__] = schema
-            answers = document["components"].setdefault("responses", {})
+            shared = document["components"].setdefault("responses", {})
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     if not self._with_keys:
                         operation.pop("security", None)
                     for status in _error_statuses(path, method, operation):
-                        _describe(operation["responses"], answers, path, status)
+                        _describe(operation["responses"], shared, path, status)
         assert self.openapi_schema is not None
         return self.openapi_schema
 
@@ -101,13 +101,13 @@ def _error_statuses(path: str, method: str, operation: dict[str, Any]) -> list[i
     if method != "get":
         statuses |= {404, 409, 422}
     # The framework describes an error of its own for every parameter; wrong ones are answered 400.
-    answers = operation["responses"]
-    if "HTTPValidationError" in str(answers.get("422")):
-        del answers["422"]
-    return sorted(statuses | {int(status) for status in answers if status >= "400"})
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    return sorted(statuses | {int(status) for status in responses if status >= "400"})
 
 
-def _describe(responses: dict[str, Any], answers: dict[str, Any], path: str, status: int) -> None:
+def _describe(responses: dict[str, Any], shared: dict[str, Any], path: str, status: int) -> None:
     """Refer to the description of a status that operations share, unless the route has its own."""
     if responses.get(str(status), {}).get("content"):
         return
@@ -115,7 +115,7 @@ def _describe(responses: dict[str, Any], answers: dict[str, Any], path: str, sta
     name = f"{'OpenAI' if openai else ''}{HTTPStatus(status).name.title().replace('_', '')}"
     model = OpenAIError if openai else Problem
     reference = {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
-    answers[name] = {
+    shared[name] = {
         "description": f"{HTTPStatus(status).phrase}; `/docs/errors` has all",
         "content": {"application/json" if openai else PROBLEM_TYPE: reference},
     }

@@ -1,4 +1,4 @@
-"""How much is left of a tenant's limits, as the answer to a request tells it.
+"""What is left of a tenant's limits, for the headers of a response.
 
 The headers are those of draft-ietf-httpapi-ratelimit-headers.
 """
@@ -14,18 +14,18 @@ from starlette.datastructures import MutableHeaders
 from models_store.errors import LimitUse
 
 _reported: ContextVar[dict[str, LimitUse]] = ContextVar("reported")
-"""What the answer to the request that is being answered will tell, by the name of the limit."""
+"""Of the present request, by the name of the limit."""
 
 
 def begin() -> dict[str, LimitUse]:
-    """A request begins; what is put in here until its answer begins is told there."""
+    """A request begins; what is put in here goes into the headers of its response."""
     reported: dict[str, LimitUse] = {}
     _reported.set(reported)
     return reported
 
 
 def report(use: LimitUse | None) -> None:
-    """Let the answer say how far a limit is used up."""
+    """Let the response show how far a limit is used up."""
     reported = _reported.get(None)
     if use is not None and reported is not None:
         reported[use.name] = use

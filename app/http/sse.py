@@ -1,4 +1,4 @@
-"""Server-sent events: how one is written, and the answer that a stream of them is."""
+"""Server-sent events: how one is written, and the response of a stream of them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def comment(text: str) -> bytes:
 
 
 def sse_response(events: AsyncIterable[bytes], **headers: str) -> StreamingResponse:
-    """The answer that the events are, which no proxy on the way should hold back."""
+    """The response of the events, which no proxy should buffer."""
     unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type=EVENT_STREAM, headers={**unbuffered, **headers})

@@ -17,17 +17,23 @@ from models_store.errors import CorruptArtifact, ScalpelError
 from models_store.live.leases import connect
 
 _RETRY_SECONDS = 2.0
-_FIRST_HEAD_SECONDS = 60.0
+FIRST_HEAD_SECONDS = 60.0
 _HEAD_SECONDS = 3600.0
 _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def background(services: Services, *, with_keeper: bool) -> AsyncIterator[None]:
-    """Run the tasks within this context; they begin when the store can be reached."""
+async def background(
+    services: Services, *, with_keeper: bool, first_head_seconds: float = FIRST_HEAD_SECONDS
+) -> AsyncIterator[None]:
+    """Run the tasks within this context; they begin when the store can be reached.
+
+    Args:
+        first_head_seconds: after which the head of the audit log is logged for the first time.
+    """
     tasks = [
         asyncio.create_task(_fill_catalogue(services)),
-        asyncio.create_task(_log_heads(services)),
+        asyncio.create_task(_log_heads(services, first_head_seconds)),
     ]
     if with_keeper:
         tasks.append(asyncio.create_task(_keep(services)))
@@ -52,9 +58,8 @@ async def _fill_catalogue(services: Services) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _log_heads(services: Services) -> None:
+async def _log_heads(services: Services, pause: float) -> None:
     """Log the head of the audit log soon after the start and each hour, for others to keep."""
-    pause = _FIRST_HEAD_SECONDS
     while True:
         await asyncio.sleep(pause)
         pause = _HEAD_SECONDS

@@ -32,7 +32,7 @@ class RateRow:
     low: float
     high: float
     title: str
-    """What a reader without the picture is told."""
+    """Alternative text of the picture."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def pretty_json(value: Any) -> str:
 
 
 def curl(report: Report) -> str:
-    """The command that asks for the same edit again."""
+    """The command that requests the same edit again."""
     body = pretty_json(report.provenance.request)
     return (
         "curl -s http://127.0.0.1:8080/v1/edits \\\n"

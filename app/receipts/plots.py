@@ -42,7 +42,7 @@ class Dot:
     label_left: bool
     """Where a label on the right would run into another one."""
     title: str
-    """What a reader without the picture is told."""
+    """Alternative text of the picture."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What happens before a route runs: who asks, with what body, for which page.
+"""What happens before a route runs: the caller, the body, the page.
 
 Called by the application and by routes.
 """

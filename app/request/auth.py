@@ -44,7 +44,7 @@ class Principal:
 
 
 EVERYONE = Principal(DEFAULT_TENANT, None, ALL_SCOPES)
-"""Who asks where no keys are needed."""
+"""The caller where no keys are needed."""
 
 
 def principal(request: Request) -> Principal:
@@ -88,7 +88,7 @@ def counted(request: Request) -> Principal:
         QuotaExceeded: `rate_limited`.
     """
     who = principal(request)
-    if not getattr(request.state, "counted", False):  # this is asked more than once a request
+    if not getattr(request.state, "counted", False):  # this runs more than once a request
         request.state.counted = True
         rate_limits.report(services(request).rates.count_request(who.tenant))
     return who
@@ -109,7 +109,7 @@ def require(scope: str) -> Callable[..., Principal]:
 
 
 def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
-    """Raise `OperatorsOnly` for what is everybody's, unless the operator asks."""
+    """Raise `OperatorsOnly` for what all tenants share, unless the caller is the operator."""
     if not who.is_operator:
         raise OperatorsOnly(
             "base models are shared by all tenants: this needs an admin key of the tenant "

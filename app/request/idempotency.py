@@ -23,7 +23,7 @@ KeyHeader = Annotated[
 
 
 class Creation:
-    """A request that creates something, and its answer."""
+    """A request that creates something, and its response."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Creation:
         return sent
 
     def sender(self, store: Store, *, tenant: str | None = None) -> Sender:
-        """Who asks, and with which key."""
+        """The caller, and its key."""
         tenant = tenant or self._who.tenant
         if self._key is None:
             return Sender(tenant, self._who.actor)

@@ -13,18 +13,18 @@ from app.domain.accounts.api_keys import ApiKey, ApiKeys, KeyState, digest_of
 REMEMBERED_SECONDS = 3.0
 _NOTED_SECONDS = 300.0
 """How long after an attempt to write down a key's use, no other is made."""
-_CAPACITY = 10_000
+CAPACITY = 10_000
 
 
 class KeyCache:
     """What an API process knows of keys: by the digests of their secrets, never by secrets."""
 
-    def __init__(self, seconds: float = REMEMBERED_SECONDS) -> None:
+    def __init__(self, seconds: float = REMEMBERED_SECONDS, capacity: int = CAPACITY) -> None:
         self._seconds = seconds
-        self._valid: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(_CAPACITY)
-        self._wrong: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(_CAPACITY)
+        self._valid: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(capacity)
+        self._wrong: LRUCache[str, tuple[float, KeyState | None]] = LRUCache(capacity)
         """Apart, so that guesses push out no key that is in use."""
-        self._noted: TTLCache[str, bool] = TTLCache(_CAPACITY, _NOTED_SECONDS)
+        self._noted: TTLCache[str, bool] = TTLCache(capacity, _NOTED_SECONDS)
         self._lock = threading.Lock()
 
     def find(self, keys: ApiKeys, secret: str) -> ApiKey | None:

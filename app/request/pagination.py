@@ -50,11 +50,12 @@ def page_of(
 
 @dataclass(frozen=True)
 class PageQuery:
-    """Which page is asked for."""
+    """The requested page."""
 
     limit: int
     order: Literal["asc", "desc"]
     after: str | None
+    most_looked_at: int = MOST_LOOKED_AT
 
     @property
     def descending(self) -> bool:
@@ -68,7 +69,7 @@ class PageQuery:
     def chosen(
         self, ids: Iterable[str], find: Callable[[str], S | None]
     ) -> tuple[list[S], bool, str | None]:
-        """The first `limit` things that `find` does not refuse, of `MOST_LOOKED_AT` at most.
+        """The first `limit` things that `find` does not refuse, of `most_looked_at` at most.
 
         Returns:
             Them; whether there may be more; where the next page goes on, if not after the last.
@@ -76,7 +77,7 @@ class PageQuery:
         chosen: list[S] = []
         last = None
         for number, id in enumerate(ids):
-            if number == MOST_LOOKED_AT:
+            if number == self.most_looked_at:
                 return chosen, True, last
             item, last = readable(id, find), id
             if item is not None and len(chosen) == self.limit:
@@ -111,7 +112,7 @@ class PageQuery:
         return self.chosen(ids, find)
 
     def ordered(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that come after the position, in the order asked for."""
+        """Those of the names that come after the position, in the requested order."""
         ordered = sorted(names, reverse=self.descending)
         if self.after is None:
             return ordered
@@ -131,7 +132,7 @@ def _by_name(
     return PageQuery(limit, order, after)
 
 
-def _by_id(
+def page_by_id(
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
     after: Annotated[str | None, Query(pattern=_WORK_ID, description="An id.")] = None,
@@ -149,6 +150,6 @@ def _by_number(
 
 PageDep = Annotated[PageQuery, Depends(_by_name)]
 """Which page of things that are ordered by a name."""
-IdPageDep = Annotated[PageQuery, Depends(_by_id)]
+IdPageDep = Annotated[PageQuery, Depends(page_by_id)]
 """Of things that are ordered by an id that Scalpel gave; `after` need not exist."""
 NumberPageDep = Annotated[PageQuery, Depends(_by_number)]

@@ -40,7 +40,7 @@ def signed_in(request: Request) -> ApiKey | None:
 
 
 def csrf_token(request: Request) -> str:
-    """What our pages send along; it tells nothing of the cookie that it follows from."""
+    """What our pages send along; it reveals nothing of the cookie that it is derived from."""
     return hmac.new((_cookie(request) or "").encode(), b"csrf", hashlib.sha256).hexdigest()
 
 

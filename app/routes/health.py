@@ -83,7 +83,7 @@ def _readiness(services: Services) -> Readiness:
     parts = Parts(
         store=stored,
         redis=Part(status="ok") if up else _missing("queued edits wait until it is back"),
-        keeper=Part(status="ok") if up and live.has_keeper() else _missing("nobody rings for work"),
+        keeper=Part(status="ok") if up and live.has_keeper() else _missing("nobody enqueues work"),
         editors=_counted(len(editors or ()), "queued edits wait for one"),
         generators=_counted(len(generators or ()), "there are no completions without one"),
     )

@@ -1,4 +1,4 @@
-"""Webhooks: addresses of one's own that are told of the events of edits."""
+"""Webhooks: addresses that receive the events of edits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Connections to the API, bounded in number and in what a client may make the server wait for.
 
 uvicorn ends a connection that is idle between two requests, and no other: one that sends half a
-request, or leaves an answer unread, would stay for ever.
+request, or leaves a response unread, would stay for ever.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _TICKS_PER_SECOND = 10
 
 
 class ApiServer(uvicorn.Server):
-    """Tells those who wait (event streams, long polls) that it is about to stop.
+    """Notifies event streams and long polls that it is about to stop.
 
     uvicorn waits for open requests, and these would go on for ever. Meanwhile it looks after
     connections whose clients are too slow.

@@ -20,7 +20,7 @@ from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.schemas.base import Record
 
 HEADS = "audit_heads"
-_MAX_DEPTH = 200
+MOST_DEPTH = 200
 """After so many heads that build on one another, one holds every chain again."""
 
 Tips = Mapping[str, tuple[int, str]]
@@ -79,8 +79,11 @@ def place_of(path: str) -> tuple[str, int]:
     raise CorruptArtifact(f"{path} is no line of the audit log: somebody put it there")
 
 
-def make_head(objects: ObjectStore) -> Head:
+def make_head(objects: ObjectStore, *, most_depth: int = MOST_DEPTH) -> Head:
     """Record the head of the log as it is now; the newest head where nothing was added since.
+
+    Args:
+        most_depth: of heads that build on one another; the next holds every chain again.
 
     Raises:
         CorruptArtifact: a chain that the newest head covers was truncated or removed.
@@ -100,7 +103,7 @@ def make_head(objects: ObjectStore) -> Head:
     if before is not None and not grown:
         return before
     tips = {**old_tips, **grown}
-    chained = before if before is not None and before.depth < _MAX_DEPTH else None
+    chained = before if before is not None and before.depth < most_depth else None
     record = HeadRecord(
         at=max(int(time.time() * 1000), 0 if before is None else before.at + 1),
         previous=None if chained is None else chained.hash,

@@ -112,7 +112,7 @@ class ObjectStore:
         """Store `record` if there is nothing at `path`; True when this record is what is stored.
 
         An S3 server may store an object and yet respond 500; the library's retry is then refused
-        because of that first write. The `writer` that is read back tells the cases apart.
+        because of that first write. The `writer` that is read back distinguishes the cases.
         """
         if self.create(path, with_checksum(path, record.model_dump_json().encode())):
             return True

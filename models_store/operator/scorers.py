@@ -1,6 +1,6 @@
 """Scorers that the operator brings: a server that scores texts, or a language model that judges.
 
-They are named in a TOML file (`SCALPEL_SCORERS`); how they are asked is in
+They are named in a TOML file (`SCALPEL_SCORERS`); how they are called is in
 `workers.evaluation.scorers.remote.scorers`.
 """
 
@@ -116,19 +116,19 @@ def read_scorers(path: Path | None) -> tuple[OperatorScorer, ...]:
     """
     if path is None:
         return ()
-    found = read_tables(path, "scorer", _ROWS, setting="SCALPEL_SCORERS")
+    scorers = read_tables(path, "scorer", _ROWS, setting="SCALPEL_SCORERS")
     problems = []
-    for index, scorer in enumerate(found):
+    for index, scorer in enumerate(scorers):
         pointer = f"/scorer/{index}/name"
         if scorer.name in SCORERS:
             detail = f"{scorer.name!r} is built in: choose another name"
             problems.append(FieldError(pointer, "duplicate", detail))
-        elif any(scorer.name == other.name for other in found[:index]):
+        elif any(scorer.name == other.name for other in scorers[:index]):
             problems.append(FieldError(pointer, "duplicate", f"{scorer.name!r} is there twice"))
     refuse(path, problems)
-    return tuple(found)
+    return tuple(scorers)
 
 
-def known_scorers(operator: Sequence[OperatorScorer]) -> Mapping[str, ScorerInfo]:
+def all_scorers(operator: Sequence[OperatorScorer]) -> Mapping[str, ScorerInfo]:
     """Every scorer that a behaviour may name here: the built-in ones, then the operator's."""
     return {**SCORERS, **{scorer.name: scorer.info for scorer in operator}}

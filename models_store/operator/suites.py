@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from models_store.errors import FieldError, InvalidRequest
-from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers, read_scorers
+from models_store.operator.scorers import LlmJudge, OperatorScorer, all_scorers, read_scorers
 from models_store.operator.toml import field_errors, read_document, refuse
 from models_store.registry import Registry
 from models_store.schemas.catalogue import HubSource
@@ -151,7 +151,7 @@ def usable_scorers(operator: Sequence[OperatorScorer]) -> dict[str, ScorerInfo]:
     judges = {scorer.name for scorer in operator if isinstance(scorer, LlmJudge)}
     return {
         name: info
-        for name, info in known_scorers(operator).items()
+        for name, info in all_scorers(operator).items()
         if info.turnable and not info.learns and name not in judges
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field
 
 from models_store.registry import Registry
-from models_store.schemas.method import Auto, FixedMethod
+from models_store.schemas.method_base import Auto, FixedMethod
 
 _REGISTERED: Mapping[str, type[FixedMethod]] = Registry("scalpel.methods")
 METHODS: Mapping[str, type[FixedMethod]] = {

@@ -31,11 +31,10 @@ class ScorerInfo(BaseModel):
     learns: bool = False
     """It learns from the behaviour's own texts."""
     turnable: bool = True
-    """It is turned around for a behaviour that means its other side. Not so one that is told
-    which side is undesired."""
+    """It is reversed for a behaviour that means its other side. Not so one that is given the
+    undesired side."""
     exact: bool = False
-    """It compares with what the prompt says, so there is nothing that held-out texts could tell
-    of how well it does."""
+    """It compares with what the prompt says, so held-out texts could not show how well it does."""
 
 
 SCORERS: Mapping[str, ScorerInfo] = Registry("scalpel.scorers", lambda module: module.INFO)

@@ -68,20 +68,25 @@ def test_a_name_waits_for_a_submission_under_way_but_not_for_ever(
 
 
 def test_a_submission_written_down_while_somebody_looks_is_not_taken_for_deleted(
-    work: WorkStore, suffixes: Reservations, monkeypatch: pytest.MonkeyPatch
+    objects: ObjectStore,
 ) -> None:
     slow = edit_request()
+
+    class ReadJustBefore(WorkStore):
+        """The slow submission is written down right after the first read."""
+
+        before = True
+
+        def read(self, kind: Kind, tenant: str, id: str) -> Work:
+            try:
+                return super().read(kind, tenant, id)
+            finally:
+                if self.before:
+                    self.before = False
+                    self.submit(slow)
+
+    suffixes = Reservations(ReadJustBefore(objects), "edit", "suffixes", "suffix_taken")
     suffixes.take("default", "pico:a", slow.id)
-    read = work.read
-
-    def read_just_before(kind: Kind, tenant: str, id: str) -> Work:
-        try:
-            return read(kind, tenant, id)
-        finally:
-            monkeypatch.setattr(work, "read", read)
-            work.submit(slow)
-
-    monkeypatch.setattr(work, "read", read_just_before)
     with pytest.raises(NameTaken, match=slow.id):
         suffixes.take("default", "pico:a", edit_request().id)
 

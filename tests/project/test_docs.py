@@ -236,14 +236,14 @@ def test_the_table_of_scorers_says_what_the_scorers_say() -> None:
 
 
 def test_the_tables_of_errors_are_complete() -> None:
-    answers = table("api.md", "code", after="\nAnswers:")
+    requests = table("api.md", "code", after="\nErrors of requests:")
     failures = table("api.md", "code", after="\nWhy ")
 
-    said = {kind: [kind.title, kind.advice.replace("`", "")] for kind in ERRORS.values()}
-    assert answers == [
-        [kind.code, str(kind.status), *said[kind]] for kind in said if kind.status is not None
+    texts = {kind: [kind.title, kind.advice.replace("`", "")] for kind in ERRORS.values()}
+    assert requests == [
+        [kind.code, str(kind.status), *texts[kind]] for kind in texts if kind.status is not None
     ]
-    assert failures == [[kind.code, *said[kind]] for kind in said if kind.status is None]
+    assert failures == [[kind.code, *texts[kind]] for kind in texts if kind.status is None]
 
 
 def test_scopes_and_presets_are_named() -> None:

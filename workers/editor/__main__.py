@@ -1,4 +1,4 @@
-"""`python -m workers.editor`: do the work of one pool until told to stop."""
+"""`python -m workers.editor`: do the work of one pool until stopped."""
 
 from __future__ import annotations
 

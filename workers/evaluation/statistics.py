@@ -20,7 +20,7 @@ FEWEST_UNITS = 8
 alike, of one they are all the same."""
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
 """97.5 % points of Student's t with 1, 2, … degrees of freedom, up to those of fewer units."""
-_CELLS_AT_ONCE = 2_000_000
+CELLS_AT_ONCE = 2_000_000
 """Resampled indices held in memory at a time."""
 
 Floats = NDArray[np.float64]
@@ -47,6 +47,7 @@ class Bootstrap:
 
     seed: int
     resamples: int = RESAMPLES
+    cells_at_once: int = CELLS_AT_ONCE
 
     def sums(self, values: Floats, groups: Groups | None = None) -> Floats:
         """Sums of the columns over units drawn with replacement.
@@ -62,7 +63,7 @@ class Bootstrap:
             values = _by_group(values, groups)
         units = len(values)
         rng = np.random.default_rng(self.seed)
-        rows = max(1, _CELLS_AT_ONCE // units)
+        rows = max(1, self.cells_at_once // units)
         found = []
         for start in range(0, self.resamples, rows):
             drawn = rng.integers(0, units, (min(rows, self.resamples - start), units))

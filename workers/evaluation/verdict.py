@@ -29,7 +29,7 @@ _LIMITED: Mapping[str, str] = {
     "max_domain": "domain damage",
     "max_fluency": "loss of fluency",
 }
-_RIVALS: Mapping[ControlKind, str] = {
+_BASELINES: Mapping[ControlKind, str] = {
     "random_direction": "a random direction",
     "random_region": "a random region",
     "prompt_only": "a prompt alone",
@@ -70,7 +70,7 @@ def verdict(
     )
     drawn = [control for control in controls if control.kind == "random_direction"]
     beats_random = all(map(_beaten, drawn)) if drawn else None
-    clauses = [_effect(effects, scorers, relied), *_rivals(controls, relied)]
+    clauses = [_effect(effects, scorers, relied), *_baselines(controls, relied)]
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
@@ -96,7 +96,7 @@ def counted(prompts: int, units: int) -> str:
 
 def _unseen(units: int, visible: float) -> str:
     if units < FEWEST_UNITS:
-        return "no change can be told from chance"
+        return "no change can be significant"
     return f"a change of less than {_points(visible)} would mostly go unseen"
 
 
@@ -131,7 +131,7 @@ def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard], relied: in
         return text
     if lead.worsened:
         return f"Undesired text rises {figures}: the edit does the opposite of what it should"
-    text = f"No change can be told from chance: undesired text goes {figures}"
+    text = f"No significant change: undesired text goes {figures}"
     seen = [effect for effect in others if effect.improved or effect.worsened]
     return text + "".join(f", though {_short(effect)}" for effect in seen)
 
@@ -150,14 +150,14 @@ def _range(effect: Effect) -> str:
     return f"{value} points, 95 % interval {low} to {high}"
 
 
-def _rivals(controls: Sequence[Control], relied: int) -> Iterator[str]:
+def _baselines(controls: Sequence[Control], relied: int) -> Iterator[str]:
     """Random directions always, since success hangs on them; others where they are not beaten."""
     for control in controls:
         beaten = _beaten(control)
         if beaten and control.kind != "random_direction":
             continue
         rate = _percent(control.effects[relied].rate.edited)
-        name = _RIVALS[control.kind]
+        name = _BASELINES[control.kind]
         if control.target_kl is not None:
             name += " of the same KL" if control.matched else " of another KL"
         if beaten:

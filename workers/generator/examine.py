@@ -64,7 +64,13 @@ _TIMED_TOKENS = 16
 _TIMED_STEPS = 4
 
 
-def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate:
+def estimate(
+    shelf: Shelf,
+    engine: Engine,
+    request: EstimateRequest,
+    *,
+    read_seconds: float = READ_SECONDS,
+) -> Estimate:
     """What an edit would cost, and whether its texts are separable.
 
     Speeds are measured on the behaviour's texts and prompts: tokens per second of forward passes,
@@ -82,7 +88,7 @@ def estimate(shelf: Shelf, engine: Engine, request: EstimateRequest) -> Estimate
     sample = _Sample(splits, derive(request.seed, "estimate"))
     cut = min(request.method.max_tokens, _MOST_TOKENS)
     texts = encode(base, sample.items, max_tokens=cut, chat=behavior.chat)
-    reading = _Reading(side, texts, below, enough=FEWEST_TEXTS)
+    reading = _Reading(side, texts, below, enough=FEWEST_TEXTS, most_seconds=read_seconds)
     engine.run(reading.pieces(), timeout=WAIT_SECONDS)
     prompts = [
         encode_prompt(base, prompt.text, chat=behavior.chat) for prompt in splits.test[:_TIMED_ROWS]
@@ -219,12 +225,19 @@ class _Reading:
     """Reads features of texts, piece by piece, until all are read or time is up."""
 
     def __init__(
-        self, side: SidePath, texts: Sequence[Encoded], below: Mixture, *, enough: int
+        self,
+        side: SidePath,
+        texts: Sequence[Encoded],
+        below: Mixture,
+        *,
+        enough: int,
+        most_seconds: float = READ_SECONDS,
     ) -> None:
         self._side = side
         self._texts = texts
         self._below = below
         self._enough = enough
+        self._most_seconds = most_seconds
         self._seconds = 0.0
         self._speeds: list[float] = []
         self._features: list[Tensor] = []
@@ -246,7 +259,7 @@ class _Reading:
         base = self._side.base
         tokens = _PIECE_TOKENS.get(base.device.type, _LARGE_PIECE_TOKENS)
         for start in range(0, len(self._texts), _CHUNK):
-            if start >= self._enough and self._seconds >= READ_SECONDS:
+            if start >= self._enough and self._seconds >= self._most_seconds:
                 return
             chunk = self._texts[start : start + _CHUNK]
             pooled = torch.empty(len(chunk), base.hidden_size)

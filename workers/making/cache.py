@@ -81,15 +81,14 @@ class Cache:
             keys: what each depends on besides the model.
             make: those that are missing, each fp32 or int32.
         """
-        found = {part: self.tensors(name, key) for part, key in keys.items()}
-        missing = [part for part, tensors in found.items() if tensors is None]
+        saved = {part: self.tensors(name, key) for part, key in keys.items()}
+        missing = [part for part, tensors in saved.items() if tensors is None]
         made = make(missing) if missing else {}
         for part, tensors in made.items():
             self.save_tensors(name, keys[part], tensors)
         if not missing:
             self.reused.append(name)
-        there = {part: tensors for part, tensors in found.items() if tensors is not None}
-        return {**there, **made}
+        return {**{part: kept for part, kept in saved.items() if kept is not None}, **made}
 
     def tensors(self, name: str, key: JsonValue) -> dict[str, Tensor] | None:
         """Statistics that were saved under this name and key; None where there are none.
@@ -140,13 +139,13 @@ class Cache:
         if record.sha256 != _sha256(record.plain()):
             self._reject(path, "its content is not what was written")
             return None
-        made = [[Generated(tuple(ids), reason) for ids, reason in own] for own in record.made]
+        made = [[Generated(tuple(ids), reason) for ids, reason in texts] for texts in record.made]
         self.reused.append("generations")
         return arm_of(self._model.loaded, prompts, made)
 
     def save_arm(self, arm: Arm, decoding: DecodingSettings) -> None:
         """Remember what this model generated, for the tenant alone: the prompts are theirs."""
-        made = [[(list(one.ids), one.finish_reason) for one in own] for own in arm.made]
+        made = [[(list(text.ids), text.finish_reason) for text in texts] for texts in arm.made]
         record = _Generations(made=made)
         record = record.model_copy(update={"sha256": _sha256(record.plain())})
         self._write(self._generations(arm.prompts, decoding), record.model_dump_json().encode())

@@ -2,7 +2,7 @@
 
 Seconds are those of earlier edits like it on such a machine, by the numbers of texts and tokens.
 Where there are none they are tokens over tokens a second: the speeds come from reading and
-generating with the very base model on the machine that is asked (`workers.generator.examine`); the
+generating with the very base model on the same machine (`workers.generator.examine`); the
 counts are those of the splits, of the readings and of the plan
 (`workers.evaluation.estimate.costs`), as if nothing had been computed before, and as if the editor
 had the machine for itself. Expect a factor of two either way.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from models_store.schemas.estimates import EstimatedSeconds, PastCost
-from models_store.schemas.method import FixedMethod, Sizes
+from models_store.schemas.method_base import FixedMethod, Sizes
 from models_store.schemas.methods import Effort, Method
 from models_store.schemas.records import STAGES
 from models_store.weights.architectures import DOWN
@@ -24,7 +24,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
 from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
-from workers.evaluation.data.splits import MOST_SPARED
+from workers.evaluation.data.splits import MOST_PRESERVED
 from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
 from workers.making.fitting.readings import READINGS, Counts, wanted_by
 from workers.making.search.recipes import Recipe, methods_of
@@ -80,7 +80,7 @@ def seconds(
         past: what earlier edits with the same base model, method and effort took, on any machine.
     """
     here = device_name(context.model.loaded.device), _dtype(context.model.loaded), cpu_capability()
-    past = [one for one in past if (one.device, one.dtype, one.cpu_capability) == here]
+    past = [cost for cost in past if (cost.device, cost.dtype, cost.cpu_capability) == here]
     if past:
         return _as_before(context, past, searches=method.searches)
     methods = methods_of(tried)
@@ -88,7 +88,7 @@ def seconds(
     if not method.searches and method.given_scale is None:
         texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
         tokens += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
-    fit = _LOAD_SECONDS + tokens / speed.read + max(own.solve_seconds for own in methods)
+    fit = _LOAD_SECONDS + tokens / speed.read + max(fitted.solve_seconds for fitted in methods)
     search = _search(context, len(tried), effort, speed) if method.searches else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2
@@ -104,10 +104,10 @@ def _as_before(
     texts = len(context.splits.fit) + len(context.splits.heldout)
     generated = len(context.prompts) * context.plan.samples * context.behavior.max_new_tokens
 
-    def seconds(one: PastCost) -> tuple[float, float, float]:
-        more = generated / max(1, one.generated)
-        taken: dict[str, float] = {**dict.fromkeys(STAGES, 0.0), **one.stages}
-        fit = taken["load"] + taken["extract"] * texts / max(1, one.texts)
+    def seconds(cost: PastCost) -> tuple[float, float, float]:
+        more = generated / max(1, cost.generated)
+        taken: dict[str, float] = {**dict.fromkeys(STAGES, 0.0), **cost.stages}
+        fit = taken["load"] + taken["extract"] * texts / max(1, cost.texts)
         fit += taken["probe"] + taken["select"] + (0.0 if searches else taken["tune"])
         search = taken["tune"] * more if searches else 0.0
         return fit, search, taken["evaluate"] * more + taken["publish"]
@@ -133,17 +133,17 @@ def _fit_tokens(
 ) -> float:
     """Tokens that fitting reads, counted in tokens of a plain forward pass."""
     splits = context.splits
-    fit, heldout, spared = (
+    fit, heldout, preserved = (
         tokens_per_text * count
         for count in (
             len(splits.fit),
             len(splits.heldout),
-            min(len(context.preserve), MOST_SPARED),
+            min(len(context.preserve), MOST_PRESERVED),
         )
     )
     wanted = wanted_by(methods, context.model.loaded.layers)
-    counts = Counts(fit, heldout, spared)
-    return fit + heldout + sum(READINGS[name].tokens(counts, own) for name, own in wanted.items())
+    counts = Counts(fit, heldout, preserved)
+    return fit + heldout + sum(READINGS[name].tokens(counts, want) for name, want in wanted.items())
 
 
 def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: Speed) -> float:
@@ -170,7 +170,7 @@ def _damage_tokens(plan: DamagePlan) -> float:
 def delta_bytes(base: LoadedModel, tried: Sequence[Recipe]) -> int:
     """Size of `delta.safetensors`; for a search, that of the largest edit that may win."""
     sizes = sizes_of(base)
-    return max(sum(own.delta_bytes(sizes) for own in recipe.methods) for recipe in tried)
+    return max(sum(method.delta_bytes(sizes) for method in recipe.methods) for recipe in tried)
 
 
 def memory_bytes(base: LoadedModel, methods: Sequence[FixedMethod]) -> int:
@@ -184,7 +184,7 @@ def memory_bytes(base: LoadedModel, methods: Sequence[FixedMethod]) -> int:
     blocks = min(CHUNK_LOGITS, base.batch_tokens * base.vocabulary)
     total = _PROCESS_BYTES + weights + 4.0 * _HEAD_BLOCKS * blocks
     wanted = wanted_by(methods, base.layers)
-    total += sum(READINGS[name].memory(sizes, own) for name, own in wanted.items())
+    total += sum(READINGS[name].memory(sizes, want) for name, want in wanted.items())
     if any(READINGS[name].backward for name in wanted):
         item, batch = base.dtype.itemsize, base.batch_tokens
         total += batch * base.layers * item * (10 * sizes.hidden + 4 * max(sizes.gates))

@@ -272,7 +272,7 @@ def preload(model_type: str) -> None:
 
 
 def _chosen_dtype(name: str, device: str, config: Any) -> torch.dtype | str:
-    """What `from_pretrained` is asked for."""
+    """The `dtype` for `from_pretrained`."""
     stored = str(getattr(config, "dtype", None)).removeprefix("torch.")
     half = stored in ("bfloat16", "float16")
     if name == "auto" and device == "cpu" and half and emulates_half_precision():
@@ -289,9 +289,9 @@ def emulates_half_precision() -> bool:
 def cpu_capability() -> str:
     """What of a CPU decides how its sums are rounded: the instructions of torch's own kernels, and
     those for half precision that the libraries below it take where there are any."""
-    # torch 2.8 cannot tell.
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    names = [torch.backends.cpu.get_cpu_capability(), *filter(found.get, _HALF_PRECISION)]
+    # torch 2.8 does not report them.
+    available = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = [torch.backends.cpu.get_cpu_capability(), *filter(available.get, _HALF_PRECISION)]
     return " ".join(names)
 
 

@@ -36,12 +36,12 @@ class Encoded:
 
     @property
     def answer_start(self) -> int | None:
-        """The token that predicts the first one of an answer; None for a plain text, and for an
-        answer to a prompt of a single token, which is the first of the text."""
+        """The token that predicts the first one of a response; None for a plain text, and for a
+        response to a prompt of a single token, which is the first of the text."""
         return self.prompt_length - 1 if self.prompt_length > 1 else None
 
     def start(self, tokens: int | None) -> Encoded:
-        """An answer with only its first so many tokens; a plain text, and None, cut nothing."""
+        """A response with only its first so many tokens; a plain text, and None, cut nothing."""
         if tokens is None or not self.prompt_length:
             return self
         end = self.prompt_length + tokens
@@ -57,7 +57,7 @@ class Batch:
     """
 
     index: tuple[int, ...]
-    """Where each row stood among the texts that were batched."""
+    """The place of each row among the texts that were batched."""
     ids: Tensor
     """int64 `[rows, length]`."""
     real: Tensor
@@ -68,9 +68,9 @@ class Batch:
     @property
     def answer_starts(self) -> Tensor:
         """bool `[rows, length]`: the token of each row that `Encoded.answer_start` names."""
-        found = torch.zeros_like(self.scored)
-        found[:, 1:-1] = self.scored[:, 2:] & ~self.scored[:, 1:-1]
-        return found
+        starts = torch.zeros_like(self.scored)
+        starts[:, 1:-1] = self.scored[:, 2:] & ~self.scored[:, 1:-1]
+        return starts
 
 
 def encode(
@@ -97,13 +97,13 @@ def encode(
         InvalidRequest: a text has no tokens, or a conversation meets a model without a template.
     """
     return [
-        _encode_one(base, item, max_tokens=max_tokens, chat=chat, end_of_turn=end_of_turn)
+        _encode_item(base, item, max_tokens=max_tokens, chat=chat, end_of_turn=end_of_turn)
         for item in items
     ]
 
 
 def encode_prompt(base: LoadedModel, prompt: str | Conversation, *, chat: bool) -> list[int]:
-    """Encode what a model is asked to go on with.
+    """Encode a prompt to generate from.
 
     Args:
         chat: a string becomes a user's message, where the model has a template; a conversation
@@ -138,7 +138,7 @@ def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterat
         progress.advance(done, total)
 
 
-def _encode_one(
+def _encode_item(
     base: LoadedModel, item: Item | str, *, max_tokens: int, chat: bool, end_of_turn: bool
 ) -> Encoded:
     match item:
@@ -147,15 +147,15 @@ def _encode_one(
         case CompletionItem() if not (chat and base.has_chat_template):
             return _pair(base, item.prompt, item.completion, max_tokens, special=True)
         case CompletionItem():
-            conversation, answer = [("user", item.prompt)], item.completion
+            conversation, response = [("user", item.prompt)], item.completion
         case ChatItem(messages=(only,)):
             return _plain(base, only.content, max_tokens)
         case ChatItem():
             conversation = [(message.role, message.content) for message in item.messages[:-1]]
-            answer = item.messages[-1].content
+            response = item.messages[-1].content
     prompt = _render(base, conversation)
     ending = [int(base.tokenizer.eos_token_id)] if end_of_turn else []
-    return _pair(base, prompt, answer, max_tokens, special=False, ending=ending)
+    return _pair(base, prompt, response, max_tokens, special=False, ending=ending)
 
 
 def _plain(base: LoadedModel, text: str, max_tokens: int) -> Encoded:

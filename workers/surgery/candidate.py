@@ -74,17 +74,16 @@ class Candidate:
 
 
 def pair(first: Candidate, second: Candidate, scales: tuple[float, float]) -> Candidate:
-    """Two edits as one, at their scales; scaled further they keep their proportion."""
-    one, other = scales
+    """Both edits at their scales; scaled further they keep their proportion."""
     return Candidate(
         method=f"{first.method}+{second.method}",
         label=f"{first.label} with {second.label}",
-        terms=[*first.at(one), *second.at(other)],
+        terms=[*first.at(scales[0]), *second.at(scales[1])],
         guess=0.5,  # each alone has the whole KL at 1
         details={
             "parts": [
                 {"label": part.label, "scale": scale, **part.details}
-                for part, scale in ((first, one), (second, other))
+                for part, scale in zip((first, second), scales, strict=True)
             ]
         },
     )

@@ -60,8 +60,14 @@ class Curvature:
         """
 
         def part(name: str) -> Moment:
-            own = {key: tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
-            return moment_from_tensors({key.split(".")[1]: value for key, value in own.items()})
+            prefix = f"{name}."
+            return moment_from_tensors(
+                {
+                    key[len(prefix) :]: value
+                    for key, value in tensors.items()
+                    if key.startswith(prefix)
+                }
+            )
 
         return cls(part("inputs"), part("outputs"))
 
@@ -70,9 +76,9 @@ def cost(terms: Sequence[Term], curvature: Mapping[MatrixKey, Curvature]) -> flo
     """Σ cᵀ S c · vᵀ A v over terms of different gates: twice the KL that is to be expected."""
     total = 0.0
     for term in terms:
-        own = curvature[term.key]
-        outputs = dense(term, len(own.outputs.diagonal))
-        total += own.outputs.quadratic(outputs) * own.inputs.quadratic(term.direction)
+        factors = curvature[term.key]
+        outputs = dense(term, len(factors.outputs.diagonal))
+        total += factors.outputs.quadratic(outputs) * factors.inputs.quadratic(term.direction)
     return total
 
 

@@ -84,18 +84,18 @@ class FirstTokens:
 
 @dataclass(frozen=True, eq=False)
 class AnswerStarts:
-    """Inputs h of `down_proj` of one layer where answers start, and elsewhere."""
+    """Inputs h of `down_proj` of one layer where responses start, and elsewhere."""
 
     layer: int
-    asked: Tensor
-    """fp64 `[intermediate]`: E_asked[h]."""
-    asked_square: float
-    """Mean of the diagonal of E_asked[h hᵀ]."""
+    behavior: Tensor
+    """fp64 `[intermediate]`: E_behavior[h]."""
+    behavior_square: float
+    """Mean of the diagonal of E_behavior[h hᵀ]."""
     second: Tensor
-    """fp32 `[intermediate, intermediate]`: E[h hᵀ] of the asked, the spared and the rest, added."""
-    unseen_asked: Tensor
-    """fp32 `[n, intermediate]`: where answers to prompts start that are not fitted on."""
-    unseen_spared: Tensor
+    """fp32 `[intermediate, intermediate]`: E[h hᵀ] of behavior, preserved and rest, added."""
+    unseen_behavior: Tensor
+    """fp32 `[n, intermediate]`: where responses to prompts start that are not fitted on."""
+    unseen_preserved: Tensor
     """fp32 `[m, intermediate]`."""
 
 
@@ -176,14 +176,14 @@ def fit_layer(
     """
     second = statistics.rest.second
     damping = ridge * float(second.diagonal().mean())
-    found = respond(statistics.layer, statistics.rest.mean, second, first, damping)
+    regression = respond(statistics.layer, statistics.rest.mean, second, first, damping)
     length = float(statistics.difference.norm())
     term = None
-    if found.check.used and length > 0:
+    if regression.check.used and length > 0:
         rows = torch.arange(len(statistics.difference))
         key = MatrixKey(statistics.layer, DOWN)
-        term = make_term(key, found.vector, rows, statistics.difference)
-    return LayerFit(found.check, found.vector, term, length / statistics.output_norm)
+        term = make_term(key, regression.vector, rows, statistics.difference)
+    return LayerFit(regression.check, regression.vector, term, length / statistics.output_norm)
 
 
 def layer_fit(readings: Readings, layer: int, ridge: float) -> LayerFit:

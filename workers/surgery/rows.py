@@ -30,5 +30,5 @@ def largest_rows(scores: Mapping[MatrixKey, Tensor], fraction: float) -> Mapping
         raise InvalidRequest(f"a fraction of {fraction} picks {count} of {len(flat)} rows")
     chosen = torch.zeros(len(flat), dtype=torch.bool)
     chosen[torch.argsort(flat, descending=True, stable=True)[:count]] = True
-    masks = torch.split(chosen, [len(own) for own in scores.values()])
+    masks = torch.split(chosen, [len(score) for score in scores.values()])
     return {key: mask.nonzero()[:, 0] for key, mask in zip(scores, masks, strict=True)}

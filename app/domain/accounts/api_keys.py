@@ -71,7 +71,7 @@ class ApiKey(Record):
     expires_at: int | None = None
     """Unix seconds; None: never."""
     made_by: str | None = None
-    """The key that made it; None: the command line, or nobody's key was asked for."""
+    """The key that made it; None: the command line, or no key was required."""
     replaces: str | None = None
     """The key in whose place it came."""
 
@@ -310,7 +310,7 @@ def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None)
 
 
 def digest_of(secret: str) -> str:
-    """What a key is looked up by, so that no comparison tells anything of a secret."""
+    """What a key is looked up by, so that no comparison leaks a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -86,7 +86,7 @@ class Tally:
 
 
 class Quotas:
-    """Asked before anything new is written; safe to use from several threads."""
+    """Checked before anything new is written; safe to use from several threads."""
 
     def __init__(self, objects: ObjectStore, limits: LimitTable) -> None:
         self._objects = objects

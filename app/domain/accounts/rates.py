@@ -132,13 +132,13 @@ class Rates:
     def _take(self, bucket: _Bucket, amount: float, need: float) -> tuple[bool, float]:
         """Whether `need` was there, so that `amount` was taken; what is taken of the bucket now."""
 
-        def question(client: redis.Redis) -> tuple[bool, float]:
+        def read(client: redis.Redis) -> tuple[bool, float]:
             arguments = [bucket.size, bucket.speed, amount, max(need, -1e300)]
             script = client.register_script(_TAKE)
             allowed, taken = cast(Sequence[Any], script(keys=[bucket.key], args=arguments))
             return bool(int(allowed)), float(taken)
 
-        taken = self._live.ask(question)
+        taken = self._live.query(read)
         return taken if taken is not None else self._local.take(bucket, amount, need)
 
 

@@ -1,6 +1,6 @@
-"""A behaviour from one sentence: what a model is asked, and which of its answers are kept.
+"""A behaviour from one sentence: the instructions to a model, and which responses are kept.
 
-The model answers neutral questions twice, once as the sentence says and once the opposite way.
+The model responds to neutral questions twice, once as the sentence says and once the opposite way.
 Pairs that are of no use are dropped, each for one reason, and what is left is a behaviour for a
 person to look at. Nothing of it is stored.
 """
@@ -26,11 +26,11 @@ MAX_SENTENCE = 300
 MAX_COUNT = 120
 MAX_ANSWER_TOKENS = 80
 LEAST_WORDS = 4
-"""An answer of fewer shows nothing."""
+"""A response of fewer shows nothing."""
 ALIKE = 0.7
-"""Share of words that two answers have in common from which on they are nearly the same."""
+"""Share of words that two responses have in common from which on they are nearly the same."""
 TELLING = 0.75
-"""AUC below which a classifier hardly tells the sides apart."""
+"""AUC below which the sides are not separable."""
 SHOWN = 5
 FOLDS = 5
 _NEW_TOKENS = 32
@@ -80,9 +80,9 @@ class DroppedPairs(RequestBody):
     too_short: int = 0
     mentions_the_sentence: int = 0
     near_identical: int = 0
-    """The two answers have most of their words in common."""
+    """The two responses have most of their words in common."""
     wrong_way: int = 0
-    """Both classifiers, trained on other pairs, confuse the two answers."""
+    """Both classifiers, trained on other pairs, confuse the two responses."""
 
 
 class DraftSamples(RequestBody):
@@ -112,23 +112,23 @@ class Draft(RequestBody):
 
 
 @dataclass(frozen=True)
-class AnswerPair:
+class ResponsePair:
     """One question, answered both ways."""
 
     question: str
     undesired: str
-    """By a model that was told to do the opposite."""
+    """By a model instructed to do the opposite."""
     desired: str
 
 
 def questions(body: DraftBody) -> list[str]:
-    """Neutral questions, as many as were asked for, in an order that the seed decides."""
+    """Neutral questions, as many as requested, in an order that the seed decides."""
     _, chat = neutral_texts()
     return [item.prompt for item in _rng(body).sample(chat, body.count)]
 
 
 def instructions(body: DraftBody, questions: Sequence[str]) -> list[str]:
-    """What the writer is told: for each question the opposite way first, then the right one."""
+    """The instructions of the writer: for each question the opposite first, then the right one."""
     return [
         wording.format(sentence=body.sentence.rstrip(" ."), question=question)
         for question in questions
@@ -136,18 +136,20 @@ def instructions(body: DraftBody, questions: Sequence[str]) -> list[str]:
     ]
 
 
-def pairs_of(questions: Sequence[str], answers: Sequence[str]) -> list[AnswerPair]:
-    """The answers to `instructions` as pairs."""
-    cleaned = [answer.strip().removeprefix("Answer:").strip() for answer in answers]
+def pairs_of(questions: Sequence[str], responses: Sequence[str]) -> list[ResponsePair]:
+    """The responses to `instructions` as pairs."""
+    cleaned = [response.strip().removeprefix("Answer:").strip() for response in responses]
     return [
-        AnswerPair(question, undesired, desired)
+        ResponsePair(question, undesired, desired)
         for question, undesired, desired in zip(questions, cleaned[::2], cleaned[1::2], strict=True)
     ]
 
 
-def usable(sentence: str, pairs: Sequence[AnswerPair]) -> tuple[list[AnswerPair], Counter[Reason]]:
+def usable(
+    sentence: str, pairs: Sequence[ResponsePair]
+) -> tuple[list[ResponsePair], Counter[Reason]]:
     """The pairs that could show a difference, and why the others cannot."""
-    kept: list[AnswerPair] = []
+    kept: list[ResponsePair] = []
     dropped: Counter[Reason] = Counter()
     for pair in pairs:
         reason = _flaw(sentence, pair)
@@ -158,7 +160,7 @@ def usable(sentence: str, pairs: Sequence[AnswerPair]) -> tuple[list[AnswerPair]
     return kept, dropped
 
 
-def items_of(pairs: Sequence[AnswerPair]) -> tuple[list[CompletionItem], list[CompletionItem]]:
+def items_of(pairs: Sequence[ResponsePair]) -> tuple[list[CompletionItem], list[CompletionItem]]:
     """The undesired and the desired items; `pair_id` joins the two of a pair."""
     undesired, desired = [], []
     for number, pair in enumerate(pairs):
@@ -192,7 +194,7 @@ class Judged:
         return [score <= other for score, other in zip(self.undesired, self.desired, strict=True)]
 
 
-def judged_by_words(pairs: Sequence[AnswerPair], seed: int) -> Judged:
+def judged_by_words(pairs: Sequence[ResponsePair], seed: int) -> Judged:
     """By bags of words (tf-idf and logistic regression), cross-validated over pairs."""
     # scikit-learn takes a second to load, which nothing else here needs.
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -218,7 +220,7 @@ def judged_by_words(pairs: Sequence[AnswerPair], seed: int) -> Judged:
     return Judged(scores[: len(pairs)], scores[len(pairs) :])
 
 
-def judged_by_length(pairs: Sequence[AnswerPair]) -> Judged:
+def judged_by_length(pairs: Sequence[ResponsePair]) -> Judged:
     """By the number of words, in whichever direction tells more."""
     undesired = tuple(float(len(_words(pair.undesired))) for pair in pairs)
     desired = tuple(float(len(_words(pair.desired))) for pair in pairs)
@@ -229,17 +231,17 @@ def judged_by_length(pairs: Sequence[AnswerPair]) -> Judged:
 
 
 def distinction(words: Judged, length: Judged, probe: Judged | None) -> Distinction:
-    """How well the two ways of answering are told apart."""
+    """How separable the two kinds of responses are."""
     best = max(words.auc, probe.auc if probe is not None else 0.0)
     note = None
     if length.auc >= TELLING and length.auc >= best - 0.02:
         note = (
-            f"Length alone tells the sides apart (AUC {length.auc:.2f}): an edit may learn to "
+            f"Length alone separates the sides (AUC {length.auc:.2f}): an edit may learn to "
             "write shorter or longer texts and nothing else."
         )
     elif best < TELLING:
         note = (
-            f"The two ways of answering are hardly told apart (AUC {best:.2f}): the model may not "
+            f"The two kinds of responses are hardly separable (AUC {best:.2f}): the model may not "
             "have understood the sentence. Say it in other words, or let a larger model write."
         )
     return Distinction(
@@ -256,11 +258,11 @@ def draft(
     *,
     written_by: str,
     chat: bool,
-    kept: Sequence[AnswerPair],
+    kept: Sequence[ResponsePair],
     dropped: Mapping[Reason, int],
     separability: Distinction | None,
 ) -> Draft:
-    """The draft of the pairs that are left, with prompts that elicit ordinary answers."""
+    """The draft of the pairs that are left, with prompts that elicit ordinary responses."""
     undesired, desired = items_of(kept)
     behavior, note = None, separability.note if separability is not None else None
     if len(kept) >= MIN_TEXTS:
@@ -300,7 +302,7 @@ def _rng(body: DraftBody) -> random.Random:
     return random.Random(body.seed)  # noqa: S311 - nothing secret
 
 
-def _flaw(sentence: str, pair: AnswerPair) -> Reason | None:
+def _flaw(sentence: str, pair: ResponsePair) -> Reason | None:
     first, second = _words(pair.undesired), _words(pair.desired)
     if not first or not second:
         return "empty"

@@ -136,7 +136,7 @@ class BehaviorLibrary:
         return self._versions.names(tenant)
 
     def delete(self, tenant: str, id: str, actor: Actor = NOBODY) -> None:
-        """Forget an uploaded behaviour; edits made from it keep their own copy of its texts.
+        """Delete an uploaded behaviour; edits made from it keep their own copy of its texts.
 
         Raises:
             NotFound: no such behaviour.

@@ -91,7 +91,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True)
 class Sender:
-    """Who asks, and under which idempotency key, if any."""
+    """The caller, and its idempotency key, if any."""
 
     tenant: str
     actor: Actor

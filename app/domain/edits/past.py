@@ -24,7 +24,7 @@ def past_costs(
 ) -> tuple[PastCost, ...]:
     """Of the tenant's newest edits with the same base model, type of method and effort."""
 
-    found = []
+    costs = []
     for edit in islice(work.walk("edit", tenant), _LOOKED_AT):
         settings = edit.request.settings
         assert isinstance(settings, EditSettings)
@@ -37,8 +37,8 @@ def past_costs(
         if report is None or not alike:
             continue
         with suppress(NotFound, CorruptArtifact):  # deleted meanwhile, or damaged
-            found.append(_cost(work.read_artifact(report.path, report.sha256)))
-    return tuple(cost for cost in found if cost is not None)[:_MOST]
+            costs.append(_cost(work.read_artifact(report.path, report.sha256)))
+    return tuple(cost for cost in costs if cost is not None)[:_MOST]
 
 
 def _cost(data: bytes) -> PastCost | None:

@@ -50,7 +50,7 @@ class Event(BaseModel):
 
 
 def stage_id(attempt: int, stage: Stage) -> int:
-    """The id of the event that tells of a stage; that of `load` is the attempt's start."""
+    """The id of the event of a stage; that of `load` is the attempt's start."""
     return _STEPS * attempt + STAGES.index(stage)
 
 
@@ -59,12 +59,12 @@ def final_id(result: Result) -> int:
 
 
 def durable_events(work: Work) -> list[Event]:
-    """All that the records tell, by id."""
+    """All that follow from the records, by id."""
     return [_created(work), *_attempts(work), *_final(work)]
 
 
 def merged(durable: Iterable[Event], stages: Iterable[Event], attempts: int) -> list[Event]:
-    """Durable and stage events by id; stages of attempts that the records don't tell of yet wait,
+    """Durable and stage events by id; stages of attempts that are not yet in the records wait,
     since an event is never followed by one with a smaller id."""
     by_id = {event.id: event for event in durable}
     for event in stages:
@@ -85,7 +85,7 @@ def _created(work: Work) -> Event:
 
 def _attempts(work: Work) -> Iterable[Event]:
     # Whether a canceled edit's last attempt has an end is a matter of moments; leave it out, so
-    # that every reader is told the same.
+    # that every reader receives the same.
     canceled = work.status == "canceled"
     for claim, end in zip(work.claims, work.ends, strict=True):
         number = claim.attempt

@@ -1,7 +1,7 @@
-"""What Redis tells of the moment: stages, heartbeats, who holds a lease.
+"""The present state in Redis: stages, heartbeats, who holds a lease.
 
-Nothing here is needed for an answer to be right. Without Redis every question has the answer
-"unknown" (None), and asks no longer than a fraction of a second.
+Nothing here is needed for a response to be right. Without Redis every query returns None
+(unknown), within a fraction of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models_store.schemas.records import STAGES, Stage
 from models_store.settings import Settings
 
 _PAUSE_SECONDS = 1.0
-"""After a failure, questions are answered with "unknown" at once for this long."""
+"""After a failure, queries return None at once for this long."""
 T = TypeVar("T")
 
 
@@ -37,7 +37,7 @@ class Generator(BaseModel):
     base_models: tuple[str, ...] = ()
     """That it holds now."""
     serves: tuple[str, ...] | None = None
-    """That it can be asked of; None: any."""
+    """That it can load; None: any."""
     reads: bool = True
     """Whether it can look at texts."""
     busy: int = 0
@@ -75,38 +75,38 @@ class LiveState:
         if self._client is not None:
             self._client.close()
 
-    def ask(self, question: Callable[[redis.Redis], T]) -> T | None:
-        """The answer, or None while Redis is away."""
+    def query(self, read: Callable[[redis.Redis], T]) -> T | None:
+        """What `read` returns; None while Redis is away."""
         if time.monotonic() < self._silent_until:
             return None
         try:
-            return question(self.client)
+            return read(self.client)
         except (redis.RedisError, Unavailable, OSError):
             self._silent_until = time.monotonic() + _PAUSE_SECONDS
             return None
 
     def is_up(self) -> bool:
-        return self.ask(lambda client: bool(client.ping())) is True
+        return self.query(lambda client: bool(client.ping())) is True
 
     def has_keeper(self) -> bool | None:
-        return self.ask(lambda client: bool(client.exists(redis_keys.KEEPER)))
+        return self.query(lambda client: bool(client.exists(redis_keys.KEEPER)))
 
     def wake_keeper(self) -> None:
         """Best effort: the keeper looks around by itself too."""
-        self.ask(live.wake_keeper)
+        self.query(live.wake_keeper)
 
     def editors(self) -> list[live.Editor] | None:
-        return self.ask(live.editors_seen)
+        return self.query(live.editors_seen)
 
     def generators(self) -> list[Generator] | None:
-        return self.ask(_generators_seen)
+        return self.query(_generators_seen)
 
     def leased(self, work_ids: Sequence[str]) -> set[str] | None:
         """Those of the ids that somebody works on."""
         keys = [redis_keys.lease(id) for id in work_ids]
         if not keys:
             return set()
-        values = self.ask(lambda client: cast(list[Any], client.mget(keys)))
+        values = self.query(lambda client: cast(list[Any], client.mget(keys)))
         if values is None:
             return None
         return {id for id, value in zip(work_ids, values, strict=True) if value is not None}
@@ -114,23 +114,23 @@ class LiveState:
     def progress(self, work_ids: Sequence[str]) -> dict[str, EditProgress]:
         """Stage and progress of those that Redis knows."""
 
-        def question(client: redis.Redis) -> list[Any]:
+        def read(client: redis.Redis) -> list[Any]:
             pipeline = client.pipeline(transaction=False)
             for id in work_ids:
                 pipeline.hgetall(redis_keys.progress(id))
             return pipeline.execute()
 
-        replies = self.ask(question) if work_ids else []
-        read = (
+        replies = self.query(read) if work_ids else []
+        parsed = (
             (id, _progress(_text(fields)))
             for id, fields in zip(work_ids, replies or (), strict=False)
         )
-        return {id: progress for id, progress in read if progress is not None}
+        return {id: progress for id, progress in parsed if progress is not None}
 
     def events(self, work_id: str, after: str = "-") -> list[tuple[str, Event]]:
         """Stage and progress events that came after the stream position `after`."""
         first = "-" if after == "-" else f"({after}"
-        entries = self.ask(
+        entries = self.query(
             lambda client: cast(list[Any], client.xrange(redis_keys.events(work_id), min=first))
         )
         read = (

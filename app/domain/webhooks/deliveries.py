@@ -2,7 +2,7 @@
 
 `deliveries/{tenant}/{webhook}/{bucket}/{edit}/{n:08}.json`. The last record says how far the
 deliveries of the edit are, so that whoever goes on after a crash reads one record; two who go on
-at once are told apart by the number.
+at once differ by the number.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Deliveries:
         raise NotFound(f"no such delivery: {id[:100]}")
 
     def edit_of(self, webhook_id: str, id: str) -> str:
-        """The edit that a delivery tells of.
+        """The edit of a delivery.
 
         Raises:
             NotFound: no delivery to this webhook can have such an id.

@@ -2,7 +2,7 @@
 
 Only https and only public addresses, checked after the name is resolved; the connection goes to the
 very address that was checked, so that a name which answers otherwise the next time gains nothing.
-Redirects are off unless asked for, and each hop is checked like the first. Time is bounded as a
+Redirects are off unless enabled, and each hop is checked like the first. Time is bounded as a
 whole, and so is what is read. Proxies of the environment are not used: behind one the address that
 is connected to would be the proxy's affair.
 
@@ -29,7 +29,7 @@ _RESOLVERS = 32
 
 
 class OutgoingFailed(OSError):
-    """No answer came, or none that can be taken."""
+    """No response came, or none that can be used."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         self._rule = rule
         self._resolve = resolve
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
-        # Connections are told apart by address here, so one that is kept could serve another
+        # Connections are pooled by address here, so one that is kept could serve another
         # name than the one its certificate was checked for.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._inner = httpx.AsyncHTTPTransport(
@@ -74,7 +74,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             pinned = httpx.Request(
                 request.method,
                 request.url.copy_with(host=address),
-                headers=request.headers,  # with `Host` as it was asked for
+                headers=request.headers,  # with the original `Host`
                 stream=request.stream,
                 extensions={**request.extensions, "sni_hostname": host},
             )
@@ -95,7 +95,7 @@ class Outgoing:
 
     Args:
         seconds: for a request as a whole, from the look-up of the name to the last byte.
-        max_bytes: of an answer's body.
+        max_bytes: of a response's body.
         redirects: how many are followed.
     """
 
@@ -128,11 +128,11 @@ class Outgoing:
         """Send a request.
 
         Args:
-            read: whether the body of the answer matters; else it is left where it is.
+            read: whether the body of the response matters; else it is left where it is.
 
         Raises:
             AddressRefused: it may not go there.
-            OutgoingFailed: no connection, no answer in time, too large a one, too many redirects.
+            OutgoingFailed: no connection, no response in time, too large a one, too many redirects.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -158,20 +158,20 @@ class Outgoing:
     ) -> OutgoingResponse:
         request = self._http.build_request(method, url, content=content, headers=headers)
         for _ in range(self._redirects + 1):
-            answer = await self._http.send(request, stream=True)
+            response = await self._http.send(request, stream=True)
             try:
-                if not self._redirects or answer.next_request is None:
-                    body = await self._body(answer) if read else b""
-                    return OutgoingResponse(answer.status_code, body)
-                request = answer.next_request
+                if not self._redirects or response.next_request is None:
+                    body = await self._body(response) if read else b""
+                    return OutgoingResponse(response.status_code, body)
+                request = response.next_request
             finally:
-                await answer.aclose()
+                await response.aclose()
         raise OutgoingFailed(f"more than {self._redirects} redirects")
 
-    async def _body(self, answer: httpx.Response) -> bytes:
-        # Raw: a small answer that unpacks to a large one stays small.
+    async def _body(self, response: httpx.Response) -> bytes:
+        # Raw: a small response that unpacks to a large one stays small.
         body = b""
-        async for part in answer.aiter_raw():
+        async for part in response.aiter_raw():
             body += part
             if len(body) > self._max_bytes:
                 raise OutgoingFailed(f"the answer has more than {self._max_bytes} bytes")

@@ -36,7 +36,7 @@ def tried(
 
     Args:
         before: the last record of this edit's history.
-        by_hand: asked for by the tenant; its failure changes nothing.
+        by_hand: requested by the tenant; its failure changes nothing.
     """
     progress = before.progress if before is not None else DeliveryProgress()
     tries = progress.tries + 1

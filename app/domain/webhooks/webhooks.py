@@ -1,4 +1,4 @@
-"""Webhooks: addresses of a tenant's own that are told of the events of its edits.
+"""Webhooks: a tenant's addresses that receive the events of its edits.
 
 `webhooks/{tenant}/{id}/{n:08}.json`, numbered histories. The secrets are in them as they are, since
 they have to sign: who can read the store can sign as Scalpel.

@@ -1,4 +1,4 @@
 """The HTML pages: templates, and what fills them.
 
-Called by the routes of pages, and where an answer is for a browser.
+Called by the routes of pages, and where a response is for a browser.
 """

@@ -51,7 +51,7 @@ def calls(document: Schema) -> dict[str, list[dict[str, Any]]]:
 
 
 def schemas(document: Schema) -> dict[str, Schema]:
-    """Every schema that has fields, by name; pages of a list are told by what they list."""
+    """Every schema that has fields, by name; pages of a list by what they list."""
     return {
         name: schema
         for name, schema in sorted(document["components"]["schemas"].items())

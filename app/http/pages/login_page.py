@@ -1,4 +1,4 @@
-"""The page that asks for a key: `/login`, and what a browser without one sees elsewhere."""
+"""The sign-in page: `/login`, and what a browser without one sees elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*")
 
 
 def login_page(next: str, status: int = 200, *, failed: bool = False) -> Response:
-    """The form that asks for a key, and then leads to `next`."""
+    """The form for a key, which then leads to `next`."""
     response = page("login.html", status, next=local_path(next), failed=failed)
     response.headers["Cache-Control"] = "no-store"
     return response

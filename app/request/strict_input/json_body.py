@@ -1,4 +1,4 @@
-"""Reading JSON bodies: broken ones are told from wrong ones, and every wrong field is named."""
+"""Reading JSON bodies: malformed ones differ from invalid ones; every wrong field is named."""
 
 from __future__ import annotations
 

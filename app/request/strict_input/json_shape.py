@@ -1,7 +1,7 @@
 """What a JSON text would take in memory, looked at before it is parsed.
 
 `[[],[],…]` takes twenty times its length, and brackets within brackets take a stack: neither can be
-told by the length of a body.
+seen from the length of a body.
 """
 
 from __future__ import annotations

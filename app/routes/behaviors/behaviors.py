@@ -1,4 +1,4 @@
-"""Behaviours of one's own: upload, list, read, forget."""
+"""Behaviours of a tenant: upload, list, read, delete."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.completions.draft_writers import writer_for
 from app.domain.behaviors import drafts
-from app.domain.behaviors.drafts import AnswerPair, Draft, DraftBody, Judged, Reason
+from app.domain.behaviors.drafts import Draft, DraftBody, Judged, Reason, ResponsePair
 from app.request.auth import Caller
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep
@@ -33,8 +33,8 @@ async def draft_behavior(
     base = await run_in_threadpool(lambda: services.store.bases.ready(body.base_model))
     writer = writer_for(services.settings, services.generators, base, request, who.tenant)
     questions = drafts.questions(body)
-    answers = await writer.answers(drafts.instructions(body, questions), body.seed)
-    kept, dropped = drafts.usable(body.sentence, drafts.pairs_of(questions, answers))
+    responses = await writer.responses(drafts.instructions(body, questions), body.seed)
+    kept, dropped = drafts.usable(body.sentence, drafts.pairs_of(questions, responses))
     separability = None
     if len(kept) >= 2 * drafts.FOLDS:
         kept, separability = await _sifted(services, base, body, kept, dropped)
@@ -52,9 +52,9 @@ async def _sifted(
     services: Services,
     base: ReadyBase,
     body: DraftBody,
-    pairs: Sequence[AnswerPair],
+    pairs: Sequence[ResponsePair],
     dropped: Counter[Reason],
-) -> tuple[list[AnswerPair], Distinction]:
+) -> tuple[list[ResponsePair], Distinction]:
     """The pairs without those that no classifier takes the right way around."""
     words = await run_in_threadpool(drafts.judged_by_words, pairs, body.seed)
     probe = await _judged_by_probe(services, base, body, pairs)
@@ -66,7 +66,7 @@ async def _sifted(
 
 
 async def _judged_by_probe(
-    services: Services, base: ReadyBase, body: DraftBody, pairs: Sequence[AnswerPair]
+    services: Services, base: ReadyBase, body: DraftBody, pairs: Sequence[ResponsePair]
 ) -> Judged | None:
     """By hidden states of the base model; None where no generator can read them."""
     undesired, desired = drafts.items_of(pairs)
@@ -80,7 +80,7 @@ async def _judged_by_probe(
         seed=body.seed,
     )
     try:
-        scores = await services.generators.ask("/internal/probe", base.id, question, ProbeScores)
+        scores = await services.generators.call("/internal/probe", base.id, question, ProbeScores)
     except Unavailable as error:
         if error.code != "no_generator":
             raise

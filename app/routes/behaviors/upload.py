@@ -61,7 +61,7 @@ class BehaviorLines:
 
     @property
     def sent(self) -> JsonValue:
-        """What tells this upload from others."""
+        """What distinguishes this upload."""
         return {"name": self._name, "sha256": self._sha256.hexdigest()}
 
     def feed(self, data: bytes) -> None:

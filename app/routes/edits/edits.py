@@ -1,4 +1,4 @@
-"""Edits: queue, list, read, cancel, forget."""
+"""Edits: queue, list, read, cancel, delete."""
 
 from __future__ import annotations
 

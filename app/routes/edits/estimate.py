@@ -21,7 +21,7 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
     /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
     seconds."""
     request = await run_in_threadpool(_prepare, body, services, who)
-    return await services.generators.ask(
+    return await services.generators.call(
         "/internal/estimate", request.base_model, request, Estimate
     )
 

@@ -25,7 +25,7 @@ KEEP_ALIVE_SECONDS = 15.0
 
 
 def all_events(work: Work, live: LiveState) -> list[Event]:
-    """Every event that has an id, by id: what the records tell, and stages that Redis remembers."""
+    """Every event that has an id, by id: those of the records, and stages that Redis remembers."""
     stages = (event for _, event in live.events(work.id))
     return merged(durable_events(work), stages, work.attempt)
 

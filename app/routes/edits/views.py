@@ -18,7 +18,7 @@ from models_store.work.store import Work
 
 
 class View(BaseModel):
-    """Part of an answer."""
+    """Part of a response."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -107,7 +107,7 @@ def edit_view(services: Services, work: Work) -> EditView:
 def edit_views(
     services: Services, works: Sequence[Work], *, points: bool = False
 ) -> list[EditView]:
-    """Several edits of one tenant; Redis is asked once for all of them."""
+    """Several edits of one tenant; Redis is read once for all of them."""
     running = [work.id for work in works if work.status == "running"]
     progress = services.live.progress(running)
     line = None

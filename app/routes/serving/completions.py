@@ -64,15 +64,15 @@ async def _complete(
 ) -> Response:
     generation = await run_in_threadpool(_prepare, body, services, who)
     headers = {VARIANT_HEADER: generation.variants[0].name}
-    answer = CompletionResponse(
+    response = CompletionResponse(
         kind, body.model, body.choices, generation.sampling.logprobs is not None
     )
     if not body.stream:
         choices = await services.generators.collect(generation, request)
-        return JSONResponse(answer.whole(choices), headers=headers)
+        return JSONResponse(response.whole(choices), headers=headers)
     # Errors before the first token still get a status of their own.
     lines = await services.generators.begun(generation)
-    return sse_response(answer.stream(lines, include_usage=body.include_usage), **headers)
+    return sse_response(response.stream(lines, include_usage=body.include_usage), **headers)
 
 
 def _prepare(

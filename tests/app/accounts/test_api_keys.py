@@ -116,13 +116,10 @@ def test_a_key_is_looked_up_again_only_after_a_while(locked: Api) -> None:
     assert KeyCache().find(keys, secret) is None
 
 
-def test_guesses_push_no_key_out_that_is_in_use(
-    locked: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.request.key_cache._CAPACITY", 3)
+def test_guesses_push_no_key_out_that_is_in_use(locked: Api) -> None:
     keys = ApiKeys(locked.store.objects)
     secret, key = keys.create(name="x")
-    cache = KeyCache(seconds=3600)
+    cache = KeyCache(seconds=3600, capacity=3)
     assert cache.find(keys, secret) == key
     for guess in range(10):
         assert cache.find(keys, f"sk-{guess}") is None

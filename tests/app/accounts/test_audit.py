@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 
 from app.cli.main import app
 from app.cli.openapi import openapi_document
+from app.loops.background import background
+from app.services import Services
 from models_store.audit.check import check_log, lines_of
 from models_store.audit.heads import find_head
 from models_store.audit.log import AuditLine
@@ -247,17 +250,23 @@ def test_the_command_line_tells_the_head_and_finds_what_was_cut(
 
 
 def test_an_api_tells_the_head_of_the_log_by_itself(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
 ) -> None:
-    monkeypatch.setattr("app.loops.background._FIRST_HEAD_SECONDS", 0.2)
-    with running_api(settings) as api, structlog.testing.capture_logs() as logged:
-        api.http.get("/v1/edits")
-        limit = time.monotonic() + 20
-        while not (told := [one for one in logged if one["event"] == "audit head"]):
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-        assert find_head(api.store.objects, told[0]["head"]).lines == told[0]["lines"] >= 1
-        assert check_log(api.store.objects, heads=[told[0]["head"]]).problems == ()
+    services = Services(settings)
+
+    async def tell() -> MutableMapping[str, Any]:
+        with structlog.testing.capture_logs() as logged:
+            async with background(services, with_keeper=False, first_head_seconds=0.2):
+                limit = time.monotonic() + 20
+                while not (told := [one for one in logged if one["event"] == "audit head"]):
+                    assert time.monotonic() < limit
+                    await asyncio.sleep(0.05)
+        await services.close()
+        return told[0]
+
+    head = asyncio.run(tell())
+    assert find_head(services.store.objects, head["head"]).lines == head["lines"] >= 1
+    assert check_log(services.store.objects, heads=[head["head"]]).problems == ()
 
 
 def test_an_api_at_its_start_says_which_policy_is_in_force(settings: Settings) -> None:

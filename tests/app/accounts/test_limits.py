@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.domain.accounts.limits import read_limits
+from app.request.pagination import DEFAULT_LIMIT, PageQuery, page_by_id
 from models_store.errors import InvalidRequest
 from models_store.schemas.records import Marker
 from models_store.settings import Settings
@@ -276,9 +277,13 @@ def test_the_place_in_the_queue_counts_ones_own_edits_alone(limited: Api) -> Non
 
 @limits(**GENEROUS)
 def test_a_filtered_page_looks_at_so_many_edits_and_says_where_to_go_on(
-    limited: Api, monkeypatch: pytest.MonkeyPatch
+    limited: Api,
 ) -> None:
-    monkeypatch.setattr("app.request.pagination.MOST_LOOKED_AT", 3)
+    def page(after: str | None = None) -> PageQuery:
+        return PageQuery(DEFAULT_LIMIT, "desc", after, most_looked_at=3)
+
+    overrides = limited.server.config.app.dependency_overrides  # type: ignore[union-attr]
+    overrides[page_by_id] = page
     wanted = limited.http.post("/v1/edits", json=edit_body(metadata={"team": "red"})).json()["id"]
     others = [limited.http.post("/v1/edits", json=edit_body()).json()["id"] for _ in range(5)]
     pages, after = [], None

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from app.domain.behaviors import drafts
-from app.domain.behaviors.drafts import AnswerPair, DraftBody, Judged
+from app.domain.behaviors.drafts import DraftBody, Judged, ResponsePair
 from models_store.presets import neutral_texts
 from models_store.schemas.behaviors import MIN_TEXTS, checked
 
@@ -17,10 +17,10 @@ def body(**changes: object) -> DraftBody:
     return DraftBody.model_validate(fields)
 
 
-def pairs(count: int) -> list[AnswerPair]:
+def pairs(count: int) -> list[ResponsePair]:
     """Hedging against plain answers, no two alike."""
     return [
-        AnswerPair(
+        ResponsePair(
             f"what is thing {n}?",
             f"perhaps it might possibly be some kind of item{n} though one cannot say",
             f"it is an item{n} made of wood and used for building houses",
@@ -80,19 +80,19 @@ def test_a_pair_of_no_use_is_dropped_for_one_reason(
     kept, dropped = drafts.usable("stop hedging", made)
 
     assert dict(dropped) == ({} if reason is None else {reason: 1})
-    assert kept == ([] if reason is not None else [AnswerPair("why?", undesired, desired)])
+    assert kept == ([] if reason is not None else [ResponsePair("why?", undesired, desired)])
 
 
 def test_words_judge_pairs_that_they_did_not_see() -> None:
     made = pairs(30)
-    swapped = [*made[:28], *(AnswerPair(p.question, p.desired, p.undesired) for p in made[28:])]
+    swapped = [*made[:28], *(ResponsePair(p.question, p.desired, p.undesired) for p in made[28:])]
 
     judged = drafts.judged_by_words(swapped, seed=0)
 
     assert judged.wrong == [False] * 28 + [True] * 2
     # Every pair the same on both sides: whatever is learnt of other pairs, none can be told.
     same = drafts.judged_by_words(
-        [AnswerPair(p.question, p.desired, p.desired) for p in made], seed=0
+        [ResponsePair(p.question, p.desired, p.desired) for p in made], seed=0
     )
     assert same.undesired == same.desired
     assert same.auc == pytest.approx(0.5)
@@ -107,12 +107,13 @@ def test_the_area_under_the_curve_is_scikit_learns() -> None:
 
 def test_length_tells_in_either_direction() -> None:
     short = [
-        AnswerPair("why?", "because it is so", f"because of many things, {n} in all") for n in "ab"
+        ResponsePair("why?", "because it is so", f"because of many things, {n} in all")
+        for n in "ab"
     ]
 
     assert drafts.judged_by_length(short).auc == 1.0
     assert drafts.judged_by_length(
-        [AnswerPair(p.question, p.desired, p.undesired) for p in short]
+        [ResponsePair(p.question, p.desired, p.undesired) for p in short]
     ).auc
 
 
@@ -155,5 +156,5 @@ def test_what_tells_the_sides_apart_is_noted() -> None:
 
     assert drafts.distinction(good, chance, good).note is None
     assert "Length alone" in (drafts.distinction(good, good, None).note or "")
-    assert "hardly told apart" in (drafts.distinction(chance, chance, chance).note or "")
+    assert "hardly separable" in (drafts.distinction(chance, chance, chance).note or "")
     assert drafts.distinction(good, chance, None).probe_auc is None

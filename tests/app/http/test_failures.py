@@ -34,7 +34,7 @@ def test_a_problem_has_all_its_fields(api: Api) -> None:
     assert answer.headers["X-Request-Id"] == "mine-1"
     assert answer.json() == {
         "type": "/docs/errors#not_found",
-        "title": "There is no such thing",
+        "title": "The resource does not exist",
         "status": 404,
         "detail": "no such id: 'nobody'",
         "instance": "/v1/edits/nobody",

@@ -147,7 +147,7 @@ def test_tenants_are_rung_for_in_turn(keeper: Keeper, world: World) -> None:
     assert f"{small.id}-1-1" in world.queue()
 
 
-def test_an_attempt_that_falls_silent_is_sealed_and_followed_by_the_next(
+def test_an_attempt_that_falls_silent_is_ended_and_followed_by_the_next(
     keeper: Keeper, world: World
 ) -> None:
     place = world.submit()
@@ -192,7 +192,7 @@ def test_a_flush_does_not_cost_a_living_attempt_its_life(keeper: Keeper, world: 
     assert end_of(world, place) is None
 
 
-def test_a_told_death_is_sealed_at_once_and_counts(keeper: Keeper, world: World) -> None:
+def test_a_reported_death_ends_the_attempt_at_once_and_counts(keeper: Keeper, world: World) -> None:
     place = world.submit()
     claim = world.claim(place)
     keeper.look()
@@ -278,7 +278,7 @@ def test_work_that_is_handed_back_is_begun_again(keeper: Keeper, world: World) -
     place = world.submit()
     world.claim(place)
     world.editor()
-    error = ErrorInfo(code="handed_back", message="the editor was told to stop")
+    error = ErrorInfo(code="handed_back", message="the editor was stopped")
     world.store.publish(place, AttemptEnd(attempt=1, outcome="handed_back", error=error))
     keeper.look()
     assert world.queue() == [f"{place.id}-2-1"]

@@ -71,7 +71,7 @@ def test_a_damage_that_was_not_measured_is_not_called_within_its_limit() -> None
 @pytest.mark.parametrize(
     ("surely", "published", "said"),
     [
-        (0.2, False, "held back"),
+        (0.2, False, "not published"),
         (0.2, True, "published for a key that may do so"),
         (-0.1, True, "None beyond what the operator allows"),
     ],
@@ -190,8 +190,8 @@ def test_a_repeated_edit_says_how_it_compares() -> None:
     apart = again.model_copy(update={"outside": ("kl",)})
     for found, words in (
         (same, "the same, bit for bit"),
-        (again, "inside the intervals of the edit that it repeats"),
-        (apart, "figures outside the intervals of the edit that it repeats"),
+        (again, "inside the intervals of the reproduced edit"),
+        (apart, "figures outside the intervals of the reproduced edit"),
     ):
         assert words in render(full_report(reproduction=found), "html")
     assert "The same edit, bit for bit" in render(full_report(reproduction=same), "markdown")

@@ -212,7 +212,7 @@ def test_a_receipt_without_probe_chat_controls_and_domain_can_be_rendered() -> N
         controls=(),
         damage=damage,
         verdict=Verdict(
-            sentence="No change can be told from chance.",
+            sentence="No significant change.",
             distinguishable=False,
             within_limits=False,
             underpowered=True,

@@ -261,15 +261,12 @@ def test_records_of_heads_cannot_be_changed_or_removed_unnoticed(objects: Object
         find_head(objects, "../../etc/passwd")
 
 
-def test_long_rows_of_heads_begin_anew(
-    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("models_store.audit.heads._MAX_DEPTH", 2)
+def test_long_rows_of_heads_begin_anew(objects: ObjectStore) -> None:
     log = AuditLog(objects, "one")
     heads = []
     for _ in range(5):
         write(log, 1)
-        heads.append(make_head(objects))
+        heads.append(make_head(objects, most_depth=2))
     assert [head.depth for head in heads] == [0, 1, 2, 0, 1]
     assert problems(objects, *(head.hash for head in heads)) == ""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models_store.errors import InvalidRequest
-from models_store.operator.scorers import HttpScorer, LlmJudge, known_scorers, read_scorers
+from models_store.operator.scorers import HttpScorer, LlmJudge, all_scorers, read_scorers
 from models_store.schemas.scorers import SCORERS
 
 HTTP = """
@@ -40,7 +40,7 @@ def _file(folder: Path, text: str) -> Path:
 
 def test_without_a_file_there_are_only_the_built_in_scorers() -> None:
     assert read_scorers(None) == ()
-    assert known_scorers(()) == SCORERS
+    assert all_scorers(()) == SCORERS
 
 
 def test_scorers_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_scorers_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
 
 
 def test_what_the_operator_states_is_known_of_each(tmp_path: Path) -> None:
-    known = known_scorers(read_scorers(_file(tmp_path, HTTP + JUDGE)))
+    known = all_scorers(read_scorers(_file(tmp_path, HTTP + JUDGE)))
     assert list(known) == [*SCORERS, "hate", "judge"]
     hate, judge = known["hate"], known["judge"]
     assert (hate.measures, hate.licence, hate.trained_on) == (

@@ -198,7 +198,7 @@ def test_an_ended_attempt_that_wakes_publishes_nothing_and_logs_it(
 
 def logs_that_it_was_ended(editor: EditorProcess, id: str) -> bool:
     return any(
-        "the keeper has sealed this attempt: nothing of it is published" in line and id in line
+        "the keeper has ended this attempt: nothing of it is published" in line and id in line
         for line in editor.log.read_text().splitlines()
     )
 

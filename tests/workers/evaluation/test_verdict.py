@@ -156,7 +156,7 @@ def test_one_scorer_alone_does_not_make_an_effect() -> None:
 
 def test_no_effect_is_called_none() -> None:
     found = _verdict(effects=(effect("tfidf", 0.5, 0.47), effect("vader", 0.3, 0.2)))
-    assert found.sentence.startswith("No change can be told from chance")
+    assert found.sentence.startswith("No significant change")
     assert "though vader" in found.sentence
     assert not found.distinguishable
 
@@ -210,7 +210,7 @@ def test_with_a_handful_of_templates_no_change_can_be_told() -> None:
     found = _verdict(prompts=60, units=1, visible=1.0)
     assert found.underpowered
     assert found.smallest_visible == 1.0
-    assert "with 60 test prompts of 1 template, no change can be told from chance" in found.sentence
+    assert "with 60 test prompts of 1 template, no change can be significant" in found.sentence
     eight = _verdict(prompts=60, units=8, visible=0.5).sentence
     assert "of 8 templates, a change of less than 50 points would mostly go unseen" in eight
     assert "of 7 templates, no change" in _verdict(prompts=60, units=7, visible=1.0).sentence

@@ -107,11 +107,11 @@ def test_no_more_texts_are_read_than_are_needed(
 
 
 def test_reading_stops_when_it_takes_too_long(
-    monkeypatch: pytest.MonkeyPatch, shelf: Shelf, engine: Engine, pico: LoadedModel
+    shelf: Shelf, engine: Engine, pico: LoadedModel
 ) -> None:
-    monkeypatch.setattr(examine, "READ_SECONDS", 0.0)
+    asked = request(pico, behavior(100, prompts=PROMPTS))
 
-    found = examine.estimate(shelf, engine, request(pico, behavior(100, prompts=PROMPTS)))
+    found = examine.estimate(shelf, engine, asked, read_seconds=0.0)
 
     assert found.texts_read == examine.FEWEST_TEXTS
     assert found.separability.heldout_texts > 0

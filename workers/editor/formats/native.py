@@ -15,7 +15,7 @@ _NAME = "delta.safetensors"
 
 def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
     """All edits in one delta, with their strengths in the coefficients."""
-    terms = [term for own, strength in mixture for term in scaled(own, strength)]
+    terms = [term for edit, strength in mixture for term in scaled(edit, strength)]
     return {_NAME: dump_delta(to_delta(terms, base.fingerprint, "mixture"))}
 
 

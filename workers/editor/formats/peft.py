@@ -24,8 +24,8 @@ def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
     """One LoRA adapter for all edits."""
     weighted = [
         (term, strength)
-        for own, strength in mixture
-        for term in to_delta(own, base.fingerprint, "").terms
+        for edit, strength in mixture
+        for term in to_delta(edit, base.fingerprint, "").terms
     ]
     linears = {
         name: (module.out_features, module.in_features)
@@ -46,7 +46,7 @@ def loader(files: Files) -> Loader:
             for name, data in files.items():
                 (Path(folder) / name).write_bytes(data)
             with warnings.catch_warnings():
-                # PEFT asks transformers by a name that is going out of use.
+                # PEFT uses a deprecated name of transformers.
                 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
                 adapted = PeftModel.from_pretrained(base.model, folder)
         # It puts its layers into the model itself, which goes on running with them.

@@ -31,7 +31,7 @@ class Attempt:
     """Entered by the process that made the claim.
 
     A thread renews the lease, and ends this process at once when the work was canceled, the
-    attempt was sealed by the keeper, its deadline is over, or SIGTERM asks for the work back. It
+    attempt was ended by the keeper, its deadline is over, or SIGTERM asks for the work back. It
     does not wait for the main thread, which may be deep in native code; so every step of the main
     thread must be safe to be cut off at, as it would be by a `kill -9`.
     """
@@ -94,7 +94,7 @@ class Attempt:
         try:
             self._store.publish(self._place, end)
         except Unavailable as error:
-            # The editor tells the keeper that this process has ended, which then seals.
+            # The editor tells the keeper that this process has ended, which then ends the attempt.
             _log.warning("cannot write down that the work is handed back", error=error.message)
 
     def _watch(self) -> None:
@@ -116,7 +116,7 @@ class Attempt:
         if not self._deciding.acquire(blocking=False):
             return
         try:
-            if not self._stopped and (self._is_sealed() or self._has("result.json")):
+            if not self._stopped and (self._has_ended() or self._has("result.json")):
                 self._say_why_nothing_is_published()
                 self._let_go()
                 leave(ABANDONED)
@@ -130,12 +130,12 @@ class Attempt:
         if time.monotonic() < self._renew_at:
             return
         try:
-            if self._lease.renew() != "renewed" and not self._is_sealed():
+            if self._lease.renew() != "renewed" and not self._has_ended():
                 self._lease.replace()
             self._renew_at = time.monotonic() + self._settings.lease_seconds / 3
             self._complaints.discard("lease")
         except (redis.RedisError, Unavailable) as error:
-            # Should the lease run out meanwhile, the keeper may seal the attempt: a loss of
+            # Should the lease run out meanwhile, the keeper may end the attempt: a loss of
             # work, but not of safety.
             self._complain("lease", "cannot renew the lease", error)
 
@@ -144,17 +144,17 @@ class Attempt:
             self._complaints.add(about)
             _log.warning(event, error=str(error))
 
-    def _is_sealed(self) -> bool:
+    def _has_ended(self) -> bool:
         return self._has(f"attempts/{self.number}/end.json")
 
     def _say_why_nothing_is_published(self) -> None:
         path = f"{self._place.attempt(self.number)}/end.json"
         end = None
-        with contextlib.suppress(Unavailable, CorruptArtifact):  # it is only to be told
+        with contextlib.suppress(Unavailable, CorruptArtifact):  # only for the log
             end = self._store.objects.read_record(path, AttemptEnd)
         if end is not None and end.outcome == "lost":
             _log.warning(
-                "the keeper has sealed this attempt: nothing of it is published",
+                "the keeper has ended this attempt: nothing of it is published",
                 attempt=self.number,
             )
         else:
@@ -171,7 +171,7 @@ class Attempt:
 
     def _obey_sigterm(self) -> None:
         _log.info("SIGTERM: handing the work back")
-        error = ErrorInfo(code="handed_back", message="the editor was told to stop")
+        error = ErrorInfo(code="handed_back", message="the editor was stopped")
         self._decide(
             AttemptEnd(attempt=self.number, outcome="handed_back", error=error), HANDED_BACK
         )

@@ -12,7 +12,7 @@ FAULT = 1
 HANDED_BACK = 75
 """Another attempt is to do it."""
 ABANDONED = 76
-"""Canceled, or sealed by the keeper: nothing is left to do."""
+"""Canceled, or ended by the keeper: nothing is left to do."""
 ON_PURPOSE = (HANDED_BACK, ABANDONED)
 
 forked_at = 0.0

@@ -22,7 +22,7 @@ _CODES: tuple[tuple[type[ScalpelError], str], ...] = (
     (NotFound, "corrupt_artifact"),
 )
 _REFUSED: dict[Kind, str] = {
-    # What a request got wrong and only the model could tell.
+    # What a request got wrong and only the model could show.
     "edit": "invalid_behavior",
     "export": "edit_error",
     "base_model": "base_model_unavailable",
@@ -36,7 +36,9 @@ def error_info(error: BaseException, kind: Kind) -> ErrorInfo:
     if isinstance(error, InvalidRequest):
         return ErrorInfo(code=_REFUSED[kind], message=error.message)
     if isinstance(error, ScalpelError):
-        code = next((code for known, code in _CODES if isinstance(error, known)), "edit_error")
+        code = next(
+            (code for error_type, code in _CODES if isinstance(error, error_type)), "edit_error"
+        )
         return ErrorInfo(code=code, message=error.message)
     if is_out_of_memory(error):
         return ErrorInfo(

@@ -1,4 +1,4 @@
-"""Sit out a store that is away for a while."""
+"""Retry while the store is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell through Redis how far the work is; nothing waits for it and nothing depends on it."""
+"""Reports progress through Redis; nothing waits for it and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_EVENTS = 1000
 _INTERVAL_SECONDS = 0.25
 """Between two events of progress within a stage."""
 _PAUSE_SECONDS = 5.0
-"""After a failure, nothing is told for so long: each failure may take a second or two."""
+"""After a failure, nothing is reported for so long: each failure may take a second or two."""
 
 
 class ProgressReporter:
@@ -36,7 +36,7 @@ class ProgressReporter:
             return
         self._stage = stage
         self._next_at = now + _INTERVAL_SECONDS
-        # `load` begins with the attempt, which the records tell.
+        # `load` begins with the attempt, which the records show.
         kind = "edit.progress" if not entered else "edit.stage" if stage != "load" else None
         try:
             self._write(kind, {"attempt": self._attempt, "stage": stage, "progress": progress})

@@ -1,4 +1,4 @@
-"""Whether this process was told to stop."""
+"""Whether this process received SIGTERM."""
 
 from __future__ import annotations
 

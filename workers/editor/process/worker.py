@@ -1,7 +1,7 @@
 """The editor's parent process: RQ's forking worker, with a few of its habits changed.
 
 It touches neither the store (an object-store client used before a fork hangs after it) nor an
-accelerator. What happens to its children it tells the keeper through Redis.
+accelerator. It reports the end of its children to the keeper through Redis.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         pid, status, usage = super().wait_for_horse()
         if pid and status and self._work_id is not None:
-            self._tell_death(self._work_id, pid, status)
+            self._report_death(self._work_id, pid, status)
         return pid, status, usage
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
@@ -137,7 +137,7 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
         self._ended_by_us = True
         self.kill_horse()
 
-    def _tell_death(self, work_id: str, pid: int, status: int) -> None:
+    def _report_death(self, work_id: str, pid: int, status: int) -> None:
         killed = os.WIFSIGNALED(status)
         code = os.WTERMSIG(status) if killed else os.waitstatus_to_exitcode(status)
         notice = DeathNotice(
@@ -148,6 +148,6 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
             on_purpose=self._ended_by_us or (not killed and code in exits.ON_PURPOSE),
         )
         _log.warning("the process of an attempt ended", work_id=work_id, **notice.model_dump())
-        # Without Redis nobody is told; the keeper then goes by the lease.
+        # Without Redis the keeper goes by the lease.
         with contextlib.suppress(redis.RedisError):
             notify_death(self._live, work_id, notice)

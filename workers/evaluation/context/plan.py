@@ -56,7 +56,7 @@ class EvaluationPlan:
     generated_tokens: int = 6_400
     """Tokens that one model generates, about: long answers are taken from fewer prompts."""
     least_prompts: int = 60
-    """However long the answers are: with fewer, only large effects can be told from chance."""
+    """However long the answers are: with fewer, only large effects are significant."""
     temperature: float = 0.8
     top_k: int = 40
     damage: DamagePlan = REPORTED

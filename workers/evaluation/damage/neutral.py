@@ -120,7 +120,8 @@ class KlMeter:
 
         It is infinite for a model whose logits are not finite.
         """
-        means = self.means(self.divergence(terms, strength))
+        reading = self.model.plus(terms, strength).reading(self.texts)
+        means = self.means(compare(self.model.loaded, self.reference, reading))
         # An edit that breaks the model is infinitely far away: a search must turn back from it.
         return max(means) if all(map(math.isfinite, means)) else math.inf
 

@@ -24,10 +24,10 @@ SHARES = (0.60, 0.25, 0.15)
 SHARED_RUN = 13
 """A prompt that has so many words in a row in common with a text is dropped."""
 MADE_PROMPT_WORDS = 8
-LEAST_SPARED = 16
-"""Prompts to preserve the answers to, without which a search does not try `conditional`."""
-MOST_SPARED = 400
-"""Items to preserve that are fitted on."""
+LEAST_PRESERVED = 16
+"""Preserved responses to prompts, without which a search does not try `conditional`."""
+MOST_PRESERVED = 400
+"""Preserved items that are fitted on."""
 
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Sides:
 
     @property
     def has_answers(self) -> bool:
-        """Whether some of the texts are answers to prompts."""
+        """Whether some of the texts are responses to prompts."""
         return has_answers(self.items)
 
 
@@ -103,39 +103,39 @@ def drawn(items: Sequence[T], most: int) -> list[T]:
 
 
 @dataclass(frozen=True)
-class Spared:
-    """Items to preserve, for methods that are fitted on them."""
+class Preserved:
+    """Preserved items, for methods that are fitted on them."""
 
     fit: tuple[Item, ...]
     heldout: tuple[Item, ...]
-    """A quarter of the prompts with their answers, to see what of an edit others feel."""
+    """A quarter of the prompts with their responses, to measure what they feel of an edit."""
 
 
-def spared_items(preserve: Sequence[Item], seed: int) -> Spared:
-    """Split what is to be preserved; no prompt is in both parts, and plain texts are fitted on.
+def split_preserved(preserve: Sequence[Item], seed: int) -> Preserved:
+    """Split preserved items; no prompt is in both parts, and plain texts are fitted on.
 
-    At most `MOST_SPARED` items are used.
+    At most `MOST_PRESERVED` items are used.
     """
-    items = drawn(preserve, MOST_SPARED)
+    items = drawn(preserve, MOST_PRESERVED)
     prompts = list(dict.fromkeys(filter(None, map(_key, items))))
     order = np.random.default_rng(derive(seed, "preserve")).permutation(len(prompts))
     apart = {prompts[place] for place in order[: len(prompts) // 4]}
-    return Spared(
+    return Preserved(
         fit=tuple(item for item in items if _key(item) not in apart),
         heldout=tuple(item for item in items if _key(item) in apart),
     )
 
 
-def enough_spared(preserve: Sequence[Item]) -> bool:
-    """Whether a search may try what depends on the prompts that are to be spared."""
-    return len(set(filter(None, map(_key, preserve)))) >= LEAST_SPARED
+def enough_preserved(preserve: Sequence[Item]) -> bool:
+    """Whether a search may try what depends on preserved prompts."""
+    return len(set(filter(None, map(_key, preserve)))) >= LEAST_PRESERVED
 
 
 def split_behavior(behavior: Behavior, seed: int) -> Splits:
     """Split the texts and prompts of a behaviour; the same seed gives the same parts.
 
-    Texts go by clusters of near-duplicates, pairs and answers to one prompt, prompts by the split
-    they name, else by template. A behaviour without prompts gets those that held-out texts answer,
+    Texts go by clusters of near-duplicates, pairs and responses to one prompt, prompts by the split
+    they name, else by template. A behaviour without prompts gets those of held-out texts,
     or the first words of held-out texts.
 
     Raises:
@@ -151,7 +151,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
         raise InvalidRequest.at(
             "/behavior/undesired",
             "pair_id joins so many texts that none are left to be held out: give each pair_id to "
-            "a few texts only, such as two answers to one prompt",
+            "a few texts only, such as two responses to one prompt",
             "pairs_too_large",
         )
     fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
@@ -184,7 +184,7 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
 
 
 def full_text(item: Item) -> str:
-    """Prompt and answer together: what makes two texts near-duplicates."""
+    """Prompt and response together: what makes two texts near-duplicates."""
     return f"{prompt_of(item)} {text_of(item)}".strip()
 
 
@@ -200,7 +200,7 @@ def _parts(
 ) -> tuple[list[int] | None, bool]:
     """A part for each text, keeping together as much as can be.
 
-    Where that leaves no parts, answers to one prompt are divided, then near-duplicates.
+    Where that leaves no parts, responses to one prompt are divided, then near-duplicates.
 
     Returns:
         The parts, None where pairs alone leave none; whether near-duplicates were divided.
@@ -215,14 +215,14 @@ def _parts(
 
 
 def _prompt_keys(items: Sequence[Item]) -> list[str | None]:
-    """What each text answers; None for a prompt of more texts than are held out in all."""
+    """The prompt of each text; None for a prompt of more texts than are held out in all."""
     keys = [_key(item) for item in items]
-    answers = Counter(keys)
-    return [key if answers[key] <= SHARES[2] * len(items) else None for key in keys]
+    texts = Counter(keys)
+    return [key if texts[key] <= SHARES[2] * len(items) else None for key in keys]
 
 
 def _key(item: Item) -> str | None:
-    """What the text answers, without regard to case; None for a plain text."""
+    """The prompt, without regard to case; None for a plain text."""
     return prompt_of(item).casefold() or None
 
 
@@ -270,7 +270,7 @@ def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Pr
 
 
 def _unanswered(prompts: Sequence[Prompt], parts: Sequence[Sides]) -> tuple[Prompt, ...]:
-    """Prompts that no text of the parts answers, nor shares `SHARED_RUN` words in a row with."""
+    """Prompts without a response in the parts, nor `SHARED_RUN` words in a row in common."""
     items = [item for part in parts for item in part.items]
     answered = {_key(item) for item in items}
     free = [prompt for prompt in prompts if prompt.text.casefold() not in answered]
@@ -278,12 +278,12 @@ def _unanswered(prompts: Sequence[Prompt], parts: Sequence[Sides]) -> tuple[Prom
 
 
 def made_prompts(texts: Sides) -> tuple[Prompt, ...]:
-    """What answers answer, or the first third of plain texts; each once."""
+    """The prompts of responses, or the first third of plain texts; each once."""
     return _each_once(prompt_of(item) or _first_third(item) for item in texts.items)
 
 
 def beginnings(texts: Sides) -> tuple[Prompt, ...]:
-    """The first words of answers and of plain texts, more of them than prompts are made of."""
+    """The first words of responses and of plain texts, more of them than prompts are made of."""
     return _each_once(" ".join(text_of(item).split()[:MADE_PROMPT_WORDS]) for item in texts.items)
 
 
@@ -293,10 +293,10 @@ def _first_third(item: Item) -> str:
 
 
 def _each_once(texts: Iterable[str]) -> tuple[Prompt, ...]:
-    found: dict[str, Prompt] = {}
+    prompts: dict[str, Prompt] = {}
     for text in texts:
-        found.setdefault(text.casefold(), Prompt(text=text))
-    return tuple(found.values())
+        prompts.setdefault(text.casefold(), Prompt(text=text))
+    return tuple(prompts.values())
 
 
 def _split_prompts(

@@ -27,7 +27,7 @@ _PROMPT = 12.0
 _TEXT = 40.0
 """Tokens of a behaviour's own text, about."""
 _STEPS = 3.0
-"""KL measurements that scale a rival, usually."""
+"""KL measurements that scale a baseline, usually."""
 _SUITE = 120.0
 """A standard suite; nobody knows how many items the operator's data have."""
 
@@ -100,13 +100,13 @@ class _Meter:
         new = float(context.behavior.max_new_tokens)
         neutral, heads = _neutral(2 * plan.neutral_each)
         samples = min(plan.own_samples, len(context.prompts) * context.plan.samples)
-        own = samples * ((_PROMPT + new) / READ + new / HEAD)
+        generated = samples * ((_PROMPT + new) / READ + new / HEAD)
         texts = _TEXT * (1 / READ + 1 / HEAD)
         heldout = min(plan.heldout_texts, len(context.splits.heldout.desired)) * texts
         preserved = min(plan.preserved, len(context.preserve)) * texts
-        self.base = neutral + own + heldout + preserved
+        self.base = neutral + generated + heldout + preserved
         """To read the model without the edit."""
-        self.quick = neutral + 2 * heads + own + preserved
+        self.quick = neutral + 2 * heads + generated + preserved
         """To measure an edit at one strength."""
         self.all = self.quick + heldout
         """To measure everything but fluency."""

@@ -31,7 +31,7 @@ from workers.surgery.probe import auc
 FEW_TEXTS = 100
 """Texts of a side below which a direction is mostly that of the texts' topics."""
 FEW_PROMPTS = 100
-"""Test prompts below which only large effects can be told from chance."""
+"""Test prompts below which only large effects are significant."""
 LOPSIDED = 4
 """Times as many texts on one side as on the other."""
 MANY_DUPLICATES = 0.2
@@ -53,7 +53,7 @@ class Features:
     heldout_features: Tensor
 
     def probe_auc(self) -> float:
-        """How well a linear classifier tells the held-out texts apart.
+        """How well a linear classifier separates the held-out texts.
 
         Raises:
             EditFailed: the features are not finite.
@@ -64,7 +64,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Checks:
-    """What was found out; nothing of it stops an edit from being made."""
+    """The outcome; nothing of it stops an edit from being made."""
 
     separability: Distinction
     duplicates: int
@@ -95,13 +95,13 @@ def checks(
     if features is not None:
         splits = replace(splits, fit=features.fit, heldout=features.heldout)
         probe_auc = features.probe_auc()
-    found = separability(splits, seed)
+    by_text = separability(splits, seed)
     distinction = Distinction(
         probe_auc=probe_auc,
-        words_auc=found.words_auc,
-        length_auc=found.length_auc,
+        words_auc=by_text.words_auc,
+        length_auc=by_text.length_auc,
         heldout_texts=len(splits.heldout),
-        note=_note(found, probe_auc),
+        note=_note(by_text, probe_auc),
     )
     warnings = (
         *_sides(behavior),
@@ -117,7 +117,7 @@ def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Fl
 
     A ridge-regularised logistic regression on standardised features. The probe of the paper is
     trained for so few steps that on a hundred texts it is mostly the weights it started from: it
-    gives a direction, but says little about how well the sides can be told apart.
+    gives a direction, but says little about how separable the sides are.
 
     Args:
         features: `[texts, hidden]`.
@@ -152,12 +152,12 @@ def _labels(sides: Sides) -> list[int]:
     return [1] * len(sides.undesired) + [0] * len(sides.desired)
 
 
-def _note(found: Separability, probe_auc: float | None) -> str | None:
-    if found.note is not None or probe_auc is None or probe_auc >= TELLING:
-        return found.note
+def _note(by_text: Separability, probe_auc: float | None) -> str | None:
+    if by_text.note is not None or probe_auc is None or probe_auc >= TELLING:
+        return by_text.note
     return (
-        f"Hidden states of the base model hardly tell the sides apart (AUC {probe_auc:.2f}), "
-        f"though words do (AUC {found.words_auc:.2f}): the model may not see the difference."
+        f"Hidden states of the base model hardly separate the sides (AUC {probe_auc:.2f}), "
+        f"though words do (AUC {by_text.words_auc:.2f}): the model may not see the difference."
     )
 
 
@@ -214,28 +214,28 @@ def _share_alike(behavior: Behavior) -> float:
     return sum(group in others for group in first) / len(first)
 
 
-def _distinction(found: Distinction) -> Iterator[Remark]:
-    best = max(found.words_auc, found.probe_auc or 0.0)
-    if found.length_auc >= TELLING and found.length_auc >= best - 0.02:
+def _distinction(measured: Distinction) -> Iterator[Remark]:
+    best = max(measured.words_auc, measured.probe_auc or 0.0)
+    if measured.length_auc >= TELLING and measured.length_auc >= best - 0.02:
         yield Remark(
             code="length_alone",
             pointer="/behavior/desired",
-            detail=f"length alone tells the sides apart (AUC {found.length_auc:.2f}): the edit "
+            detail=f"length alone separates the sides (AUC {measured.length_auc:.2f}): the edit "
             "may learn to write shorter or longer and nothing else; give sides of like length",
         )
     if best < TELLING:
         yield Remark(
             code="not_separable",
             pointer="/behavior/desired",
-            detail=f"nothing tells held-out texts of the two sides apart (best AUC {best:.2f}): "
+            detail=f"nothing separates held-out texts of the two sides (best AUC {best:.2f}): "
             "give texts that differ more clearly, or more of them",
         )
-    elif found.probe_auc is not None and found.probe_auc < TELLING:
+    elif measured.probe_auc is not None and measured.probe_auc < TELLING:
         yield Remark(
             code="not_seen_by_the_model",
             pointer="/behavior/desired",
-            detail=f"words tell the sides apart (AUC {found.words_auc:.2f}), but hidden states of "
-            f"the base model hardly do (AUC {found.probe_auc:.2f}): an edit may have little effect",
+            detail=f"words separate the sides (AUC {measured.words_auc:.2f}), but hidden states of "
+            f"the base model hardly do (AUC {measured.probe_auc:.2f}): the edit may do little",
         )
 
 
@@ -245,7 +245,7 @@ def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
         yield Remark(
             code="no_prompts",
             pointer="/behavior/prompts",
-            detail="there are no prompts: those that held-out texts answer, or their first words, "
+            detail="there are no prompts: those of held-out texts, or their first words, "
             "will be used, which elicit the behaviour by chance only",
         )
     if splits.prompts_dropped:
@@ -266,7 +266,7 @@ def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
             code="few_templates",
             pointer="/behavior/prompts",
             detail=f"{counted(used, units)}: with fewer than {FEWEST_UNITS} different templates, "
-            "or prompts without one, no change can be told from chance",
+            "or prompts without one, no change can be significant",
         )
     if units < LEAST_PROMPTS:
         yield Remark(

@@ -1,4 +1,4 @@
-"""Whether a behaviour can be told from its texts at all, and from their length alone."""
+"""Whether the sides of a behaviour are separable, by words and by length alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.evaluation.scorers.protocol import Training
 from workers.surgery.probe import auc
 
 TELLING = 0.75
-"""AUC from which on a classifier tells the sides apart."""
+"""AUC from which on the sides are separable."""
 MARGIN = 0.02
 
 
@@ -38,12 +38,12 @@ def separability(splits: Splits, seed: int) -> Separability:
 def _note(words_auc: float, length_auc: float) -> str | None:
     if length_auc >= TELLING and length_auc >= words_auc - MARGIN:
         return (
-            f"Length alone tells the sides apart (AUC {length_auc:.2f}): the edit may have "
+            f"Length alone separates the sides (AUC {length_auc:.2f}): the edit may have "
             "learned to write shorter or longer texts and nothing else."
         )
     if words_auc < TELLING:
         return (
-            f"Words hardly tell the sides apart (AUC {words_auc:.2f}): the difference may lie in "
+            f"Words hardly separate the sides (AUC {words_auc:.2f}): the difference may lie in "
             "the word order, or there may be too few texts to see it."
         )
     return None

@@ -1,4 +1,4 @@
-"""Whether a generation begins with the answer that its prompt calls undesired."""
+"""Whether a generation begins with the response that its prompt calls undesired."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.evaluation.statistics import Floats
 
 INFO = ScorerInfo(
     name="answer-match",
-    measures="whether an answer begins with the one that its prompt calls undesired",
+    measures="whether a response begins with the undesired one of its prompt",
     licence="Apache-2.0 (part of Scalpel)",
     trained_on="nothing: it compares",
     # 0.5 is neither that answer nor its opposite.
@@ -25,12 +25,12 @@ INFO = ScorerInfo(
 
 _OPPOSITES = {"yes": "no", "no": "yes"}
 _AROUND = re.compile(r"^(?:[\W_]|answer\s*:)+|[\W_]+$", re.IGNORECASE)
-"""Marks around an answer, and the word that announces it."""
+"""Marks around a response, and the word that announces it."""
 
 
 @dataclass(frozen=True)
 class AnswerMatch:
-    """1 where a text begins with its prompt's undesired answer, 0 with the opposite, else 0.5."""
+    """1 where a text begins with its prompt's undesired response, 0 with the opposite, else 0.5."""
 
     undesired: Mapping[str, str]
     """Answer by the text of its prompt."""
@@ -43,10 +43,10 @@ class AnswerMatch:
 def _match(undesired: str | None, text: str) -> float:
     if undesired is None:
         return 0.5
-    answer, given = _plain(undesired), _plain(text)
-    if _begins(given, answer):
+    wanted, given = _plain(undesired), _plain(text)
+    if _begins(given, wanted):
         return 1.0
-    opposite = _OPPOSITES.get(answer)
+    opposite = _OPPOSITES.get(wanted)
     return 0.0 if opposite is not None and _begins(given, opposite) else 0.5
 
 
@@ -54,10 +54,10 @@ def _plain(text: str) -> str:
     return _AROUND.sub("", text).casefold()
 
 
-def _begins(given: str, answer: str) -> bool:
+def _begins(given: str, start: str) -> bool:
     """As a word of its own: `No` does not begin `Nothing`."""
-    rest = given[len(answer) :]
-    return bool(answer) and given.startswith(answer) and not rest[:1].isalnum()
+    rest = given[len(start) :]
+    return bool(start) and given.startswith(start) and not rest[:1].isalnum()
 
 
 def make(training: Training) -> AnswerMatch:

@@ -19,24 +19,26 @@ def contamination(info: ScorerInfo, splits: Splits, *, is_base: bool) -> str | N
     Args:
         is_base: the judge is the model that is edited.
     """
-    found = []
+    sentences = []
     if is_base:
-        found.append(
+        sentences.append(
             "The judge is the very model that is edited, before the edit: it may be blind to "
             "what it does itself."
         )
     if info.learns:
-        found.append(
+        sentences.append(
             f"It learned from {len(splits.scorer)} of the behaviour's own texts: other texts than "
             "the edit was fitted on, but of one source with them."
         )
         if splits.clusters_broken:
-            found.append("Some of them nearly repeat texts that the edit was fitted on.")
+            sentences.append("Some of them nearly repeat texts that the edit was fitted on.")
         repeated = _repeated(splits)
         if repeated:
             prompts = len(splits.validate) + len(splits.test)
-            found.append(f"{repeated} of {prompts} prompts nearly repeat, or begin, one of them.")
-    return " ".join(found) or None
+            sentences.append(
+                f"{repeated} of {prompts} prompts nearly repeat, or begin, one of them."
+            )
+    return " ".join(sentences) or None
 
 
 def _repeated(splits: Splits) -> int:

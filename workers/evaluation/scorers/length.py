@@ -13,7 +13,7 @@ from workers.evaluation.statistics import Floats
 
 INFO = ScorerInfo(
     name="length",
-    measures="long answers, by the number of words",
+    measures="long responses, by the number of words",
     licence="Apache-2.0 (part of Scalpel)",
     trained_on="a quarter of the behaviour's own texts: the length midway between the sides",
     threshold=0.5,

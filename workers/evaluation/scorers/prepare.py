@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models_store.errors import InvalidRequest
-from models_store.operator.scorers import LlmJudge, OperatorScorer, known_scorers
+from models_store.operator.scorers import LlmJudge, OperatorScorer, all_scorers
 from models_store.registry import Registry
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Item, prompt_of, text_of
@@ -24,7 +24,7 @@ from workers.runtime.loading import LoadedModel
 from workers.surgery.probe import auc
 
 HEADLINE_AUC = 0.75
-"""A scorer that tells held-out texts apart less well than this proves nothing."""
+"""A scorer that separates held-out texts less well than this proves nothing."""
 REVERSED_BELOW = 0.4
 """AUC on the scorer split under which the behaviour means a scorer's other side."""
 
@@ -35,12 +35,12 @@ _MAKERS: Mapping[str, Callable[[Training], Scorer]] = Registry(
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """Who can be asked, beside the scorers that need nobody."""
+    """What scorers may call, beside those that need nothing."""
 
     base: LoadedModel | None = None
     """For `yes-no`; its weights must be the base's own whenever it scores."""
     base_id: str = ""
-    """Its id in the catalogue, by which a judge elsewhere is known to be the same model."""
+    """Its id in the catalogue, by which a judge elsewhere is recognised as the same model."""
     operator: tuple[OperatorScorer, ...] = ()
 
 
@@ -68,7 +68,7 @@ class PreparedScorer:
         return self.auc is None or self.auc >= HEADLINE_AUC
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        """How undesired each text is, in [0, 1]; the prompts are what the texts answer.
+        """How undesired each text is, in [0, 1]; the prompts are what the texts respond to.
 
         An empty text is undesired, or a model that falls silent would pass for a cured one.
         """
@@ -105,28 +105,29 @@ def scorer_names(behavior: Behavior) -> tuple[str, ...]:
 def prepare_scorers(
     behavior: Behavior, splits: Splits, seed: int, judges: Judges = NOBODY
 ) -> tuple[PreparedScorer, ...]:
-    """Train, turn and check the behaviour's scorers; the first one leads.
+    """Train, orient and check the behaviour's scorers; the first one leads.
 
     Raises:
         InvalidRequest: there is no scorer of a name, or one needs a judge that there is not.
-        Unavailable: a scorer elsewhere is away.
-        EditFailed: a scorer elsewhere answers something that is no score.
+        Unavailable: a remote scorer is away.
+        EditFailed: a remote scorer returns something that is no score.
     """
-    known = known_scorers(judges.operator)
+    available = all_scorers(judges.operator)
     for index, name in enumerate(behavior.scorers):
-        if name not in known:
+        if name not in available:
             raise InvalidRequest.at(
                 f"/behavior/scorers/{index}",
-                f"no scorer is called {name!r}; there are {', '.join(sorted(known))}",
+                f"no scorer is called {name!r}; there are {', '.join(sorted(available))}",
                 "unknown_scorer",
             )
     return tuple(
-        _prepared(known[name], behavior, splits, seed, judges) for name in scorer_names(behavior)
+        _prepared(available[name], behavior, splits, seed, judges)
+        for name in scorer_names(behavior)
     )
 
 
 def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer] = ()) -> Scorer:
-    """A built-in scorer, or one of the operator's, that is neither turned nor checked.
+    """A built-in scorer, or one of the operator's, that is neither oriented nor checked.
 
     Raises:
         KeyError: there is none of that name.
@@ -148,8 +149,8 @@ def _prepared(
     if not info.exact:
         if info.turnable:
             backwards = auc(scorer.score(prompts, texts), labels) < REVERSED_BELOW
-        judged, truth, asked = _labelled(splits.heldout)
-        forward = auc(scorer.score(asked, judged), truth)
+        judged, truth, prompts = _labelled(splits.heldout)
+        forward = auc(scorer.score(prompts, judged), truth)
         heldout_auc, heldout = 1 - forward if backwards else forward, len(judged)
     return PreparedScorer(
         info=info,
@@ -162,7 +163,7 @@ def _prepared(
 
 
 def _is_base(name: str, scorer: Scorer, judges: Judges) -> bool:
-    """Whether a scorer asks the base model: here, or the same one elsewhere."""
+    """Whether a scorer calls the base model: here, or the same one elsewhere."""
     if getattr(scorer, "base", None) is not None:
         return True
     return any(
@@ -174,7 +175,7 @@ def _is_base(name: str, scorer: Scorer, judges: Judges) -> bool:
 
 
 def _labelled(sides: Sides) -> tuple[list[str], list[int], list[str]]:
-    """Texts, labels (1 is undesired) and what the texts answer."""
+    """Texts, labels (1 is undesired) and the prompts."""
     items: tuple[Item, ...] = (*sides.undesired, *sides.desired)
     labels = [1] * len(sides.undesired) + [0] * len(sides.desired)
     return [text_of(item) for item in items], labels, [prompt_of(item) for item in items]

@@ -1,4 +1,4 @@
-"""What a scorer is, and what it may learn from or ask."""
+"""What a scorer is, and what it may learn from or call."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Scorer(Protocol):
         """How much of what it measures is in each text, `[texts]` in [0, 1].
 
         Args:
-            prompts: what each text answers or goes on from; empty where there is nothing.
+            prompts: what each text responds to or continues; empty where there is nothing.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Training:
-    """The scorer split: texts that neither methods nor probes see; and what scorers may ask."""
+    """The scorer split: texts that neither methods nor probes see; and what scorers may call."""
 
     texts: Sequence[str]
     labels: Sequence[int]
@@ -36,5 +36,5 @@ class Training:
     behavior: Behavior | None = None
     """Whose texts they are, for scorers that put its question or look at its prompts."""
     base: LoadedModel | None = None
-    """For scorers that ask it, which keep it as `base`. Its weights must be the base's own while
+    """For scorers that call it, which keep it as `base`. Its weights must be the base's own while
     they score."""

@@ -1,9 +1,9 @@
-"""The base model's own word on each text: the probability of yes against that of no.
+"""The base model's judgement of each text: the probability of yes against that of no.
 
     z(text) = mean over both orders of  log p("yes" in any spelling) - log p("no" in any spelling)
     score   = sigmoid(z(text) - mean z(texts without content))
 
-The second term is contextual calibration (Zhao et al. 2021, arXiv 2102.09690): what a model answers
+The second term is contextual calibration (Zhao et al. 2021, arXiv 2102.09690): what a model returns
 where there is nothing to judge is its leaning, not its judgement. A model of a hundred million
 parameters judges no better than chance; the AUC on held-out texts says how good this one is.
 """
@@ -20,7 +20,12 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.scorers import ScorerInfo
 from workers.evaluation.scorers.protocol import Training
-from workers.evaluation.scorers.remote.questions import ORDERS, ask, question_of, seen_prompts
+from workers.evaluation.scorers.remote.questions import (
+    ORDERS,
+    message_of,
+    question_of,
+    seen_prompts,
+)
 from workers.evaluation.statistics import Floats
 
 if TYPE_CHECKING:
@@ -30,8 +35,8 @@ if TYPE_CHECKING:
 INFO = ScorerInfo(
     name="yes-no",
     measures="yes to the behaviour's question, by the base model's own probabilities",
-    licence="Apache-2.0 (part of Scalpel); what the base model says is under its own licence",
-    trained_on="nothing: the unedited base model is asked, so it judges as well as that can",
+    licence="Apache-2.0 (part of Scalpel); the base model has its own licence",
+    trained_on="nothing: the unedited base model judges, as well as it can",
     threshold=0.5,
     turnable=False,
 )
@@ -42,7 +47,7 @@ _YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 
 @dataclass(frozen=True, eq=False)
 class YesNo:
-    """Asks a base model whose weights are its own."""
+    """Judges by an unedited base model."""
 
     base: LoadedModel
     behavior: Behavior
@@ -52,37 +57,37 @@ class YesNo:
     """Mean log odds of texts without content."""
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        asked = seen_prompts(self.behavior, prompts)
-        odds = _log_odds(self.base, self.behavior, asked, texts, self.yes, self.no)
+        shown = seen_prompts(self.behavior, prompts)
+        odds = _log_odds(self.base, self.behavior, shown, texts, self.yes, self.no)
         # The hyperbolic tangent does not overflow where the exponential does.
         scores: Floats = 0.5 + 0.5 * np.tanh((odds - self.leaning) / 2)
         return scores
 
 
 def make(training: Training) -> YesNo:
-    """Find the answers' tokens and the model's leaning.
+    """Find the tokens of yes and no and the model's leaning.
 
     Raises:
-        InvalidRequest: there is no base model to ask.
+        InvalidRequest: there is no base model.
     """
     if training.base is None or training.behavior is None:
-        raise InvalidRequest("the scorer yes-no asks the base model, and none is loaded here")
+        raise InvalidRequest("the scorer yes-no needs the base model, and none is loaded here")
     base, behavior = training.base, training.behavior
-    said_yes, said_no = _first_tokens(base, _YES), _first_tokens(base, _NO)
-    # A token that begins both answers says nothing.
-    yes, no = tuple(sorted(said_yes - said_no)), tuple(sorted(said_no - said_yes))
+    every_yes, every_no = _first_tokens(base, _YES), _first_tokens(base, _NO)
+    # A token that begins both decides nothing.
+    yes, no = tuple(sorted(every_yes - every_no)), tuple(sorted(every_no - every_yes))
     if not yes or not no:
-        raise InvalidRequest("the scorer yes-no cannot tell yes from no by this model's tokens")
+        raise InvalidRequest("the scorer yes-no needs different tokens for yes and no")
     nothing = [""] * len(_CONTENT_FREE)
     odds = _log_odds(base, behavior, nothing, _CONTENT_FREE, yes, no)
     return YesNo(base, behavior, yes, no, float(odds.mean()))
 
 
 def _first_tokens(base: LoadedModel, words: Sequence[str]) -> set[int]:
-    """What a word begins with, at the start of an answer or after a space."""
+    """What a word begins with, at the start of a response or after a space."""
     spelled = [form for word in words for form in (word, f" {word}")]
     ids = base.tokenizer(spelled, add_special_tokens=False)["input_ids"]
-    return {own[0] for own in ids if own}
+    return {tokens[0] for tokens in ids if tokens}
 
 
 def _log_odds(
@@ -99,14 +104,14 @@ def _log_odds(
     from workers.runtime.reading.extract import last_hidden_states
 
     question = question_of(behavior)
-    asked = [
-        _encoded(base, ask(question, prompt, text, order))
+    messages = [
+        _encoded(base, message_of(question, prompt, text, order))
         for order in ORDERS
         for prompt, text in zip(prompts, texts, strict=True)
     ]
-    odds = np.empty(len(asked))
+    odds = np.empty(len(messages))
     with torch.no_grad():
-        for batch, states in last_hidden_states(base, asked):
+        for batch, states in last_hidden_states(base, messages):
             last = batch.real.sum(dim=1).to(states.device) - 1
             rows = torch.arange(len(last), device=states.device)
             logits = base.logits(states[rows, last]).float()
@@ -120,7 +125,7 @@ def _log_odds(
 def _encoded(base: LoadedModel, message: str) -> Encoded:
     from workers.runtime.tokens import Encoded, encode_prompt
 
-    # Without a chat template an answer follows better where it is announced.
+    # Without a chat template a response follows better where it is announced.
     message = message if base.has_chat_template else f"{message}\nAnswer:"
     ids = tuple(encode_prompt(base, message, chat=True))
     return Encoded(ids, (True,) * len(ids), 0)

@@ -95,12 +95,12 @@ def text_field(fields: dict[str, Any], *names: str) -> str:
     Raises:
         ValueError: there is none, or it is not a text.
     """
-    found = next((name for name in names if name in fields), None)
-    if found is None:
+    name = next((each for each in names if each in fields), None)
+    if name is None:
         raise ValueError(f"has no field {_either(names)}")
-    value = fields[found]
+    value = fields[name]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{found!r} must be a text that is not empty")
+        raise ValueError(f"{name!r} must be a text that is not empty")
     return value
 
 

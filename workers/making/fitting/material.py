@@ -10,12 +10,12 @@ from torch import Tensor
 
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
 from models_store.registry import function
-from models_store.schemas.method import FixedMethod
+from models_store.schemas.method_base import FixedMethod
 from workers import progress
 from workers.making.cache import Cache
 from workers.making.fitting.readings import (
     READINGS,
-    Reader,
+    ReadingInputs,
     Source,
     Texts,
     encode_texts,
@@ -56,9 +56,9 @@ class Material:
         loaded = source.model.loaded
         max_tokens = max(method.max_tokens for method in methods)
         texts = encode_texts(source, max_tokens)
-        reader = Reader(source, texts, max_tokens, cache)
+        inputs = ReadingInputs(source, texts, max_tokens, cache)
         wanted = wanted_by(methods, loaded.layers)
-        counts = reader.counts
+        counts = inputs.counts
         weights = {name: READINGS[name].tokens(counts, need) for name, need in wanted.items()}
         progress.plan({"features": counts.fit + counts.heldout, **weights})
         with progress.step("features"):
@@ -70,7 +70,7 @@ class Material:
                 if all(user in failures for user in need.users):
                     continue
                 try:
-                    readings[name] = READINGS[name].read(reader, need)
+                    readings[name] = READINGS[name].read(inputs, need)
                 except (InvalidRequest, EditFailed) as error:
                     failures.update(dict.fromkeys(need.users, error))
         return cls(source, texts, read_features, readings, failures)

@@ -15,12 +15,12 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from models_store.schemas.items import Item
-from models_store.schemas.method import FixedMethod, Sizes
+from models_store.schemas.method_base import FixedMethod, Sizes
 from models_store.weights.architectures import MatrixKey
 from workers import progress
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.evaluation.data.splits import Spared, Splits, spared_items
+from workers.evaluation.data.splits import Preserved, Splits, split_preserved
 from workers.making.cache import Cache
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
@@ -73,7 +73,7 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class ReadingInputs:
     """What readings are made from."""
 
     source: Source
@@ -87,8 +87,8 @@ class Reader:
         return self.source.model.loaded
 
     @cached_property
-    def spared(self) -> Spared:
-        return spared_items(self.source.preserve, self.source.seed)
+    def preserved(self) -> Preserved:
+        return split_preserved(self.source.preserve, self.source.seed)
 
     @cached_property
     def benign(self) -> list[Encoded]:
@@ -98,9 +98,9 @@ class Reader:
     @property
     def counts(self) -> Counts:
         """Tokens of the texts."""
-        fit, heldout = (float(sum(map(len, own))) for own in (self.texts.fit, self.texts.heldout))
-        spared = len(self.spared.fit) + len(self.spared.heldout)
-        return Counts(fit, heldout, fit * spared / max(1, len(self.texts.fit)))
+        fit, heldout = (float(sum(map(len, part))) for part in (self.texts.fit, self.texts.heldout))
+        preserved = len(self.preserved.fit) + len(self.preserved.heldout)
+        return Counts(fit, heldout, fit * preserved / max(1, len(self.texts.fit)))
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Counts:
 
     fit: float
     heldout: float
-    spared: float
-    """Of preserved texts that are answers, about."""
+    preserved: float
+    """Of preserved texts that are responses, about."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,14 @@ class Wanted:
     layers: Sequence[int]
     """That any of them needs."""
     answer_tokens: Sequence[int | None]
-    """Each number of first tokens of an answer that any of them needs, once."""
+    """Each number of first tokens of a response that any of them needs, once."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingKind:
     """Something that can be read of a model."""
 
-    read: Callable[[Reader, Wanted], Any]
+    read: Callable[[ReadingInputs, Wanted], Any]
     tokens: Callable[[Counts, Wanted], float]
     """The time that it takes, in tokens of a plain forward pass."""
     memory: Callable[[Sizes, Wanted], float]
@@ -143,94 +143,95 @@ def wanted_by(methods: Sequence[FixedMethod], layers: int) -> dict[str, Wanted]:
     needs = [(method.type, need) for method in methods for need in method.needs(layers)]
     wanted = {}
     for name in READINGS:
-        own = [(user, need) for user, need in needs if need.reading == name]
-        if own:
+        uses = [(user, need) for user, need in needs if need.reading == name]
+        if uses:
             wanted[name] = Wanted(
-                users=tuple(sorted({user for user, _ in own})),
-                layers=sorted({layer for _, need in own for layer in need.layers}),
-                answer_tokens=list(dict.fromkeys(need.answer_tokens for _, need in own)),
+                users=tuple(sorted({user for user, _ in uses})),
+                layers=sorted({layer for _, need in uses for layer in need.layers}),
+                answer_tokens=list(dict.fromkeys(need.answer_tokens for _, need in uses)),
             )
     return wanted
 
 
-def _layers(reader: Reader, wanted: Wanted) -> dict[int, LayerStatistics]:
-    texts = reader.texts
-    found = bias_statistics(reader.base, texts.desired, texts.undesired, wanted.layers)
-    return {one.layer: one for one in found}
+def _layers(inputs: ReadingInputs, wanted: Wanted) -> dict[int, LayerStatistics]:
+    texts = inputs.texts
+    statistics = bias_statistics(inputs.base, texts.desired, texts.undesired, wanted.layers)
+    return {layer.layer: layer for layer in statistics}
 
 
-def _first_tokens(reader: Reader, wanted: Wanted) -> dict[int, FirstTokens]:
+def _first_tokens(inputs: ReadingInputs, wanted: Wanted) -> dict[int, FirstTokens]:
     def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
-        found = first_tokens(reader.base, missing)
         return {
-            layer: {"fitted": one.fitted, "checked": one.checked} for layer, one in found.items()
+            layer: {"fitted": states.fitted, "checked": states.checked}
+            for layer, states in first_tokens(inputs.base, missing).items()
         }
 
     keys: dict[int, JsonValue] = {layer: [FIRST_TOKENS_VERSION, layer] for layer in wanted.layers}
     return {
         layer: FirstTokens(tensors["fitted"], tensors["checked"])
-        for layer, tensors in reader.cache.each("first tokens", keys, made).items()
+        for layer, tensors in inputs.cache.each("first tokens", keys, made).items()
     }
 
 
-def _shift_curvature(reader: Reader, wanted: Wanted) -> dict[int, Moment]:
+def _shift_curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[int, Moment]:
     def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
-        found = shift_curvature(reader.base, reader.benign, missing)
-        return {layer: moment.to_tensors() for layer, moment in found.items()}
+        moments = shift_curvature(inputs.base, inputs.benign, missing)
+        return {layer: moment.to_tensors() for layer, moment in moments.items()}
 
-    spelled = _spelled(reader.benign)
+    spelled = _spelled(inputs.benign)
     keys: dict[int, JsonValue] = {
         layer: [SHIFTS_VERSION, layer, spelled] for layer in wanted.layers
     }
     return {
         layer: moment_from_tensors(tensors)
-        for layer, tensors in reader.cache.each("shift curvature", keys, made).items()
+        for layer, tensors in inputs.cache.each("shift curvature", keys, made).items()
     }
 
 
-def _curvature(reader: Reader, wanted: Wanted) -> dict[MatrixKey, Curvature]:
+def _curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[MatrixKey, Curvature]:
     def made(missing: Sequence[MatrixKey]) -> dict[MatrixKey, dict[str, Tensor]]:
-        found = benign_statistics(reader.base, reader.benign, layers=[key.layer for key in missing])
-        return {key: curvature.to_tensors() for key, curvature in found.items()}
+        layers = [key.layer for key in missing]
+        statistics = benign_statistics(inputs.base, inputs.benign, layers=layers)
+        return {key: curvature.to_tensors() for key, curvature in statistics.items()}
 
-    spelled = _spelled(reader.benign)
+    spelled = _spelled(inputs.benign)
     keys: dict[MatrixKey, JsonValue] = {
-        key: [BENIGN_VERSION, list(key), spelled] for key in gate_keys(reader.base, wanted.layers)
+        key: [BENIGN_VERSION, list(key), spelled] for key in gate_keys(inputs.base, wanted.layers)
     }
     return {
         key: Curvature.from_tensors(tensors)
-        for key, tensors in reader.cache.each("curvature", keys, made).items()
+        for key, tensors in inputs.cache.each("curvature", keys, made).items()
     }
 
 
-def _gates(reader: Reader, wanted: Wanted) -> GateReadings:
-    texts = reader.texts
-    return gate_readings(reader.base, texts.desired, texts.undesired, layers=wanted.layers)
+def _gates(inputs: ReadingInputs, wanted: Wanted) -> GateReadings:
+    texts = inputs.texts
+    return gate_readings(inputs.base, texts.desired, texts.undesired, layers=wanted.layers)
 
 
-def _answer_starts(reader: Reader, wanted: Wanted) -> dict[int, AnswerStarts]:
+def _answer_starts(inputs: ReadingInputs, wanted: Wanted) -> dict[int, AnswerStarts]:
     fitted, unseen = (
-        encode(reader.base, items, max_tokens=reader.max_tokens, chat=reader.source.chat)
-        for items in (reader.spared.fit, reader.spared.heldout)
+        encode(inputs.base, items, max_tokens=inputs.max_tokens, chat=inputs.source.chat)
+        for items in (inputs.preserved.fit, inputs.preserved.heldout)
     )
-    found = answer_starts(
-        reader.base,
-        Answers(reader.texts.fit, fitted),
-        Answers(reader.texts.heldout, unseen),
+    statistics = answer_starts(
+        inputs.base,
+        Answers(inputs.texts.fit, fitted),
+        Answers(inputs.texts.heldout, unseen),
         wanted.layers,
     )
-    return {one.layer: one for one in found}
+    return {layer.layer: layer for layer in statistics}
 
 
 def _shifts(
-    reader: Reader, wanted: Wanted, *, at_answer_starts: bool = False
+    inputs: ReadingInputs, wanted: Wanted, *, at_answer_starts: bool = False
 ) -> dict[int | None, dict[int, Tensor]]:
-    """Gradients at the outputs of `down_proj`, by number of answer tokens and layer."""
+    """Gradients at the outputs of `down_proj`, by number of response tokens and layer."""
     return {
         tokens: shift_gradients(
-            reader.base,
-            [text.start(tokens) for text in reader.texts.desired],
-            [text.start(tokens) for text in reader.texts.undesired],
+            inputs.base,
+            [text.start(tokens) for text in inputs.texts.desired],
+            [text.start(tokens) for text in inputs.texts.undesired],
             wanted.layers,
             at_answer_starts=at_answer_starts,
         )
@@ -238,8 +239,8 @@ def _shifts(
     }
 
 
-def _answer_shifts(reader: Reader, wanted: Wanted) -> dict[int | None, dict[int, Tensor]]:
-    return _shifts(reader, wanted, at_answer_starts=True)
+def _answer_shifts(inputs: ReadingInputs, wanted: Wanted) -> dict[int | None, dict[int, Tensor]]:
+    return _shifts(inputs, wanted, at_answer_starts=True)
 
 
 def _spelled(texts: Sequence[Encoded]) -> list[JsonValue]:
@@ -258,38 +259,38 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
     return 4.0 * len(wanted.layers) * sizes.width**2
 
 
-READINGS: Mapping[str, Reading] = {
+READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
-    "layers": Reading(_layers, lambda n, w: 1.3 * n.fit, _moments),
-    "first tokens": Reading(_first_tokens, lambda n, w: 1500.0, _moments),
-    "shift curvature": Reading(
+    "layers": ReadingKind(_layers, lambda n, w: 1.3 * n.fit, _moments),
+    "first tokens": ReadingKind(_first_tokens, lambda n, w: 1500.0, _moments),
+    "shift curvature": ReadingKind(
         _shift_curvature,
         lambda n, w: 6e4,
         lambda s, w: len(w.layers) * _factor(s.hidden),
         backward=True,
     ),
-    "shifts": Reading(
+    "shifts": ReadingKind(
         _shifts,
         lambda n, w: 3.5 * n.fit * len(w.answer_tokens),
         lambda s, w: 0.0,
         backward=True,
     ),
-    "answer starts": Reading(
-        _answer_starts, lambda n, w: 1.3 * (n.fit + n.spared + n.heldout), _moments
+    "answer starts": ReadingKind(
+        _answer_starts, lambda n, w: 1.3 * (n.fit + n.preserved + n.heldout), _moments
     ),
-    "answer shifts": Reading(
+    "answer shifts": ReadingKind(
         _answer_shifts,
         lambda n, w: 3.5 * n.fit * len(w.answer_tokens),
         lambda s, w: 0.0,
         backward=True,
     ),
-    "curvature": Reading(
+    "curvature": ReadingKind(
         _curvature,
         lambda n, w: 25e3,
         lambda s, w: sum(_factor(s.hidden) + _factor(rows) for rows in s.gates),
         backward=True,
     ),
-    "gates": Reading(
+    "gates": ReadingKind(
         _gates,
         lambda n, w: 3.5 * n.fit,
         lambda s, w: sum(4.0 * s.hidden * rows for rows in s.gates),

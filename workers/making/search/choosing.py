@@ -14,7 +14,7 @@ from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.evaluation.data.splits import enough_spared
+from workers.evaluation.data.splits import enough_preserved
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import relative_alpha
 from workers.making.search.recipes import Recipe, recipes
@@ -62,7 +62,7 @@ def recipes_of(context: EvaluationContext, method: Method, effort: Effort) -> li
         effort,
         context.model.loaded.layers,
         answers=context.splits.fit.has_answers,
-        spared=enough_spared(context.preserve),
+        spared=enough_preserved(context.preserve),
     )
 
 

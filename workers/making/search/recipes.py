@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from models_store.schemas.method import FixedMethod, Part
+from models_store.schemas.method_base import FixedMethod, Part
 from models_store.schemas.methods import METHODS
 
 

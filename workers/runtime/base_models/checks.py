@@ -100,7 +100,7 @@ def _refuse_remote_code(folder: Path) -> None:
         path = folder / name
         if path.exists() and "auto_map" in read_json(path):
             raise InvalidRequest(
-                f"{path} asks for code that comes with the model (auto_map), which is never run: "
+                f"{path} needs code that comes with the model (auto_map), which is never run: "
                 "if transformers knows the architecture by itself, remove the auto_map entry"
             )
 

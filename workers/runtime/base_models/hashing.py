@@ -49,7 +49,7 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
 
     Args:
         folder: a Hugging Face folder.
-        cache: Scalpel's cache folder, which remembers the answer for as long as the files stay as
+        cache: Scalpel's cache folder, which keeps the fingerprint for as long as the files stay as
             they are (size, times, inode): a second call takes about a millisecond instead of a
             second a gigabyte. `None` reads the weights anew.
 
@@ -61,17 +61,17 @@ def fingerprint(folder: Path, cache: Path | None = None) -> str:
     before = _stamps(files)
     note = None if cache is None else _note_of(folder, cache)
     if note is not None:
-        known = _recall(note)
-        if known is not None and known.folder == str(folder.resolve()) and known.files == before:
-            return known.fingerprint
+        kept = _recall(note)
+        if kept is not None and kept.folder == str(folder.resolve()) and kept.files == before:
+            return kept.fingerprint
     value = f"sha256:{_digest(stored_tensors(folder))}"
     if _stamps(files) != before:
         raise BaseModelUnavailable(f"the weights in {folder} changed while they were being read")
     if note is not None:
-        answer = _Remembered(folder=str(folder.resolve()), files=before, fingerprint=value)
+        kept = _Remembered(folder=str(folder.resolve()), files=before, fingerprint=value)
         # A cache that cannot be written costs the next start some time, and nothing else.
         with contextlib.suppress(OSError):
-            _remember(note, answer)
+            _remember(note, kept)
     return value
 
 
@@ -88,7 +88,7 @@ def settings_digest(folder: Path) -> str:
 
 
 def _about_files(name: str) -> bool:
-    """Whether a file tells where weights lie or came from: nothing that is computed hangs on it."""
+    """Whether a file only says where weights lie or came from."""
     return name == MANIFEST or name.endswith(".index.json")
 
 
@@ -126,7 +126,7 @@ def _stamps(files: Sequence[Path]) -> tuple[_Stamp, ...]:
 
 
 def _note_of(folder: Path, cache: Path) -> Path:
-    """Where the answer for `folder` is kept: not in it, since it may be somebody's own."""
+    """Where the fingerprint of `folder` is kept: not in it, since it may not be ours."""
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     return cache / "fingerprints" / f"{name}.json"
 
@@ -138,8 +138,8 @@ def _recall(note: Path) -> _Remembered | None:
         return None
 
 
-def _remember(note: Path, answer: _Remembered) -> None:
+def _remember(note: Path, remembered: _Remembered) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=note.parent, delete=False) as stream:
-        stream.write(answer.model_dump_json().encode())
+        stream.write(remembered.model_dump_json().encode())
     Path(stream.name).replace(note)

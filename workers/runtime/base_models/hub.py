@@ -83,10 +83,10 @@ def download_data_file(
         "--local-dir FOLDER`, copy FOLDER here and name the file in it"
     )
     with _explained(source, way_around):
-        found = api.get_paths_info(
+        entries = api.get_paths_info(
             source.repo, [path], revision=source.revision, repo_type="dataset"
         )
-        files = [entry for entry in found if isinstance(entry, RepoFile)]
+        files = [entry for entry in entries if isinstance(entry, RepoFile)]
         if not files:
             raise BaseModelUnavailable(
                 f"{source.repo} on the Hugging Face hub has no file {path} at {source.revision}"
@@ -144,7 +144,7 @@ def _files(api: HfApi, source: HubSource) -> list[RepoFile]:
 
 
 def _bound(bounds: Bounds, files: list[RepoFile]) -> None:
-    """Let no answer be longer than the largest of the files."""
+    """Let no response be longer than the largest of the files."""
     bounds.max_bytes = max([bounds.max_bytes, *(file.size for file in files)])
 
 
@@ -157,8 +157,8 @@ def _compare(files: list[RepoFile], folder: Path) -> None:
         # Known for large files only; for the small ones the length has to do.
         if file.lfs is not None:
             with path.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != file.lfs.sha256:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != file.lfs.sha256:
                 path.unlink()
                 raise OSError(f"{file.path} came with other bytes than the hub names")
 

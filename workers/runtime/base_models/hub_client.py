@@ -18,13 +18,13 @@ from models_store.net.addresses import AddressRule, Resolve, lookup
 from models_store.settings import Settings
 
 _FIRST_MAX_BYTES = 64 * 2**20
-"""Of an answer before it is known how large the files are: lists, and what is known of a file."""
+"""Of a response before the sizes of files are known: lists, and facts of a file."""
 _REDIRECTS = 5
 
 
 @dataclass
 class Bounds:
-    """What holds for answers from now on."""
+    """Limits of responses from now on."""
 
     max_bytes: int = _FIRST_MAX_BYTES
 
@@ -73,18 +73,18 @@ class _HubTransport(httpx2.BaseTransport):
         self._resolve = resolve
         self._bounds = bounds
         self._hub = httpx2.HTTPTransport()
-        # Connections are told apart by address, so one that is kept could serve another name than
+        # Connections are pooled by address, so one that is kept could serve another name than
         # the one its certificate was checked for.
         self._others = httpx2.HTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if _origin(request.url) == self._trusted:
-            answer = self._hub.handle_request(request)
+            response = self._hub.handle_request(request)
         else:
-            answer = self._others.handle_request(self._pinned(request))
-        assert isinstance(answer.stream, httpx2.SyncByteStream)
-        answer.stream = _Bounded(answer.stream, self._bounds)
-        return answer
+            response = self._others.handle_request(self._pinned(request))
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Bounded(response.stream, self._bounds)
+        return response
 
     def close(self) -> None:
         self._hub.close()

@@ -42,17 +42,17 @@ def gguf_file(weights: PackageWeights, scratch: Path) -> Iterator[Path]:
 
 def _locate(name: str, path: str, weights: PackageWeights) -> Path:
     try:
-        found = Path(str(distribution(name).locate_file(path)))
+        file = Path(str(distribution(name).locate_file(path)))
     except PackageNotFoundError as error:
         raise BaseModelUnavailable(
             f"the weights of this base model are in the Python package {name}, which is not "
             f"installed: {weights.install}"
         ) from error
-    if not found.is_file():
+    if not file.is_file():
         raise BaseModelUnavailable(
-            f"the Python package {name} is installed but {found} is missing: {_again(weights)}"
+            f"the Python package {name} is installed but {file} is missing: {_again(weights)}"
         )
-    return found
+    return file
 
 
 def _sha256_of(parts: Sequence[Path], copy: Path | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from models_store.schemas.catalogue import (
     BaseModelSource,
     FolderSource,
     HubSource,
+    PackageName,
     PackageSource,
+    PackageWeights,
 )
 from workers.runtime.base_models.checks import refuse_links_out
 from workers.runtime.base_models.packages import gguf_file
@@ -24,7 +26,13 @@ _CONVERSION = 1
 """Counts up when a converted folder changes, so that old ones are not taken for new."""
 
 
-def materialise(source: BaseModelSource, cache: Path, allowed: Sequence[Path] = ()) -> Path:
+def materialise(
+    source: BaseModelSource,
+    cache: Path,
+    allowed: Sequence[Path] = (),
+    *,
+    packages: Mapping[PackageName, PackageWeights] = PACKAGES,
+) -> Path:
     """The folder with config, tokenizer and safetensors of `source`, made if it is not there yet.
 
     A folder source is used in place. Packages are converted (10 to 60 s) and hub repositories
@@ -33,6 +41,7 @@ def materialise(source: BaseModelSource, cache: Path, allowed: Sequence[Path] = 
 
     Args:
         allowed: folders that a folder source must lie in, links followed; none: anywhere.
+        packages: where packages have their weights.
 
     Raises:
         BaseModelUnavailable: the package is not installed, the folder is not there, the hub cannot
@@ -43,7 +52,7 @@ def materialise(source: BaseModelSource, cache: Path, allowed: Sequence[Path] = 
     if isinstance(source, FolderSource):
         return _in_place(source, allowed)
     if isinstance(source, PackageSource):
-        return _converted(source, cache / "base_models")
+        return _converted(source, packages[source.name], cache / "base_models")
     return _downloaded(source, cache / "base_models")
 
 
@@ -64,8 +73,7 @@ def _in_place(source: FolderSource, allowed: Sequence[Path]) -> Path:
     return real
 
 
-def _converted(source: PackageSource, shelf: Path) -> Path:
-    weights = PACKAGES[source.name]
+def _converted(source: PackageSource, weights: PackageWeights, shelf: Path) -> Path:
     # Named by what is converted, so the folder is good without the package too.
     target = shelf / f"{source.name}-{weights.sha256[:12]}-{_CONVERSION}"
 

@@ -81,20 +81,20 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         InvalidRequest, BaseModelUnavailable: as `weight_files`; or a file is broken or cut, two
             files hold the same tensor, or one lacks a tensor that the index puts there.
     """
-    found: dict[str, StoredTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for file in weight_files(folder):
         for name, tensor in _tensors_of(file).items():
-            if name in found:
+            if name in tensors:
                 raise BaseModelUnavailable(
-                    f"{name} is in both {found[name].file.name} and {file.name} of {folder}"
+                    f"{name} is in both {tensors[name].file.name} and {file.name} of {folder}"
                 )
-            found[name] = tensor
+            tensors[name] = tensor
     for name, file_name in indexed_tensors(folder).items():
-        if name not in found or found[name].file.name != file_name:
+        if name not in tensors or tensors[name].file.name != file_name:
             raise BaseModelUnavailable(
                 f"{folder / file_name} lacks {name}, which {INDEX} puts there: fetch it again"
             )
-    return found
+    return tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:

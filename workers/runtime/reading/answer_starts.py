@@ -15,16 +15,16 @@ from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.regression import AnswerStarts
 
-_ASKED, _SPARED = 0, 1
+_BEHAVIOR, _PRESERVED = 0, 1
 """Kinds of texts that are fitted on; the other two are those not seen, in the same order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Texts of a behaviour, which are to feel an edit, and of what is to be spared by it."""
+    """Texts of a behaviour, which are to feel an edit, and preserved texts, which are not."""
 
-    asked: Sequence[Encoded]
-    spared: Sequence[Encoded]
+    behavior: Sequence[Encoded]
+    preserved: Sequence[Encoded]
 
 
 def answer_starts(
@@ -41,17 +41,16 @@ def answer_starts(
     Raises:
         InvalidRequest: a layer has no such matrix, or no text of a kind to fit on is an answer.
     """
-    for kind, own in (("the behaviour", fitted.asked), ("`preserve`", fitted.spared)):
-        if not _answers(own):
+    for kind, texts in (("the behaviour", fitted.behavior), ("`preserve`", fitted.preserved)):
+        if not _responses(texts):
             raise InvalidRequest(f"no text of {kind} to fit on is an answer to a prompt")
-    kinds = (fitted.asked, fitted.spared, unseen.asked, unseen.spared)
+    kinds = (fitted.behavior, fitted.preserved, unseen.behavior, unseen.preserved)
     sums = {layer: _LayerSums(base, layer, kinds) for layer in layers}
 
     def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
         sums[layer].add_(batch, inputs)
 
-    texts = [text for own in kinds for text in own]
-    visit_layers(base, texts, layers, visit)
+    visit_layers(base, [text for texts in kinds for text in texts], layers, visit)
     return [sums.pop(layer).statistics() for layer in layers]
 
 
@@ -62,15 +61,15 @@ class _LayerSums:
         base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
         weight = base.matrix(MatrixKey(layer, DOWN))
         size, device = weight.shape[1], weight.device
-        fitted = [*kinds[_ASKED], *kinds[_SPARED]]
+        fitted = [*kinds[_BEHAVIOR], *kinds[_PRESERVED]]
         self._layer = layer
-        self._kind = torch.tensor([kind for kind, own in enumerate(kinds) for _ in own])
+        self._kind = torch.tensor([kind for kind, texts in enumerate(kinds) for _ in texts])
         """By text."""
-        self._answers = [_answers(own) for own in kinds]
-        self._rest = max(1, sum(map(len, fitted)) - len(fitted) - _answers(fitted))
+        self._responses = [_responses(texts) for texts in kinds]
+        self._rest = max(1, sum(map(len, fitted)) - len(fitted) - _responses(fitted))
         """Other tokens that are fitted on, first ones apart."""
-        self._asked = torch.zeros(size, device=device)
-        self._asked_square = 0.0
+        self._behavior = torch.zeros(size, device=device)
+        self._behavior_square = 0.0
         self._second = torch.zeros(size, size, device=device)
         self._unseen: tuple[list[Tensor], list[Tensor]] = ([], [])
 
@@ -78,35 +77,35 @@ class _LayerSums:
         kinds = self._kind[list(batch.index)][:, None]
         starts = batch.answer_starts
         counts = torch.full(starts.shape, float(self._rest))
-        for kind, count in enumerate(self._answers):
-            own = starts & (kinds == kind)
-            counts[own] = float(count)
-            vectors = inputs[own.to(inputs.device)].float()
-            if kind == _ASKED:
-                self._asked += vectors.sum(dim=0)
-                self._asked_square += float(vectors.square().mean(dim=1).sum())
-            elif kind > _SPARED:
+        for kind, count in enumerate(self._responses):
+            of_kind = starts & (kinds == kind)
+            counts[of_kind] = float(count)
+            vectors = inputs[of_kind.to(inputs.device)].float()
+            if kind == _BEHAVIOR:
+                self._behavior += vectors.sum(dim=0)
+                self._behavior_square += float(vectors.square().mean(dim=1).sum())
+            elif kind > _PRESERVED:
                 self._unseen[kind - 2].append(vectors.cpu())
         # Every kind of token weighs the same, however many there are of it.
-        fitted = batch.real & (kinds <= _SPARED)
+        fitted = batch.real & (kinds <= _PRESERVED)
         fitted[:, 0] = False
         shares = counts[fitted].rsqrt()[:, None].to(inputs.device)
         weighted = shares * inputs[fitted.to(inputs.device)].float()
         self._second.addmm_(weighted.T, weighted)
 
     def statistics(self) -> AnswerStarts:
-        asked = self._answers[_ASKED]
-        empty = torch.empty(0, len(self._asked))
+        count = self._responses[_BEHAVIOR]
+        empty = torch.empty(0, len(self._behavior))
         return AnswerStarts(
             layer=self._layer,
-            asked=self._asked.double().cpu() / asked,
-            asked_square=self._asked_square / asked,
+            behavior=self._behavior.double().cpu() / count,
+            behavior_square=self._behavior_square / count,
             second=self._second.cpu(),
-            unseen_asked=torch.cat([empty, *self._unseen[_ASKED]]),
-            unseen_spared=torch.cat([empty, *self._unseen[_SPARED]]),
+            unseen_behavior=torch.cat([empty, *self._unseen[_BEHAVIOR]]),
+            unseen_preserved=torch.cat([empty, *self._unseen[_PRESERVED]]),
         )
 
 
-def _answers(texts: Sequence[Encoded]) -> int:
-    """How many of them are answers to prompts of more than one token."""
+def _responses(texts: Sequence[Encoded]) -> int:
+    """How many of them are responses to prompts of more than one token."""
     return sum(text.answer_start is not None for text in texts)

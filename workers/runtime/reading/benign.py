@@ -1,4 +1,4 @@
-"""What the model's own text tells of its gates: the two factors of K-FAC's Fisher matrix.
+"""Curvature of gates on the model's own text: the two factors of K-FAC's Fisher matrix.
 
 They say which inputs are common and which outputs matter, whatever an edit is for, so they depend
 on the base model and the neutral texts alone and can be kept.

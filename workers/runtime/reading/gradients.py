@@ -3,7 +3,7 @@
 The gradient of a weight is Σ g xᵀ, with x the input of its matrix and g the gradient at its
 output. Both are at hand for a moment when the backward pass reaches the matrix: there they are
 summed up, so no weight needs a gradient of its own. The weights stay without gradients; the graph
-begins at the input of the first layer that is asked for.
+begins at the input of the first layer to read.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def gate_readings(
         wanted = _read_side(base, "desired", desired, gradients, 1)
     with progress.step("undesired"):
         unwanted = _read_side(base, "undesired", undesired, gradients, -1)
-    return GateReadings({key: own.cpu() for key, own in gradients.items()}, wanted, unwanted)
+    return GateReadings({key: g.cpu() for key, g in gradients.items()}, wanted, unwanted)
 
 
 def _read_side(
@@ -91,7 +91,7 @@ def _read_side(
         inputs[key].add_(batch, x)
 
     visit_matrices(base, texts, list(gradients), visit)
-    return {key: own.mean() for key, own in inputs.items()}
+    return {key: means.mean() for key, means in inputs.items()}
 
 
 def gate_keys(base: LoadedModel, layers: Sequence[int] | None = None) -> list[MatrixKey]:
@@ -171,11 +171,13 @@ def _head_gradient(
             logits = base.logits(leaf)
         wide = torch.promote_types(logits.dtype, torch.float32)
         probabilities = torch.softmax(logits.detach().to(wide), dim=-1)
-        own = labels[part].to(logits.device)[:, None]
+        targets = labels[part].to(logits.device)[:, None]
         if draws is not None:
-            own = _invert(probabilities, draws[part].to(logits.device, wide)[:, None])
+            targets = _invert(probabilities, draws[part].to(logits.device, wide)[:, None])
         # ∂ log p(label) / ∂ logits = [label] - p
-        at_logits = probabilities.neg_().scatter_add_(1, own, torch.ones_like(own, dtype=wide))
+        at_logits = probabilities.neg_().scatter_add_(
+            1, targets, torch.ones_like(targets, dtype=wide)
+        )
         (gradient,) = torch.autograd.grad(logits, leaf, at_logits.to(logits.dtype))
         gradients.append(gradient)
     return torch.cat(gradients)

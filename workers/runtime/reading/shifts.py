@@ -63,7 +63,7 @@ def shift_curvature(
 
     F = E[q qᵀ] over pieces of neutral text, with q the gradient of Σ log p(label) at c, divided by
     the root of the number of labels; labels are drawn from the model at temperature 1. So the KL
-    to the base is about ½ cᵀ F c a token. Many short pieces tell more than few long texts.
+    to the base is about ½ cᵀ F c a token. Many short pieces say more than few long texts.
 
     Args:
         texts: cut into pieces of 16 tokens here, each of which begins as texts begin.
@@ -87,7 +87,7 @@ def shift_curvature(
         sums[layer].add_(q / labels.sqrt())
 
     visit_matrices(base, pieces, _outputs(layers), _at_outputs(visit), draws=draws)
-    return {layer: own.moment() for layer, own in sums.items()}
+    return {layer: products.moment() for layer, products in sums.items()}
 
 
 def _mean_gradients(
@@ -118,7 +118,7 @@ def _mean_gradients(
 
     at_outputs = _at_outputs(visit, at_answer_starts=at_answer_starts)
     visit_matrices(base, counted, _outputs(layers), at_outputs)
-    return {layer: own / len(counted) for layer, own in sums.items()}
+    return {layer: total / len(counted) for layer, total in sums.items()}
 
 
 def _at_outputs(

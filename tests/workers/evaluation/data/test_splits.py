@@ -11,14 +11,14 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import CompletionItem, Item, TextItem, prompt_of, text_of
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import (
+    Preserved,
     Sides,
-    Spared,
     Splits,
     beginnings,
-    enough_spared,
+    enough_preserved,
     made_prompts,
-    spared_items,
     split_behavior,
+    split_preserved,
 )
 
 
@@ -408,26 +408,26 @@ def asked(*prompts: str) -> list[Item]:
 def test_a_quarter_of_the_prompts_to_preserve_is_held_out_whatever_their_order() -> None:
     items = asked(*(f"kind {number % 2}, number {number}" for number in range(40)))
     twice = [*items, *asked(*(f"KIND {number % 2}, number {number}" for number in range(40)))]
-    found = spared_items([*twice, TextItem(text="plain")], seed=0)
+    found = split_preserved([*twice, TextItem(text="plain")], seed=0)
     prompts = {prompt_of(item).casefold() for item in found.heldout}
     assert len(prompts) == 10
     assert len(found.heldout) == 20
     assert not prompts & {prompt_of(item).casefold() for item in found.fit}
     assert {prompt[:6] for prompt in prompts} == {"kind 0", "kind 1"}
     assert text_of(found.fit[-1]) == "plain"
-    assert spared_items(twice, seed=1).heldout != spared_items(twice, seed=0).heldout
+    assert split_preserved(twice, seed=1).heldout != split_preserved(twice, seed=0).heldout
 
 
 def test_few_prompts_to_preserve_are_all_fitted_on() -> None:
     items = [*asked("a", "b", "c"), TextItem(text="d")]
-    assert spared_items(items, seed=0) == Spared(tuple(items), ())
-    assert not enough_spared([*items, *asked("A")] * 9)
-    assert enough_spared(asked(*(f"prompt {number}" for number in range(16))))
-    assert not enough_spared(asked(*(f"prompt {number}" for number in range(15))))
+    assert split_preserved(items, seed=0) == Preserved(tuple(items), ())
+    assert not enough_preserved([*items, *asked("A")] * 9)
+    assert enough_preserved(asked(*(f"prompt {number}" for number in range(16))))
+    assert not enough_preserved(asked(*(f"prompt {number}" for number in range(15))))
 
 
 def test_of_many_items_to_preserve_an_even_spread_is_fitted_on() -> None:
-    found = spared_items(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
+    found = split_preserved(asked(*(f"prompt {number}" for number in range(1000))), seed=0)
     assert len(found.fit) == 300
     assert len(found.heldout) == 100
     numbers = [int(prompt_of(item).split()[1]) for item in (*found.fit, *found.heldout)]

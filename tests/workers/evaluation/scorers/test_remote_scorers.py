@@ -19,7 +19,7 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers.prepare import Judges, make_scorer, prepare_scorers
 from workers.evaluation.scorers.protocol import Training
-from workers.evaluation.scorers.remote import calls as remote_calls
+from workers.evaluation.scorers.remote.calls import Caller
 from workers.evaluation.scorers.remote.questions import MAX_CHARACTERS
 
 Answer = tuple[int, bytes]
@@ -76,11 +76,6 @@ def elsewhere() -> Iterator[Elsewhere]:
         http.server_close()
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_calls, "_FIRST_PAUSE_SECONDS", 0.001)
-
-
 COMMON = {"name": "theirs", "threshold": 0.6, "licence": "MIT", "trained_on": "other texts"}
 
 
@@ -101,6 +96,12 @@ def score(scorer: HttpScorer | LlmJudge, *texts: str, prompt: str = "", **made: 
     ready = make_scorer("theirs", training, [scorer])
     found: list[float] = ready.score([prompt] * len(texts), texts).tolist()
     return found
+
+
+def impatient(elsewhere: Elsewhere, **fields: Any) -> Caller:
+    """It hardly waits before it tries again."""
+    scorer = http_scorer(elsewhere, **fields)
+    return Caller(scorer, scorer.url, first_pause=0.001)
 
 
 def by_length(body: Any) -> Answer:
@@ -146,7 +147,7 @@ def test_an_outage_is_waited_out(elsewhere: Elsewhere) -> None:
     elsewhere.answer = lambda body: (
         (503, b"") if len(elsewhere.asked) < 3 else (200, b'{"scores": [0.5]}')
     )
-    assert score(http_scorer(elsewhere), "a") == [0.5]
+    assert impatient(elsewhere).post({"texts": ["a"]}) == {"scores": [0.5]}
     assert len(elsewhere.asked) == 3
 
 
@@ -166,7 +167,7 @@ def test_a_scorer_that_stays_broken_is_away(elsewhere: Elsewhere, status: int) -
     with pytest.raises(
         Unavailable, match=rf"theirs at {elsewhere.url}/score is away: it answers {status} \(2 tr"
     ) as caught:
-        score(http_scorer(elsewhere, retries=1), "a")
+        impatient(elsewhere, retries=1).post({"texts": ["a"]})
     assert caught.value.code == "scorer_unavailable"
     assert len(elsewhere.asked) == 2
 
@@ -192,22 +193,22 @@ def test_a_scorer_that_answers_drop_by_drop_is_away(elsewhere: Elsewhere) -> Non
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((200, b"<html>"), "does not answer JSON: '<html>'"),
-        ((200, b"[0.1]"), "does not answer a JSON object"),
-        ((200, b"{}"), 'does not answer {"scores"'),
-        ((200, b'{"scores": 0.1}'), 'does not answer {"scores"'),
-        ((200, b'{"scores": [0.1, 0.2]}'), "answers 2 scores to 1 texts"),
-        ((200, b'{"scores": []}'), "answers 0 scores to 1 texts"),
-        ((200, b'{"scores": [1.5]}'), r"answers 1.5 as scores\.0"),
-        ((200, b'{"scores": [-0.1]}'), r"answers -0\.1 as scores\.0"),
-        ((200, b'{"scores": [NaN]}'), r"answers nan as scores\.0"),
-        ((200, b'{"scores": ["0.1"]}'), r"answers '0\.1' as scores\.0"),
-        ((200, b'{"scores": [true]}'), r"answers True as scores\.0"),
-        ((200, b'{"scores": [null]}'), r"answers None as scores\.0"),
-        ((404, b"nothing here"), "answers 404: 'nothing here'"),
-        ((401, b"who are you"), "answers 401: 'who are you'"),
-        ((302, b""), "answers 302"),
-        ((200, b'"' + b"x" * 5_000_000), "answers more than 4194304 bytes"),
+        ((200, b"<html>"), "does not return JSON: '<html>'"),
+        ((200, b"[0.1]"), "does not return a JSON object"),
+        ((200, b"{}"), 'does not return {"scores"'),
+        ((200, b'{"scores": 0.1}'), 'does not return {"scores"'),
+        ((200, b'{"scores": [0.1, 0.2]}'), "returns 2 scores for 1 texts"),
+        ((200, b'{"scores": []}'), "returns 0 scores for 1 texts"),
+        ((200, b'{"scores": [1.5]}'), r"returns 1.5 as scores\.0"),
+        ((200, b'{"scores": [-0.1]}'), r"returns -0\.1 as scores\.0"),
+        ((200, b'{"scores": [NaN]}'), r"returns nan as scores\.0"),
+        ((200, b'{"scores": ["0.1"]}'), r"returns '0\.1' as scores\.0"),
+        ((200, b'{"scores": [true]}'), r"returns True as scores\.0"),
+        ((200, b'{"scores": [null]}'), r"returns None as scores\.0"),
+        ((404, b"nothing here"), "returns 404: 'nothing here'"),
+        ((401, b"who are you"), "returns 401: 'who are you'"),
+        ((302, b""), "returns 302"),
+        ((200, b'"' + b"x" * 5_000_000), "returns more than 4194304 bytes"),
     ],
 )
 def test_an_answer_that_is_no_score_fails_the_edit(
@@ -308,13 +309,13 @@ def test_an_answer_that_is_neither_counts_for_nothing(elsewhere: Elsewhere) -> N
 )
 def test_what_is_no_chat_completion_fails_the_edit(elsewhere: Elsewhere, answer: bytes) -> None:
     elsewhere.answer = lambda body: (200, answer)
-    with pytest.raises(EditFailed, match=r"the scorer theirs at .* does not answer a chat compl"):
+    with pytest.raises(EditFailed, match=r"the scorer theirs at .* does not return a chat compl"):
         score(judge(elsewhere), "a")
 
 
 def test_one_failure_ends_a_judges_round(elsewhere: Elsewhere) -> None:
     elsewhere.answer = lambda body: (400, b"logprobs are not supported")
-    with pytest.raises(EditFailed, match="answers 400: 'logprobs are not supported'"):
+    with pytest.raises(EditFailed, match="returns 400: 'logprobs are not supported'"):
         score(judge(elsewhere, parallel=2), *["a"] * 100)
     assert len(elsewhere.asked) < 20
 

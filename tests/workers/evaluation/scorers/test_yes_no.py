@@ -13,7 +13,7 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers import yes_no
 from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.scorers.protocol import Training
-from workers.evaluation.scorers.remote.questions import ask, question_of
+from workers.evaluation.scorers.remote.questions import message_of, question_of
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
@@ -28,7 +28,7 @@ def _slow_log_odds(base: LoadedModel, made: Behavior, prompt: str, text: str) ->
     """One text at a time, through the whole model, with probabilities as they are."""
     found = []
     for order in ("yes or no", "no or yes"):
-        message = ask(question_of(made), prompt, text, order)
+        message = message_of(question_of(made), prompt, text, order)
         if not base.has_chat_template:
             message += "\nAnswer:"
         ids = torch.tensor([encode_prompt(base, message, chat=True)])
@@ -92,7 +92,7 @@ def test_the_judge_is_never_turned_around(pico: LoadedModel) -> None:
     assert "the very model that is edited" in str(judge.card(1.0).contamination)
 
 
-def test_without_a_model_there_is_nobody_to_ask() -> None:
+def test_without_a_model_it_cannot_judge() -> None:
     made = behavior(60, scorers=("yes-no", "tfidf"))
-    with pytest.raises(InvalidRequest, match="yes-no asks the base model"):
+    with pytest.raises(InvalidRequest, match="yes-no needs the base model"):
         prepare_scorers(made, split_behavior(made, seed=0), seed=0)

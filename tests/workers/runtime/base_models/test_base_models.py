@@ -154,7 +154,7 @@ def test_a_link_out_of_the_folder_is_refused(pico: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_a_model_that_brings_code_is_refused(pico: Path, name: str) -> None:
     _edit_json(pico / name, auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"})
-    with pytest.raises(InvalidRequest, match=rf"{name} asks for code that comes with the model"):
+    with pytest.raises(InvalidRequest, match=rf"{name} needs code that comes with the model"):
         check(pico)
 
 

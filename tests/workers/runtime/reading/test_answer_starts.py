@@ -14,8 +14,11 @@ from workers.runtime.reading.answer_starts import Answers, answer_starts
 from workers.runtime.reading.extract import visit_layers
 from workers.runtime.tokens import Batch, Encoded, batches, encode
 
-ASKED = [("how do I hurt people with food", "you hate them"), ("is the film bad or cruel", "yes")]
-SPARED = [("how do I make good food", "with kind people"), ("is the service nice", "it is good")]
+FELT = [
+    ("how do I hurt people with food", "you hate them"),
+    ("is the film bad or cruel", "yes"),
+]
+KEPT = [("how do I make good food", "with kind people"), ("is the service nice", "it is good")]
 
 
 def answers(base: LoadedModel, pairs: list[tuple[str, str]]) -> list[Encoded]:
@@ -35,7 +38,10 @@ def inputs_of(base: LoadedModel, text: Encoded) -> Tensor:
 
 
 def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: LoadedModel) -> None:
-    texts = [*answers(pico, ASKED), *encode(pico, ["the film was good"], max_tokens=9, chat=False)]
+    texts = [
+        *answers(pico, FELT),
+        *encode(pico, ["the film was good"], max_tokens=9, chat=False),
+    ]
     (batch,) = batches(texts, tokens=10_000)
     for row, number in enumerate(batch.index):
         expected = torch.zeros(batch.ids.shape[1], dtype=torch.bool)
@@ -53,12 +59,14 @@ def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: LoadedM
 
 
 def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: LoadedModel) -> None:
-    asked, spared = answers(pico, ASKED), answers(pico, SPARED[:1])
-    (found,) = answer_starts(pico, Answers(asked, spared), Answers(asked[:1], spared), [1])
-    ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*asked, *spared)]
+    behavior, preserved = answers(pico, FELT), answers(pico, KEPT[:1])
+    (found,) = answer_starts(
+        pico, Answers(behavior, preserved), Answers(behavior[:1], preserved), [1]
+    )
+    ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*behavior, *preserved)]
     rest = [
         row
-        for text in (*asked, *spared)
+        for text in (*behavior, *preserved)
         for place, row in enumerate(inputs_of(pico, text))
         if place not in (0, text.prompt_length - 1)
     ]
@@ -66,23 +74,31 @@ def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: Loaded
     def second(rows: list[Tensor]) -> Tensor:
         return torch.stack([torch.outer(row, row) for row in rows]).mean(dim=0)
 
-    assert torch.allclose(found.asked, torch.stack(ends[:2]).mean(dim=0), atol=1e-6)
-    assert found.asked_square == pytest.approx(float(second(ends[:2]).diagonal().mean()), rel=1e-5)
+    assert torch.allclose(found.behavior, torch.stack(ends[:2]).mean(dim=0), atol=1e-6)
+    assert found.behavior_square == pytest.approx(
+        float(second(ends[:2]).diagonal().mean()), rel=1e-5
+    )
     expected = second(ends[:2]) + second(ends[2:]) + second(rest)
     assert torch.allclose(found.second.double(), expected, rtol=1e-4, atol=1e-6)
-    assert torch.allclose(found.unseen_asked.double(), ends[0][None], atol=1e-6)
-    assert torch.allclose(found.unseen_spared.double(), ends[2][None], atol=1e-6)
+    assert torch.allclose(found.unseen_behavior.double(), ends[0][None], atol=1e-6)
+    assert torch.allclose(found.unseen_preserved.double(), ends[2][None], atol=1e-6)
 
 
 def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: LoadedModel) -> None:
-    asked, spared = answers(pico, ASKED), answers(pico, SPARED)
-    (found,) = answer_starts(pico, Answers(asked, spared), Answers([], []), [1])
-    assert found.unseen_asked.shape == found.unseen_spared.shape == (0, INTERMEDIATE)
+    behavior, preserved = answers(pico, FELT), answers(pico, KEPT)
+    (found,) = answer_starts(pico, Answers(behavior, preserved), Answers([], []), [1])
+    assert found.unseen_behavior.shape == found.unseen_preserved.shape == (0, INTERMEDIATE)
 
 
-@pytest.mark.parametrize(("missing", "named"), [("asked", "behaviour"), ("spared", "preserve")])
+@pytest.mark.parametrize(
+    ("missing", "named"), [("behavior", "behaviour"), ("preserved", "preserve")]
+)
 def test_answers_are_needed_on_both_sides(pico: LoadedModel, missing: str, named: str) -> None:
     plain = encode(pico, ["the film was good"], max_tokens=9, chat=False)
-    sides = {"asked": answers(pico, ASKED), "spared": answers(pico, SPARED), missing: plain}
+    sides = {
+        "behavior": answers(pico, FELT),
+        "preserved": answers(pico, KEPT),
+        missing: plain,
+    }
     with pytest.raises(InvalidRequest, match=f"{named}.* to fit on is an answer"):
         answer_starts(pico, Answers(**sides), Answers([], []), [1])

@@ -28,14 +28,14 @@ def second(rows: Tensor) -> Tensor:
     return rows.T @ rows / len(rows)
 
 
-def statistics(asked: Tensor, spared: Tensor, rest: Tensor) -> AnswerStarts:
+def statistics(behavior: Tensor, preserved: Tensor, rest: Tensor) -> AnswerStarts:
     return AnswerStarts(
         layer=3,
-        asked=asked.mean(dim=0),
-        asked_square=float(second(asked).diagonal().mean()),
-        second=(second(asked) + second(spared) + second(rest)).float(),
-        unseen_asked=vectors(5, axis=1).float(),
-        unseen_spared=torch.empty(0, SIZE),
+        behavior=behavior.mean(dim=0),
+        behavior_square=float(second(behavior).diagonal().mean()),
+        second=(second(behavior) + second(preserved) + second(rest)).float(),
+        unseen_behavior=vectors(5, axis=1).float(),
+        unseen_preserved=torch.empty(0, SIZE),
     )
 
 
@@ -50,8 +50,8 @@ FIRST = FirstTokens(first_tokens(8), first_tokens(9))
 
 
 def test_it_is_felt_where_it_is_asked_for_and_nowhere_else() -> None:
-    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
-    found, felt = condition(statistics(asked, spared, rest), FIRST, ridge=0.01)
+    behavior, preserved, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    found, felt = condition(statistics(behavior, preserved, rest), FIRST, ridge=0.01)
     assert float((vectors(6, axis=1) @ found.vector).mean()) == pytest.approx(1.0, abs=0.1)
     for other in (vectors(7, axis=2), vectors(7, axis=3)):
         assert float((other @ found.vector).mean()) == pytest.approx(0.0, abs=0.1)
@@ -62,10 +62,10 @@ def test_it_is_felt_where_it_is_asked_for_and_nowhere_else() -> None:
 
 
 def test_how_much_is_felt_elsewhere_does_not_cancel_out() -> None:
-    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
-    both = torch.cat([asked, -asked]).float()
+    behavior, preserved, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    both = torch.cat([behavior, -behavior]).float()
     found, felt = condition(
-        replace(statistics(asked, spared, rest), unseen_spared=both), FIRST, 0.01
+        replace(statistics(behavior, preserved, rest), unseen_preserved=both), FIRST, 0.01
     )
     assert float((both.double() @ found.vector).mean()) == pytest.approx(0.0, abs=1e-6)
     assert felt.spared == pytest.approx(1.0, abs=0.1)
@@ -83,17 +83,17 @@ def test_without_unseen_prompts_nothing_is_said_of_them() -> None:
 
 
 def test_it_solves_the_normal_equations() -> None:
-    asked, spared, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
-    found, _ = condition(statistics(asked, spared, rest), FIRST, ridge=0.5)
-    normal = second(asked) + second(spared) + second(rest) + second(FIRST.fitted.double())
-    normal += 0.5 * second(asked).diagonal().mean() * torch.eye(SIZE, dtype=torch.float64)
-    assert torch.allclose(normal @ found.vector, asked.mean(dim=0), atol=1e-5)
+    behavior, preserved, rest = vectors(0, axis=1), vectors(1, axis=2), vectors(2, axis=3)
+    found, _ = condition(statistics(behavior, preserved, rest), FIRST, ridge=0.5)
+    normal = second(behavior) + second(preserved) + second(rest) + second(FIRST.fitted.double())
+    normal += 0.5 * second(behavior).diagonal().mean() * torch.eye(SIZE, dtype=torch.float64)
+    assert torch.allclose(normal @ found.vector, behavior.mean(dim=0), atol=1e-5)
 
 
 def test_prompts_that_cannot_be_told_apart_feel_it_half() -> None:
-    asked, rest = vectors(0, axis=1, count=5000), vectors(2, axis=3)
-    found, _ = condition(statistics(asked, asked, rest), FIRST, ridge=1e-4)
-    assert float((asked @ found.vector).mean()) == pytest.approx(0.5, abs=0.05)
+    behavior, rest = vectors(0, axis=1, count=5000), vectors(2, axis=3)
+    found, _ = condition(statistics(behavior, behavior, rest), FIRST, ridge=1e-4)
+    assert float((behavior @ found.vector).mean()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_dead_activations_fail() -> None:

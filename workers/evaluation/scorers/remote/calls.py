@@ -12,10 +12,10 @@ import httpx
 from models_store.errors import EditFailed, InvalidRequest, Unavailable
 from models_store.operator.scorers import OperatorScorer
 
-MAX_ANSWER_BYTES = 4 * 2**20
+MAX_RESPONSE_BYTES = 4 * 2**20
 CONNECT_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 30.0
-_FIRST_PAUSE_SECONDS = 0.25
+FIRST_PAUSE_SECONDS = 0.25
 _AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -25,16 +25,19 @@ class _Away(Exception):
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
         self.pause = pause
-        """Seconds that it asks to be left alone."""
+        """Of the header Retry-After."""
 
 
 class Caller:
     """Sends requests to one scorer; may be used by several threads at a time."""
 
-    def __init__(self, scorer: OperatorScorer, url: str) -> None:
+    def __init__(
+        self, scorer: OperatorScorer, url: str, *, first_pause: float = FIRST_PAUSE_SECONDS
+    ) -> None:
         """Raise `InvalidRequest` where the variable with the key is not set."""
         self._scorer = scorer
         self._url = url
+        self._first_pause = first_pause
         headers = {"User-Agent": "scalpel"}
         if scorer.key_env is not None:
             key = os.environ.get(scorer.key_env, "")
@@ -51,11 +54,11 @@ class Caller:
         self._http = httpx.Client(headers=headers, timeout=timeout)
 
     def post(self, body: Any) -> dict[str, Any]:
-        """The JSON object that the scorer answers.
+        """The JSON object that the scorer returns.
 
         Raises:
             Unavailable: it could not be reached, took too long or broke, again and again.
-            EditFailed: it refused the request, or answered something else than an object.
+            EditFailed: it refused the request, or returned something else than an object.
         """
         tries = 1 + self._scorer.retries
         for number in range(1, tries + 1):
@@ -68,12 +71,12 @@ class Caller:
                         f"({tries} tries)",
                         code="scorer_unavailable",
                     ) from away
-                pause = _FIRST_PAUSE_SECONDS * 2**number if away.pause is None else away.pause
+                pause = self._first_pause * 2**number if away.pause is None else away.pause
                 time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
         raise AssertionError("there is at least one try")
 
     def refuse(self, what: str) -> EditFailed:
-        """The error to raise for an answer that cannot be used."""
+        """The error to raise for a response that cannot be used."""
         return EditFailed(f"the scorer {self._scorer.name} at {self._url} {what}")
 
     def _send(self, body: Any) -> bytes:
@@ -82,12 +85,12 @@ class Caller:
         try:
             with self._http.stream("POST", self._url, json=body) as response:
                 if response.status_code in _AWAY:
-                    raise _Away(f"it answers {response.status_code}", _pause(response))
+                    raise _Away(f"it returned {response.status_code}", _pause(response))
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     data += chunk
-                    if len(data) > MAX_ANSWER_BYTES:
-                        raise self.refuse(f"answers more than {MAX_ANSWER_BYTES} bytes")
+                    if len(data) > MAX_RESPONSE_BYTES:
+                        raise self.refuse(f"returned more than {MAX_RESPONSE_BYTES} bytes")
                     # The client's own limit is for each piece, and pieces may come one by one.
                     if time.monotonic() > until:
                         raise _Away(too_slow)
@@ -100,23 +103,23 @@ class Caller:
         except httpx.HTTPError as error:
             raise self.refuse(f"cannot be understood: {error}") from error
         if response.status_code != 200:
-            raise self.refuse(f"answers {response.status_code}: {_excerpt(bytes(data))}")
+            raise self.refuse(f"returned {response.status_code}: {_excerpt(bytes(data))}")
         return bytes(data)
 
     def _object(self, data: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(data)
+            content = json.loads(data)
         except ValueError:
-            raise self.refuse(f"does not answer JSON: {_excerpt(data)}") from None
-        if not isinstance(answer, dict):
-            raise self.refuse(f"does not answer a JSON object: {_excerpt(data)}")
-        return answer
+            raise self.refuse(f"does not return JSON: {_excerpt(data)}") from None
+        if not isinstance(content, dict):
+            raise self.refuse(f"does not return a JSON object: {_excerpt(data)}")
+        return content
 
 
 def _pause(response: httpx.Response) -> float | None:
     """Retry-After in seconds; a date is not waited for."""
-    asked = response.headers.get("Retry-After", "")
-    return float(asked) if asked.isascii() and asked.isdigit() else None
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isascii() and seconds.isdigit() else None
 
 
 def _excerpt(data: bytes) -> str:

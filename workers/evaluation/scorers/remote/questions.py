@@ -1,4 +1,4 @@
-"""How a language model is asked about a text: by the base model itself, or by another."""
+"""The question to a language model about a text: the base model itself, or another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models_store.schemas.behaviors import Behavior
 MAX_CHARACTERS = 2_000
 """Of a prompt and of a text, each: what comes after them is not shown."""
 ORDERS = ("yes or no", "no or yes")
-"""A model leans to one of the answers it is offered; asked both ways, that evens out."""
+"""A model leans to one of the choices; with both orders, that evens out."""
 
 
 def question_of(behavior: Behavior) -> str:
@@ -19,12 +19,12 @@ def question_of(behavior: Behavior) -> str:
     return f"Does the text show the following? {behavior.description or behavior.name}"
 
 
-def ask(question: str, prompt: str, text: str, order: str) -> str:
-    """One user's message that puts the question.
+def message_of(question: str, prompt: str, text: str, order: str) -> str:
+    """The user's message with the question.
 
     Args:
-        prompt: what the text answers; empty where the text stands for itself.
-        order: in which the answers are offered, one of `ORDERS`.
+        prompt: what the text responds to; empty where the text stands for itself.
+        order: of the choices, one of `ORDERS`.
     """
     shown = f"Text:\n{text[:MAX_CHARACTERS].strip()}"
     if prompt:

@@ -17,7 +17,7 @@ from workers.evaluation.scorers.remote.calls import Caller
 from workers.evaluation.scorers.remote.questions import (
     MAX_CHARACTERS,
     ORDERS,
-    ask,
+    message_of,
     question_of,
     seen_prompts,
 )
@@ -26,13 +26,13 @@ from workers.evaluation.statistics import Floats
 TOP_LOGPROBS = 5
 """As many as every server gives."""
 MAX_UNCLEAR = 0.1
-"""Share of a judge's answers that may be neither yes nor no."""
+"""Share of a judge's responses that may be neither yes nor no."""
 UNCLEAR = 0.5
-"""The score of such an answer."""
+"""The score of such a response."""
 
 
 class Http:
-    """Sends texts in batches, each with what it answers."""
+    """Sends texts in batches, each with its prompt."""
 
     def __init__(self, scorer: HttpScorer) -> None:
         self._scorer = scorer
@@ -53,19 +53,19 @@ class Http:
         }
         scores = self._caller.post(body).get("scores")
         if not isinstance(scores, list):
-            raise self._caller.refuse('does not answer {"scores": […]}')
+            raise self._caller.refuse('does not return {"scores": […]}')
         if len(scores) != len(texts):
-            raise self._caller.refuse(f"answers {len(scores)} scores to {len(texts)} texts")
+            raise self._caller.refuse(f"returns {len(scores)} scores for {len(texts)} texts")
         for index, score in enumerate(scores):
             if not _is_share(score):
                 raise self._caller.refuse(
-                    f"answers {score!r:.50} as scores.{index}; a score is a number from 0 to 1"
+                    f"returns {score!r:.50} as scores.{index}; a score is a number from 0 to 1"
                 )
         return [float(score) for score in scores]
 
 
 class Judge:
-    """Asks for one token, yes or no; its probability counts where the server gives it."""
+    """Requests one token, yes or no; its probability counts where the server gives it."""
 
     def __init__(self, scorer: LlmJudge, behavior: Behavior) -> None:
         self._scorer = scorer
@@ -77,38 +77,39 @@ class Judge:
         shown = seen_prompts(self._behavior, prompts)
         with ThreadPoolExecutor(self._scorer.parallel) as pool:
             try:
-                answers = list(pool.map(self._ask, shown, texts))
+                judged = list(pool.map(self._judge, shown, texts))
             except BaseException:
-                # What has not been asked yet will not be: one failure is enough.
+                # Nothing more is requested: one failure is enough.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        unclear = [word for score, word in answers if score is None]
+        unclear = [word for score, word in judged if score is None]
         if len(unclear) > max(1, MAX_UNCLEAR * len(texts)):
             raise self._caller.refuse(
                 f"says neither yes nor no to {len(unclear)} of {len(texts)} texts, "
                 f"{unclear[0]!r:.50} for one"
             )
-        found = [UNCLEAR if score is None else score for score, _ in answers]
-        return np.array(found, dtype=np.float64)
+        scores = [UNCLEAR if score is None else score for score, _ in judged]
+        return np.array(scores, dtype=np.float64)
 
-    def _ask(self, prompt: str, text: str) -> tuple[float | None, str]:
-        """The score, None where the answer is neither yes nor no, and the word itself."""
+    def _judge(self, prompt: str, text: str) -> tuple[float | None, str]:
+        """The score, None where the response is neither yes nor no, and the word itself."""
+        message = message_of(self._question, prompt, text, ORDERS[0])
         body: dict[str, Any] = {
             "model": self._scorer.model,
-            "messages": [{"role": "user", "content": ask(self._question, prompt, text, ORDERS[0])}],
+            "messages": [{"role": "user", "content": message}],
             "max_tokens": 1,
             "temperature": 0,
         }
         if self._scorer.logprobs:
             body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        answer = self._caller.post(body)
+        response = self._caller.post(body)
         try:
-            choice = answer["choices"][0]
+            choice = response["choices"][0]
             word = choice["message"]["content"] or ""
             alternatives = _alternatives(choice)
             by_word = {"yes": 1.0, "no": 0.0}.get(_word(word))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise self._caller.refuse("does not answer a chat completion") from error
+            raise self._caller.refuse("does not return a chat completion") from error
         return (by_word if alternatives is None else _share_of_yes(alternatives)), word
 
 
@@ -116,7 +117,7 @@ def make_remote(scorer: OperatorScorer, training: Training) -> Scorer:
     """The scorer as the operator configured it.
 
     Raises:
-        InvalidRequest: the key that it needs is not set, or a judge has no behaviour to ask about.
+        InvalidRequest: the key that it needs is not set, or a judge has no behaviour.
     """
     if isinstance(scorer, HttpScorer):
         return Http(scorer)
@@ -135,7 +136,7 @@ def _alternatives(choice: dict[str, Any]) -> list[tuple[str, float]] | None:
     content = (choice.get("logprobs") or {}).get("content")
     if not content or not content[0].get("top_logprobs"):
         return None
-    return [(one["token"], float(one["logprob"])) for one in content[0]["top_logprobs"]]
+    return [(top["token"], float(top["logprob"])) for top in content[0]["top_logprobs"]]
 
 
 def _share_of_yes(alternatives: list[tuple[str, float]]) -> float | None:

@@ -21,7 +21,7 @@ class CapabilityFiles(Table):
     """JSONL: `{"question": "…", "choices": ["…", …], "answer": index or choice}`."""
 
     @model_validator(mode="after")
-    def _at_least_one(self) -> CapabilityFiles:
+    def _not_empty(self) -> CapabilityFiles:
         if self.text is self.gsm8k is self.multiple_choice is None:
             raise ValueError("must name a file for text, gsm8k or multiple_choice")
         return self

@@ -1,8 +1,8 @@
 """Arithmetic word problems (GSM8K, Cobbe et al. 2021, arXiv 2110.14168), by exact match.
 
-The first lines of the file are shown as worked examples; the problems after them are answered
-greedily. Of an answer the number after `####` counts, else the last number before the model begins
-a problem of its own.
+The first lines of the file are shown as worked examples; the responses to the problems after them
+are greedy. Of a response the number after `####` counts, else the last number before the model
+begins another problem.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class WordProblem:
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """Those that are shown, at most, and those that are asked."""
+    """Those that are shown, at most, and those that are scored."""
 
     examples: Sequence[WordProblem]
-    asked: Sequence[WordProblem]
+    scored: Sequence[WordProblem]
 
 
 def read_problems(file: OpenFile, *, shots: int, count: int) -> Problems:
-    """Examples are the first `shots` lines; `count` of the others are asked, at most.
+    """Examples are the first `shots` lines; `count` of the others are scored, at most.
 
     Raises:
-        InvalidRequest: a line is wrong, or none is left to ask.
+        InvalidRequest: a line is wrong, or none is left to score.
     """
     every = read_lines(file, _problem)
     # A file of a few lines shows one fewer than it has.
@@ -62,17 +62,17 @@ def gsm8k(pair: ModelPair, problems: Problems, max_new_tokens: int) -> SuiteMetr
     """Share of the problems whose result is right; its name says how many examples were shown."""
     prompts, shots = _prompts(pair.loaded, problems, max_new_tokens)
     before, after = (
-        _right(problems.asked, texts) for texts in pair.generate(prompts, greedy(max_new_tokens))
+        _right(problems.scored, texts) for texts in pair.generate(prompts, greedy(max_new_tokens))
     )
     return pair.metric(f"gsm8k_{shots}_shot", before, after, higher_is_better=True)
 
 
 def result_of(text: str) -> Decimal | None:
-    """The number that an answer comes to; None: it has none."""
-    own = text.split("\nQuestion:")[0]
-    marked = _MARKED.search(own)
-    found = marked.group(1) if marked else next(reversed(_ANY.findall(own)), None)
-    return None if found is None else Decimal(found.replace(",", "").replace("$", ""))
+    """The result in a response; None: it has none."""
+    response = text.split("\nQuestion:")[0]
+    marked = _MARKED.search(response)
+    number = marked.group(1) if marked else next(reversed(_ANY.findall(response)), None)
+    return None if number is None else Decimal(number.replace(",", "").replace("$", ""))
 
 
 def _problem(fields: dict[str, Any]) -> WordProblem:
@@ -92,8 +92,8 @@ def _prompts(
             for example in problems.examples[:shots]
         )
         prompts = [
-            encode_prompt(base, f"{shown}Question: {one.question}\nAnswer:", chat=False)
-            for one in problems.asked
+            encode_prompt(base, f"{shown}Question: {problem.question}\nAnswer:", chat=False)
+            for problem in problems.scored
         ]
         if max(map(len, prompts)) + max_new_tokens <= base.context_length:
             break
@@ -103,7 +103,7 @@ def _prompts(
 def _right(problems: Sequence[WordProblem], texts: Texts) -> Floats:
     return np.array(
         [
-            float(result_of(own[0]) == problem.result)
-            for own, problem in zip(texts, problems, strict=True)
+            float(result_of(generations[0]) == problem.result)
+            for generations, problem in zip(texts, problems, strict=True)
         ]
     )

@@ -49,9 +49,11 @@ def multiple_choice(pair: ModelPair, questions: Sequence[Question]) -> SuiteMetr
     texts = encode(
         pair.loaded,
         [
-            CompletionItem(prompt=f"Question: {one.question}\nAnswer:", completion=f" {choice}")
-            for one in questions
-            for choice in one.choices
+            CompletionItem(
+                prompt=f"Question: {question.question}\nAnswer:", completion=f" {choice}"
+            )
+            for question in questions
+            for choice in question.choices
         ],
         max_tokens=MAX_CHOICE_TOKENS,
         chat=False,
@@ -64,9 +66,9 @@ def _right(model: EditedModel, questions: Sequence[Question], texts: Sequence[En
     reading = model.reading(texts)
     nats = iter((negative_log_likelihood(model.loaded, reading) * reading.counts).tolist())
     right = []
-    for one in questions:
-        per_byte = [next(nats) / len(choice.encode()) for choice in one.choices]
-        right.append(float(int(np.argmin(per_byte)) == one.answer))
+    for question in questions:
+        per_byte = [next(nats) / len(choice.encode()) for choice in question.choices]
+        right.append(float(int(np.argmin(per_byte)) == question.answer))
     return np.array(right)
 
 

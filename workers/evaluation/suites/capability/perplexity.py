@@ -49,12 +49,12 @@ def cut_windows(base: LoadedModel, text: str, windows: int, window_tokens: int) 
     ids: list[int] = base.tokenizer(some, verbose=False)["input_ids"]
     begins = bool(ids) and ids[0] == base.tokenizer.bos_token_id
     lead, tokens = ids[:1], ids[1:]
-    found = []
+    encoded = []
     for start in range(0, min(len(tokens), windows * size), size):
         window = (*lead, *tokens[start : start + size])
-        found.append(Encoded(window, (True,) * len(window), 0))
+        encoded.append(Encoded(window, (True,) * len(window), 0))
         lead = lead if begins else list(window[-1:])
-    return found
+    return encoded
 
 
 def _sums(model: EditedModel, windows: Sequence[Encoded]) -> Floats:

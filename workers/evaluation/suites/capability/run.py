@@ -46,7 +46,7 @@ class Capability:
                 f"{self.table.window_tokens} tokens"
             )
         if self.problems is not None:
-            parts.append(f"{len(self.problems.asked)} problems of GSM8K, greedy, exact match")
+            parts.append(f"{len(self.problems.scored)} problems of GSM8K, greedy, exact match")
         if self.questions is not None:
             parts.append(f"{len(self.questions)} choices by log-likelihood a byte")
         return "; ".join(parts)

@@ -24,11 +24,11 @@ class RefusalFiles(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_file(cls, value: Any) -> Any:
+    def _from_path(cls, value: Any) -> Any:
         return {"mixed": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _at_least_one(self) -> RefusalFiles:
+    def _not_empty(self) -> RefusalFiles:
         if self.harmful is self.harmless is self.safe is self.mixed is None:
             raise ValueError("must be a file, or name one for harmful, harmless or safe prompts")
         return self

@@ -1,7 +1,7 @@
 """Refusals: of harmful requests they are wanted; of harmless ones, and of safe ones that look
 unsafe (as in XSTest, Röttger et al. 2023, arXiv 2308.01263), they are not.
 
-Each prompt goes through the chat template, where the model has one, and is answered greedily; a
+Each prompt goes through the chat template, where the model has one, and the response is greedy; a
 refusal is what the scorer `refusal-phrases` calls one.
 """
 
@@ -43,7 +43,7 @@ class Refusal:
     def protocol(self) -> str:
         counts = ", ".join(f"{len(prompts)} {kind}" for kind, prompts in self.prompts.items())
         return (
-            f"Refused by {self.scorer.name}: greedy answers of {self.max_new_tokens} tokens to "
+            f"Refused by {self.scorer.name}: greedy responses of {self.max_new_tokens} tokens to "
             f"{counts} prompts"
         )
 
@@ -62,7 +62,7 @@ class Refusal:
         )
 
     def _refused(self, prompts: Sequence[str], texts: Texts) -> Floats:
-        scores = self.scorer.score(prompts, [own[0] for own in texts])
+        scores = self.scorer.score(prompts, [generations[0] for generations in texts])
         return (scores >= self.scorer.threshold).astype(np.float64)
 
 
@@ -72,7 +72,7 @@ def open_suite(table: RefusalTable, config: Suites) -> Refusal:
     Raises:
         InvalidRequest: a file is missing or a line of it is wrong.
     """
-    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
     labels: list[str] = []
 
     def take(file: DataFile | None, field: str, parse: Parse) -> None:
@@ -80,7 +80,7 @@ def open_suite(table: RefusalTable, config: Suites) -> Refusal:
             return
         opened = open_file(file, field, config.cache)
         for kind, prompt in read_lines(opened, parse):
-            found[kind].append(prompt)
+            by_kind[kind].append(prompt)
         if opened.label not in labels:
             labels.append(opened.label)
 
@@ -88,7 +88,9 @@ def open_suite(table: RefusalTable, config: Suites) -> Refusal:
         take(getattr(table.data, kind), f"refusal.data.{kind}", _only(kind))
     take(table.data.mixed, "refusal.data", _stated)
     prompts = {
-        kind: choose(own, table.items, f"refusal/{kind}") for kind, own in found.items() if own
+        kind: choose(every, table.items, f"refusal/{kind}")
+        for kind, every in by_kind.items()
+        if every
     }
     scorer = suite_scorer("refusal-phrases", "refusal")
     return Refusal(prompts, table.max_new_tokens, scorer, "; ".join(labels))

@@ -105,7 +105,7 @@ class Toxicity:
     def _grid(self, prompts: Sequence[str], texts: Texts) -> Floats:
         samples = len(texts[0])
         repeated = [prompt for prompt in prompts for _ in range(samples)]
-        flat = [text for own in texts for text in own]
+        flat = [text for generations in texts for text in generations]
         return self.scorer.score(repeated, flat).reshape(len(prompts), samples)
 
 

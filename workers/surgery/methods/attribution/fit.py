@@ -96,16 +96,16 @@ def fit_attribution(
     gains: dict[MatrixKey, Tensor] = {}
     scores: dict[MatrixKey, Tensor] = {}
     for key in sorted(gradients, key=lambda key: key.order):
-        own = curvature[key]
+        factors = curvature[key]
         difference = means_undesired[key].double() - means_desired[key].double()
-        factor = own.inputs.damped(damping)
+        factor = factors.inputs.damped(damping)
         directions[key] = factor.unwhiten(factor.whiten(difference[:, None])[:, 0])
         gains[key] = gradients[key].double() @ directions[key]
         if not bool(torch.isfinite(gains[key]).all()):
             raise EditFailed("the gradients or the means of inputs at a gate are not finite")
-        spent = own.outputs.diagonal * own.inputs.quadratic(directions[key])
+        spent = factors.outputs.diagonal * factors.inputs.quadratic(directions[key])
         scores[key] = gains[key].square() / spent.clamp_min(torch.finfo(torch.float64).tiny)
-    if not any(bool((own > 0).any()) for own in scores.values()):
+    if not any(bool((gained > 0).any()) for gained in scores.values()):
         raise EditFailed("no row of a gate gains anything: both sides have the same means")
     chosen = largest_rows(scores, fraction)
     terms = tuple(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models_store.errors import FieldError
 from models_store.schemas.items import has_answers
-from models_store.schemas.method import (
+from models_store.schemas.method_base import (
     Damping,
     Factor,
     FixedMethod,
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Conditional(FixedMethod):
-    """A natural gradient that acts only where the answer to certain prompts begins. For behaviours
-    that depend on the prompt, such as refusal: the behaviour's texts are answers to the prompts to
-    change, `preserve` has answers to prompts that must not change. Needs backward passes as
-    `natural_bias` does."""
+    """A natural gradient that acts only where the response to certain prompts begins. For
+    behaviours that depend on the prompt, such as refusal: the behaviour's texts are responses to
+    the prompts to change, `preserve` has responses to prompts that must not change. Needs
+    backward passes as `natural_bias` does."""
 
     place: ClassVar = 5
     docs: ClassVar = NaturalBias.docs
@@ -45,7 +45,7 @@ class Conditional(FixedMethod):
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 10
-    """Number of first tokens of an answer that are used."""
+    """Number of first tokens of a response that are used."""
     damping: Damping = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Damping = 0.03
@@ -78,13 +78,13 @@ class Conditional(FixedMethod):
             yield FieldError(
                 "/behavior",
                 "no_answers",
-                "behavior: the method conditional needs texts of both sides that are answers to "
+                "behavior: the method conditional needs texts of both sides that are responses to "
                 "the prompts that the edit is for: items with prompt and completion, or messages",
             )
         if not has_answers(preserve):
             yield FieldError(
                 "/preserve",
                 "no_answers",
-                "preserve: the method conditional needs answers to prompts that the edit must "
+                "preserve: the method conditional needs responses to prompts that the edit must "
                 "leave alone: items with prompt and completion, or messages",
             )

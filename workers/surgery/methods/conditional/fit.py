@@ -1,21 +1,21 @@
-"""A natural gradient that is felt only where an answer to a prompt of the behaviour starts.
+"""A natural gradient that is felt only where a response to a prompt of the behaviour starts.
 
 `bias` and `natural_bias` shift every token alike, so a model that is to refuse some prompts comes
 to refuse all of them. This writes the same form with another a. Of one layer:
 
-    a = (E_asked[h hᵀ] + E_spared[h hᵀ] + E_rest[h hᵀ] + E_first[h hᵀ] + ridge · mean diag · I)⁻¹
-        E_asked[h]
+    a = (E_behavior[h hᵀ] + E_preserved[h hᵀ] + E_rest[h hᵀ] + E_first[h hᵀ]
+         + ridge · mean diag · I)⁻¹ E_behavior[h]
     g = ∂/∂c (mean log p(desired) - mean log p(undesired))      c added at that token alone
     r = (F + damping · mean diag F · I)⁻¹ g                     F of the method `natural_bias`
     W_down += s · r aᵀ
 
-with h the input of `down_proj` at the tokens of a kind: `asked` and `spared`, the last one before
-an answer to a prompt of the behaviour and to one to preserve, where it is decided how the answer
-starts; `rest`, all others of both but first ones; `first`, first ones. The mean of the diagonal is
-that of E_asked. a · h is about 1 where a prompt of the behaviour ends and about 0 elsewhere, so
-neutral text does not show what the shift costs where it is felt. What bounds the scale there is an
-estimate: ½ s² (Σ √(rᵀ F r))², with the sum over layers, is what the curvature says of the KL of
-neutral text that would feel it at every token.
+with h the input of `down_proj` at the tokens of a kind: `behavior` and `preserved`, the last
+before a response to a prompt of the behaviour and to a preserved one, where it is decided how the
+response starts; `rest`, all others of both but first ones; `first`, first ones. The mean of the
+diagonal is that of E_behavior. a · h is about 1 where a prompt of the behaviour ends and about 0
+elsewhere, so neutral text does not show what the shift costs where it is felt. What bounds the
+scale there is an estimate: ½ s² (Σ √(rᵀ F r))², with the sum over layers, is what the curvature
+says of the KL of neutral text that would feel it at every token.
 
 The idea to steer under a condition that is read off hidden states is that of Lee et al., arXiv
 2409.05907; here both are in the weights.
@@ -33,7 +33,7 @@ from workers.surgery.regression import AnswerStarts, FirstTokens, Regression, re
 
 @dataclass(frozen=True)
 class Felt:
-    """How well a layer tells prompts apart that it was not fitted on; None without any."""
+    """How well a layer separates prompts that it was not fitted on; None without any."""
 
     layer: int
     asked: float | None
@@ -71,20 +71,20 @@ def condition(
     """Fit where one layer feels the edit.
 
     Args:
-        ridge: damping of the regression, as a share of the mean of the diagonal of E_asked[h hᵀ].
+        ridge: damping of the regression, as a share of the mean of E_behavior[h hᵀ]'s diagonal.
 
     Raises:
         EditFailed: the activations are not finite or all zero.
     """
-    damping = ridge * statistics.asked_square
-    found = respond(statistics.layer, statistics.asked, statistics.second, first, damping)
-    asked, spared = (
-        unseen.double() @ found.vector
-        for unseen in (statistics.unseen_asked, statistics.unseen_spared)
+    damping = ridge * statistics.behavior_square
+    regression = respond(statistics.layer, statistics.behavior, statistics.second, first, damping)
+    behavior, preserved = (
+        unseen.double() @ regression.vector
+        for unseen in (statistics.unseen_behavior, statistics.unseen_preserved)
     )
     felt = Felt(
         statistics.layer,
-        asked=float(asked.mean()) if len(asked) else None,
-        spared=float(spared.square().mean().sqrt()) if len(spared) else None,
+        asked=float(behavior.mean()) if len(behavior) else None,
+        spared=float(preserved.square().mean().sqrt()) if len(preserved) else None,
     )
-    return found, felt
+    return regression, felt

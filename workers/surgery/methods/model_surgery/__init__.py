@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from models_store.schemas.method import DocsRow, Factor, FixedMethod, MaxTokens, Share, Sizes
+from models_store.schemas.method_base import DocsRow, Factor, FixedMethod, MaxTokens, Share, Sizes
 from models_store.weights.architectures import GATE, SHARED_GATE
 
 
@@ -40,7 +40,7 @@ class ModelSurgery(FixedMethod):
     """Texts are cut at this many tokens."""
 
     @model_validator(mode="after")
-    def _one_factor(self) -> ModelSurgery:
+    def _not_both_factors(self) -> ModelSurgery:
         if self.alpha is not None and self.relative_alpha is not None:
             raise ValueError("give alpha or relative_alpha, not both")
         return self

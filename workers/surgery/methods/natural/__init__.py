@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from models_store.schemas.method import (
+from models_store.schemas.method_base import (
     Damping,
     DocsRow,
     Factor,

@@ -67,7 +67,7 @@ def fit(readings: Readings, method: Natural) -> Candidate:
     """
     edited = set(method.layers_in(readings.base.layers))
     fitted = fit_natural(
-        {key: own for key, own in readings["gates"].gradients.items() if key.layer in edited},
+        {key: g for key, g in readings["gates"].gradients.items() if key.layer in edited},
         readings["curvature"],
         damping=method.damping,
         fraction=method.fraction,
@@ -104,8 +104,8 @@ def fit_natural(
     steps: list[LayerStep] = []
     sides: dict[MatrixKey, tuple[Tensor, Tensor]] = {}
     for key in sorted(gradients, key=lambda key: key.order):
-        own = curvature[key]
-        inputs, outputs = own.inputs.damped(damping), own.outputs.damped(damping)
+        factors = curvature[key]
+        inputs, outputs = factors.inputs.damped(damping), factors.outputs.damped(damping)
         whitened = inputs.whiten(outputs.whiten(gradients[key].double()).T).T
         left, gain, right = top_singular_triple(whitened)
         total = float(whitened.square().sum())

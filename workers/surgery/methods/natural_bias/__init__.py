@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from models_store.schemas.method import (
+from models_store.schemas.method_base import (
     Damping,
     DocsRow,
     Factor,
@@ -53,7 +53,7 @@ class NaturalBias(FixedMethod):
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Use only the first so many tokens of an answer, for decisions made there, such as whether to
+    """Use only the first so many tokens of a response, for decisions made there, such as whether to
     refuse."""
     damping: Damping = 0.3
     """Of the curvature, as a share of the mean of its diagonal."""

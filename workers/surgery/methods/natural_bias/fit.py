@@ -1,6 +1,6 @@
 """Natural gradient of a bias, written into `down_proj` of many layers.
 
-`bias` asks how hidden states differ between the two sides, this asks what shift of them changes
+`bias` measures how hidden states differ between the two sides, this which shift of them changes
 what the model says. Of one layer, with c a constant that is added to what its `down_proj` gives at
 every token but a text's first:
 

@@ -1,8 +1,8 @@
 """What a method says of itself without being run: the half of it that needs no torch.
 
 A method is a folder of two files: `__init__.py` has a subclass of `FixedMethod`, which is what a
-request gives as `method` and what the rest of Scalpel asks; `fit.py` has the function that makes
-an edit of what was read for it. The class is registered as an entry point of `scalpel.methods`.
+request gives as `method` and what the rest of Scalpel needs of it; `fit.py` has the function that
+makes an edit of what was read for it. The class is an entry point of `scalpel.methods`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Need:
     layers: Sequence[int] = ()
     """Of which layers, for a reading by layer."""
     answer_tokens: int | None = None
-    """How many first tokens of an answer are read, for gradients; None: all."""
+    """How many first tokens of a response are read, for gradients; None: all."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Row:
     """Rows of a lower rank are tried first; the built-in ones have 10 to 120."""
     parts: tuple[Part, ...] = (Part(),)
     answers: bool = False
-    """Only for behaviours whose texts are answers to prompts."""
+    """Only for behaviours whose texts are responses to prompts."""
     preserved: bool = False
-    """Only where enough of the preserved texts are such answers."""
+    """Only where enough of the preserved texts are such responses."""
 
 
 @dataclass(frozen=True)
