@@ -172,3 +172,11 @@ def test_no_scale_within_the_target_is_a_failure() -> None:
 def test_nonsense_is_refused(target: float, guess: float) -> None:
     with pytest.raises(InvalidRequest, match="must be positive"):
         calibrate(lambda s: s, target, guess=guess)
+
+
+def test_the_nearest_scale_may_be_on_either_side_of_the_target() -> None:
+    for figures, nearest in (((0.2, 0.06, 0.11), 0.11), ((0.2, 0.09, 0.15), 0.09)):
+        scales = Scales(0.1, guess=1.0, tolerance=0.01, max_steps=3)
+        for figure, _ in zip(figures, scales, strict=True):
+            scales.measured(figure)
+        assert scales.nearest() == next(point for point in scales.trace if point[1] == nearest)

@@ -49,6 +49,8 @@ def test_the_first_scale_expects_a_twentieth_of_the_kl_that_comes() -> None:
     assert cost([term], {key: own}) == pytest.approx(9 * 16)
     # 20 times ½ s² · 144 is 0.1.
     assert first_scale([term], {key: own}) == pytest.approx(1 / 120)
+    small = make_term(key, torch.tensor([0.25, 0.0]), rows, torch.tensor([0.4]))
+    assert first_scale([small], {key: own}) == pytest.approx(1.0)
 
 
 def test_terms_that_cost_no_finite_amount_have_no_scale() -> None:
