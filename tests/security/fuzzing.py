@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.security.target import Target
 
 _NAMES_IN_PATHS = {
@@ -70,6 +72,8 @@ def run_campaign(
     config = folder / "schemathesis.toml"
     config.write_text(_config(target), encoding="utf-8")
     report = folder / "report.json"
+    # It is made once, which takes a busy machine longer than schemathesis waits.
+    httpx.get(f"{target.url}/openapi.json", timeout=120).raise_for_status()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"),
