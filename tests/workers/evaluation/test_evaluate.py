@@ -236,7 +236,7 @@ def test_prompts_of_one_template_are_resampled_together(base: LoadedModel) -> No
     assert (score.low, score.high) == (-1.0, 1.0)
     assert found.verdict.underpowered
     assert found.verdict.smallest_visible == 1.0
-    assert "12 test prompts of 1 template, no change can be told" in found.verdict.sentence
+    assert "12 test prompts of 1 template, no change can be significant" in found.verdict.sentence
 
 
 def test_progress_never_goes_back_and_ends_at_one(base: LoadedModel) -> None:
