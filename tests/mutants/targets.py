@@ -78,6 +78,7 @@ AREAS: Mapping[str, tuple[Target, ...]] = {
     ),
 }
 
+_ONE = "there is one column, or one dimension"
 _REST = "what is left is fitted on"
 _SIXTEEN = "a side has 16 texts at least, of which 2 are held out"
 
@@ -113,12 +114,26 @@ _SPLITS = {
 EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "workers/surgery/calibrate.py": _CALIBRATE,
     "workers/surgery/moments.py": {
+        "return solved[:, (-1)]": _ONE,
         "_NEGLIGIBLE = (5e-07)": "what is rounding is far below either",
         "generator = torch.Generator().manual_seed((1))": "any test matrix does",
         "generator = torch.Generator().manual_seed((-1))": "any test matrix does",
     },
     "workers/surgery/region.py": {
-        f"_CHUNK_ROWS = ({rows})": "memory alone" for rows in (4095, 4097)
+        **{f"_CHUNK_ROWS = ({rows})": "memory alone" for rows in (4095, 4097)},
+        "rows=tuple(mask.nonzero()[:, (-1)] for mask in masks),": _ONE,
+    },
+    "workers/surgery/rows.py": {
+        "return {key: mask.nonzero()[:, (-1)] for key, mask in zip(scores, masks, strict=True)}": (
+            _ONE
+        ),
+        "return {key: mask.nonzero()[:, 0] for key, mask in zip(scores, masks, strict=(False))}": (
+            "both are as long"
+        ),
+    },
+    "workers/surgery/terms.py": {
+        "if rows.numel() and bool((coefficients == coefficients[(-1)]).all()):": "all are alike",
+        "return torch.zeros(out_features).index_copy_((-1), term.rows, term.coefficients)": _ONE,
     },
     "workers/surgery/methods/natural/fit.py": {
         **{f"_BLOCK = ({block})": "the same in as many steps, about" for block in (7, 9)},

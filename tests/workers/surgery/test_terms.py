@@ -139,6 +139,9 @@ def test_change_adds_terms_up_where_rows_meet() -> None:
     two = make_term(KEY, w, torch.tensor([2, 7]), torch.tensor([3.0, 4.0]))
     total = change([(one, 1.0), (two, -0.5)], torch.tensor([0, 2, 7]), torch.float32)
     assert total.tolist() == [[1.0, 0.0], [2.0, -1.5], [0.0, -2.0]]
+    alone = change([(one, 2.0)], torch.tensor([0, 1, 2]), torch.float64)
+    assert alone.tolist() == [[2.0, 0.0], [0.0, 0.0], [4.0, 0.0]]
+    assert alone.dtype == torch.float64
 
 
 def test_scaling_multiplies_coefficients_only() -> None:

@@ -11,7 +11,7 @@ from models_store.weights.architectures import MatrixKey
 from tests.workers.surgery.methods.test_natural import IN, OUT, damped, gates
 from workers.surgery.curvature import Curvature, first_scale
 from workers.surgery.methods.attribution import Attribution
-from workers.surgery.methods.attribution.fit import fit_attribution
+from workers.surgery.methods.attribution.fit import DEFAULT_FRACTION, fit_attribution
 from workers.surgery.moments import DenseMoment
 
 Means = dict[MatrixKey, Tensor]
@@ -62,7 +62,7 @@ def test_what_is_taken_where_nothing_is_said() -> None:
     said = fit_attribution(gradients, curvature, *sides, damping=0.05, fraction=0.0465)
     unsaid = fit_attribution(gradients, curvature, *sides)
     assert [term.digest for term in said.terms] == [term.digest for term in unsaid.terms]
-    assert Attribution().fraction == 0.0465
+    assert Attribution().fraction == DEFAULT_FRACTION == 0.0465
 
 
 def test_one_gate_that_gains_is_enough() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -132,6 +134,15 @@ def test_the_ridge_is_a_hundredth_by_default() -> None:
     first = FirstTokens(first_vectors(50), first_vectors(20, seed=2))
     layer = statistics(0, torch.ones(HIDDEN), rest_vectors())
     assert torch.equal(fit_layer(layer, first).vector, fit_layer(layer, first, 0.01).vector)
+
+
+def test_the_shift_goes_from_the_undesired_side_to_the_desired_one() -> None:
+    first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
+    desired, undesired = torch.arange(1.0, HIDDEN + 1), 3 * torch.ones(HIDDEN)
+    layer = replace(statistics(3, desired, rest_vectors()), undesired=undesired.double())
+    term = fit_layer(layer, first).term
+    assert term is not None
+    assert term.coefficients.tolist() == [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_layer_that_would_move_first_tokens_is_left_out() -> None:
