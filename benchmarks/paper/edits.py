@@ -112,11 +112,11 @@ class Fitting:
         if auto:
             log("searching")
             validation = Validation.read(self.context, self.cache)
-            found = search(validation, tried, prepared, budget)
-            if found.winner is None:
+            result = search(validation, tried, prepared, budget)
+            if result.winner is None:
                 log("auto finds nothing that helps within its limits: no row for it")
             else:
-                winner = found.winner
+                winner = result.winner
                 ours.append(Edit(f"auto ({winner.candidate.label})", winner.terms))
         target = self.meter.kl(ours[-1].terms)
         return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]

@@ -153,8 +153,10 @@ class Arms:
         """A recipe scaled to about 0.9 of the limits, as in a search."""
         if recipe not in self._alone:
             budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
-            found = search(self._setting.validation, [recipe], self._prepared, self._budget(budget))
-            self._alone[recipe] = found.best
+            result = search(
+                self._setting.validation, [recipe], self._prepared, self._budget(budget)
+            )
+            self._alone[recipe] = result.best
         return self._alone[recipe]
 
     def _budget(self, budget: Budget) -> Budget:

@@ -87,7 +87,7 @@ def build_report(
     checked = checks(
         context.behavior, context.splits, features, seed=context.seed, plan=context.plan
     )
-    found = checked.separability
+    separability = checked.separability
     return Report(
         verdict=evaluation.verdict,
         provenance=_provenance(request, settings, context, made, evaluation),
@@ -102,10 +102,10 @@ def build_report(
         limits=settings.limits.model_dump(),
         splits=context.splits.counts(),
         separability=Separability(
-            probe_auc=found.probe_auc,
-            words_auc=found.words_auc,
-            length_auc=found.length_auc,
-            note=found.note,
+            probe_auc=separability.probe_auc,
+            words_auc=separability.words_auc,
+            length_auc=separability.length_auc,
+            note=separability.note,
         ),
         warnings=checked.warnings,
         probe=made.probe,
@@ -127,14 +127,14 @@ def build_report(
 
 def versions() -> dict[str, str]:
     """Of everything that numbers in a receipt may depend on."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             # Scalpel itself, when it runs from a checkout that was not installed.
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def _provenance(

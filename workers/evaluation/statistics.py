@@ -64,11 +64,11 @@ class Bootstrap:
         units = len(values)
         rng = np.random.default_rng(self.seed)
         rows = max(1, self.cells_at_once // units)
-        found = []
+        draws = []
         for start in range(0, self.resamples, rows):
             drawn = rng.integers(0, units, (min(rows, self.resamples - start), units))
-            found.append(values[drawn].sum(axis=1))
-        return np.concatenate(found)
+            draws.append(values[drawn].sum(axis=1))
+        return np.concatenate(draws)
 
     def mean(
         self, differences: Floats, groups: Groups | None = None, reach: float = 1.0

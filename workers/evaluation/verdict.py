@@ -145,7 +145,7 @@ def _range(effect: Effect) -> str:
     change = effect.rate.difference
     digits = 0 if abs(change.value) >= 0.1 else 1
     value, low, high = (
-        f"{100 * one:+.{digits}f}" for one in (change.value, change.low, change.high)
+        f"{100 * value:+.{digits}f}" for value in (change.value, change.low, change.high)
     )
     return f"{value} points, 95 % interval {low} to {high}"
 

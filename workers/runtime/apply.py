@@ -73,8 +73,8 @@ class WeightEditor:
         every = torch.unique(torch.cat([saved, rows]))
         if len(every) > len(saved):
             self._pristine[key] = (every, matrix[every.to(matrix.device)].clone())
-        known, weights = self._pristine[key]
-        return weights[torch.searchsorted(known, rows).to(weights.device)]
+        pristine, weights = self._pristine[key]
+        return weights[torch.searchsorted(pristine, rows).to(weights.device)]
 
 
 def check_fit(base: LoadedModel, wanted: Mapping[MatrixKey, Sequence[WeightedTerm]]) -> None:

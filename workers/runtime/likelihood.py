@@ -111,8 +111,8 @@ def negative_log_likelihood(base: LoadedModel, reading: TextReading) -> np.ndarr
     for part in _chunks(base, reading):
         log_probabilities = _log_probabilities(base, reading.states[part])
         targets = reading.targets[part, None].to(log_probabilities.device)
-        own = log_probabilities.gather(1, targets)[:, 0]
-        sums.index_add_(0, reading.owners[part].cpu(), -own.double().cpu())
+        target = log_probabilities.gather(1, targets)[:, 0]
+        sums.index_add_(0, reading.owners[part].cpu(), -target.double().cpu())
     means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
     return means
 

@@ -136,7 +136,8 @@ class SidePath:
                 rows = users.setdefault(term.digest, {})
                 rows[row] = rows.get(row, 0.0) + strength
         parts: dict[nn.Module, list[_Stack]] = {}
-        for key, weighted in by_matrix([(one, 1.0) for _, one in sorted(distinct.items())]).items():
+        terms = [(distinct[digest], 1.0) for digest in sorted(distinct)]
+        for key, weighted in by_matrix(terms).items():
             module, first_row = self.base.linear(key)
             pieces = [self._piece(term, module, first_row) for term, _ in weighted]
             outputs = torch.stack([piece.output for piece in pieces])
@@ -151,14 +152,14 @@ class SidePath:
                     strengths.to(outputs.device),
                 )
             )
-        return RowPlan({module: _join(own) for module, own in parts.items()})
+        return RowPlan({module: _join(pieces) for module, pieces in parts.items()})
 
     def _piece(self, term: Term, module: nn.Module, first_row: int) -> _Piece:
         """A term in the dtype and on the device of its module, remembered."""
-        known = self._pieces.get(term.digest)
-        if known is not None:
+        piece = self._pieces.get(term.digest)
+        if piece is not None:
             self._pieces.move_to_end(term.digest)
-            return known
+            return piece
         check_fit(self.base, {term.key: [(term, 1.0)]})
         weight: Tensor = module.weight  # type: ignore[assignment]
         wide = torch.promote_types(weight.dtype, torch.float32)

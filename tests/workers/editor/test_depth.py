@@ -19,8 +19,8 @@ from tests.workers.conftest import Bench
 from workers.editor.jobs import edits
 from workers.editor.jobs.task import FailedWithOutcome
 
-MOST = 10
-"""That of a search, whose smaller scales are read for fluency; it is to become fewer."""
+MOST = 8
+"""Calls below the job."""
 
 
 def calls_above(frame: FrameType | None) -> list[str]:

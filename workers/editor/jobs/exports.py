@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from models_store.registry import Registry
 from models_store.schemas.records import ExportSettings, json_object
+from workers import progress
 from workers.editor.formats.protocol import Format
 from workers.editor.jobs.inputs import base_of, mixture_of, registered_base
 from workers.editor.jobs.proof import has_room, prove
@@ -26,15 +27,23 @@ def run(task: Task) -> Outcome:
     """
     settings = task.request.settings
     assert isinstance(settings, ExportSettings)
-    task.report("load", 0.0)
-    # Both formats hold fp32 numbers, so what they give in fp32 can be compared sharply.
-    room = has_room(registered_base(task).facts.parameters, task.settings.device)
-    base = base_of(task, dtype="float32" if room else None)
-    mixture = mixture_of(task, settings.variant)
-    task.report("evaluate", 0.0)
-    format = _FORMATS[settings.format]
-    files = format.files(base, mixture, settings.variant)
-    proof = prove(base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype))
-    task.report("publish", 0.0)
-    saved = tuple(task.save(name, f"files/{name}", data) for name, data in files.items())
+    with progress.watch(task.report):
+        with progress.step("load"):
+            # Both formats hold fp32 numbers, so what they give in fp32 can be compared sharply.
+            room = has_room(registered_base(task).facts.parameters, task.settings.device)
+            base = base_of(task, dtype="float32" if room else None)
+            mixture = mixture_of(task, settings.variant)
+        with progress.step("evaluate"):
+            format = _FORMATS[settings.format]
+            with progress.step("files", 0.3):
+                files = format.files(base, mixture, settings.variant)
+            with progress.step("proof"):
+                proof = prove(
+                    base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype)
+                )
+        with progress.step("publish"):
+            saved = tuple(
+                task.save(name, f"files/{name}", data)
+                for name, data in progress.track(list(files.items()))
+            )
     return Outcome(saved, {"proof": json_object(proof)})

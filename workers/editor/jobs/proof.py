@@ -154,8 +154,8 @@ def max_logit_difference(
 def _texts(base: LoadedModel) -> list[Encoded]:
     """Plain texts, and answers where the model takes chat messages."""
     plain, chat = neutral_texts()
-    answers = chat[: PROMPTS // 2] if base.has_chat_template else ()
+    chat_texts = chat[: PROMPTS // 2] if base.has_chat_template else ()
     return [
-        *encode(base, plain[: PROMPTS - len(answers)], max_tokens=_MAX_TOKENS, chat=False),
-        *encode(base, answers, max_tokens=_MAX_TOKENS, chat=True),
+        *encode(base, plain[: PROMPTS - len(chat_texts)], max_tokens=_MAX_TOKENS, chat=False),
+        *encode(base, chat_texts, max_tokens=_MAX_TOKENS, chat=True),
     ]

@@ -18,32 +18,32 @@ def reader_for(task: Task, base: LoadedModel) -> FluencyReader:
     Raises:
         Unavailable: the store stayed away.
     """
-    known = task.patiently(lambda: BaseModels(task.store).all())
-    others = [one for one in known if _may_read(one, task, base)]
+    registered = task.patiently(lambda: BaseModels(task.store).all())
+    others = [other for other in registered if _may_read(other, task, base)]
     if not others:
         return FluencyReader(base, task.request.base_model)
-    chosen = min(others, key=lambda one: (_parameters(one), one.id))
+    chosen = min(others, key=lambda other: (_parameters(other), other.id))
     return FluencyReader(base, task.request.base_model, _loadable(task, chosen))
 
 
-def _may_read(one: RegisteredBase, task: Task, base: LoadedModel) -> bool:
+def _may_read(other: RegisteredBase, task: Task, base: LoadedModel) -> bool:
     return (
-        one.facts is not None
-        and one.id != task.request.base_model
-        and one.facts.fingerprint != base.fingerprint
-        and one.spec.pool == task.request.pool
-        and one.facts.parameters <= LARGEST * base.model.num_parameters()
+        other.facts is not None
+        and other.id != task.request.base_model
+        and other.facts.fingerprint != base.fingerprint
+        and other.spec.pool == task.request.pool
+        and other.facts.parameters <= LARGEST * base.model.num_parameters()
     )
 
 
-def _parameters(one: RegisteredBase) -> int:
-    assert one.facts is not None
-    return one.facts.parameters
+def _parameters(other: RegisteredBase) -> int:
+    assert other.facts is not None
+    return other.facts.parameters
 
 
-def _loadable(task: Task, one: RegisteredBase) -> OtherModel:
-    assert one.facts is not None
-    fingerprint = one.facts.fingerprint
+def _loadable(task: Task, other: RegisteredBase) -> OtherModel:
+    assert other.facts is not None
+    fingerprint = other.facts.fingerprint
     return OtherModel(
-        one.id, lambda: load_pinned(one.id, fingerprint, one.spec.source, task.settings)
+        other.id, lambda: load_pinned(other.id, fingerprint, other.spec.source, task.settings)
     )

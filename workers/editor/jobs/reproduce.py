@@ -31,10 +31,10 @@ def earlier_report(task: Task) -> Report | None:
     id, tenant = settings.reproduces, task.request.tenant
     try:
         work = task.patiently(lambda: task.store.read("edit", tenant, id))
-        found = work.result.artifact("report") if work.result is not None else None
-        if found is None:
+        artifact = work.result.artifact("report") if work.result is not None else None
+        if artifact is None:
             return None
-        return Report.model_validate_json(task.read(found.path, found.sha256))
+        return Report.model_validate_json(task.read(artifact.path, artifact.sha256))
     except (NotFound, CorruptArtifact, ValueError) as error:
         _log.warning("the edit to repeat cannot be read", edit=id, error=str(error))
         return None

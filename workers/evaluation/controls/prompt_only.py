@@ -66,11 +66,11 @@ def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
         item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat
     ]
     neutral = encode_neutral(base, "calibration", each=each)
-    answers = encode_neutral(base, "calibration", each=each, texts=((), worded_chat))
+    chat_texts = encode_neutral(base, "calibration", each=each, texts=((), worded_chat))
     before = encode_prompt(base, worded(wording, ""), chat=False)
     special = len(base.start_ids)
     after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]
-    pairs = list(zip(neutral.texts, [*after, *answers.texts], strict=True))
+    pairs = list(zip(neutral.texts, [*after, *chat_texts.texts], strict=True))
     divergence = compare(
         base,
         _by_text(model.reading([text for text, _ in pairs])),

@@ -183,20 +183,6 @@ class DamageMeter:
             answers=self.answers,
         )
 
-    def with_text(
-        self, point: PointDamage, arms: tuple[Arm, Arm], desired: tuple[Bools, Bools]
-    ) -> PointDamage:
-        """`point` with what generations tell: fluency and variety. See `fluency`."""
-        measured = self.fluency(arms, desired)
-        ratio = distinct2_ratio(*map(quality_of, arms))
-        return point.model_copy(
-            update={
-                "fluency": measured.rise.value,
-                "fluency_source": measured.source,
-                "distinct2_ratio": ratio,
-            }
-        )
-
     def measure(
         self,
         terms: Sequence[Term],
@@ -290,6 +276,17 @@ class _Preserved:
         kl[self.answers] = np.maximum(kl[self.answers], measured.kl[len(self.names) :])
         order = np.argsort(-kl, kind="stable")[:WORST]
         return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
+
+
+def with_text(point: PointDamage, fluency: Fluency, arms: tuple[Arm, Arm]) -> PointDamage:
+    """`point` with what the generations of both arms show: fluency and variety."""
+    return point.model_copy(
+        update={
+            "fluency": fluency.rise.value,
+            "fluency_source": fluency.source,
+            "distinct2_ratio": distinct2_ratio(*map(quality_of, arms)),
+        }
+    )
 
 
 def _samples_meter(

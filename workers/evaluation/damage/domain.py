@@ -120,11 +120,11 @@ class DomainMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        found = [
+        sums = [
             None if meter is None else meter.interval(terms, bootstrap)
             for meter in (self.samples, self.heldout)
         ]
-        return Domain(self.source, *found)
+        return Domain(self.source, *sums)
 
 
 def own_samples(

@@ -74,12 +74,12 @@ def fluency_of(
         answers = ()
     given = _cut(answers, longest=max(map(len, texts[1]), default=0))
     # All in one call, so that one model reads all.
-    found = reader.nll(
+    read = reader.nll(
         [*prompt_texts, *prompt_texts, *(prompt for prompt, _ in given)],
         [*texts[0], *texts[1], *(text for _, text in given)],
         chat=chat,
     )
-    before, after, read = np.split(np.stack(found, axis=1), [len(cells), 2 * len(cells)])
+    before, after, read_answers = np.split(np.stack(read, axis=1), [len(cells), 2 * len(cells)])
     sums = np.hstack([before, after])
     # A text of nothing but half a character has no token for the reader.
     readable = (sums[:, 1] > 0) & (sums[:, 3] > 0)
@@ -88,11 +88,12 @@ def fluency_of(
         return Fluency(Interval(value=0.0, low=0.0, high=0.0), reader.name, 0, source)
     groups = groups_of(prompts)[[prompt for prompt, _ in cells]][readable]
     rise = interval(float(_rise(sums.sum(axis=0))), _rise(bootstrap.sums(sums, groups)))
-    usable = read[:, 1] > 0
+    usable = read_answers[:, 1] > 0
     if usable.sum() < LEAST_ANSWERS:
         return Fluency(rise, reader.name, len(sums), source)
     wordings = np.unique([text for _, text in given], return_inverse=True)[1]
-    against = _against_answers((sums, groups), turned, (read[usable], wordings[usable]), bootstrap)
+    answered = read_answers[usable], wordings[usable]
+    against = _against_answers((sums, groups), turned, answered, bootstrap)
     return Fluency(against, reader.name, len(sums), "heldout", against_base=rise)
 
 
@@ -102,7 +103,10 @@ def answers_of(items: Iterable[Item]) -> list[tuple[str, str]]:
         (prompt_of(item), text_of(item))
         for item in items
         if isinstance(item, CompletionItem)
-        or (isinstance(item, ChatItem) and [one.role for one in item.messages[:-1]] == ["user"])
+        or (
+            isinstance(item, ChatItem)
+            and [message.role for message in item.messages[:-1]] == ["user"]
+        )
     ]
 
 
@@ -156,7 +160,7 @@ def _rise(sums: Floats) -> Floats:
 
 
 def _not_empty(arm: Arm) -> Bools:
-    return np.array([[bool(text) for text in own] for own in arm.texts])
+    return np.array([[bool(text) for text in samples] for samples in arm.texts])
 
 
 def _cells(chosen: Bools) -> list[tuple[int, int]]:

@@ -65,7 +65,7 @@ def long_form(
     def judged(
         kind: Literal["long", "three_turns"],
         by: Sequence[PreparedScorer],
-        said: Sequence[str],
+        messages: Sequence[str],
         tokens: int,
         arms: Sequence[Arm],
     ) -> LongForm:
@@ -73,8 +73,8 @@ def long_form(
         scored = [
             Scored(
                 scorer,
-                score_grid(scorer, said, before.texts),
-                score_grid(scorer, said, after.texts),
+                score_grid(scorer, messages, before.texts),
+                score_grid(scorer, messages, after.texts),
                 groups,
             )
             for scorer in by
@@ -83,7 +83,7 @@ def long_form(
             kind=kind,
             prompts=len(prompt_texts),
             max_new_tokens=tokens,
-            effects=tuple(one.effect(bootstrap) for one in scored),
+            effects=tuple(each.effect(bootstrap) for each in scored),
             base=quality_of(before),
             edited=quality_of(after),
         )
@@ -91,17 +91,17 @@ def long_form(
     with progress.step("long"):
         whole = replace(decoding, max_new_tokens=plan.long_tokens, samples=1)
         encoded = [encode_prompt(model.loaded, text, chat=chat) for text in prompt_texts]
-        long = [generate_arm(one, encoded, whole) for one in progress.track(models)]
-    found = [judged("long", scorers, prompt_texts, plan.long_tokens, long)]
+        long = [generate_arm(model, encoded, whole) for model in progress.track(models)]
+    results = [judged("long", scorers, prompt_texts, plan.long_tokens, long)]
     if has_turns:
         with progress.step("turns"):
             short = replace(decoding, max_new_tokens=plan.turn_tokens, samples=1)
-            third = [_third_answers(one, prompt_texts, short) for one in progress.track(models)]
-        said = FOLLOW_UPS[-1:] * len(prompt_texts)
+            third = [_third_answers(model, prompt_texts, short) for model in progress.track(models)]
+        messages = FOLLOW_UPS[-1:] * len(prompt_texts)
         # One that looks up what a test prompt asks for knows nothing of an answer to a follow-up.
         by = [scorer for scorer in scorers if not scorer.info.exact]
-        found.append(judged("three_turns", by, said, plan.turn_tokens, third))
-    return tuple(found)
+        results.append(judged("three_turns", by, messages, plan.turn_tokens, third))
+    return tuple(results)
 
 
 def _third_answers(

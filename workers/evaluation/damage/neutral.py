@@ -67,13 +67,13 @@ def encode_neutral(
             template an empty line stands between a message and the answer to it.
     """
     plain, chat = neutral_texts() if texts is None else texts
-    some, answers = _half(plain, half)[skip:][:each], _half(chat, half)[skip:][:each]
+    some, chat_texts = _half(plain, half)[skip:][:each], _half(chat, half)[skip:][:each]
     if not base.has_chat_template:
-        answers = [
-            answer.model_copy(update={"prompt": f"{answer.prompt}\n\n"}) for answer in answers
+        chat_texts = [
+            text.model_copy(update={"prompt": f"{text.prompt}\n\n"}) for text in chat_texts
         ]
     read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
-    read_chat = encode(base, answers, max_tokens=max_tokens, chat=True, end_of_turn=True)
+    read_chat = encode(base, chat_texts, max_tokens=max_tokens, chat=True, end_of_turn=True)
     code = frozenset(i for i, item in enumerate(some) if item.text in neutral_code())
     return NeutralTexts([*read_plain, *read_chat], len(read_plain), code)
 
@@ -125,14 +125,14 @@ class KlMeter:
         # An edit that breaks the model is infinitely far away: a search must turn back from it.
         return max(means) if all(map(math.isfinite, means)) else math.inf
 
-    def means(self, found: Divergence) -> list[float]:
+    def means(self, measured: Divergence) -> list[float]:
         """Mean KL of each of the `parts`."""
-        return [mean_kl(found, part) for part in self.parts]
+        return [mean_kl(measured, part) for part in self.parts]
 
 
-def mean_kl(found: Divergence, part: slice) -> float:
+def mean_kl(measured: Divergence, part: slice) -> float:
     """Mean over all positions of some of the texts."""
-    return float(np.average(found.kl[part], weights=found.positions[part]))
+    return float(np.average(measured.kl[part], weights=measured.positions[part]))
 
 
 def calibration_meter(model: EditedModel, *, each: int | None = None) -> KlMeter:

@@ -21,8 +21,8 @@ def quality_of(arm: Arm) -> TextQuality:
     made = arm.flat_made()
     return text_quality(
         arm.flat_texts(),
-        [len(one.ids) for one in made],
-        [one.finish_reason == "stop" for one in made],
+        [len(text.ids) for text in made],
+        [text.finish_reason == "stop" for text in made],
     )
 
 
@@ -37,7 +37,7 @@ def text_quality(
         ended: whether the model ended each by itself.
     """
     words = [words_of(text) for text in texts]
-    pairs = [pair for own in words for pair in pairwise(own)]
+    pairs = [pair for text in words for pair in pairwise(text)]
     return TextQuality(
         distinct2=len(set(pairs)) / len(pairs) if pairs else 0.0,
         loops=sum(map(has_loop, words)) / len(words),

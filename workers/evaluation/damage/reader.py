@@ -104,8 +104,8 @@ class FluencyReader:
                 self._known.update(
                     zip(new, zip(nats.tolist(), counts.tolist(), strict=True), strict=True)
                 )
-        found = [self._known.get(key, (0.0, 0.0)) for key in keys]
-        sums = np.array(found, dtype=np.float64).reshape(-1, 2)
+        known = [self._known.get(key, (0.0, 0.0)) for key in keys]
+        sums = np.array(known, dtype=np.float64).reshape(-1, 2)
         return sums[:, 0], sums[:, 1]
 
     def _model(self) -> LoadedModel:

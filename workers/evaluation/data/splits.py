@@ -355,4 +355,4 @@ def _in_turn(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
         else:
             rounds.append((seen[prompt.template], prompt))
             seen[prompt.template] += 1
-    return tuple(prompt for _, prompt in sorted(rounds, key=lambda one: one[0]))
+    return tuple(prompt for _, prompt in sorted(rounds, key=lambda entry: entry[0]))

@@ -39,15 +39,15 @@ class Arm:
 
     def first(self, prompts: int, samples: int | None = None) -> Arm:
         """The arm of the first so many prompts, and of so many samples of each."""
-        made = [own[:samples] for own in self.made[:prompts]]
-        texts = [own[:samples] for own in self.texts[:prompts]]
+        made = [row[:samples] for row in self.made[:prompts]]
+        texts = [row[:samples] for row in self.texts[:prompts]]
         return Arm(self.prompts[:prompts], made, texts)
 
     def flat_texts(self) -> list[str]:
-        return [text for own in self.texts for text in own]
+        return [text for samples in self.texts for text in samples]
 
     def flat_made(self) -> list[Generated]:
-        return [one for own in self.made for one in own]
+        return [text for row in self.made for text in row]
 
 
 Generate = Callable[[Sequence[Sequence[int]], DecodingSettings], Arm]
@@ -81,7 +81,7 @@ def arm_of(
     base: LoadedModel, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[Generated]]
 ) -> Arm:
     """The arm of generations that are there already, by prompt and sample."""
-    return Arm(prompts, made, [[_text(base, one) for one in own] for own in made])
+    return Arm(prompts, made, [[_text(base, text) for text in row] for row in made])
 
 
 def _text(base: LoadedModel, generated: Generated) -> str:

@@ -70,10 +70,10 @@ def composition(
         prompts = subject.prompts[:MAX_PROMPTS]
         chat = subject.behavior.chat
         encoded = [encode_prompt(model.loaded, prompt.text, chat=chat) for prompt in prompts]
-        own = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
+        settings = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
         for name, edited in progress.track(list(models.items())):
-            arm = subject.known.get(name) or generate_arm(edited, encoded, own)
+            arm = subject.known.get(name) or generate_arm(edited, encoded, settings)
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]
         traits += [
@@ -92,8 +92,8 @@ def _trait(
 ) -> Trait:
     prompt_texts = [prompt.text for prompt in prompts]
     counted: dict[Combination, Floats] = {
-        name: scorer.undesired(score_grid(scorer, prompt_texts, own))[:, 0].astype(np.float64)
-        for name, own in texts.items()
+        name: scorer.undesired(score_grid(scorer, prompt_texts, arm_texts))[:, 0].astype(np.float64)
+        for name, arm_texts in texts.items()
     }
     beside = counted["both"] - counted["parents"]
     alone = counted["edit"] - counted["base"]

@@ -19,7 +19,7 @@ from models_store.schemas.measurements import (
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
-from workers.evaluation.damage.damage import DamageMeter, DamageTexts
+from workers.evaluation.damage.damage import DamageMeter, DamageTexts, with_text
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
@@ -93,7 +93,7 @@ def _doses(
     prompt_texts = [prompt.text for prompt in context.prompts[:few]]
 
     first = before.first(len(prompt_texts), 1)
-    some = [one.first(len(prompt_texts), 1) for one in scored]
+    unedited = [each.first(len(prompt_texts), 1) for each in scored]
     with progress.step("doses"):
         with progress.step("meter", 0.2):
             meter = DamageMeter.read(
@@ -108,11 +108,13 @@ def _doses(
         def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
             model = context.model.plus(terms, strength)
             arm = context.generate(model, prompt_texts, samples=1)
-            own = [
-                one.with_baseline(score_grid(one.scorer, prompt_texts, arm.texts)) for one in some
+            edited = [
+                each.with_baseline(score_grid(each.scorer, prompt_texts, arm.texts))
+                for each in unedited
             ]
-            full = meter.with_text(damage, (first, arm), own[0].desired)
-            return full, tuple(one.effect(context.bootstrap) for one in own)
+            arms = first, arm
+            full = with_text(damage, meter.fluency(arms, edited[0].desired), arms)
+            return full, tuple(each.effect(context.bootstrap) for each in edited)
 
         with progress.step("strengths"):
             return doses(meter, terms, written=written if prompt_texts else None)
@@ -132,7 +134,7 @@ def _long_form(
         return long_form(
             context.model,
             context.prompts,
-            [one.scorer for one in scored],
+            [each.scorer for each in scored],
             terms,
             chat=context.behavior.chat,
             decoding=context.decoding,
@@ -163,16 +165,16 @@ def _composition(
 ) -> tuple[Trait, ...]:
     if not context.model.mixture:
         return ()
-    own = ComposedTrait(
+    trait = ComposedTrait(
         context.behavior,
         context.prompts,
-        [one.scorer for one in scored],
+        [each.scorer for each in scored],
         known={"parents": before, "both": after},
     )
     with progress.step("composition"):
         return composition(
             context.model,
-            [own, *_parents(context)],
+            [trait, *_parents(context)],
             terms,
             decoding=context.decoding,
             bootstrap=context.bootstrap,

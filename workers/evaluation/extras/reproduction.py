@@ -26,8 +26,8 @@ def compare_reports(earlier: Report, new: Report) -> Reproduction:
     inside: list[str] = []
     outside: list[str] = []
     for name, interval in _figures(earlier):
-        found = figures.get(name)
-        held = found is not None and interval.low <= found.value <= interval.high
+        measured = figures.get(name)
+        held = measured is not None and interval.low <= measured.value <= interval.high
         (inside if held else outside).append(name)
     return Reproduction(
         edit_id=earlier.provenance.edit_id,

@@ -87,7 +87,7 @@ def measure_harm(
     for trial in progress.track(_trials()):
         behavior = load_preset(trial.preset)
         prompts = spread_out(
-            [one for one in behavior.prompts if one.split == "test"], margins.prompts
+            [prompt for prompt in behavior.prompts if prompt.split == "test"], margins.prompts
         )
         decoding = DecodingSettings(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
         ids = [encode_prompt(model.loaded, prompt.text, chat=trial.chat) for prompt in prompts]
@@ -111,7 +111,7 @@ def harm_on_own_prompts(
     margins: Margins,
 ) -> tuple[SafetyCheck, ...]:
     """Profanity on the edit's own test prompts, as its receipt has it already."""
-    checks = [(one.of, False) for one in side_effects if one.name == "profanity"]
+    checks = [(effect.of, False) for effect in side_effects if effect.name == "profanity"]
     checks += [
         (effect.rate, card.reversed)
         for effect, card in zip(effects, cards, strict=True)

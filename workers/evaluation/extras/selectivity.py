@@ -74,9 +74,9 @@ def _rises(
     ]
     if not texts:
         return np.empty((0, 2))
-    found = model.plus(terms).divergence(texts, model.reading(texts))
-    counts = found.positions.astype(np.float64)
-    return np.stack([(found.edited_nll - found.base_nll) * counts, counts], axis=1)
+    divergence = model.plus(terms).divergence(texts, model.reading(texts))
+    counts = divergence.positions.astype(np.float64)
+    return np.stack([(divergence.edited_nll - divergence.base_nll) * counts, counts], axis=1)
 
 
 def _ratio(sums: Floats) -> Floats:

@@ -109,4 +109,4 @@ def _counted(scorer: Scorer, threshold: float, prompt_texts: Sequence[str], arm:
 
 def _lengths(arm: Arm) -> Floats:
     """`[prompts, samples]`, in tokens."""
-    return np.array([[len(one.ids) for one in own] for own in arm.made], dtype=np.float64)
+    return np.array([[len(text.ids) for text in row] for row in arm.made], dtype=np.float64)

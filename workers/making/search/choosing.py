@@ -84,8 +84,8 @@ def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) 
             with progress.step("meter", 0.2):
                 meter = _kl_meter(context)
             with progress.step("scales"):
-                found = calibrated(meter, candidate, context.limits)
-            scale, calibration = found.scale, details_of(found, context.limits)
+                result = calibrated(meter, candidate, context.limits)
+            scale, calibration = result.scale, details_of(result, context.limits)
         details |= {"scale": scale, "calibration": calibration}
     assert scale is not None
     terms = candidate.at(scale)
@@ -124,14 +124,14 @@ def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, Json
     if not directions:
         return {}
     neutral = encode_neutral(context.model.loaded, "reporting")
-    found: list[JsonValue] = []
+    rows: list[JsonValue] = []
     with context.model.active():
         for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
             by_layer = spread(context.model.loaded, directions, texts)
-            found += [
-                {"layer": layer, "kind": kind, **asdict(own)} for layer, own in by_layer.items()
+            rows += [
+                {"layer": layer, "kind": kind, **asdict(row)} for layer, row in by_layer.items()
             ]
-    return {"spread": found}
+    return {"spread": rows}
 
 
 def _kl_meter(context: EvaluationContext) -> DamageMeter:

@@ -36,7 +36,7 @@ def recipes(
         preserved: whether enough preserved texts are such responses; likewise.
     """
     rows = [(row, name) for name, method in METHODS.items() for row in method.search]
-    found = [
+    recipes = [
         Recipe(
             tuple(_settings(part, name, layers, max_tokens) for part in row.parts),
             tuple(part.share for part in row.parts),
@@ -44,7 +44,7 @@ def recipes(
         for row, name in sorted(rows, key=lambda entry: entry[0].rank)
         if (responses or not row.responses) and (preserved or not row.preserved)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(recipes))
 
 
 def methods_of(tried: Iterable[Recipe]) -> list[FixedMethod]:

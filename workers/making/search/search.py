@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.methods import FixedMethod
@@ -98,16 +97,26 @@ def search(
             state.attempt(recipe, meter)
     if not state.trials:
         raise EditFailed("no candidate can be tried: " + "; ".join(state.skipped))
-    final: Sequence[Trial] = state.trials
     if state.finalists:
         with progress.step("fine meter"):
             fine = validation.meter(REPORTED)
         with progress.step("finals"):
-            final = state.finals(meter, fine)
+            contenders = state.contenders(meter)
+            final: list[Trial] = []
+            # Some fall on the texts of the final.
+            for _ in range(_FINALS * state.finalists):
+                with progress.step("final", 1 / (_FINALS * state.finalists)):
+                    with progress.step("next", 0.2):
+                        contender = next(contenders, None)
+                    final += state.final(contender, fine) if contender else []
+                passed = {id(trial.candidate) for trial in final if trial.eligible}
+                if contender is None or len(passed) == state.finalists:
+                    break
     else:
         with progress.step("smaller scales"):
             for _ in state.contenders(meter):
                 pass
+        final = state.trials
     eligible = [trial for trial in final if trial.eligible]
     winner = max(eligible, key=state.preference, default=None)
     return SearchResult(tuple(state.trials), tuple(state.skipped), winner, state.broken)
@@ -179,13 +188,17 @@ class _Search:
         waiting = [(trial, self._smaller(trial)) for trial in self.trials]
         most = sum(left.values()) or 1
         while waiting:
-            turn = max(waiting, key=lambda one: _promise(*one))
+            turn = max(waiting, key=lambda pair: _promise(*pair))
             waiting.remove(turn)
             trial, scale = turn
             candidate = trial.candidate
             if scale is None:
-                own = (one for one in self.trials if one.candidate is candidate and one.eligible)
-                best = max(own, key=self.preference, default=None)
+                eligible = (
+                    other
+                    for other in self.trials
+                    if other.candidate is candidate and other.eligible
+                )
+                best = max(eligible, key=self.preference, default=None)
                 if best is not None:
                     yield best
                 continue
@@ -231,22 +244,22 @@ class _Search:
         if len(parts) == 1:
             return parts[0]
         first, second = parts
-        one, other = (
+        first_scale, second_scale = (
             share * self._alone(method, meter)
             for method, share in progress.track(
                 list(zip(recipe.methods, recipe.shares, strict=True))
             )
         )
-        return replace(pair(first, second, (one, other)), label=recipe.label)
+        return replace(pair(first, second, (first_scale, second_scale)), label=recipe.label)
 
     def _alone(self, method: FixedMethod, meter: DamageMeter) -> float:
         """The scale at which a method alone uses up the limit of the KL."""
         if method not in self._scales:
             candidate = self._made(method)
-            found = calibrated(
+            calibration = calibrated(
                 meter, candidate, self._limits, tolerance=_TOLERANCE, max_steps=_STEPS
             )
-            self._scales[method] = found.scale
+            self._scales[method] = calibration.scale
         return self._scales[method]
 
     def _made(self, method: FixedMethod) -> FittedEdit:
@@ -256,43 +269,28 @@ class _Search:
             raise failure
         return self._prepared.made[method]
 
-    def finals(self, meter: DamageMeter, fine: DamageMeter) -> list[Trial]:
-        """Scale the best with care and try them on more prompts, until enough have stood it."""
-        most = _FINALS * self.finalists
-        contenders = islice(self.contenders(meter), most)
-        finals: list[Trial] = []
-        passed = 0
-        while passed < self.finalists:
-            with progress.step("final", 1 / most):
-                with progress.step("next", 0.2):
-                    trial = next(contenders, None)
-                if trial is None:
-                    break
-                try:
-                    own = self._final(trial, fine)
-                except EditFailed as error:  # on these texts it gives no numbers any more
-                    self.broken.append(trial.candidate)
-                    self.skipped.append(f"{trial.candidate.label}, on more texts: {error.message}")
-                    continue
-                finals += own
-                passed += any(one.eligible for one in own)
-        return finals
-
-    def _final(self, trial: Trial, meter: DamageMeter) -> list[Trial]:
-        """What was tried of a candidate, at one scale or more."""
+    def final(self, trial: Trial, meter: DamageMeter) -> list[Trial]:
+        """Scale a candidate with care and try it on more prompts, at one scale or more."""
         started = time.monotonic()
         candidate = trial.candidate
         fluency = _MARGIN * fluency_used(self._limits, trial.damage)
         guess = min(trial.scale, smaller(trial.scale, fluency))
         fluency_at_one = fluency / trial.scale**GROWTH
-        with progress.step("scales", 0.3):
-            try:
-                scale, damage = self._fitted(meter, candidate, guess=guess, fluency=fluency_at_one)
-            except EditFailed:
-                scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
         prompts = self._number(self._budget.final_prompts)
-        with progress.step("text", 0.2):
-            first = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
+        try:
+            with progress.step("scales", 0.3):
+                try:
+                    scale, damage = self._fitted(
+                        meter, candidate, guess=guess, fluency=fluency_at_one
+                    )
+                except EditFailed:
+                    scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
+            with progress.step("text", 0.2):
+                first = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
+        except EditFailed as error:  # on these texts it gives no numbers any more
+            self.broken.append(candidate)
+            self.skipped.append(f"{candidate.label}, on more texts: {error.message}")
+            return []
         tried = [self._kept(first, started)]
         for _ in range(1, _SCALES):
             less = self._smaller(tried[-1])

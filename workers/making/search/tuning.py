@@ -79,10 +79,10 @@ def fitted_to_limits(
         felt = candidate.felt_kl * scale**2 / limits.max_kl
         scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
     try:
-        found = scales.calibration()
+        calibration = scales.calibration()
     except EditFailed:
         raise EditFailed("no scale that was tried stays within the limits") from None
-    return found.scale, measured[found.scale]
+    return calibration.scale, measured[calibration.scale]
 
 
 def used(limits: Limits, damage: PointDamage | Damage) -> float:
@@ -112,11 +112,11 @@ def smaller(scale: float, share: float) -> float:
     return scale * step
 
 
-def details_of(found: Calibration, limits: Limits) -> dict[str, JsonValue]:
+def details_of(calibration: Calibration, limits: Limits) -> dict[str, JsonValue]:
     """What the receipt tells of a calibration."""
     return {
         "target_kl": LIMIT_SHARE * limits.max_kl,
-        "kl": found.kl,
-        "reached": found.reached,
-        "trace": [{"scale": scale, "kl": kl} for scale, kl in found.trace],
+        "kl": calibration.kl,
+        "reached": calibration.reached,
+        "trace": [{"scale": scale, "kl": kl} for scale, kl in calibration.trace],
     }

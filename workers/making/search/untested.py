@@ -61,8 +61,8 @@ def _sentence(result: SearchResult, card: ScorerCard, over: Sequence[str]) -> st
     best = result.best
     rate = best.effect.rate
     low, value, high = (
-        f"{100 * one:+.1f}"
-        for one in (rate.difference.low, rate.difference.value, rate.difference.high)
+        f"{100 * value:+.1f}"
+        for value in (rate.difference.low, rate.difference.value, rate.difference.high)
     )
     text = (
         "No edit within the limits lessens undesired text: of "

@@ -13,7 +13,12 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Effect, PointDamage
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
-from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
+from workers.evaluation.damage.damage import (
+    DamageMeter,
+    DamagePlan,
+    DamageTexts,
+    with_text,
+)
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
@@ -86,14 +91,14 @@ class Validation:
     def read(cls, context: EvaluationContext, cache: Cache) -> Self:
         """Generate with the model without the edit, unless that was done before."""
         prompts = validation_prompts(context)
-        asked = [prompt.text for prompt in prompts]
+        texts = [prompt.text for prompt in prompts]
         decoding = replace(
             context.decoding,
             samples=samples_each(len(prompts), context.behavior.max_new_tokens),
             seed=derive(context.seed, "validation"),
         )
-        before = cache.generated(context.encoded(asked), decoding)
-        scores = score_grid(_leading(context), asked, before.texts)
+        before = cache.generated(context.encoded(texts), decoding)
+        scores = score_grid(_leading(context), texts, before.texts)
         return cls(context, prompts, decoding, before, scores)
 
     @property
@@ -141,7 +146,8 @@ class Validation:
         model = self.context.model.plus(candidate.at(scale))
         after = generate_arm(model, self.before.prompts[:prompts], self.decoding)
         scored = self.scored(after)
-        full = meter.with_text(damage, (self.before.first(prompts), after), scored.desired)
+        arms = self.before.first(prompts), after
+        full = with_text(damage, meter.fluency(arms, scored.desired), arms)
         return Trial(
             candidate=candidate,
             scale=scale,

@@ -93,7 +93,7 @@ class Decoding:
     @property
     def kv_tokens(self) -> int:
         """Tokens that memory for keys and values is held for."""
-        return self._cache.capacity + sum(one.cache.capacity for one in self._prefills)
+        return self._cache.capacity + sum(prefill.cache.capacity for prefill in self._prefills)
 
     def add(self, requests: Sequence[Request]) -> list[int]:
         """Let rows join; returns their numbers.
@@ -134,7 +134,7 @@ class Decoding:
     def _too_much(self, rows: int, columns: int) -> bool:
         if self._most is None:
             return False
-        reading = sum(one.tokens for one in self._prefills)
+        reading = sum(prefill.tokens for prefill in self._prefills)
         return SLACK * (rows * max(columns, LEAST_COLUMNS) + reading) > self._most
 
     def _decode(self) -> list[Token]:
@@ -171,21 +171,21 @@ class Decoding:
             for place, (row, token) in enumerate(zip(rows, chosen, strict=True))
         ]
         return [
-            self._take(row, token, own)
-            for row, token, own in zip(rows, chosen, row_scores, strict=True)
+            self._take(row, token, score)
+            for row, token, score in zip(rows, chosen, row_scores, strict=True)
             if not row.ended
         ]
 
-    def _take(self, row: BatchRow, token: int, own: TokenScores | None) -> Token:
+    def _take(self, row: BatchRow, token: int, score: TokenScores | None) -> Token:
         request = row.request
         prompt, row.prompt_scores = row.prompt_scores or None, []
         stops = self._base.stop_ids if request.stop_ids is None else request.stop_ids
         if token in stops:
             row.ended = True
-            return Token(row.number, None, "stop", own, prompt)
+            return Token(row.number, None, "stop", score, prompt)
         row.ids.append(token)
         row.ended = len(row.ids) >= request.max_new_tokens
-        return Token(row.number, token, "length" if row.ended else None, own, prompt)
+        return Token(row.number, token, "length" if row.ended else None, score, prompt)
 
     def _leave(self) -> None:
         """Take ended rows out of the batch; the last ones take their places."""
@@ -219,7 +219,7 @@ class Decoding:
 
     def _read(self) -> list[Token]:
         """One piece of a prompt; rows whose prompt is complete join with their first token."""
-        self._prefills = deque(one for one in self._prefills if not one.abandoned)
+        self._prefills = deque(prefill for prefill in self._prefills if not prefill.abandoned)
         self._begin_reading()
         if not self._prefills:
             return []
@@ -236,8 +236,8 @@ class Decoding:
         self._waiting = deque(row for row in self._waiting if not row.ended)
         if not self._waiting:
             return
-        rows = len(self._rows) + sum(len(one.members) for one in self._prefills)
-        columns = max([self._cache.columns, *(one.columns for one in self._prefills)])
+        rows = len(self._rows) + sum(len(prefill.members) for prefill in self._prefills)
+        columns = max([self._cache.columns, *(prefill.columns for prefill in self._prefills)])
 
         def fits(more: int, longest: int) -> bool:
             return not self._too_much(rows + more, max(columns, longest) + 1)
@@ -321,4 +321,4 @@ def generate(
                 if token.finish_reason is not None:
                     reasons[rows[token.row]] = token.finish_reason
         progress.advance(start + len(rows), len(order))
-    return [Generated(tuple(own), reason) for own, reason in zip(ids, reasons, strict=True)]
+    return [Generated(tuple(row), reason) for row, reason in zip(ids, reasons, strict=True)]

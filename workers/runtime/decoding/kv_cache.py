@@ -145,9 +145,9 @@ class RowCache(Cache):  # type: ignore[misc]
         Both must have been through the model.
         """
         index = torch.tensor(places)
-        for own, layer in zip(self.layers, other.layers, strict=True):
+        for mine, layer in zip(self.layers, other.layers, strict=True):
             at = index.to(layer.keys.device)
-            own.join_(layer.view(layer.keys)[at], layer.view(layer.values)[at])
+            mine.join_(layer.view(layer.keys)[at], layer.view(layer.values)[at])
 
     def keep_(self, moves: Sequence[tuple[int, int]], rows: int, skip: int) -> None:
         """See `_Columns.move_`; the same for all layers."""

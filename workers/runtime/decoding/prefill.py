@@ -112,8 +112,8 @@ class Prefill:
         places = torch.arange(end) - (self.columns - lengths)
         filler = self._base.pad_id
         ids = [
-            [text[at] if at >= 0 else filler for at in own]
-            for text, own in zip(self._texts, places[:, start:].tolist(), strict=True)
+            [text[at] if at >= 0 else filler for at in row]
+            for text, row in zip(self._texts, places[:, start:].tolist(), strict=True)
         ]
         states = forward(
             self._base,
@@ -142,12 +142,12 @@ class Prefill:
             top = max(row.request.prompt_logprobs or 0 for row in asking)
             # The state at a position predicts the token after it.
             begin = start - (self.columns - len(text))
-            own = states[place, max(0, -begin) :]
-            targets = text[max(0, begin) + 1 : max(0, begin) + 1 + len(own)]
-            found: list[TokenScores] = []
+            predicting = states[place, max(0, -begin) :]
+            targets = text[max(0, begin) + 1 : max(0, begin) + 1 + len(predicting)]
+            scored: list[TokenScores] = []
             for cut in range(0, len(targets), _SCORED_POSITIONS):
                 some = targets[cut : cut + _SCORED_POSITIONS]
-                logits = self._base.logits(own[cut : cut + len(some)].contiguous())
-                found += scores(logits, some, top)
+                logits = self._base.logits(predicting[cut : cut + len(some)].contiguous())
+                scored += scores(logits, some, top)
             for row in asking:
-                row.prompt_scores = [*(row.prompt_scores or [None]), *found]
+                row.prompt_scores = [*(row.prompt_scores or [None]), *scored]

@@ -63,12 +63,12 @@ def scores(logits: Tensor, ids: Sequence[int], top: int) -> list[TokenScores]:
         top: how many of the likeliest ones; at least 0.
     """
     logprobs = torch.log_softmax(logits.reshape(len(ids), -1).float(), dim=-1)
-    own = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
+    logprob = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
     best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     return [
         TokenScores(id, value, tuple(zip(places, values, strict=True)))
         for id, value, places, values in zip(
-            ids, own, best.indices.tolist(), best.values.tolist(), strict=True
+            ids, logprob, best.indices.tolist(), best.values.tolist(), strict=True
         )
     ]
 
@@ -84,11 +84,11 @@ def adjusted(
         made: the tokens that each row was given so far.
     """
     changed = logits
-    for row, (own, ids) in enumerate(zip(params, made, strict=True)):
-        changes: dict[int, float] = dict(own.logit_bias)
-        if own.frequency_penalty or own.presence_penalty:
+    for row, (row_params, ids) in enumerate(zip(params, made, strict=True)):
+        changes: dict[int, float] = dict(row_params.logit_bias)
+        if row_params.frequency_penalty or row_params.presence_penalty:
             for id, count in Counter(ids).items():
-                taken = own.presence_penalty + count * own.frequency_penalty
+                taken = row_params.presence_penalty + count * row_params.frequency_penalty
                 changes[id] = changes.get(id, 0.0) - taken
         if not changes:
             continue
@@ -116,7 +116,7 @@ def sample(
     """
     tokens = torch.empty(len(params), dtype=torch.int64, device=logits.device)
     for settings in dict.fromkeys(params):
-        members = [row for row, own in enumerate(params) if own == settings]
+        members = [row for row, row_params in enumerate(params) if row_params == settings]
         index = torch.tensor(members, device=logits.device)
         chosen = logits[index].float()
         if settings.temperature == 0:

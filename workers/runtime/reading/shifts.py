@@ -72,7 +72,7 @@ def shift_curvature(
         InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
     """
     start = base.start_ids
-    pieces = [piece for text in texts for piece in _pieces(text, start) for _ in range(_DRAWS)]
+    pieces = [piece for text in texts for piece in pieces_of(text, start) for _ in range(_DRAWS)]
     if not pieces:
         raise InvalidRequest("no neutral text has a piece with a token that counts")
     generator = torch.Generator().manual_seed(seed)
@@ -140,7 +140,7 @@ def _outputs(layers: Sequence[int]) -> list[MatrixKey]:
     return [MatrixKey(layer, DOWN) for layer in layers]
 
 
-def _pieces(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:
+def pieces_of(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:
     """A text in pieces of equal length that have something to predict; the rest is left out.
 
     Args:

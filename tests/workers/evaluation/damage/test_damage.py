@@ -16,7 +16,7 @@ from models_store.schemas.items import CompletionItem, Item, TextItem, text_of
 from tests.support.edits import random_edit
 from tests.support.progress import shares_of
 from tests.workers.evaluation.arms import all_of, arm_of, numbered, some_texts
-from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts
+from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageTexts, with_text
 from workers.evaluation.damage.domain import heldout_texts, own_samples
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.damage.quality import text_quality
@@ -150,10 +150,10 @@ def test_the_quick_figures_are_those_of_the_receipt(pico: LoadedModel) -> None:
     assert quick.domain == pytest.approx(found.domain.value)
     assert quick.kl_preserve == pytest.approx(found.kl_preserve.value)
     assert (quick.fluency, quick.distinct2_ratio) == (None, None)
-    told = meter.with_text(quick, (before, after), desired)
-    assert told.fluency == found.fluency.value
-    assert told.distinct2_ratio == found.distinct2_ratio
-    assert told.kl == quick.kl
+    full = with_text(quick, meter.fluency((before, after), desired), (before, after))
+    assert full.fluency == found.fluency.value
+    assert full.distinct2_ratio == found.distinct2_ratio
+    assert full.kl == quick.kl
     assert meter.kl(edit) == pytest.approx(max(quick.kl, found.kl_preserve.value))
     assert meter.quick(scaled(edit, 2), 0.5) == quick
 

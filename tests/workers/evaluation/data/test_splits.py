@@ -31,6 +31,16 @@ def _parts(splits: Splits) -> list[set[str]]:
     return [{*_texts(part.undesired), *_texts(part.desired)} for part in sides]
 
 
+def test_undesired_texts_are_labelled_1_in_the_order_of_the_texts() -> None:
+    undesired, desired = TextItem(text="bad"), TextItem(text="good")
+    sides = Sides((undesired, undesired), (desired,))
+    assert list(zip(sides.texts, sides.labels, strict=True)) == [
+        ("bad", 1),
+        ("bad", 1),
+        ("good", 0),
+    ]
+
+
 def test_every_text_is_in_exactly_one_part_and_shares_are_kept() -> None:
     splits = split_behavior(behavior(100), seed=0)
     fit, scorer, heldout = _parts(splits)

@@ -13,8 +13,12 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.gradients import visit_matrices
-from workers.runtime.reading.shifts import PIECE_TOKENS, shift_curvature, shift_gradients
+from workers.runtime.reading.shifts import (
+    PIECE_TOKENS,
+    pieces_of,
+    shift_curvature,
+    shift_gradients,
+)
 from workers.runtime.tokens import Encoded, encode
 
 DESIRED = ["the film was good and kind", "lovely food and the nice service"]
@@ -121,20 +125,21 @@ def test_pieces_begin_as_texts_begin(pico: LoadedModel) -> None:
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
     )
     (text,) = encoded(pico, ["the food was good and the people were kind and nice to us " * 3])
-    seen: list[Encoded] = []
+    pieces = pieces_of(text, pico.start_ids)
+    assert len(pieces) >= 2
+    assert {piece.ids[0] for piece in pieces} == {start}
+    assert {len(piece) for piece in pieces} == {PIECE_TOKENS + 1}
+    assert {piece.scored for piece in pieces} == {(False, *[True] * PIECE_TOKENS)}
+    assert pieces[0].ids[1:] == text.ids[1 : PIECE_TOKENS + 1]
 
-    def spy(base: LoadedModel, texts: Sequence[Encoded], *rest: Any, **options: Any) -> None:
-        seen.extend(texts)
-        visit_matrices(base, texts, *rest, **options)
+    read: set[tuple[int, ...]] = set()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workers.runtime.reading.shifts.visit_matrices", spy)
+    def seen(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+        read.update(map(tuple, kwargs["input_ids"].tolist()))
+
+    with pico.decoder.register_forward_pre_hook(seen, with_kwargs=True):
         shift_curvature(pico, [text], [1])
-    assert len(seen) >= 4
-    assert {piece.ids[0] for piece in seen} == {start}
-    assert {len(piece) for piece in seen} == {PIECE_TOKENS + 1}
-    assert {piece.scored for piece in seen} == {(False, *[True] * PIECE_TOKENS)}
-    assert seen[0].ids[1:] == text.ids[1 : PIECE_TOKENS + 1]
+    assert read == {piece.ids for piece in pieces}
 
 
 def test_a_side_without_a_token_that_counts_is_refused(pico: LoadedModel) -> None:
