@@ -24,7 +24,8 @@ from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
 from workers.runtime.base_models import materialise
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.reading.extract import features, last_hidden_states
+from workers.runtime.reading.extract import features
+from workers.runtime.reading.passes import read_texts
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.methods.model_surgery import fit as model_surgery
 from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe
@@ -50,8 +51,7 @@ def texts_of(base: LoadedModel, side: int) -> tuple[list[Encoded], Tensor]:
 
 
 def bare_pass(base: LoadedModel, texts: list[Encoded]) -> None:
-    for _ in last_hidden_states(base, texts):
-        pass
+    read_texts(base, texts, [])
 
 
 def edit(base: LoadedModel, texts: list[Encoded], labels: Tensor) -> None:

@@ -181,7 +181,7 @@ def _cost(base: LoadedModel, evaluation: Evaluation, spent: Spent) -> Cost:
         load_seconds=spent.load_seconds,
         peak_memory_bytes=spent.peak_memory_bytes,
         device_memory_bytes=spent.device_memory_bytes,
-        threads=torch.get_num_threads(),
+        threads=max(base.ranks, torch.get_num_threads()),
         device=device_name(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
         cpu_capability=cpu_capability(),

@@ -26,7 +26,7 @@ from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_PRESERVED
 from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
-from workers.making.fitting.readings import READINGS, Counts, wanted_by
+from workers.making.fitting.readings import READINGS, Counts, reading_tokens, wanted_by
 from workers.making.search.recipes import Recipe, methods_of
 from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 
@@ -142,7 +142,7 @@ def _fit_tokens(
     )
     wanted = wanted_by(methods, context.model.loaded.layers)
     counts = Counts(fit, heldout, preserved)
-    return fit + heldout + sum(READINGS[name].tokens(counts, want) for name, want in wanted.items())
+    return reading_tokens(counts, wanted)
 
 
 def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: Speed) -> float:

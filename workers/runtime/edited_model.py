@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
@@ -63,20 +64,23 @@ class EditedModel:
         Raises:
             InvalidRequest: no text has a position that counts, or an edit does not fit the model.
         """
-        states, targets, owners = [], [], []
-        size = batch_tokens or self.loaded.batch_tokens
-        with torch.no_grad(), self.active():
-            for batch in batches(texts, tokens=size, pad_id=self.loaded.pad_id):
-                ids = batch.ids.to(self.loaded.device)
-                hidden = self.loaded.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        loaded, size = self.loaded, batch_tokens or self.loaded.batch_tokens
+        read: list[tuple[Tensor, Tensor, Tensor]] = []
+        with loaded.ranks_for(sum(map(len, texts))) as ranks, torch.no_grad(), self.active():
+            for batch in batches(texts, tokens=size, pad_id=loaded.pad_id, ranks=ranks):
+                ids = batch.ids.to(loaded.device)
+                hidden = loaded.decoder(input_ids=ids, use_cache=False).last_hidden_state
                 predicting = batch.scored[:, 1:].to(hidden.device)
-                states.append(hidden[:, :-1][predicting])
-                targets.append(batch.ids[:, 1:].to(hidden.device)[predicting])
-                owner = torch.tensor(batch.index, device=hidden.device)[:, None]
-                owners.append(owner.expand_as(predicting)[predicting])
-        if not sum(len(part) for part in targets):
+                states = hidden[:, :-1][predicting]
+                targets = batch.ids[:, 1:].to(hidden.device)[predicting]
+                owners = torch.tensor(batch.index, device=hidden.device)[:, None]
+                read.append((states, targets, owners.expand_as(predicting)[predicting]))
+            read = [batch for part in ranks.gather(read) for batch in part]
+        if not sum(len(targets) for _, targets, _ in read):
             raise InvalidRequest("no text has a token after its first one that counts")
-        return TextReading(torch.cat(states), torch.cat(targets), torch.cat(owners), len(texts))
+        states, targets, owners = (torch.cat(parts) for parts in zip(*read, strict=True))
+        order = torch.argsort(owners, stable=True)
+        return TextReading(states[order], targets[order], owners[order], len(texts))
 
     def divergence(
         self, texts: Sequence[Encoded], reference: TextReading | None = None

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from workers.runtime.loading import LoadedModel
+from workers.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
-    """The last hidden states of a model at all positions that predict a token that counts.
+    """The last hidden states of a model at all positions that predict a token that counts, in the
+    order of the texts, however they were batched.
 
     The first token of a text is predicted by nothing, so it never counts.
     """
@@ -82,44 +84,45 @@ def compare(base: LoadedModel, reference: TextReading, reading: TextReading) -> 
         reference: of the base itself.
         reading: of the base with edits.
     """
-    kl = torch.zeros(reference.texts, dtype=torch.float64)
-    base_nll, edited_nll = kl.clone(), kl.clone()
-    for part in _chunks(base, reference):
-        owners = reference.owners[part].cpu()
-        before = _log_probabilities(base, reference.states[part])
-        targets = reference.targets[part, None].to(before.device)
-        base_nll.index_add_(0, owners, -before.gather(1, targets)[:, 0].double().cpu())
-        after = _log_probabilities(base, reading.states[part])
-        edited_nll.index_add_(0, owners, -after.gather(1, targets)[:, 0].double().cpu())
-        # In place: before becomes p, after becomes log p - log q.
-        after.neg_().add_(before)
-        kl.index_add_(0, owners, (before.exp_() * after).sum(dim=1).double().cpu())
+    sums = torch.zeros(3, reference.texts, dtype=torch.float64)
+    kl, base_nll, edited_nll = sums
+    with base.ranks_for_logits(2 * len(reference.targets)) as ranks:
+        for part in _chunks(base, reference, ranks):
+            owners = reference.owners[part].cpu()
+            before = _log_probabilities(base, reference.states[part])
+            targets = reference.targets[part, None].to(before.device)
+            base_nll.index_add_(0, owners, -before.gather(1, targets)[:, 0].double().cpu())
+            after = _log_probabilities(base, reading.states[part])
+            edited_nll.index_add_(0, owners, -after.gather(1, targets)[:, 0].double().cpu())
+            # In place: before becomes p, after becomes log p - log q.
+            after.neg_().add_(before)
+            kl.index_add_(0, owners, (before.exp_() * after).sum(dim=1).double().cpu())
+        sums = torch.stack(ranks.gather(sums)).sum(dim=0)
     counts = reference.counts
-    divisor = counts.clip(min=1)
-    return Divergence(
-        kl=kl.numpy() / divisor,
-        base_nll=base_nll.numpy() / divisor,
-        edited_nll=edited_nll.numpy() / divisor,
-        positions=counts,
-    )
+    divisor = torch.from_numpy(counts.clip(min=1))
+    kl, base_nll, edited_nll = sums / divisor
+    return Divergence(kl.numpy(), base_nll.numpy(), edited_nll.numpy(), counts)
 
 
 @torch.no_grad()
 def negative_log_likelihood(base: LoadedModel, reading: TextReading) -> np.ndarray:
     """Nats a position of each text, float64 `[texts]`; 0 for a text with no position."""
     sums = torch.zeros(reading.texts, dtype=torch.float64)
-    for part in _chunks(base, reading):
-        log_probabilities = _log_probabilities(base, reading.states[part])
-        targets = reading.targets[part, None].to(log_probabilities.device)
-        target = log_probabilities.gather(1, targets)[:, 0]
-        sums.index_add_(0, reading.owners[part].cpu(), -target.double().cpu())
+    with base.ranks_for_logits(len(reading.targets)) as ranks:
+        for part in _chunks(base, reading, ranks):
+            log_probabilities = _log_probabilities(base, reading.states[part])
+            targets = reading.targets[part, None].to(log_probabilities.device)
+            target = log_probabilities.gather(1, targets)[:, 0]
+            sums.index_add_(0, reading.owners[part].cpu(), -target.double().cpu())
+        sums = torch.stack(ranks.gather(sums)).sum(dim=0)
     means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
     return means
 
 
-def _chunks(base: LoadedModel, reading: TextReading) -> Iterator[slice]:
+def _chunks(base: LoadedModel, reading: TextReading, ranks: Ranks) -> Iterator[slice]:
+    """Those of this rank."""
     size = max(1, base.chunk_logits // base.vocabulary)
-    for start in range(0, len(reading.targets), size):
+    for start in range(ranks.rank * size, len(reading.targets), ranks.size * size):
         yield slice(start, start + size)
 
 

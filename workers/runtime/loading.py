@@ -7,6 +7,7 @@ import importlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from models_store.weights.architectures import (
     architecture_for,
 )
 from workers.runtime.base_models import fingerprint as fingerprint_of
+from workers.runtime.ranks import Ranks
 
 _DTYPES: dict[str, torch.dtype | str] = {
     "auto": "auto",
@@ -39,6 +41,12 @@ _DTYPES: dict[str, torch.dtype | str] = {
     "float64": torch.float64,
 }
 _HALF_PRECISION = ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16", "sve_bf16")
+
+_THREADS = torch.get_num_threads()
+"""That torch uses unless told otherwise."""
+RANK_OPERATIONS = 5e9
+"""Floating-point operations that are worth a process: a tenth of a second of a core, where a fork
+takes a hundredth."""
 
 CHUNK_LOGITS = 16 * 2**20
 """Logits held at once, a model: 64 MiB in fp32."""
@@ -58,6 +66,9 @@ class LoadedModel:
     """Where inputs go."""
     dtype: torch.dtype
     chunk_logits: int = CHUNK_LOGITS
+    ranks: int = 1
+    """Processes that may share a piece of work at most; see `workers.runtime.ranks`."""
+    rank_operations: float = RANK_OPERATIONS
 
     @property
     def layers(self) -> int:
@@ -119,6 +130,22 @@ class LoadedModel:
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else min(self.stop_ids, default=0)
 
+    @cached_property
+    def parameters(self) -> int:
+        return int(self.model.num_parameters())
+
+    def ranks_for(self, tokens: float, *, most: int | None = None) -> Ranks:
+        """Processes that are to share a forward pass over so many tokens, or as much work."""
+        return self._ranks(2.0 * tokens * self.parameters, most)
+
+    def ranks_for_logits(self, positions: float) -> Ranks:
+        """Processes that are to share the logits of so many positions."""
+        return self._ranks(2.0 * positions * self.hidden_size * self.vocabulary)
+
+    def _ranks(self, operations: float, most: int | None = None) -> Ranks:
+        worth = max(1, int(operations / self.rank_operations))
+        return Ranks(min(self.ranks, worth, most or worth))
+
     @property
     def batch_tokens(self) -> int:
         """Padded tokens of a batch that is read.
@@ -163,7 +190,13 @@ class LoadedModel:
 
 
 def load_base(
-    folder: Path, *, device: str, dtype: str, threads: int = 0, cache: Path | None = None
+    folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    threads: int = 0,
+    ranks: bool = False,
+    cache: Path | None = None,
 ) -> LoadedModel:
     """Load the model in `folder`; on the CPU its weights stay memory-mapped.
 
@@ -176,6 +209,7 @@ def load_base(
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto`: as stored, but not in half
             precision on a CPU that has to emulate it.
         threads: CPU threads for all of torch in this process; 0 leaves the number as it is.
+        ranks: on a CPU, work is shared by so many processes of one thread in their place.
         cache: Scalpel's cache folder, which remembers fingerprints; None reads the weights anew.
 
     Raises:
@@ -184,8 +218,9 @@ def load_base(
     """
     if dtype not in _DTYPES:
         raise InvalidRequest(f"unknown dtype {dtype!r}; expected one of {', '.join(_DTYPES)}")
-    if threads:
-        torch.set_num_threads(threads)
+    shared = ranks and device == "cpu"
+    if threads or shared:
+        torch.set_num_threads(1 if shared else threads)
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -223,6 +258,7 @@ def load_base(
         folder=folder,
         device=model.get_input_embeddings().weight.device,
         dtype=model.dtype,
+        ranks=(threads or _THREADS) if shared else 1,
     )
 
 

@@ -22,8 +22,12 @@ def load_pinned(
     settings: Settings,
     *,
     dtype: str | None = None,
+    ranks: bool = False,
 ) -> LoadedModel:
     """Load the base model `id`, on the device and by default in the dtype of the settings.
+
+    Args:
+        ranks: see `load_base`.
 
     Raises:
         BaseModelUnavailable: its files are missing or broken, or have another fingerprint.
@@ -33,6 +37,7 @@ def load_pinned(
         device=settings.device,
         dtype=dtype or settings.dtype,
         threads=settings.threads,
+        ranks=ranks,
         cache=settings.cache,
     )
     return _checked(base, id, fingerprint)

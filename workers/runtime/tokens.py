@@ -13,6 +13,7 @@ from models_store.schemas.items import ChatItem, CompletionItem, Item, TextItem
 from workers import progress
 from workers.runtime.chat_template import render_chat
 from workers.runtime.loading import LoadedModel
+from workers.runtime.ranks import ALONE, Ranks
 
 MAX_PROMPT_TOKENS = 512
 """A prompt before a completion keeps its first token and the last ones, so many in all."""
@@ -119,21 +120,28 @@ def encode_prompt(base: LoadedModel, prompt: str | Conversation, *, chat: bool) 
     return _require(_ids(base, _render(base, prompt), special=False), str(prompt))
 
 
-def batches(texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0) -> Iterator[Batch]:
+def batches(
+    texts: Sequence[Encoded], *, tokens: int, pad_id: int = 0, ranks: Ranks = ALONE
+) -> Iterator[Batch]:
     """Group texts by length into batches of at most `tokens` padded tokens, longest first.
 
     The longest come first so that too large a batch fails at once and not after minutes. A text
     longer than `tokens` is a batch of its own. Each advances the current step of the work.
+
+    Args:
+        ranks: processes that share the batches, which are the same however many share them.
     """
     total, done = sum(map(len, texts)), 0
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-    start = 0
+    start = number = 0
     while start < len(order):
         length = len(texts[order[start]])
         rows = order[start : start + max(1, tokens // length)]
         start += len(rows)
         some = [texts[i] for i in rows]
-        yield _pad(some, tuple(rows), length, pad_id)
+        if number % ranks.size == ranks.rank:
+            yield _pad(some, tuple(rows), length, pad_id)
+        number += 1
         done += sum(map(len, some))
         progress.advance(done, total)
 

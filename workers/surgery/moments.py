@@ -135,7 +135,7 @@ class DenseSum:
     """Running E[x xᵀ], kept whole; sums in fp32 on the device."""
 
     def __init__(self, size: int, device: torch.device) -> None:
-        self._count = 0
+        self._count = torch.zeros((), dtype=torch.int64)
         self._sum = torch.zeros(size, size, device=device)
 
     def add_(self, vectors: Tensor) -> None:
@@ -145,7 +145,11 @@ class DenseSum:
         self._sum.addmm_(wide.T, wide)
 
     def moment(self) -> Moment:
-        return DenseMoment((self._sum / max(self._count, 1)).cpu())
+        return DenseMoment((self._sum / max(int(self._count), 1)).cpu())
+
+    def tensors(self) -> list[Tensor]:
+        """Those of some vectors and those of others add up to those of all."""
+        return [self._count, self._sum]
 
 
 class SketchSum:
@@ -155,7 +159,7 @@ class SketchSum:
         self, size: int, device: torch.device, *, rank: int = RANK, width: int = _SKETCH
     ) -> None:
         self._rank = rank
-        self._count = 0
+        self._count = torch.zeros((), dtype=torch.int64)
         self._test = _test_matrix(size, width, device)
         self._diagonal = torch.zeros(size, device=device)
         self._sketch = torch.zeros(size, width, device=device)
@@ -168,7 +172,7 @@ class SketchSum:
         self._sketch.addmm_(wide.T, wide @ self._test)
 
     def moment(self) -> Moment:
-        count = max(self._count, 1)
+        count = max(int(self._count), 1)
         sketch = self._sketch.double().cpu() / count
         core = self._test.double().cpu().T @ sketch
         values, axes = torch.linalg.eigh((core + core.T) / 2)
@@ -181,6 +185,10 @@ class SketchSum:
         return LowRankMoment(
             rest.clamp_min(0).float(), vectors.float().contiguous(), leading.float()
         )
+
+    def tensors(self) -> list[Tensor]:
+        """See `DenseSum.tensors`."""
+        return [self._count, self._diagonal, self._sketch]
 
 
 MomentSum = DenseSum | SketchSum

@@ -30,26 +30,34 @@ class TokenMoments:
     """Running E[h] and E[h hᵀ] of vectors that come in batches; sums in fp32."""
 
     def __init__(self, size: int, device: torch.device) -> None:
-        self.count = 0
+        self._count = torch.zeros((), dtype=torch.int64)
         self._first = torch.zeros(size, device=device)
         self._second = torch.zeros(size, size, device=device)
 
     def add_(self, vectors: Tensor) -> None:
         """Count in `[n, size]`, any float dtype."""
         wide = vectors.float()
-        self.count += len(wide)
+        self._count += len(wide)
         self._first += wide.sum(dim=0)
         self._second.addmm_(wide.T, wide)
 
     @property
+    def count(self) -> int:
+        return int(self._count)
+
+    @property
     def mean(self) -> Tensor:
         """fp64 `[size]` on the CPU."""
-        return self._first.double().cpu() / self.count
+        return self._first.double().cpu() / self._count
 
     @property
     def second(self) -> Tensor:
         """fp64 `[size, size]` on the CPU."""
-        return self._second.double().cpu() / self.count
+        return self._second.double().cpu() / self._count
+
+    def tensors(self) -> list[Tensor]:
+        """Those of some vectors and those of others add up to those of all."""
+        return [self._count, self._first, self._second]
 
 
 @dataclass(frozen=True, eq=False)

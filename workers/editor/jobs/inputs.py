@@ -45,7 +45,12 @@ def base_of(task: Task, *, dtype: str | None = None) -> LoadedModel:
     request = task.request
     source = registered_base(task).spec.source
     return load_pinned(
-        request.base_model, request.base_fingerprint or "", source, task.settings, dtype=dtype
+        request.base_model,
+        request.base_fingerprint or "",
+        source,
+        task.settings,
+        dtype=dtype,
+        ranks=True,
     )
 
 

@@ -45,5 +45,6 @@ def _loadable(task: Task, other: RegisteredBase) -> OtherModel:
     assert other.facts is not None
     fingerprint = other.facts.fingerprint
     return OtherModel(
-        other.id, lambda: load_pinned(other.id, fingerprint, other.spec.source, task.settings)
+        other.id,
+        lambda: load_pinned(other.id, fingerprint, other.spec.source, task.settings, ranks=True),
     )

@@ -41,6 +41,8 @@ INFO = ScorerInfo(
     turnable=False,
 )
 
+_JUDGED = 256
+"""Messages whose logits are held at once."""
 _CONTENT_FREE = ("N/A", "...", "(no text)")
 _YES, _NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 
@@ -101,7 +103,8 @@ def _log_odds(
     """Log odds of yes against no, float64 `[texts]`, averaged over both orders."""
     import torch
 
-    from workers.runtime.reading.extract import last_hidden_states
+    from workers.runtime.reading.extract import LastStates
+    from workers.runtime.reading.passes import read_texts
 
     question = question_of(behavior)
     messages = [
@@ -110,14 +113,14 @@ def _log_odds(
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     odds = np.empty(len(messages))
+    last = LastStates(base, len(messages))
+    read_texts(base, messages, [last])
     with torch.no_grad():
-        for batch, states in last_hidden_states(base, messages):
-            last = batch.real.sum(dim=1).to(states.device) - 1
-            rows = torch.arange(len(last), device=states.device)
-            logits = base.logits(states[rows, last]).float()
+        for start in range(0, len(messages), _JUDGED):
+            logits = base.logits(last.states[start : start + _JUDGED]).float()
             # The other tokens' probabilities cancel out.
             difference = logits[:, list(yes)].logsumexp(1) - logits[:, list(no)].logsumexp(1)
-            odds[list(batch.index)] = difference.double().cpu().numpy()
+            odds[start : start + _JUDGED] = difference.double().cpu().numpy()
     mean: Floats = odds.reshape(len(ORDERS), len(texts)).mean(axis=0)
     return mean
 

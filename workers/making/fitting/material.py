@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError
@@ -15,14 +17,17 @@ from workers import progress
 from workers.making.cache import Cache
 from workers.making.fitting.readings import (
     READINGS,
+    Passes,
     ReadingInputs,
     Source,
     Texts,
+    Wanted,
     encode_texts,
+    reading_tokens,
     wanted_by,
 )
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import features
+from workers.runtime.reading.extract import Features
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
 
@@ -59,21 +64,31 @@ class Material:
         inputs = ReadingInputs(source, texts, max_tokens, cache)
         wanted = wanted_by(methods, loaded.layers)
         counts = inputs.counts
-        weights = {name: READINGS[name].tokens(counts, need) for name, need in wanted.items()}
-        progress.plan({"features": counts.fit + counts.heldout, **weights})
-        with progress.step("features"):
-            read_features = features(loaded, [*texts.fit, *texts.heldout])
+        of_base = {
+            name: READINGS[name].tokens(counts, need)
+            for name, need in wanted.items()
+            if not READINGS[name].of_texts
+        }
+        all_tokens = reading_tokens(counts, wanted)
+        progress.plan({"texts": all_tokens - sum(of_base.values()), **of_base})
+        passes = Passes()
+        features = [
+            passes.add(part, Features(loaded, len(part))) for part in (texts.fit, texts.heldout)
+        ]
+        finish: dict[str, Callable[[], Any]] = {}
         readings: dict[str, Any] = {}
         failures: dict[str, ScalpelError] = {}
         for name, need in wanted.items():
-            with progress.step(name):
-                if all(user in failures for user in need.users):
-                    continue
-                try:
-                    readings[name] = READINGS[name].read(inputs, need)
-                except (InvalidRequest, EditFailed) as error:
-                    failures.update(dict.fromkeys(need.users, error))
-        return cls(source, texts, read_features, readings, failures)
+            with _noted(failures, need):
+                finish[name] = READINGS[name].begin(inputs, need, passes)
+        with progress.step("texts"):
+            passes.run(loaded)
+        for name, finished in finish.items():
+            with progress.step(name, of_base.get(name, 0.0)), _noted(failures, wanted[name]):
+                if any(user not in failures for user in wanted[name].users):
+                    readings[name] = finished()
+        pooled = torch.cat([reading.pooled for reading in features])
+        return cls(source, texts, pooled, readings, failures)
 
     def __getitem__(self, name: str) -> Any:
         """A reading that a method needs."""
@@ -115,3 +130,12 @@ class Material:
         if failure is not None:
             raise failure
         return cast(FittedEdit, function(method.fit)(self, method))
+
+
+@contextmanager
+def _noted(failures: dict[str, ScalpelError], need: Wanted) -> Iterator[None]:
+    """Note what stops the methods that need a reading, and go on."""
+    try:
+        yield
+    except (InvalidRequest, EditFailed) as error:
+        failures.update(dict.fromkeys(need.users, error))

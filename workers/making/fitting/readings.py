@@ -6,9 +6,9 @@ Everything is read of the model that the edit goes on top of; see `Source.model`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import JsonValue
@@ -24,17 +24,27 @@ from workers.evaluation.data.splits import PreservedSplit, Splits, split_preserv
 from workers.making.cache import Cache
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.answer_starts import Answers, answer_starts
+from workers.runtime.reading.answer_starts import (
+    Responses,
+    ResponseStarts,
+    answer_starts,
+    require_responses,
+    starts_of,
+)
 from workers.runtime.reading.benign import BENIGN_VERSION, benign_statistics
-from workers.runtime.reading.gradients import GateReadings, gate_keys, gate_readings
-from workers.runtime.reading.residuals import FIRST_TOKENS_VERSION, bias_statistics, first_tokens
-from workers.runtime.reading.shifts import SHIFTS_VERSION, shift_curvature, shift_gradients
+from workers.runtime.reading.gradients import GateReadings, Gates, gate_keys
+from workers.runtime.reading.passes import Reading, read_texts
+from workers.runtime.reading.residuals import FIRST_TOKENS_VERSION, Layers, first_tokens
+from workers.runtime.reading.shifts import SHIFTS_VERSION, Shifts, shift_curvature
+from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import EXACT_SIZE, RANK, Moment, moment_from_tensors
 from workers.surgery.probe import UNDESIRED
 from workers.surgery.regression import AnswerStarts, FirstTokens, LayerStatistics
 
+R = TypeVar("R", bound=Reading)
+T = TypeVar("T")
 BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
 
@@ -62,14 +72,29 @@ class Texts:
     labels: Tensor
     heldout: list[Encoded]
     heldout_labels: Tensor
+    _starts: dict[int | None, Texts] = field(default_factory=dict)
 
-    @property
-    def undesired(self) -> list[Encoded]:
-        return self.fit[: int((self.labels == UNDESIRED).sum())]
+    @cached_property
+    def sides(self) -> Sides:
+        """Of the texts that are fitted on."""
+        return Sides(self.fit, (self.labels != UNDESIRED).long())
 
-    @property
-    def desired(self) -> list[Encoded]:
-        return self.fit[len(self.undesired) :]
+    def starts(self, tokens: int | None) -> Texts:
+        """These with the first so many tokens of responses; itself where that cuts nothing."""
+        cut = [text.start(tokens) for text in self.fit]
+        if cut == self.fit:
+            return self
+        if tokens not in self._starts:
+            self._starts[tokens] = replace(self, fit=cut)
+        return self._starts[tokens]
+
+
+@dataclass(frozen=True, eq=False)
+class PreservedTexts:
+    """Preserved texts that are responses, encoded."""
+
+    fit: list[Encoded]
+    heldout: list[Encoded]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +112,16 @@ class ReadingInputs:
         return self.source.model.loaded
 
     @cached_property
-    def preserved(self) -> PreservedSplit:
+    def _preserved_items(self) -> PreservedSplit:
         return split_preserved(self.source.preserve, self.source.seed)
+
+    @cached_property
+    def preserved(self) -> PreservedTexts:
+        split, chat = self._preserved_items, self.source.chat
+        return PreservedTexts(
+            encode(self.base, split.fit, max_tokens=self.max_tokens, chat=chat),
+            encode(self.base, split.heldout, max_tokens=self.max_tokens, chat=chat),
+        )
 
     @cached_property
     def benign(self) -> list[Encoded]:
@@ -99,7 +132,8 @@ class ReadingInputs:
     def counts(self) -> Counts:
         """Tokens of the texts."""
         fit, heldout = (float(sum(map(len, part))) for part in (self.texts.fit, self.texts.heldout))
-        preserved = len(self.preserved.fit) + len(self.preserved.heldout)
+        split = self._preserved_items
+        preserved = len(split.fit) + len(split.heldout)
         return Counts(fit, heldout, fit * preserved / max(1, len(self.texts.fit)))
 
 
@@ -125,17 +159,57 @@ class Wanted:
     """Each number of first tokens of a response that any of them needs, once."""
 
 
+class Passes:
+    """Passes of texts through the model, each of which all readings of the same texts share."""
+
+    def __init__(self) -> None:
+        self._passes: dict[int, tuple[Sequence[Encoded], list[Reading]]] = {}
+        """By identity of the texts."""
+
+    def add(self, texts: Sequence[Encoded], reading: R) -> R:
+        self._passes.setdefault(id(texts), (texts, []))[1].append(reading)
+        return reading
+
+    def run(self, base: LoadedModel) -> None:
+        """Each is a step of the work."""
+        costs = [
+            sum(map(len, texts)) * (3.0 if any(reading.matrices for reading in readings) else 1.0)
+            for texts, readings in self._passes.values()
+        ]
+        progress.plan({str(number): cost for number, cost in enumerate(costs)})
+        for number, (texts, readings) in enumerate(self._passes.values()):
+            with progress.step(str(number)):
+                read_texts(base, texts, readings)
+
+
 @dataclass(frozen=True)
 class ReadingKind:
     """Something that can be read of a model."""
 
-    read: Callable[[ReadingInputs, Wanted], Any]
+    begin: Callable[[ReadingInputs, Wanted, Passes], Callable[[], Any]]
+    """Takes part in passes, and returns what gives the reading once these have run."""
     tokens: Callable[[Counts, Wanted], float]
-    """The time that it takes, in tokens of a plain forward pass."""
+    """The time that it takes beside the passes that it shares, in tokens of a forward pass."""
     memory: Callable[[Sizes, Wanted], float]
     """Bytes that are kept until methods are fitted."""
     backward: bool = False
     """It takes gradients."""
+    of_texts: bool = True
+    """It is read of the behaviour's texts, and not of the model alone."""
+
+
+def reading_tokens(counts: Counts, wanted: Mapping[str, Wanted]) -> float:
+    """The time that readings take with the features, in tokens of a forward pass."""
+    kinds = [(READINGS[name], want) for name, want in wanted.items()]
+    backward = {
+        tokens
+        for kind, want in kinds
+        if kind.backward and kind.of_texts
+        for tokens in want.answer_tokens
+    }
+    passes = sum(_BACKWARD if tokens is None else 1 + _BACKWARD for tokens in backward)
+    shared = counts.fit + counts.heldout + passes * counts.fit
+    return shared + sum(kind.tokens(counts, want) for kind, want in kinds)
 
 
 def wanted_by(methods: Sequence[FixedMethod], layers: int) -> dict[str, Wanted]:
@@ -153,10 +227,11 @@ def wanted_by(methods: Sequence[FixedMethod], layers: int) -> dict[str, Wanted]:
     return wanted
 
 
-def _layers(inputs: ReadingInputs, wanted: Wanted) -> dict[int, LayerStatistics]:
+def _layers(
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes
+) -> Callable[[], dict[int, LayerStatistics]]:
     texts = inputs.texts
-    statistics = bias_statistics(inputs.base, texts.desired, texts.undesired, wanted.layers)
-    return {layer.layer: layer for layer in statistics}
+    return passes.add(texts.fit, Layers(inputs.base, texts.sides, wanted.layers)).result
 
 
 def _first_tokens(inputs: ReadingInputs, wanted: Wanted) -> dict[int, FirstTokens]:
@@ -204,43 +279,52 @@ def _curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[MatrixKey, Curvatu
     }
 
 
-def _gates(inputs: ReadingInputs, wanted: Wanted) -> GateReadings:
+def _gates(inputs: ReadingInputs, wanted: Wanted, passes: Passes) -> Callable[[], GateReadings]:
     texts = inputs.texts
-    return gate_readings(inputs.base, texts.desired, texts.undesired, layers=wanted.layers)
+    return passes.add(texts.fit, Gates(inputs.base, texts.sides, wanted.layers)).result
 
 
-def _answer_starts(inputs: ReadingInputs, wanted: Wanted) -> dict[int, AnswerStarts]:
-    fitted, unseen = (
-        encode(inputs.base, items, max_tokens=inputs.max_tokens, chat=inputs.source.chat)
-        for items in (inputs.preserved.fit, inputs.preserved.heldout)
-    )
-    statistics = answer_starts(
-        inputs.base,
-        Answers(inputs.texts.fit, fitted),
-        Answers(inputs.texts.heldout, unseen),
-        wanted.layers,
-    )
-    return {layer.layer: layer for layer in statistics}
+def _answer_starts(
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes
+) -> Callable[[], dict[int, AnswerStarts]]:
+    base, texts, layers = inputs.base, inputs.texts, wanted.layers
+    fitted = Responses(texts.fit, inputs.preserved.fit)
+    require_responses(fitted)
+    rest = fitted.rest_tokens()
+    kinds = (fitted.behavior, fitted.preserved)
+    starts = [
+        passes.add(some, ResponseStarts(base, some, layers, rest_tokens=rest)) for some in kinds
+    ]
+    unseen = [
+        passes.add(some, starts_of(base, some, layers))
+        for some in (texts.heldout, inputs.preserved.heldout)
+    ]
+    return lambda: answer_starts(starts[0], starts[1], unseen[0].vectors, unseen[1].vectors)
 
 
 def _shifts(
-    inputs: ReadingInputs, wanted: Wanted, *, at_answer_starts: bool = False
-) -> dict[int | None, dict[int, Tensor]]:
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes, *, at_answer_starts: bool = False
+) -> Callable[[], dict[int | None, dict[int, Tensor]]]:
     """Gradients at the outputs of `down_proj`, by number of response tokens and layer."""
-    return {
-        tokens: shift_gradients(
-            inputs.base,
-            [text.start(tokens) for text in inputs.texts.desired],
-            [text.start(tokens) for text in inputs.texts.undesired],
-            wanted.layers,
-            at_answer_starts=at_answer_starts,
-        )
-        for tokens in progress.track(wanted.answer_tokens)
-    }
+    shifts: dict[int | None, Shifts] = {}
+    for tokens in wanted.answer_tokens:
+        sides = inputs.texts.starts(tokens).sides
+        reading = Shifts(inputs.base, sides, wanted.layers, at_answer_starts=at_answer_starts)
+        shifts[tokens] = passes.add(sides.texts, reading)
+    return lambda: {tokens: reading.gradients for tokens, reading in shifts.items()}
 
 
-def _answer_shifts(inputs: ReadingInputs, wanted: Wanted) -> dict[int | None, dict[int, Tensor]]:
-    return _shifts(inputs, wanted, at_answer_starts=True)
+def _answer_shifts(
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes
+) -> Callable[[], dict[int | None, dict[int, Tensor]]]:
+    return _shifts(inputs, wanted, passes, at_answer_starts=True)
+
+
+def _of_base(
+    read: Callable[[ReadingInputs, Wanted], T],
+) -> Callable[[ReadingInputs, Wanted, Passes], Callable[[], T]]:
+    """A reading that has passes of its own, or comes from a cache."""
+    return lambda inputs, wanted, passes: lambda: read(inputs, wanted)
 
 
 def _spelled(texts: Sequence[Encoded]) -> list[JsonValue]:
@@ -259,40 +343,37 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
     return 4.0 * len(wanted.layers) * sizes.width**2
 
 
+_BACKWARD = 2.0
+"""Of a backward pass, with the head's, as a multiple of a forward pass."""
+
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
-    "layers": ReadingKind(_layers, lambda n, w: 1.3 * n.fit, _moments),
-    "first tokens": ReadingKind(_first_tokens, lambda n, w: 1500.0, _moments),
+    "layers": ReadingKind(_layers, lambda n, w: 0.3 * n.fit, _moments),
+    "first tokens": ReadingKind(
+        _of_base(_first_tokens), lambda n, w: 1500.0, _moments, of_texts=False
+    ),
     "shift curvature": ReadingKind(
-        _shift_curvature,
+        _of_base(_shift_curvature),
         lambda n, w: 6e4,
         lambda s, w: len(w.layers) * _factor(s.hidden),
         backward=True,
+        of_texts=False,
     ),
-    "shifts": ReadingKind(
-        _shifts,
-        lambda n, w: 3.5 * n.fit * len(w.answer_tokens),
-        lambda s, w: 0.0,
-        backward=True,
-    ),
+    "shifts": ReadingKind(_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
     "answer starts": ReadingKind(
-        _answer_starts, lambda n, w: 1.3 * (n.fit + n.preserved + n.heldout), _moments
+        _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments
     ),
-    "answer shifts": ReadingKind(
-        _answer_shifts,
-        lambda n, w: 3.5 * n.fit * len(w.answer_tokens),
-        lambda s, w: 0.0,
-        backward=True,
-    ),
+    "answer shifts": ReadingKind(_answer_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
     "curvature": ReadingKind(
-        _curvature,
+        _of_base(_curvature),
         lambda n, w: 25e3,
         lambda s, w: sum(_factor(s.hidden) + _factor(rows) for rows in s.gates),
         backward=True,
+        of_texts=False,
     ),
     "gates": ReadingKind(
         _gates,
-        lambda n, w: 3.5 * n.fit,
+        lambda n, w: 0.3 * n.fit,
         lambda s, w: sum(4.0 * s.hidden * rows for rows in s.gates),
         backward=True,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -309,16 +310,31 @@ def generate(
     ]
     side = side or SidePath(base)
     order = sorted(range(len(requests)), key=lambda row: (len(requests[row].prompt), row))
+    made: dict[int, Generated] = {}
+    with base.ranks_for(sum(len(prompt) + max_new_tokens for prompt in prompts)) as ranks:
+        # As many batches for each rank, all of about the same size.
+        batches = ranks.size * ceil(len(order) / ranks.size / batch_rows)
+        size = ceil(len(order) / batches) if batches else 1
+        for start in range(ranks.rank * size, len(order), ranks.size * size):
+            rows = order[start : start + size]
+            batch = _generate_batch(base, side, [requests[row] for row in rows])
+            made.update(zip(rows, batch, strict=True))
+            progress.advance(start + len(rows), len(order))
+        for part in ranks.gather(made):
+            made |= part
+    return [made[row] for row in range(len(requests))]
+
+
+def _generate_batch(
+    base: LoadedModel, side: SidePath, requests: Sequence[Request]
+) -> list[Generated]:
+    decoding = Decoding(base, side, requests)
     ids: list[list[int]] = [[] for _ in requests]
     reasons: list[FinishReason] = ["length"] * len(requests)
-    for start in range(0, len(order), batch_rows):
-        rows = order[start : start + batch_rows]
-        decoding = Decoding(base, side, [requests[row] for row in rows])
-        while not decoding.done:
-            for token in decoding.step():
-                if token.id is not None:
-                    ids[rows[token.row]].append(token.id)
-                if token.finish_reason is not None:
-                    reasons[rows[token.row]] = token.finish_reason
-        progress.advance(start + len(rows), len(order))
+    while not decoding.done:
+        for token in decoding.step():
+            if token.id is not None:
+                ids[token.row].append(token.id)
+            if token.finish_reason is not None:
+                reasons[token.row] = token.finish_reason
     return [Generated(tuple(row), reason) for row, reason in zip(ids, reasons, strict=True)]

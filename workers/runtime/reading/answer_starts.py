@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,101 +11,120 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import visit_layers
+from workers.runtime.reading.passes import Reading
+from workers.runtime.reading.residuals import InputsAt
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.regression import AnswerStarts
 
-_BEHAVIOR, _PRESERVED = 0, 1
-"""Kinds of texts that are fitted on; the other two are those not seen, in the same order."""
-
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """Texts of a behaviour, which are to feel an edit, and preserved texts, which are not."""
+class Responses:
+    """Texts of a behaviour, which are to receive an edit, and preserved texts, which are not."""
 
     behavior: Sequence[Encoded]
     preserved: Sequence[Encoded]
 
-
-def answer_starts(
-    base: LoadedModel,
-    fitted: Answers,
-    unseen: Answers,
-    layers: Sequence[int],
-) -> list[AnswerStarts]:
-    """Run texts once and keep what `condition` needs of `layers`.
-
-    Args:
-        unseen: texts that nothing is fitted on; there may be none.
-
-    Raises:
-        InvalidRequest: a layer has no such matrix, or no text of a kind to fit on is an answer.
-    """
-    for kind, texts in (("the behaviour", fitted.behavior), ("`preserve`", fitted.preserved)):
-        if not _responses(texts):
-            raise InvalidRequest(f"no text of {kind} to fit on is an answer to a prompt")
-    kinds = (fitted.behavior, fitted.preserved, unseen.behavior, unseen.preserved)
-    sums = {layer: _LayerSums(base, layer, kinds) for layer in layers}
-
-    def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
-        sums[layer].add_(batch, inputs)
-
-    visit_layers(base, [text for texts in kinds for text in texts], layers, visit)
-    return [sums.pop(layer).statistics() for layer in layers]
+    def rest_tokens(self) -> int:
+        """Those that are neither the first of a text nor where a response starts."""
+        texts = [*self.behavior, *self.preserved]
+        return max(1, sum(map(len, texts)) - len(texts) - count_responses(texts))
 
 
-class _LayerSums:
-    """Running sums of one layer over batches of texts of each kind."""
+class ResponseStarts(Reading):
+    """Moments of the inputs of `down_proj` of texts to fit on, of one kind. Where its responses
+    start weighs as much as all the rest of both kinds, however many tokens there are of either."""
 
-    def __init__(self, base: LoadedModel, layer: int, kinds: Sequence[Sequence[Encoded]]) -> None:
-        base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
-        weight = base.matrix(MatrixKey(layer, DOWN))
-        size, device = weight.shape[1], weight.device
-        fitted = [*kinds[_BEHAVIOR], *kinds[_PRESERVED]]
-        self._layer = layer
-        self._kind = torch.tensor([kind for kind, texts in enumerate(kinds) for _ in texts])
-        """By text."""
-        self._responses = [_responses(texts) for texts in kinds]
-        self._rest = max(1, sum(map(len, fitted)) - len(fitted) - _responses(fitted))
-        """Other tokens that are fitted on, first ones apart."""
-        self._behavior = torch.zeros(size, device=device)
-        self._behavior_square = 0.0
-        self._second = torch.zeros(size, size, device=device)
-        self._unseen: tuple[list[Tensor], list[Tensor]] = ([], [])
+    def __init__(
+        self,
+        base: LoadedModel,
+        texts: Sequence[Encoded],
+        layers: Sequence[int],
+        *,
+        rest_tokens: int,
+    ) -> None:
+        """Args:
+        rest_tokens: other tokens, of both kinds.
+        """
+        self.layers = layers
+        self._count = count_responses(texts)
+        self._rest_tokens = rest_tokens
+        self._sums: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        """By layer, over starts: the sum and the squares, `[size]` and 0-dim; then the moments."""
+        for layer in layers:
+            base.linear(MatrixKey(layer, DOWN))  # raises where a layer has none
+            weight = base.matrix(MatrixKey(layer, DOWN))
+            size, device = weight.shape[1], weight.device
+            self._sums[layer] = (
+                torch.zeros(size, device=device),
+                torch.zeros((), dtype=torch.float64),
+                torch.zeros(size, size, device=device),
+            )
 
-    def add_(self, batch: Batch, inputs: Tensor) -> None:
-        kinds = self._kind[list(batch.index)][:, None]
+    def tensors(self) -> Iterable[Tensor]:
+        return [tensor for sums in self._sums.values() for tensor in sums]
+
+    def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        total, square, second = self._sums[layer]
         starts = batch.answer_starts
-        counts = torch.full(starts.shape, float(self._rest))
-        for kind, count in enumerate(self._responses):
-            of_kind = starts & (kinds == kind)
-            counts[of_kind] = float(count)
-            vectors = inputs[of_kind.to(inputs.device)].float()
-            if kind == _BEHAVIOR:
-                self._behavior += vectors.sum(dim=0)
-                self._behavior_square += float(vectors.square().mean(dim=1).sum())
-            elif kind > _PRESERVED:
-                self._unseen[kind - 2].append(vectors.cpu())
-        # Every kind of token weighs the same, however many there are of it.
-        fitted = batch.real & (kinds <= _PRESERVED)
+        vectors = inputs[starts.to(inputs.device)].float()
+        total += vectors.sum(dim=0)
+        square += vectors.square().mean(dim=1).sum().double().cpu()
+        counts = torch.full(starts.shape, float(self._rest_tokens))
+        counts[starts] = float(self._count)
+        fitted = batch.real.clone()
         fitted[:, 0] = False
         shares = counts[fitted].rsqrt()[:, None].to(inputs.device)
         weighted = shares * inputs[fitted.to(inputs.device)].float()
-        self._second.addmm_(weighted.T, weighted)
+        second.addmm_(weighted.T, weighted)
 
-    def statistics(self) -> AnswerStarts:
-        count = self._responses[_BEHAVIOR]
-        empty = torch.empty(0, len(self._behavior))
-        return AnswerStarts(
-            layer=self._layer,
-            behavior=self._behavior.double().cpu() / count,
-            behavior_square=self._behavior_square / count,
-            second=self._second.cpu(),
-            unseen_behavior=torch.cat([empty, *self._unseen[_BEHAVIOR]]),
-            unseen_preserved=torch.cat([empty, *self._unseen[_PRESERVED]]),
+    def mean(self, layer: int) -> tuple[Tensor, float]:
+        """Over starts: the vectors, fp64 `[size]`, and the means of their squares."""
+        total, square, _ = self._sums[layer]
+        return total.double().cpu() / self._count, float(square) / self._count
+
+    def second(self, layer: int) -> Tensor:
+        return self._sums[layer][2].cpu()
+
+
+def answer_starts(
+    behavior: ResponseStarts,
+    preserved: ResponseStarts,
+    unseen_behavior: Mapping[int, Tensor],
+    unseen_preserved: Mapping[int, Tensor],
+) -> dict[int, AnswerStarts]:
+    """What `condition` needs of layers.
+
+    Args:
+        unseen_behavior, unseen_preserved: see `AnswerStarts`; by layer.
+    """
+    statistics = {}
+    for layer in behavior.layers:
+        mean, square = behavior.mean(layer)
+        statistics[layer] = AnswerStarts(
+            layer=layer,
+            behavior=mean,
+            behavior_square=square,
+            second=behavior.second(layer) + preserved.second(layer),
+            unseen_behavior=unseen_behavior[layer],
+            unseen_preserved=unseen_preserved[layer],
         )
+    return statistics
 
 
-def _responses(texts: Sequence[Encoded]) -> int:
+def starts_of(base: LoadedModel, texts: Sequence[Encoded], layers: Sequence[int]) -> InputsAt:
+    """Inputs of `down_proj` where responses to prompts start."""
+    return InputsAt(base, [text.answer_start for text in texts], layers)
+
+
+def require_responses(texts: Responses) -> None:
+    """Raises:
+    InvalidRequest: no text of a kind is an answer.
+    """
+    for kind, some in (("the behaviour", texts.behavior), ("`preserve`", texts.preserved)):
+        if not count_responses(some):
+            raise InvalidRequest(f"no text of {kind} to fit on is an answer to a prompt")
+
+
+def count_responses(texts: Sequence[Encoded]) -> int:
     """How many of them are responses to prompts of more than one token."""
     return sum(text.answer_start is not None for text in texts)

@@ -6,7 +6,7 @@ on the base model and the neutral texts alone and can be kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import MatrixKey
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.gradients import gate_keys, visit_matrices
+from workers.runtime.reading.gradients import gate_keys
+from workers.runtime.reading.passes import Reading, read_texts
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import MomentSum, moment_sum
@@ -49,24 +50,31 @@ def benign_statistics(
         raise InvalidRequest("no neutral text has a token after its first one that counts")
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.rand(len(text), generator=generator) for text in texts]
-    sums: dict[MatrixKey, tuple[MomentSum, MomentSum]] = {}
-    for key in keys:
-        matrix = base.matrix(key)
-        out_features, in_features = matrix.shape
-        sums[key] = (
-            moment_sum(in_features, matrix.device),
-            moment_sum(out_features, matrix.device),
-        )
+    reading = _Curvature(base, keys)
+    read_texts(base, texts, [reading], draws=draws)
+    return {
+        key: Curvature(inputs.moment(), outputs.moment())
+        for key, (inputs, outputs) in reading.sums.items()
+    }
 
-    def visit(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
+
+class _Curvature(Reading):
+    def __init__(self, base: LoadedModel, keys: Sequence[MatrixKey]) -> None:
+        self.matrices = keys
+        self.sums: dict[MatrixKey, tuple[MomentSum, MomentSum]] = {}
+        for key in keys:
+            matrix = base.matrix(key)
+            rows, columns = matrix.shape
+            device = matrix.device
+            self.sums[key] = moment_sum(columns, device), moment_sum(rows, device)
+
+    def tensors(self) -> Iterable[Tensor]:
+        return [tensor for both in self.sums.values() for part in both for tensor in part.tensors()]
+
+    def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
         # Attention is causal: nothing depends on a position after the last that predicts.
         later = batch.scored[:, 1:].flip(1).cumsum(dim=1).flip(1)
-        matters = (later > 0).to(x.device)
-        inputs, outputs = sums[key]
-        inputs.add_(x[:, :-1][matters])
-        outputs.add_(g[:, :-1][matters])
-
-    visit_matrices(base, texts, keys, visit, draws=draws)
-    return {
-        key: Curvature(inputs.moment(), outputs.moment()) for key, (inputs, outputs) in sums.items()
-    }
+        matters = (later > 0).to(inputs.device)
+        at_inputs, at_outputs = self.sums[key]
+        at_inputs.add_(inputs[:, :-1][matters])
+        at_outputs.add_(gradients[:, :-1][matters])

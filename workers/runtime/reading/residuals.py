@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import visit_layers
+from workers.runtime.reading.passes import Reading, read_texts
+from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
 from workers.surgery.regression import FirstTokens, LayerStatistics, TokenMoments
 
@@ -20,28 +22,98 @@ FIRST_TOKENS_VERSION = 1
 """Part of the key of cached first tokens: raise it when the numbers change."""
 
 
-def bias_statistics(
-    base: LoadedModel,
-    desired: Sequence[Encoded],
-    undesired: Sequence[Encoded],
-    layers: Sequence[int],
-) -> list[LayerStatistics]:
-    """Run both sides once and keep what `fit_layer` needs of `layers`.
+class Layers(Reading):
+    """What `fit_layer` needs of layers.
 
-    Means of the residual stream are over the tokens that count, but never a text's first; the
-    moments of `down_proj`'s inputs are over all tokens but first ones.
-
-    Raises:
-        InvalidRequest: a layer has no such matrix, as a layer of routed experts.
+    Means of the residual stream are over the tokens that count, but never a text's first, and then
+    over texts; the moments of `down_proj`'s inputs are over all tokens but first ones.
     """
-    texts = [*desired, *undesired]
-    sums = {layer: _LayerSums(base, layer, len(texts)) for layer in layers}
 
-    def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
-        sums[layer].add_(batch, inputs, residual)
+    def __init__(self, base: LoadedModel, sides: Sides, layers: Sequence[int]) -> None:
+        """Raises:
+        InvalidRequest: a layer has no such matrix, as a layer of routed experts.
+        """
+        self.layers = layers
+        self._sides = sides
+        self._weights = {layer: base.matrix(MatrixKey(layer, DOWN)) for layer in layers}
+        self._shares = (sides.counts > 0) / sides.sums(sides.counts > 0)[sides.side]
+        """By text: of its mean residual stream."""
+        self._moments = {
+            layer: TokenMoments(weight.shape[1], weight.device)
+            for layer, weight in self._weights.items()
+        }
+        self._means = {
+            layer: torch.zeros(2, base.hidden_size, dtype=torch.float64) for layer in layers
+        }
 
-    visit_layers(base, texts, layers, visit)
-    return [sums[layer].statistics(len(desired)) for layer in layers]
+    def tensors(self) -> Iterable[Tensor]:
+        return [
+            *(tensor for moments in self._moments.values() for tensor in moments.tensors()),
+            *self._means.values(),
+        ]
+
+    def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        rest = batch.real.clone()
+        rest[:, 0] = False
+        self._moments[layer].add_(inputs[rest.to(inputs.device)])
+        counted = batch.scored & rest
+        each = counted / counted.sum(dim=1, keepdim=True).clamp_min(1)
+        wide = residual.float()
+        means = torch.bmm(each.to(wide.device, torch.float32)[:, None], wide)[:, 0].double().cpu()
+        index = list(batch.index)
+        shares = self._shares[index, None].double()
+        self._means[layer].index_add_(0, self._sides.side[index], means * shares)
+
+    def result(self) -> dict[int, LayerStatistics]:
+        return {
+            layer: LayerStatistics(
+                layer=layer,
+                desired=self._means[layer][1],
+                undesired=self._means[layer][0],
+                rest=moments,
+                output_norm=_output_norm(self._weights[layer], moments),
+            )
+            for layer, moments in self._moments.items()
+        }
+
+
+def _output_norm(weight: Tensor, moments: TokenMoments) -> float:
+    """From E[h hᵀ]: the mean of ‖W h‖² is the trace of W E[h hᵀ] Wᵀ."""
+    wide = weight.double().cpu()
+    return float(((wide @ moments.second) * wide).sum().sqrt())
+
+
+class InputsAt(Reading):
+    """Inputs of `down_proj` at one token of each text."""
+
+    def __init__(
+        self, base: LoadedModel, places: Sequence[int | None], layers: Sequence[int]
+    ) -> None:
+        """Args:
+        places: by text: which token; None: the text is left out.
+
+        Raises:
+            InvalidRequest: a layer has no such matrix.
+        """
+        self.layers = layers
+        self._places = places
+        kept = [text for text, place in enumerate(places) if place is not None]
+        self._rows = {text: row for row, text in enumerate(kept)}
+        self.vectors = {
+            layer: torch.zeros(len(kept), base.matrix(MatrixKey(layer, DOWN)).shape[1])
+            for layer in layers
+        }
+        """By layer: fp32 `[kept texts, intermediate]` on the CPU."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        return self.vectors.values()
+
+    def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        kept = [(row, text) for row, text in enumerate(batch.index) if text in self._rows]
+        if kept:
+            places = [self._places[text] for _, text in kept]
+            vectors = inputs[[row for row, _ in kept], places].float().cpu()
+            self.vectors[layer][[self._rows[text] for _, text in kept]] = vectors
 
 
 def first_tokens(
@@ -57,7 +129,6 @@ def first_tokens(
     Raises:
         InvalidRequest: a layer has no such matrix.
     """
-    _check_layers(base, layers)
     usual = _usual_first_tokens(base)
     if base.start_ids:
         fitted = checked = usual
@@ -68,17 +139,12 @@ def first_tokens(
         border = total * FIRST_TOKENS_FITTED // (FIRST_TOKENS_FITTED + FIRST_TOKENS_CHECKED)
         fitted, checked = [*usual, *drawn[:border]], drawn[border:total]
     ids = [*fitted, *checked]
-    vectors: dict[int, Tensor] = {}
-
-    def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
-        place = vectors.setdefault(layer, torch.empty(len(ids), inputs.shape[-1]))
-        place[list(batch.index)] = inputs[:, 0].float().cpu()
-
-    visit_layers(base, [Encoded((i,), (True,), 0) for i in ids], layers, visit)
+    reading = InputsAt(base, [0] * len(ids), layers)
+    read_texts(base, [Encoded((i,), (True,), 0) for i in ids], [reading])
     border = len(fitted)
     return {
         layer: FirstTokens(place[:border].clone(), place[border:].clone())
-        for layer, place in vectors.items()
+        for layer, place in reading.vectors.items()
     }
 
 
@@ -105,64 +171,42 @@ def spread(
         directions: by layer: `a`, `[intermediate]`.
         texts: at least one of two tokens or more.
     """
-    rest: dict[int, list[Tensor]] = {layer: [] for layer in directions}
-    first: dict[int, list[Tensor]] = {layer: [] for layer in directions}
-
-    def visit(batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
-        responses = (inputs.float() @ directions[layer].to(inputs.device, torch.float32)).cpu()
-        first[layer].append(responses[:, 0])
-        rest[layer].append(responses[:, 1:][batch.real[:, 1:]])
-
-    visit_layers(base, texts, list(directions), visit)
+    reading = _Responses(directions, texts)
+    read_texts(base, texts, [reading])
     spreads = {}
-    for layer in directions:
-        responses = torch.cat(rest[layer])
-        some = responses[:: len(responses) // 10_000_000 + 1]  # quantile takes 16 million at most
+    for layer, (first, rest) in reading.responses.items():
+        some = rest[:: len(rest) // 10_000_000 + 1]  # quantile takes 16 million at most
         low, high = torch.quantile(some, torch.tensor([0.05, 0.95]))
-        rms = torch.cat(first[layer]).square().mean().sqrt()
-        spreads[layer] = Spread(float(responses.mean()), float(low), float(high), float(rms))
+        rms = first.square().mean().sqrt()
+        spreads[layer] = Spread(float(rest.mean()), float(low), float(high), float(rms))
     return spreads
 
 
-class _LayerSums:
-    """Running sums of one layer over batches of texts."""
+class _Responses(Reading):
+    """a · h at every token."""
 
-    def __init__(self, base: LoadedModel, layer: int, texts: int) -> None:
-        _check_layers(base, [layer])
-        self.layer = layer
-        self.weight = base.matrix(MatrixKey(layer, DOWN))
-        self.moments = TokenMoments(self.weight.shape[1], self.weight.device)
-        self.means = torch.full((texts, base.hidden_size), float("nan"), dtype=torch.float64)
-        """By text; NaN for one with no token that counts after its first."""
+    def __init__(self, directions: Mapping[int, Tensor], texts: Sequence[Encoded]) -> None:
+        self.layers = list(directions)
+        self._directions = directions
+        self._first = torch.tensor([0, *accumulate(map(len, texts))])
+        """By text: the place of its first token among all."""
+        self._all = {layer: torch.zeros(int(self._first[-1])) for layer in directions}
 
-    def add_(self, batch: Batch, inputs: Tensor, residual: Tensor) -> None:
-        rest = batch.real.clone()
-        rest[:, 0] = False
-        self.moments.add_(inputs[rest.to(inputs.device)])
-        wide = residual.float()
-        counted = (batch.scored & rest).to(wide.device, torch.float32)
-        sums = torch.bmm(counted[:, None], wide)[:, 0]
-        self.means[list(batch.index)] = (sums / counted.sum(dim=1, keepdim=True)).double().cpu()
+    def tensors(self) -> Iterable[Tensor]:
+        return self._all.values()
 
-    def statistics(self, desired: int) -> LayerStatistics:
-        """Fold the sums up; the first `desired` texts are those without the trait."""
-        return LayerStatistics(
-            layer=self.layer,
-            desired=self.means[:desired].nanmean(dim=0),
-            undesired=self.means[desired:].nanmean(dim=0),
-            rest=self.moments,
-            output_norm=self._output_norm(),
-        )
+    def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        direction = self._directions[layer].to(inputs.device, torch.float32)
+        places = self._first[list(batch.index)][:, None] + torch.arange(batch.real.shape[1])
+        responses = (inputs.float() @ direction).cpu()
+        self._all[layer][places[batch.real]] = responses[batch.real]
 
-    def _output_norm(self) -> float:
-        """From E[h hᵀ]: the mean of ‖W h‖² is the trace of W E[h hᵀ] Wᵀ."""
-        weight = self.weight.double().cpu()
-        return float(((weight @ self.moments.second) * weight).sum().sqrt())
-
-
-def _check_layers(base: LoadedModel, layers: Sequence[int]) -> None:
-    for layer in layers:
-        base.linear(MatrixKey(layer, DOWN))
+    @property
+    def responses(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """By layer: at first tokens, and at all others."""
+        first = torch.zeros(int(self._first[-1]), dtype=torch.bool)
+        first[self._first[:-1]] = True
+        return {layer: (every[first], every[~first]) for layer, every in self._all.items()}
 
 
 def _usual_first_tokens(base: LoadedModel) -> list[int]:

@@ -6,16 +6,16 @@ Of one layer, with c added at all tokens of a text but the first, or only where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
-from workers import progress
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.gradients import Visit, visit_matrices
+from workers.runtime.reading.passes import Reading, read_texts
+from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
 
@@ -26,30 +26,48 @@ _DRAWS = 2
 """Times that labels are drawn for each piece."""
 
 
-def shift_gradients(
-    base: LoadedModel,
-    desired: Sequence[Encoded],
-    undesired: Sequence[Encoded],
-    layers: Sequence[int],
-    *,
-    at_answer_starts: bool = False,
-) -> dict[int, Tensor]:
-    """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer, fp32 `[hidden]`.
+class Shifts(Reading):
+    """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer.
 
-    With `at_answer_starts`, c is added there and nowhere else, and texts that are no answers are
-    left out. Log-likelihoods are means over a text's tokens that count, then over texts. Nothing
-    predicts a text's first token, so it never counts.
-
-    Raises:
-        InvalidRequest: a layer has no such matrix, or a side has no text that counts.
+    Log-likelihoods are means over a text's tokens that count, then over texts. Nothing predicts a
+    text's first token, so it never counts.
     """
-    border = sum(map(len, desired)) / max(1, sum(map(len, [*desired, *undesired])))
-    at = at_answer_starts
-    with progress.step("desired", border):
-        wanted = _mean_gradients(base, "desired", desired, layers, at_answer_starts=at)
-    with progress.step("undesired"):
-        unwanted = _mean_gradients(base, "undesired", undesired, layers, at_answer_starts=at)
-    return {layer: wanted[layer] - unwanted[layer] for layer in layers}
+
+    def __init__(
+        self,
+        base: LoadedModel,
+        sides: Sides,
+        layers: Sequence[int],
+        *,
+        at_answer_starts: bool = False,
+    ) -> None:
+        """Args:
+        at_answer_starts: c is added there and nowhere else, and texts that are no answers are
+            left out.
+
+        Raises:
+            InvalidRequest: a layer has no such matrix, or a side has no text that counts.
+        """
+        self.matrices = _outputs(base, layers)
+        self._at_answer_starts = at_answer_starts
+        counted = sides.counts > 0
+        if at_answer_starts:
+            counted = torch.tensor([text.answer_start is not None for text in sides.texts])
+            sides.require(counted, "is an answer to a prompt")
+        sides.require(counted, "has a token after its first one that counts")
+        shares = counted / sides.sums(counted)[sides.side]
+        self._weights = sides.signs * shares / sides.counts.clamp_min(1)
+        """By text: of the gradient of its log-likelihood."""
+        self.gradients = {layer: torch.zeros(base.hidden_size) for layer in layers}
+        """By layer: fp32 `[hidden]` on the CPU."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        return self.gradients.values()
+
+    def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
+        if self._at_answer_starts:
+            gradients = gradients * batch.answer_starts[..., None].to(gradients.device)
+        self.gradients[key.layer] += self._weights[list(batch.index)] @ _at_shift(gradients).cpu()
 
 
 def shift_curvature(
@@ -77,67 +95,38 @@ def shift_curvature(
         raise InvalidRequest("no neutral text has a piece with a token that counts")
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.rand(len(piece), generator=generator) for piece in pieces]
-    sums = {
-        layer: moment_sum(base.hidden_size, base.matrix(MatrixKey(layer, DOWN)).device)
-        for layer in layers
-    }
-
-    def visit(batch: Batch, layer: int, q: Tensor) -> None:
-        labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
-        sums[layer].add_(q / labels.sqrt())
-
-    visit_matrices(base, pieces, _outputs(layers), _at_outputs(visit), draws=draws)
-    return {layer: products.moment() for layer, products in sums.items()}
+    reading = _ShiftCurvature(base, layers)
+    read_texts(base, pieces, [reading], draws=draws)
+    return {layer: products.moment() for layer, products in reading.sums.items()}
 
 
-def _mean_gradients(
-    base: LoadedModel,
-    name: str,
-    texts: Sequence[Encoded],
-    layers: Sequence[int],
-    *,
-    at_answer_starts: bool,
-) -> Mapping[int, Tensor]:
-    counted = [
-        text
-        for text in texts
-        if (text.answer_start is not None if at_answer_starts else any(text.scored[1:]))
-    ]
-    if not counted:
-        cause = (
-            "is an answer to a prompt"
-            if at_answer_starts
-            else "has a token after its first one that counts"
-        )
-        raise InvalidRequest(f"no {name} text {cause}")
-    sums = {layer: torch.zeros(base.hidden_size) for layer in layers}
+class _ShiftCurvature(Reading):
+    def __init__(self, base: LoadedModel, layers: Sequence[int]) -> None:
+        self.matrices = _outputs(base, layers)
+        self.sums = {
+            key.layer: moment_sum(base.hidden_size, base.matrix(key).device)
+            for key in self.matrices
+        }
 
-    def visit(batch: Batch, layer: int, q: Tensor) -> None:
-        labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(q.device)
-        sums[layer] += (q / labels).sum(dim=0).cpu()
+    def tensors(self) -> Iterable[Tensor]:
+        return [tensor for products in self.sums.values() for tensor in products.tensors()]
 
-    at_outputs = _at_outputs(visit, at_answer_starts=at_answer_starts)
-    visit_matrices(base, counted, _outputs(layers), at_outputs)
-    return {layer: total / len(counted) for layer, total in sums.items()}
+    def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
+        labels = batch.scored[:, 1:].sum(dim=1, keepdim=True).to(gradients.device)
+        self.sums[key.layer].add_(_at_shift(gradients) / labels.sqrt())
 
 
-def _at_outputs(
-    visit: Callable[[Batch, int, Tensor], None], *, at_answer_starts: bool = False
-) -> Visit:
-    """A visitor of `down_proj` that hands over ∂/∂c of Σ log p(label) of each text:
-    `visit(batch, layer, [rows, hidden])`."""
-
-    def at_outputs(batch: Batch, key: MatrixKey, x: Tensor, g: Tensor) -> None:
-        if at_answer_starts:
-            g = g * batch.answer_starts[..., None].to(g.device)
-        # Padding has no gradient, and where a text begins nothing is added.
-        visit(batch, key.layer, g[:, 1:].float().sum(dim=1))
-
-    return at_outputs
+def _at_shift(gradients: Tensor) -> Tensor:
+    """∂/∂c of each text, `[rows, hidden]`: padding has no gradient, and where a text begins nothing
+    is added."""
+    return gradients[:, 1:].float().sum(dim=1)
 
 
-def _outputs(layers: Sequence[int]) -> list[MatrixKey]:
-    return [MatrixKey(layer, DOWN) for layer in layers]
+def _outputs(base: LoadedModel, layers: Sequence[int]) -> list[MatrixKey]:
+    keys = [MatrixKey(layer, DOWN) for layer in layers]
+    for key in keys:
+        base.linear(key)  # raises where a layer has none
+    return keys
 
 
 def pieces_of(text: Encoded, before: tuple[int, ...]) -> list[Encoded]:

@@ -9,9 +9,9 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from tests.support.pico import INTERMEDIATE
+from tests.workers.runtime.reading.alone import answer_starts_of, visit_layers
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.answer_starts import Answers, answer_starts
-from workers.runtime.reading.extract import visit_layers
+from workers.runtime.reading.answer_starts import Responses
 from workers.runtime.tokens import Batch, Encoded, batches, encode
 
 FELT = [
@@ -60,8 +60,8 @@ def test_an_answer_begins_at_the_token_that_predicts_its_first_one(pico: LoadedM
 
 def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: LoadedModel) -> None:
     behavior, preserved = answers(pico, FELT), answers(pico, KEPT[:1])
-    (found,) = answer_starts(
-        pico, Answers(behavior, preserved), Answers(behavior[:1], preserved), [1]
+    (found,) = answer_starts_of(
+        pico, Responses(behavior, preserved), Responses(behavior[:1], preserved), [1]
     )
     ends = [inputs_of(pico, text)[text.prompt_length - 1] for text in (*behavior, *preserved)]
     rest = [
@@ -86,7 +86,7 @@ def test_every_kind_of_token_weighs_the_same_however_many_there_are(pico: Loaded
 
 def test_without_texts_that_were_kept_apart_nothing_is_said_of_them(pico: LoadedModel) -> None:
     behavior, preserved = answers(pico, FELT), answers(pico, KEPT)
-    (found,) = answer_starts(pico, Answers(behavior, preserved), Answers([], []), [1])
+    (found,) = answer_starts_of(pico, Responses(behavior, preserved), Responses([], []), [1])
     assert found.unseen_behavior.shape == found.unseen_preserved.shape == (0, INTERMEDIATE)
 
 
@@ -101,4 +101,4 @@ def test_answers_are_needed_on_both_sides(pico: LoadedModel, missing: str, named
         missing: plain,
     }
     with pytest.raises(InvalidRequest, match=f"{named}.* to fit on is an answer"):
-        answer_starts(pico, Answers(**sides), Answers([], []), [1])
+        answer_starts_of(pico, Responses(**sides), Responses([], []), [1])

@@ -11,11 +11,11 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
+from tests.workers.runtime.reading.alone import gate_readings
 from tests.workers.runtime.reading.test_gradients import sides
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.benign import benign_statistics
-from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.methods.attribution.fit import fit_attribution

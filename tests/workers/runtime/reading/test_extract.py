@@ -9,9 +9,10 @@ import torch
 
 from models_store.schemas.items import CompletionItem
 from tests.support.progress import shares_of
+from tests.workers.runtime.reading.alone import visit_layers
 from workers import progress
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import features, visit_layers
+from workers.runtime.reading.extract import features
 from workers.runtime.tokens import Batch, Encoded, encode
 
 ITEMS = [

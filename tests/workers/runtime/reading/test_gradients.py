@@ -13,8 +13,8 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.progress import shares_of
+from tests.workers.runtime.reading.alone import gate_readings
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.gradients import gate_readings
 from workers.runtime.tokens import Encoded, encode
 
 DESIRED: list[Item | str] = [

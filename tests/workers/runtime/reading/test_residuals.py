@@ -10,9 +10,10 @@ from tokenizers.processors import TemplateProcessing
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
+from tests.workers.runtime.reading.alone import bias_statistics
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.residuals import bias_statistics, first_tokens, spread
+from workers.runtime.reading.residuals import first_tokens, spread
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.methods.bias.fit import combine
 from workers.surgery.regression import FirstTokens, fit_layer

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
+from tests.workers.runtime.reading.alone import shift_gradients
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.shifts import (
     PIECE_TOKENS,
     pieces_of,
     shift_curvature,
-    shift_gradients,
 )
 from workers.runtime.tokens import Encoded, encode
 
