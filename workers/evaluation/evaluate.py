@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from pydantic import JsonValue
@@ -17,7 +16,7 @@ from workers.evaluation.controls.baselines import PaperSetting
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
 from workers.evaluation.scorers.prepare import prepare_scorers
@@ -48,7 +47,6 @@ def evaluate(
     terms: Sequence[Term],
     *,
     paper: PaperSetting | None = None,
-    base_text: Generate | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -57,8 +55,6 @@ def evaluate(
     Args:
         terms: the edit at strength 1.
         paper: Model Surgery fitted on the same texts, to compare with.
-        base_text: gives what the model without the edit makes of prompts, such as from a cache; by
-            default it is generated.
 
     Raises:
         EditFailed: the edited model's logits are not finite.
@@ -69,8 +65,7 @@ def evaluate(
     with progress.step("evaluation") as whole:
         whole.plan(expected_seconds(context, controls.kinds))
         with progress.step("base_text"):
-            generate = base_text or partial(generate_arm, context.model)
-            before = generate(context.encoded(prompts), context.decoding)
+            before = context.generate_unedited(prompts)
         with progress.step("edited_text"):
             after = context.generate(context.model.plus(terms), prompts)
         with progress.step("scores"):
@@ -89,7 +84,7 @@ def evaluate(
         with progress.step("damage"):
             damage = meter.measure(terms, (before, after), leading.desired)
         measured = controls.measure(scored)
-        extras = measure_extras(context, terms, before, after, scored)
+        extras = measure_extras(context, terms, before, after, scored, meter, damage)
     cards = tuple(each.scorer.card(each.agreement(leading)) for each in scored)
     return Evaluation(
         scorers=cards,

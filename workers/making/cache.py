@@ -33,7 +33,7 @@ from workers.runtime.base_models import settings_digest
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.decoding.requests import FinishReason
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.loading import cpu_capability
+from workers.runtime.loading import LoadedModel, cpu_capability
 from workers.runtime.reading.extract import EXTRACTOR_VERSION
 
 _log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Cache:
             base.fingerprint,
             settings_digest(base.folder),
             str(base.dtype),
-            *_computer(base.device),
+            *_computer(base),
             edits,
         ]
         self._broken: set[str] = set()
@@ -204,8 +204,9 @@ def _sha256(value: JsonValue) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _computer(device: torch.device) -> list[JsonValue]:
+def _computer(base: LoadedModel) -> list[JsonValue]:
     """What the last bits of a sum depend on: a repeat of an edit must not begin with others."""
-    if device.type == "cuda":
-        return [torch.__version__, torch.cuda.get_device_name(device)]
-    return [torch.__version__, device.type, cpu_capability(), torch.get_num_threads()]
+    if base.device.type == "cuda":
+        return [torch.__version__, torch.cuda.get_device_name(base.device)]
+    threads = max(base.ranks, torch.get_num_threads())
+    return [torch.__version__, base.device.type, cpu_capability(), threads]

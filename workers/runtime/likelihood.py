@@ -8,7 +8,7 @@ to is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,14 @@ class TextReading:
         """int64 `[texts]`: positions of each text."""
         counts: np.ndarray = torch.bincount(self.owners, minlength=self.texts).cpu().numpy()
         return counts
+
+    def of(self, texts: Sequence[int]) -> TextReading:
+        """That of some of the texts, ascending."""
+        places = torch.full((self.texts,), -1, device=self.owners.device)
+        places[list(texts)] = torch.arange(len(texts), device=places.device)
+        owners = places[self.owners]
+        kept = owners >= 0
+        return TextReading(self.states[kept], self.targets[kept], owners[kept], len(texts))
 
 
 @dataclass(frozen=True, eq=False)

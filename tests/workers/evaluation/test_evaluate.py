@@ -28,7 +28,7 @@ from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
 from workers.evaluation.damage.reader import FluencyReader
-from workers.evaluation.data.splits import Sides
+from workers.evaluation.data.splits import Sides, drawn
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
@@ -95,9 +95,10 @@ def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
 
     assert evaluation.damage.kl == pytest.approx(kl("reporting", 3))
     assert evaluation.damage.kl != pytest.approx(kl("calibration", 3))
-    (at_one,) = [dose for dose in evaluation.extras.doses if dose.strength == 1]
-    assert at_one.damage.kl == pytest.approx(kl("reporting", 2))
-    assert at_one.damage.kl != pytest.approx(kl("calibration", 2))
+    doses = {dose.strength: dose.damage for dose in evaluation.extras.doses}
+    assert doses[1.0].kl == evaluation.damage.kl
+    few = [drawn(part, 2) for part in encode_neutral(base, "reporting", each=3).parts]
+    assert doses[0.5].kl == pytest.approx(KlMeter.read(EditedModel(base), few).kl(terms, 0.5))
     assert evaluation.damage.domain_heldout is not None
     heldout = small_context(base).splits.heldout.desired
     texts = heldout_texts(base, heldout, chat=False, at_most=PLAN.damage.heldout_texts)
@@ -159,7 +160,7 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
         asked.append(0.0)
         return generate_arm(context.model, prompts, decoding)
 
-    again = evaluate(context, [bias_term()], base_text=kept)
+    again = evaluate(replace(context, base_text=kept), [bias_term()])
     assert len(asked) == 1
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage

@@ -85,6 +85,7 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
     if suites is not None:
         # They are run last: a wrong line in their data must not cost the edit all its work.
         open_suites(settings.suites, suites)
+    cache = Cache(task.store.objects, task.request.tenant, model)
     context = EvaluationContext(
         model=model,
         behavior=behavior,
@@ -99,8 +100,8 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
         judges=judges,
         parents=parents_of(task, settings.on_top_of),
         suites=None if suites is None else NamedSuites(settings.suites, suites),
+        base_text=cache.generated,
     )
-    cache = Cache(task.store.objects, task.request.tenant, model)
     return Ingredients(task, settings, read_policy(task.settings), context, cache, earlier)
 
 
@@ -140,9 +141,7 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
             return Tested(untested(*choice.search))
         with progress.step("test", _HARM_FROM):
             context = replace(edit.context, method=chosen.method)
-            evaluation = measure(
-                context, chosen.terms, paper=prepared.paper, base_text=edit.cache.generated
-            )
+            evaluation = measure(context, chosen.terms, paper=prepared.paper)
         with progress.step("harm"):
             return Tested(evaluation, harm_of(edit, chosen, evaluation))
 

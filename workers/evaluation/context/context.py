@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from models_store.operator.suites import Suites
 from models_store.schemas.behaviors import Behavior
@@ -13,7 +14,7 @@ from models_store.schemas.methods import Limits
 from workers.evaluation.context.plan import STANDARD, EvaluationPlan
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import Splits
-from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
@@ -63,6 +64,9 @@ class EvaluationContext:
     parents: Sequence[Parent] = ()
     """Of the parent edits, whose traits are looked at again."""
     suites: NamedSuites | None = None
+    base_text: Generate | None = None
+    """Gives what the model without the edit makes of prompts, such as from a cache; None: it is
+    generated."""
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -102,13 +106,22 @@ class EvaluationContext:
             samples: of each; by default as many as the plan has.
             seed: of the random numbers; by default those of the test prompts.
         """
+        return generate_arm(model, self.encoded(prompts), self._decoding(samples, seed))
+
+    def generate_unedited(
+        self, prompts: Sequence[str], *, samples: int | None = None, seed: int | None = None
+    ) -> Arm:
+        """The same with the model without the edit, unless it is known what that makes of them."""
+        generate = self.base_text or partial(generate_arm, self.model)
+        return generate(self.encoded(prompts), self._decoding(samples, seed))
+
+    def _decoding(self, samples: int | None, seed: int | None) -> DecodingSettings:
         decoding = self.decoding
-        changed = replace(
+        return replace(
             decoding,
             samples=decoding.samples if samples is None else samples,
             seed=decoding.seed if seed is None else seed,
         )
-        return generate_arm(model, self.encoded(prompts), changed)
 
     @property
     def seeds(self) -> dict[str, int]:

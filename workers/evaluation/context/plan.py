@@ -66,7 +66,12 @@ class EvaluationPlan:
     selectivity: bool = True
     long_form: LongPlan | None = None
     """None: no longer texts are made."""
-    controls: tuple[ControlKind, ...] = ALL_CONTROLS
+    controls: tuple[ControlKind, ...] = (
+        "random_direction",
+        "random_region",
+        "prompt_only",
+        "paper_equal_kl",
+    )
     draws: int = 1
     """Random directions, and random regions, that are drawn."""
     control_prompts: int = 60
@@ -113,6 +118,7 @@ THOROUGH = EvaluationPlan(
         neutral_each=88, own_samples=300, heldout_texts=200, preserved=400, fluency_pairs=300
     ),
     dose_prompts=100,
+    controls=ALL_CONTROLS,
     long_form=LongPlan(),
     control_prompts=200,
     control_neutral_each=32,

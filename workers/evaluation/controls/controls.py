@@ -140,7 +140,7 @@ class Controls:
         prompts, samples = self._share("prompt_only")
         worded_prompts = [worded(wording, prompt) for prompt in prompts]
         with progress.step("text"):
-            arm = context.generate(context.model, worded_prompts, samples=samples)
+            arm = context.generate_unedited(worded_prompts, samples=samples)
         baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
         return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from models_store.presets import neutral_texts
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
@@ -15,7 +13,7 @@ from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import TextReading, compare
+from workers.runtime.likelihood import compare
 from workers.runtime.tokens import Encoded, encode_prompt
 
 
@@ -39,8 +37,7 @@ def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
         return wordings[0]
     tried = []
     for index, wording in enumerate(progress.track(wordings)):
-        arm = context.generate(
-            context.model,
+        arm = context.generate_unedited(
             [worded(wording, prompt) for prompt in prompt_texts],
             samples=1,
             seed=context.seeds["wording"],
@@ -73,8 +70,8 @@ def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
     pairs = list(zip(neutral.texts, [*after, *chat_texts.texts], strict=True))
     divergence = compare(
         base,
-        _by_text(model.reading([text for text, _ in pairs])),
-        _by_text(model.reading([text for _, text in pairs])),
+        model.reading([text for text, _ in pairs]),
+        model.reading([text for _, text in pairs]),
     )
     parts = [slice(0, neutral.plain), slice(neutral.plain, len(pairs))]
     return max(mean_kl(divergence, part) for part in parts if divergence.positions[part].any())
@@ -93,12 +90,4 @@ def _behind(before: Sequence[int], text: Encoded, special: int) -> Encoded:
         (*before, *text.ids[special:]),
         (False,) * unscored + text.scored[first:],
         unscored,
-    )
-
-
-def _by_text(reading: TextReading) -> TextReading:
-    """The same with positions in the order of the texts, whatever batches they were read in."""
-    order = torch.argsort(reading.owners, stable=True)
-    return TextReading(
-        reading.states[order], reading.targets[order], reading.owners[order], reading.texts
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from workers.evaluation.damage.domain import (
     LEAST_SAMPLES,
     DomainMeter,
     LikelihoodMeter,
-    heldout_texts,
+    heldout_meter,
     own_samples,
     require_finite,
 )
@@ -122,7 +122,10 @@ class DamageMeter:
         with progress.step("samples", 0.25):
             samples = _samples_meter(model, texts, plan)
         with progress.step("held-out", 0.1):
-            domain = DomainMeter(samples, _heldout_meter(model, texts, plan))
+            heldout = heldout_meter(
+                model, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts
+            )
+            domain = DomainMeter(samples, heldout)
         with progress.step("preserved"):
             preserved = _Preserved.read(model, texts, plan)
         return cls(
@@ -134,6 +137,26 @@ class DamageMeter:
             domain=domain,
             preserved=preserved,
             answers=drawn(answers_of(texts.heldout), plan.heldout_texts),
+        )
+
+    def fewer(self, plan: DamagePlan) -> DamageMeter:
+        """The same on fewer of the texts; nothing is read again."""
+        samples, heldout = self.domain.samples, self.domain.heldout
+        return replace(
+            self,
+            plan=plan,
+            neutral=self.neutral.of(
+                [
+                    drawn(range(part.stop - part.start), plan.neutral_each)
+                    for part in self.neutral.parts
+                ]
+            ),
+            domain=DomainMeter(
+                samples and samples.fewer(max(plan.own_samples, LEAST_SAMPLES)),
+                heldout and heldout.fewer(plan.heldout_texts),
+            ),
+            preserved=self.preserved and self.preserved.fewer(plan.preserved),
+            answers=drawn(self.answers, plan.heldout_texts),
         )
 
     def kl(self, terms: Sequence[Term], strength: float = 1.0) -> float:
@@ -266,6 +289,13 @@ class _Preserved:
         names = [text_of(items[i])[:EXCERPT_CHARACTERS] for i in kept]
         return cls(names, answers, KlMeter.read(model, (whole, starts)))
 
+    def fewer(self, most: int) -> _Preserved:
+        some = drawn(range(len(self.names)), most)
+        answers = [place for place, item in enumerate(some) if item in self.answers]
+        starts = [self.answers.index(some[place]) for place in answers]
+        parts = [some, starts][: len(self.meter.parts)]
+        return _Preserved([self.names[item] for item in some], answers, self.meter.of(parts))
+
     def interval(self, measured: Divergence, bootstrap: Bootstrap) -> Interval:
         both = (kl_interval(measured, bootstrap, part) for part in self.meter.parts)
         return max(both, key=lambda interval: interval.value)
@@ -276,6 +306,20 @@ class _Preserved:
         kl[self.answers] = np.maximum(kl[self.answers], measured.kl[len(self.names) :])
         order = np.argsort(-kl, kind="stable")[:WORST]
         return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
+
+
+def point_of(damage: Damage) -> PointDamage:
+    """The figures of a receipt's damage, as those of a trial or of another strength are given."""
+    domain, kept = damage.domain, damage.kl_preserve
+    return PointDamage(
+        kl=damage.kl,
+        perplexity_ratio=damage.perplexity_ratio.value,
+        domain=None if domain is None else domain.value,
+        fluency=damage.fluency.value,
+        distinct2_ratio=damage.distinct2_ratio,
+        kl_preserve=None if kept is None else kept.value,
+        fluency_source=damage.fluency_source,
+    )
 
 
 def with_text(point: PointDamage, fluency: Fluency, arms: tuple[Arm, Arm]) -> PointDamage:
@@ -298,15 +342,6 @@ def _samples_meter(
     if len(own) < LEAST_SAMPLES:
         return None
     return LikelihoodMeter.read(model, own, groups)
-
-
-def _heldout_meter(
-    model: EditedModel, texts: DamageTexts, plan: DamagePlan
-) -> LikelihoodMeter | None:
-    held_out = heldout_texts(
-        model.loaded, texts.heldout, chat=texts.chat, at_most=plan.heldout_texts
-    )
-    return LikelihoodMeter.read(model, held_out) if held_out else None
 
 
 def check_finite(measured: Divergence) -> Divergence:

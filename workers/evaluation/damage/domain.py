@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import TextReading, negative_log_likelihood
+from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
@@ -56,6 +56,8 @@ class LikelihoodMeter:
     """Nats a position of each text by the model without the edits that are measured."""
     counts: Floats
     """Positions of each text."""
+    _last: dict[tuple[tuple[str, ...], float], Floats] = field(default_factory=dict)
+    """By edit and strength: the rises of the last one."""
 
     @classmethod
     def read(
@@ -68,14 +70,20 @@ class LikelihoodMeter:
         before = negative_log_likelihood(model.loaded, reading)
         return cls(model, texts, groups, before, reading.counts.astype(np.float64))
 
+    def fewer(self, most: int) -> LikelihoodMeter:
+        """The same on so many of the texts at most."""
+        some = drawn(range(len(self.texts)), most)
+        groups = None if self.groups is None else np.asarray(self.groups)[some]
+        texts = [self.texts[text] for text in some]
+        return LikelihoodMeter(self.model, texts, groups, self.before[some], self.counts[some])
+
     def rise(self, terms: Sequence[Term], strength: float = 1.0) -> float:
         """Over all positions of all texts, nats a token.
 
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
-        return float(np.average(rises, weights=self.counts))
+        return float(np.average(self.rises(terms, strength), weights=self.counts))
 
     def interval(
         self, terms: Sequence[Term], bootstrap: Bootstrap, strength: float = 1.0
@@ -85,14 +93,23 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        rises = self._rises(self.model.plus(terms, strength).reading(self.texts))
+        rises = self.rises(terms, strength)
         return bootstrap.ratio(rises * self.counts, self.counts, self.groups)
 
-    def _rises(self, reading: TextReading) -> Floats:
-        """Of each text, nats a position."""
-        rises: Floats = negative_log_likelihood(self.model.loaded, reading) - self.before
-        require_finite(rises)
-        return rises
+    def rises(self, terms: Sequence[Term], strength: float = 1.0) -> Floats:
+        """Of each text, nats a position; the last edit that was asked for is not read again.
+
+        Raises:
+            EditFailed: the edited model's probabilities are not finite.
+        """
+        edit = (tuple(term.digest for term in terms), strength)
+        if edit not in self._last:
+            reading = self.model.plus(terms, strength).reading(self.texts)
+            rises: Floats = negative_log_likelihood(self.model.loaded, reading) - self.before
+            require_finite(rises)
+            self._last.clear()
+            self._last[edit] = rises
+        return self._last[edit]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +164,14 @@ def own_samples(
             texts.append(Encoded((*prompt_ids, *new_ids), scored, len(prompt_ids)))
             owners.append(int(groups[prompt]))
     return texts, owners
+
+
+def heldout_meter(
+    model: EditedModel, items: Sequence[Item], *, chat: bool, at_most: int
+) -> LikelihoodMeter | None:
+    """Of at most so many of the items in which something can be predicted; None without any."""
+    texts = heldout_texts(model.loaded, items, chat=chat, at_most=at_most)
+    return LikelihoodMeter.read(model, texts) if texts else None
 
 
 def heldout_texts(

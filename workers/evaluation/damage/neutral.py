@@ -110,6 +110,19 @@ class KlMeter:
         texts = [text for part in parts for text in part]
         return cls(model, texts, slices, model.reading(texts))
 
+    def of(self, parts: Sequence[Sequence[int]]) -> KlMeter:
+        """The same on some of the texts of each part, by their indices within the part."""
+        texts = [
+            part.start + place
+            for part, places in zip(self.parts, parts, strict=True)
+            for place in places
+        ]
+        ends = list(accumulate(map(len, parts)))
+        slices = [slice(end - len(part), end) for part, end in zip(parts, ends, strict=True)]
+        return KlMeter(
+            self.model, [self.texts[text] for text in texts], slices, self.reference.of(texts)
+        )
+
     def divergence(self, terms: Sequence[Term], strength: float = 1.0) -> Divergence:
         """The edit at a strength against the model without it, text by text."""
         reading = self.model.plus(terms, strength).reading(self.texts)

@@ -12,7 +12,6 @@ from workers.evaluation.damage.long_form import FOLLOW_UPS
 from workers.evaluation.damage.neutral import MAX_TOKENS
 from workers.evaluation.extras.composition import MAX_PROMPTS as COMPOSED_PROMPTS
 from workers.evaluation.extras.doses import STRENGTHS
-from workers.evaluation.extras.selectivity import MAX_TEXTS
 
 GENERATED = 259.0
 """Tokens a second that SmolLM2 generates on two idle cores, 64 rows at a time, in bf16."""
@@ -43,7 +42,7 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     text = prompts * plan.samples * new / GENERATED
     controlled = min(fewer(plan.control_prompts, length), prompts) * new / GENERATED
     wordings = 3 * min(fewer(plan.wording_prompts, length), len(context.splits.validate))
-    dosed = len(STRENGTHS) * min(fewer(plan.dose_prompts, length), prompts)
+    dosed = (len(STRENGTHS) - 1) * min(fewer(plan.dose_prompts, length), prompts)
     pairs = min(plan.damage.fluency_pairs, prompts * plan.samples)
     damage, dose = _Meter(plan.damage, context), _Meter(plan.dose_damage, context)
     neutral, heads = _neutral(2 * plan.control_neutral_each)
@@ -54,16 +53,12 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         "scores": 3.0,
         "damage_base": damage.base,
         "damage": damage.all + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
-        "doses": dose.base
-        + len(STRENGTHS) * dose.quick
+        "doses": (len(STRENGTHS) - 1) * dose.quick
         + dosed * (new / GENERATED + (_PROMPT + new) / READ + new / HEAD),
         "side_effects": 4.0,
     }
     if plan.selectivity:
-        tokens = _TEXT * sum(
-            min(MAX_TEXTS, len(side))
-            for side in (context.splits.heldout.undesired, context.splits.heldout.desired)
-        )
+        tokens = _TEXT * min(plan.damage.heldout_texts, len(context.splits.heldout.undesired))
         parts["selectivity"] = 2 * tokens / READ + 2 * tokens / HEAD
     if plan.long_form is not None:
         long = plan.long_form

@@ -31,12 +31,14 @@ def doses(
     terms: Sequence[Term],
     strengths: Sequence[float] = STRENGTHS,
     *,
+    known: Dose | None = None,
     written: Written | None = None,
 ) -> tuple[Dose, ...]:
     """Measure an edit at several strengths, each on the same texts.
 
     Args:
         terms: the edit at strength 1.
+        known: the dose of one of the strengths, which is not measured again.
         written: None: no text is made, so neither fluency nor effects are measured.
 
     Returns:
@@ -45,6 +47,9 @@ def doses(
     """
     made = []
     for strength in progress.track(strengths):
+        if known is not None and known.strength == strength:
+            made.append(known)
+            continue
         damage: PointDamage | None = None
         with suppress(EditFailed):
             damage = meter.quick(terms, strength)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.measurements import (
+    Damage,
     Dose,
     Effect,
     LongForm,
@@ -19,7 +20,8 @@ from models_store.schemas.measurements import (
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
-from workers.evaluation.damage.damage import DamageMeter, DamageTexts, with_text
+from workers.evaluation.damage.damage import DamageMeter, DamageTexts, point_of, with_text
+from workers.evaluation.damage.domain import heldout_meter
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
@@ -67,6 +69,8 @@ def measure_extras(
     before: Arm,
     after: Arm,
     scored: Sequence[Scored],
+    meter: DamageMeter,
+    damage: Damage,
 ) -> Extras:
     """Measure them one after the other.
 
@@ -74,19 +78,25 @@ def measure_extras(
         terms: the edit at strength 1.
         before, after: continuations of the test prompts without and with the edit.
         scored: both by each scorer, the leading one first.
+        meter: what measured `damage`, that of the edit at strength 1.
     """
     return Extras(
-        doses=_doses(context, terms, before, scored),
+        doses=_doses(context, terms, before, scored, meter, damage),
         side_effects=_side_effects(context, before, after),
         long_form=_long_form(context, terms, scored),
-        selectivity=_selectivity(context, terms),
+        selectivity=_selectivity(context, terms, meter),
         composition=_composition(context, terms, before, after, scored),
         suites=_suites(context, terms),
     )
 
 
 def _doses(
-    context: EvaluationContext, terms: Sequence[Term], before: Arm, scored: Sequence[Scored]
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    before: Arm,
+    scored: Sequence[Scored],
+    meter: DamageMeter,
+    damage: Damage,
 ) -> tuple[Dose, ...]:
     plan = context.plan
     few = fewer(plan.dose_prompts, context.behavior.max_new_tokens)
@@ -94,16 +104,10 @@ def _doses(
 
     first = before.first(len(prompt_texts), 1)
     unedited = [each.first(len(prompt_texts), 1) for each in scored]
+    fewer_texts = meter.fewer(plan.dose_damage)
+    effects = tuple(each.effect(context.bootstrap) for each in unedited) if prompt_texts else ()
+    known = Dose(strength=1.0, damage=point_of(damage), effects=effects)
     with progress.step("doses"):
-        with progress.step("meter", 0.2):
-            meter = DamageMeter.read(
-                context.model,
-                damage_texts(context, before, scored[0]),
-                half="reporting",
-                bootstrap=context.bootstrap,
-                plan=plan.dose_damage,
-                reader=context.reader,
-            )
 
         def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:
             model = context.model.plus(terms, strength)
@@ -116,8 +120,7 @@ def _doses(
             full = with_text(damage, meter.fluency(arms, edited[0].desired), arms)
             return full, tuple(each.effect(context.bootstrap) for each in edited)
 
-        with progress.step("strengths"):
-            return doses(meter, terms, written=written if prompt_texts else None)
+        return doses(fewer_texts, terms, known=known, written=written if prompt_texts else None)
 
 
 def _side_effects(context: EvaluationContext, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
@@ -143,17 +146,22 @@ def _long_form(
         )
 
 
-def _selectivity(context: EvaluationContext, terms: Sequence[Term]) -> Selectivity | None:
-    if not context.plan.selectivity:
+def _selectivity(
+    context: EvaluationContext, terms: Sequence[Term], meter: DamageMeter
+) -> Selectivity | None:
+    desired = meter.domain.heldout
+    if not context.plan.selectivity or desired is None:
         return None
     with progress.step("selectivity"):
-        return selectivity(
+        undesired = heldout_meter(
             context.model,
-            context.splits.heldout,
-            terms,
+            context.splits.heldout.undesired,
             chat=context.behavior.chat,
-            bootstrap=context.bootstrap,
+            at_most=len(desired.texts),
         )
+        if undesired is None:
+            return None
+        return selectivity(undesired, desired, terms, context.bootstrap)
 
 
 def _composition(

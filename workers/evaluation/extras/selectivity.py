@@ -10,42 +10,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from models_store.schemas.items import Item
-from models_store.schemas.measurements import Interval, Selectivity
-from workers.evaluation.data.splits import Sides
+from models_store.errors import EditFailed
+from models_store.schemas.measurements import Selectivity
+from workers.evaluation.damage.domain import LikelihoodMeter
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats, interval
-from workers.runtime.edited_model import EditedModel
-from workers.runtime.tokens import encode
 from workers.surgery.terms import Term
-
-MAX_TEXTS = 60
-"""Of each side, at most."""
-MAX_TOKENS = 100
 
 
 def selectivity(
-    model: EditedModel,
-    heldout: Sides,
+    undesired: LikelihoodMeter,
+    desired: LikelihoodMeter,
     terms: Sequence[Term],
-    *,
-    chat: bool,
     bootstrap: Bootstrap,
 ) -> Selectivity | None:
     """Rise of the negative log-likelihood of each side, nats a token; texts are resampled.
 
     Args:
-        model: without the edit.
-        chat: the behaviour's: pairs pass through the chat template.
+        terms: the edit at strength 1.
 
     Returns:
-        None where a side has no token that counts, or the model gives no numbers any more.
+        None where the edited model gives no numbers any more.
     """
-    sides = [
-        _rises(model, items[:MAX_TEXTS], terms, chat=chat)
-        for items in (heldout.undesired, heldout.desired)
-    ]
-    if not all(len(columns) and np.isfinite(columns).all() for columns in sides):
+    try:
+        sides = [
+            np.stack([meter.rises(terms) * meter.counts, meter.counts], axis=1)
+            for meter in (undesired, desired)
+        ]
+    except EditFailed:
         return None
     # Two samples of different texts: each is resampled by itself.
     seeds = [derive(bootstrap.seed, name) for name in ("undesired", "desired")]
@@ -54,29 +46,11 @@ def selectivity(
         for seed, columns in zip(seeds, sides, strict=True)
     ]
     values = [float(_ratio(columns.sum(axis=0, keepdims=True))[0]) for columns in sides]
-    undesired, desired = (interval(*pair) for pair in zip(values, draws, strict=True))
-    difference: Interval = interval(values[0] - values[1], draws[0] - draws[1])
-    return Selectivity(undesired=undesired, desired=desired, difference=difference)
-
-
-def _rises(
-    model: EditedModel,
-    items: Sequence[Item],
-    terms: Sequence[Term],
-    *,
-    chat: bool,
-) -> Floats:
-    """Rise in nats and positions of each text, `[texts, 2]`; no rows where nothing counts."""
-    texts = [
-        text
-        for text in encode(model.loaded, items, max_tokens=MAX_TOKENS, chat=chat)
-        if any(text.scored[1:])
-    ]
-    if not texts:
-        return np.empty((0, 2))
-    divergence = model.plus(terms).divergence(texts, model.reading(texts))
-    counts = divergence.positions.astype(np.float64)
-    return np.stack([(divergence.edited_nll - divergence.base_nll) * counts, counts], axis=1)
+    return Selectivity(
+        undesired=interval(values[0], draws[0]),
+        desired=interval(values[1], draws[1]),
+        difference=interval(values[0] - values[1], draws[0] - draws[1]),
+    )
 
 
 def _ratio(sums: Floats) -> Floats:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models_store.schemas.items import TextItem
+from models_store.schemas.items import Item, TextItem
+from models_store.schemas.measurements import Selectivity
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from tests.workers.evaluation.texts import sentences
+from workers.evaluation.damage.domain import LikelihoodMeter, heldout_meter
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.statistics import Bootstrap
@@ -39,6 +42,17 @@ def _term(size: float = 0.3) -> Term:
     )
 
 
+def _meter(base: LoadedModel, side: Sequence[Item]) -> LikelihoodMeter:
+    meter = heldout_meter(EditedModel(base), side, chat=False, at_most=9)
+    assert meter is not None
+    return meter
+
+
+def _selectivity(base: LoadedModel, heldout: Sides, term: Term | None = None) -> Selectivity | None:
+    meters = [_meter(base, side) for side in (heldout.undesired, heldout.desired)]
+    return selectivity(*meters, [term or _term()], Bootstrap(0, 500))
+
+
 def _slow_nll(base: LoadedModel, side: tuple[TextItem, ...]) -> float:
     """Mean over all tokens but first ones, one text at a time."""
     nats, tokens = 0.0, 0
@@ -56,13 +70,7 @@ def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: Loaded
     before = [_slow_nll(base, side) for side in sides]
     with WeightEditor(base).applied([([_term()], 1.0)]):
         rises = [_slow_nll(base, side) - b for side, b in zip(sides, before, strict=True)]
-    found = selectivity(
-        EditedModel(base),
-        HELDOUT,
-        [_term()],
-        chat=False,
-        bootstrap=Bootstrap(0, 500),
-    )
+    found = _selectivity(base, HELDOUT)
     assert found is not None
     assert found.undesired.value == pytest.approx(rises[0], abs=1e-4)
     assert found.desired.value == pytest.approx(rises[1], abs=1e-4)
@@ -73,42 +81,23 @@ def test_selectivity_is_the_rise_of_both_sides_and_their_difference(base: Loaded
 def test_the_sides_are_resampled_apart(base: LoadedModel) -> None:
     """The same texts on both sides differ by nothing, and yet by chance."""
     same = Sides(HELDOUT.undesired, HELDOUT.undesired)
-    found = selectivity(
-        EditedModel(base),
-        same,
-        [_term()],
-        chat=False,
-        bootstrap=Bootstrap(0, 500),
-    )
+    found = _selectivity(base, same)
     assert found is not None
     assert found.difference.value == 0
     assert found.difference.low < 0 < found.difference.high
 
 
-@pytest.mark.parametrize("side", ["undesired", "desired"])
-def test_texts_of_one_token_tell_nothing(base: LoadedModel, side: str) -> None:
-    short = tuple(TextItem(text=word) for word in ("the", "a"))
-    heldout = Sides(
-        short if side == "undesired" else HELDOUT.undesired,
-        short if side == "desired" else HELDOUT.desired,
-    )
-    found = selectivity(
-        EditedModel(base),
-        heldout,
-        [_term()],
-        chat=False,
-        bootstrap=Bootstrap(0, 50),
-    )
-    assert found is None
+def test_a_text_is_read_with_the_edit_once(base: LoadedModel) -> None:
+    meter = _meter(base, HELDOUT.desired)
+    rise = meter.rise([_term()])
+    passes: list[int] = []
+    with base.decoder.register_forward_hook(lambda *_: passes.append(1)):
+        selectivity(_meter(base, HELDOUT.undesired), meter, [_term()], Bootstrap(0, 50))
+    assert len(passes) == 2  # of the undesired side, without the edit and with it
+    assert meter.rise([_term(0.4)]) != rise
 
 
 def test_a_model_that_gives_no_numbers_has_no_selectivity(base: LoadedModel) -> None:
-    found = selectivity(
-        EditedModel(base),
-        HELDOUT,
-        [_term(size=1e38)],
-        chat=False,
-        bootstrap=Bootstrap(0, 50),
-    )
+    found = _selectivity(base, HELDOUT, _term(size=1e38))
     assert found is None
     assert np.isfinite(base.model.get_parameter("lm_head.weight").detach().numpy()).all()
