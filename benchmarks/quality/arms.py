@@ -152,7 +152,7 @@ class Arms:
     def _trial(self, recipe: Recipe) -> Trial:
         """A recipe scaled to about 0.9 of the limits, as in a search."""
         if recipe not in self._alone:
-            budget = Budget(None, 40, finalists=0, final_prompts=None, damage=REPORTED)
+            budget = Budget(None, 40, finalists=1, final_prompts=None, damage=REPORTED)
             result = search(
                 self._setting.validation, [recipe], self._prepared, self._budget(budget)
             )

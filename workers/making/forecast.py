@@ -33,8 +33,12 @@ from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 _SCALES = 1.5
 """At which a candidate generates until it is within the limits, on average: it goes down where the
 text is not fluent."""
-_FITTINGS = 3
-"""Measurements of damage until a scale is found, on average."""
+_FITTINGS = 2
+"""Measurements of damage until the scale of a final is found, on average."""
+_COARSE_FITTINGS = 1.5
+"""The same of a race, whose scales are coarse."""
+_RACED = 0.7
+"""Share of its prompts that a candidate continues in a race, on average."""
 _TEXT_TOKENS = 25
 """Of a text that damage is measured on beside neutral ones, counted in tokens of these: the base is
 not read beside the edit."""
@@ -149,15 +153,13 @@ def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: 
     """Each candidate is scaled and generates; the best ones and the base on all prompts."""
     budget, prompts = BUDGETS[effort], len(validation_prompts(context))
     new = context.behavior.max_new_tokens
-    finalists = budget.finalists
     few = min(budget.prompts or prompts, prompts)
     most = min(budget.final_prompts or prompts, prompts)
-    # Only what comes to a final is tried at more than one scale, if there is a final.
-    lowered = (_SCALES - 1) * few * (finalists or candidates)
-    texts = candidates * few + lowered + _SCALES * finalists * most + prompts
+    texts = _RACED * candidates * few + _SCALES * budget.finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
-    read = candidates * _damage_tokens(budget.damage) + finalists * _damage_tokens(REPORTED)
-    return generated / speed.generated + _HEAD * _FITTINGS * read / speed.read
+    read = _COARSE_FITTINGS * candidates * _damage_tokens(budget.damage)
+    read += _FITTINGS * budget.finalists * _damage_tokens(REPORTED)
+    return generated / speed.generated + _HEAD * read / speed.read
 
 
 def _damage_tokens(plan: DamagePlan) -> float:

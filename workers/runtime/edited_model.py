@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
 from workers.runtime.apply import WeightEditor
-from workers.runtime.decoding.decode import Generated, generate
+from workers.runtime.decoding.decode import Generated, GenerationSettings, generate
 from workers.runtime.likelihood import Divergence, TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
@@ -51,7 +52,7 @@ class EditedModel:
         Raises:
             InvalidRequest: an edit does not fit the model.
         """
-        if any(term.expert is not None for terms, _ in self.mixture for term in terms):
+        if self.edits_experts:
             with WeightEditor(self.loaded).applied(self.mixture):
                 yield
         else:
@@ -97,28 +98,38 @@ class EditedModel:
         return compare(self.loaded, reference, self.reading(texts))
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seeds: Sequence[int] | None = None,
+        self, prompts: Sequence[Sequence[int]], **settings: Unpack[GenerationSettings]
     ) -> list[Generated]:
-        """Continue every prompt; see `generate`.
+        """Continue every prompt; see `workers.runtime.decoding.decode.generate`.
 
         Raises:
             InvalidRequest: a prompt is empty, or an edit does not fit the model.
         """
-        with self.active():
-            return generate(
-                self.loaded,
-                prompts,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seeds=seeds,
-                side=self._side,
-            )
+        return self.generate_each([self] * len(prompts), prompts, **settings)
+
+    @staticmethod
+    def generate_each(
+        models: Sequence[EditedModel],
+        prompts: Sequence[Sequence[int]],
+        **settings: Unpack[GenerationSettings],
+    ) -> list[Generated]:
+        """Continue every prompt with an edited model of its own, all of one base.
+
+        Raises:
+            InvalidRequest: as `generate`.
+        """
+        if not models:
+            return []
+        first = models[0]
+        if all(model is first for model in models):
+            with first.active():
+                return generate(first.loaded, prompts, side=first._side, **settings)
+        if any(model.edits_experts for model in models):
+            raise InvalidRequest("edits of routed experts cannot share a batch with others")
+        mixtures = [model.mixture for model in models]
+        return generate(first.loaded, prompts, mixtures=mixtures, side=first._side, **settings)
+
+    @property
+    def edits_experts(self) -> bool:
+        """Whether an edit is of routed experts, which all rows of a batch must have."""
+        return any(term.expert is not None for terms, _ in self.mixture for term in terms)

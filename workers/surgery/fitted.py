@@ -73,13 +73,19 @@ class FittedEdit:
         return scaled(self.terms, scale)
 
 
-def pair(first: FittedEdit, second: FittedEdit, scales: tuple[float, float]) -> FittedEdit:
-    """Both edits at their scales; scaled further they keep their proportion."""
+def pair(
+    first: FittedEdit, second: FittedEdit, scales: tuple[float, float], *, guess: float = 0.5
+) -> FittedEdit:
+    """Both edits at their scales; scaled further they keep their proportion.
+
+    Args:
+        guess: see `FittedEdit`; by default for two that each use up all that is allowed.
+    """
     return FittedEdit(
         method=f"{first.method}+{second.method}",
         label=f"{first.label} with {second.label}",
         terms=[*first.at(scales[0]), *second.at(scales[1])],
-        guess=0.5,  # each alone has the whole KL at 1
+        guess=guess,
         details={
             "parts": [
                 {"label": part.label, "scale": scale, **part.details}

@@ -17,6 +17,7 @@ from models_store.weights.architectures import DOWN, GATE, MatrixKey
 from models_store.weights.delta import dump_delta
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from tests.workers.evaluation.texts import behavior, sentences
+from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import split_behavior
@@ -105,8 +106,9 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     found = seconds(asked, Auto(), "thorough", one_a_second, tokens_per_text=40)
 
-    trials_and_base = 1.5 * len(recipes(pico.layers, 100)) + 1
-    assert found.search == pytest.approx(trials_and_base * generations * max_new_tokens)
+    finals_and_base = 1.5 * BUDGETS["thorough"].finalists + 1
+    arms = 0.7 * len(recipes(pico.layers, 100)) + finals_and_base
+    assert found.search == pytest.approx(arms * generations * max_new_tokens)
 
 
 def earlier(base: LoadedModel, **changes: Any) -> PastCost:

@@ -18,7 +18,7 @@ from workers.evaluation.damage.damage import DamageMeter, DamagePlan, DamageText
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
-from workers.making.search.tuning import calibrated, fitted_to_limits, smaller, used
+from workers.making.search.tuning import at_limit, calibrated, fitted_to_limits, used
 from workers.making.search.validation import Trial
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -126,8 +126,8 @@ def test_the_scale_goes_down_until_the_tightest_limit_holds(meter: DamageMeter) 
 
 
 def test_a_smaller_scale_follows_from_how_damage_grows() -> None:
-    assert smaller(2.0, 0.9) == pytest.approx(2.0)
-    assert smaller(1.0, 1.8) == pytest.approx(math.pow(0.5, 1 / 1.5))
+    assert at_limit(2.0, 0.9) == pytest.approx(2.0)
+    assert at_limit(1.0, 1.8) == pytest.approx(math.pow(0.5, 1 / 1.5))
 
 
 def test_the_bound_of_the_score_ranks_then_the_rate_then_less_kl() -> None:

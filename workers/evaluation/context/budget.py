@@ -18,8 +18,7 @@ class Budget:
     prompts: int | None
     """Validation prompts that each is tried on; None: all."""
     finalists: int
-    """The best ones, which are scaled once more with care and tried on more prompts; 0 where all
-    candidates have that at once."""
+    """The best ones, which are scaled once more with care and tried on more prompts."""
     final_prompts: int | None
     damage: DamagePlan
 
@@ -27,5 +26,5 @@ class Budget:
 BUDGETS: Mapping[Effort, Budget] = {
     "quick": Budget(4, 40, finalists=1, final_prompts=None, damage=SEARCHED),
     "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
-    "thorough": Budget(None, None, finalists=0, final_prompts=None, damage=REPORTED),
+    "thorough": Budget(None, None, finalists=5, final_prompts=None, damage=REPORTED),
 }

@@ -183,7 +183,7 @@ class DamageMeter:
         return PointDamage(
             kl=max(self.neutral.means(neutral)),
             perplexity_ratio=neutral.perplexity_ratio,
-            domain=None if leading is None else leading.rise(terms, strength),
+            domain=None if leading is None else leading.mean(leading.rises(terms, strength)),
             fluency=None,
             distinct2_ratio=None,
             kl_preserve=kept,

@@ -83,7 +83,11 @@ class LikelihoodMeter:
         Raises:
             EditFailed: the edited model's probabilities are not finite.
         """
-        return float(np.average(self.rises(terms, strength), weights=self.counts))
+        return self.mean(self.rises(terms, strength))
+
+    def mean(self, values: Floats) -> float:
+        """Of values of the texts, over all positions of all texts."""
+        return float(np.average(values, weights=self.counts))
 
     def interval(
         self, terms: Sequence[Term], bootstrap: Bootstrap, strength: float = 1.0

@@ -43,6 +43,14 @@ class Arm:
         texts = [row[:samples] for row in self.texts[:prompts]]
         return Arm(self.prompts[:prompts], made, texts)
 
+    def plus(self, other: Arm) -> Arm:
+        """With the arm of more prompts behind it."""
+        return Arm(
+            [*self.prompts, *other.prompts],
+            [*self.made, *other.made],
+            [*self.texts, *other.texts],
+        )
+
     def flat_texts(self) -> list[str]:
         return [text for samples in self.texts for text in samples]
 
@@ -62,19 +70,44 @@ def generate_arm(
     Args:
         prompts: token ids.
     """
+    return generate_arms([model], prompts, decoding)[0]
+
+
+def generate_arms(
+    models: Sequence[EditedModel],
+    prompts: Sequence[Sequence[int]],
+    decoding: DecodingSettings,
+    *,
+    first: int = 0,
+) -> list[Arm]:
+    """The arms of several edits of one base, in shared batches.
+
+    Args:
+        prompts: token ids.
+        first: the number of the first prompt, on which the random numbers of all depend.
+    """
+    if len(models) > 1 and any(model.edits_experts for model in models):
+        each = (generate_arms([model], prompts, decoding, first=first) for model in models)
+        return [arm for arms in each for arm in arms]
     samples = range(decoding.samples)
     rows = [(prompt, sample) for prompt in range(len(prompts)) for sample in samples]
     made = iter(
-        model.generate(
-            [prompts[prompt] for prompt, _ in rows],
+        EditedModel.generate_each(
+            [model for model in models for _ in rows],
+            [prompts[prompt] for _ in models for prompt, _ in rows],
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             top_k=decoding.top_k,
             top_p=decoding.top_p,
-            seeds=[decoding.row_seed(*row) for row in rows],
+            seeds=[
+                decoding.row_seed(first + prompt, sample) for _ in models for prompt, sample in rows
+            ],
         )
     )
-    return arm_of(model.loaded, prompts, [[next(made) for _ in samples] for _ in prompts])
+    return [
+        arm_of(model.loaded, prompts, [[next(made) for _ in samples] for _ in prompts])
+        for model in models
+    ]
 
 
 def arm_of(

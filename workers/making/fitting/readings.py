@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -324,7 +324,7 @@ def _of_base(
     read: Callable[[ReadingInputs, Wanted], T],
 ) -> Callable[[ReadingInputs, Wanted, Passes], Callable[[], T]]:
     """A reading that has passes of its own, or comes from a cache."""
-    return lambda inputs, wanted, passes: lambda: read(inputs, wanted)
+    return lambda inputs, wanted, passes: partial(read, inputs, wanted)
 
 
 def _spelled(texts: Sequence[Encoded]) -> list[JsonValue]:

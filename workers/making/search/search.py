@@ -1,49 +1,62 @@
-"""Choose between candidates: scale each, try it on validation prompts, keep the best.
+"""Choose between candidates: scale each, let them race on validation prompts, try the best.
 
 The winner is the one with the largest lower bound of how much the leading scorer's mean falls, of
 those within the limits that lessen undesired text; one that surely does and has room to every limit
 goes before one that does not. Test prompts and the other scorers are not looked at here.
 
-First every candidate is tried at the scale that all that needs no generated text allows. What turns
-out not to be fluent is tried at smaller scales, the most promising first and only while the final
-has places: what would gain less than those in it is left where it is.
+First every candidate is scaled coarsely, by what needs no generated text. All then continue the
+same prompts with the same random numbers, a block at a time, and those that surely fall less than
+the leader leave. What is left is read for fluency, and in the order of what each promises at the
+scale that all limits allow, candidates come to the final: scaled with care and tried on all
+prompts, at smaller scales too where their text is not fluent.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import FixedMethod
 from workers import progress
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, DamageMeter
+from workers.evaluation.statistics import Floats
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.recipes import Recipe
 from workers.making.search.tuning import (
     GROWTH,
+    LIMIT_SHARE,
+    at_limit,
     calibrated,
     fitted_to_limits,
     fluency_used,
-    smaller,
     used,
 )
-from workers.making.search.validation import Trial, Validation
+from workers.making.search.validation import Entry, Trial, Validation
 from workers.surgery.fitted import FittedEdit, pair
 
+_COARSE, _COARSE_TOLERANCE = 0.75, 0.2
+"""Share of the limit that binds first that a candidate uses up in the race, and how near to it is
+near enough: how much its scores fall is projected to the same share."""
+_LEAST_SHARE = _COARSE / 2
+"""What uses up less is taken to use up so much: a guess goes no further up than that."""
 _TARGET = 0.875
-"""Share of the limit that binds first that a scale is to use up: with its tolerance, no more than
-`_ACCEPTED`."""
+"""The share in the final: with its tolerance, no more than `_ACCEPTED`."""
 _TOLERANCE = 0.08
 _STEPS = 5
-"""Measurements of a calibration at most: two or three are needed."""
+"""Measurements of a calibration at most: one to three are needed."""
+_BLOCK = 20
+"""Prompts that a race goes on for, before the slowest leave."""
+_SURELY = 2.0
+"""Standard errors of the difference between two candidates that count as sure."""
 _MARGIN = 1.1
 """Fluency, measured on few texts, is taken for so many times what it is when a scale is chosen."""
 _SCALES = 3
-"""At which a candidate is tried at most; more than one if its text turns out not to be fluent."""
+"""At which a candidate is tried in the final at most."""
 _FINALS = 2
 """Candidates that are tried for each place in the final, at most: some fall on its texts."""
 _ACCEPTED = _TARGET * (1 + _TOLERANCE)
@@ -69,8 +82,10 @@ class SearchResult:
         if self.winner is not None:
             return self.winner
         whole = [trial for trial in self.trials if trial.candidate not in self.broken]
+        read = [trial for trial in whole if trial.damage.fluency is not None]
         return max(
-            whole or self.trials, key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank)
+            read or whole or self.trials,
+            key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank),
         )
 
 
@@ -92,32 +107,25 @@ def search(
     progress.plan(state.weights())
     with progress.step("meter"):
         meter = validation.meter(budget.damage)
-    with progress.step("recipes"):
+    with progress.step("scales"):
         for recipe in progress.track(recipes):
-            state.attempt(recipe, meter)
-    if not state.trials:
+            state.enter(recipe, meter)
+    if not state.entries:
         raise EditFailed("no candidate can be tried: " + "; ".join(state.skipped))
-    if state.finalists:
-        with progress.step("fine meter"):
-            fine = validation.meter(REPORTED)
-        with progress.step("finals"):
-            contenders = state.contenders(meter)
-            final: list[Trial] = []
-            # Some fall on the texts of the final.
-            for _ in range(_FINALS * state.finalists):
-                with progress.step("final", 1 / (_FINALS * state.finalists)):
-                    with progress.step("next", 0.2):
-                        contender = next(contenders, None)
-                    final += state.final(contender, fine) if contender else []
-                passed = {id(trial.candidate) for trial in final if trial.eligible}
-                if contender is None or len(passed) == state.finalists:
-                    break
-    else:
-        with progress.step("smaller scales"):
-            for _ in state.contenders(meter):
-                pass
-        final = state.trials
-    eligible = [trial for trial in final if trial.eligible]
+    with progress.step("race"):
+        left = state.race()
+    with progress.step("fluency"):
+        ranked = state.ranked(left, meter)
+    with progress.step("fine meter"):
+        fine = meter if budget.damage is REPORTED else validation.meter(REPORTED)
+    finals: list[Trial] = []
+    with progress.step("finals"):
+        for contender in progress.track(ranked):
+            finals += state.final(contender, fine)
+            passed = {id(trial.candidate) for trial in finals if trial.eligible}
+            if len(passed) == state.finalists:
+                break
+    eligible = [trial for trial in finals if trial.eligible]
     winner = max(eligible, key=state.preference, default=None)
     return SearchResult(tuple(state.trials), tuple(state.skipped), winner, state.broken)
 
@@ -137,19 +145,13 @@ class _Search:
         self._recipes = recipes
         self._prepared = prepared
         self._budget = budget
-        self.finalists = min(budget.finalists, len(self._recipes))
+        self.finalists = min(budget.finalists, len(recipes))
+        self.entries: list[Entry] = []
         self.trials: list[Trial] = []
         self.skipped: list[str] = []
         self.broken: list[FittedEdit] = []
-        self._fitted = partial(
-            fitted_to_limits,
-            limits=self._limits,
-            target=_TARGET,
-            tolerance=_TOLERANCE,
-            max_steps=_STEPS,
-        )
-        self._scales: dict[FixedMethod, float] = {}
-        """That methods alone are calibrated to."""
+        self._alone: dict[FixedMethod, float] = {}
+        """By method: the scale at which it uses up the KL that is allowed, about."""
 
     def preference(self, trial: Trial) -> tuple[float, ...]:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
@@ -159,108 +161,163 @@ class _Search:
 
     def weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
-        weights = {"meter": 1.0, "recipes": 2.0 * len(self._recipes)}
-        if self.finalists:
-            return weights | {"fine meter": 2.0, "finals": 8.0 * self.finalists}
-        return weights | {"smaller scales": 2.0 * len(self._recipes)}
+        return {
+            "meter": 1.0,
+            "scales": 1.0 * len(self._recipes),
+            "race": 1.0 * len(self._recipes),
+            "fluency": 0.5 * _FINALS * self.finalists,
+            "fine meter": 2.0,
+            "finals": 6.0 * _FINALS * self.finalists,
+        }
 
-    def attempt(self, recipe: Recipe, meter: DamageMeter) -> None:
-        """Try a candidate at the largest scale that is allowed by what needs no generated text."""
-        started = time.monotonic()
+    def enter(self, recipe: Recipe, meter: DamageMeter) -> None:
+        """Scale a candidate by what needs no generated text, coarsely."""
+        begun = time.monotonic()
         try:
-            with progress.step("alone", 0.2):
-                candidate = self._candidate(recipe, meter)
+            candidate = self._candidate(recipe, meter)
             method, *others = recipe.methods
-            guess = candidate.guess if others else self._scales.get(method, candidate.guess)
-            with progress.step("scales", 0.3):
-                scale, damage = self._fitted(meter, candidate, guess=guess)
-            prompts = self._number(self._budget.prompts)
-            with progress.step("text"):
-                trial = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
-            self._kept(trial, started)
+            guess = candidate.guess if others else self._alone.get(method, candidate.guess)
+            scale, damage = fitted_to_limits(
+                meter,
+                candidate,
+                self._limits,
+                guess=guess,
+                target=_COARSE,
+                tolerance=_COARSE_TOLERANCE,
+                max_steps=_STEPS,
+            )
+            if not others and damage.kl > 0:
+                self._alone[method] = self._at_limit(scale, damage.kl)
+            entry = self._validation.entry(candidate, scale, damage)
+            self.entries.append(replace(entry, seconds=time.monotonic() - begun))
         except (EditFailed, InvalidRequest) as error:
             self.skipped.append(f"{recipe.label}: {error.message}")
 
-    def contenders(self, meter: DamageMeter) -> Iterator[Trial]:
-        """Of each candidate that comes to be within all limits the best trial, the most promising
-        first; smaller scales are tried when it is their turn."""
-        left = {id(trial.candidate): _SCALES - 1 for trial in self.trials}
-        waiting = [(trial, self._smaller(trial)) for trial in self.trials]
-        most = sum(left.values()) or 1
-        while waiting:
-            turn = max(waiting, key=lambda pair: _promise(*pair))
-            waiting.remove(turn)
-            trial, scale = turn
-            candidate = trial.candidate
-            if scale is None:
-                eligible = (
-                    other
-                    for other in self.trials
-                    if other.candidate is candidate and other.eligible
-                )
-                best = max(eligible, key=self.preference, default=None)
-                if best is not None:
-                    yield best
-                continue
-            left[id(candidate)] -= 1
-            with progress.step("try", 1 / most):
-                after = self._again(trial, scale, meter)
-            if after is None:
-                waiting.append((trial, None))
-            else:
-                waiting.append((after, self._smaller(after) if left[id(candidate)] else None))
+    def race(self) -> list[Entry]:
+        """Those that may fall the most; the others leave as soon as that is sure, and stay points.
 
-    def _smaller(self, trial: Trial) -> float | None:
-        """The scale that is to be within all limits; None where the trial's is, or gains nothing.
-
-        What generated text tells comes last, so only then can a scale turn out to be too large.
+        Twice as many as come to the final are kept in any case.
         """
-        share = used(self._limits, trial.damage)
-        if not trial.gains or share <= _ACCEPTED:
-            return None
-        return smaller(trial.scale, max(share, _MARGIN * fluency_used(self._limits, trial.damage)))
+        left = self.entries
+        prompts = self._number(self._budget.prompts)
+        for number, done in enumerate(range(0, prompts, _BLOCK)):
+            with progress.step(f"block {number}", _BLOCK / prompts):
+                left = self._validation.generate(left, min(done + _BLOCK, prompts))
+            left.sort(key=lambda entry: -float(self._projected(entry).mean()))
+            leader = self._projected(left[0])
+            kept = _FINALS * self.finalists
+            slow = [entry for entry in left[kept:] if _surely_less(self._projected(entry), leader)]
+            self.trials += [self._validation.trial(entry) for entry in slow]
+            left = [entry for entry in left if entry not in slow]
+        return left
 
-    def _again(self, trial: Trial, scale: float, meter: DamageMeter) -> Trial | None:
-        """The same at another scale; None if the model gives no numbers there."""
-        started = time.monotonic()
-        candidate = trial.candidate
+    def _projected(self, entry: Entry) -> Floats:
+        """Falls of the prompts' mean scores at the share of the limits that all may use up."""
+        share = max(used(self._limits, entry.damage), _LEAST_SHARE)
+        falls = self._validation.falls(entry)
+        edited = float(entry.scores.mean())
+        change = _projected(float(falls.mean()) + edited, edited, at_limit(1.0, share))
+        projected: Floats = falls + (change - falls.mean())
+        return projected
+
+    def ranked(self, left: Sequence[Entry], meter: DamageMeter) -> list[Trial]:
+        """Those that gain, read for fluency, in the order of what they promise within all limits;
+        so many as may come to the final."""
+        read = [
+            self._validation.trial(entry, meter)
+            for entry in progress.track(left[: _FINALS * self.finalists])
+        ]
+        rest = left[len(read) :]
+        self.trials += [*read, *(self._validation.trial(entry) for entry in rest)]
+        gaining = [trial for trial in read if trial.gains]
+        return sorted(gaining, key=self._promise, reverse=True)
+
+    def _promise(self, trial: Trial) -> float:
+        """The bound of how much the mean score is to fall at the scale that all limits allow; the
+        width of its interval is that of the trial."""
+        score = trial.effect.score
+        fall = _projected(score.base, score.edited, self._allowed(trial) / trial.scale)
+        return fall - (score.difference.high - score.difference.value)
+
+    def _allowed(self, trial: Trial) -> float:
+        """The scale at which all limits are kept, that of fluency too."""
+        fluency = _MARGIN * fluency_used(self._limits, trial.damage)
+        share = max(used(self._limits, trial.damage), fluency, _LEAST_SHARE)
+        return at_limit(trial.scale, share)
+
+    def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
+        """Scale a candidate with care and try it on more prompts, at smaller scales too where its
+        text turns out not to be fluent; generated text comes last, so only then can that show."""
+        candidate = contender.candidate
+        fluency = _MARGIN * fluency_used(self._limits, contender.damage)
+        begun = time.monotonic()
+        tried: list[Trial] = []
         try:
-            damage = meter.quick(candidate.terms, scale)
-            after = self._validation.try_out(candidate, scale, damage, meter, prompts=trial.prompts)
-            return self._kept(after, started)
+            with progress.step("scale", 0.2):
+                scale, damage = self._fitted(
+                    meter,
+                    candidate,
+                    guess=self._allowed(contender),
+                    fluency=fluency / contender.scale**GROWTH,
+                )
+            while True:
+                entry = self._validation.entry(candidate, scale, damage)
+                entry = replace(entry, seconds=time.monotonic() - begun)
+                with progress.step("text", 0.8 / _SCALES):
+                    (entry,) = self._validation.generate(
+                        [entry], self._number(self._budget.final_prompts)
+                    )
+                    tried.append(self._validation.trial(entry, meter))
+                share = used(self._limits, tried[-1].damage)
+                if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].gains:
+                    break
+                begun, scale = time.monotonic(), self._allowed(tried[-1])
+                damage = meter.quick(candidate.terms, scale)
         except EditFailed as error:
-            self.skipped.append(f"{candidate.label}, scale {scale:.3g}: {error.message}")
-            return None
+            if not tried:  # on these texts it gives no numbers any more
+                self.broken.append(candidate)
+            self.skipped.append(f"{candidate.label}, on more texts: {error.message}")
+        self.trials += tried
+        return tried
 
-    def _kept(self, trial: Trial, started: float) -> Trial:
-        """The trial with the seconds that it took, kept as a point."""
-        trial = replace(trial, seconds=time.monotonic() - started)
-        self.trials.append(trial)
-        return trial
+    def _fitted(
+        self, meter: DamageMeter, candidate: FittedEdit, *, guess: float, fluency: float
+    ) -> tuple[float, PointDamage]:
+        """The scale that uses up what it may; `guess` where none is found, beyond a limit."""
+        try:
+            return fitted_to_limits(
+                meter,
+                candidate,
+                self._limits,
+                guess=guess,
+                target=_TARGET,
+                tolerance=_TOLERANCE,
+                max_steps=_STEPS,
+                fluency=fluency,
+            )
+        except EditFailed:
+            return guess, meter.quick(candidate.terms, guess)
 
     def _candidate(self, recipe: Recipe, meter: DamageMeter) -> FittedEdit:
         """The candidate of a recipe; the methods of a pair are calibrated on their own first."""
-        parts = [self._made(method) for method in recipe.methods]
-        if len(parts) == 1:
-            return parts[0]
-        first, second = parts
-        first_scale, second_scale = (
-            share * self._alone(method, meter)
-            for method, share in progress.track(
-                list(zip(recipe.methods, recipe.shares, strict=True))
-            )
-        )
-        return replace(pair(first, second, (first_scale, second_scale)), label=recipe.label)
+        one, *other = (self._made(method) for method in recipe.methods)
+        if not other:
+            return one
+        scales = []
+        for method, part, share in zip(recipe.methods, (one, *other), recipe.shares, strict=True):
+            if method not in self._alone:
+                calibration = calibrated(
+                    meter, part, self._limits, tolerance=_COARSE_TOLERANCE, max_steps=_STEPS
+                )
+                self._alone[method] = self._at_limit(calibration.scale, calibration.kl)
+            scales.append(share * self._alone[method])
+        # As if either did not feel the other.
+        guess = 1 / math.hypot(*recipe.shares)
+        return replace(pair(one, other[0], (scales[0], scales[1]), guess=guess), label=recipe.label)
 
-    def _alone(self, method: FixedMethod, meter: DamageMeter) -> float:
-        """The scale at which a method alone uses up the limit of the KL."""
-        if method not in self._scales:
-            candidate = self._made(method)
-            calibration = calibrated(
-                meter, candidate, self._limits, tolerance=_TOLERANCE, max_steps=_STEPS
-            )
-            self._scales[method] = calibration.scale
-        return self._scales[method]
+    def _at_limit(self, scale: float, kl: float) -> float:
+        """The scale with the KL that is allowed: a KL grows as the square of the scale."""
+        return scale * math.sqrt(LIMIT_SHARE * self._limits.max_kl / kl)
 
     def _made(self, method: FixedMethod) -> FittedEdit:
         """What was made of a method; raises why nothing was."""
@@ -269,48 +326,21 @@ class _Search:
             raise failure
         return self._prepared.made[method]
 
-    def final(self, trial: Trial, meter: DamageMeter) -> list[Trial]:
-        """Scale a candidate with care and try it on more prompts, at one scale or more."""
-        started = time.monotonic()
-        candidate = trial.candidate
-        fluency = _MARGIN * fluency_used(self._limits, trial.damage)
-        guess = min(trial.scale, smaller(trial.scale, fluency))
-        fluency_at_one = fluency / trial.scale**GROWTH
-        prompts = self._number(self._budget.final_prompts)
-        try:
-            with progress.step("scales", 0.3):
-                try:
-                    scale, damage = self._fitted(
-                        meter, candidate, guess=guess, fluency=fluency_at_one
-                    )
-                except EditFailed:
-                    scale, damage = guess, meter.quick(candidate.terms, guess)  # beyond a limit
-            with progress.step("text", 0.2):
-                first = self._validation.try_out(candidate, scale, damage, meter, prompts=prompts)
-        except EditFailed as error:  # on these texts it gives no numbers any more
-            self.broken.append(candidate)
-            self.skipped.append(f"{candidate.label}, on more texts: {error.message}")
-            return []
-        tried = [self._kept(first, started)]
-        for _ in range(1, _SCALES):
-            less = self._smaller(tried[-1])
-            if less is None:
-                break
-            with progress.step("smaller", 0.15):
-                after = self._again(tried[-1], less, meter)
-            if after is None:
-                break
-            tried.append(after)
-        return tried
-
     def _number(self, prompts: int | None) -> int:
         there = len(self._validation.prompts)
         return there if prompts is None else min(prompts, there)
 
 
-def _promise(trial: Trial, scale: float | None) -> float:
-    """The bound of how much the mean score is to fall at a smaller scale: the fall shrinks with the
-    scale, the width of its interval does not."""
-    share = 1.0 if scale is None else scale / trial.scale
-    change = trial.effect.score.difference
-    return change.value - change.high - share * change.value
+def _projected(base: float, edited: float, step: float) -> float:
+    """By how much a mean score falls at so many times the scale: what is left of it decays."""
+    if not 0 < edited < base:
+        return step * (base - edited)
+    left: float = (edited / base) ** step
+    return base * (1 - left)
+
+
+def _surely_less(falls: Floats, leader: Floats) -> bool:
+    """Whether prompt by prompt the leader's scores fall by more, beyond chance."""
+    differences = leader - falls
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(falls) > 1 else 0.0
+    return float(differences.mean()) > _SURELY * error

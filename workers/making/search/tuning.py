@@ -104,10 +104,8 @@ def fluency_used(limits: Limits, damage: PointDamage) -> float:
     return (damage.fluency or 0.0) / limits.max_fluency
 
 
-def smaller(scale: float, share: float) -> float:
-    """The scale that may use 0.9 of a limit of which `scale` uses `share`; infinite for none."""
-    if share <= 0:
-        return math.inf
+def at_limit(scale: float, share: float) -> float:
+    """The scale that may use 0.9 of a limit of which `scale` uses `share`, which is positive."""
     step: float = (LIMIT_SHARE / share) ** (1 / GROWTH)
     return scale * step
 

@@ -5,9 +5,12 @@ The other scorers take no part, so that they can judge the choice afterwards.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
+
+import numpy as np
 
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Effect, PointDamage
@@ -21,7 +24,7 @@ from workers.evaluation.damage.damage import (
 )
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.effect import Scored, score_grid
-from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
+from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arms
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats, groups_of
@@ -31,6 +34,30 @@ from workers.surgery.terms import Term
 
 FEW_PROMPTS = 10
 """With fewer a choice is a guess."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A candidate at a scale, and what it made so far of validation prompts."""
+
+    candidate: FittedEdit
+    scale: float
+    damage: PointDamage
+    """So far as it can be measured without generating."""
+    arm: Arm
+    """Of the first prompts."""
+    scores: Floats
+    """`[prompts, samples]`, by the leading scorer."""
+    seconds: float = 0.0
+
+    @property
+    def terms(self) -> list[Term]:
+        """The edit at strength 1."""
+        return self.candidate.at(self.scale)
+
+    @property
+    def prompts(self) -> int:
+        return len(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,44 +156,71 @@ class Validation:
             reader=context.reader,
         )
 
-    def try_out(
-        self,
-        candidate: FittedEdit,
-        scale: float,
-        damage: PointDamage,
-        meter: DamageMeter,
-        *,
-        prompts: int,
-    ) -> Trial:
-        """Generate with a candidate from the first so many prompts, and score it.
+    def entry(self, candidate: FittedEdit, scale: float, damage: PointDamage) -> Entry:
+        """One that has made nothing so far."""
+        return Entry(candidate, scale, damage, Arm((), (), ()), self.before_scores[:0])
+
+    def generate(self, entries: Sequence[Entry], prompts: int) -> list[Entry]:
+        """Have entries, all as far as each other, continue the first so many prompts.
+
+        All share the batches, and prompt by prompt the random numbers.
+        """
+        begun = time.monotonic()
+        done = entries[0].prompts
+        models = [self.context.model.plus(entry.terms) for entry in entries]
+        new = generate_arms(models, self.before.prompts[done:prompts], self.decoding, first=done)
+        scores = [
+            score_grid(self.scorer, self.prompt_texts[done:prompts], arm.texts) for arm in new
+        ]
+        each = (time.monotonic() - begun) / len(entries)
+        return [
+            replace(
+                entry,
+                arm=entry.arm.plus(arm),
+                scores=np.vstack([entry.scores, added]),
+                seconds=entry.seconds + each,
+            )
+            for entry, arm, added in zip(entries, new, scores, strict=True)
+        ]
+
+    def falls(self, entry: Entry) -> Floats:
+        """By how much the mean score of each prompt is less than without the edit, `[prompts]`."""
+        before = self.before_scores[: entry.prompts]
+        falls: Floats = (before - entry.scores).mean(axis=1)
+        return falls
+
+    def trial(self, entry: Entry, meter: DamageMeter | None = None) -> Trial:
+        """What came of an entry.
 
         Args:
-            damage: at this scale, so far as it can be told without generating.
+            meter: reads for fluency what was generated; None: fluency is left out.
         """
-        model = self.context.model.plus(candidate.at(scale))
-        after = generate_arm(model, self.before.prompts[:prompts], self.decoding)
-        scored = self.scored(after)
-        arms = self.before.first(prompts), after
-        full = with_text(damage, meter.fluency(arms, scored.desired), arms)
+        begun = time.monotonic()
+        scored = self._against_base(entry.scores)
+        damage = entry.damage
+        if meter is not None:
+            arms = self.before.first(entry.prompts), entry.arm
+            damage = with_text(damage, meter.fluency(arms, scored.desired), arms)
         return Trial(
-            candidate=candidate,
-            scale=scale,
-            prompts=prompts,
+            candidate=entry.candidate,
+            scale=entry.scale,
+            prompts=entry.prompts,
             effect=scored.effect(self.context.bootstrap),
-            damage=full,
-            exceeded=exceeded(self.context.limits, full),
-            arm=after,
+            damage=damage,
+            exceeded=exceeded(self.context.limits, damage),
+            arm=entry.arm,
+            seconds=entry.seconds + time.monotonic() - begun,
         )
 
-    def scored(self, after: Arm) -> Scored:
+    def scored(self, arm: Arm) -> Scored:
         """What the leading scorer makes of an arm of the first prompts, against the base's."""
-        prompts = len(after.texts)
-        return Scored(
-            self.scorer,
-            self.before_scores[:prompts],
-            score_grid(self.scorer, self.prompt_texts[:prompts], after.texts),
-            groups_of(self.prompts)[:prompts],
-        )
+        prompts = len(arm.texts)
+        return self._against_base(score_grid(self.scorer, self.prompt_texts[:prompts], arm.texts))
+
+    def _against_base(self, scores: Floats) -> Scored:
+        prompts = len(scores)
+        groups = groups_of(self.prompts)[:prompts]
+        return Scored(self.scorer, self.before_scores[:prompts], scores, groups)
 
 
 def _leading(context: EvaluationContext) -> PreparedScorer:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Required, TypedDict
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
 BATCH_ROWS = 64
+
+
+class GenerationSettings(TypedDict, total=False):
+    """Of `generate`, for all prompts."""
+
+    max_new_tokens: Required[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    seeds: Sequence[int] | None
 
 
 @dataclass(frozen=True)

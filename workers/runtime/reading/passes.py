@@ -78,30 +78,21 @@ def read_texts(
             for tensor in tensors:
                 tensor.zero_()
         for batch in batches(texts, tokens=size, pad_id=base.pad_id, ranks=ranks):
-            _read_batch(base, batch, readings, draws)
+            predicting = batch.scored[:, 1:]
+            backward = bool(matrices) and bool(predicting.any())
+            with torch.set_grad_enabled(backward), _taps(base, batch, readings, backward):
+                ids = batch.ids.to(base.device)
+                hidden = base.decoder(input_ids=ids, use_cache=False).last_hidden_state
+                for reading in readings:
+                    reading.at_end(batch, hidden.detach())
+                if backward:
+                    states = hidden[:, :-1][predicting.to(hidden.device)]
+                    labels = batch.ids[:, 1:][predicting]
+                    drawn = None if draws is None else _gather(draws, batch)[predicting]
+                    states.backward(_head_gradient(base, states.detach(), labels, drawn))
         for part in ranks.gather(tensors)[1:]:
             for total, more in zip(tensors, part, strict=True):
                 total += more
-
-
-def _read_batch(
-    base: LoadedModel,
-    batch: Batch,
-    readings: Sequence[Reading],
-    draws: Sequence[Tensor] | None,
-) -> None:
-    predicting = batch.scored[:, 1:]
-    backward = bool(predicting.any()) and any(reading.matrices for reading in readings)
-    with torch.set_grad_enabled(backward), _taps(base, batch, readings, backward):
-        ids = batch.ids.to(base.device)
-        hidden = base.decoder(input_ids=ids, use_cache=False).last_hidden_state
-        for reading in readings:
-            reading.at_end(batch, hidden.detach())
-        if backward:
-            states = hidden[:, :-1][predicting.to(hidden.device)]
-            labels = batch.ids[:, 1:][predicting]
-            drawn = None if draws is None else _gather(draws, batch)[predicting]
-            states.backward(_head_gradient(base, states.detach(), labels, drawn))
 
 
 def _gather(draws: Sequence[Tensor], batch: Batch) -> Tensor:
