@@ -22,6 +22,7 @@ from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import PreservedSplit, Splits, split_preserved
 from workers.making.cache import Cache
+from workers.making.fitting.shipped import shipped_curvature
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
@@ -253,13 +254,18 @@ def _shift_curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[int, Moment]
         moments = shift_curvature(inputs.base, inputs.benign, missing)
         return {layer: moment.to_tensors() for layer, moment in moments.items()}
 
+    edited = bool(inputs.source.model.mixture)
+    shipped = {} if edited else shipped_curvature(inputs.base, wanted.layers)
     spelled = _spelled(inputs.benign)
     keys: dict[int, JsonValue] = {
-        layer: [SHIFTS_VERSION, layer, spelled] for layer in wanted.layers
+        layer: [SHIFTS_VERSION, layer, spelled] for layer in wanted.layers if layer not in shipped
     }
     return {
-        layer: moment_from_tensors(tensors)
-        for layer, tensors in inputs.cache.each("shift curvature", keys, made).items()
+        **shipped,
+        **{
+            layer: moment_from_tensors(tensors)
+            for layer, tensors in inputs.cache.each("shift curvature", keys, made).items()
+        },
     }
 
 

@@ -23,7 +23,6 @@ SHIFTS_VERSION = 2
 """Part of the key of cached curvatures: raise it when the numbers change."""
 PIECE_TOKENS = 16
 _DRAWS = 2
-"""Times that labels are drawn for each piece."""
 
 
 class Shifts(Reading):
@@ -76,6 +75,7 @@ def shift_curvature(
     layers: Sequence[int],
     *,
     seed: int = 0,
+    draws: int = _DRAWS,
 ) -> dict[int, Moment]:
     """The Fisher matrix of c of each layer, `[hidden, hidden]`, in nats a token.
 
@@ -85,18 +85,19 @@ def shift_curvature(
 
     Args:
         texts: cut into pieces of 16 tokens here, each of which begins as texts begin.
+        draws: times that labels are drawn for each piece.
 
     Raises:
         InvalidRequest: a layer has no such matrix, or no piece has a token that counts.
     """
     start = base.start_ids
-    pieces = [piece for text in texts for piece in pieces_of(text, start) for _ in range(_DRAWS)]
+    pieces = [piece for text in texts for piece in pieces_of(text, start) for _ in range(draws)]
     if not pieces:
         raise InvalidRequest("no neutral text has a piece with a token that counts")
     generator = torch.Generator().manual_seed(seed)
-    draws = [torch.rand(len(piece), generator=generator) for piece in pieces]
+    uniform = [torch.rand(len(piece), generator=generator) for piece in pieces]
     reading = _ShiftCurvature(base, layers)
-    read_texts(base, pieces, [reading], draws=draws)
+    read_texts(base, pieces, [reading], draws=uniform)
     return {layer: products.moment() for layer, products in reading.sums.items()}
 
 
