@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.client import Client
-from app.cli.progress import show
+from app.cli.progress import expected, show
 from app.cli.supervisor import Supervisor
 from models_store.settings import Settings
 
@@ -49,10 +49,14 @@ def run_demo(console: Console) -> int:
 
 
 def _edit_and_show(console: Console, client: Client, settings: Settings) -> int:
+    console.print("[bold]POST /v1/edits/estimate[/]", json.dumps(BODY))
+    estimate = expected(client, BODY)
+    if estimate is not None:
+        console.print(f"It will take about {sum(estimate.values()) / 60:.0f} minutes.\n")
     console.print("[bold]POST /v1/edits[/]", json.dumps(BODY))
     edit = client.post("/v1/edits", BODY)
     console.print(f"{edit['id']} is {edit['status']}.")
-    edit = show(client, edit["id"], console)
+    edit = show(client, edit["id"], console, estimate=estimate)
     if edit["status"] != "succeeded":
         console.print(f"[red]It {edit['status']}:[/] {edit['error']}")
         return 1

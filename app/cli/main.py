@@ -16,7 +16,7 @@ from rich.console import Console
 from app.cli.audit import audit
 from app.cli.client import ApiError, Client
 from app.cli.keys import keys
-from app.cli.progress import show
+from app.cli.progress import expected, show
 from models_store.errors import ScalpelError
 from models_store.operator.policy import read_policy
 from models_store.schemas.methods import Effort
@@ -143,10 +143,11 @@ def edit(
     if max_kl is not None:
         body["limits"] = {"max_kl": max_kl}
     with connect(url, key) as client:
+        estimate = expected(client, body) if wait else None
         made = client.post("/v1/edits", body)
         typer.echo(made["id"])
         if wait:
-            finish(show(client, made["id"], console))
+            finish(show(client, made["id"], console, estimate=estimate))
 
 
 @app.command()

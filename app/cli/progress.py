@@ -1,26 +1,101 @@
-"""Stage and progress of an edit, drawn in a terminal."""
+"""Stage and progress of an edit, drawn in a terminal or written to a log, with the time left."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from app.cli.client import Client
+from app.cli.client import ApiError, Client
+
+_PART = {
+    "extract": "fit",
+    "probe": "fit",
+    "select": "fit",
+    "tune": "search",
+    "evaluate": "test",
+    "publish": "test",
+}
+"""What an estimate counts a stage among."""
+_LONG = ("extract", "tune", "evaluate")
+"""Stages that take all but a moment of their part."""
+_USUAL = {"fit": 0.15, "search": 0.45, "test": 0.4}
+"""Shares of the parts of a search, where there is no estimate."""
+_LOGGED_SECONDS = 30.0
+"""Between two lines of a log in one stage."""
 
 
-def show(client: Client, edit_id: str, console: Console) -> dict[str, Any]:
-    """Draw stage and progress until the edit is final, and return it."""
-    columns = (TextColumn("{task.description:<22}"), BarColumn(40), TimeElapsedColumn())
+def show(
+    client: Client,
+    edit_id: str,
+    console: Console,
+    *,
+    estimate: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Draw stage and progress until the edit is final, and return it.
+
+    Args:
+        estimate: seconds of the parts of such an edit, `fit`, `search` and `test`.
+    """
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(40),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     last: dict[str, Any] = {}
-    shown = ""
+    shown, logged_at, begun = "", time.monotonic(), None
     with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("queued", total=1.0)
+        task = bars.add_task("queued", total=1.0, left="")
         for last in client.follow(edit_id):
             label = last["stage"] or last["status"]
-            bars.update(task, description=label, completed=last["progress"] or 0.0)
-            if label != shown:
-                shown = label
-                bars.console.print(f"  {label}")
+            if begun is None and last["stage"]:
+                begun = time.monotonic()
+            elapsed = 0.0 if begun is None else time.monotonic() - begun
+            done = share_done(last["stage"], last["progress"] or 0.0, estimate or _USUAL)
+            left = time_left(done, elapsed, sum(estimate.values()) if estimate else None)
+            bars.update(task, description=label, completed=done, left=left)
+            due = not console.is_terminal and time.monotonic() - logged_at > _LOGGED_SECONDS
+            if label != shown or due:
+                shown, logged_at = label, time.monotonic()
+                bars.console.print(f"  {label:<10} {done:4.0%}  {left}".rstrip())
     return last
+
+
+def expected(client: Client, body: Mapping[str, Any]) -> dict[str, float] | None:
+    """Seconds of the parts of an edit; None where they cannot be estimated now."""
+    try:
+        seconds = client.post("/v1/edits/estimate", dict(body))["seconds"]
+    except ApiError:
+        return None
+    return {part: float(seconds[part]) for part in _USUAL}
+
+
+def share_done(stage: str | None, progress: float, parts: Mapping[str, float]) -> float:
+    """How much of an edit is done, in [0, 1].
+
+    Args:
+        progress: of the stage.
+        parts: what each part of the edit takes, in any unit.
+    """
+    part = _PART.get(stage or "")
+    if part is None:
+        return 0.0
+    names = list(_USUAL)
+    before = sum(parts[name] for name in names[: names.index(part)])
+    own = parts[part] * (progress if stage in _LONG else 1.0)
+    return (before + own) / (sum(parts.values()) or 1.0)
+
+
+def time_left(done: float, elapsed: float, estimate: float | None) -> str:
+    """In words: by the pace so far, and the less is done the more by the estimate, in seconds."""
+    if done == 0 and estimate is None:
+        return ""
+    by_pace = elapsed * (1 - done) / done if done else 0.0
+    by_estimate = by_pace if estimate is None else estimate * (1 - done)
+    left = done * by_pace + (1 - done) * by_estimate
+    return "less than a minute left" if left < 60 else f"about {left / 60:.0f} min left"

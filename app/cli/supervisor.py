@@ -161,9 +161,7 @@ class Supervisor:
             "SCALPEL_PORT": str(self.port),
             "SCALPEL_INTERNAL_TOKEN": self.settings.internal_token or secrets.token_urlsafe(32),
         }
-        # A thread that waits for work spins for a moment, and then leaves its core to others:
-        # without spinning two threads are slower than one, and without end they slow all others.
-        return {"GOMP_SPINCOUNT": "10000", **os.environ, **given}
+        return {**os.environ, **given}
 
     def _start_redis(self) -> None:
         url = self.settings.redis_url

@@ -267,6 +267,7 @@ def _run(given: argparse.Namespace, search: Search, budget: Budget) -> int:
         device=given.device or settings.device,
         dtype=settings.dtype,
         threads=settings.threads,
+        ranks=True,
         cache=settings.cache,
     )
     fitting = Fitting(base, behavior, settings, seed=given.seed, neutral_each=given.limit)

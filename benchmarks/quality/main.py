@@ -159,6 +159,7 @@ def _run(given: argparse.Namespace, file: RowFile) -> None:
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,
+        ranks=True,
         cache=settings.cache,
     )
     for seed in given.seeds:

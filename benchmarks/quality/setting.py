@@ -164,6 +164,7 @@ def other_model(base_id: str, settings: Settings) -> OtherModel | None:
             device=settings.device,
             dtype=settings.dtype,
             threads=settings.threads,
+            ranks=True,
             cache=settings.cache,
         ),
     )

@@ -21,6 +21,13 @@ from models_store.work.base_models import registration
 from models_store.work.store import SHARED_TENANT, Place, Work
 from workers.editor.jobs import edits, exports, registrations
 from workers.editor.jobs.task import Handler, Outcome, Task
+from workers.runtime.loading import LoadedModel, load_base
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> LoadedModel:
+    return load_base(smollm2_folder, device="cpu", dtype="auto")
+
 
 HANDLERS: dict[Kind, Handler] = {
     "edit": edits.run,

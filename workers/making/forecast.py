@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import torch
+
 from models_store.schemas.estimates import EstimatedSeconds, PastCost
 from models_store.schemas.method_base import FixedMethod, Sizes
 from models_store.schemas.methods import Effort, Method
@@ -26,8 +28,10 @@ from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_PRESERVED
 from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
-from workers.making.fitting.readings import READINGS, Counts, reading_tokens, wanted_by
+from workers.making.fitting.readings import READINGS, Counts, Wanted, reading_tokens, wanted_by
+from workers.making.fitting.shipped import shipped_curvature
 from workers.making.search.recipes import Recipe, methods_of
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 
 _SCALES = 1.5
@@ -42,6 +46,9 @@ _RACED = 0.7
 _TEXT_TOKENS = 25
 """Of a text that damage is measured on beside neutral ones, counted in tokens of these: the base is
 not read beside the edit."""
+_SHARED = 1.4
+"""Times as fast as several threads, of which speeds are measured, are as many processes that share
+an edit's work."""
 _HEAD = 1.5
 """Times as long as a plain forward pass that likelihoods of two models take."""
 _CALIBRATION_TEXTS = 128
@@ -86,6 +93,8 @@ def seconds(
     past = [cost for cost in past if (cost.device, cost.dtype, cost.cpu_capability) == here]
     if past:
         return _as_before(context, past, searches=method.searches)
+    if context.model.loaded.device.type == "cpu" and torch.get_num_threads() > 1:
+        speed = Speed(_SHARED * speed.read, _SHARED * speed.generated)
     methods = methods_of(tried)
     tokens = _fit_tokens(context, methods, tokens_per_text)
     if not method.searches and method.given_scale is None:
@@ -145,8 +154,15 @@ def _fit_tokens(
         )
     )
     wanted = wanted_by(methods, context.model.loaded.layers)
-    counts = Counts(fit, heldout, preserved)
-    return reading_tokens(counts, wanted)
+    known = [name for name, want in wanted.items() if _is_shipped(context.model, name, want)]
+    return reading_tokens(Counts(fit, heldout, preserved), wanted, known)
+
+
+def _is_shipped(model: EditedModel, name: str, wanted: Wanted) -> bool:
+    """Whether the package has a reading for all layers."""
+    if name != "shift curvature" or model.mixture:
+        return False
+    return len(shipped_curvature(model.loaded, wanted.layers)) == len(wanted.layers)
 
 
 def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: Speed) -> float:

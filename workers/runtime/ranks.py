@@ -12,12 +12,17 @@ import gc
 import os
 import pickle
 import signal
+import warnings
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 from models_store.process.lifetimes import die_with_parent
 
 T = TypeVar("T")
+
+most_bytes = 0
+"""Memory that the other processes of a block had of their own at its end, the most so far."""
 
 
 class Ranks:
@@ -44,7 +49,14 @@ class Ranks:
         parent = os.getpid()
         for rank in range(1, self.size):
             from_child, to_parent = os.pipe()
-            process = os.fork()
+            try:
+                process = _fork()
+            except OSError:  # no room for another process: this one does it all
+                os.close(from_child)
+                os.close(to_parent)
+                self._end()
+                self.size = 1
+                break
             if process == 0:
                 os.close(from_child)
                 self._become(rank, to_parent, parent)
@@ -62,16 +74,19 @@ class Ranks:
         """
         if self.rank:
             self._leave(part, None)
-        parts = [part]
+        global most_bytes
+        parts, taken = [part], 0
         for _, from_child in self._children:
             with os.fdopen(from_child, "rb", closefd=False) as pipe:
                 try:
-                    value, error = pickle.load(pipe)  # noqa: S301 - of a process of ours
+                    value, error, private = pickle.load(pipe)  # noqa: S301 - of a process of ours
                 except EOFError:
                     raise MemoryError("a process that did a part of the work was killed") from None
             if error is not None:
                 raise error
             parts.append(value)
+            taken += private
+        most_bytes = max(most_bytes, taken)
         return parts
 
     def __exit__(
@@ -82,10 +97,15 @@ class Ranks:
     ) -> None:
         if self.rank:
             self._leave(None, error or RuntimeError("a rank gave no part"))
+        self._end()
+
+    def _end(self) -> None:
+        """End the other processes, which are still at work where this one failed."""
         for process, from_child in self._children:
             os.close(from_child)
-            os.kill(process, signal.SIGKILL)  # where rank 0 failed, it may still be at work
+            os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
+        self._children = []
 
     def _become(self, rank: int, to_parent: int, parent: int) -> None:
         """What is special about a forked process."""
@@ -99,9 +119,26 @@ class Ranks:
     def _leave(self, value: Any, error: BaseException | None) -> NoReturn:
         try:
             with os.fdopen(self._to_parent, "wb") as pipe:
-                pickle.dump((value, error), pipe, protocol=pickle.HIGHEST_PROTOCOL)
+                message = value, error, _private_bytes()
+                pickle.dump(message, pipe, protocol=pickle.HIGHEST_PROTOCOL)
         finally:
             os._exit(0)
+
+
+def _private_bytes() -> int:
+    """Memory of this process that it does not share with its parent; 0 where nothing tells."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Python 3.12 warns where there are other threads: what they hold is not touched.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 ALONE = Ranks(1)

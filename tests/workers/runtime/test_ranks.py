@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from models_store.errors import EditFailed
 from tests.support.edits import random_edit
 from tests.workers.runtime.reading.alone import bias_statistics, gate_readings, shift_gradients
+from workers.runtime import ranks as ranks_module
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.ranks import Ranks
@@ -68,6 +70,8 @@ def test_all_parts_come_together_in_the_order_of_the_ranks() -> None:
     processes = [process for _, process, _ in parts]
     assert len(set(processes)) == 3
     assert alive(processes) == [os.getpid()]
+    if sys.platform == "linux":  # each had a tensor of 4 MB
+        assert 8e6 < ranks_module.most_bytes < 2e9
 
 
 def in_two(first: Callable[[], None], second: Callable[[], None]) -> None:

@@ -39,11 +39,6 @@ _NEUTRAL = [
 
 
 @pytest.fixture(scope="module")
-def smollm2(smollm2_folder: Path) -> LoadedModel:
-    return load_base(smollm2_folder, device="cpu", dtype="auto")
-
-
-@pytest.fixture(scope="module")
 def bias_fit(smollm2: LoadedModel) -> BiasFit:
     layers = Bias().default_layers(smollm2.layers)
     desired, undesired = (

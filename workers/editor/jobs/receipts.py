@@ -20,6 +20,7 @@ from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import delta_of, search_report
 from workers.making.search.search import SearchResult
+from workers.runtime import ranks
 from workers.runtime.deltas import to_delta
 
 
@@ -98,9 +99,10 @@ def renamed(artifact: Artifact, name: str) -> Artifact:
 
 
 def _peak_memory_bytes() -> int:
-    """The most memory that this process has had resident."""
+    """The most memory that this process has had resident, with that of processes that shared its
+    work."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return (peak if sys.platform == "darwin" else peak * 1024) + ranks.most_bytes
 
 
 def _device_memory_bytes(device: torch.device) -> int | None:

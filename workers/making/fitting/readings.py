@@ -5,7 +5,7 @@ Everything is read of the model that the edit goes on top of; see `Source.model`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -199,9 +199,15 @@ class ReadingKind:
     """It is read of the behaviour's texts, and not of the model alone."""
 
 
-def reading_tokens(counts: Counts, wanted: Mapping[str, Wanted]) -> float:
-    """The time that readings take with the features, in tokens of a forward pass."""
-    kinds = [(READINGS[name], want) for name, want in wanted.items()]
+def reading_tokens(
+    counts: Counts, wanted: Mapping[str, Wanted], known: Collection[str] = ()
+) -> float:
+    """The time that readings take with the features, in tokens of a forward pass.
+
+    Args:
+        known: names of those that are there already.
+    """
+    kinds = [(READINGS[name], want) for name, want in wanted.items() if name not in known]
     backward = {
         tokens
         for kind, want in kinds
