@@ -88,14 +88,17 @@ class Costs:
         falls: Floats = -entry.scores.mean(axis=1)
         return falls
 
-    def trial(self, entry: Entry, meter: Meter | None = None) -> Trial:
+    def trial(self, entry: Entry, meter: Meter) -> Trial:
         fluency = LIMITS.max_fluency * (entry.scale / self.fluent) ** 2
         if entry.prompts > 40:
             fluency = 2 * LIMITS.max_fluency if self.falls_out else self.harder * fluency
-        full = entry.damage.model_copy(update={"fluency": fluency if meter else None})
-        high = self.unsure + float(entry.scores.mean())
+        full = entry.damage.model_copy(update={"fluency": fluency})
+        change = float(entry.scores.mean())
+        made = trial(high=self.unsure + change, score=self.unsure + change)
+        score = made.effect.score.model_copy(update={"base": 0.5, "edited": 0.5 + change})
         return replace(
-            trial(high=high, score=high),
+            made,
+            effect=made.effect.model_copy(update={"score": score}),
             candidate=entry.candidate,
             scale=entry.scale,
             damage=full,
@@ -161,7 +164,6 @@ def test_what_is_surely_behind_leaves_the_race_after_a_block() -> None:
     found = searched(Costs(fluent=3.0, fade=0.1), candidates=6)
     # Two for the one place in the final stay in any case.
     assert Counter(one.prompts for one in found.trials) == {20: 4, 40: 2, 100: 1}
-    assert [one.damage.fluency is None for one in found.trials if one.prompts == 20] == [True] * 4
     assert found.winner is not None
     best = max(found.trials, key=lambda one: one.rank)
     assert found.winner.candidate is best.candidate
@@ -181,7 +183,7 @@ def test_those_that_use_less_of_the_limits_are_not_behind_for_that() -> None:
             changed = so_far.model_copy(update={"kl": so_far.kl * factor**1.5})
             return super().entry(found, scale * factor, changed)
 
-    found = searched(Uneven(fluent=3.0), finalists=1, candidates=6)
+    found = searched(Uneven(fluent=3.0, noise=0.02), candidates=6)
     assert Counter(one.prompts for one in found.trials if one.prompts < 100) == {40: 6}
 
 
@@ -224,7 +226,6 @@ def test_no_point_of_a_search_that_found_nothing_is_selected() -> None:
     failed = searched(Costs(fluent=3.0, falls_out=True), finalists=1, candidates=3)
     assert failed.winner is None
     assert failed.best in failed.trials
-    assert failed.best.damage.fluency is not None
     assert [point.selected for point in points_of(failed)] == [False] * len(failed.trials)
     assert not any(row.selected for row in search_report(failed, 100).candidates)
     good = searched(Costs(fluent=3.0), candidates=2)
@@ -279,3 +280,20 @@ def test_a_final_that_nobody_stands_ends() -> None:
     # Two for each place, each at no more than three scales.
     assert len(found.trials) - len(finals) == 9
     assert 4 <= len(finals) <= 12
+
+
+def test_what_is_not_fluent_does_not_lead_the_race_by_that() -> None:
+    class OneUnfluent(Costs):
+        def trial(self, entry: Entry, meter: Meter) -> Trial:
+            """The first candidate gains the most, and its text is hardly fluent."""
+            made = super().trial(entry, meter)
+            if self.seen.index(entry.candidate):
+                return made
+            figures = made.damage.model_copy(update={"fluency": 4 * LIMITS.max_fluency})
+            return replace(made, damage=figures, exceeded=exceeded(LIMITS, figures))
+
+    found = searched(OneUnfluent(fluent=3.0, lead=1.5), candidates=6)
+    assert found.winner is not None
+    first = found.trials[[one.prompts for one in found.trials].index(100)]
+    assert found.winner is first
+    assert found.winner.damage.fluency < LIMITS.max_fluency

@@ -5,10 +5,10 @@ those within the limits that lessen undesired text; one that surely does and has
 goes before one that does not. Test prompts and the other scorers are not looked at here.
 
 First every candidate is scaled coarsely, by what needs no generated text. All then continue the
-same prompts with the same random numbers, a block at a time, and those that surely fall less than
-the leader leave. What is left is read for fluency, and in the order of what each promises at the
-scale that all limits allow, candidates come to the final: scaled with care and tried on all
-prompts, at smaller scales too where their text is not fluent.
+same prompts with the same random numbers, a block at a time. Their falls are projected to the scale
+that all limits allow, that of fluency too, and those that surely fall less than the leader leave.
+The most promising come to the final: scaled with care and tried on all prompts, at smaller scales
+too where their text is not fluent.
 """
 
 from __future__ import annotations
@@ -82,10 +82,8 @@ class SearchResult:
         if self.winner is not None:
             return self.winner
         whole = [trial for trial in self.trials if trial.candidate not in self.broken]
-        read = [trial for trial in whole if trial.damage.fluency is not None]
         return max(
-            read or whole or self.trials,
-            key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank),
+            whole or self.trials, key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank)
         )
 
 
@@ -113,9 +111,7 @@ def search(
     if not state.entries:
         raise EditFailed("no candidate can be tried: " + "; ".join(state.skipped))
     with progress.step("race"):
-        left = state.race()
-    with progress.step("fluency"):
-        ranked = state.ranked(left, meter)
+        ranked = state.race(meter)
     with progress.step("fine meter"):
         fine = meter if budget.damage is REPORTED else validation.meter(REPORTED)
     finals: list[Trial] = []
@@ -164,8 +160,7 @@ class _Search:
         return {
             "meter": 1.0,
             "scales": 1.0 * len(self._recipes),
-            "race": 1.0 * len(self._recipes),
-            "fluency": 0.5 * _FINALS * self.finalists,
+            "race": 1.5 * len(self._recipes),
             "fine meter": 2.0,
             "finals": 6.0 * _FINALS * self.finalists,
         }
@@ -193,51 +188,43 @@ class _Search:
         except (EditFailed, InvalidRequest) as error:
             self.skipped.append(f"{recipe.label}: {error.message}")
 
-    def race(self) -> list[Entry]:
-        """Those that may fall the most; the others leave as soon as that is sure, and stay points.
-
-        Twice as many as come to the final are kept in any case.
-        """
-        left = self.entries
+    def race(self, meter: DamageMeter) -> list[Trial]:
+        """Those that gain, so many as may come to the final, the most promising first; the others
+        leave as soon as it is sure that the leader's scores fall more, and stay points."""
+        kept = _FINALS * self.finalists
+        entries = self.entries
         prompts = self._number(self._budget.prompts)
+        trials: dict[Entry, Trial] = {}
         for number, done in enumerate(range(0, prompts, _BLOCK)):
             with progress.step(f"block {number}", _BLOCK / prompts):
-                left = self._validation.generate(left, min(done + _BLOCK, prompts))
-            left.sort(key=lambda entry: -float(self._projected(entry).mean()))
-            leader = self._projected(left[0])
-            kept = _FINALS * self.finalists
-            slow = [entry for entry in left[kept:] if _surely_less(self._projected(entry), leader)]
-            self.trials += [self._validation.trial(entry) for entry in slow]
-            left = [entry for entry in left if entry not in slow]
-        return left
+                entries = self._validation.generate(entries, min(done + _BLOCK, prompts))
+                trials = {entry: self._validation.trial(entry, meter) for entry in entries}
+            falls = {entry: self._projected(entry, trial) for entry, trial in trials.items()}
+            entries.sort(key=lambda entry: -float(falls[entry].mean()))
+            leader = falls[entries[0]]
+            slow = [entry for entry in entries[kept:] if _surely_less(falls[entry], leader)]
+            self.trials += [trials.pop(entry) for entry in slow]
+            entries = list(trials)
+        self.trials += trials.values()
+        gaining = [trial for trial in trials.values() if trial.gains]
+        return sorted(gaining, key=self._promise, reverse=True)[:kept]
 
-    def _projected(self, entry: Entry) -> Floats:
-        """Falls of the prompts' mean scores at the share of the limits that all may use up."""
-        share = max(used(self._limits, entry.damage), _LEAST_SHARE)
+    def _projected(self, entry: Entry, trial: Trial) -> Floats:
+        """Falls of the prompts' mean scores, `[prompts]`, at the scale that all limits allow."""
         falls = self._validation.falls(entry)
-        edited = float(entry.scores.mean())
-        change = _projected(float(falls.mean()) + edited, edited, at_limit(1.0, share))
-        projected: Floats = falls + (change - falls.mean())
+        change = self._fall(trial) - falls.mean()
+        projected: Floats = falls + change
         return projected
 
-    def ranked(self, left: Sequence[Entry], meter: DamageMeter) -> list[Trial]:
-        """Those that gain, read for fluency, in the order of what they promise within all limits;
-        so many as may come to the final."""
-        read = [
-            self._validation.trial(entry, meter)
-            for entry in progress.track(left[: _FINALS * self.finalists])
-        ]
-        rest = left[len(read) :]
-        self.trials += [*read, *(self._validation.trial(entry) for entry in rest)]
-        gaining = [trial for trial in read if trial.gains]
-        return sorted(gaining, key=self._promise, reverse=True)
+    def _fall(self, trial: Trial) -> float:
+        """Of the mean score, at the scale that all limits allow."""
+        score, step = trial.effect.score, self._allowed(trial) / trial.scale
+        return _fall_at(step, score.base, score.edited)
 
     def _promise(self, trial: Trial) -> float:
-        """The bound of how much the mean score is to fall at the scale that all limits allow; the
-        width of its interval is that of the trial."""
-        score = trial.effect.score
-        fall = _projected(score.base, score.edited, self._allowed(trial) / trial.scale)
-        return fall - (score.difference.high - score.difference.value)
+        """The bound of that fall; the width of its interval is that of the trial."""
+        difference = trial.effect.score.difference
+        return self._fall(trial) - (difference.high - difference.value)
 
     def _allowed(self, trial: Trial) -> float:
         """The scale at which all limits are kept, that of fluency too."""
@@ -331,7 +318,7 @@ class _Search:
         return there if prompts is None else min(prompts, there)
 
 
-def _projected(base: float, edited: float, step: float) -> float:
+def _fall_at(step: float, base: float, edited: float) -> float:
     """By how much a mean score falls at so many times the scale: what is left of it decays."""
     if not 0 < edited < base:
         return step * (base - edited)

@@ -189,18 +189,12 @@ class Validation:
         falls: Floats = (before - entry.scores).mean(axis=1)
         return falls
 
-    def trial(self, entry: Entry, meter: DamageMeter | None = None) -> Trial:
-        """What came of an entry.
-
-        Args:
-            meter: reads for fluency what was generated; None: fluency is left out.
-        """
+    def trial(self, entry: Entry, meter: DamageMeter) -> Trial:
+        """What came of an entry; what it generated is read for fluency."""
         begun = time.monotonic()
         scored = self._against_base(entry.scores)
-        damage = entry.damage
-        if meter is not None:
-            arms = self.before.first(entry.prompts), entry.arm
-            damage = with_text(damage, meter.fluency(arms, scored.desired), arms)
+        arms = self.before.first(entry.prompts), entry.arm
+        damage = with_text(entry.damage, meter.fluency(arms, scored.desired), arms)
         return Trial(
             candidate=entry.candidate,
             scale=entry.scale,
