@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = 5
 
 
-@pytest.mark.parametrize(("store", "edits"), [("file", 14), ("s3", 10)])
+@pytest.mark.parametrize(("store", "edits"), [("file", 9), ("s3", 7)])
 def test_nothing_is_lost_whatever_is_killed_stopped_flushed_or_refused(
     store: StoreKind,
     edits: int,
