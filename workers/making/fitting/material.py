@@ -27,7 +27,7 @@ from workers.making.fitting.readings import (
     wanted_by,
 )
 from workers.runtime.loading import LoadedModel
-from workers.runtime.reading.extract import Features
+from workers.runtime.reading.extract import MeanStates
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.probe import Probe, ProbeSettings, fit_probe
 
@@ -73,7 +73,7 @@ class Material:
         progress.plan({"texts": all_tokens - sum(of_base.values()), **of_base})
         passes = Passes()
         features = [
-            passes.add(part, Features(loaded, len(part))) for part in (texts.fit, texts.heldout)
+            passes.add(part, MeanStates(loaded, len(part))) for part in (texts.fit, texts.heldout)
         ]
         finish: dict[str, Callable[[], Any]] = {}
         readings: dict[str, Any] = {}

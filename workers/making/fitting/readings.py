@@ -34,10 +34,10 @@ from workers.runtime.reading.answer_starts import (
 )
 from workers.runtime.reading.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.reading.gradients import GateReadings, Gates, gate_keys
+from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
 from workers.runtime.reading.residuals import FIRST_TOKENS_VERSION, Layers, first_tokens
 from workers.runtime.reading.shifts import SHIFTS_VERSION, Shifts, shift_curvature
-from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import EXACT_SIZE, RANK, Moment, moment_from_tensors
@@ -76,9 +76,9 @@ class Texts:
     _starts: dict[int | None, Texts] = field(default_factory=dict)
 
     @cached_property
-    def sides(self) -> Sides:
+    def sides(self) -> LabelledTexts:
         """Of the texts that are fitted on."""
-        return Sides(self.fit, (self.labels != UNDESIRED).long())
+        return LabelledTexts(self.fit, (self.labels != UNDESIRED).long())
 
     def starts(self, tokens: int | None) -> Texts:
         """These with the first so many tokens of responses; itself where that cuts nothing."""

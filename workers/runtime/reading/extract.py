@@ -15,7 +15,7 @@ EXTRACTOR_VERSION = 1
 """Part of the key of cached features: raise it when the numbers change."""
 
 
-class Features(Reading):
+class MeanStates(Reading):
     """Mean over the tokens that count of the last hidden state, after the final norm; pooling is in
     fp32 whatever the model's dtype."""
 
@@ -39,8 +39,8 @@ def features(
     *,
     batch_tokens: int | None = None,
 ) -> Tensor:
-    """`Features` of texts, of which nothing else is read; the head is never run."""
-    reading = Features(base, len(texts))
+    """`MeanStates` of texts, of which nothing else is read; the head is never run."""
+    reading = MeanStates(base, len(texts))
     read_texts(base, texts, [reading], batch_tokens=batch_tokens)
     return reading.pooled
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import GATE, MatrixKey
 from workers.runtime.loading import LoadedModel
+from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading
-from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch
 
 
@@ -34,7 +34,7 @@ class Gates(Reading):
     first token, so it never counts."""
 
     def __init__(
-        self, base: LoadedModel, sides: Sides, layers: Sequence[int] | None = None
+        self, base: LoadedModel, sides: LabelledTexts, layers: Sequence[int] | None = None
     ) -> None:
         """Args:
         layers: whose gates to read; by default all.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import LoadedModel
+from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
-from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch, Encoded, encode_prompt
 from workers.surgery.regression import FirstTokens, LayerStatistics, TokenMoments
 
@@ -29,7 +29,7 @@ class Layers(Reading):
     over texts; the moments of `down_proj`'s inputs are over all tokens but first ones.
     """
 
-    def __init__(self, base: LoadedModel, sides: Sides, layers: Sequence[int]) -> None:
+    def __init__(self, base: LoadedModel, sides: LabelledTexts, layers: Sequence[int]) -> None:
         """Raises:
         InvalidRequest: a layer has no such matrix, as a layer of routed experts.
         """

@@ -14,8 +14,8 @@ from torch import Tensor
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from workers.runtime.loading import LoadedModel
+from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
-from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.moments import Moment, moment_sum
 
@@ -35,7 +35,7 @@ class Shifts(Reading):
     def __init__(
         self,
         base: LoadedModel,
-        sides: Sides,
+        sides: LabelledTexts,
         layers: Sequence[int],
         *,
         at_answer_starts: bool = False,

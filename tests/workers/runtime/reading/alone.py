@@ -15,10 +15,10 @@ from workers.runtime.reading.answer_starts import (
     starts_of,
 )
 from workers.runtime.reading.gradients import GateReadings, Gates
+from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
 from workers.runtime.reading.residuals import Layers
 from workers.runtime.reading.shifts import Shifts
-from workers.runtime.reading.sides import Sides
 from workers.runtime.tokens import Batch, Encoded
 from workers.surgery.regression import AnswerStarts, LayerStatistics
 
@@ -55,7 +55,7 @@ def gate_readings(
     *,
     layers: Sequence[int] | None = None,
 ) -> GateReadings:
-    sides = Sides.of(desired, undesired)
+    sides = LabelledTexts.of(desired, undesired)
     gates = Gates(base, sides, layers)
     read_texts(base, sides.texts, [gates])
     return gates.result()
@@ -67,7 +67,7 @@ def bias_statistics(
     undesired: Sequence[Encoded],
     layers: Sequence[int],
 ) -> list[LayerStatistics]:
-    sides = Sides.of(desired, undesired)
+    sides = LabelledTexts.of(desired, undesired)
     reading = Layers(base, sides, layers)
     read_texts(base, sides.texts, [reading])
     return list(reading.result().values())
@@ -81,7 +81,7 @@ def shift_gradients(
     *,
     at_answer_starts: bool = False,
 ) -> dict[int, Tensor]:
-    sides = Sides.of(desired, undesired)
+    sides = LabelledTexts.of(desired, undesired)
     shifts = Shifts(base, sides, layers, at_answer_starts=at_answer_starts)
     read_texts(base, sides.texts, [shifts])
     return shifts.gradients

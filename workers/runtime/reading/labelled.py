@@ -16,7 +16,7 @@ _NAMES = ("undesired", "desired")
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class LabelledTexts:
     """Texts of a behaviour, and which of them are desired."""
 
     texts: Sequence[Encoded]
@@ -24,7 +24,7 @@ class Sides:
     """int64 `[texts]`: 1 for a desired text, 0 for an undesired one."""
 
     @classmethod
-    def of(cls, desired: Sequence[Encoded], undesired: Sequence[Encoded]) -> Sides:
+    def of(cls, desired: Sequence[Encoded], undesired: Sequence[Encoded]) -> LabelledTexts:
         side = torch.tensor([1] * len(desired) + [0] * len(undesired), dtype=torch.int64)
         return cls([*desired, *undesired], side)
 
