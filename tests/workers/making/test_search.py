@@ -121,7 +121,9 @@ class Meter:
         return damage(kl=self.kl(terms, scale), perplexity_ratio=1.0)
 
 
-def searched(costs: Costs, *, finalists: int = 1, candidates: int = 1) -> SearchResult:
+def searched(
+    costs: Costs, *, finalists: int = 1, candidates: int = 1, pair: bool = False
+) -> SearchResult:
     methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
     validation = SimpleNamespace(
         context=SimpleNamespace(limits=LIMITS),
@@ -136,6 +138,8 @@ def searched(costs: Costs, *, finalists: int = 1, candidates: int = 1) -> Search
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
     recipes = [Recipe((method,), (1.0,)) for method in methods]
+    if pair:
+        recipes = [Recipe((methods[0], methods[1]), (0.5, 1.0))]
     return search(cast(Validation, validation), recipes, prepared, budget)
 
 
@@ -297,3 +301,13 @@ def test_what_is_not_fluent_does_not_lead_the_race_by_that() -> None:
     first = found.trials[[one.prompts for one in found.trials].index(100)]
     assert found.winner is first
     assert found.winner.damage.fluency < LIMITS.max_fluency
+
+
+def test_a_pair_that_neutral_text_does_not_feel_is_tried_all_the_same() -> None:
+    class Unfelt(Costs):
+        def meter(self, plan: DamagePlan) -> Meter:
+            return Meter(0.0)
+
+    found = searched(Unfelt(fluent=1e9), candidates=2, pair=True)
+    assert found.winner is not None
+    assert found.winner.damage.kl == 0

@@ -181,7 +181,7 @@ class _Search:
                 tolerance=_COARSE_TOLERANCE,
                 max_steps=_STEPS,
             )
-            if not others and damage.kl > 0:
+            if not others:
                 self._alone[method] = self._at_limit(scale, damage.kl)
             entry = self._validation.entry(candidate, scale, damage)
             self.entries.append(replace(entry, seconds=time.monotonic() - begun))
@@ -303,8 +303,9 @@ class _Search:
         return replace(pair(one, other[0], (scales[0], scales[1]), guess=guess), label=recipe.label)
 
     def _at_limit(self, scale: float, kl: float) -> float:
-        """The scale with the KL that is allowed: a KL grows as the square of the scale."""
-        return scale * math.sqrt(LIMIT_SHARE * self._limits.max_kl / kl)
+        """The scale with the KL that is allowed: a KL grows as the square of the scale. Where
+        there is none at all, `scale` itself."""
+        return scale * math.sqrt(LIMIT_SHARE * self._limits.max_kl / kl) if kl > 0 else scale
 
     def _made(self, method: FixedMethod) -> FittedEdit:
         """What was made of a method; raises why nothing was."""
