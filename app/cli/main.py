@@ -143,10 +143,10 @@ def edit(
     if max_kl is not None:
         body["limits"] = {"max_kl": max_kl}
     with connect(url, key) as client:
-        estimate = expected(client, body) if wait else None
         made = client.post("/v1/edits", body)
         typer.echo(made["id"])
         if wait:
+            estimate = expected(client, {**body, "suffix": None})
             finish(show(client, made["id"], console, estimate=estimate))
 
 
