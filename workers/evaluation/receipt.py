@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
 from pydantic import JsonValue
 
 from models_store.schemas.records import EditSettings, WorkRequest
@@ -181,7 +180,7 @@ def _cost(base: LoadedModel, evaluation: Evaluation, spent: Spent) -> Cost:
         load_seconds=spent.load_seconds,
         peak_memory_bytes=spent.peak_memory_bytes,
         device_memory_bytes=spent.device_memory_bytes,
-        threads=max(base.ranks, torch.get_num_threads()),
+        threads=base.threads,
         device=device_name(base.device),
         dtype=str(base.dtype).removeprefix("torch."),
         cpu_capability=cpu_capability(),

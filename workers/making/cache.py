@@ -208,5 +208,4 @@ def _computer(base: LoadedModel) -> list[JsonValue]:
     """What the last bits of a sum depend on: a repeat of an edit must not begin with others."""
     if base.device.type == "cuda":
         return [torch.__version__, torch.cuda.get_device_name(base.device)]
-    threads = max(base.ranks, torch.get_num_threads())
-    return [torch.__version__, base.device.type, cpu_capability(), threads]
+    return [torch.__version__, base.device.type, cpu_capability(), base.threads]

@@ -105,10 +105,9 @@ def compare(base: LoadedModel, reference: TextReading, reading: TextReading) -> 
             # In place: before becomes p, after becomes log p - log q.
             after.neg_().add_(before)
             kl.index_add_(0, owners, (before.exp_() * after).sum(dim=1).double().cpu())
-        sums = torch.stack(ranks.gather(sums)).sum(dim=0)
+        ranks.add_up([sums])
     counts = reference.counts
-    divisor = torch.from_numpy(counts.clip(min=1))
-    kl, base_nll, edited_nll = sums / divisor
+    sums /= torch.from_numpy(counts.clip(min=1))
     return Divergence(kl.numpy(), base_nll.numpy(), edited_nll.numpy(), counts)
 
 
@@ -122,7 +121,7 @@ def negative_log_likelihood(base: LoadedModel, reading: TextReading) -> np.ndarr
             targets = reading.targets[part, None].to(log_probabilities.device)
             target = log_probabilities.gather(1, targets)[:, 0]
             sums.index_add_(0, reading.owners[part].cpu(), -target.double().cpu())
-        sums = torch.stack(ranks.gather(sums)).sum(dim=0)
+        ranks.add_up([sums])
     means: np.ndarray = sums.numpy() / reading.counts.clip(min=1)
     return means
 

@@ -134,6 +134,11 @@ class LoadedModel:
     def parameters(self) -> int:
         return int(self.model.num_parameters())
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that work at once, in this process or one in each of its ranks."""
+        return max(self.ranks, torch.get_num_threads())
+
     def ranks_for(self, tokens: float, *, most: int | None = None) -> Ranks:
         """Processes that are to share a forward pass over so many tokens, or as much work."""
         return self._ranks(2.0 * tokens * self.parameters, most)

@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -88,6 +89,16 @@ class Ranks:
             taken += private
         most_bytes = max(most_bytes, taken)
         return parts
+
+    def add_up(self, totals: Sequence[Any]) -> None:
+        """Add what all other ranks have of some totals to those of rank 0, in place; the others end
+        here. Those of other ranks must begin at zero.
+
+        Raises: see `gather`.
+        """
+        for part in self.gather(totals)[1:]:
+            for total, more in zip(totals, part, strict=True):
+                total += more
 
     def __exit__(
         self,

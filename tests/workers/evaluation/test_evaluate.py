@@ -102,7 +102,8 @@ def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
     assert evaluation.damage.domain_heldout is not None
     heldout = small_context(base).splits.heldout.desired
     texts = heldout_texts(base, heldout, chat=False, at_most=PLAN.damage.heldout_texts)
-    rise = LikelihoodMeter.read(EditedModel(base), texts).rise(terms)
+    meter = LikelihoodMeter.read(EditedModel(base), texts)
+    rise = meter.mean(meter.rises(terms))
     assert evaluation.damage.domain_heldout.value == pytest.approx(rise)
 
 

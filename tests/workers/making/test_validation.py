@@ -59,7 +59,8 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     texts = heldout_texts(
         base, context.splits.scorer.desired, chat=False, at_most=SEARCHED.heldout_texts
     )
-    assert found.domain == pytest.approx(LikelihoodMeter.read(context.model, texts).rise(terms))
+    meter = LikelihoodMeter.read(context.model, texts)
+    assert found.domain == pytest.approx(meter.mean(meter.rises(terms)))
     tested = {prompt.text for prompt in context.splits.test}
     assert validation.prompt_texts
     assert tested.isdisjoint(validation.prompt_texts)

@@ -32,7 +32,7 @@ def _may_read(other: RegisteredBase, task: Task, base: LoadedModel) -> bool:
         and other.id != task.request.base_model
         and other.facts.fingerprint != base.fingerprint
         and other.spec.pool == task.request.pool
-        and other.facts.parameters <= LARGEST * base.model.num_parameters()
+        and other.facts.parameters <= LARGEST * base.parameters
     )
 
 

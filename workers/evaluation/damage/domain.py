@@ -77,14 +77,6 @@ class LikelihoodMeter:
         texts = [self.texts[text] for text in some]
         return LikelihoodMeter(self.model, texts, groups, self.before[some], self.counts[some])
 
-    def rise(self, terms: Sequence[Term], strength: float = 1.0) -> float:
-        """Over all positions of all texts, nats a token.
-
-        Raises:
-            EditFailed: the edited model's probabilities are not finite.
-        """
-        return self.mean(self.rises(terms, strength))
-
     def mean(self, values: Floats) -> float:
         """Of values of the texts, over all positions of all texts."""
         return float(np.average(values, weights=self.counts))
@@ -92,7 +84,7 @@ class LikelihoodMeter:
     def interval(
         self, terms: Sequence[Term], bootstrap: Bootstrap, strength: float = 1.0
     ) -> Interval:
-        """`rise` with its interval; texts are resampled, or their groups.
+        """The mean of `rises` with its interval; texts are resampled, or their groups.
 
         Raises:
             EditFailed: the edited model's probabilities are not finite.

@@ -48,8 +48,6 @@ class Gates(Reading):
         sides.require(counts, "has a token after its first one that counts")
         self._weights = sides.signs / sides.sums(counts)[sides.side]
         """By text: of the gradients of its tokens."""
-        self._shares = (counts > 0) / sides.sums(counts > 0)[sides.side]
-        """By text: of its mean input."""
         self._gradients = {
             key: torch.zeros_like(base.matrix(key), dtype=torch.float32) for key in self.matrices
         }
@@ -61,16 +59,10 @@ class Gates(Reading):
         return [*self._gradients.values(), *self._inputs.values()]
 
     def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
-        index = list(batch.index)
         real = batch.real.to(inputs.device)
-        weights = self._weights[index].to(inputs.device)[:, None, None]
+        weights = self._weights[list(batch.index)].to(inputs.device)[:, None, None]
         self._gradients[key].addmm_((gradients.float() * weights)[real].T, inputs[real].float())
-        counted = batch.scored.clone()
-        counted[:, 0] = False
-        each = counted / counted.sum(dim=1, keepdim=True).clamp_min(1)
-        means = torch.bmm(each.to(inputs.device, torch.float32)[:, None], inputs.float())[:, 0]
-        shares = self._shares[index, None].double()
-        self._inputs[key].index_add_(0, self._sides.side[index], means.double().cpu() * shares)
+        self._sides.add_means_(self._inputs[key], batch, inputs)
 
     def result(self) -> GateReadings:
         return GateReadings(

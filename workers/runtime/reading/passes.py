@@ -90,9 +90,7 @@ def read_texts(
                     labels = batch.ids[:, 1:][predicting]
                     drawn = None if draws is None else _gather(draws, batch)[predicting]
                     states.backward(_head_gradient(base, states.detach(), labels, drawn))
-        for part in ranks.gather(tensors)[1:]:
-            for total, more in zip(tensors, part, strict=True):
-                total += more
+        ranks.add_up(tensors)
 
 
 def _gather(draws: Sequence[Tensor], batch: Batch) -> Tensor:

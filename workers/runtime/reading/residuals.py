@@ -36,8 +36,6 @@ class Layers(Reading):
         self.layers = layers
         self._sides = sides
         self._weights = {layer: base.matrix(MatrixKey(layer, DOWN)) for layer in layers}
-        self._shares = (sides.counts > 0) / sides.sums(sides.counts > 0)[sides.side]
-        """By text: of its mean residual stream."""
         self._moments = {
             layer: TokenMoments(weight.shape[1], weight.device)
             for layer, weight in self._weights.items()
@@ -56,13 +54,7 @@ class Layers(Reading):
         rest = batch.real.clone()
         rest[:, 0] = False
         self._moments[layer].add_(inputs[rest.to(inputs.device)])
-        counted = batch.scored & rest
-        each = counted / counted.sum(dim=1, keepdim=True).clamp_min(1)
-        wide = residual.float()
-        means = torch.bmm(each.to(wide.device, torch.float32)[:, None], wide)[:, 0].double().cpu()
-        index = list(batch.index)
-        shares = self._shares[index, None].double()
-        self._means[layer].index_add_(0, self._sides.side[index], means * shares)
+        self._sides.add_means_(self._means[layer], batch, residual)
 
     def result(self) -> dict[int, LayerStatistics]:
         return {

@@ -54,8 +54,7 @@ class Shifts(Reading):
             counted = torch.tensor([text.answer_start is not None for text in sides.texts])
             sides.require(counted, "is an answer to a prompt")
         sides.require(counted, "has a token after its first one that counts")
-        shares = counted / sides.sums(counted)[sides.side]
-        self._weights = sides.signs * shares / sides.counts.clamp_min(1)
+        self._weights = sides.signs * sides.shares(counted) / sides.counts.clamp_min(1)
         """By text: of the gradient of its log-likelihood."""
         self.gradients = {layer: torch.zeros(base.hidden_size) for layer in layers}
         """By layer: fp32 `[hidden]` on the CPU."""
