@@ -122,6 +122,8 @@ class Services:
         self.generators = Generators(self.live, self.rates, settings.internal_token)
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
+        self.catalogue_filled = False
+        """Whether the base models of the settings are registered."""
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._failed_at = -_PAUSE_SECONDS
@@ -157,6 +159,7 @@ class Services:
         if put_in:
             _log.info("registering base models", ids=put_in)
             self.live.wake_keeper()
+        self.catalogue_filled = True
 
     @cached_property
     def outgoing(self) -> Outgoing:

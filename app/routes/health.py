@@ -87,8 +87,12 @@ def _readiness(services: Services) -> Readiness:
         editors=_counted(len(editors or ()), "queued edits wait for one"),
         generators=_counted(len(generators or ()), "there are no completions without one"),
     )
-    all_there = all(part.status == "ok" for _, part in parts)
-    ready = all_there and counts is not None and counts.preparing == 0
+    ready = (
+        all(part.status == "ok" for _, part in parts)
+        and services.catalogue_filled
+        and counts is not None
+        and counts.preparing == 0
+    )
     return Readiness(status="ready" if ready else "degraded", parts=parts, base_models=counts)
 
 

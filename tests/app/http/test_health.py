@@ -65,6 +65,17 @@ def test_it_is_not_ready_for_all_while_a_base_model_is_prepared(
     assert api.http.get("/readyz").status_code == 200
 
 
+def test_it_is_not_ready_for_all_before_the_base_models_of_the_settings_are_registered(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    beat_editor(api)
+    api.services.live.client.set(redis_keys.KEEPER, "token")
+    api.services.fill_catalogue()
+    assert api.http.get("/readyz?require=all").status_code == 200
+    api.services.catalogue_filled = False  # as while the store is away at the start
+    assert api.http.get("/readyz?require=all").status_code == 503
+
+
 def test_without_redis_edits_are_taken_and_read(settings: Settings) -> None:
     with running_redis() as server:
         own = settings.model_copy(update={"redis_url": server.url})
