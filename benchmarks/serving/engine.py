@@ -375,7 +375,7 @@ def main() -> int:
         claims += memory()
     if "variants" in given.parts:
         claims.append(many_variants(base))
-    status = report(claims, as_json=given.json)
+    status = report(claims, given, "serving.engine", "\n\n".join(figures))
     if not given.json:
         print("\n".join(figures))
     return status

@@ -1,6 +1,6 @@
 """The built-in engine against a vLLM server for CPUs, on SmolLM2: one thread and dtype for both.
 
-    SCALPEL_VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.serving_vllm
+    SCALPEL_VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.serving.vllm
 
 Tokens a second of 8 and 32 requests at a time, of the base model and of four mixes of edits, each
 pair alternately. vLLM is used over HTTP, as by a generator.
@@ -21,8 +21,8 @@ import torch
 
 from benchmarks.claims import RatioClaim, interleaved, parser, report
 from benchmarks.edit_cost import load
-from benchmarks.serving import decode, edits_of, prompt_of
-from benchmarks.vllm_server import MAX_LORAS, PYTHON, vllm_server
+from benchmarks.serving.engine import decode, edits_of, prompt_of
+from benchmarks.serving.vllm_server import MAX_LORAS, PYTHON, vllm_server
 from workers.generator.vllm.adapters import Adapters
 from workers.runtime.loading import LoadedModel
 from workers.runtime.side_path import SidePath
@@ -89,7 +89,7 @@ def main() -> int:
     given = parser(__doc__ or "").parse_args()
     python = os.environ.get(PYTHON)
     if not python:
-        print(f"serving_vllm: skipped, {PYTHON} names no interpreter with vLLM", file=sys.stderr)
+        print(f"serving.vllm: skipped, {PYTHON} names no interpreter with vLLM", file=sys.stderr)
         return 0
     base = load()
     torch.set_num_threads(1)
@@ -98,7 +98,7 @@ def main() -> int:
         log = Path(folder) / "vllm.log"
         with vllm_server(python, base.folder, dtype, log) as url:
             claims = measure(url, Path(folder), base)
-    return report(claims, as_json=given.json)
+    return report(claims, given, "serving.vllm")
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ def main() -> int:
             claims += under_load(folder / "load", given.seconds, warm_up, *crowd)
         if given.queued:
             claims += long_queue(folder / "queue", given.queued, given.settle)
-    return report(claims, as_json=given.json)
+    return report(claims, given, "serving.load")
 
 
 if __name__ == "__main__":
