@@ -26,18 +26,31 @@ def copied(pico_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pico_folder, tmp_path / "model"))
 
 
-@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+@pytest.mark.parametrize(
+    ("capability", "cpu", "amx", "slow"),
+    [
+        ("AVX2", "Intel Xeon", False, True),
+        ("AVX512", "Intel Xeon", False, True),
+        ("AVX512", "Intel Xeon", True, False),
+        ("AVX512", "AMD EPYC", False, False),
+    ],
+)
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
-def test_auto_keeps_the_stored_dtype_where_the_cpu_can_compute_in_it(
+def test_auto_keeps_the_stored_dtype_where_the_cpu_is_fast_at_it(
     load_pico: Callable[..., LoadedModel],
     monkeypatch: pytest.MonkeyPatch,
     stored: torch.dtype,
     capability: str,
+    cpu: str,
+    amx: bool,
+    slow: bool,
 ) -> None:
+    found = {"cpu_name": cpu, "avx512_bf16": True, "amx_bf16": amx}
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     base = load_pico(load_dtype="auto", dtype=stored)
-    expected = stored if capability == "AVX512" else torch.float32
+    expected = torch.float32 if slow else stored
     assert base.dtype == expected
     assert {parameter.dtype for parameter in base.model.parameters()} == {expected}
 
