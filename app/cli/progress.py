@@ -52,6 +52,8 @@ def show(
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("queued", total=1.0, left="")
         for last in client.follow(edit_id):
+            if last["finished_at"] is not None:
+                break
             label = last["stage"] or last["status"]
             if begun is None and last["stage"]:
                 begun = time.monotonic()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import io
+from unittest.mock import create_autospec
 
-from app.cli.progress import share_done, time_left
+import pytest
+from rich.console import Console
+
+from app.cli.client import Client
+from app.cli.progress import share_done, show, time_left
 
 PARTS = {"fit": 60.0, "search": 120.0, "test": 20.0}
 
@@ -43,3 +48,16 @@ def test_the_time_left_is_the_estimate_at_first_and_the_pace_at_last() -> None:
 def test_without_an_estimate_the_pace_tells_as_soon_as_there_is_one() -> None:
     assert time_left(0.0, 30.0, None) == ""
     assert time_left(0.25, 100, None) == "about 5 min left"
+
+
+def test_an_edit_that_has_ended_is_not_shown_as_not_begun() -> None:
+    states = [
+        {"stage": "tune", "status": "running", "progress": 0.5, "finished_at": None},
+        {"stage": None, "status": "succeeded", "progress": 1.0, "finished_at": 1},
+    ]
+    client = create_autospec(Client, instance=True)
+    client.follow.return_value = iter(states)
+    console = Console(file=io.StringIO(), width=80)
+    assert show(client, "edit_1", console, estimate=PARTS) == states[-1]
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[:2] for line in lines if line.strip()] == [["tune", "60%"]]
