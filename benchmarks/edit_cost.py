@@ -1,9 +1,11 @@
-"""The cost of an edit by the paper's method on SmolLM2, without loading and evaluation.
-
-Three ratios, each measured in one run:
+"""The cost of an edit of SmolLM2, without loading and evaluation: ratios, each measured in one run.
 
 - extracting features to a bare forward pass over the same texts;
-- the official procedure, which runs the texts through the model in every epoch, to ours;
+- everything that is read of the texts for methods to a bare forward pass over them, with what
+  depends on the base alone kept: for all that `auto` tries, and for a method without gradients;
+- the official procedure of the paper's method, which runs the texts through the model in every
+  epoch, to ours;
+- reading and generation by one process to the same by two;
 - peak memory of an edit to that of a bare forward pass, each in its own process.
 """
 
@@ -11,6 +13,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,11 +24,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.claims import RatioClaim, interleaved, parser, report, seconds
+from models_store.objects.store import open_store
 from models_store.presets import load_preset
 from models_store.schemas.catalogue import SMOLLM2
+from models_store.schemas.methods import METHODS, Auto, FixedMethod
 from models_store.settings import Settings
 from models_store.weights.architectures import GATE, MatrixKey
+from models_store.work.store import SHARED_TENANT
+from workers.evaluation.data.splits import split_behavior
+from workers.making.cache import Cache
+from workers.making.fitting.material import Material
+from workers.making.fitting.readings import Source, Texts, encode_texts
+from workers.making.search.choosing import recipes_for
+from workers.making.search.recipes import methods_of
 from workers.runtime.base_models import materialise
+from workers.runtime.decoding.decode import generate
+from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.reading.passes import read_texts
@@ -105,6 +122,54 @@ def _terms(base: LoadedModel, direction: Tensor) -> None:
     model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)
 
 
+def all_readings(base: LoadedModel, folder: Path, side: int) -> list[RatioClaim]:
+    """What methods need of the texts of a behaviour, against a bare forward pass over these."""
+    behavior = load_preset("negativity")
+    items = {"undesired": behavior.undesired[:side], "desired": behavior.desired[:side]}
+    splits = split_behavior(behavior.model_copy(update=items), 0)
+    source = Source(EditedModel(base), splits, chat=False, seed=0)
+    tried = methods_of(recipes_for(Auto(), "standard", base.layers))
+    wanted: dict[str, tuple[Sequence[FixedMethod], float]] = {
+        "all that auto tries": (tried, 3.9),
+        "bias": ([METHODS["bias"]()], 1.3),
+    }
+    objects = open_store(Settings(data=folder))
+    claims = []
+    for name, (methods, goal) in wanted.items():
+        texts = encode_texts(source, max(method.max_tokens for method in methods))
+
+        def bare(texts: Texts = texts) -> None:
+            read_texts(base, [*texts.fit, *texts.heldout], [])
+
+        def readings(methods: Sequence[FixedMethod] = methods) -> None:
+            Material.read(source, methods, Cache(objects, SHARED_TENANT, source.model))
+
+        readings()  # warm up, and keep what is of the base alone
+        forward, everything = interleaved(bare, readings, 3)
+        claim = f"readings for {name} / bare forward pass over the texts"
+        claims.append(RatioClaim(claim, everything / forward, goal, "lower"))
+    return claims
+
+
+def two_processes(base: LoadedModel, texts: list[Encoded]) -> list[RatioClaim]:
+    """One process of one thread against two, for reading and for generation."""
+    prompts = [list(text.ids[:12]) for text in texts[:64]]
+    alone, shared = replace(base, ranks=1), replace(base, ranks=2)
+
+    def written(model: LoadedModel) -> None:
+        generate(model, prompts, max_new_tokens=16, stop_ids=frozenset())
+
+    claims = []
+    works: dict[str, Callable[[LoadedModel], None]] = {
+        "reading": lambda model: bare_pass(model, texts),
+        "generation": written,
+    }
+    for name, work in works.items():
+        one, two = interleaved(partial(work, alone), partial(work, shared), 3)
+        claims.append(RatioClaim(f"{name}: one process / two", one / two, 1.8, "higher"))
+    return claims
+
+
 def peak_bytes(what: str, side: int) -> int:
     """Peak resident memory of a new process that does `what`: `inference` or `edit`."""
     command = [sys.executable, "-m", "benchmarks.edit_cost", "--peak", what, "--side", str(side)]
@@ -135,6 +200,7 @@ def main() -> int:
         return 0
     base = load()
     texts, labels = texts_of(base, given.side)
+    torch.set_num_threads(1)
     bare_pass(base, texts)  # warm up
     bare, extraction = interleaved(
         lambda: bare_pass(base, texts), lambda: features(base, texts), given.repeats
@@ -142,9 +208,13 @@ def main() -> int:
     ours = min(seconds(lambda: edit(base, texts, labels)) for _ in range(2))
     theirs = seconds(lambda: official(base, texts, labels, ProbeSettings()))
     memory = peak_bytes("edit", given.side) / peak_bytes("inference", given.side)
+    with tempfile.TemporaryDirectory() as folder:
+        readings = all_readings(base, Path(folder), given.side)
     return report(
         [
             RatioClaim("feature extraction / bare forward pass", extraction / bare, 1.3, "lower"),
+            *readings,
+            *two_processes(base, texts),
             RatioClaim("official procedure / ours", theirs / ours, 8.0, "higher"),
             RatioClaim("peak memory of an edit / of inference", memory, 1.2, "lower"),
         ],

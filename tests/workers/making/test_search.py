@@ -64,8 +64,8 @@ class Costs:
     """By how much the lower bound of the gain is less."""
 
     def meter(self, plan: DamagePlan) -> Meter:
-        fine = plan is REPORTED
-        return Meter(self.fine if fine else 1.0, breaks=fine and self.breaks)
+        assert plan is REPORTED
+        return Meter(self.fine, breaks=self.breaks)
 
     def entry(self, found: FittedEdit, scale: float, so_far: PointDamage) -> Entry:
         if found not in self.seen:
@@ -111,6 +111,11 @@ class Costs:
 class Meter:
     share: float
     breaks: bool = False
+    share_of_fewer: float = 1.0
+
+    def fewer(self, plan: DamagePlan) -> Meter:
+        assert plan is SEARCHED
+        return Meter(self.share_of_fewer)
 
     def kl(self, terms: object, scale: float) -> float:
         return math.inf if self.breaks else self.share * 0.1 * scale**2
@@ -306,7 +311,7 @@ def test_what_is_not_fluent_does_not_lead_the_race_by_that() -> None:
 def test_a_pair_that_neutral_text_does_not_feel_is_tried_all_the_same() -> None:
     class Unfelt(Costs):
         def meter(self, plan: DamagePlan) -> Meter:
-            return Meter(0.0)
+            return Meter(0.0, share_of_fewer=0.0)
 
     found = searched(Unfelt(fluent=1e9), candidates=2, pair=True)
     assert found.winner is not None

@@ -104,7 +104,8 @@ def search(
     state = _Search(validation, recipes, prepared, budget)
     progress.plan(state.weights())
     with progress.step("meter"):
-        meter = validation.meter(budget.damage)
+        fine = validation.meter(REPORTED)
+        meter = fine.fewer(budget.damage)
     with progress.step("scales"):
         for recipe in progress.track(recipes):
             state.enter(recipe, meter)
@@ -112,8 +113,6 @@ def search(
         raise EditFailed("no candidate can be tried: " + "; ".join(state.skipped))
     with progress.step("race"):
         ranked = state.race(meter)
-    with progress.step("fine meter"):
-        fine = meter if budget.damage is REPORTED else validation.meter(REPORTED)
     finals: list[Trial] = []
     with progress.step("finals"):
         for contender in progress.track(ranked):
@@ -158,10 +157,9 @@ class _Search:
     def weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
         return {
-            "meter": 1.0,
+            "meter": 2.0,
             "scales": 1.0 * len(self._recipes),
             "race": 1.5 * len(self._recipes),
-            "fine meter": 2.0,
             "finals": 6.0 * _FINALS * self.finalists,
         }
 
