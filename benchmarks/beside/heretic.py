@@ -14,6 +14,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from benchmarks.beside.rows import Cost
 from models_store.presets import load_preset, neutral_texts
@@ -32,6 +35,14 @@ defaults are 400 and 100."""
 LIMIT_SECONDS = 210.0
 _BEGINS = "Loading good prompts"
 _LOGGED = re.compile(r"\* (KL divergence|Refusals|Initial refusals): ([\d.]+)(?:/(\d+))?")
+
+
+class Moment(NamedTuple):
+    """When a line came."""
+
+    seconds: float
+    core_seconds: float
+    """That the program had worked by then."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +111,16 @@ def make(folder: Path) -> Cost:
     return Cost(
         row=NAME,
         label=label,
-        workers=f"1 × {os.cpu_count()}",
-        seconds=ended[-1] - begun,
+        seconds=ended[-1].seconds - begun.seconds,
+        core_seconds=ended[-1].core_seconds - begun.core_seconds,
         peak_bytes=peak,
         figures={
             "before": printed.before,
             "prompts": printed.prompts,
             "refusals": refusals,
             "kl": kl,
-            "seconds_a_trial": (ended[-1] - trials[0]) / len(ended),
-            "begin_seconds": trials[0] - begun,
+            "a_trial": (ended[-1].core_seconds - trials[0].core_seconds) / len(ended),
+            "before_trials": trials[0].core_seconds - begun.core_seconds,
         },
     )
 
@@ -134,11 +145,17 @@ def _prompts(own: Path) -> None:
     (own / "config.toml").write_text("\n".join(config), encoding="utf-8")
 
 
-def _run(command: Sequence[str], own: Path) -> tuple[list[str], list[float], int, int]:
-    """Lines with the seconds at which they came, the most bytes of memory, the exit status."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+def _run(command: Sequence[str], own: Path) -> tuple[list[str], list[Moment], int, int]:
+    """Lines with when they came, the most bytes of memory, the exit status."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        "PYTHONUNBUFFERED": "1",
+    }
     lines: list[str] = []
-    at: list[float] = []
+    at: list[Moment] = []
     peak = 0
     begun = time.monotonic()
     with subprocess.Popen(
@@ -152,12 +169,14 @@ def _run(command: Sequence[str], own: Path) -> tuple[list[str], list[float], int
     ) as process:
         assert process.stdout is not None
         status = Path(f"/proc/{process.pid}/status")
+        seen = psutil.Process(process.pid)
         for line in process.stdout:
             lines.append(line)
-            at.append(time.monotonic())
+            times = seen.cpu_times()
+            at.append(Moment(time.monotonic(), times.user + times.system))
             if "VmHWM:" in (text := status.read_text()):  # a process that has ended has none
                 peak = int(text.split("VmHWM:")[1].split()[0]) * 1024
-            if at[-1] - begun > LIMIT_SECONDS:
+            if at[-1].seconds - begun > LIMIT_SECONDS:
                 process.kill()
         code = process.wait()
     return lines, at, peak, code

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.beside import heretic
-from benchmarks.beside.making import BEHAVIOR, KL, OPTIONS, ROWS, SEED, behavior, load, make
+from benchmarks.beside.making import BEHAVIOR, KL, OPTIONS, ROWS, behavior, load, make, splits_of
 from benchmarks.beside.measuring import Measuring, arms_of
 from benchmarks.beside.rows import CostFile
 from benchmarks.beside.table import (
@@ -30,7 +30,6 @@ from benchmarks.beside.table import (
 from benchmarks.page import write_section
 from benchmarks.paper.edits import log
 from benchmarks.quality.rows import RowFile
-from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.statistics import groups_of
 
 NAMES = (*ROWS, heretic.NAME)
@@ -58,13 +57,13 @@ def page(folder: Path) -> str:
     """The section of docs/performance.md."""
     costs = CostFile(folder / "costs.jsonl").rows
     rows = RowFile(folder / "rows.jsonl").rows
-    splits = split_behavior(behavior(), SEED)
+    splits = splits_of(behavior())
     groups = groups_of(splits.test[: OPTIONS.prompts])
     fit = splits.fit
     parts = [
-        f"`make beside`: SmolLM2-135M-Instruct, preset `{BEHAVIOR}`, {len(fit)} texts to fit on "
-        f"({len(fit.desired)} desired ones for LoRA). Each row is one run in a process of its own, "
-        "timed without loading; memory is resident, of all processes.",
+        f"`make beside`: SmolLM2-135M-Instruct in fp32, preset `{BEHAVIOR}`, fitted on {len(fit)} "
+        f"texts (LoRA on the {len(fit.desired)} desired ones). Each row is one run in a process of "
+        "its own, timed without loading; memory is resident, of all its processes.",
         costs_table(costs, NAMES),
         fitting_line(costs),
         heretic_line(costs),

@@ -13,9 +13,11 @@ class Cost(FrozenModel):
 
     row: str
     label: str
-    workers: str = ""
-    """Processes and threads that it ran on."""
+    processes: int = 1
+    """That work is shared by, of one thread each."""
     seconds: float | None = None
+    core_seconds: float | None = None
+    """Of all its processes; unlike `seconds` about the same on a machine that others use too."""
     peak_bytes: int | None = None
     """Resident memory of the process, and what others had of their own."""
     stored_bytes: int | None = None

@@ -25,28 +25,30 @@ _LIMITS = {
 
 
 def costs_table(costs: Mapping[str, Cost], order: Sequence[str]) -> str:
-    """Time, memory and size by row; the first row is the unit of time.
+    """Time, memory and size by row; a bare pass is the unit of time.
 
     Args:
         order: names of rows; those without costs are left out.
     """
-    unit = costs[UNIT].seconds
+    unit = costs[UNIT].core_seconds
     assert unit is not None
-    cells = [["", "processes × threads", "seconds", "× bare", "peak memory, MB", "stored, kB"]]
+    heads = ["processes", "seconds", "core-seconds", "× bare", "peak memory, MB", "stored, kB"]
+    cells = [["", *heads]]
     cells.append(["---"] * len(cells[0]))
     for name in order:
         if name not in costs:
             continue
         cost = costs[name]
-        if cost.seconds is None:
-            cells.append([cost.label, f"not run: {cost.failed}", "", "", "", ""])
+        if cost.core_seconds is None:
+            cells.append([cost.label, f"not run: {cost.failed}", *[""] * 5])
             continue
         cells.append(
             [
                 cost.label,
-                cost.workers,
-                f"{cost.seconds:.1f}",
-                f"{cost.seconds / unit:.1f}",
+                str(cost.processes),
+                f"{cost.seconds:.0f}",
+                f"{cost.core_seconds:.0f}",
+                f"{cost.core_seconds / unit:.1f}",
                 "" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:,.0f}",
                 "" if cost.stored_bytes is None else f"{cost.stored_bytes / 1e3:,.0f}",
             ]
@@ -128,9 +130,9 @@ def base_line(rows: Sequence[ArmRow]) -> str:
 def fitting_line(costs: Mapping[str, Cost]) -> str:
     """How much of the time of fitted and scaled edits is fitting."""
     parts = [
-        f"{cost.figures['fit_seconds']:.1f} of {cost.seconds:.1f} s of `{name}`"
+        f"{cost.figures['fitting']:.0f} of {cost.core_seconds:.0f} core-seconds of `{name}`"
         for name, cost in costs.items()
-        if "fit_seconds" in cost.figures
+        if "fitting" in cost.figures
     ]
     if not parts:
         return ""
@@ -146,11 +148,11 @@ def heretic_line(costs: Mapping[str, Cost]) -> str:
     if cost is None or cost.seconds is None:
         return ""
     figures = cost.figures
-    whole = figures["begin_seconds"] + DEFAULT_TRIALS * figures["seconds_a_trial"]
+    whole = figures["before_trials"] + DEFAULT_TRIALS * figures["a_trial"]
     return (
-        f"`heretic-llm` takes {figures['seconds_a_trial']:.0f} s a trial, so about "
-        f"{whole / 60:.0f} minutes for its {DEFAULT_TRIALS}. By its own count the base refuses "
-        f"{figures['before']:.0f} of {figures['prompts']:.0f} prompts and the best trial "
+        f"`heretic-llm` takes {figures['a_trial']:.0f} core-seconds a trial, so about "
+        f"{whole / 60:,.0f} core-minutes for its {DEFAULT_TRIALS}. By its own count the base "
+        f"refuses {figures['before']:.0f} of {figures['prompts']:.0f} prompts and the best trial "
         f"{figures['refusals']:.0f}, at a KL of {figures['kl']:.3f} of the first token; it is "
         "another behaviour, so it has no row among the effects."
     )

@@ -102,15 +102,24 @@ def test_arms_are_as_they_are_and_scaled_for_rows_that_make_an_edit() -> None:
 
 def test_times_are_multiples_of_the_bare_pass_and_a_row_that_failed_says_why() -> None:
     costs = {
-        "bare": Cost(row="bare", label="bare pass", workers="2 × 1", seconds=2.0, peak_bytes=10**9),
-        "lora_1": Cost(row="lora_1", label="LoRA", seconds=9.0, stored_bytes=5_000_000),
+        "bare": Cost(
+            row="bare",
+            label="bare pass",
+            processes=2,
+            seconds=1.2,
+            core_seconds=2.0,
+            peak_bytes=10**9,
+        ),
+        "lora_1": Cost(
+            row="lora_1", label="LoRA", seconds=9.4, core_seconds=9.0, stored_bytes=5_000_000
+        ),
         "heretic": Cost(row="heretic", label="heretic", failed="no data set"),
     }
     *_, bare, trained, failed = costs_table(costs, ["bare", "other", "lora_1", "heretic"]).split(
         "\n"
     )
-    assert bare == "| bare pass | 2 × 1 | 2.0 | 1.0 | 1,000 |  |"
-    assert trained == "| LoRA |  | 9.0 | 4.5 |  | 5,000 |"
+    assert bare == "| bare pass | 2 | 1 | 2 | 1.0 | 1,000 |  |"
+    assert trained == "| LoRA | 1 | 9 | 9 | 4.5 |  | 5,000 |"
     assert failed.startswith("| heretic | not run: no data set |")
 
 
@@ -152,7 +161,7 @@ def test_what_heretic_prints_is_read() -> None:
 
 def test_the_time_of_all_of_heretics_trials_is_estimated() -> None:
     figures = {"before": 3, "prompts": 100, "refusals": 1, "kl": 0.1}
-    figures |= {"begin_seconds": 20.0, "seconds_a_trial": 5.0}
+    figures |= {"before_trials": 20.0, "a_trial": 5.0}
     cost = Cost(row="heretic", label="heretic", seconds=30.0, figures=figures)
-    assert "about 17 minutes for its 200" in heretic_line({"heretic": cost})
+    assert "about 17 core-minutes for its 200" in heretic_line({"heretic": cost})
     assert heretic_line({}) == ""
