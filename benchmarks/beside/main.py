@@ -26,6 +26,7 @@ from benchmarks.beside.table import (
     effects_table,
     fitting_line,
     heretic_line,
+    missing_line,
 )
 from benchmarks.page import write_section
 from benchmarks.paper.edits import log
@@ -63,16 +64,22 @@ def page(folder: Path) -> str:
     parts = [
         f"`make beside`: SmolLM2-135M-Instruct in fp32, preset `{BEHAVIOR}`, fitted on {len(fit)} "
         f"texts (LoRA on the {len(fit.desired)} desired ones). Each row is one run in a process of "
-        "its own, timed without loading; memory is resident, of all its processes.",
+        "its own, timed without loading. Training goes batch by batch, so it has one process of "
+        "one thread; core-seconds are comparable all the same. Memory is resident, of all "
+        "processes.",
         costs_table(costs, NAMES),
+        missing_line(NAMES, costs, arms_of(NAMES), [row.arm for row in rows]),
         fitting_line(costs),
         heretic_line(costs),
-        f"Effect and damage: {base_line(rows)} {OPTIONS.samples} samples of each prompt; changes "
-        "in points with 95 % intervals, damage in nats a token beside perplexity. As they are:",
-        effects_table(rows, costs, NAMES, groups, equal=False),
-        f"Scaled to a KL of {KL} on neutral text, LoRA by its scaling factor:",
-        effects_table(rows, costs, NAMES, groups, equal=True),
     ]
+    if len(rows) > 1:
+        parts += [
+            f"Effect and damage: {base_line(rows)} {OPTIONS.samples} sample of each; changes in "
+            "points with 95 % intervals, damage in nats a token beside perplexity. As they are:",
+            effects_table(rows, costs, NAMES, groups, equal=False),
+            f"Scaled to a KL of {KL} on neutral text, LoRA by its scaling factor:",
+            effects_table(rows, costs, NAMES, groups, equal=True),
+        ]
     return "\n\n".join(part for part in parts if part)
 
 

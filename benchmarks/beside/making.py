@@ -29,6 +29,7 @@ from models_store.settings import Settings
 from models_store.weights.delta import dump_delta, load_delta
 from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.budget import BUDGETS
+from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import Sides, Splits, drawn, split_behavior
 from workers.making.cache import Cache
@@ -58,6 +59,8 @@ MAX_TOKENS = 100
 TEXTS = 100
 """Texts a side that edits are fitted on: the official procedure reads them 20 times."""
 OPTIONS = Options(prompts=100, samples=1, effort="quick", texts=None, rules=RULES)
+DAMAGE = DamagePlan(neutral_each=20, own_samples=40, heldout_texts=30, fluency_pairs=60)
+"""About half of a receipt's texts."""
 WARM_UP = 16
 """Texts that are read before the clock starts."""
 
@@ -95,7 +98,9 @@ def setting_of(base: LoadedModel) -> Setting:
     """What edits are measured with, and what a search chooses by."""
     subject = behavior()
     setting = Setting(base, SMOLLM2.id, TableBehavior(subject), SEED, OPTIONS, Settings())
-    setting.context = replace(setting.context, splits=splits_of(subject))
+    context = setting.context
+    plan = replace(context.plan, damage=DAMAGE)
+    setting.context = replace(context, splits=splits_of(subject), plan=plan)
     return setting
 
 

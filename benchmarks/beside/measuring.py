@@ -128,7 +128,7 @@ class Measuring:
 
 
 def _scales() -> Scales:
-    return Scales(KL, guess=1.0, tolerance=0.02)
+    return Scales(KL, guess=1.0, tolerance=0.05)
 
 
 def _nearest(scales: Scales) -> tuple[float, float]:

@@ -127,6 +127,20 @@ def base_line(rows: Sequence[ArmRow]) -> str:
     return f"{len(sheet.prompts)} prompts, undesired without an edit: {', '.join(shares)}."
 
 
+def missing_line(
+    names: Sequence[str], costs: Mapping[str, Cost], arms: Sequence[str], measured: Sequence[str]
+) -> str:
+    """What the run that was written did not come to."""
+    costless = [f"`{name}`" for name in names if name not in costs]
+    effectless = [f"`{arm}`" for arm in arms if arm not in measured]
+    parts = [
+        f"{what} of {', '.join(which)}"
+        for what, which in (("the cost", costless), ("effect and damage", effectless))
+        if which
+    ]
+    return f"Not measured in this run: {'; '.join(parts)}." if parts else ""
+
+
 def fitting_line(costs: Mapping[str, Cost]) -> str:
     """How much of the time of fitted and scaled edits is fitting."""
     parts = [

@@ -10,7 +10,7 @@ import torch
 from benchmarks.beside import heretic, lora
 from benchmarks.beside.measuring import arms_of
 from benchmarks.beside.rows import Cost, CostFile
-from benchmarks.beside.table import costs_table, effects_table, fall, heretic_line
+from benchmarks.beside.table import costs_table, effects_table, fall, heretic_line, missing_line
 from tests.benchmarks.rows import rates, row
 from tests.support.pico import save_pico
 from workers.runtime.edited_model import EditedModel
@@ -145,6 +145,15 @@ def test_effects_name_the_limits_that_are_exceeded() -> None:
     equal = effects_table([*rows, harmful], costs, ["lora_1"], groups, equal=True)
     assert "-100.0" in equal
     assert equal.endswith("| KL |")
+
+
+def test_what_was_not_measured_is_named() -> None:
+    costs = {"bare": Cost(row="bare", label="bare")}
+    line = missing_line(["bare", "auto"], costs, ["base", "auto", "auto/equal"], ["base"])
+    assert line == (
+        "Not measured in this run: the cost of `auto`; effect and damage of `auto`, `auto/equal`."
+    )
+    assert missing_line(["bare"], costs, ["base"], ["base"]) == ""
 
 
 def test_what_heretic_prints_is_read() -> None:
