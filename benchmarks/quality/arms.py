@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 
@@ -46,8 +47,8 @@ class PreparedArm:
     arm: str
     label: str
     terms: Sequence[Term] = ()
-    vectors: Mapping[int, Tensor] = field(default_factory=dict)
-    """Added to the residual stream after layers."""
+    within: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Changes the base model, such as by hooks, for as long as the block lasts."""
     wording: str | None = None
     """Put before each prompt."""
     scale: float | None = None
@@ -268,7 +269,7 @@ class Arms:
         return PreparedArm(
             arm,
             f"difference of means added after layers {layers}, equal KL",
-            vectors=at(scale),
+            within=lambda: steered(self._setting.base, at(scale)),
             scale=scale,
             target_kl=self._target,
             scaled_kl=nearest,

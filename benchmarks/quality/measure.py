@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +23,6 @@ from workers.evaluation.extras.extras import damage_texts
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Floats, groups_of
 from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
-from workers.runtime.steering import steered
 
 Measured = tuple[dict[str, Sheet], Harm]
 
@@ -67,7 +65,7 @@ class Measure:
         edit = frozenset(term.digest for term in made.terms)
         if edit and edit in self._measured:
             return self._measured[edit]
-        with self._within(made):
+        with made.within():
             after = {name: self._written(made, texts) for name, texts in self._prompts.items()}
         self._measured[edit] = self._sheets(after), self._harm(made, self._main(after))
         return self._measured[edit]
@@ -75,9 +73,6 @@ class Measure:
     def _main(self, arms: dict[str, Arm]) -> Arm:
         """The arm on the prompts that damage is measured on."""
         return next(iter(arms.values()))
-
-    def _within(self, made: PreparedArm) -> AbstractContextManager[None]:
-        return steered(self._setting.base, made.vectors) if made.vectors else nullcontext()
 
     def _written(self, made: PreparedArm, texts: Sequence[str]) -> Arm:
         prompts = texts if made.wording is None else [worded(made.wording, text) for text in texts]
@@ -102,7 +97,7 @@ class Measure:
         arms = (self._main(self._before), after)
         # If the base is the reader, it must read before it is steered; the result is cached.
         self._meter.fluency(arms, desired)
-        with self._within(made):
+        with made.within():
             damage = self._meter.measure(made.terms, arms, desired)
         return harm_of(damage)
 
