@@ -1,0 +1,76 @@
+"""By the number of editors, one or two on a core each: seconds for each small edit of many."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from benchmarks.claims import RatioClaim
+from benchmarks.scaling.points import Point, PointFile
+from tests.system.chaos.stack import EDITORS, Stack, running_stack
+from tests.system.faults.edits import edit_body
+
+SERIES = "an edit of a pico model"
+ROUNDS = 3
+EDITS = 12
+"""A round."""
+
+
+def claims(file: PointFile) -> list[RatioClaim]:
+    """Medians over rounds."""
+    one, two = (
+        median(point.seconds for point in file.points if point.size == count) for count in (1, 2)
+    )
+    return [RatioClaim("edits a second of two editors against one", one / two, 1.5, "higher")]
+
+
+def measure(file: PointFile) -> Iterator[Point]:
+    """A point for each round, with one and with two editors in turn; all or none."""
+    if file.points:
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="scalpel-scaling-") as name,
+        running_stack(Path(name), {}) as stack,
+        stack.client(120) as http,
+    ):
+        _run(http, 2)  # warms up
+        for _ in range(ROUNDS):
+            for editors in (2, 1):
+                _set_editors(stack, http, editors)
+                yield Point(SERIES, editors, _run(http, EDITS) / EDITS)
+
+
+def _set_editors(stack: Stack, http: httpx.Client, count: int) -> None:
+    """Let so many editors run, and wait until the API knows of no other number."""
+    second = EDITORS[1]
+    if count == 2:
+        stack.held.discard(second)
+    else:
+        stack.held.add(second)
+        if (pid := stack.pid(second)) is not None:
+            os.killpg(pid, signal.SIGTERM)
+    while http.get("/readyz?require=all").json()["parts"]["editors"]["count"] != count:
+        time.sleep(0.1)
+
+
+def _run(http: httpx.Client, count: int) -> float:
+    """Seconds from the first submission until so many edits have ended."""
+    started = time.perf_counter()
+    made = []
+    for seed in range(count):
+        body = {**edit_body(), "effort": "quick", "seed": seed}
+        made.append(http.post("/v1/edits", json=body).raise_for_status().json()["id"])
+    for id in made:
+        while True:
+            edit = http.get(f"/v1/edits/{id}?wait=60").raise_for_status().json()
+            if edit["finished_at"] is not None:
+                assert edit["status"] == "succeeded", edit
+                break
+    return time.perf_counter() - started
