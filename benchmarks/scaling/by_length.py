@@ -27,13 +27,13 @@ def claims(file: PointFile) -> list[RatioClaim]:
     by_length = {point.size: point.seconds for point in file.points}
     if not {LENGTHS[0], LENGTHS[-1]} <= by_length.keys():
         return []
-    most = _operations(LENGTHS[-1]) / _operations(LENGTHS[0])
+    most = operations(LENGTHS[-1]) / operations(LENGTHS[0])
     ratio = by_length[LENGTHS[-1]] / by_length[LENGTHS[0]]
     claim = f"time a token in texts of {LENGTHS[-1]} tokens against texts of {LENGTHS[0]}"
     return [RatioClaim(claim, ratio, round(most, 2), "lower")]
 
 
-def _operations(length: int) -> float:
+def operations(length: int) -> float:
     """Of a token: 2 a weight, and 4 for each layer, hidden dimension and position of its text, as
     if attention also computed what is masked."""
     return 2 * _WEIGHTS + 4 * _LAYERS * length * _HIDDEN
