@@ -37,14 +37,9 @@ _TIMES = 5
 
 def measure(file: PointFile) -> Iterator[Point]:
     """The points that the file does not have."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for shape in SHAPES:
-            if file.missing(SOLVE, [shape.weights]):
-                yield from _of_shape(shape)
-    finally:
-        torch.set_num_threads(threads)
+    for shape in SHAPES:
+        if file.missing(SOLVE, [shape.weights]):
+            yield from _of_shape(shape)
 
 
 def _of_shape(shape: Shape) -> Iterator[Point]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from models_store.schemas.catalogue import SMOLLM2
 from models_store.settings import Settings
 from models_store.weights.architectures import architecture_for
@@ -63,9 +65,13 @@ def smollm2(ranks: int) -> LoadedModel:
 def random_model(shape: Shape, folder: Path, ranks: int) -> LoadedModel:
     """A Llama in fp32 with random weights, which are never written to `folder`.
 
+    Torch has one thread in this process from here on, as in an editor.
+
     Args:
         folder: where its configuration and its tokenizer go.
+        ranks: processes that share a piece of work at most.
     """
+    torch.set_num_threads(1)  # before any work: threads do not survive a fork
     tokenizer = pico_tokenizer(first_token=True)
     heads = max(4, shape.hidden // _HEAD)
     model = pico_model(
