@@ -25,10 +25,13 @@ EDITS = 6
 
 def claims(file: PointFile) -> list[RatioClaim]:
     """Medians over rounds."""
-    one, two = (
-        median(point.seconds for point in file.points if point.size == count) for count in (1, 2)
-    )
-    return [RatioClaim("edits a second of two editors against one", one / two, 1.5, "higher")]
+    times = {
+        count: [point.seconds for point in file.points if point.size == count] for count in (1, 2)
+    }
+    if not all(times.values()):
+        return []
+    ratio = median(times[1]) / median(times[2])
+    return [RatioClaim("edits a second of two editors against one", ratio, 1.5, "higher")]
 
 
 def measure(file: PointFile) -> Iterator[Point]:

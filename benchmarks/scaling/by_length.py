@@ -1,4 +1,4 @@
-"""By the length of texts, at the same number of tokens in all: reading, on SmolLM2."""
+"""By the length of texts, at the same number of tokens in all: reading."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.claims import RatioClaim
-from benchmarks.scaling.fitting import Fitter
-from benchmarks.scaling.models import smollm2
+from benchmarks.scaling.fitting import HELD_OUT, Fitter
+from benchmarks.scaling.models import MEDIUM, random_model
 from benchmarks.scaling.points import Point, PointFile
 from benchmarks.scaling.texts import made_sides
 from workers.surgery.methods.model_surgery import ModelSurgery
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
 TOKENS = 8_192
-SERIES = "reading 8,192 tokens, SmolLM2"
+SERIES = "reading 8,192 tokens"
 _WARM_UP = 64
-_WEIGHTS, _LAYERS, _HIDDEN = 106_000_000, 30, 576
-"""Of SmolLM2, without embeddings."""
 _RANKS = 2
 
 
@@ -36,7 +34,7 @@ def claims(file: PointFile) -> list[RatioClaim]:
 def operations(length: int) -> float:
     """Of a token: 2 a weight, and 4 for each layer, hidden dimension and position of its text, as
     if attention also computed what is masked."""
-    return 2 * _WEIGHTS + 4 * _LAYERS * length * _HIDDEN
+    return 2 * MEDIUM.weights + 4 * MEDIUM.layers * length * MEDIUM.hidden
 
 
 def measure(file: PointFile) -> Iterator[Point]:
@@ -45,9 +43,9 @@ def measure(file: PointFile) -> Iterator[Point]:
     if not missing:
         return
     with tempfile.TemporaryDirectory(prefix="scalpel-scaling-") as name:
-        fitter = Fitter(smollm2(_RANKS), Path(name))
+        fitter = Fitter(random_model(MEDIUM, Path(name), _RANKS), Path(name))
         fitter.time(made_sides(_WARM_UP), ModelSurgery())
         for length in missing:
             # A word has a token at least, so every text is cut at its length.
-            texts = made_sides(TOKENS // length, words=length)
+            texts = made_sides(TOKENS // length - HELD_OUT, words=length)
             yield Point(SERIES, length, fitter.time(texts, ModelSurgery(max_tokens=length)).reading)

@@ -18,8 +18,8 @@ from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.fitted import FittedEdit
 
-_HELD_OUT = 4
-"""Texts a side that are held out."""
+HELD_OUT = 2
+"""Texts that are read beside those that are fitted on, one a side."""
 
 
 class FitTimes(NamedTuple):
@@ -55,7 +55,7 @@ class Fitter:
         return FitTimes(reading, fit)
 
     def _source(self, texts: Sides) -> Source:
-        few = Sides(texts.undesired[:_HELD_OUT], texts.desired[:_HELD_OUT])
+        few = Sides(texts.undesired[:1], texts.desired[:1])
         splits = Splits(
             fit=texts,
             scorer=few,

@@ -33,12 +33,14 @@ class Shape:
 
 SMALL = Shape(128, 6)
 """About 1.2 million weights beside the embeddings."""
+MEDIUM = Shape(512, 12)
+"""38 million; attention has the share that it has in SmolLM2."""
 SHAPES = (
     Shape(32, 2),
     Shape(64, 4),
-    Shape(128, 6),
+    SMALL,
     Shape(256, 8),
-    Shape(512, 12),
+    MEDIUM,
     Shape(1024, 16),
     Shape(2048, 20),
 )
