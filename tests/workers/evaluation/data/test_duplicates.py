@@ -84,4 +84,4 @@ def test_few_pairs_of_texts_from_a_small_vocabulary_are_compared(
 
     monkeypatch.setattr(duplicates, "_similar", counted)
     assert len(set(clusters(texts))) == len(texts)
-    assert compared <= len(texts)  # of half a million pairs
+    assert compared < 0.01 * len(texts) * (len(texts) - 1) / 2
