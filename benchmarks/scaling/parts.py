@@ -49,6 +49,10 @@ PARTS: Mapping[str, Part] = {
     "size": Part("Size of the model", "weights", by_size.measure),
     "editors": Part("Editors", "editors", by_editors.measure, most=None, claims=by_editors.claims),
     "edits": Part(
-        "Stored edits", "edits", by_edits.measure, most=FLAT, others={by_edits.SWEEP: LINEAR}
+        "Stored edits",
+        "edits",
+        by_edits.measure,
+        most=FLAT,
+        others={by_edits.SWEEP: LINEAR, by_edits.FIRST_SUBMIT: LINEAR},
     ),
 }
