@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.scaling.points import Point
 from benchmarks.scaling.power_law import PowerLaw
-from benchmarks.svg import FAINT, Scale, document, dot, frame, line, text
+from benchmarks.svg import Scale, document, dot, frame, line, text
 
 WIDTH, HEIGHT = 320, 220
 _LEFT, _TOP, _BOTTOM, _LINE = 64, 32, 40, 16
@@ -32,19 +32,21 @@ def plot(title: str, sizes: str, curves: Sequence[Curve]) -> str:
     """
     points = [point for curve in curves for point in curve.points]
     bottom = _TOP + HEIGHT
-    across = _logarithmic([point.size for point in points], _LEFT, _LEFT + WIDTH)
-    up = _logarithmic([point.seconds for point in points], bottom, _TOP)
+    widths = [math.log10(point.size) for point in points]
+    heights = [math.log10(point.seconds) for point in points]
+    across = Scale.padded(min(widths), max(widths), _LEFT, _LEFT + WIDTH)
+    up = Scale.padded(min(heights), max(heights), bottom, _TOP)
     parts = [
         text(8, 18, title, size=14),
         frame(_LEFT, _TOP, WIDTH, HEIGHT),
         text(_LEFT + WIDTH / 2, bottom + 32, sizes, anchor="middle"),
     ]
-    for power in _powers(across):
-        x = across(power)
-        parts += [line(x, _TOP, x, bottom), text(x, bottom + 14, _ten(power), anchor="middle")]
-    for power in _powers(up):
-        y = up(power)
-        parts += [line(_LEFT, y, _LEFT + WIDTH, y, FAINT), _seconds(y, power)]
+    for power in _ticks(widths):
+        x, words = across(power), _size(10**power)
+        parts += [line(x, _TOP, x, bottom), text(x, bottom + 14, words, anchor="middle")]
+    for power in _ticks(heights):
+        y, words = up(power), _seconds(10**power)
+        parts += [line(_LEFT, y, _LEFT + WIDTH, y), text(_LEFT - 4, y + 4, words, anchor="end")]
     for number, curve in enumerate(curves):
         parts += _curve(curve, _COLOURS[number % len(_COLOURS)], across, up)
         words = f"{curve.name}: exponent {curve.law.exponent:.2f} ± {curve.law.error:.2f}"
@@ -62,20 +64,15 @@ def _curve(curve: Curve, colour: str, across: Scale, up: Scale) -> Iterator[str]
         yield dot(across(math.log10(point.size)), up(math.log10(point.seconds)), colour)
 
 
-def _logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
-    powers = [math.log10(value) for value in values]
-    return Scale.padded(min(powers), max(powers), start, end)
+def _ticks(powers: Sequence[float]) -> Sequence[float]:
+    """The powers of ten among the values; the first and the last value where there are few."""
+    whole = range(math.ceil(min(powers)), math.floor(max(powers)) + 1)
+    return whole if len(whole) > 1 else (min(powers), max(powers))
 
 
-def _powers(scale: Scale) -> range:
-    """Powers of ten within the scale."""
-    return range(math.ceil(scale.low), math.floor(scale.high) + 1)
+def _size(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e5 else f"{value:.0e}".replace("e+0", "e")
 
 
-def _ten(power: int) -> str:
-    return f"{10.0**power:,.0f}" if 0 <= power < 6 else f"1e{power}"
-
-
-def _seconds(y: float, power: int) -> str:
-    words = f"{10**power:,} s" if power >= 0 else f"{10 ** (power + 3):g} ms"
-    return text(_LEFT - 4, y + 4, words, anchor="end")
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"

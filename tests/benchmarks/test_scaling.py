@@ -101,3 +101,10 @@ def test_a_picture_has_all_points_and_a_line_for_each_curve() -> None:
     names = [element.tag.rpartition("}")[2] for element in drawn.iter()]
     assert names.count("circle") == 8
     assert "a < b: exponent 0.20 ± 0.03" in [element.text for element in drawn.iter()]
+
+
+def test_a_picture_of_a_narrow_range_says_where_it_begins_and_ends() -> None:
+    points = [Point("work", size, seconds) for size, seconds in ((16, 14), (64, 15), (512, 19))]
+    law = fit_power_law([16, 64, 512], [14, 15, 19])
+    drawn = ElementTree.fromstring(plot("Growth", "tokens", [Curve("work", points, law)]))
+    assert {"16", "512", "14 s", "19 s"} <= {element.text for element in drawn.iter()}
