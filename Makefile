@@ -16,7 +16,7 @@ HERETIC := .venv-heretic
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench load paper-table quality beside clean
+.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ openapi: $(VENV)/.dev ## Regenerate openapi.json
 
 bench: $(VENV)/.dev ## Measure speed and memory, as ratios, and write docs/performance.md
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name --write; done
+
+scaling: $(VENV)/.dev ## Measure how costs grow with texts, model, editors and stored edits, and write it down
+	@$(BIN)/python -m benchmarks.scaling.main --write
 
 load: $(VENV)/.dev ## Load test: many clients for ten minutes, then paging through a long queue: SECONDS_OF_LOAD=600
 	@$(BIN)/python -m benchmarks.serving.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))

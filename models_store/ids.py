@@ -40,3 +40,8 @@ def bucket_of(work_id: str) -> str:
     if not ID_PATTERN.fullmatch(work_id) or len(ulid) != 26:
         raise NotFound(f"no such id: {work_id!r}")
     return ulid[:_BUCKET_LENGTH]
+
+
+def bucket_at(seconds: float) -> str:
+    """The folder of work with an id that is made at `seconds` (Unix time)."""
+    return str(ULID.from_timestamp(seconds))[:_BUCKET_LENGTH]

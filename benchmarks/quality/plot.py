@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 from benchmarks.quality.rows import Harm
+from benchmarks.svg import FAINT, Scale, document, dot, frame, line, text
 from models_store.schemas.methods import Limits
 
 WIDTH, HEIGHT = 260, 240
 _LEFT, _TOP, _BOTTOM, _GAP, _LINE = 52, 44, 40, 24, 16
-_INK, _FAINT, _WITHIN, _OVER = "#222", "#bbb", "#1663b3", "#b3361b"
+_WITHIN, _OVER = "#1663b3", "#b3361b"
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,6 @@ class Spot:
     exceeds: bool
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Maps figures to coordinates of the drawing."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-
 def plot(title: str, effect: str, spots: Sequence[Spot], limits: Limits) -> str:
     """An SVG document; arms are numbered, with their names below.
 
@@ -68,26 +54,21 @@ def plot(title: str, effect: str, spots: Sequence[Spot], limits: Limits) -> str:
     """
     width = _LEFT + len(PANELS) * (WIDTH + _GAP)
     height = _TOP + HEIGHT + _BOTTOM + _LINE * (len(spots) + 1)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(8, 18, f"{title}: {effect}", size=14),
-    ]
+    parts = [text(8, 18, f"{title}: {effect}", size=14)]
     effects = [0.0, *(spot.effect for spot in spots)]
-    vertical = _padded(min(effects), max(effects), _TOP + HEIGHT, _TOP)
+    vertical = Scale.padded(min(effects), max(effects), _TOP + HEIGHT, _TOP)
     for number, panel in enumerate(PANELS):
         left = _LEFT + number * (WIDTH + _GAP)
         parts += _panel(panel, left, vertical, spots, limits)
     for number, spot in enumerate(spots, 1):
-        line = _TOP + HEIGHT + _BOTTOM + number * _LINE
+        below = _TOP + HEIGHT + _BOTTOM + number * _LINE
         mark = " (beyond a limit)" if spot.exceeds else ""
-        parts.append(_text(_LEFT, line, f"{number}  {spot.name}{mark}", colour=_colour(spot)))
-    return "\n".join([*parts, "</svg>", ""])
+        parts.append(text(_LEFT, below, f"{number}  {spot.name}{mark}", colour=_colour(spot)))
+    return document(width, height, parts)
 
 
 def _panel(
-    panel: Panel, left: int, vertical: _Scale, spots: Sequence[Spot], limits: Limits
+    panel: Panel, left: int, vertical: Scale, spots: Sequence[Spot], limits: Limits
 ) -> list[str]:
     limit = float(getattr(limits, panel.limit))
     shown = [
@@ -96,49 +77,27 @@ def _panel(
         if (value := getattr(spot.harm, panel.figure)) is not None
     ]
     values = [panel.zero, limit, *(value for _, _, value in shown)]
-    across = _padded(min(values), max(values), left, left + WIDTH)
+    across = Scale.padded(min(values), max(values), left, left + WIDTH)
     top, bottom = _TOP, _TOP + HEIGHT
     parts = [
-        f'<rect class="panel" x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}" '
-        f'fill="none" stroke="{_FAINT}"/>',
-        _line(left, vertical(0), left + WIDTH, vertical(0), _FAINT),
-        _line(across(limit), top, across(limit), bottom, _OVER, dashed=True),
-        _text(left + WIDTH / 2, bottom + 30, panel.title, anchor="middle"),
+        frame(left, top, WIDTH, HEIGHT),
+        line(left, vertical(0), left + WIDTH, vertical(0), FAINT),
+        line(across(limit), top, across(limit), bottom, _OVER, dashed=True),
+        text(left + WIDTH / 2, bottom + 30, panel.title, anchor="middle"),
     ]
     for value in (panel.zero, limit):
-        parts.append(_text(across(value), bottom + 14, f"{value:g}", anchor="middle"))
+        parts.append(text(across(value), bottom + 14, f"{value:g}", anchor="middle"))
     if left == _LEFT:
         for value in (vertical.low, 0.0, vertical.high):
             height = vertical(value) + 4
-            parts.append(_text(left - 4, height, f"{100 * value:+.0f}", anchor="end"))
+            parts.append(text(left - 4, height, f"{100 * value:+.0f}", anchor="end"))
     for number, spot, value in shown:
         x, y = across(value), vertical(spot.effect)
         colour = _colour(spot)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
-        parts.append(_text(x + 5, y - 4, str(number), colour=colour))
+        parts.append(dot(x, y, colour))
+        parts.append(text(x + 5, y - 4, str(number), colour=colour))
     return parts
-
-
-def _padded(low: float, high: float, start: float, end: float) -> _Scale:
-    room = 0.08 * (high - low) or 1.0
-    return _Scale(low - room, high + room, start, end)
 
 
 def _colour(spot: Spot) -> str:
     return _OVER if spot.exceeds else _WITHIN
-
-
-def _text(
-    x: float, y: float, words: str, *, anchor: str = "start", size: int = 11, colour: str = _INK
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{colour}">{escape(words)}</text>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> str:
-    dashes = ' stroke-dasharray="4 3"' if dashed else ""
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{dashes}/>'
-    )

@@ -1,13 +1,14 @@
-"""A long queue, written as files: quicker than submitting one edit after the other."""
+"""Many edits, written as files: quicker than submitting one after the other."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from models_store import ids
 from models_store.schemas.behaviors import BehaviorRef
-from models_store.schemas.records import EditSettings, Marker, WorkRequest
+from models_store.schemas.records import EditSettings, Marker, Result, WorkRequest
 from models_store.work.store import Place
 from workers.surgery.methods.bias import Bias
 
@@ -15,6 +16,23 @@ from workers.surgery.methods.bias import Bias
 def queue_many(root: Path, tenant: str, count: int) -> list[Place]:
     """Put so many queued edits into the local store at `root`."""
     marker = Marker(kind="edit").model_dump_json()
+    (root / "open" / tenant).mkdir(parents=True, exist_ok=True)
+    places = _write_requests(root, tenant, (ids.new_id("edit") for _ in range(count)))
+    for place in places:
+        (root / place.marker).write_text(marker)
+    return places
+
+
+def end_many(root: Path, tenant: str, edit_ids: Iterable[str]) -> list[Place]:
+    """Put edits that were canceled into the local store at `root`."""
+    result = Result(status="canceled", attempt=0).model_dump_json()
+    places = _write_requests(root, tenant, edit_ids)
+    for place in places:
+        (root / place.folder / "result.json").write_text(result)
+    return places
+
+
+def _write_requests(root: Path, tenant: str, edit_ids: Iterable[str]) -> list[Place]:
     request = WorkRequest(
         id="",
         kind="edit",
@@ -27,10 +45,8 @@ def queue_many(root: Path, tenant: str, count: int) -> list[Place]:
             id=None, name="tone", version=None, sha256="0" * 64, counts={"undesired": 20}
         ),
     )
-    (root / "open" / tenant).mkdir(parents=True, exist_ok=True)
-    places = [Place("edit", tenant, ids.new_id("edit")) for _ in range(count)]
+    places = [Place("edit", tenant, id) for id in edit_ids]
     for place in places:
-        (root / place.marker).write_text(marker)
         (root / place.folder).mkdir(parents=True)
         own = request.model_copy(update={"id": place.id})
         (root / place.folder / "request.json").write_text(own.model_dump_json())

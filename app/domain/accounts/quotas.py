@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 
 from app.domain.accounts.limits import LimitTable
+from app.domain.accounts.stored_bytes import StoredBytes
 from models_store.errors import LimitUse, QuotaExceeded
 from models_store.objects.store import ObjectStore
-from models_store.work.store import FOLDERS
 
 _WORK_SECONDS = 2.0
 _BYTES_SECONDS = 15.0
@@ -31,7 +31,11 @@ _RETRY_BYTES_SECONDS = 60
 class Tally:
     """One number of one tenant: counted now and then, kept up in between."""
 
-    def __init__(self, count: Callable[[], int], seconds: float) -> None:
+    def __init__(self, count: Callable[[bool], int], seconds: float) -> None:
+        """Args:
+        count: what there is; the argument is whether to look for what has gone, too.
+        seconds: how long a count is good for.
+        """
         self._count = count
         self._seconds = seconds
         self._counted = 0
@@ -57,8 +61,8 @@ class Tally:
             age = time.monotonic() - self._ended
             if age > max(self._seconds, pause):
                 self._recount()
-            elif self._total + amount > most and age > pause:
-                self._recount()  # something may have gone
+            if self._total + amount > most and age > pause:
+                self._recount(whole=True)
             full = self._total if self._total + amount > most else None
             if full is None:
                 self._entering[token] = amount
@@ -77,9 +81,9 @@ class Tally:
         came = sum(amount for _, amount in self._entered)
         return self._counted + sum(self._entering.values()) + came
 
-    def _recount(self) -> None:
+    def _recount(self, *, whole: bool = False) -> None:
         began = time.monotonic()
-        self._counted = self._count()
+        self._counted = self._count(whole)
         self._ended = time.monotonic()
         self._cost = self._ended - began
         self._entered = [(at, amount) for at, amount in self._entered if at >= began]
@@ -132,19 +136,16 @@ class Quotas:
             yield
 
     def _open(self, tenant: str) -> Tally:
-        def count() -> int:
+        def count(whole: bool) -> int:
             return len(self._objects.children(f"open/{tenant}"))
 
         return self._tally("open", tenant, count, _WORK_SECONDS)
 
     def _stored(self, tenant: str) -> Tally:
-        def count() -> int:
-            folders = (FOLDERS["edit"], FOLDERS["export"], "behaviors")
-            return sum(self._objects.size(f"{folder}/{tenant}") for folder in folders)
-
+        count = StoredBytes(self._objects, tenant).count
         return self._tally("stored", tenant, count, _BYTES_SECONDS)
 
-    def _tally(self, what: str, tenant: str, count: Callable[[], int], seconds: float) -> Tally:
+    def _tally(self, what: str, tenant: str, count: Callable[[bool], int], seconds: float) -> Tally:
         with self._lock:
             tally = self._tallies.get((what, tenant))
             if tally is None:

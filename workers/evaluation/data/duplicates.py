@@ -6,10 +6,15 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 _UNSPACED = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 """Kana and Chinese characters, which stand without spaces between words: each counts as one."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:'[^\W{_UNSPACED}]+)?")
+
+_SHARED = 3
+"""Rare words in common that make two texts worth comparing: with 1 most comparisons are in vain,
+with many more the words are no longer rare."""
 
 
 def words_of(text: str) -> list[str]:
@@ -21,9 +26,10 @@ def clusters(texts: Sequence[str], threshold: float = 0.7) -> list[int]:
     """Join texts whose sets of words overlap, and texts joined through a third.
 
     Two texts are near-duplicates when |A ∩ B| / |A ∪ B| of their words is at least `threshold`.
-    Only pairs that share a rare word are compared: with the words of each set ordered from rare
-    to common, two sets that similar share one of their first `|A| - ceil(threshold·|A|) + 1`
-    words (prefix filtering; Chaudhuri, Ganti and Kaushik 2006). The result is exact.
+    Only pairs that share three rare words are compared: with the words of each set ordered from
+    rare to common, two sets that similar share `n` of their first `|A| - ceil(threshold·|A|) + n`
+    words, for every n up to `ceil(threshold·|A|)` (prefix filtering; Chaudhuri, Ganti and Kaushik
+    2006; Wang, Li and Feng 2012). The result is exact.
 
     Returns:
         For each text the smallest index of its cluster.
@@ -34,15 +40,14 @@ def clusters(texts: Sequence[str], threshold: float = 0.7) -> list[int]:
     index: dict[str, list[int]] = defaultdict(list)
     for here, bag in enumerate(bags):
         ordered = sorted(bag, key=lambda word: (frequency[word], word))
-        prefix = ordered[: len(bag) - math.ceil(threshold * len(bag)) + 1]
-        seen: set[int] = set()
+        overlap = math.ceil(threshold * len(bag))
+        least = min(_SHARED, overlap)
+        prefix = ordered[: len(bag) - overlap + least]
+        shared = Counter(chain.from_iterable(index[word] for word in prefix))
+        for other, words in shared.items():
+            if words >= least and _similar(bag, bags[other], threshold):
+                _join_(parent, here, other)
         for word in prefix:
-            for other in index[word]:
-                if other in seen:
-                    continue
-                seen.add(other)
-                if _similar(bag, bags[other], threshold):
-                    _join_(parent, here, other)
             index[word].append(here)
     return [find(parent, node) for node in range(len(texts))]
 

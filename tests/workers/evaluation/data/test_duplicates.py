@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.evaluation.data import duplicates
 from workers.evaluation.data.duplicates import clusters, join_by, words_of
 
 
@@ -62,3 +64,24 @@ def test_ten_thousand_texts_are_clustered_in_seconds() -> None:
     vocabulary = [f"word{i}" for i in range(2000)]
     texts = [" ".join(rng.choices(vocabulary, k=15)) for _ in range(10_000)]
     assert len(set(clusters(texts))) == 10_000
+
+
+@pytest.mark.parametrize("words", [15, 60])
+def test_few_pairs_of_texts_from_a_small_vocabulary_are_compared(
+    monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    rng = random.Random(0)
+    vocabulary = [f"word{i}" for i in range(2_000)]
+    texts = [" ".join(rng.choices(vocabulary, k=words)) for _ in range(1_000)]
+    compared = 0
+
+    similar = duplicates._similar
+
+    def counted(first: frozenset[str], second: frozenset[str], threshold: float) -> bool:
+        nonlocal compared
+        compared += 1
+        return similar(first, second, threshold)
+
+    monkeypatch.setattr(duplicates, "_similar", counted)
+    assert len(set(clusters(texts))) == len(texts)
+    assert compared < 0.01 * len(texts) * (len(texts) - 1) / 2
