@@ -13,7 +13,8 @@ BENCHMARKS := edit_cost serving.engine serving.vllm
 VLLM := .venv-vllm
 LM_EVAL := .venv-lm-eval
 HERETIC := .venv-heretic
-PYTEST := $(BIN)/python -m pytest
+# Several run at a time, so that threads would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling load paper-table quality beside clean
