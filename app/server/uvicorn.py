@@ -10,7 +10,7 @@ from types import FrameType
 import uvicorn
 
 from app.main import create_app
-from app.server.connections import MAX_HEADER_BYTES, BoundedProtocol, Connections, allow_many_files
+from app.server.connections import BoundedProtocol, Connections, allow_many_files
 from app.services import Services
 from models_store.process import logs
 from models_store.settings import Settings
@@ -56,11 +56,9 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
         log_config=None,
         access_log=False,
         server_header=False,
-        # The protocol is h11's on asyncio's own loop: see `app.server.connections`.
-        loop="asyncio",
+        loop="uvloop",
         http=BoundedProtocol,
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
