@@ -10,6 +10,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from app.completions.generators import Generators
 from app.domain.accounts.api_keys import ApiKeys
@@ -152,6 +153,11 @@ class Services:
                     raise
             return self._store
 
+    @property
+    def opened(self) -> Store | None:
+        """The store, if it was reached already."""
+        return self._store
+
     def fill_catalogue(self) -> None:
         """Register the base models that the settings name, where they are not registered yet."""
         seconds = self.settings.edit_deadline_seconds
@@ -178,6 +184,7 @@ class Services:
         if "outgoing" in self.__dict__:
             await self.outgoing.aclose()
         await self.generators.close()
+        self.rates.close()
         self.live.close()
 
 
@@ -202,9 +209,19 @@ def services(request: Request) -> Services:
     return parts
 
 
-def store(request: Request) -> Store:
-    return services(request).store
+# Dependencies that are functions with `async`: the others take a turn in a thread each.
 
 
-ServicesDep = Annotated[Services, Depends(services)]
-StoreDep = Annotated[Store, Depends(store)]
+async def _services(request: Request) -> Services:
+    return services(request)
+
+
+async def _store(request: Request) -> Store:
+    parts = services(request)
+    if parts.opened is not None:
+        return parts.opened
+    return await run_in_threadpool(lambda: parts.store)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+StoreDep = Annotated[Store, Depends(_store)]

@@ -29,8 +29,8 @@ class Creation:
         self,
         request: Request,
         response: Response,
-        who: Annotated[Principal, Depends(counted)],
-        idempotency_key: KeyHeader = None,
+        who: Principal,
+        idempotency_key: str | None,
     ) -> None:
         self._request = request
         self._response = response
@@ -60,4 +60,13 @@ class Creation:
             self._response.headers["Idempotent-Replayed"] = "true"
 
 
-CreationDep = Annotated[Creation, Depends()]
+async def _creation(
+    request: Request,
+    response: Response,
+    who: Annotated[Principal, Depends(counted)],
+    idempotency_key: KeyHeader = None,
+) -> Creation:
+    return Creation(request, response, who, idempotency_key)
+
+
+CreationDep = Annotated[Creation, Depends(_creation)]

@@ -161,7 +161,9 @@ def main() -> int:
             settings = Settings(data=folder / "data", redis_url=server.url)
             edits = finished_edits(settings, api.url)
             with httpx.Client(base_url=api.url, trust_env=False) as client:
-                queued = client.post("/v1/edits", content=EDIT, headers={"Content-Type": JSON}).json()
+                queued = client.post(
+                    "/v1/edits", content=EDIT, headers={"Content-Type": JSON}
+                ).json()
                 read = Call("GET", f"/v1/edits/{edits[0]}")
                 waiting = Call("GET", f"/v1/edits/{queued['id']}")
                 listed = Call("GET", "/v1/edits?limit=20")
@@ -172,11 +174,20 @@ def main() -> int:
                     "create": client.get(waiting.path).content,
                 }
             with bare_api(folder, bodies) as bare:
-                for what, call in (("read", read), ("waiting", waiting), ("list", listed), ("create", create)):
-                    ours, other = side_by_side(api.url, bare, call, folder, given.seconds, given.repeats)
+                for what, call in (
+                    ("read", read),
+                    ("waiting", waiting),
+                    ("list", listed),
+                    ("create", create),
+                ):
+                    ours, other = side_by_side(
+                        api.url, bare, call, folder, given.seconds, given.repeats
+                    )
                     print(what, ours, other, ours.per_second / other.per_second, flush=True)
                 with open_streams(api.url, queued["id"]):
-                    ours, other = side_by_side(api.url, bare, read, folder, given.seconds, given.repeats)
+                    ours, other = side_by_side(
+                        api.url, bare, read, folder, given.seconds, given.repeats
+                    )
                     print("streams", ours, other, ours.per_second / other.per_second, flush=True)
             print(api.memory / MEGABYTE)
     return 0

@@ -90,6 +90,18 @@ class LocalFolders:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a file.
+
+        Raises:
+            OSError: that cannot be seen.
+        """
+        try:
+            os.stat(f"{self._root}/{path}")  # noqa: PTH116 - of a string it is faster
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def read(self, path: str, most: int) -> bytes | None:
         """A file of at most `most` bytes; None for a larger one.
 

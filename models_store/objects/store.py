@@ -187,6 +187,13 @@ class ObjectStore:
             return None
         return ObjectInfo(path, meta["size"], meta["last_modified"].timestamp())
 
+    def exists(self, path: str) -> bool:
+        """Whether there is an object; faster than `info`."""
+        if self._folders is not None and PLAIN_PATH.fullmatch(path):
+            with self._guard():
+                return self._folders.exists(path)
+        return self.info(path) is not None
+
     def files(self, folder: str) -> list[ObjectInfo]:
         """All objects below `folder`, at any depth, sorted by path."""
         with self._guard():

@@ -32,7 +32,7 @@ class CachedWorkStore(WorkStore):
         place = Place(kind, tenant, id)
         with self._lock:
             cached = self._ended.get(place)
-        if cached is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
+        if cached is not None and not self.objects.exists(f"{place.folder}/deleted.json"):
             return cached
         try:
             work = super().read(kind, tenant, id)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
@@ -41,7 +40,7 @@ class JsonRoute(APIRoute):
 
         async def read(request: Request) -> Response:
             # Before the body: a stranger's is not even read.
-            await run_in_threadpool(counted, request)
+            await counted(request)
             require_type(request, "json")
             data = await request.body()
             request.state.sent = parse_json(data)

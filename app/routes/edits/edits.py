@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
@@ -14,6 +13,7 @@ from app.request.idempotency import CreationDep
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.request.waiting import wait_until_ended
+from app.routes.edits.reader import edit_reader
 from app.routes.edits.views import EditView, edit_view, edit_views
 from app.services import ServicesDep, StoreDep
 from models_store.errors import Conflict
@@ -90,10 +90,14 @@ def list_edits(
     return page_of(edit_views(services, edits), has_more, looked_at=looked_at)
 
 
-@router.get("/{edit_id}", summary="Read an edit")
-async def read_edit(edit_id: str, services: ServicesDep, who: Reader, wait: Wait = 0) -> EditView:
-    work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
-    return await run_in_threadpool(edit_view, services, work)
+@router.get("/{edit_id}", response_model=EditView, summary="Read an edit")
+async def read_edit(
+    edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
+) -> Response:
+    if wait:
+        await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
+    shown = await edit_reader(request).read(who.tenant, edit_id)
+    return Response(shown, media_type="application/json")
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")
