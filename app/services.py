@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -18,6 +19,7 @@ from app.domain.accounts.limits import LimitTable, read_limits
 from app.domain.accounts.quotas import Quotas
 from app.domain.accounts.rates import Rates
 from app.domain.accounts.sessions import Sessions
+from app.domain.batches import Batches
 from app.domain.behaviors.library import BehaviorLibrary
 from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
@@ -121,6 +123,7 @@ class Services:
         self.limits = read_limits(settings)
         self.rates = Rates(self.live, self.limits)
         self.generators = Generators(self.live, self.rates, settings.internal_token)
+        self._wakes: Batches[None, None] = Batches(self._wake, "wakes")
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
         self.catalogue_filled = False
@@ -152,6 +155,14 @@ class Services:
                     self._failed_at, self._failure = time.monotonic(), error
                     raise
             return self._store
+
+    async def wake_keeper(self) -> None:
+        """Have the keeper look at open work; best effort."""
+        await self._wakes.get(None)
+
+    def _wake(self, wakes: Sequence[None]) -> Sequence[None]:
+        self.live.wake_keeper()
+        return wakes
 
     @property
     def opened(self) -> Store | None:
@@ -185,6 +196,7 @@ class Services:
             await self.outgoing.aclose()
         await self.generators.close()
         self.rates.close()
+        self._wakes.close()
         self.live.close()
 
 

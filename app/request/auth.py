@@ -102,9 +102,10 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the principal, who must have the scope."""
 
     async def check(
-        who: Annotated[Principal, Depends(counted)],
+        request: Request,
         _documented: Annotated[object, Depends(bearer)],
     ) -> Principal:
+        who = await counted(request)
         if scope not in who.scopes:
             scopes = ", ".join(who.scopes) or "none"
             raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")

@@ -15,24 +15,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
-import psutil
 import redis
 
 from app.services import Store
-from benchmarks.claims import RatioClaim, parser, report
+from benchmarks.claims import parser
 from benchmarks.serving.wrk import PROGRAM, Call, Speed, measure
 from models_store.objects.store import open_store
 from models_store.settings import Settings
 from tests.app.support.worker import Worker
-from tests.security.api_process import ApiProcess, api_process
+from tests.security.api_process import api_process
 from tests.support.services import running_redis
-from tests.system.service import running_service
 
 CONNECTIONS = 16
 STREAMS = 100
@@ -97,7 +94,7 @@ def finished_edits(settings: Settings, url: str) -> list[str]:
             answer = http.post("/v1/edits", content=EDIT, headers={"Content-Type": JSON})
             made.append(answer.raise_for_status().json()["id"])
             worker.claim(made[-1])
-            worker.succeed(made[-1], points={index: b"" for index in range(5)})
+            worker.succeed(made[-1], points=dict.fromkeys(range(5), b""))
     return made
 
 

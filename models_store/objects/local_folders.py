@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,27 @@ class LocalFolders:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file that appears as a whole; False if there is one already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        file = f"{self._root}/{path}"
+        staged = f"{file}#{secrets.randbits(60)}"
+        try:
+            _write(staged, data)
+        except FileNotFoundError:
+            os.makedirs(file.rpartition("/")[0], exist_ok=True)  # noqa: PTH103
+            _write(staged, data)
+        try:
+            os.link(staged, file)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(staged)  # noqa: PTH108
+        return True
+
     def exists(self, path: str) -> bool:
         """Whether there is a file.
 
@@ -115,3 +137,15 @@ class LocalFolders:
                 return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
+
+
+def _write(file: str, data: bytes) -> None:
+    """Write a new file; none is left if that fails."""
+    with open(file, "xb", buffering=0) as new:  # noqa: PTH123
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[new.write(left) :]
+        except BaseException:
+            os.unlink(file)  # noqa: PTH108
+            raise

@@ -101,11 +101,19 @@ class ObjectStore:
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if there is nothing at `path`; False when there is."""
         with self._guard():
-            try:
-                obstore.put(self._backend, path, data, mode="create")
-            except AlreadyExistsError:
-                return False
-            self._flush(path)
+            if self._folders is not None and PLAIN_PATH.fullmatch(path):
+                created = self._folders.create(path, data)
+            else:
+                created = self._create(path, data)
+            if created:
+                self._flush(path)
+        return created
+
+    def _create(self, path: str, data: bytes) -> bool:
+        try:
+            obstore.put(self._backend, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
         return True
 
     def create_record(self, path: str, record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
@@ -22,6 +23,7 @@ from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
+JSON = "application/json"
 MAX_WAIT_SECONDS = 60
 Wait = Annotated[
     float,
@@ -40,18 +42,23 @@ class DeletedEdit(BaseModel):
     deleted: Literal[True] = True
 
 
-@router.post("", status_code=201, summary="Queue an edit")
-def create_edit(
+@router.post("", status_code=201, response_model=EditView, summary="Queue an edit")
+async def create_edit(
     body: EditBody,
+    request: Request,
+    response: Response,
     services: ServicesDep,
     store: StoreDep,
     who: Writer,
     creation: CreationDep,
-) -> EditView:
-    submitted = store.submission.edit(creation.sender(store), body, creation.sent)
-    services.live.wake_keeper()
+) -> Response:
+    submitted = await run_in_threadpool(
+        store.submission.edit, creation.sender(store), body, creation.sent
+    )
+    await services.wake_keeper()
     creation.mark(f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
-    return edit_view(services, submitted.work)
+    shown = await edit_reader(request).show(submitted.work)
+    return Response(shown, 201, response.headers, JSON)
 
 
 @router.get("", summary="List edits")
@@ -97,7 +104,7 @@ async def read_edit(
     if wait:
         await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
     shown = await edit_reader(request).read(who.tenant, edit_id)
-    return Response(shown, media_type="application/json")
+    return Response(shown, media_type=JSON)
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cachetools import LRUCache
 from fastapi import Request
@@ -12,12 +13,17 @@ from fastapi.concurrency import run_in_threadpool
 from app.domain.batches import Batches
 from app.routes.edits.views import edit_views
 from app.services import Services
-from models_store.errors import ScalpelError
 from models_store.work.store import Work
 
 _REMEMBERED = 1_000
-_Key = tuple[str, str]
-"""Tenant and id."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    tenant: str
+    id: str
+    work: Work | None = None
+    """The edit, if it was read already."""
 
 
 class EditReader:
@@ -25,8 +31,9 @@ class EditReader:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._batches: Batches[_Key, bytes] = Batches(self._read, "edits")
+        self._batches: Batches[_Wanted, bytes] = Batches(self._read, "edits")
         self._ended: LRUCache[str, tuple[Work, bytes]] = LRUCache(_REMEMBERED)
+        """By id, in the thread of the batches only."""
 
     async def read(self, tenant: str, id: str) -> bytes:
         """An edit as the API shows it.
@@ -36,39 +43,37 @@ class EditReader:
         """
         store = self._services.opened
         if store is not None and store.objects.root is not None:
-            return await self._batches.get((tenant, id))
+            return await self._batches.get(_Wanted(tenant, id))
         # A store that is far away is better asked many things at once than one after the other.
-        return await run_in_threadpool(self._read_one, tenant, id)
+        work = await run_in_threadpool(lambda: self._services.store.work.read("edit", tenant, id))
+        return await self.show(work)
+
+    async def show(self, work: Work) -> bytes:
+        """An edit that was just read, as the API shows it."""
+        return await self._batches.get(_Wanted(work.request.tenant, work.id, work))
 
     def close(self) -> None:
         self._batches.close()
 
-    def _read_one(self, tenant: str, id: str) -> bytes:
-        work = self._services.store.work.read("edit", tenant, id)
-        return edit_views(self._services, [work], points=True)[0].model_dump_json().encode()
-
-    def _read(self, keys: Sequence[_Key]) -> list[bytes | Exception]:
-        found: dict[_Key, bytes | Exception] = {}
-        changing: defaultdict[str, list[Work]] = defaultdict(list)
-        for tenant, id in dict.fromkeys(keys):
+    def _read(self, wanted: Sequence[_Wanted]) -> list[bytes | Exception]:
+        shown: list[bytes | Exception] = [b""] * len(wanted)
+        changing: defaultdict[str, list[tuple[int, Work]]] = defaultdict(list)
+        for index, one in enumerate(wanted):
             try:
-                work = self._services.store.work.read("edit", tenant, id)
-            except ScalpelError as error:
-                found[tenant, id] = error
+                work = one.work or self._services.store.work.read("edit", one.tenant, one.id)
+            except Exception as error:
+                shown[index] = error
                 continue
-            written, shown = self._ended.get(id, (None, b""))
-            if written is work:
-                found[tenant, id] = shown
-            else:
-                changing[tenant].append(work)
-        for tenant, works in changing.items():
-            for work, view in zip(
-                works, edit_views(self._services, works, points=True), strict=True
-            ):
-                shown = found[tenant, work.id] = view.model_dump_json().encode()
+            written, shown[index] = self._ended.get(work.id, (None, b""))
+            if written is not work:
+                changing[one.tenant].append((index, work))
+        for edits in changing.values():
+            views = edit_views(self._services, [work for _, work in edits], points=True)
+            for (index, work), view in zip(edits, views, strict=True):
+                data = shown[index] = view.model_dump_json().encode()
                 if work.result is not None:
-                    self._ended[work.id] = work, shown
-        return [found[key] for key in keys]
+                    self._ended[work.id] = work, data
+        return shown
 
 
 def edit_reader(request: Request) -> EditReader:
