@@ -228,7 +228,8 @@ async def _services(request: Request) -> Services:
     return services(request)
 
 
-async def _store(request: Request) -> Store:
+async def open_store_of(request: Request) -> Store:
+    """The store; raises like `Services.store`."""
     parts = services(request)
     if parts.opened is not None:
         return parts.opened
@@ -236,4 +237,4 @@ async def _store(request: Request) -> Store:
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
-StoreDep = Annotated[Store, Depends(_store)]
+StoreDep = Annotated[Store, Depends(open_store_of)]

@@ -101,17 +101,19 @@ async def counted(request: Request) -> Principal:
 def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the principal, who must have the scope."""
 
-    async def check(
-        request: Request,
-        _documented: Annotated[object, Depends(bearer)],
-    ) -> Principal:
-        who = await counted(request)
-        if scope not in who.scopes:
-            scopes = ", ".join(who.scopes) or "none"
-            raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")
-        return who
+    async def check(request: Request, _documented: Annotated[object, Depends(bearer)]) -> Principal:
+        return await with_scope(request, scope)
 
     return check
+
+
+async def with_scope(request: Request, scope: str) -> Principal:
+    """Whose request it is, counted; it must have the scope."""
+    who = await counted(request)
+    if scope not in who.scopes:
+        scopes = ", ".join(who.scopes) or "none"
+        raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")
+    return who
 
 
 async def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
@@ -124,8 +126,10 @@ async def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Pri
     return who
 
 
-Reader = Annotated[Principal, Depends(require("edits:read"))]
-Writer = Annotated[Principal, Depends(require("edits:write"))]
+READ = "edits:read"
+WRITE = "edits:write"
+Reader = Annotated[Principal, Depends(require(READ))]
+Writer = Annotated[Principal, Depends(require(WRITE))]
 Caller = Annotated[Principal, Depends(require("models:generate"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
 Operator = Annotated[Principal, Depends(_operator)]

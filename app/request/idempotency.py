@@ -60,6 +60,14 @@ class Creation:
             self._response.headers["Idempotent-Replayed"] = "true"
 
 
+async def creation_of(request: Request, response: Response) -> Creation | None:
+    """The same without the framework; None where the header is not in order."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        return None
+    return Creation(request, response, await counted(request), key)
+
+
 async def _creation(
     request: Request,
     response: Response,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 from types import FrameType
@@ -30,15 +31,25 @@ class ApiServer(uvicorn.Server):
         self._services = services
         self._all = Connections(services.settings)
         self.server_state = self._all
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_PER_SECOND == 0:
-            self._all.sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
+    async def main_loop(self) -> None:
+        """As uvicorn's, but it sleeps for a second, which a signal ends, and not for a tenth."""
+        self._loop = asyncio.get_running_loop()
+        self._exit = asyncio.Event()
+        counter = 0
+        while not await self.on_tick(counter):
+            self._all.sweep(self._loop.time())
+            counter += _TICKS_PER_SECOND
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exit.wait(), 1)
+        self._loop = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._services.draining.set()
         super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._exit.set)
 
 
 def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
@@ -73,4 +84,5 @@ def serve(settings: Settings) -> None:
     # takes longer than most requests.
     gc.collect()
     gc.freeze()
+    gc.enable()
     server.run()

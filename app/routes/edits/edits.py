@@ -9,14 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
-from app.request.auth import Reader, Writer
-from app.request.idempotency import CreationDep
+from app.request.auth import READ, WRITE, Reader, Writer, with_scope
+from app.request.idempotency import Creation, CreationDep, creation_of
 from app.request.pagination import IdPageDep, Page, page_of
-from app.request.strict_input.json_body import JsonRoute
+from app.request.strict_input.json_body import JsonRoute, directly
 from app.request.waiting import wait_until_ended
 from app.routes.edits.reader import edit_reader
 from app.routes.edits.views import EditView, edit_view, edit_views
-from app.services import ServicesDep, StoreDep
+from app.services import ServicesDep, Store, StoreDep, open_store_of, services
 from models_store.errors import Conflict
 from models_store.schemas.records import EditSettings, Status
 from models_store.work.store import Work
@@ -42,26 +42,43 @@ class DeletedEdit(BaseModel):
     deleted: Literal[True] = True
 
 
+async def _create(request: Request, body: EditBody) -> Response | None:
+    response = Response()
+    creation = await creation_of(request, response)
+    if creation is None or request.query_params:
+        return None
+    store = await open_store_of(request)
+    await with_scope(request, WRITE)
+    return await _created(request, response, body, store, creation)
+
+
 @router.post("", status_code=201, response_model=EditView, summary="Queue an edit")
+@directly(_create)
 async def create_edit(
     body: EditBody,
     request: Request,
     response: Response,
-    services: ServicesDep,
     store: StoreDep,
     who: Writer,
     creation: CreationDep,
 ) -> Response:
+    return await _created(request, response, body, store, creation)
+
+
+async def _created(
+    request: Request, response: Response, body: EditBody, store: Store, creation: Creation
+) -> Response:
     submitted = await run_in_threadpool(
         store.submission.edit, creation.sender(store), body, creation.sent
     )
-    await services.wake_keeper()
+    await services(request).wake_keeper()
     creation.mark(f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
     shown = await edit_reader(request).show(submitted.work)
+    del response.headers["Content-Length"]
     return Response(shown, 201, response.headers, JSON)
 
 
-@router.get("", summary="List edits")
+@router.get("", response_model=Page[EditView], summary="List edits")
 def list_edits(
     request: Request,
     services: ServicesDep,
@@ -77,7 +94,7 @@ def list_edits(
             description="Only edits with this value of `key` in their metadata; `key` is any name.",
         ),
     ] = None,
-) -> Page[EditView]:
+) -> Response:
     """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
     fewer than `limit`, or none, while `has_more` is true."""
     wanted = {
@@ -94,10 +111,20 @@ def list_edits(
     edits, has_more, looked_at = page.work(
         store.work, "edit", who.tenant, status, base_model, also=has_metadata
     )
-    return page_of(edit_views(services, edits), has_more, looked_at=looked_at)
+    shown = page_of(edit_views(services, edits), has_more, looked_at=looked_at)
+    return Response(shown.model_dump_json(), media_type=JSON)
+
+
+async def _read(request: Request) -> Response | None:
+    if request.query_params:
+        return None
+    who = await with_scope(request, READ)
+    shown = await edit_reader(request).read(who.tenant, request.path_params["edit_id"])
+    return Response(shown, media_type=JSON)
 
 
 @router.get("/{edit_id}", response_model=EditView, summary="Read an edit")
+@directly(_read)
 async def read_edit(
     edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> Response:
