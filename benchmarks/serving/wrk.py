@@ -10,18 +10,18 @@ from pathlib import Path
 
 PROGRAM = "wrk"
 _SCRIPT = """
-local method, path, body, key
+local method, body, key
+local paths = {}
 local count = 0
 function init(args)
-    method, path, body, key = args[1], args[2], args[3], args[4]
+    method, body, key = args[1], args[2], args[3]
+    for index = 4, #args do paths[#paths + 1] = args[index] end
     if body ~= "" then wrk.headers["Content-Type"] = "application/json" end
 end
 function request()
-    if key ~= "" then
-        count = count + 1
-        wrk.headers["Idempotency-Key"] = key .. count
-    end
-    return wrk.format(method, path, wrk.headers, body)
+    count = count + 1
+    if key ~= "" then wrk.headers["Idempotency-Key"] = key .. count end
+    return wrk.format(method, paths[count % #paths + 1], wrk.headers, body)
 end
 function done(summary, latency)
     local errors = summary.errors
@@ -39,7 +39,8 @@ class Call:
     """A request that is sent again and again."""
 
     method: str
-    path: str
+    paths: tuple[str, ...]
+    """One after the other."""
     body: str = ""
     keyed: bool = False
     """Whether each has an `Idempotency-Key` of its own."""
@@ -68,12 +69,12 @@ def measure(url: str, call: Call, folder: Path, *, connections: int, seconds: in
         [
             *(PROGRAM, "--threads", "1", "--connections", str(connections)),
             *("--duration", f"{seconds}s", "--timeout", "10s", "--script", str(script)),
-            *(url, "--", call.method, call.path, call.body, key),
+            *(url, "--", call.method, call.body, key, *call.paths),
         ],
         check=True,
         capture_output=True,
         text=True,
     )
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["errors"] == 0, f"{call.method} {call.path} had errors:\n{done.stdout}"
+    assert said["errors"] == 0, f"{call.method} {call.paths[0]} had errors:\n{done.stdout}"
     return Speed(said["requests"] / said["seconds"], said["p50"], said["p99"])

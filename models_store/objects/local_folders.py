@@ -48,7 +48,7 @@ class LocalFolders:
             OSError: the folder cannot be read.
         """
         try:
-            status = (self._root / folder).stat()
+            status = os.stat(f"{self._root}/{folder}")  # noqa: PTH116 - of a string it is faster
         except (FileNotFoundError, NotADirectoryError):
             return {}
         with self._lock:
@@ -56,10 +56,9 @@ class LocalFolders:
             if cached and (cached.inode, cached.changed_ns) == (status.st_ino, status.st_mtime_ns):
                 self._cached.move_to_end(folder)
                 return cached.entries
-        settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
         entries = self._scan(folder)
         with self._lock:
-            if settled:
+            if _is_settled(status):
                 self._cached[folder] = _Listing(status.st_ino, status.st_mtime_ns, entries)
                 self._cached.move_to_end(folder)
                 while len(self._cached) > _CAPACITY:
@@ -67,6 +66,17 @@ class LocalFolders:
             else:
                 self._cached.pop(folder, None)
         return entries
+
+    def names(self, folder: str) -> list[str]:
+        """The names alone, sorted; a good deal faster where the folder has just changed."""
+        path = f"{self._root}/{folder}"
+        try:
+            if _is_settled(os.stat(path)):  # noqa: PTH116
+                return list(self.entries(folder))
+            names = os.listdir(path)  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in names if "#" not in name or not TEMPORARY.fullmatch(name))
 
     def below(self, folder: str, *, remember: bool) -> Iterator[str]:
         """All files below a folder, sorted by folder; `remember` caches the listings."""
@@ -137,6 +147,10 @@ class LocalFolders:
                 return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
+
+
+def _is_settled(folder: os.stat_result) -> bool:
+    return time.time_ns() - folder.st_mtime_ns > _SETTLED_NS
 
 
 def _write(file: str, data: bytes) -> None:

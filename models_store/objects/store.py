@@ -234,7 +234,7 @@ class ObjectStore:
         """Names of the folders and objects right below `folder`, sorted."""
         if self._folders is not None:
             with self._guard():
-                return list(self._folders.entries(folder))
+                return self._folders.names(folder)
         with self._guard():
             listing = obstore.list_with_delimiter(self._backend, folder or None)
         paths = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
