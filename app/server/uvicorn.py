@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import threading
 from types import FrameType
 
 import uvicorn
@@ -17,6 +18,7 @@ from models_store.process import logs
 from models_store.settings import Settings
 
 _TICKS_PER_SECOND = 10
+_SETTLED_SECONDS = 2.0
 
 
 class ApiServer(uvicorn.Server):
@@ -80,9 +82,15 @@ def serve(settings: Settings) -> None:
     """Run the API and the keeper until SIGTERM or SIGINT."""
     allow_many_files()
     server = make_server(settings)
-    # What is there now stays to the end: each full collection would look through it again, which
-    # takes longer than most requests.
+    settling = threading.Timer(_SETTLED_SECONDS, _settle)
+    settling.daemon = True
+    settling.start()
+    server.run()
+
+
+def _settle() -> None:
+    """What is there after the start stays to the end: each full collection would look through it
+    again, which takes longer than most requests."""
     gc.collect()
     gc.freeze()
     gc.enable()
-    server.run()
