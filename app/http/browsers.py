@@ -36,6 +36,8 @@ _HEADERS = (
 )
 _UNSTORED = (*_HEADERS, (b"cache-control", b"no-store"))
 _HOSTS_REMEMBERED = 1_000
+_LONGEST_HOST = 300
+"""Longer than any name and its port."""
 
 
 class BrowserMiddleware:
@@ -48,7 +50,7 @@ class BrowserMiddleware:
         self._hosts = settings.hosts
         self._origins = frozenset(settings.origins)
         self._keys_needed = settings.auth == "keys"
-        self._is_ours = lru_cache(_HOSTS_REMEMBERED)(self._is_name_of_ours)
+        self._is_known = lru_cache(_HOSTS_REMEMBERED)(self._is_name_of_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,14 +88,15 @@ class BrowserMiddleware:
             )
         return None
 
+    def _is_ours(self, host: str) -> bool:
+        return self._hosts is None or (len(host) <= _LONGEST_HOST and self._is_known(host))
+
     def _is_name_of_ours(self, host: str) -> bool:
-        if self._hosts is None:
-            return True
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False
         name = match["name"].strip("[]").removesuffix(".")
-        return is_loopback(name) or name in self._hosts
+        return is_loopback(name) or name in (self._hosts or ())
 
     def _is_cross_site(self, headers: Headers, host: str) -> bool:
         origin = headers.get("origin")

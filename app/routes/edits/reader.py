@@ -68,12 +68,23 @@ class EditReader:
             if written is not work:
                 changing[one.tenant].append((index, work))
         for edits in changing.values():
-            views = edit_views(self._services, [work for _, work in edits], points=True)
-            for (index, work), view in zip(edits, views, strict=True):
-                data = shown[index] = view.model_dump_json().encode()
-                if work.result is not None:
+            for (index, work), data in zip(
+                edits, self._as_json([work for _, work in edits]), strict=True
+            ):
+                shown[index] = data
+                if work.result is not None and isinstance(data, bytes):
                     self._ended[work.id] = work, data
         return shown
+
+    def _as_json(self, edits: Sequence[Work]) -> list[bytes | Exception]:
+        """Edits of one tenant; where one cannot be shown, the others can."""
+        try:
+            views = edit_views(self._services, edits, points=True)
+            return [view.model_dump_json().encode() for view in views]
+        except Exception as error:
+            if len(edits) == 1:
+                return [error]
+            return [data for edit in edits for data in self._as_json([edit])]
 
 
 def edit_reader(request: Request) -> EditReader:
