@@ -153,9 +153,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return parsed
         if self._in_headers:
             self._header_bytes += parsed
-            if self._header_bytes > MAX_HEADER_BYTES:
+            if self._header_bytes > MAX_HEADER_BYTES and self._is_idle:
                 detail = f"the headers of a request may have at most {MAX_HEADER_BYTES} bytes"
                 self._refuse(431, "headers_too_large", detail)
+            elif self._header_bytes > MAX_HEADER_BYTES:
+                self._give_up("the next one has too many headers")
         elif self._in_body:
             self._wire_bytes += parsed
             if self._wire_bytes > 2 * self._body_bytes + _CHUNKING_BYTES:
