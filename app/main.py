@@ -16,6 +16,7 @@ from app.loops.background import background
 from app.request.key_cache import KeyCache
 from app.request.strict_input.query import check_query
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
+from app.routes.edits.reader import EditReader
 from app.services import Services, catalogue
 from models_store.operator.policy import read_policy
 from models_store.operator.scorers import read_scorers
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with background(services, with_keeper=with_keeper):
             yield
+        app.state.edit_reader.close()
         await services.close()
 
     app = DocumentedApp(
@@ -62,6 +64,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
     )
     app.state.services = services
     app.state.keys = KeyCache()
+    app.state.edit_reader = EditReader(services)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

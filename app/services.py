@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from app.completions.generators import Generators
 from app.domain.accounts.api_keys import ApiKeys
@@ -17,6 +19,7 @@ from app.domain.accounts.limits import LimitTable, read_limits
 from app.domain.accounts.quotas import Quotas
 from app.domain.accounts.rates import Rates
 from app.domain.accounts.sessions import Sessions
+from app.domain.batches import Batches
 from app.domain.behaviors.library import BehaviorLibrary
 from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
@@ -120,6 +123,7 @@ class Services:
         self.limits = read_limits(settings)
         self.rates = Rates(self.live, self.limits)
         self.generators = Generators(self.live, self.rates, settings.internal_token)
+        self._wakes: Batches[None, None] = Batches(self._wake, "wakes")
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""
         self.catalogue_filled = False
@@ -152,6 +156,19 @@ class Services:
                     raise
             return self._store
 
+    async def wake_keeper(self) -> None:
+        """Have the keeper look at open work; best effort."""
+        await self._wakes.get(None)
+
+    def _wake(self, wakes: Sequence[None]) -> Sequence[None]:
+        self.live.wake_keeper()
+        return wakes
+
+    @property
+    def opened(self) -> Store | None:
+        """The store, if it was reached already."""
+        return self._store
+
     def fill_catalogue(self) -> None:
         """Register the base models that the settings name, where they are not registered yet."""
         seconds = self.settings.edit_deadline_seconds
@@ -178,6 +195,8 @@ class Services:
         if "outgoing" in self.__dict__:
             await self.outgoing.aclose()
         await self.generators.close()
+        self.rates.close()
+        self._wakes.close()
         self.live.close()
 
 
@@ -202,9 +221,20 @@ def services(request: Request) -> Services:
     return parts
 
 
-def store(request: Request) -> Store:
-    return services(request).store
+# Dependencies that are functions with `async`: the others take a turn in a thread each.
 
 
-ServicesDep = Annotated[Services, Depends(services)]
-StoreDep = Annotated[Store, Depends(store)]
+async def _services(request: Request) -> Services:
+    return services(request)
+
+
+async def open_store_of(request: Request) -> Store:
+    """The store; raises like `Services.store`."""
+    parts = services(request)
+    if parts.opened is not None:
+        return parts.opened
+    return await run_in_threadpool(lambda: parts.store)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+StoreDep = Annotated[Store, Depends(open_store_of)]

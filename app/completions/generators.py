@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import httpx
@@ -95,18 +95,23 @@ class Generators:
     def __init__(self, live: LiveState, rates: Rates, token: str) -> None:
         self._live = live
         self._rates = rates
-        self._http = httpx.AsyncClient(
-            timeout=_TIMEOUT,
-            limits=httpx.Limits(max_connections=None),
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            trust_env=False,
-        )
+        self._token = token
         self._known: Sequence[Generator] = ()
         self._asked: Counter[str] = Counter()
         """Requests of this process that are under way: heartbeats come too late."""
 
+    @cached_property
+    def _http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=_TIMEOUT,
+            limits=httpx.Limits(max_connections=None),
+            headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+            trust_env=False,
+        )
+
     async def close(self) -> None:
-        await self._http.aclose()
+        if "_http" in self.__dict__:
+            await self._http.aclose()
 
     async def lines(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         """What a generator says, line by line; it stops when this is closed.

@@ -7,8 +7,9 @@ them; so the host and the page's origin are checked.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.errors import BadHost, CrossSite, HttpError, error_response
@@ -27,12 +28,16 @@ EXPOSED_HEADERS = (
 )
 """That pages of the origins in `SCALPEL_CORS_ORIGINS` may read, besides the usual ones."""
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
     # Not `no-referrer`, with which a browser sends `Origin: null` from our own forms too.
-    "Referrer-Policy": "same-origin",
-}
+    (b"referrer-policy", b"same-origin"),
+)
+_UNSTORED = (*_HEADERS, (b"cache-control", b"no-store"))
+_HOSTS_REMEMBERED = 1_000
+_LONGEST_HOST = 300
+"""Longer than any name and its port."""
 
 
 class BrowserMiddleware:
@@ -45,6 +50,7 @@ class BrowserMiddleware:
         self._hosts = settings.hosts
         self._origins = frozenset(settings.origins)
         self._keys_needed = settings.auth == "keys"
+        self._is_known = lru_cache(_HOSTS_REMEMBERED)(self._is_name_of_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,11 +59,10 @@ class BrowserMiddleware:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["path"].startswith("/v1/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                sent = message["headers"]
+                there = {name for name, _ in sent}
+                ours = _UNSTORED if scope["path"].startswith("/v1/") else _HEADERS
+                message["headers"] = [*sent, *(one for one in ours if one[0] not in there)]
             await send(message)
 
         refusal = self._refusal(scope)
@@ -84,13 +89,14 @@ class BrowserMiddleware:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        if self._hosts is None:
-            return True
+        return self._hosts is None or (len(host) <= _LONGEST_HOST and self._is_known(host))
+
+    def _is_name_of_ours(self, host: str) -> bool:
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False
         name = match["name"].strip("[]").removesuffix(".")
-        return is_loopback(name) or name in self._hosts
+        return is_loopback(name) or name in (self._hosts or ())
 
     def _is_cross_site(self, headers: Headers, host: str) -> bool:
         origin = headers.get("origin")

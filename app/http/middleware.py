@@ -4,17 +4,23 @@ tenant's limits.
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http import rate_limits
 from app.http.errors import error_response
 from models_store.errors import TooLarge
 
+_REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def _new_id() -> str:
+    """Not a secret, so the system's randomness, for which threads would wait, is not needed."""
+    return f"req_{random.getrandbits(96):024x}"
 
 
 class RequestMiddleware:
@@ -34,7 +40,7 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         received = 0
         reported = rate_limits.begin()
@@ -49,9 +55,11 @@ class RequestMiddleware:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                sent = MutableHeaders(scope=message)
-                sent["X-Request-Id"] = request_id
-                rate_limits.write_headers(sent, reported.values())
+                message["headers"] = [
+                    *(header for header in message["headers"] if header[0] != _REQUEST_ID_HEADER),
+                    (_REQUEST_ID_HEADER, request_id.encode()),
+                    *rate_limits.headers_of(reported.values()),
+                ]
             await send(message)
 
         length = headers.get("content-length", "")

@@ -9,8 +9,6 @@ import math
 from collections.abc import Iterable
 from contextvars import ContextVar
 
-from starlette.datastructures import MutableHeaders
-
 from models_store.errors import LimitUse
 
 _reported: ContextVar[dict[str, LimitUse]] = ContextVar("reported")
@@ -31,7 +29,7 @@ def report(use: LimitUse | None) -> None:
         reported[use.name] = use
 
 
-def write_headers(headers: MutableHeaders, reported: Iterable[LimitUse]) -> None:
+def headers_of(reported: Iterable[LimitUse]) -> list[tuple[bytes, bytes]]:
     """`RateLimit-Policy`, the limits, and `RateLimit`, what is left of them."""
     policies, left = [], []
     for use in reported:
@@ -39,6 +37,9 @@ def write_headers(headers: MutableHeaders, reported: Iterable[LimitUse]) -> None
         until = "" if use.full_in is None else f";t={math.ceil(use.full_in)}"
         policies.append(f'"{use.name}";q={use.size}{window}')
         left.append(f'"{use.name}";r={use.left}{until}')
-    if policies:
-        headers["RateLimit-Policy"] = ", ".join(policies)
-        headers["RateLimit"] = ", ".join(left)
+    if not policies:
+        return []
+    return [
+        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit", ", ".join(left).encode()),
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
 from app.domain.accounts.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
@@ -47,7 +48,7 @@ EVERYONE = Principal(DEFAULT_TENANT, None, ALL_SCOPES)
 """The caller where no keys are needed."""
 
 
-def principal(request: Request) -> Principal:
+async def principal(request: Request) -> Principal:
     """Whose request it is.
 
     Raises:
@@ -57,7 +58,10 @@ def principal(request: Request) -> Principal:
     parts = services(request)
     if parts.settings.auth == "none":
         return EVERYONE
-    key = _key(request, parts)
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    key = key_cache(request).fresh(secret.strip()) if kind.lower() == "bearer" else None
+    if key is None:
+        key = await run_in_threadpool(_key, request, parts)
     if key is None:
         raise Unauthorized(
             "send a valid API key as Authorization: Bearer sk-…",
@@ -80,36 +84,39 @@ def _key(request: Request, parts: Services) -> ApiKey | None:
     return key_cache(request).find(parts.store.keys, secret.strip())
 
 
-def counted(request: Request) -> Principal:
+async def counted(request: Request) -> Principal:
     """Whose request it is, counted against what the tenant may ask.
 
     Raises:
         Unauthorized: a key is needed and there is no valid one.
         QuotaExceeded: `rate_limited`.
     """
-    who = principal(request)
+    who = await principal(request)
     if not getattr(request.state, "counted", False):  # this runs more than once a request
         request.state.counted = True
-        rate_limits.report(services(request).rates.count_request(who.tenant))
+        rate_limits.report(await services(request).rates.count_request(who.tenant))
     return who
 
 
-def require(scope: str) -> Callable[..., Principal]:
+def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the principal, who must have the scope."""
 
-    def check(
-        who: Annotated[Principal, Depends(counted)],
-        _documented: Annotated[object, Depends(bearer)],
-    ) -> Principal:
-        if scope not in who.scopes:
-            scopes = ", ".join(who.scopes) or "none"
-            raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")
-        return who
+    async def check(request: Request, _documented: Annotated[object, Depends(bearer)]) -> Principal:
+        return await with_scope(request, scope)
 
     return check
 
 
-def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
+async def with_scope(request: Request, scope: str) -> Principal:
+    """Whose request it is, counted; it must have the scope."""
+    who = await counted(request)
+    if scope not in who.scopes:
+        scopes = ", ".join(who.scopes) or "none"
+        raise MissingScope(f"this needs the scope {scope!r}; the key has {scopes}")
+    return who
+
+
+async def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal:
     """Raise `OperatorsOnly` for what all tenants share, unless the caller is the operator."""
     if not who.is_operator:
         raise OperatorsOnly(
@@ -119,8 +126,10 @@ def _operator(who: Annotated[Principal, Depends(require("admin"))]) -> Principal
     return who
 
 
-Reader = Annotated[Principal, Depends(require("edits:read"))]
-Writer = Annotated[Principal, Depends(require("edits:write"))]
+READ = "edits:read"
+WRITE = "edits:write"
+Reader = Annotated[Principal, Depends(require(READ))]
+Writer = Annotated[Principal, Depends(require(WRITE))]
 Caller = Annotated[Principal, Depends(require("models:generate"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
 Operator = Annotated[Principal, Depends(_operator)]

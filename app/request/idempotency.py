@@ -29,8 +29,8 @@ class Creation:
         self,
         request: Request,
         response: Response,
-        who: Annotated[Principal, Depends(counted)],
-        idempotency_key: KeyHeader = None,
+        who: Principal,
+        idempotency_key: str | None,
     ) -> None:
         self._request = request
         self._response = response
@@ -60,4 +60,21 @@ class Creation:
             self._response.headers["Idempotent-Replayed"] = "true"
 
 
-CreationDep = Annotated[Creation, Depends()]
+async def creation_of(request: Request, response: Response) -> Creation | None:
+    """The same without the framework; None where the header is not in order."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        return None
+    return Creation(request, response, await counted(request), key)
+
+
+async def _creation(
+    request: Request,
+    response: Response,
+    who: Annotated[Principal, Depends(counted)],
+    idempotency_key: KeyHeader = None,
+) -> Creation:
+    return Creation(request, response, who, idempotency_key)
+
+
+CreationDep = Annotated[Creation, Depends(_creation)]

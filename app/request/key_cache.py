@@ -27,6 +27,16 @@ class KeyCache:
         self._noted: TTLCache[str, bool] = TTLCache(capacity, _NOTED_SECONDS)
         self._lock = threading.Lock()
 
+    def fresh(self, secret: str) -> ApiKey | None:
+        """The key of that secret, if it was accepted a moment ago; reads nothing."""
+        digest = digest_of(secret)
+        with self._lock:
+            read_at, state = self._valid.get(digest, (0.0, None))
+            noted = digest in self._noted
+        if state is None or state.status != "active" or not noted:
+            return None
+        return state.key if time.monotonic() < read_at + self._seconds else None
+
     def find(self, keys: ApiKeys, secret: str) -> ApiKey | None:
         """The key of that secret, if it is accepted."""
         return self.find_digest(keys, digest_of(secret))

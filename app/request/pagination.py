@@ -124,7 +124,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]
 
 
-def _by_name(
+async def _by_name(
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
     after: Annotated[str | None, Query(max_length=200)] = None,
@@ -132,7 +132,7 @@ def _by_name(
     return PageQuery(limit, order, after)
 
 
-def page_by_id(
+async def page_by_id(
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
     after: Annotated[str | None, Query(pattern=_WORK_ID, description="An id.")] = None,
@@ -140,7 +140,7 @@ def page_by_id(
     return PageQuery(limit, order, after)
 
 
-def _by_number(
+async def _by_number(
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
     after: Annotated[int | None, Query(ge=0, lt=10**18, description="A number.")] = None,

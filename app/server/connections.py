@@ -13,9 +13,14 @@ import resource
 from collections import OrderedDict
 from typing import Any
 
-import h11
+import httptools
 import structlog
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from app.http.errors import problem
@@ -25,8 +30,8 @@ from models_store.settings import Settings
 _log = structlog.get_logger()
 
 MAX_HEADER_BYTES = 32 * 1024
-_RECEIVE_BYTES = 4 * 1024
-"""Read at a time, so that no connection keeps the others waiting while it is taken apart."""
+_PIECE_BYTES = 4 * 1024
+"""Parsed at a time, so that what is wrong or too much is noticed before all of it was parsed."""
 _BODY_BYTES_PER_SECOND = 16 * 1024
 _CHUNKING_BYTES = 64 * 1024
 """That chunks may take beyond what is in them: of tiny ones each costs as much as a large one."""
@@ -71,16 +76,34 @@ class Connections(ServerState):
                 connection.end_if_late(now)
 
 
-class BoundedProtocol(H11Protocol):
+class _Flow(FlowControl):
+    """Reads nothing more while some of what was read has yet to be parsed."""
+
+    behind = False
+
+    def resume_reading(self) -> None:
+        if not self.behind:
+            super().resume_reading()
+
+
+class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
+
+    flow: _Flow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert isinstance(self.server_state, Connections)
         self._all = self.server_state
         self._settings = self._all.settings
+        self._unparsed = b""
+        """Of requests after one that has no response yet."""
         self._headers_since: float | None = None
         """Since when a request is awaited of which nothing but a part may have come."""
+        self._in_headers = False
+        self._header_bytes = 0
+        self._in_body = False
+        """A body is on its way, of a request that may have been answered already."""
         self._receiving: RequestResponseCycle | None = None
         self._body_since = 0.0
         self._body_bytes = 0
@@ -89,9 +112,8 @@ class BoundedProtocol(H11Protocol):
         self._closing_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if hasattr(transport, "max_size"):
-            transport.max_size = _RECEIVE_BYTES
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._headers_since = self.loop.time()
         if len(self.connections) > self._all.most and not self._all.make_room():
             self._refuse(503, "overloaded", "too many connections are open: try again")
@@ -103,27 +125,85 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        before = self.cycle
-        receiving = self._is_receiving
-        if self._is_idle and not receiving and self._headers_since is None:
+        self._unset_keepalive_if_required()
+        if self._headers_since is None and self._is_idle and not self._in_body:
             self._headers_since = self.loop.time()
-        there = len(self.cycle.body) if receiving else 0
-        super().data_received(data)
-        if self.cycle is not before:
-            self._headers_since = None
-            self._all.idle.pop(self, None)
-            self._body_bytes = self._wire_bytes = 0
-        elif receiving and self._is_idle:
-            self._discarded(len(data))
-        elif receiving:
-            self._body_bytes += len(self.cycle.body) - there
-            self._wire_bytes += len(data)
+        self._parse(self._unparsed + data if self._unparsed else data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse a piece at a time, up to a request that has to wait for a response before it."""
+        at = 0
+        while at < len(data) and not self.pipeline and not self.transport.is_closing():
+            piece = data[at : at + _PIECE_BYTES]
+            at += self._parse_piece(piece)
+        self._unparsed = b"" if self.transport.is_closing() else data[at:]
+        self.flow.behind = bool(self._unparsed)
+        if self._unparsed:
+            self.flow.pause_reading()
+
+    def _parse_piece(self, piece: bytes) -> int:
+        """Parse what one look at the bounds may let in; returns how many bytes were parsed."""
+        parsed = len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            parsed = upgrade.args[0]  # there is nothing to upgrade to: the next request begins
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return parsed
+        if self._in_headers:
+            self._header_bytes += parsed
+            if self._header_bytes > MAX_HEADER_BYTES and self._is_idle:
+                detail = f"the headers of a request may have at most {MAX_HEADER_BYTES} bytes"
+                self._refuse(431, "headers_too_large", detail)
+            elif self._header_bytes > MAX_HEADER_BYTES:
+                self._give_up("the next one has too many headers")
+        elif self._in_body:
+            self._wire_bytes += parsed
             if self._wire_bytes > 2 * self._body_bytes + _CHUNKING_BYTES:
                 self._give_up("its chunks are too small")
+        return parsed
+
+    def on_message_begin(self) -> None:
+        self._in_headers, self._header_bytes = True, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # and not after the body, where it would change the request
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("a request has one Host header")
+        super().on_headers_complete()
+        self._in_headers, self._in_body = False, True
+        self._headers_since = None
+        self._all.idle.pop(self, None)
+        self._body_bytes = self._wire_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+        # Of a request that has been answered without it.
+        if self._is_idle and self._body_bytes > self._settings.max_body_bytes + _DISCARDED_BYTES:
+            self._give_up("its body does not end")
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+        if self._is_idle:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         self._headers_since = None
         super().on_response_complete()  # may begin with the next request
+        if self._unparsed and not self.pipeline:
+            self._parse(self._unparsed)
+            self.flow.resume_reading()
         if self._is_idle and not self.transport.is_closing():
             self._all.idle[self] = None
             self._all.idle.move_to_end(self)
@@ -151,33 +231,17 @@ class BoundedProtocol(H11Protocol):
             self._refuse(408, "request_timeout", f"no whole request within {seconds:g} seconds")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or has more headers than can be taken."""
-        if self.cycle is not None and self.cycle.response_started and not self._is_idle:
-            self.transport.close()
-        elif len(self.conn.trailing_data[0]) > MAX_HEADER_BYTES:
-            detail = f"the headers of a request may have at most {MAX_HEADER_BYTES} bytes"
-            self._refuse(431, "headers_too_large", detail)
-        else:
+        """Answer what is no HTTP."""
+        if self._is_idle or (self._in_body and not self.cycle.response_started):
             self._refuse(400, "bad_request", "this is no HTTP/1.1 request")
+        elif self._in_body:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False  # the response to the request before comes first
 
     @property
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-    @property
-    def _is_receiving(self) -> bool:
-        """A body is on its way, of a request that may have been answered already."""
-        return self.conn.their_state is h11.SEND_BODY
-
-    def _discarded(self, count: int) -> None:
-        """Bytes came that belong to a body whose request has been answered without them."""
-        self._body_bytes += count
-        if self._body_bytes > self._settings.max_body_bytes + _DISCARDED_BYTES:
-            self._give_up("its body does not end")
-        elif not self._is_receiving:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
     def _give_up(self, reason: str) -> None:
         _log.info("gave up a request", reason=reason, path=self.cycle.scope["path"])
@@ -187,7 +251,7 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not self._receiving or self.flow.read_paused:
             # A new request, or one whose reader is slower than its client.
             self._receiving, self._body_since = self.cycle, now
-        if not self._is_receiving:
+        if not self._in_body:
             return False
         allowed = self._settings.body_seconds + self._body_bytes / _BODY_BYTES_PER_SECOND
         return now - self._body_since > allowed
@@ -199,18 +263,10 @@ class BoundedProtocol(H11Protocol):
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answer without a request that could be routed, and close."""
         data = json.dumps(problem(status, code, detail)).encode()
-        headers = [
-            ("Content-Type", PROBLEM_TYPE),
-            ("Content-Length", str(len(data))),
-            ("Connection", "close"),
-        ]
-        if status == 503:
-            headers.append(("Retry-After", "5"))
-        with contextlib.suppress(h11.LocalProtocolError):
-            for event in (
-                h11.Response(status_code=status, headers=headers),
-                h11.Data(data=data),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+        retry = "Retry-After: 5\r\n" if status == 503 else ""
+        headers = (
+            f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(data)}\r\n"
+            f"Connection: close\r\n{retry}\r\n"
+        )
+        self.transport.write(STATUS_LINE[status] + headers.encode() + data)
         self.transport.close()

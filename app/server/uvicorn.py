@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
+import threading
 from types import FrameType
 
 import uvicorn
 
 from app.main import create_app
-from app.server.connections import MAX_HEADER_BYTES, BoundedProtocol, Connections, allow_many_files
+from app.server.connections import BoundedProtocol, Connections, allow_many_files
 from app.services import Services
 from models_store.process import logs
 from models_store.settings import Settings
 
 _TICKS_PER_SECOND = 10
+_SETTLED_SECONDS = 2.0
 
 
 class ApiServer(uvicorn.Server):
@@ -30,15 +33,25 @@ class ApiServer(uvicorn.Server):
         self._services = services
         self._all = Connections(services.settings)
         self.server_state = self._all
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_PER_SECOND == 0:
-            self._all.sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
+    async def main_loop(self) -> None:
+        """As uvicorn's, but it sleeps for a second, which a signal ends, and not for a tenth."""
+        self._loop = asyncio.get_running_loop()
+        self._exit = asyncio.Event()
+        counter = 0
+        while not await self.on_tick(counter):
+            self._all.sweep(self._loop.time())
+            counter += _TICKS_PER_SECOND
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exit.wait(), 1)
+        self._loop = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._services.draining.set()
         super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._exit.set)
 
 
 def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
@@ -56,11 +69,9 @@ def make_server(settings: Settings, *, with_keeper: bool = True) -> ApiServer:
         log_config=None,
         access_log=False,
         server_header=False,
-        # The protocol is h11's on asyncio's own loop: see `app.server.connections`.
-        loop="asyncio",
+        loop="uvloop",
         http=BoundedProtocol,
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
@@ -71,8 +82,15 @@ def serve(settings: Settings) -> None:
     """Run the API and the keeper until SIGTERM or SIGINT."""
     allow_many_files()
     server = make_server(settings)
-    # What is there now stays to the end: each full collection would look through it again, which
-    # takes longer than most requests.
+    settling = threading.Timer(_SETTLED_SECONDS, _settle)
+    settling.daemon = True
+    settling.start()
+    server.run()
+
+
+def _settle() -> None:
+    """What is there after the start stays to the end: each full collection would look through it
+    again, which takes longer than most requests."""
     gc.collect()
     gc.freeze()
-    server.run()
+    gc.enable()

@@ -1,4 +1,4 @@
-"""What serving costs: the engine, beside vLLM, and the API under load.
+"""What serving costs: the engine, beside vLLM, and the API, alone and under load.
 
-Each file is a script of its own.
+Each file is a script of its own, or what one of them starts.
 """

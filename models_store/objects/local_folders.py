@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,7 @@ class LocalFolders:
             OSError: the folder cannot be read.
         """
         try:
-            status = (self._root / folder).stat()
+            status = os.stat(f"{self._root}/{folder}")  # noqa: PTH116 - of a string it is faster
         except (FileNotFoundError, NotADirectoryError):
             return {}
         with self._lock:
@@ -55,10 +56,9 @@ class LocalFolders:
             if cached and (cached.inode, cached.changed_ns) == (status.st_ino, status.st_mtime_ns):
                 self._cached.move_to_end(folder)
                 return cached.entries
-        settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
         entries = self._scan(folder)
         with self._lock:
-            if settled:
+            if _is_settled(status):
                 self._cached[folder] = _Listing(status.st_ino, status.st_mtime_ns, entries)
                 self._cached.move_to_end(folder)
                 while len(self._cached) > _CAPACITY:
@@ -66,6 +66,17 @@ class LocalFolders:
             else:
                 self._cached.pop(folder, None)
         return entries
+
+    def names(self, folder: str) -> list[str]:
+        """The names alone, sorted; a good deal faster where the folder has just changed."""
+        path = f"{self._root}/{folder}"
+        try:
+            if _is_settled(os.stat(path)):  # noqa: PTH116
+                return list(self.entries(folder))
+            names = os.listdir(path)  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in names if "#" not in name or not TEMPORARY.fullmatch(name))
 
     def below(self, folder: str, *, remember: bool) -> Iterator[str]:
         """All files below a folder, sorted by folder; `remember` caches the listings."""
@@ -90,6 +101,39 @@ class LocalFolders:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file that appears as a whole; False if there is one already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        file = f"{self._root}/{path}"
+        staged = f"{file}#{secrets.randbits(60)}"
+        try:
+            _write(staged, data)
+        except FileNotFoundError:
+            os.makedirs(file.rpartition("/")[0], exist_ok=True)  # noqa: PTH103
+            _write(staged, data)
+        try:
+            os.link(staged, file)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(staged)  # noqa: PTH108
+        return True
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file.
+
+        Raises:
+            OSError: that cannot be seen.
+        """
+        try:
+            os.stat(f"{self._root}/{path}")  # noqa: PTH116 - of a string it is faster
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def read(self, path: str, most: int) -> bytes | None:
         """A file of at most `most` bytes; None for a larger one.
 
@@ -103,3 +147,19 @@ class LocalFolders:
                 return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
+
+
+def _is_settled(folder: os.stat_result) -> bool:
+    return time.time_ns() - folder.st_mtime_ns > _SETTLED_NS
+
+
+def _write(file: str, data: bytes) -> None:
+    """Write a new file; none is left if that fails."""
+    with open(file, "xb", buffering=0) as new:  # noqa: PTH123
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[new.write(left) :]
+        except BaseException:
+            os.unlink(file)  # noqa: PTH108
+            raise

@@ -101,11 +101,19 @@ class ObjectStore:
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if there is nothing at `path`; False when there is."""
         with self._guard():
-            try:
-                obstore.put(self._backend, path, data, mode="create")
-            except AlreadyExistsError:
-                return False
-            self._flush(path)
+            if self._folders is not None and PLAIN_PATH.fullmatch(path):
+                created = self._folders.create(path, data)
+            else:
+                created = self._create(path, data)
+            if created:
+                self._flush(path)
+        return created
+
+    def _create(self, path: str, data: bytes) -> bool:
+        try:
+            obstore.put(self._backend, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
         return True
 
     def create_record(self, path: str, record: Record) -> bool:
@@ -187,6 +195,13 @@ class ObjectStore:
             return None
         return ObjectInfo(path, meta["size"], meta["last_modified"].timestamp())
 
+    def exists(self, path: str) -> bool:
+        """Whether there is an object; faster than `info`."""
+        if self._folders is not None and PLAIN_PATH.fullmatch(path):
+            with self._guard():
+                return self._folders.exists(path)
+        return self.info(path) is not None
+
     def files(self, folder: str) -> list[ObjectInfo]:
         """All objects below `folder`, at any depth, sorted by path."""
         with self._guard():
@@ -219,7 +234,7 @@ class ObjectStore:
         """Names of the folders and objects right below `folder`, sorted."""
         if self._folders is not None:
             with self._guard():
-                return list(self._folders.entries(folder))
+                return self._folders.names(folder)
         with self._guard():
             listing = obstore.list_with_delimiter(self._backend, folder or None)
         paths = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]

@@ -247,19 +247,28 @@ def _drop_late_(part: dict[str, Any]) -> None:
             del part[name]
 
 
-def to_lines(behavior: Behavior, preserve: Sequence[Item] = ()) -> bytes:
+def to_lines(behavior: Behavior) -> bytes:
     """A behaviour as JSON lines: first everything but the texts, then one text per line."""
     roles: list[tuple[Role, Item | Prompt]] = [
         *(("undesired", item) for item in behavior.undesired),
         *(("desired", item) for item in behavior.desired),
         *(("prompt", prompt) for prompt in behavior.prompts),
-        *(("preserve", item) for item in preserve),
     ]
     head = behavior.model_dump(mode="json", exclude={"undesired", "desired", "prompts"})
+    _drop_late_(head)
+    return to_json(head) + b"\n" + _text_lines(roles)
+
+
+def with_preserved(lines: bytes, preserve: Sequence[Item]) -> bytes:
+    """The lines of a behaviour, and those of items to preserve."""
+    return lines + _text_lines([("preserve", item) for item in preserve])
+
+
+def _text_lines(roles: Sequence[tuple[Role, Item | Prompt]]) -> bytes:
     lines = [_line.dump_python(TextLine(role=role, item=item), mode="json") for role, item in roles]
-    for part in (head, *(line["item"] for line in lines)):
-        _drop_late_(part)
-    return b"".join(to_json(line) + b"\n" for line in (head, *lines))
+    for line in lines:
+        _drop_late_(line["item"])
+    return b"".join(to_json(line) + b"\n" for line in lines)
 
 
 def from_lines(data: bytes) -> tuple[Behavior, tuple[Item, ...]]:

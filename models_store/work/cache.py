@@ -1,4 +1,4 @@
-"""A `WorkStore` for readers: finished work does not change any more, so it is read once."""
+"""A `WorkStore` for readers: records do not change, so work is read again when there are more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _CAPACITY = 1_000
 
 
 class CachedWorkStore(WorkStore):
-    """Caches finished work; only whether it was deleted is looked up each time."""
+    """Caches work with the names of its records, which are listed each time.
+
+    Of finished work only whether it was deleted is looked up.
+    """
 
     def __init__(
         self,
@@ -26,21 +29,31 @@ class CachedWorkStore(WorkStore):
     ) -> None:
         super().__init__(objects, audit)
         self._ended: LRUCache[Place, Work] = LRUCache(capacity)
+        self._open: LRUCache[Place, tuple[list[str], Work]] = LRUCache(capacity)
         self._lock = Lock()
 
     def read(self, kind: Kind, tenant: str, id: str) -> Work:
         place = Place(kind, tenant, id)
         with self._lock:
             cached = self._ended.get(place)
-        if cached is not None and self.objects.info(f"{place.folder}/deleted.json") is None:
+        if cached is not None and not self.objects.exists(f"{place.folder}/deleted.json"):
             return cached
+        names = self.objects.paths(place.folder)
+        with self._lock:
+            listed, seen = self._open.get(place, (None, None))
+        if seen is not None and names == listed:
+            return seen
         try:
             work = super().read(kind, tenant, id)
         except NotFound:
             with self._lock:
                 self._ended.pop(place, None)
+                self._open.pop(place, None)
             raise
-        if work.result is not None:
-            with self._lock:
+        with self._lock:
+            if work.result is None:
+                self._open[place] = names, work
+            else:
+                self._open.pop(place, None)
                 self._ended[place] = work
         return work

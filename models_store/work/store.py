@@ -141,7 +141,8 @@ class WorkStore:
             Outbox(self.objects).put(request.tenant, request.id)
         if texts is not None:
             self.objects.create(place.texts, texts)
-        self.objects.create_record(f"{place.folder}/request.json", request)
+        if self.objects.create_record(f"{place.folder}/request.json", request):
+            return Work(request, (), (), None)
         return self.read(request.kind, request.tenant, request.id)
 
     def read(self, kind: Kind, tenant: str, id: str) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import socket
 import threading
@@ -226,6 +227,55 @@ def test_what_is_no_http_is_refused(api: ApiProcess) -> None:
         said = read_all(connection)
     assert said.startswith(b"HTTP/1.1 400")
     assert b"application/problem+json" in said
+
+
+def test_requests_that_come_before_a_response_are_answered_in_order(api: ApiProcess) -> None:
+    """Many at once, so that they are parsed in several pieces; one of them with a body."""
+    count = 500
+    requests = [
+        f"GET /v1/nothing/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n" for number in range(count)
+    ]
+    requests[7] = (
+        "POST /v1/nothing/7 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + "400\r\n"
+        + "x" * 1024
+        + "\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    )
+    requests[-1] = requests[-1].replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    with api.connect() as connection:
+        connection.sendall("".join(requests).encode())
+        said = read_all(connection)
+    numbers = re.findall(rb"there is no path /v1/nothing/([0-9]+)", said)
+    assert [int(number) for number in numbers] == list(range(count))
+
+
+def test_a_request_after_one_that_asks_for_another_protocol_is_answered(api: ApiProcess) -> None:
+    upgrade = (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    )
+    last = b"GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with api.connect() as connection:
+        connection.sendall(upgrade + last)
+        said = read_all(connection)
+    assert re.findall(rb"HTTP/1.1 ([0-9]+)", said) == [b"200", b"404"]
+
+
+@pytest.mark.parametrize("hosts", ["", "Host: localhost\r\nHost: localhost\r\n"])
+def test_a_request_has_one_host(api: ApiProcess, hosts: str) -> None:
+    with api.connect() as connection:
+        connection.sendall(f"GET /healthz HTTP/1.1\r\n{hosts}\r\n".encode())
+        assert read_all(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_what_follows_a_body_is_no_header_of_the_request(api: ApiProcess) -> None:
+    with api.connect() as connection:
+        connection.sendall(
+            HEADERS + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+            b"X-Request-Id: from-a-trailer\r\n\r\n"
+        )
+        said = read_all(connection)
+    assert said.startswith(b"HTTP/1.1 422")
+    assert b"from-a-trailer" not in said
 
 
 def post(api: ApiProcess, body: bytes) -> httpx.Response:

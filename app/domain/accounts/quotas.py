@@ -45,6 +45,8 @@ class Tally:
         self._entering: dict[object, int] = {}
         self._entered: list[tuple[float, int]] = []
         """What came in, and when, that the last count may not have seen."""
+        self._came = 0
+        """The sum of that."""
         self._lock = Lock()
 
     @contextlib.contextmanager
@@ -75,11 +77,11 @@ class Tally:
         with self._lock:
             if self._entering.pop(token, None) is not None:
                 self._entered.append((time.monotonic(), amount))
+                self._came += amount
 
     @property
     def _total(self) -> int:
-        came = sum(amount for _, amount in self._entered)
-        return self._counted + sum(self._entering.values()) + came
+        return self._counted + sum(self._entering.values()) + self._came
 
     def _recount(self, *, whole: bool = False) -> None:
         began = time.monotonic()
@@ -87,6 +89,7 @@ class Tally:
         self._ended = time.monotonic()
         self._cost = self._ended - began
         self._entered = [(at, amount) for at, amount in self._entered if at >= began]
+        self._came = sum(amount for _, amount in self._entered)
 
 
 class Quotas:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
@@ -17,6 +18,7 @@ import redis
 from cachetools import LRUCache
 
 from app.domain.accounts.limits import LimitTable
+from app.domain.batches import Batches
 from app.domain.events.live_state import LiveState
 from models_store.errors import LimitUse, QuotaExceeded
 from models_store.live import keys as redis_keys
@@ -28,15 +30,24 @@ local now = clock[1] * 1000 + clock[2] / 1000
 local size, speed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local amount, need = tonumber(ARGV[3]), tonumber(ARGV[4])
 local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
-local taken = (full_at - now) * speed
-local allowed = taken + need <= size
-if allowed then
-    full_at = math.max(now, full_at + amount / speed)
-    taken = (full_at - now) * speed
+local replies = {}
+local changed = false
+for _ = 1, tonumber(ARGV[5]) do
+    local taken = (full_at - now) * speed
+    local allowed = taken + need <= size
+    if allowed then
+        full_at = math.max(now, full_at + amount / speed)
+        taken = (full_at - now) * speed
+        changed = true
+    end
+    replies[#replies + 1] = allowed and 1 or 0
+    replies[#replies + 1] = string.format('%.3f', taken)
+end
+if changed then
     local life = math.ceil(full_at - now) + 1000
     redis.call('SET', KEYS[1], string.format('%.3f', full_at), 'PX', life)
 end
-return {allowed and 1 or 0, string.format('%.3f', taken)}
+return replies
 """
 _REMEMBERED = 10_000
 _WINDOW_OF_TOKENS = 60.0
@@ -76,27 +87,42 @@ class Rates:
         self._live = live
         self._limits = limits
         self._local = _LocalBuckets()
+        self._requests: Batches[str, LimitUse] = Batches(self._count_requests, "rates")
 
-    def count_request(self, tenant: str) -> LimitUse:
+    async def count_request(self, tenant: str) -> LimitUse:
         """One more request.
 
         Raises:
             QuotaExceeded: `rate_limited`, it is one too many.
         """
+        return await self._requests.get(tenant)
+
+    def close(self) -> None:
+        self._requests.close()
+
+    def _count_requests(self, tenants: Sequence[str]) -> list[LimitUse | Exception]:
+        """Count a request of each of the tenants, which may be named more than once."""
+        counts = Counter(tenants)
+        uses = {tenant: iter(self._requests_of(tenant, counts[tenant])) for tenant in counts}
+        return [next(uses[tenant]) for tenant in tenants]
+
+    def _requests_of(self, tenant: str, count: int) -> Iterator[LimitUse | Exception]:
         limits = self._limits.of(tenant)
         speed = limits.requests_per_second / 1000
         bucket = _Bucket(redis_keys.bucket("requests", tenant), limits.request_burst, speed)
-        allowed, taken = self._take(bucket, 1, 1)
-        use = _use("requests", bucket, taken)
-        if not allowed:
-            raise QuotaExceeded(
-                f"more than {limits.requests_per_second:g} requests a second; after a pause "
-                f"{limits.request_burst} at once",
-                code="rate_limited",
-                retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                use=use,
+        for allowed, taken in self._take(bucket, 1, 1, count):
+            use = _use("requests", bucket, taken)
+            yield (
+                use
+                if allowed
+                else QuotaExceeded(
+                    f"more than {limits.requests_per_second:g} requests a second; after a pause "
+                    f"{limits.request_burst} at once",
+                    code="rate_limited",
+                    retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
+                    use=use,
+                )
             )
-        return use
 
     def reserve_tokens(self, tenant: str, count: int) -> LimitUse:
         """Set aside what a request may generate at most; `give_back_tokens` what it did not.
@@ -108,7 +134,7 @@ class Rates:
             QuotaExceeded: `rate_limited`, nothing is left.
         """
         bucket = self._tokens(tenant)
-        allowed, taken = self._take(bucket, count, 1)
+        [(allowed, taken)] = self._take(bucket, count, 1)
         use = _use("tokens", bucket, taken)
         if not allowed:
             raise QuotaExceeded(
@@ -129,17 +155,25 @@ class Rates:
         speed = size / _WINDOW_OF_TOKENS / 1000
         return _Bucket(redis_keys.bucket("tokens", tenant), size, speed)
 
-    def _take(self, bucket: _Bucket, amount: float, need: float) -> tuple[bool, float]:
-        """Whether `need` was there, so that `amount` was taken; what is taken of the bucket now."""
+    def _take(
+        self, bucket: _Bucket, amount: float, need: float, times: int = 1
+    ) -> list[tuple[bool, float]]:
+        """Each time: whether `need` was there, so that `amount` was taken; what is taken of the
+        bucket now."""
 
-        def read(client: redis.Redis) -> tuple[bool, float]:
-            arguments = [bucket.size, bucket.speed, amount, max(need, -1e300)]
+        def read(client: redis.Redis) -> list[tuple[bool, float]]:
+            arguments = [bucket.size, bucket.speed, amount, max(need, -1e300), times]
             script = client.register_script(_TAKE)
-            allowed, taken = cast(Sequence[Any], script(keys=[bucket.key], args=arguments))
-            return bool(int(allowed)), float(taken)
+            replies = cast(Sequence[Any], script(keys=[bucket.key], args=arguments))
+            return [
+                (bool(int(allowed)), float(taken))
+                for allowed, taken in zip(replies[::2], replies[1::2], strict=True)
+            ]
 
         taken = self._live.query(read)
-        return taken if taken is not None else self._local.take(bucket, amount, need)
+        if taken is None:
+            taken = [self._local.take(bucket, amount, need) for _ in range(times)]
+        return taken
 
 
 def _use(name: str, bucket: _Bucket, taken: float) -> LimitUse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from models_store import presets
 from models_store.audit.log import NOBODY, AuditLog
@@ -43,6 +44,17 @@ class ResolvedBehavior:
 
     behavior: Behavior
     ref: BehaviorRef
+
+    @cached_property
+    def lines(self) -> bytes:
+        """Its texts as an edit keeps them."""
+        return to_lines(self.behavior)
+
+
+@cache
+def _preset(name: str) -> ResolvedBehavior:
+    behavior = presets.load_preset(name)
+    return ResolvedBehavior(behavior, reference(behavior))
 
 
 class BehaviorLibrary:
@@ -121,7 +133,7 @@ class BehaviorLibrary:
         try:
             if name.startswith(_ID_PREFIX):
                 return self.read(tenant, name)
-            behavior = presets.load_preset(name)
+            return _preset(name)
         except (NotFound, KeyError):
             raise InvalidRequest.at(
                 pointer,
@@ -129,7 +141,6 @@ class BehaviorLibrary:
                 f"themselves, or a preset: {', '.join(presets.preset_names())}",
                 code="unknown_behavior",
             ) from None
-        return ResolvedBehavior(behavior, reference(behavior))
 
     def ids(self, tenant: str) -> Iterator[str]:
         """Every id that was given, oldest first; deleted ones too."""

@@ -19,7 +19,7 @@ from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_r
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.operator.policy import Policy, direction_of
 from models_store.operator.suites import check_suites
-from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, to_lines
+from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, with_preserved
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.items import ChatItem, Item
 from models_store.schemas.records import (
@@ -123,7 +123,7 @@ class Submission:
                 settings,
                 _without_texts(sent),
                 resolved.ref,
-                to_lines(resolved.behavior, body.preserve),
+                with_preserved(resolved.lines, body.preserve),
                 examined.rule,
             )
 

@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import httpx
 
@@ -55,11 +56,15 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         self._rule = rule
         self._resolve = resolve
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
+        self._verify = verify
+
+    @cached_property
+    def _inner(self) -> httpx.AsyncHTTPTransport:
         # Connections are pooled by address here, so one that is kept could serve another
         # name than the one its certificate was checked for.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(
-            verify=verify or httpx.create_ssl_context(), limits=limits
+        return httpx.AsyncHTTPTransport(
+            verify=self._verify or httpx.create_ssl_context(), limits=limits
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -87,7 +92,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         self._resolvers.shutdown(wait=False, cancel_futures=True)
-        await self._inner.aclose()
+        if "_inner" in self.__dict__:
+            await self._inner.aclose()
 
 
 class Outgoing:

@@ -52,6 +52,9 @@ _log = structlog.get_logger()
 
 _TURN_SECONDS = 1.0
 _WAKE_SLICE_SECONDS = 0.5
+_PAUSE_FACTOR = 3
+"""A look at much open work is followed by a pause of so many times as long, since requests need the
+time too."""
 _LEAD_SECONDS = 5.0
 _REREAD_SECONDS = 30.0
 """How often waiting work that is not enqueued is read again."""
@@ -193,12 +196,15 @@ class Keeper:
 
     def _turn(self) -> bool:
         """One look and a pause, which `wake_keeper` shortens; whether this keeper leads."""
+        began = time.monotonic()
         try:
             leads = self.look()
+            took = time.monotonic() - began
             if leads != self._leads:
                 _log.info("this keeper leads" if leads else "another keeper leads")
             self._leads = leads
             if leads:
+                self._stopping.wait(min(_PAUSE_FACTOR * took, _TURN_SECONDS))
                 self._wait_for_wake()
             else:
                 self._stopping.wait(_TURN_SECONDS)

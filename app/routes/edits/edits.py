@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from app.domain.edits.requests import EditBody
-from app.request.auth import Reader, Writer
-from app.request.idempotency import CreationDep
+from app.request.auth import READ, WRITE, Reader, Writer, with_scope
+from app.request.idempotency import Creation, CreationDep, creation_of
 from app.request.pagination import IdPageDep, Page, page_of
-from app.request.strict_input.json_body import JsonRoute
+from app.request.strict_input.json_body import JsonRoute, directly
 from app.request.waiting import wait_until_ended
+from app.routes.edits.reader import edit_reader
 from app.routes.edits.views import EditView, edit_view, edit_views
-from app.services import ServicesDep, StoreDep
+from app.services import ServicesDep, Store, StoreDep, open_store_of, services
 from models_store.errors import Conflict
 from models_store.schemas.records import EditSettings, Status
 from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
+JSON = "application/json"
 MAX_WAIT_SECONDS = 60
 Wait = Annotated[
     float,
@@ -40,21 +42,43 @@ class DeletedEdit(BaseModel):
     deleted: Literal[True] = True
 
 
-@router.post("", status_code=201, summary="Queue an edit")
-def create_edit(
+async def _create(request: Request, body: EditBody) -> Response | None:
+    response = Response()
+    creation = await creation_of(request, response)
+    if creation is None or request.query_params:
+        return None
+    store = await open_store_of(request)
+    await with_scope(request, WRITE)
+    return await _created(request, response, body, store, creation)
+
+
+@router.post("", status_code=201, response_model=EditView, summary="Queue an edit")
+@directly(_create)
+async def create_edit(
     body: EditBody,
-    services: ServicesDep,
+    request: Request,
+    response: Response,
     store: StoreDep,
     who: Writer,
     creation: CreationDep,
-) -> EditView:
-    submitted = store.submission.edit(creation.sender(store), body, creation.sent)
-    services.live.wake_keeper()
+) -> Response:
+    return await _created(request, response, body, store, creation)
+
+
+async def _created(
+    request: Request, response: Response, body: EditBody, store: Store, creation: Creation
+) -> Response:
+    submitted = await run_in_threadpool(
+        store.submission.edit, creation.sender(store), body, creation.sent
+    )
+    await services(request).wake_keeper()
     creation.mark(f"/v1/edits/{submitted.work.id}", replayed=submitted.replayed)
-    return edit_view(services, submitted.work)
+    shown = await edit_reader(request).show(submitted.work)
+    del response.headers["Content-Length"]
+    return Response(shown, 201, response.headers, JSON)
 
 
-@router.get("", summary="List edits")
+@router.get("", response_model=Page[EditView], summary="List edits")
 def list_edits(
     request: Request,
     services: ServicesDep,
@@ -70,7 +94,7 @@ def list_edits(
             description="Only edits with this value of `key` in their metadata; `key` is any name.",
         ),
     ] = None,
-) -> Page[EditView]:
+) -> Response:
     """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
     fewer than `limit`, or none, while `has_more` is true."""
     wanted = {
@@ -87,13 +111,27 @@ def list_edits(
     edits, has_more, looked_at = page.work(
         store.work, "edit", who.tenant, status, base_model, also=has_metadata
     )
-    return page_of(edit_views(services, edits), has_more, looked_at=looked_at)
+    shown = page_of(edit_views(services, edits), has_more, looked_at=looked_at)
+    return Response(shown.model_dump_json(), media_type=JSON)
 
 
-@router.get("/{edit_id}", summary="Read an edit")
-async def read_edit(edit_id: str, services: ServicesDep, who: Reader, wait: Wait = 0) -> EditView:
-    work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
-    return await run_in_threadpool(edit_view, services, work)
+async def _read(request: Request) -> Response | None:
+    if request.query_params:
+        return None
+    who = await with_scope(request, READ)
+    shown = await edit_reader(request).read(who.tenant, request.path_params["edit_id"])
+    return Response(shown, media_type=JSON)
+
+
+@router.get("/{edit_id}", response_model=EditView, summary="Read an edit")
+@directly(_read)
+async def read_edit(
+    edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
+) -> Response:
+    if wait:
+        await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
+    shown = await edit_reader(request).read(who.tenant, edit_id)
+    return Response(shown, media_type=JSON)
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")

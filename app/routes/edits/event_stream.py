@@ -104,7 +104,7 @@ class _Look:
         """Read the edit again if a record was added since the last look."""
         request = self.work.request
         folder = Place("edit", request.tenant, request.id).folder
-        names = frozenset(info.path for info in self.store.objects.files(folder))
+        names = frozenset(self.store.objects.paths(folder))
         if names != self._names:
             self.work = self.store.read("edit", request.tenant, request.id)
             self._names = names

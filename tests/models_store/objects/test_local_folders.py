@@ -64,3 +64,28 @@ def test_a_file_is_read_up_to_a_size(tmp_path: Path) -> None:
     for path in ("absent", "file/below", "."):
         with pytest.raises(FileNotFoundError):
             folders.read(path, 5)
+
+
+def test_a_file_appears_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = LocalFolders(tmp_path)
+    assert folders.create("a/b/one", b"first")
+    assert not folders.create("a/b/one", b"second")
+    assert folders.read("a/b/one", 100) == b"first"
+
+    def fails(*_: object) -> None:
+        assert (tmp_path / "a" / "b" / "two").exists() is False
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        folders.create("a/b/two", b"2" * 1_000_000)
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["one"]
+
+
+def test_whether_there_is_a_file(tmp_path: Path) -> None:
+    folders = LocalFolders(tmp_path)
+    folders.create("a/one", b"1")
+    paths = ("a/one", "a/two", "nothing/one", "a/one/two")
+    assert [folders.exists(path) for path in paths] == [True, False, False, False]

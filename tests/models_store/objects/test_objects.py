@@ -10,6 +10,7 @@ from pathlib import Path
 import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.objects import store as objects_module
@@ -20,6 +21,11 @@ from models_store.settings import Settings
 
 class Note(Record):
     text: str
+
+
+def through_the_library(folder: Path) -> ObjectStore:
+    """A store that is used as one on a server is."""
+    return ObjectStore(LocalStore(folder))
 
 
 def test_a_second_create_is_refused(any_objects: ObjectStore) -> None:
@@ -44,9 +50,10 @@ def test_of_many_creates_at_once_one_wins(any_objects: ObjectStore) -> None:
 
 
 def test_ones_own_write_is_a_success_even_when_the_store_denies_it(
-    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may store, answer 500, and refuse the library's retry."""
+    objects = through_the_library(tmp_path)
     put = obstore.put
 
     def stored_but_denied(*arguments: object, **options: object) -> None:
@@ -160,9 +167,10 @@ def test_an_address_of_no_store_is_refused(url: str) -> None:
 
 
 def test_a_store_that_overwrites_is_refused(
-    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some servers that look like S3 ignore the condition of a conditional create."""
+    objects = through_the_library(tmp_path)
     put = obstore.put
 
     def ignorant(backend: object, path: str, data: object, **_: object) -> None:

@@ -23,6 +23,7 @@ from models_store.schemas.behaviors import (
     reference,
     sha256_of,
     to_lines,
+    with_preserved,
 )
 from models_store.schemas.items import ChatItem, Item, Prompt, TextItem, text_of
 from models_store.schemas.scorers import SCORERS
@@ -174,7 +175,7 @@ prompts = texts | st.fixed_dictionaries(
 def test_lines_give_back_what_was_written(given_behavior: Any, preserve: Any) -> None:
     whole = Behavior.model_validate(given_behavior)
     kept = TypeAdapter(tuple[Item, ...]).validate_python(preserve)
-    assert from_lines(to_lines(whole, kept)) == (whole, kept)
+    assert from_lines(with_preserved(to_lines(whole), kept)) == (whole, kept)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", b'{"name": "a"}\n{"role": "desired"}\n'])
