@@ -12,7 +12,7 @@ from benchmarks.svg import Scale, document, dot, frame, line, text
 
 WIDTH, HEIGHT = 320, 220
 _LEFT, _TOP, _BOTTOM, _LINE = 64, 32, 40, 16
-_COLOURS = ("#1663b3", "#b3361b", "#2b8a3e", "#7b4bb3", "#a06a00", "#0a8f8f", "#777777")
+_COLOURS = ("#1663b3", "#b3361b", "#2b8a3e", "#7b4bb3", "#a06a00", "#0a8f8f", "#777777", "#c2478f")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _ticks(powers: Sequence[float]) -> Sequence[float]:
 
 
 def _size(value: float) -> str:
-    return f"{value:,.0f}" if value < 1e5 else f"{value:.0e}".replace("e+0", "e")
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e")
 
 
 def _seconds(value: float) -> str:
