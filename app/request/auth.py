@@ -58,8 +58,8 @@ async def principal(request: Request) -> Principal:
     parts = services(request)
     if parts.settings.auth == "none":
         return EVERYONE
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    key = key_cache(request).fresh(secret.strip()) if kind.lower() == "bearer" else None
+    secret = _secret(request)
+    key = None if secret is None else key_cache(request).fresh(secret)
     if key is None:
         key = await run_in_threadpool(_key, request, parts)
     if key is None:
@@ -72,16 +72,19 @@ async def principal(request: Request) -> Principal:
 
 def _key(request: Request, parts: Services) -> ApiKey | None:
     """The key that is sent along, or the one that the browser is signed in with."""
-    sent = request.headers.get("authorization")
-    if sent is None:
+    if "authorization" not in request.headers:
         key = sign_in.signed_in(request)
         if key is not None and request.method not in SAFE_METHODS:
             sign_in.check_csrf(request, request.headers.get(sign_in.CSRF_HEADER))
         return key
-    kind, _, secret = sent.partition(" ")
-    if kind.lower() != "bearer":
-        return None
-    return key_cache(request).find(parts.store.keys, secret.strip())
+    secret = _secret(request)
+    return None if secret is None else key_cache(request).find(parts.store.keys, secret)
+
+
+def _secret(request: Request) -> str | None:
+    """What is sent as `Authorization: Bearer`."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else None
 
 
 async def counted(request: Request) -> Principal:

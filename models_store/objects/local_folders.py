@@ -76,7 +76,7 @@ class LocalFolders:
             names = os.listdir(path)  # noqa: PTH208
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in names if "#" not in name or not TEMPORARY.fullmatch(name))
+        return sorted(name for name in names if not _is_temporary(name))
 
     def below(self, folder: str, *, remember: bool) -> Iterator[str]:
         """All files below a folder, sorted by folder; `remember` caches the listings."""
@@ -95,7 +95,7 @@ class LocalFolders:
                     sorted(
                         (entry.name, entry.is_dir())
                         for entry in scan
-                        if "#" not in entry.name or not TEMPORARY.fullmatch(entry.name)
+                        if not _is_temporary(entry.name)
                     )
                 )
         except (FileNotFoundError, NotADirectoryError):
@@ -147,6 +147,10 @@ class LocalFolders:
                 return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
+
+
+def _is_temporary(name: str) -> bool:
+    return "#" in name and TEMPORARY.fullmatch(name) is not None
 
 
 def _is_settled(folder: os.stat_result) -> bool:

@@ -128,10 +128,8 @@ async def _read(request: Request) -> Response | None:
 async def read_edit(
     edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> Response:
-    if wait:
-        await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
-    shown = await edit_reader(request).read(who.tenant, edit_id)
-    return Response(shown, media_type=JSON)
+    work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
+    return Response(await edit_reader(request).show(work), media_type=JSON)
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")
