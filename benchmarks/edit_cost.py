@@ -53,10 +53,23 @@ FRACTION = 0.0465
 MAX_TOKENS = 100
 
 
-def load() -> LoadedModel:
+def load(
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    threads: int = 0,
+    ranks: bool = False,
+) -> LoadedModel:
+    """SmolLM2; see `load_base`. None: what the settings say."""
     settings = Settings()
-    folder = materialise(SMOLLM2.source, settings.cache)
-    return load_base(folder, device=settings.device, dtype=settings.dtype)
+    return load_base(
+        materialise(SMOLLM2.source, settings.cache),
+        device=device or settings.device,
+        dtype=dtype or settings.dtype,
+        threads=threads,
+        ranks=ranks,
+        cache=settings.cache,
+    )
 
 
 def texts_of(base: LoadedModel, side: int) -> tuple[list[Encoded], Tensor]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from workers.runtime.loading import cpu_capability
+
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
@@ -27,10 +29,7 @@ def write_section(name: str, body: str, page: Path = PAGE) -> None:
 
 
 def _machine() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    bf16 = "with bf16" if "avx512_bf16" in flags else "without bf16"
     return (
-        f"*{datetime.now(UTC):%Y-%m-%d}, {psutil.cpu_count()} cores, {capability} {bf16}, "
+        f"*{datetime.now(UTC):%Y-%m-%d}, {psutil.cpu_count()} cores, {cpu_capability()}, "
         f"torch {torch.__version__.partition('+')[0]}.*"
     )

@@ -78,7 +78,7 @@ class Supervisor:
     def __init__(self, settings: Settings, say: Callable[[str], None] = print) -> None:
         self.settings = settings
         self.logs = settings.data / "logs"
-        self.port = settings.port or _free_port(settings.host)
+        self.port = settings.port or free_port(settings.host)
         self._say = say
         self._stopping = False
         self._parts: list[SupervisedPart] = []
@@ -226,7 +226,8 @@ def _wait_for_redis(url: str, timeout: float = 20.0) -> None:
             client.close()
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A TCP port of the host that nothing listens on now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.bind((host, 0))

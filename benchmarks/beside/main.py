@@ -17,7 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.beside import heretic
-from benchmarks.beside.making import BEHAVIOR, KL, OPTIONS, ROWS, behavior, load, make, splits_of
+from benchmarks.beside.making import (
+    BEHAVIOR,
+    KL,
+    OPTIONS,
+    ROWS,
+    behavior,
+    load_fp32,
+    make,
+    splits_of,
+)
 from benchmarks.beside.measuring import Measuring, arms_of
 from benchmarks.beside.rows import CostFile
 from benchmarks.beside.table import (
@@ -110,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file.require(OPTIONS)
         costs = CostFile(given.out / "costs.jsonl").rows
         edits = [name for name in given.rows if name in costs]
-        Measuring(load(shared=True), given.out).add(arms_of(edits), file)
+        Measuring(load_fp32(shared=True), given.out).add(arms_of(edits), file)
     if given.step in (None, "table"):
         text = page(given.out)
         print(text)

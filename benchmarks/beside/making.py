@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.beside import lora
 from benchmarks.beside.rows import Cost
-from benchmarks.edit_cost import official, peak_resident
+from benchmarks.edit_cost import load, official, peak_resident
 from benchmarks.quality.data import TableBehavior
 from benchmarks.quality.rows import RULES, Options
 from benchmarks.quality.setting import Setting
@@ -36,12 +36,12 @@ from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
 from workers.making.fitting.readings import Source
 from workers.making.search.choosing import recipes_of
+from workers.making.search.recipes import methods_of
 from workers.making.search.search import search
 from workers.runtime import ranks
-from workers.runtime.base_models import materialise
 from workers.runtime.deltas import from_delta, to_delta
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.loading import LoadedModel, load_base
+from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.passes import read_texts
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.calibrate import Scales
@@ -65,21 +65,14 @@ WARM_UP = 16
 """Texts that are read before the clock starts."""
 
 
-def load(*, shared: bool) -> LoadedModel:
+def load_fp32(*, shared: bool) -> LoadedModel:
     """The base model, in fp32 on every machine.
 
     Args:
         shared: work is shared by processes of one thread each, else there is only one of them.
     """
-    settings = Settings()
-    return load_base(
-        materialise(SMOLLM2.source, settings.cache),
-        device="cpu",
-        dtype="float32",
-        threads=settings.threads if shared else 1,
-        ranks=shared,
-        cache=settings.cache,
-    )
+    threads = Settings().threads if shared else 1
+    return load(device="cpu", dtype="float32", threads=threads, ranks=shared)
 
 
 def behavior() -> Behavior:
@@ -170,9 +163,8 @@ def _auto(task: Task) -> list[Term]:
     setting = setting_of(task.base)
     setting.cache = task.cache(setting.model)
     recipes = recipes_of(setting.context, Auto(), OPTIONS.effort)
-    methods = list(dict.fromkeys(method for recipe in recipes for method in recipe.methods))
     with setting.context.opened():
-        prepared = prepare(setting.source, methods, setting.cache)
+        prepared = prepare(setting.source, methods_of(recipes), setting.cache)
         budget = BUDGETS[OPTIONS.effort]
         result = search(setting.validation, recipes, prepared, budget)
     if result.winner is None:
@@ -188,7 +180,7 @@ class Row:
     label: str
     make: Make
     shared: bool = False
-    """See `load`; training goes batch by batch, which cannot be shared."""
+    """See `load_fp32`; training goes batch by batch, which cannot be shared."""
     repeats: int = 1
     as_it_is: bool = True
     """Whether it is also measured without scaling it to the common KL."""
@@ -226,7 +218,7 @@ def make(name: str, folder: Path) -> Cost:
         folder: of all rows.
     """
     row = ROWS[name]
-    base = load(shared=row.shared)
+    base = load_fp32(shared=row.shared)
     splits = splits_of(behavior())
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)

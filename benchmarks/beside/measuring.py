@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import cached_property, partial
 from math import isfinite
@@ -54,25 +53,10 @@ class Measuring:
                     file.append(self._row(arm))
 
     def _row(self, arm: str) -> ArmRow:
-        begun = time.monotonic()
         row = ArmRow(
             base=SMOLLM2.id, behavior=BEHAVIOR, seed=SEED, arm=arm, label=arm, options=OPTIONS
         )
-        try:
-            made = self._made(arm)
-            sheets, harm = self._measure.measure(made)
-        except EditFailed as error:
-            changes: dict[str, object] = {"failed": error.message}
-        else:
-            changes = {
-                "sheets": sheets,
-                "harm": harm,
-                "scale": made.scale,
-                "target_kl": made.target_kl,
-                "scaled_kl": made.scaled_kl,
-                "aucs": self._setting.aucs if arm == BASE else {},
-            }
-        return row.model_copy(update={**changes, "seconds": time.monotonic() - begun})
+        return self._measure.row(row, self._made)
 
     @cached_property
     def _measure(self) -> Measure:
@@ -95,9 +79,9 @@ class Measuring:
         if terms is None:
             return self._adapter(arm, own)
         if not arm.endswith(EQUAL):
-            return PreparedArm(arm, name, terms, scale=1.0)
+            return PreparedArm(arm, arm, terms, scale=1.0)
         scale, kl = self._at_kl(terms)
-        return PreparedArm(arm, name, scaled(terms, scale), scale=scale, target_kl=KL, scaled_kl=kl)
+        return PreparedArm(arm, arm, scaled(terms, scale), scale=scale, target_kl=KL, scaled_kl=kl)
 
     def _adapter(self, arm: str, own: Path) -> PreparedArm:
         scale, kl = 1.0, None
@@ -105,7 +89,7 @@ class Measuring:
             scale, kl = self._adapter_at_kl(own)
         return PreparedArm(
             arm,
-            own.name,
+            arm,
             within=partial(adapted, self._base, own, scale),
             scale=scale,
             target_kl=None if kl is None else KL,

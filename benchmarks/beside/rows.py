@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.json_lines import JsonLines
 from models_store.schemas.base import FrozenModel
 
 
@@ -27,24 +28,12 @@ class Cost(FrozenModel):
     """Why there is no edit."""
 
 
-class CostFile:
+class CostFile(JsonLines[Cost]):
     """A file of costs, appended to as rows are made; the last line of a row counts."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if there is one; an incomplete last line is dropped."""
-        self.path = path
-        self.rows: dict[str, Cost] = {}
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]
-            if whole != text:
-                path.write_text(whole, encoding="utf-8")
-            for line in whole.splitlines():
-                cost = Cost.model_validate_json(line)
-                self.rows[cost.row] = cost
+        super().__init__(path, Cost)
 
-    def append(self, cost: Cost) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(cost.model_dump_json() + "\n")
-        self.rows[cost.row] = cost
+    @property
+    def rows(self) -> dict[str, Cost]:
+        return {cost.row: cost for cost in self.records}

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -32,7 +31,7 @@ from benchmarks.quality.rows import BASE, RULES, ArmRow, Options, RowFile
 from benchmarks.quality.setting import Setting
 from benchmarks.quality.statistics import columns
 from benchmarks.quality.table import LIMITS, lines, markdown, spots
-from models_store.errors import EditFailed, InvalidRequest, ScalpelError
+from models_store.errors import ScalpelError
 from models_store.schemas.catalogue import SMOLLM2
 from models_store.schemas.methods import Effort
 from models_store.settings import Settings
@@ -64,25 +63,8 @@ def measure(
     bench = Measure(setting)
     for arm in missing:
         log(f"{name}, seed {seed}: {arm}")
-        started = time.monotonic()
         row = ArmRow(base=base_id, behavior=name, seed=seed, arm=arm, label=arm, options=options)
-        try:
-            made = maker.make(arm)
-            sheets, harm = bench.measure(made)
-        except (EditFailed, InvalidRequest) as error:
-            changes: dict[str, object] = {"failed": error.message}
-        else:
-            changes = {
-                "label": made.label,
-                "sheets": sheets,
-                "harm": harm,
-                "scale": made.scale,
-                "target_kl": made.target_kl,
-                "scaled_kl": made.scaled_kl,
-                "aucs": setting.aucs if arm == BASE else {},
-            }
-        changes["seconds"] = time.monotonic() - started
-        file.append(row.model_copy(update=changes))
+        file.append(bench.row(row, maker.make))
 
 
 def show(file: RowFile) -> None:

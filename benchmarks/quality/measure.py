@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.arms import PreparedArm
 from benchmarks.quality.data import REFUSED
-from benchmarks.quality.rows import BASE, Harm, ScorerValues, Sheet, digests
+from benchmarks.quality.rows import BASE, ArmRow, Harm, ScorerValues, Sheet, digests
 from benchmarks.quality.setting import TEST, Setting
+from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.measurements import Damage, Interval
 from workers.evaluation.controls.prompt_only import kl_of_wording, worded
 from workers.evaluation.damage.damage import DamageMeter
@@ -53,6 +55,26 @@ class Measure:
             # Refusals are desired in some sets only, so here they are just counted.
             plain = suite_scorer(REFUSED, "scorer")
             self._judges = [_Judge(plain, lambda scores: scores >= plain.threshold)]
+
+    def row(self, row: ArmRow, make: Callable[[str], PreparedArm]) -> ArmRow:
+        """`row` with what its arm, made and measured now, comes to, or why it cannot be had."""
+        started = time.monotonic()
+        try:
+            made = make(row.arm)
+            sheets, harm = self.measure(made)
+        except (EditFailed, InvalidRequest) as error:
+            changes: dict[str, object] = {"failed": error.message}
+        else:
+            changes = {
+                "label": made.label,
+                "sheets": sheets,
+                "harm": harm,
+                "scale": made.scale,
+                "target_kl": made.target_kl,
+                "scaled_kl": made.scaled_kl,
+                "aucs": self._setting.aucs if row.arm == BASE else {},
+            }
+        return row.model_copy(update={**changes, "seconds": time.monotonic() - started})
 
     def measure(self, made: PreparedArm) -> Measured:
         """The scorers' results for an arm's text, and its harm.

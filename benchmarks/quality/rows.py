@@ -9,8 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from benchmarks.json_lines import JsonLines
 from models_store.errors import InvalidRequest
 from models_store.schemas.base import FrozenModel
 from models_store.schemas.measurements import PointDamage
@@ -122,31 +121,15 @@ class ArmRow(FrozenModel):
         return (self.base, self.behavior, self.seed, self.arm)
 
 
-class RowFile:
+class RowFile(JsonLines[ArmRow]):
     """A file of rows."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if there is one; an incomplete last line is dropped.
+        super().__init__(path, ArmRow)
 
-        Raises:
-            InvalidRequest: a line is not a row.
-        """
-        self.path = path
-        self.rows: list[ArmRow] = []
-        if not path.exists():
-            return
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            path.write_bytes(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                self.rows.append(ArmRow.model_validate_json(line))
-            except ValidationError as error:
-                raise InvalidRequest(
-                    f"{path}, line {number}: not a row of this table "
-                    f"({error.errors()[0]['msg']}); name another file with --out"
-                ) from error
+    @property
+    def rows(self) -> list[ArmRow]:
+        return self.records
 
     def require(self, options: Options) -> None:
         """Refuse to mix rows that were measured differently.
@@ -163,12 +146,6 @@ class RowFile:
 
     def has(self, base: str, behavior: str, seed: int, arm: str) -> bool:
         return (base, behavior, seed, arm) in {row.key for row in self.rows}
-
-    def append(self, row: ArmRow) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(row.model_dump_json() + "\n")
-        self.rows.append(row)
 
 
 def digests(prompts: Sequence[str]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.claims import seconds
+from benchmarks.edit_cost import load
 from benchmarks.scaling.fitting import Fitter
-from benchmarks.scaling.models import SMALL, random_model, smollm2
+from benchmarks.scaling.models import SMALL, random_model
 from benchmarks.scaling.points import Point, PointFile
 from benchmarks.scaling.texts import made_sides
 from models_store.schemas.behaviors import Behavior
@@ -37,7 +38,8 @@ def measure(file: PointFile) -> Iterator[Point]:
         yield from _fitting(
             file, method, "small model", SIZES, lambda folder: random_model(SMALL, folder, _RANKS)
         )
-    yield from _fitting(file, ModelSurgery(), "SmolLM2", SMOLLM2_SIZES, lambda _: smollm2(_RANKS))
+    smollm2 = partial(load, device="cpu", dtype="float32", threads=_RANKS, ranks=True)
+    yield from _fitting(file, ModelSurgery(), "SmolLM2", SMOLLM2_SIZES, lambda _: smollm2())
 
 
 def _fitting(
@@ -45,14 +47,14 @@ def _fitting(
     method: FixedMethod,
     model: str,
     sizes: Sequence[int],
-    load: Callable[[Path], LoadedModel],
+    load_in: Callable[[Path], LoadedModel],
 ) -> Iterator[Point]:
     series = f"{method.type}, {model}"
     missing = file.missing(series, sizes)
     if not missing:
         return
     with tempfile.TemporaryDirectory(prefix="scalpel-scaling-") as name:
-        fitter = Fitter(load(Path(name)), Path(name))
+        fitter = Fitter(load_in(Path(name)), Path(name))
         fitter.time(made_sides(_WARM_UP), method)
         for size in missing:
             yield Point(series, size, sum(fitter.time(made_sides(size), method)))

@@ -1,4 +1,4 @@
-"""Models to measure: SmolLM2, and Llamas of any size with random weights."""
+"""Models to measure: Llamas of any size with random weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from pathlib import Path
 
 import torch
 
-from models_store.schemas.catalogue import SMOLLM2
-from models_store.settings import Settings
 from models_store.weights.architectures import architecture_for
 from tests.support.pico import pico_model, pico_tokenizer
-from workers.runtime.base_models import materialise
-from workers.runtime.loading import LoadedModel, load_base
+from workers.runtime.loading import LoadedModel
 
 _HEAD = 64
 
@@ -45,23 +42,6 @@ SHAPES = (
     Shape(2048, 20),
 )
 """From a pico model to a billion weights."""
-
-
-def smollm2(ranks: int) -> LoadedModel:
-    """SmolLM2 in fp32.
-
-    Args:
-        ranks: processes that share a piece of work at most.
-    """
-    settings = Settings()
-    return load_base(
-        materialise(SMOLLM2.source, settings.cache),
-        device="cpu",
-        dtype="float32",
-        threads=ranks,
-        ranks=True,
-        cache=settings.cache,
-    )
 
 
 def random_model(shape: Shape, folder: Path, ranks: int) -> LoadedModel:

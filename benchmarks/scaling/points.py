@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.json_lines import JsonLines
 
 FOLDER = Path(".scaling")
 
@@ -20,19 +21,15 @@ class Point:
     seconds: float
 
 
-class PointFile:
-    """The points of one part, as JSON lines; each measured once."""
+class PointFile(JsonLines[Point]):
+    """The points of one part; each measured once."""
 
     def __init__(self, part: str, folder: Path = FOLDER) -> None:
-        self.path = folder / f"{part}.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.points = [Point(**json.loads(line)) for line in lines]
+        super().__init__(folder / f"{part}.jsonl", Point)
 
-    def append(self, point: Point) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
-        self.points.append(point)
+    @property
+    def points(self) -> list[Point]:
+        return self.records
 
     def missing(self, series: str, sizes: Sequence[int]) -> list[int]:
         """Those of the sizes at which a series has no point."""

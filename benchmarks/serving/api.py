@@ -24,6 +24,7 @@ import httpx
 import psutil
 import redis
 
+from app.cli.supervisor import free_port
 from app.services import Store
 from benchmarks.claims import RatioClaim, parser, report
 from benchmarks.serving.wrk import PROGRAM, Call, Speed, measure
@@ -86,7 +87,7 @@ def bare_api(folder: Path, bodies: Mapping[str, bytes]) -> Iterator[str]:
     """The bare routes in a process of their own; yields its URL."""
     for name, body in bodies.items():
         (folder / name).write_bytes(body)
-    port = free_port()
+    port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.serving.bare_api", str(folder), str(port)]
@@ -96,11 +97,6 @@ def bare_api(folder: Path, bodies: Mapping[str, bytes]) -> Iterator[str]:
         yield url
     finally:
         end(process)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -210,7 +206,7 @@ def start_seconds(folder: Path) -> float:
     took = []
     with running_redis() as server:
         for _ in range(STARTS):
-            port = free_port()
+            port = free_port("127.0.0.1")
             environment = {
                 **os.environ,
                 "SCALPEL_DATA": str(folder),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+
+from app.cli.supervisor import free_port
 
 PYTHON = "SCALPEL_VLLM_PYTHON"
 """The variable that names an interpreter with vLLM."""
@@ -25,8 +26,7 @@ def vllm_server(python: str, model: Path, dtype: str, log: Path) -> Iterator[str
     Raises:
         RuntimeError: it does not start; the message has the end of its log.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     command = [
         *(python, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--served-model-name", "base", "--dtype", dtype),

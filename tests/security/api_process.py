@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from app.cli.supervisor import free_port
 from models_store.process.lifetimes import die_with_parent
 
 
@@ -52,9 +53,7 @@ class ApiProcess:
 
 @contextlib.contextmanager
 def api_process(folder: Path, redis_url: str, **settings: str) -> Iterator[ApiProcess]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     own = {name: value for name, value in os.environ.items() if not name.startswith("SCALPEL_")}
     own |= {
         "SCALPEL_DATA": str(folder / "data"),

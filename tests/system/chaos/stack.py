@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import httpx
 import psutil
 
 from app.cli import embedded_redis
-from app.cli.supervisor import SupervisedPart
+from app.cli.supervisor import SupervisedPart, free_port
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from tests.support.pico import save_pico
@@ -48,7 +47,7 @@ class Stack:
         # A socket's path is at most 108 bytes long.
         self._sockets = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
         self.redis_url = f"unix://{self._sockets / 'redis.sock'}"
-        self.port = _free_port()
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
             **{name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"},
@@ -189,9 +188,3 @@ def running_stack(folder: Path, settings: dict[str, str]) -> Iterator[Stack]:
         yield stack
     finally:
         stack.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
