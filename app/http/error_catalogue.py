@@ -318,7 +318,7 @@ _ALL = (
     ErrorKind(
         "no_effect_within_limits",
         None,
-        "No edit within the limits has a significant effect",
+        "No edit within the limits lessens undesired text",
         "The report has the best candidates. Raise limits (max_kl, max_perplexity_ratio, "
         "max_domain or max_fluency), or give texts that show the behaviour more clearly or "
         "prompts that elicit it.",

@@ -56,6 +56,9 @@ class Estimate(_Part):
     separability: Distinction
     duplicates: int
     """Texts that are near-duplicates of another one."""
+    smallest_effect: float = 1.0
+    """Change of the rate of undesired text that the test prompts would show in 4 of 5 repetitions,
+    about; 1 if they are too few for any."""
     warnings: tuple[Remark, ...]
     seconds: EstimatedSeconds
     memory_bytes: int

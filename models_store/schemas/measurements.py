@@ -57,6 +57,12 @@ class Effect(ReceiptPart):
         return self.rate.difference.low > 0
 
     @property
+    def gains(self) -> bool:
+        """There is less undesired text; the mean score decides where the rate stays."""
+        rate, score = self.rate.difference.value, self.score.difference.value
+        return rate < 0 or (rate == 0 and score < 0)
+
+    @property
     def least_fall(self) -> float:
         """Lower bound of the fall of the mean score."""
         return -self.score.difference.high

@@ -170,10 +170,22 @@ class EditProvenance(ReceiptPart):
     """The body that repeats the edit, except for texts given in place, which are in `behavior`."""
 
 
+Conclusion = Literal["confirmed", "unconfirmed", "contradicted"]
+"""What the test says of an edit: `confirmed` is a success. `contradicted`: by the leading scorer
+there is no less undesired text, by one that is not weak there is significantly more, or a random
+direction does significantly more than the edit. Else `unconfirmed`: it helps, as far as could be
+seen."""
+
+
 class Verdict(ReceiptPart):
     """The receipt in one sentence."""
 
     sentence: str
+    conclusion: Conclusion | None = None
+    """None where nothing was tested, and in receipts of earlier versions."""
+    prompts_needed: int | None = None
+    """If unconfirmed: about how many test prompts would show all that is not significant yet in 4
+    of 5 repetitions, if the differences are as measured; None where more prompts would not help."""
     success: bool = False
     """`distinguishable`, and the edit beats every random direction that was drawn, each of which
     reached at least half of its KL."""

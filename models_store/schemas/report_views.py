@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models_store.schemas.measurements import PointDamage, ReceiptPart
-from models_store.schemas.report import Report
+from models_store.schemas.report import Conclusion, Report
 
 
 class PointEffect(ReceiptPart):
@@ -29,6 +29,7 @@ class ReportSummary(ReceiptPart):
     """The receipt's main figures, as the API shows them with the edit."""
 
     verdict: str
+    conclusion: Conclusion | None = None
     scorer: str
     base: float
     edited: float
@@ -71,6 +72,7 @@ def summary_of(report: Report) -> ReportSummary:
     rate = report.relied.rate
     return ReportSummary(
         verdict=report.verdict.sentence,
+        conclusion=report.verdict.conclusion,
         scorer=report.relied.scorer,
         base=rate.base,
         edited=rate.edited,

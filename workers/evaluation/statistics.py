@@ -5,6 +5,7 @@ They are bootstrapped. A mean of a handful of units has an interval that never e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -127,6 +128,25 @@ def interval(value: float, draws: Floats) -> Interval:
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
+POWER = 2.8
+"""Standard errors that a difference must have to be significant in 4 of 5 repetitions."""
+
+
+def units_to_show(fall: Interval, units: int) -> int | None:
+    """About how many units would make a measured fall significant in 4 of 5 repetitions.
+
+    Args:
+        fall: the interval of a difference, of so many units.
+
+    Returns:
+        None where it does not fall.
+    """
+    if fall.value >= 0:
+        return None
+    error = (fall.high - fall.low) / (2 * 1.96)
+    return math.ceil(units * (POWER * error / fall.value) ** 2)
+
+
 def smallest_visible(differences: Floats, groups: Groups | None = None) -> float:
     """The mean difference that this many units would show in 4 of 5 repetitions.
 
@@ -140,4 +160,4 @@ def smallest_visible(differences: Floats, groups: Groups | None = None) -> float
     units = count_units(len(differences), groups)
     if units < FEWEST_UNITS:
         return 1.0
-    return max(2.8 * _standard_error(differences, groups), 1.0 / units)
+    return max(POWER * _standard_error(differences, groups), 1.0 / units)

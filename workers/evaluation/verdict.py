@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from models_store.schemas.measurements import (
@@ -13,9 +14,9 @@ from models_store.schemas.measurements import (
     relied_on,
 )
 from models_store.schemas.methods import Limits
-from models_store.schemas.report import Verdict
+from models_store.schemas.report import Conclusion, Verdict
 from workers.evaluation.damage.limits import exceeded, judged
-from workers.evaluation.statistics import FEWEST_UNITS
+from workers.evaluation.statistics import FEWEST_UNITS, units_to_show
 
 LEAST_PROMPTS = 40
 """Test prompts below which an edit is underpowered; those of one template count as one."""
@@ -70,13 +71,22 @@ def verdict(
     )
     drawn = [control for control in controls if control.kind == "random_direction"]
     beats_random = all(map(_beaten, drawn)) if drawn else None
+    success = distinguishable and beats_random is True and all(map(_is_a_match, drawn))
+    conclusion = "confirmed" if success else _unless_confirmed(effects, scorers, drawn)
+    needed = None
+    if conclusion == "unconfirmed":
+        needed = _prompts_needed(effects, scorers, drawn, prompts=prompts, units=units)
     clauses = [_effect(effects, scorers, relied), *_baselines(controls, relied)]
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
+    if needed is not None:
+        clauses.append(f"unconfirmed: about {needed} test prompts would tell, {prompts} were used")
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
         sentence="; ".join(clauses) + ".",
-        success=distinguishable and beats_random is True and all(map(_is_a_match, drawn)),
+        conclusion=conclusion,
+        prompts_needed=needed,
+        success=success,
         distinguishable=distinguishable,
         beats_random_direction=beats_random,
         within_limits=not over,
@@ -84,6 +94,38 @@ def verdict(
         underpowered=underpowered,
         smallest_visible=visible,
     )
+
+
+def _unless_confirmed(
+    effects: Sequence[Effect], scorers: Sequence[ScorerCard], drawn: Sequence[Control]
+) -> Conclusion:
+    """Whether the test contradicts an edit that is no success."""
+    trusted = [effect for effect, card in zip(effects, scorers, strict=True) if card.headline]
+    worsens = any(effect.worsened for effect in trusted)
+    outdone = any(control.versus_edit.low > 0 for control in drawn)
+    return "contradicted" if worsens or outdone or not effects[0].gains else "unconfirmed"
+
+
+def _prompts_needed(
+    effects: Sequence[Effect],
+    scorers: Sequence[ScorerCard],
+    drawn: Sequence[Control],
+    *,
+    prompts: int,
+    units: int,
+) -> int | None:
+    """Test prompts that would tell, of as many templates each as these, in two digits."""
+    if not drawn or not all(map(_is_a_match, drawn)) or not any(card.headline for card in scorers):
+        return None
+    undecided = [effect.rate.difference for effect in effects if not effect.improved]
+    undecided += [control.versus_edit for control in drawn if not _beaten(control)]
+    wanted = [units_to_show(difference, units) for difference in undecided]
+    known = [number for number in wanted if number is not None]
+    if not known or len(known) < len(wanted):
+        return None
+    needed = max(FEWEST_UNITS, *known) * prompts / units
+    step = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / step) * step
 
 
 def counted(prompts: int, units: int) -> str:

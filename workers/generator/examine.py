@@ -119,6 +119,7 @@ def estimate(
         splits=splits.counts(),
         separability=quality.separability,
         duplicates=quality.duplicates,
+        smallest_effect=quality.smallest_effect,
         warnings=quality.warnings if request.in_place else tuple(map(_named, quality.warnings)),
         seconds=seconds(
             context,

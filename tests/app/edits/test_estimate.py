@@ -58,6 +58,7 @@ def test_an_estimate_says_what_the_edit_would_take(api: Api, real: Engine) -> No
     warnings = {warning["code"]: warning for warning in found["warnings"]}
     assert warnings["few_texts"]["pointer"].startswith("/behavior/")
     assert "points" in warnings["underpowered"]["detail"]
+    assert 0.2 < found["smallest_effect"] <= 1
 
 
 def test_nothing_is_queued_or_written(api: Api, real: Engine) -> None:

@@ -206,6 +206,7 @@ def full_report(**changes: Any) -> Report:
                 "the same size; the cost is within the limits but for domain: the model's own "
                 "desired text has become 0.31 nats a token less likely, and 0.25 were allowed."
             ),
+            conclusion="confirmed",
             success=True,
             distinguishable=True,
             beats_random_direction=True,
@@ -346,6 +347,7 @@ def early_report() -> Report:
 _LATER = (
     *("effort", "search", "doses", "side_effects", "long_form", "selectivity", "composition"),
     *("suites", "reproduction", "verdict.success", "verdict.beats_random_direction"),
+    *("verdict.conclusion", "verdict.prompts_needed"),
     *("verdict.exceeded", "damage.domain_source", "damage.domain_samples"),
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),

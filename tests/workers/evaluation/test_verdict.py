@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models_store.schemas.measurements import Control, ControlKind, Interval
+from models_store.schemas.measurements import Control, ControlKind, Effect, Interval
 from models_store.schemas.methods import Limits
 from models_store.schemas.report import Verdict
 from models_store.schemas.scorers import SCORERS
@@ -62,6 +62,8 @@ def test_a_success_is_told_with_its_figures() -> None:
         "a random direction of the same KL leaves 61 %; the cost is a KL of 0.096 nats a token on "
         f"neutral text and {ratio:.2f} times its perplexity."
     )
+    assert found.conclusion == "confirmed"
+    assert found.prompts_needed is None
     assert found.success
     assert found.distinguishable
     assert found.beats_random_direction
@@ -250,3 +252,60 @@ def test_a_weak_scorer_does_not_make_the_headline() -> None:
     # Rivals by the same scorer.
     assert "a random direction of the same KL leaves 20 %" in found.sentence
     assert "61 %" not in found.sentence
+
+
+def test_what_helps_too_little_to_be_sure_is_unconfirmed() -> None:
+    # A standard error of 0.028, of which 2.8 are twice the fall: four times the prompts are needed.
+    found = _verdict(effects=(EFFECTS[0], effect("vader", 0.3, 0.26, margin=0.0548)))
+    assert found.conclusion == "unconfirmed"
+    assert found.prompts_needed == 460
+    assert "unconfirmed: about 460 test prompts would tell, 120 were used" in found.sentence
+    twice = _verdict(effects=(EFFECTS[0], effect("vader", 0.34, 0.26, margin=0.0800001)))
+    assert twice.prompts_needed == 250
+    # The edit must beat the random direction too, which is the closer call here.
+    tie = _control("random_direction", -0.02, 0.01)
+    assert (_verdict(controls=(tie,)).prompts_needed or 0) > 1000
+
+
+def test_prompts_of_few_templates_must_be_more() -> None:
+    doubtful = (EFFECTS[0], effect("vader", 0.3, 0.26, margin=0.0548))
+    assert _verdict(effects=doubtful, prompts=120, units=60).prompts_needed == 460
+    few = _verdict(effects=doubtful, prompts=4, units=4)
+    assert few.prompts_needed == 16
+
+
+def test_more_prompts_do_not_help_where_nothing_falls_or_nobody_can_judge() -> None:
+    rises = (EFFECTS[0], effect("vader", 0.3, 0.31))
+    assert _verdict(effects=rises).conclusion == "unconfirmed"
+    assert _verdict(effects=rises).prompts_needed is None
+    weak = tuple(card.model_copy(update={"auc": 0.6, "headline": False}) for card in SAMPLE.scorers)
+    assert _verdict(scorers=weak).conclusion == "unconfirmed"
+    assert _verdict(scorers=weak).prompts_needed is None
+    far = _control("random_direction", -0.4, -0.2, kl=0.02, matched=False)
+    assert _verdict(controls=(far,)).prompts_needed is None
+    assert _verdict(controls=()).prompts_needed is None
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [
+        (effect("tfidf", 0.5, 0.52), EFFECTS[1]),
+        (EFFECTS[0], effect("vader", 0.2, 0.4)),
+    ],
+)
+def test_no_fall_by_the_leading_scorer_or_a_rise_by_another_contradicts(
+    effects: tuple[Effect, ...],
+) -> None:
+    assert _verdict(effects=effects).conclusion == "contradicted"
+
+
+def test_a_rise_by_a_weak_scorer_does_not_contradict() -> None:
+    weak = SAMPLE.scorers[1].model_copy(update={"auc": 0.6, "headline": False})
+    effects = (EFFECTS[0], effect("vader", 0.2, 0.4))
+    found = _verdict(effects=effects, scorers=(SAMPLE.scorers[0], weak))
+    assert found.conclusion == "unconfirmed"
+
+
+def test_a_random_direction_that_does_more_contradicts() -> None:
+    more = _control("random_direction", 0.05, 0.2)
+    assert _verdict(controls=(BEATEN, more)).conclusion == "contradicted"

@@ -55,9 +55,10 @@ class Tested:
     """Empty where the policy has nothing measured."""
 
     def holds(self, edit: Ingredients) -> bool:
-        """Whether it bears a search out: an effect, and no limit surely exceeded."""
+        """Whether the edit of a search may be served: the test does not contradict it, and no limit
+        is surely exceeded."""
         surely = surely_exceeded(edit.settings.limits, self.evaluation.damage)
-        return self.evaluation.verdict.success and not surely
+        return self.evaluation.verdict.conclusion != "contradicted" and not surely
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.data.duplicates import clusters
 from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.estimate.separability import SEPARABLE, separability
-from workers.evaluation.statistics import FEWEST_UNITS, Floats, count_units, groups_of
+from workers.evaluation.statistics import FEWEST_UNITS, POWER, Floats, count_units, groups_of
 from workers.evaluation.verdict import LEAST_PROMPTS, counted
 from workers.surgery.probe import auc
 
@@ -69,6 +69,8 @@ class Checks:
     separability: Distinction
     duplicates: int
     """Texts that nearly repeat another one."""
+    smallest_effect: float
+    """Change of a rate that the test prompts would mostly show; 1 if they are too few for any."""
     warnings: tuple[Remark, ...]
 
 
@@ -103,13 +105,15 @@ def checks(
         heldout_texts=len(splits.heldout),
         note=_note(by_text, probe_auc),
     )
+    prompts = splits.test[: plan.prompts_for(behavior.max_new_tokens)]
+    units = count_units(len(prompts), groups_of(prompts))
     warnings = (
         *_sides(behavior),
         *_duplicates(behavior, splits),
         *_distinction(distinction),
-        *_prompts(splits, plan.prompts_for(behavior.max_new_tokens)),
+        *_prompts(splits, len(prompts), units),
     )
-    return Checks(distinction, splits.near_duplicates, warnings)
+    return Checks(distinction, splits.near_duplicates, smallest_effect(units), warnings)
 
 
 def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Floats:
@@ -145,7 +149,9 @@ def smallest_effect(prompts: int) -> float:
     2.8 standard errors of a paired difference of two rates near one half, whose variance is one
     half a prompt where base and edit agree by chance only; measured differences have about that.
     """
-    return float(min(1.0, 2.8 * (0.5 / prompts) ** 0.5))
+    if prompts < FEWEST_UNITS:
+        return 1.0
+    return float(min(1.0, POWER * (0.5 / prompts) ** 0.5))
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:
@@ -235,8 +241,8 @@ def _distinction(measured: Distinction) -> Iterator[Remark]:
         )
 
 
-def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
-    """`most` is how many test prompts the plan would use."""
+def _prompts(splits: Splits, used: int, units: int) -> Iterator[Remark]:
+    """`used` is how many test prompts the plan would use, `units` of how many templates."""
     if splits.prompts_made:
         yield Remark(
             code="no_prompts",
@@ -251,8 +257,6 @@ def _prompts(splits: Splits, most: int) -> Iterator[Remark]:
             detail=f"{splits.prompts_dropped} prompts repeat the prompt or 13 words of a text and "
             "are left out",
         )
-    prompts = splits.test[:most]
-    used, units = len(prompts), count_units(len(prompts), groups_of(prompts))
     seen = (
         f"{counted(used, units)}: a change of less than {100 * smallest_effect(units):.0f} points "
         "would mostly go unseen"

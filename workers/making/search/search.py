@@ -83,7 +83,8 @@ class SearchResult:
             return self.winner
         whole = [trial for trial in self.trials if trial.candidate not in self.broken]
         return max(
-            whole or self.trials, key=lambda trial: (not trial.exceeded, trial.gains, *trial.rank)
+            whole or self.trials,
+            key=lambda trial: (not trial.exceeded, trial.effect.gains, *trial.rank),
         )
 
 
@@ -204,7 +205,7 @@ class _Search:
             self.trials += [trials.pop(entry) for entry in slow]
             entries = list(trials)
         self.trials += trials.values()
-        gaining = [trial for trial in trials.values() if trial.gains]
+        gaining = [trial for trial in trials.values() if trial.effect.gains]
         return sorted(gaining, key=self._promise, reverse=True)[:kept]
 
     def _projected(self, entry: Entry, trial: Trial) -> Floats:
@@ -254,7 +255,7 @@ class _Search:
                     )
                     tried.append(self._validation.trial(entry, meter))
                 share = used(self._limits, tried[-1].damage)
-                if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].gains:
+                if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].effect.gains:
                     break
                 begun, scale = time.monotonic(), self._allowed(tried[-1])
                 damage = meter.quick(candidate.terms, scale)

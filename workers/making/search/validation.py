@@ -86,14 +86,8 @@ class Trial:
         return -self.effect.rate.difference.high
 
     @property
-    def gains(self) -> bool:
-        """Whether there is less undesired text; the mean score tells where the rate does not."""
-        rate, score = self.effect.rate.difference.value, self.effect.score.difference.value
-        return rate < 0 or (rate == 0 and score < 0)
-
-    @property
     def eligible(self) -> bool:
-        return self.gains and not self.exceeded
+        return self.effect.gains and not self.exceeded
 
     @property
     def rank(self) -> tuple[float, float, float]:
