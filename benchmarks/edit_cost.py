@@ -34,7 +34,8 @@ from models_store.work.store import SHARED_TENANT
 from workers.evaluation.data.splits import split_behavior
 from workers.making.cache import Cache
 from workers.making.fitting.material import Material
-from workers.making.fitting.readings import Source, Texts, encode_texts
+from workers.making.fitting.readings import Texts, encode_texts
+from workers.making.fitting.source import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import methods_of
 from workers.runtime.base_models import materialise

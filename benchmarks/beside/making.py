@@ -34,7 +34,7 @@ from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.data.splits import Sides, Splits, drawn, split_behavior
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
-from workers.making.fitting.readings import Source
+from workers.making.fitting.source import Source
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import methods_of
 from workers.making.search.search import search

@@ -20,7 +20,7 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.readings import Source
+from workers.making.fitting.source import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult

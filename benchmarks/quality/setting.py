@@ -25,7 +25,7 @@ from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.protocol import greedy
 from workers.evaluation.suites.scoring import suite_scorer
 from workers.making.cache import Cache
-from workers.making.fitting.readings import Source
+from workers.making.fitting.source import Source
 from workers.making.search.validation import Validation
 from workers.runtime.base_models import materialise
 from workers.runtime.edited_model import EditedModel
@@ -116,6 +116,7 @@ class Setting:
             chat=context.behavior.chat,
             seed=context.seed,
             preserve=context.preserve,
+            max_new_tokens=context.behavior.max_new_tokens,
         )
 
     def before(self, prompts: Sequence[str]) -> Arm:

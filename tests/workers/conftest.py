@@ -19,6 +19,7 @@ from models_store.schemas.records import Actor, AttemptEnd, Kind, Stage
 from models_store.settings import Settings
 from models_store.work.base_models import registration
 from models_store.work.store import SHARED_TENANT, Place, Work
+from tests.workers.taught import teach
 from workers.editor.jobs import edits, exports, registrations
 from workers.editor.jobs.task import Handler, Outcome, Task
 from workers.runtime.loading import LoadedModel, load_base
@@ -27,6 +28,12 @@ from workers.runtime.loading import LoadedModel, load_base
 @pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path) -> LoadedModel:
     return load_base(smollm2_folder, device="cpu", dtype="auto")
+
+
+@pytest.fixture(scope="session")
+def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pico model that speaks in two moods."""
+    return teach(tmp_path_factory.mktemp("taught") / "model")
 
 
 HANDLERS: dict[Kind, Handler] = {

@@ -25,7 +25,7 @@ from models_store.settings import Settings
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
 from tests.workers.conftest import Bench
-from tests.workers.editor.taught import CRUEL, KIND, mood, sentence, teach
+from tests.workers.taught import CRUEL, KIND, mood, sentence
 from workers import progress
 from workers.editor.jobs import edits
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
@@ -41,11 +41,6 @@ from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
 TOOK = Took({"load": 1.0}, 2.0)
-
-
-@pytest.fixture(scope="module")
-def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teach(tmp_path_factory.mktemp("taught") / "model")
 
 
 @pytest.fixture(scope="module")

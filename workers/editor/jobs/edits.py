@@ -27,7 +27,7 @@ from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.run import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.readings import Source
+from workers.making.fitting.source import Source
 from workers.making.search.choosing import chosen_from, recipes_of, scaled
 from workers.making.search.points import points_of
 from workers.making.search.recipes import methods_of
@@ -115,6 +115,7 @@ def fit(edit: Ingredients) -> Prepared:
         chat=context.behavior.chat,
         seed=context.seed,
         preserve=context.preserve,
+        max_new_tokens=context.behavior.max_new_tokens,
     )
     return prepare(source, methods_of(tried), edit.cache)
 

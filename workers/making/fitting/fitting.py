@@ -16,7 +16,7 @@ from workers.evaluation.controls.baselines import PaperSetting
 from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
 from workers.making.fitting.material import Material
-from workers.making.fitting.readings import Source
+from workers.making.fitting.source import Source
 from workers.runtime.apply import WeightEditor
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.model_surgery import ModelSurgery
@@ -46,8 +46,7 @@ def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Pre
         InvalidRequest: a text cannot be encoded.
         EditFailed: the hidden states of a text are not finite.
     """
-    # Read beside the weights, as edits are served: half precision would round them away in part.
-    with source.model.active(), progress.step("extract"):
+    with progress.step("extract"):
         material = Material.read(source, methods, cache)
     with progress.step("probe"):
         probe = material.probe(ProbeSettings(**methods[0].probe))

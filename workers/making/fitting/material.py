@@ -15,17 +15,18 @@ from models_store.registry import function
 from models_store.schemas.method_base import FixedMethod
 from workers import progress
 from workers.making.cache import Cache
+from workers.making.fitting.own_texts import own_texts
 from workers.making.fitting.readings import (
     READINGS,
     Passes,
     ReadingInputs,
-    Source,
     Texts,
     Wanted,
     encode_texts,
     reading_tokens,
     wanted_by,
 )
+from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import MeanStates
 from workers.surgery.fitted import FittedEdit
@@ -50,7 +51,7 @@ class Material:
 
     @classmethod
     def read(cls, source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Material:
-        """Read all that the methods need of the model, which must run as the one that is edited.
+        """Read all that the methods need of the model.
 
         A method that cannot be had here, such as one that needs the gates of routed experts,
         leaves its reason in `failures` and does not stop the others.
@@ -61,8 +62,9 @@ class Material:
         loaded = source.model.loaded
         max_tokens = max(method.max_tokens for method in methods)
         texts = encode_texts(source, max_tokens)
-        inputs = ReadingInputs(source, texts, max_tokens, cache)
         wanted = wanted_by(methods, loaded.layers)
+        own = own_texts(source, cache) if "own shifts" in wanted else None
+        inputs = ReadingInputs(source, texts, max_tokens, cache, own)
         counts = inputs.counts
         of_base = {
             name: READINGS[name].tokens(counts, need)
@@ -78,15 +80,17 @@ class Material:
         finish: dict[str, Callable[[], Any]] = {}
         readings: dict[str, Any] = {}
         failures: dict[str, ScalpelError] = {}
-        for name, need in wanted.items():
-            with _noted(failures, need):
-                finish[name] = READINGS[name].begin(inputs, need, passes)
-        with progress.step("texts"):
-            passes.run(loaded)
-        for name, finished in finish.items():
-            with progress.step(name, of_base.get(name, 0.0)), _noted(failures, wanted[name]):
-                if any(user not in failures for user in wanted[name].users):
-                    readings[name] = finished()
+        # Read beside the weights, as edits are served: half precision would round edits away.
+        with source.model.active():
+            for name, need in wanted.items():
+                with _noted(failures, need):
+                    finish[name] = READINGS[name].begin(inputs, need, passes)
+            with progress.step("texts"):
+                passes.run(loaded)
+            for name, finished in finish.items():
+                with progress.step(name, of_base.get(name, 0.0)), _noted(failures, wanted[name]):
+                    if any(user not in failures for user in wanted[name].users):
+                        readings[name] = finished()
         pooled = torch.cat([reading.pooled for reading in features])
         return cls(source, texts, pooled, readings, failures)
 

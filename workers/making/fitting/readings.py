@@ -20,10 +20,11 @@ from models_store.weights.architectures import MatrixKey
 from workers import progress
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.evaluation.data.splits import PreservedSplit, Splits, split_preserved
+from workers.evaluation.data.splits import PreservedSplit, split_preserved
 from workers.making.cache import Cache
+from workers.making.fitting.own_texts import PROMPTS, SAMPLES, OwnTexts
 from workers.making.fitting.shipped import shipped_curvature
-from workers.runtime.edited_model import EditedModel
+from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
     Responses,
@@ -37,7 +38,12 @@ from workers.runtime.reading.gradients import GateReadings, Gates, gate_keys
 from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
 from workers.runtime.reading.residuals import FIRST_TOKENS_VERSION, Layers, first_tokens
-from workers.runtime.reading.shifts import SHIFTS_VERSION, Shifts, shift_curvature
+from workers.runtime.reading.shifts import (
+    SHIFTS_VERSION,
+    Shifts,
+    WeightedShifts,
+    shift_curvature,
+)
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.curvature import Curvature
 from workers.surgery.moments import EXACT_SIZE, RANK, Moment, moment_from_tensors
@@ -48,20 +54,6 @@ R = TypeVar("R", bound=Reading)
 T = TypeVar("T")
 BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What an edit is made from."""
-
-    model: EditedModel
-    """What the edit goes on top of: the base, with the parent edits if any."""
-    splits: Splits
-    chat: bool
-    """Prompts pass through the chat template."""
-    seed: int
-    preserve: Sequence[Item] = ()
-    """For methods that take care of it while they are fitted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +99,8 @@ class ReadingInputs:
     max_tokens: int
     """Where texts are cut."""
     cache: Cache
+    own: OwnTexts | None = None
+    """The model's own continuations, if a method wants them and they teach anything."""
 
     @property
     def base(self) -> LoadedModel:
@@ -332,6 +326,21 @@ def _answer_shifts(
     return _shifts(inputs, wanted, passes, at_answer_starts=True)
 
 
+def _own_shifts(
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes
+) -> Callable[[], dict[int | None, dict[int, Tensor]]]:
+    """The same of the model's own continuations; nothing where these teach nothing."""
+    own = inputs.own
+    if own is None:
+        return dict
+    shifts = {}
+    for tokens in wanted.answer_tokens:
+        texts = [text.start(tokens) for text in own.texts]
+        reading = WeightedShifts(inputs.base, own.weights, wanted.layers)
+        shifts[tokens] = passes.add(texts, reading)
+    return lambda: {tokens: reading.gradients for tokens, reading in shifts.items()}
+
+
 def _of_base(
     read: Callable[[ReadingInputs, Wanted], T],
 ) -> Callable[[ReadingInputs, Wanted, Passes], Callable[[], T]]:
@@ -358,6 +367,9 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
 _BACKWARD = 2.0
 """Of a backward pass, with the head's, as a multiple of a forward pass."""
 
+_OWN_TOKENS = PROMPTS * SAMPLES * (3 * 32 + 2.5 * 24)
+"""Of the model's own continuations: read forward and backward with their prompts, and generated."""
+
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
     "layers": ReadingKind(_layers, lambda n, w: 0.3 * n.fit, _moments),
@@ -372,6 +384,7 @@ READINGS: Mapping[str, ReadingKind] = {
         of_texts=False,
     ),
     "shifts": ReadingKind(_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
+    "own shifts": ReadingKind(_own_shifts, lambda n, w: _OWN_TOKENS, lambda s, w: 0.0),
     "answer starts": ReadingKind(
         _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments
     ),

@@ -25,7 +25,40 @@ PIECE_TOKENS = 16
 _DRAWS = 2
 
 
-class Shifts(Reading):
+class WeightedShifts(Reading):
+    """∂/∂c Σ weight · log p(text) of each layer."""
+
+    def __init__(
+        self,
+        base: LoadedModel,
+        weights: Tensor,
+        layers: Sequence[int],
+        *,
+        at_answer_starts: bool = False,
+    ) -> None:
+        """Args:
+        weights: fp32 `[texts]`.
+        at_answer_starts: c is added there and nowhere else.
+
+        Raises:
+            InvalidRequest: a layer has no such matrix.
+        """
+        self.matrices = _outputs(base, layers)
+        self._weights = weights
+        self._at_answer_starts = at_answer_starts
+        self.gradients = {layer: torch.zeros(base.hidden_size) for layer in layers}
+        """By layer: fp32 `[hidden]` on the CPU."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        return self.gradients.values()
+
+    def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
+        if self._at_answer_starts:
+            gradients = gradients * batch.answer_starts[..., None].to(gradients.device)
+        self.gradients[key.layer] += self._weights[list(batch.index)] @ _at_shift(gradients).cpu()
+
+
+class Shifts(WeightedShifts):
     """∂/∂c (mean log p(desired) - mean log p(undesired)) of each layer.
 
     Log-likelihoods are means over a text's tokens that count, then over texts. Nothing predicts a
@@ -47,25 +80,13 @@ class Shifts(Reading):
         Raises:
             InvalidRequest: a layer has no such matrix, or a side has no text that counts.
         """
-        self.matrices = _outputs(base, layers)
-        self._at_answer_starts = at_answer_starts
         counted = sides.counts > 0
         if at_answer_starts:
             counted = torch.tensor([text.answer_start is not None for text in sides.texts])
             sides.require(counted, "is an answer to a prompt")
         sides.require(counted, "has a token after its first one that counts")
-        self._weights = sides.signs * sides.shares(counted) / sides.counts.clamp_min(1)
-        """By text: of the gradient of its log-likelihood."""
-        self.gradients = {layer: torch.zeros(base.hidden_size) for layer in layers}
-        """By layer: fp32 `[hidden]` on the CPU."""
-
-    def tensors(self) -> Iterable[Tensor]:
-        return self.gradients.values()
-
-    def at_matrix(self, batch: Batch, key: MatrixKey, inputs: Tensor, gradients: Tensor) -> None:
-        if self._at_answer_starts:
-            gradients = gradients * batch.answer_starts[..., None].to(gradients.device)
-        self.gradients[key.layer] += self._weights[list(batch.index)] @ _at_shift(gradients).cpu()
+        weights = sides.signs * sides.shares(counted) / sides.counts.clamp_min(1)
+        super().__init__(base, weights, layers, at_answer_starts=at_answer_starts)
 
 
 def shift_curvature(

@@ -44,6 +44,7 @@ class NaturalBias(FixedMethod):
     carrier: ClassVar = "coefficients"
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
+        Row(15, (RowPart(settings={"source": "own"}),)),
         Row(20),
         Row(30, (RowPart(settings={"answer_tokens": 10}),), responses=True),
         Row(50, (RowPart(band=(0.4, 0.67)),)),
@@ -52,6 +53,10 @@ class NaturalBias(FixedMethod):
     type: Literal["natural_bias"] = "natural_bias"
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
+    source: Literal["texts", "own"] = "texts"
+    """What it learns from: the texts, or what the model itself continues their prompts with, as a
+    classifier of the texts scores it. Where the model hardly ever shows one of the sides, or the
+    classifier does not separate them, it is the texts all the same."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Use only the first so many tokens of a response, for decisions made there, such as whether to
     refuse."""
@@ -65,7 +70,7 @@ class NaturalBias(FixedMethod):
 
     @property
     def label(self) -> str:
-        whole = super().label
+        whole = super().label + (", own continuations" if self.source == "own" else "")
         if self.answer_tokens is None:
             return whole
         return f"{whole}, first {self.answer_tokens} tokens of answers"
@@ -81,6 +86,7 @@ class NaturalBias(FixedMethod):
             Need("first tokens", written),
             Need("shift curvature", written),
             Need("shifts", written, self.answer_tokens),
+            *([Need("own shifts", written, self.answer_tokens)] if self.source == "own" else []),
         )
 
     def delta_bytes(self, sizes: Sizes) -> int:

@@ -64,9 +64,11 @@ def fit(readings: Readings, method: NaturalBias) -> FittedEdit:
         EditFailed: as `fit_natural_bias`.
     """
     layers = method.layers_in(readings.base.layers)
+    own = readings["own shifts"] if method.source == "own" else {}
+    gradients = own.get(method.answer_tokens, readings["shifts"][method.answer_tokens])
     fitted = fit_natural_bias(
         [layer_fit(readings, layer, method.ridge) for layer in layers],
-        readings["shifts"][method.answer_tokens],
+        gradients,
         readings["shift curvature"],
         damping=method.damping,
     )
