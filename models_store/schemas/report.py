@@ -241,6 +241,9 @@ class Report(ReceiptPart):
     method: MethodReport
     limits: dict[str, float]
     splits: SplitCounts
+    earlier_tests: int = 0
+    """Other edits of this base model that were tested on the same prompts before. The best of many
+    looks better than it is: after several, confirm with other prompts."""
     separability: Separability
     warnings: tuple[Remark, ...] = ()
     """About the texts and prompts."""

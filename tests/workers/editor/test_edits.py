@@ -62,6 +62,18 @@ def test_the_same_request_gives_the_same_delta(bench: Bench, body: Body) -> None
     assert bench.file(first, "delta") != bench.file(other, "delta")
 
 
+def test_a_receipt_counts_edits_that_were_tested_on_the_same_prompts(
+    bench: Bench, body: Body
+) -> None:
+    def counted(**changes: Any) -> int:
+        _, outcome = bench.edit(**body(**changes))
+        return Report.model_validate_json(bench.file(outcome, "report")).earlier_tests
+
+    assert [counted(), counted(), counted()] == [0, 1, 2]
+    # Another seed splits the prompts another way.
+    assert counted(seed=4) == 0
+
+
 def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -> None:
     _, relative = bench.edit(**body())
     alpha = Report.model_validate_json(bench.file(relative, "report")).method.alpha

@@ -101,3 +101,6 @@ def test_an_edit_made_again_here_is_the_same_to_the_bit(
     assert (found.edit_id, found.bit_equal, found.environment) == (first, True, ())
     assert found.outside == ()
     assert report.effects == made.effects
+    assert report.earlier_tests == 1
+    _, outcome = bench.edit(**body(effort="quick", seed=made.provenance.seed))
+    assert Report.model_validate_json(bench.file(outcome, "report")).earlier_tests == 1

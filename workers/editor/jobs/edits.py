@@ -17,6 +17,7 @@ from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.receipts import outcome_of, receipt, renamed, save_points
 from workers.editor.jobs.reproduce import as_recorded, earlier_report
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
+from workers.editor.jobs.tested import earlier_tests
 from workers.editor.jobs.values import Ingredients, Selected, Tested, Took
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext, NamedSuites
@@ -140,11 +141,12 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
     with progress.step("evaluate"):
         if choice.search is not None and choice.failed:
             return Tested(untested(*choice.search))
+        earlier = earlier_tests(edit)
         with progress.step("test", _HARM_FROM):
             context = replace(edit.context, method=chosen.method)
             evaluation = measure(context, chosen.terms, paper=prepared.paper)
         with progress.step("harm"):
-            return Tested(evaluation, harm_of(edit, chosen, evaluation))
+            return Tested(evaluation, harm_of(edit, chosen, evaluation), earlier)
 
 
 def publish(
@@ -156,7 +158,7 @@ def publish(
         FailedWithOutcome: it does not, or nothing helps within the limits, on validation prompts or
             on the test prompts.
     """
-    report, data = receipt(edit, prepared, choice, tested.evaluation, took)
+    report, data = receipt(edit, prepared, choice, tested, took)
     if choice.search is None:
         points = [point_of(report)]
         report = with_safety(edit, report, tested.harm, points)
