@@ -124,7 +124,7 @@ def _prompts_needed(
     if not known or len(known) < len(wanted):
         return None
     needed = max(FEWEST_UNITS, *known) * prompts / units
-    step = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    step = int(10 ** max(0, math.floor(math.log10(needed)) - 1))
     return math.ceil(needed / step) * step
 
 
