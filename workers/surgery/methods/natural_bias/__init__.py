@@ -44,10 +44,10 @@ class NaturalBias(FixedMethod):
     carrier: ClassVar = "coefficients"
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
-        Row(15, (RowPart(settings={"source": "own"}),)),
         Row(20),
         Row(30, (RowPart(settings={"answer_tokens": 10}),), responses=True),
         Row(50, (RowPart(band=(0.4, 0.67)),)),
+        Row(65, (RowPart(settings={"source": "own"}),)),
     )
 
     type: Literal["natural_bias"] = "natural_bias"
