@@ -49,12 +49,6 @@ def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
     )
 
 
-@cache
-def neutral_code() -> frozenset[str]:
-    """The neutral plain texts that are source code."""
-    return frozenset(line["text"] for line in _lines("_neutral", "plain") if line.get("code"))
-
-
 class NeutralText(TextItem):
     """A plain text of a kind, such as `code`."""
 
