@@ -151,7 +151,7 @@ class Measure:
         return DamageMeter.read(
             context.model,
             damage_texts(context, before, leading),
-            half="reporting",
+            use="reporting",
             bootstrap=context.bootstrap,
             plan=context.plan.damage,
             reader=context.reader,

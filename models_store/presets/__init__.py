@@ -1,4 +1,4 @@
-"""The built-in behaviours, and the neutral texts that damage is measured on.
+"""The built-in behaviours, and neutral texts: one set to make edits with, another to report on.
 
 A preset is a folder of `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`. The
 inverse of another preset has `inverse_of` in place of the two text files.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models_store.schemas.behaviors import Behavior, checked
-from models_store.schemas.items import CompletionItem, TextItem
+from models_store.schemas.items import ChatItem, CompletionItem, TextItem
 
 _FOLDER = Path(__file__).parent
 
@@ -49,10 +49,29 @@ def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
     )
 
 
+class NeutralText(TextItem):
+    """A plain text of a kind, such as `code`."""
+
+    kind: str
+
+
 @cache
-def neutral_code() -> frozenset[str]:
-    """The neutral plain texts that are source code."""
-    return frozenset(line["text"] for line in _lines("_neutral", "plain") if line.get("code"))
+def reporting_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | ChatItem, ...]]:
+    """Neutral texts that damage is reported on, written apart from `neutral_texts`.
+
+    Nothing may be fitted, scaled or chosen on them. The kinds of the plain ones take turns, so that
+    the first few hold as much of one as of another.
+    """
+    return (
+        tuple(NeutralText.model_validate(line) for line in _lines("_reporting", "plain")),
+        tuple(map(_conversation, _lines("_reporting", "chat"))),
+    )
+
+
+def _conversation(line: dict[str, Any]) -> CompletionItem | ChatItem:
+    if "messages" in line:
+        return ChatItem.model_validate(line)
+    return CompletionItem.model_validate(line)
 
 
 def _lines(name: str, part: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from models_store.schemas.base import FrozenModel
 from models_store.schemas.scorers import ScorerInfo
@@ -129,6 +129,13 @@ class Preserved(ReceiptPart):
     kl: float
 
 
+class KindKl(ReceiptPart):
+    """KL on neutral plain text of one kind."""
+
+    kl: Interval
+    texts: int
+
+
 class Damage(ReceiptPart):
     """What else the edit changed."""
 
@@ -171,6 +178,8 @@ class Damage(ReceiptPart):
     """How many texts it was measured on."""
     preserve_worst: tuple[Preserved, ...] = ()
     """The ten that changed most."""
+    kl_by_kind: dict[str, KindKl] = Field(default_factory=dict)
+    """`kl_plain` by kind of text, such as `code`; empty in early receipts."""
 
 
 ControlKind = Literal[

@@ -76,7 +76,7 @@ def evaluate(
             meter = DamageMeter.read(
                 context.model,
                 damage_texts(context, before, leading),
-                half="reporting",
+                use="reporting",
                 bootstrap=context.bootstrap,
                 plan=context.plan.damage,
                 reader=context.reader,

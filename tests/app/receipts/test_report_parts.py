@@ -48,6 +48,14 @@ def test_fluency_against_answers_is_told_with_that_against_the_base(format: str)
         assert [part in text for part in told] == [there, there]
 
 
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_the_kind_of_text_that_moved_most_comes_first(format: str) -> None:
+    text = render(sample_report(), format)  # type: ignore[arg-type]
+    code, news = (text.index(kind) for kind in ("0.142 [0.119, 0.177]", "0.071 [0.060, 0.085]"))
+    assert code < news
+    assert "by kind" not in render(early_report(), format)  # type: ignore[arg-type]
+
+
 def test_a_gauge_has_its_limit_in_the_middle() -> None:
     kl, perplexity, domain, fluency = (one.gauge for one in limits_of(full_report()))
     assert kl is not None

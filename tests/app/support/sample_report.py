@@ -15,6 +15,7 @@ from models_store.schemas.measurements import (
     Dose,
     Effect,
     Interval,
+    KindKl,
     LongForm,
     PointDamage,
     Preserved,
@@ -158,6 +159,10 @@ def sample_report(**changes: Any) -> Report:
             base=quality,
             edited=quality,
             distinct2_ratio=1.0,
+            kl_by_kind={
+                "news": KindKl(kl=Interval(value=0.071, low=0.06, high=0.085), texts=4),
+                "code": KindKl(kl=Interval(value=0.142, low=0.119, high=0.177), texts=5),
+            },
         ),
         "controls": (
             Control(
@@ -357,6 +362,7 @@ _LATER = (
         "cost.batch_rows",
         "damage.fluency_source",
         "damage.fluency_against_base",
+        "damage.kl_by_kind",
         "separability.probe_auc",
     ),
 )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models_store.errors import BaseModelUnavailable, CorruptArtifact
+from models_store.presets import reporting_texts
 from models_store.schemas.behaviors import from_lines
 from models_store.schemas.records import STAGES
 from models_store.schemas.report import Report
@@ -116,7 +117,8 @@ def test_a_calibrated_edit_costs_what_it_may(first_token_bench: Bench, body: Bod
     spread = report.method.details["spread"]
     assert isinstance(spread, list)
     told = [(one["layer"], one["kind"]) for one in spread if isinstance(one, dict)]
-    assert told == [(layer, kind) for kind in ("plain", "code", "chat") for layer in (0, 1)]
+    kinds = [*dict.fromkeys(item.kind for item in reporting_texts()[0]), "chat"]
+    assert told == [(layer, kind) for kind in kinds for layer in (0, 1)]
 
 
 def test_a_given_scale_is_taken_as_it_is(first_token_bench: Bench, body: Body) -> None:

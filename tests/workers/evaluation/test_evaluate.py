@@ -26,9 +26,9 @@ from workers import progress
 from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.long_form import LongPlan
-from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
+from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.evaluation.damage.reader import FluencyReader
-from workers.evaluation.data.splits import Sides, drawn
+from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
@@ -88,16 +88,14 @@ def test_damage_is_reported_on_texts_that_no_edit_is_chosen_on(
 ) -> None:
     terms = [bias_term()]
 
-    def kl(half: Half, each: int) -> float:
-        return KlMeter.read(EditedModel(base), encode_neutral(base, half, each=each).parts).kl(
-            terms
-        )
+    def kl(use: Use, each: int) -> float:
+        return KlMeter.read(EditedModel(base), encode_neutral(base, use, each=each).parts).kl(terms)
 
     assert evaluation.damage.kl == pytest.approx(kl("reporting", 3))
     assert evaluation.damage.kl != pytest.approx(kl("calibration", 3))
     doses = {dose.strength: dose.damage for dose in evaluation.extras.doses}
     assert doses[1.0].kl == evaluation.damage.kl
-    few = [drawn(part, 2) for part in encode_neutral(base, "reporting", each=3).parts]
+    few = encode_neutral(base, "reporting", each=2).parts
     assert doses[0.5].kl == pytest.approx(KlMeter.read(EditedModel(base), few).kl(terms, 0.5))
     assert evaluation.damage.domain_heldout is not None
     heldout = small_context(base).splits.heldout.desired

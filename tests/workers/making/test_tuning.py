@@ -34,7 +34,7 @@ def meter(pico_folder: Path) -> DamageMeter:
     desired = [TextItem(text=text) for text in ("the food was good", "the people are kind")]
     texts = DamageTexts(heldout=desired)
     return DamageMeter.read(
-        EditedModel(base), texts, half="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN
+        EditedModel(base), texts, use="calibration", bootstrap=Bootstrap(0, 100), plan=PLAN
     )
 
 

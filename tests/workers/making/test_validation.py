@@ -16,7 +16,7 @@ from tests.workers.making.test_tuning import candidate
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
-from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
+from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
@@ -41,8 +41,8 @@ def context(base: LoadedModel) -> EvaluationContext:
     return small_context(base, scorers=scorers)
 
 
-def neutral_kl(base: LoadedModel, half: Half, each: int, terms: list[Term]) -> float:
-    return KlMeter.read(EditedModel(base), encode_neutral(base, half, each=each).parts).kl(terms)
+def neutral_kl(base: LoadedModel, use: Use, each: int, terms: list[Term]) -> float:
+    return KlMeter.read(EditedModel(base), encode_neutral(base, use, each=each).parts).kl(terms)
 
 
 def test_a_search_reads_no_text_that_damage_is_reported_on(
@@ -51,10 +51,13 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     base, terms = context.model.loaded, [bias_term()]
     cache = Cache(open_store(settings), "default", context.model)
     validation = Validation.read(context, cache)
-    found = validation.meter(SEARCHED).quick(terms)
+    searched = validation.meter(SEARCHED)
+    found = searched.quick(terms)
     each = SEARCHED.neutral_each
     assert found.kl == pytest.approx(neutral_kl(base, "calibration", each, terms))
     assert found.kl != pytest.approx(neutral_kl(base, "reporting", each, terms))
+    reported = {text.ids for text in encode_neutral(base, "reporting").texts}
+    assert reported.isdisjoint(text.ids for text in searched.neutral.texts)
     # Too few samples are desired: texts are read that no method, but scorers have seen.
     texts = heldout_texts(
         base, context.splits.scorer.desired, chat=False, at_most=SEARCHED.heldout_texts

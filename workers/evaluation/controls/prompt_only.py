@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models_store.presets import neutral_texts
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.alternatives import prompt_wordings
-from workers.evaluation.damage.neutral import encode_neutral, mean_kl
+from workers.evaluation.damage.neutral import calibration_texts, encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.edited_model import EditedModel
@@ -58,12 +57,12 @@ def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
         each: neutral texts of each kind.
     """
     base = model.loaded
-    _, chat = neutral_texts()
+    _, chat = calibration_texts()
     worded_chat = [
         item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat
     ]
     neutral = encode_neutral(base, "calibration", each=each)
-    chat_texts = encode_neutral(base, "calibration", each=each, texts=((), worded_chat))
+    chat_texts = encode_neutral(base, ((), worded_chat), each=each)
     before = encode_prompt(base, worded(wording, ""), chat=False)
     special = len(base.start_ids)
     after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from models_store.schemas.items import Item, Prompt, text_of
-from models_store.schemas.measurements import Damage, Interval, PointDamage, Preserved
+from models_store.schemas.measurements import Damage, Interval, KindKl, PointDamage, Preserved
 from workers import progress
 from workers.evaluation.damage.domain import (
     LEAST_SAMPLES,
@@ -20,7 +20,7 @@ from workers.evaluation.damage.domain import (
     require_finite,
 )
 from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
-from workers.evaluation.damage.neutral import Half, KlMeter, encode_neutral
+from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral, places_of
 from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import drawn
@@ -43,7 +43,7 @@ class DamagePlan:
     """How much damage is measured on: more takes longer and says it more exactly."""
 
     neutral_each: int = 44
-    """Neutral plain texts and answers, so many of each: 88 texts of about 4,180 positions."""
+    """Neutral plain texts and answers, so many of each: 88 texts of about 4,170 positions."""
     own_samples: int = 100
     """Continuations by the base that domain damage is measured on, at most."""
     heldout_texts: int = 60
@@ -90,6 +90,8 @@ class DamageMeter:
     reader: FluencyReader
     """Judges fluency."""
     neutral: KlMeter
+    kinds: Sequence[str]
+    """Of the neutral plain texts; empty for those that edits are chosen by."""
     domain: DomainMeter
     preserved: _Preserved | None
     answers: Sequence[tuple[str, str]]
@@ -101,7 +103,7 @@ class DamageMeter:
         model: EditedModel,
         texts: DamageTexts,
         *,
-        half: Half,
+        use: Use,
         bootstrap: Bootstrap,
         plan: DamagePlan = REPORTED,
         reader: FluencyReader | None = None,
@@ -110,14 +112,14 @@ class DamageMeter:
 
         Args:
             model: what the edits go on top of.
-            half: of the neutral texts: one to choose edits by, the other to report on.
+            use: of the neutral texts: one set to choose edits by, another to report on.
             reader: judges fluency; by default the base itself.
 
         Raises:
             InvalidRequest: a text has no tokens.
         """
         with progress.step("neutral", 0.5):
-            neutral = encode_neutral(model.loaded, half, each=plan.neutral_each)
+            neutral = encode_neutral(model.loaded, use, each=plan.neutral_each)
             kl_meter = KlMeter.read(model, neutral.parts)
         with progress.step("samples", 0.25):
             samples = _samples_meter(model, texts, plan)
@@ -134,6 +136,7 @@ class DamageMeter:
             bootstrap=bootstrap,
             reader=reader or FluencyReader(model.loaded, "the base itself"),
             neutral=kl_meter,
+            kinds=neutral.kinds,
             domain=domain,
             preserved=preserved,
             answers=drawn(answers_of(texts.heldout), plan.heldout_texts),
@@ -146,11 +149,9 @@ class DamageMeter:
             self,
             plan=plan,
             neutral=self.neutral.of(
-                [
-                    drawn(range(part.stop - part.start), plan.neutral_each)
-                    for part in self.neutral.parts
-                ]
+                [range(part.stop - part.start)[: plan.neutral_each] for part in self.neutral.parts]
             ),
+            kinds=self.kinds[: plan.neutral_each],
             domain=DomainMeter(
                 samples and samples.fewer(max(plan.own_samples, LEAST_SAMPLES)),
                 heldout and heldout.fewer(plan.heldout_texts),
@@ -258,6 +259,10 @@ class DamageMeter:
             kl_preserve=kept,
             preserve_items=0 if self.preserved is None else len(self.preserved.names),
             preserve_worst=worst,
+            kl_by_kind={
+                kind: KindKl(kl=kl_interval(neutral, self.bootstrap, places), texts=len(places))
+                for kind, places in places_of(self.kinds).items()
+            },
         )
 
 
@@ -355,7 +360,7 @@ def check_finite(measured: Divergence) -> Divergence:
     return measured
 
 
-def kl_interval(measured: Divergence, bootstrap: Bootstrap, part: slice = slice(None)) -> Interval:
+def kl_interval(measured: Divergence, bootstrap: Bootstrap, part: slice | list[int]) -> Interval:
     """Mean KL over all positions of some of the texts; texts are resampled."""
     counts = measured.positions[part].astype(np.float64)
     return bootstrap.ratio(measured.kl[part] * counts, counts)

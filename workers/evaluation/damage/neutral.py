@@ -1,17 +1,18 @@
-"""KL to the base on neutral text: one half of the texts to calibrate on, the other to report."""
+"""KL to the base on neutral text: one set of texts to calibrate on, another to report."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from models_store.presets import neutral_code, neutral_texts
-from models_store.schemas.items import CompletionItem, TextItem
+from models_store.presets import NeutralText, neutral_texts, reporting_texts
+from models_store.schemas.items import ChatItem, CompletionItem, TextItem, text_of
 from workers.evaluation.seeds import derive
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import Divergence, TextReading, compare
@@ -20,7 +21,9 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
 
 T = TypeVar("T")
-Half = Literal["calibration", "reporting"]
+Use = Literal["calibration", "reporting"]
+NeutralItems = tuple[Sequence[TextItem], Sequence[CompletionItem | ChatItem]]
+"""Plain texts and conversations."""
 MAX_TOKENS = 48
 """A neutral text is cut after so many tokens: many short texts say more than few long ones."""
 
@@ -32,57 +35,78 @@ class NeutralTexts:
     texts: Sequence[Encoded]
     plain: int
     """How many are plain; the others are answers in conversations."""
-    code: frozenset[int] = frozenset()
-    """Indices of plain ones that are source code."""
+    kinds: Sequence[str] = ()
+    """Of the plain ones; empty where they have none."""
 
     @property
     def parts(self) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
         """Plain ones and answers."""
         return self.texts[: self.plain], self.texts[self.plain :]
 
-    def kinds(self, each: int) -> dict[str, list[Encoded]]:
-        """Plain text, code and chat apart, so many of each at most and none that is empty."""
-        code = [self.texts[index] for index in sorted(self.code)]
-        prose = [self.texts[index] for index in range(self.plain) if index not in self.code]
-        kinds = {"plain": prose, "code": code, "chat": list(self.texts[self.plain :])}
-        return {kind: texts[:each] for kind, texts in kinds.items() if texts}
+    def by_kind(self, each: int) -> dict[str, list[Encoded]]:
+        """So many texts at most of each kind, answers among them as `chat`."""
+        places = {**places_of(self.kinds), "chat": list(range(self.plain, len(self.texts)))}
+        return {kind: [self.texts[i] for i in some[:each]] for kind, some in places.items()}
 
 
 def encode_neutral(
     base: LoadedModel,
-    half: Half,
+    texts: Use | NeutralItems,
     *,
     each: int | None = None,
     skip: int = 0,
     max_tokens: int = MAX_TOKENS,
-    texts: tuple[Sequence[TextItem], Sequence[CompletionItem]] | None = None,
 ) -> NeutralTexts:
-    """One half of the neutral texts; no text is in both, whatever the seed.
+    """Neutral texts as the model reads them.
 
     Args:
+        texts: Scalpel's own for one use, or others. For a model without a chat template an empty
+            line stands between a message and the answer to it.
         each: so many plain texts and so many answers at most.
         skip: so many of each are left out first.
         max_tokens: a text is cut after so many tokens.
-        texts: plain texts and conversations; by default Scalpel's own. For a model without a chat
-            template an empty line stands between a message and the answer to it.
     """
-    plain, chat = neutral_texts() if texts is None else texts
-    some, chat_texts = _half(plain, half)[skip:][:each], _half(chat, half)[skip:][:each]
+    if isinstance(texts, str):
+        texts = calibration_texts() if texts == "calibration" else reporting_texts()
+    plain, chat = texts[0][skip:][:each], texts[1][skip:][:each]
     if not base.has_chat_template:
-        chat_texts = [
-            text.model_copy(update={"prompt": f"{text.prompt}\n\n"}) for text in chat_texts
-        ]
-    read_plain = encode(base, some, max_tokens=max_tokens, chat=False)
-    read_chat = encode(base, chat_texts, max_tokens=max_tokens, chat=True, end_of_turn=True)
-    code = frozenset(i for i, item in enumerate(some) if item.text in neutral_code())
-    return NeutralTexts([*read_plain, *read_chat], len(read_plain), code)
+        chat = [_spelled_out(item) for item in chat]
+    read_plain = encode(base, plain, max_tokens=max_tokens, chat=False)
+    read_chat = encode(base, chat, max_tokens=max_tokens, chat=True, end_of_turn=True)
+    kinds = [item.kind for item in plain if isinstance(item, NeutralText)]
+    return NeutralTexts([*read_plain, *read_chat], len(read_plain), kinds)
 
 
-def _half(texts: Sequence[T], half: Half) -> list[T]:
+@cache
+def calibration_texts() -> tuple[Sequence[TextItem], Sequence[CompletionItem]]:
+    """The neutral texts that curvature is read and scales are calibrated on."""
+    plain, chat = neutral_texts()
+    return _half(plain), _half(chat)
+
+
+def _half(texts: Sequence[T]) -> tuple[T, ...]:
     """One half, in an order of its own: what stands side by side in a file is of a kind."""
     order = np.random.default_rng(derive(0, "neutral")).permutation(len(texts))
-    border = len(texts) // 2
-    return [texts[index] for index in (order[:border] if half == "calibration" else order[border:])]
+    return tuple(texts[index] for index in order[: len(texts) // 2])
+
+
+def _spelled_out(item: CompletionItem | ChatItem) -> CompletionItem:
+    """A conversation with an empty line after each message but the last."""
+    before = (
+        [message.content for message in item.messages[:-1]]
+        if isinstance(item, ChatItem)
+        else [item.prompt]
+    )
+    prompt = "".join(f"{message}\n\n" for message in before)
+    return CompletionItem(prompt=prompt, completion=text_of(item))
+
+
+def places_of(kinds: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of the texts of each kind, from the kind of each text."""
+    places: dict[str, list[int]] = {kind: [] for kind in kinds}
+    for place, kind in enumerate(kinds):
+        places[kind].append(place)
+    return places
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from workers.making.search.validation import Trial
 from workers.runtime.reading.residuals import spread
 from workers.surgery.terms import Term
 
-_SPREAD_TEXTS = 16
+_SPREAD_TEXTS = 4
 """Neutral texts of each kind at most."""
 
 
@@ -118,15 +118,15 @@ def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
 
 
 def _spread(context: EvaluationContext, terms: Sequence[Term]) -> dict[str, JsonValue]:
-    """How far from constant is what terms of `down_proj` add, on neutral text that nothing was
-    fitted on: `a · h` by layer, 1 where it is perfect. Nothing without such terms."""
+    """How far from constant is what terms of `down_proj` add, on neutral text that is reported on:
+    `a · h` by layer and kind, 1 where it is perfect. Nothing without such terms."""
     directions = {term.layer: term.direction for term in terms if term.module == DOWN}
     if not directions:
         return {}
     neutral = encode_neutral(context.model.loaded, "reporting")
     rows: list[JsonValue] = []
     with context.model.active():
-        for kind, texts in neutral.kinds(_SPREAD_TEXTS).items():
+        for kind, texts in neutral.by_kind(_SPREAD_TEXTS).items():
             by_layer = spread(context.model.loaded, directions, texts)
             rows += [
                 {"layer": layer, "kind": kind, **asdict(row)} for layer, row in by_layer.items()
@@ -139,7 +139,7 @@ def _kl_meter(context: EvaluationContext) -> DamageMeter:
     return DamageMeter.read(
         context.model,
         DamageTexts(chat=context.behavior.chat, preserve=context.preserve),
-        half="calibration",
+        use="calibration",
         bootstrap=context.bootstrap,
         plan=REPORTED,
     )

@@ -144,7 +144,7 @@ class Validation:
         return DamageMeter.read(
             context.model,
             texts,
-            half="calibration",
+            use="calibration",
             bootstrap=context.bootstrap,
             plan=plan,
             reader=context.reader,

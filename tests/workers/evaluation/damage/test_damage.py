@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from models_store.errors import EditFailed
+from models_store.presets import reporting_texts
 from models_store.schemas.items import CompletionItem, Item, TextItem, text_of
 from tests.support.edits import random_edit
 from tests.support.progress import shares_of
@@ -58,7 +59,7 @@ def _texts(base: LoadedModel, **changes: Any) -> DamageTexts:
 def _meter(
     base: LoadedModel, texts: DamageTexts | None = None, below: Mixture = (), **options: Any
 ) -> DamageMeter:
-    fields: dict[str, Any] = {"half": "reporting", "bootstrap": Bootstrap(0, 200), "plan": PLAN}
+    fields: dict[str, Any] = {"use": "reporting", "bootstrap": Bootstrap(0, 200), "plan": PLAN}
     return DamageMeter.read(
         EditedModel(base, below), texts or _texts(base), **{**fields, **options}
     )
@@ -135,6 +136,32 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> Non
         pairs = [pair for own in words for pair in pairwise(own)]
         variety.append(len(set(pairs)) / len(pairs))
     assert found.distinct2_ratio == pytest.approx(variety[1] / variety[0])
+
+
+def test_every_kind_of_neutral_text_has_a_mean_of_its_own(pico: LoadedModel) -> None:
+    before, edit = _before(pico), _edit(pico)
+    plan = DamagePlan(neutral_each=13)
+    arms = (before, before), (all_of(before), all_of(before))
+    found = _meter(pico, plan=plan).measure(edit, *arms)
+    slow = _slow(pico, [(edit, 1.0)], encode_neutral(pico, "reporting", each=13).texts[:13])
+    rows: dict[str, list[int]] = {}
+    for row, item in enumerate(reporting_texts()[0][:13]):
+        rows.setdefault(item.kind, []).append(row)
+    assert {kind: one.texts for kind, one in found.kl_by_kind.items()} == {
+        kind: len(some) for kind, some in rows.items()
+    }
+    assert sorted(map(len, rows.values())) == [1] * 9 + [2] * 2
+    for kind, one in found.kl_by_kind.items():
+        assert one.kl.value == pytest.approx(_mean(slow[rows[kind]], 0), rel=2e-3)
+        assert one.kl.low <= one.kl.value <= one.kl.high
+    assert not _meter(pico, use="calibration").measure(edit, *arms).kl_by_kind
+
+
+def test_fewer_neutral_texts_are_the_first_ones(pico: LoadedModel) -> None:
+    edit, few = _edit(pico), replace(PLAN, neutral_each=2)
+    fewer = _meter(pico).fewer(few)
+    assert fewer.neutral.kl(edit) == pytest.approx(_meter(pico, plan=few).neutral.kl(edit))
+    assert fewer.kinds == [item.kind for item in reporting_texts()[0][:2]]
 
 
 def test_the_quick_figures_are_those_of_the_receipt(pico: LoadedModel) -> None:
@@ -235,10 +262,10 @@ def test_a_meter_without_samples_and_texts_measures_neutral_text_alone(pico: Loa
     assert (point.domain, point.kl_preserve) == (None, None)
 
 
-def test_the_halves_are_never_mixed(pico: LoadedModel) -> None:
+def test_the_sets_are_never_mixed(pico: LoadedModel) -> None:
     """The two meters share no neutral text, so they cannot agree on a KL to the last digit."""
     edit = _edit(pico)
-    points = [_meter(pico, half=half).quick(edit) for half in ("calibration", "reporting")]
+    points = [_meter(pico, use=use).quick(edit) for use in ("calibration", "reporting")]
     assert points[0].kl != points[1].kl
     assert points[0].domain == points[1].domain
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models_store.presets import neutral_texts
-from models_store.schemas.items import CompletionItem, TextItem
+from models_store.presets import reporting_texts
+from models_store.schemas.items import ChatItem, CompletionItem, Message, TextItem
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
-from workers.evaluation.damage.neutral import KlMeter, encode_neutral
+from workers.evaluation.damage.neutral import KlMeter, calibration_texts, encode_neutral
 from workers.runtime.apply import WeightEditor
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -40,7 +40,7 @@ def _term(seed: int = 0, size: float = 0.1) -> Term:
 
 def _slow_kl(base: LoadedModel, terms: list[Term]) -> tuple[float, float]:
     """Mean KL of plain texts and of answers with the edit in the weights, text by text."""
-    encoded = encode_neutral(base, "reporting", texts=TEXTS)
+    encoded = encode_neutral(base, TEXTS)
     means = []
     for part in (encoded.texts[: encoded.plain], encoded.texts[encoded.plain :]):
         values = []
@@ -56,21 +56,21 @@ def _slow_kl(base: LoadedModel, terms: list[Term]) -> tuple[float, float]:
 
 
 def test_the_meter_gives_the_larger_of_the_two_means(base: LoadedModel) -> None:
-    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, TEXTS).parts)
     plain, chat = _slow_kl(base, [_term()])
     assert plain != pytest.approx(chat)
     assert meter.kl([_term()]) == pytest.approx(max(plain, chat), rel=1e-3)
 
 
 def test_nothing_applied_is_at_distance_zero(base: LoadedModel) -> None:
-    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, TEXTS).parts)
     assert meter.kl([]) == 0
     assert meter.kl([_term()], 0.0) == 0
 
 
 def test_an_edit_on_top_is_measured_against_what_it_is_on(base: LoadedModel) -> None:
     below = [_term(seed=1)]
-    neutral = encode_neutral(base, "reporting", texts=TEXTS)
+    neutral = encode_neutral(base, TEXTS)
     on_top = KlMeter.read(EditedModel(base).plus(below), neutral.parts)
     assert on_top.kl([]) == 0
     assert on_top.kl([_term()]) != pytest.approx(
@@ -79,22 +79,34 @@ def test_an_edit_on_top_is_measured_against_what_it_is_on(base: LoadedModel) -> 
 
 
 def test_a_broken_model_is_infinitely_far_away(base: LoadedModel) -> None:
-    meter = KlMeter.read(EditedModel(base), encode_neutral(base, "reporting", texts=TEXTS).parts)
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, TEXTS).parts)
     assert meter.kl([_term(size=1e38)]) == float("inf")
 
 
 def test_no_text_is_both_calibrated_and_reported_on(base: LoadedModel) -> None:
-    halves = [encode_neutral(base, half).texts for half in ("calibration", "reporting")]
-    calibration, reporting = ({text.ids for text in half} for half in halves)
+    calibration, reporting = (
+        {text.ids for text in encode_neutral(base, use).texts}
+        for use in ("calibration", "reporting")
+    )
     assert not calibration & reporting
-    plain, chat = neutral_texts()
-    assert len(halves[0]) + len(halves[1]) == len(plain) + len(chat)
+    assert len(calibration) == sum(map(len, calibration_texts()))
+    assert len(reporting) == sum(map(len, reporting_texts()))
+
+
+def test_of_every_kind_the_first_texts_are_given(base: LoadedModel) -> None:
+    neutral = encode_neutral(base, "reporting", each=44)
+    found = neutral.by_kind(3)
+    assert set(found) == {*neutral.kinds, "chat"}
+    assert {len(texts) for texts in found.values()} == {3}
+    assert found["chat"] == list(neutral.texts[44:47])
+    for kind, texts in found.items():
+        if kind != "chat":
+            places = [place for place, other in enumerate(neutral.kinds) if other == kind]
+            assert texts == [neutral.texts[place] for place in places[:3]]
 
 
 def test_plain_texts_alone_do(base: LoadedModel) -> None:
-    meter = KlMeter.read(
-        EditedModel(base), encode_neutral(base, "reporting", texts=(TEXTS[0], ())).parts
-    )
+    meter = KlMeter.read(EditedModel(base), encode_neutral(base, (TEXTS[0], ())).parts)
     assert len(meter.parts) == 1
     assert meter.kl([_term()]) > 0
 
@@ -114,6 +126,19 @@ def test_a_model_without_a_chat_template_reads_answers_after_their_messages(
     # The token that ends a turn belongs to the template.
     assert said == answer[: len(said)]
     assert len(answer) - len(said) <= 1
+
+
+def test_without_a_chat_template_all_messages_come_before_the_answer(
+    make_pico: Callable[..., Path],
+) -> None:
+    silent = load_base(make_pico(chat=False), device="cpu", dtype="float32")
+    turns = [("user", "what is good"), ("assistant", "the food"), ("user", "why")]
+    turns.append(("assistant", "it is kind"))
+    talk = ChatItem(messages=tuple(Message(role=role, content=text) for role, text in turns))
+    (read,) = encode_neutral(silent, ((), [talk])).texts
+    decoded = silent.tokenizer.decode(read.ids)
+    assert decoded.startswith("what is good\n\nthe food\n\nwhy\n\nit is kind")
+    assert silent.tokenizer.decode(read.ids[: read.prompt_length]).endswith("why\n\n")
 
 
 @pytest.mark.smollm2
