@@ -52,6 +52,7 @@ from workers.surgery.terms import Term
 
 FRACTION = 0.0465
 MAX_TOKENS = 100
+PAPER = ProbeSettings(kind="paper")
 
 
 def load(
@@ -87,8 +88,8 @@ def bare_pass(base: LoadedModel, texts: list[Encoded]) -> None:
 
 
 def edit(base: LoadedModel, texts: list[Encoded], labels: Tensor) -> None:
-    """Our procedure: one forward pass over the texts."""
-    probe = fit_probe(features(base, texts), labels, ProbeSettings(), seed=0)
+    """Our procedure for the same probe: one forward pass over the texts."""
+    probe = fit_probe(features(base, texts), labels, PAPER, seed=0)
     _terms(base, probe.direction)
 
 
@@ -232,7 +233,7 @@ def main() -> int:
         lambda: bare_pass(base, texts), lambda: features(base, texts), given.repeats
     )
     ours = min(seconds(lambda: edit(base, texts, labels)) for _ in range(2))
-    theirs = seconds(lambda: official(base, texts, labels, ProbeSettings()))
+    theirs = seconds(lambda: official(base, texts, labels, PAPER))
     memory = peak_bytes("edit", given.side) / peak_bytes("inference", given.side)
     with tempfile.TemporaryDirectory() as folder:
         readings = all_readings(base, Path(folder), given.side)

@@ -49,9 +49,7 @@ class Chart:
 def chart_of(report: Report) -> Chart:
     """Effects by scorer, then the controls by the leading scorer."""
     named = [(effect.scorer, "edit", effect) for effect in report.effects]
-    named += [
-        (control_name(control.kind), "control", control.effects[0]) for control in report.controls
-    ]
+    named += [(control_name(control), "control", control.effects[0]) for control in report.controls]
     most = max(max(_reach(effect)) for _, _, effect in named)
     step = next((s for s in _STEPS if most <= s * _MOST_TICKS), _STEPS[-1])
     ticks = max(1, ceil(min(most, 1.0) / step))

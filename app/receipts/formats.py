@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models_store.schemas.measurements import Interval, SideEffect
-from models_store.schemas.report import Report
+from models_store.schemas.measurements import Control, Interval, SideEffect
+from models_store.schemas.report import ProbeReport, Report
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
 _NOTED = ("length_alone", "not_separable")
@@ -89,11 +89,25 @@ _CONTROLS = {
     "paper_alpha": "the paper's setting",
     "paper_equal_kl": "the paper's setting at equal KL",
 }
+_CONVERGED = "the paper's method with a converged probe at equal KL"
 _LONG = {"long": "one long text", "three_turns": "third answer of a conversation"}
 
 
-def control_name(kind: str) -> str:
-    return _CONTROLS[kind]
+def control_name(control: Control) -> str:
+    return _CONVERGED if control.probe == "converged" else _CONTROLS[control.kind]
+
+
+def trained(probe: ProbeReport) -> str:
+    """How a probe was trained, and how far that has brought it where it is known."""
+    figures = {
+        "cosine to its start": probe.cosine_to_start,
+        "norm over that of its start": probe.norm_ratio,
+        "cosine between its two rows": probe.antisymmetry,
+        "cosine between seeds": probe.cosine_between_seeds,
+    }
+    told = [f"{name} {value:.2f}" for name, value in figures.items() if value is not None]
+    how = {"converged": "from zero to the optimum", "paper": "as in the paper"}[probe.kind]
+    return ", ".join([how, *told]).replace("-", _MINUS)
 
 
 def long_name(kind: str) -> str:
@@ -194,6 +208,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment,
     "words": words,
     "control_name": control_name,
+    "trained": trained,
     "long_name": long_name,
     "pretty_json": pretty_json,
     "curl": curl,

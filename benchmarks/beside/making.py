@@ -132,7 +132,7 @@ def _bare(task: Task) -> None:
 def _official(task: Task, epochs: int) -> list[Term]:
     torch.manual_seed(SEED)
     labels = torch.tensor(task.splits.fit.labels)
-    return official(task.base, task.texts, labels, ProbeSettings(epochs=epochs))
+    return official(task.base, task.texts, labels, ProbeSettings(kind="paper", epochs=epochs))
 
 
 def _lora(task: Task, epochs: int) -> None:
@@ -202,7 +202,7 @@ ROWS: Mapping[str, Row] = {
         as_it_is=False,
     ),
     "model_surgery": Row(
-        "Scalpel, `model_surgery`, fitted and scaled",
+        "Scalpel, `model_surgery`, its probe converged, fitted and scaled",
         partial(_method, method=ModelSurgery(max_tokens=MAX_TOKENS)),
         shared=True,
         as_it_is=False,

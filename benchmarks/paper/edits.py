@@ -38,7 +38,7 @@ Search = Callable[[Validation, Sequence[Recipe], Prepared, Budget], SearchResult
 
 PAPER_ALPHA = 1.08
 """The paper's for detoxification; 1 for everything else."""
-PAPER = ModelSurgery(alpha=PAPER_ALPHA)
+PAPER = ModelSurgery(probe="paper", alpha=PAPER_ALPHA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,9 @@ class Fitting:
                 winner = result.winner
                 ours.append(Edit(f"auto ({winner.candidate.label})", winner.terms))
         target = self.meter.kl(ours[-1].terms)
-        return [*self._paper_rows(prepared.made[PAPER].terms, target), *ours]
+        assert prepared.paper is not None  # as PAPER could be fitted
+        converged = prepared.paper["converged"]
+        return [*self._paper_rows(prepared.made[PAPER].terms, converged, target), *ours]
 
     def _calibrated(self, candidate: FittedEdit) -> list[Term]:
         """The edit at the KL to which the service would scale it."""
@@ -129,7 +131,9 @@ class Fitting:
             scales.measured(self.meter.kl(candidate.at(scale)))
         return candidate.at(scales.calibration().scale)
 
-    def _paper_rows(self, paper: Sequence[Term], target: float) -> list[Edit]:
+    def _paper_rows(
+        self, paper: Sequence[Term], converged: Sequence[Term], target: float
+    ) -> list[Edit]:
         log("scaling the paper's setting and its controls")
         region = draw(self.base, "random_region", paper, "model_surgery", self.seed)
         direction = draw(self.base, "random_direction", paper, "model_surgery", self.seed)
@@ -139,7 +143,8 @@ class Fitting:
             Edit("random direction, same alpha", direction, "direction"),
         ]
         baselines: list[tuple[str, BaselineKind, Sequence[Term]]] = [
-            ("Model Surgery, equal KL", "paper_equal_kl", paper),
+            ("Model Surgery, converged probe, equal KL", "paper_equal_kl", converged),
+            ("Model Surgery, equal KL", "paper_alpha", paper),
             ("random region, equal KL", "random_region", region),
             ("random direction, equal KL", "random_direction", direction),
         ]

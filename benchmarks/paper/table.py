@@ -2,10 +2,11 @@
 
     make paper-table BASE=meta-llama/Llama-2-7b-hf RTP=prompts.jsonl TOXIGEN=toxigen.jsonl
 
-compares the unedited model, Model Surgery at the paper's alpha, its two controls, all three at the
-KL of Scalpel's edit, and Scalpel's `bias` and `auto`, with greedy decoding on the prompts of
-RealToxicityPrompts and ToxiGen, beside the paper's figures. A model of that size needs a GPU; any
-other base model can be used. Neither prompts nor weights come with Scalpel.
+compares the unedited model, Model Surgery at the paper's alpha, its two controls, all three and
+Model Surgery with a converged probe at the KL of Scalpel's edit, and Scalpel's `bias` and `auto`,
+with greedy decoding on the prompts of RealToxicityPrompts and ToxiGen, beside the paper's figures.
+A model of that size needs a GPU; any other base model can be used. Neither prompts nor weights come
+with Scalpel.
 
 Differences to the paper: the edits are fitted on the texts of a behaviour (by default of the preset
 `toxicity`, not Jigsaw's), continuations have 20 tokens, and the scorer is by default `profanity`,

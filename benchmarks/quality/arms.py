@@ -1,4 +1,4 @@
-"""The arms of the quality table: Scalpel's edits, the paper's setting, and other baselines."""
+"""The arms of the quality table: Scalpel's edits, the paper's method, and other baselines."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from benchmarks.quality.recipes import AUTO, selected_recipes
 from benchmarks.quality.setting import Setting
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.schemas.measurements import ProbeKind
 from models_store.schemas.methods import Auto
 from workers.evaluation.context.budget import BUDGETS, Budget
 from workers.evaluation.controls.alternatives import ablation_terms
 from workers.evaluation.controls.baselines import (
+    PAPER_METHOD,
     BaselineKind,
     RandomKind,
     as_it_is,
@@ -86,9 +88,13 @@ class Arms:
             case "auto":
                 return self._winner(arm)
             case "paper":
-                return self._paper(arm)
-            case "paper_equal_kl":
-                return self._equal(arm, "paper_equal_kl", self._paper_terms, "the paper's setting")
+                terms = self._paper_terms("converged")
+                return self._equal(arm, "paper_equal_kl", terms, "Model Surgery, converged probe")
+            case "paper_alpha":
+                return self._paper_alpha(arm)
+            case "paper_9_epochs":
+                terms = self._paper_terms("paper")
+                return self._equal(arm, "paper_alpha", terms, "Model Surgery as in the paper")
             case "random_direction":
                 trial = self._reference
                 label = f"random directions in place of those of {trial.candidate.label}"
@@ -192,17 +198,17 @@ class Arms:
             return LIMIT_SHARE * self._setting.context.limits.max_kl
         return self._meter.kl(self._reference.terms)
 
-    @property
-    def _paper_terms(self) -> Sequence[Term]:
+    def _paper_terms(self, probe: ProbeKind) -> Sequence[Term]:
         paper = self._prepared.paper
         if paper is None:
-            raise EditFailed("the paper's setting cannot be fitted here")
-        return paper.terms
+            raise EditFailed("the paper's method cannot be fitted here")
+        return paper[probe]
 
-    def _paper(self, arm: str) -> PreparedArm:
-        if as_it_is("paper_alpha", self._paper_terms, self._meter) is None:
+    def _paper_alpha(self, arm: str) -> PreparedArm:
+        terms = self._paper_terms("paper")
+        if as_it_is("paper_alpha", terms, self._meter) is None:
             raise EditFailed("at its own alpha the paper's setting leaves no model that computes")
-        return PreparedArm(arm, "Model Surgery at the paper's alpha", self._paper_terms, scale=1.0)
+        return PreparedArm(arm, "Model Surgery as in the paper, at its alpha", terms, scale=1.0)
 
     def _drawn(
         self, kind: RandomKind, terms: Sequence[Term], method: str, number: str
@@ -211,11 +217,11 @@ class Arms:
         return draw(self._setting.base, kind, terms, method, seed)
 
     def _region(self, arm: str, number: str) -> PreparedArm:
-        """Random rows in place of those of the edit, or of the paper's if the edit chooses none."""
-        terms, of = self._reference.terms, self._reference.candidate.label
-        method = self._reference.candidate.method
+        """Random rows in place of those of the edit, or of `paper` if the edit chooses none."""
+        terms: Sequence[Term] = self._reference.terms
+        of, method = self._reference.candidate.label, self._reference.candidate.method
         if not chooses_rows(self._setting.base, terms):
-            terms, of, method = list(self._paper_terms), "the paper's setting", "model_surgery"
+            terms, of, method = self._paper_terms("converged"), "the paper's method", PAPER_METHOD
         drawn = self._drawn("random_region", terms, method, number)
         return self._equal(arm, "random_region", drawn, f"random rows in place of those of {of}")
 

@@ -4,10 +4,11 @@
     python -m benchmarks.quality.main --table
 
 measures for each behaviour and seed, on the same test prompts with the same random numbers: the
-base, the winner of `auto`, each of its recipes alone at about 0.9 of the limits, the paper's
-setting at its alpha and at equal KL, random directions and rows, steering by a hook, directional
-ablation and a prompt. Rows are appended to a file as they are made; an interrupted run is
-continued.
+base, the winner of `auto`, each of its recipes alone at about 0.9 of the limits, random directions
+and rows, steering by a hook, directional ablation, a prompt, and the paper's method: `paper`, with
+a probe that has converged, at equal KL, is the rival that counts; `paper_alpha` has the paper's own
+settings, and `paper_9_epochs` these at equal KL. Rows are appended to a file as they are made; an
+interrupted run is continued.
 
 The texts do not come with Scalpel; see `benchmarks.quality.data`.
 """

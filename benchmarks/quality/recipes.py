@@ -17,7 +17,8 @@ _DRAWN = ("random_direction", "random_region")
 AUTO, RECIPES = "auto", "recipes"
 BASELINES: tuple[str, ...] = (
     "paper",
-    "paper_equal_kl",
+    "paper_alpha",
+    "paper_9_epochs",
     "random_direction",
     "random_region",
     "steering",
@@ -63,7 +64,7 @@ def selected_recipes(wanted: Sequence[str], layers: int) -> list[Recipe]:
 
 def table_of_recipes(layers: int) -> list[Recipe]:
     """Every recipe of `auto`, and methods with default settings that it lacks."""
-    defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values() if method.calibrated]
+    defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values()]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)

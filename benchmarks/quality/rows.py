@@ -16,9 +16,10 @@ from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Effort
 from workers.evaluation.controls.baselines import equal
 
-RULES = 2
+RULES = 3
 """To be raised when the meaning of rows changes. Since 2, baselines have an edit's KL on the
-reporting texts, and empty texts count as undesired."""
+reporting texts, and empty texts count as undesired. Since 3, `paper` has a converged probe and an
+edit's KL."""
 BASE = "base"
 """The arm without an edit."""
 

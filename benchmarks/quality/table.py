@@ -27,7 +27,7 @@ class Goal:
     relative: float | None = None
     """Largest change of each rate, as a share of the base's."""
     better: int = 0
-    """Number of scorers by which it must be significantly better than the paper's setting."""
+    """Number of scorers by which it must be significantly better than `paper`."""
     points: Mapping[str, float] | None = None
     """Of refusal: smallest change on harmful prompts, largest change on each other set."""
 
@@ -176,7 +176,7 @@ def _effects(table: Sequence[Line], cols: Sequence[Column], behavior: str) -> st
     heads = ["arm"]
     for col in cols:
         title = col.sheet if behavior == "refusal" else col.scorer
-        heads += [title, "change", "p", "mean score", "against the paper's setting"]
+        heads += [title, "change", "p", "mean score", "against `paper`"]
     cells = [heads, ["---"] * len(heads)]
     if table:
         first = table[0].rates

@@ -185,12 +185,17 @@ class Damage(ReceiptPart):
 ControlKind = Literal[
     "random_direction", "random_region", "prompt_only", "paper_alpha", "paper_equal_kl"
 ]
+ProbeKind = Literal["converged", "paper"]
+"""How a probe was trained: from zero to its optimum, or as in the paper (arXiv 2407.08770), for a
+few epochs from a random start."""
 
 
 class Control(ReceiptPart):
     """A comparison that should do less than the edit."""
 
     kind: ControlKind
+    probe: ProbeKind | None = None
+    """Of the paper's method; in receipts from before there were two it is None, and was `paper`."""
     draw: int
     scale: float
     """Factor on the baseline's coefficients that brought its KL closest to the edit's."""

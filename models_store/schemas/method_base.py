@@ -157,8 +157,6 @@ class FixedMethod(_Method):
     """Logical names of the matrices that it writes to."""
     carrier: ClassVar[Literal["direction", "coefficients"]]
     """Which vector of a term carries the behaviour; a random-direction control replaces it."""
-    calibrated: ClassVar[bool] = True
-    """The scale is found from a limit on the damage unless `scale` gives it."""
     solve_seconds: ClassVar[float] = 0.0
     """That the fit takes beside what it reads."""
     search: ClassVar[tuple[Row, ...]] = ()
@@ -189,11 +187,11 @@ class FixedMethod(_Method):
     @property
     def given_scale(self) -> float | None:
         """The scale that is not to be calibrated; None where it is."""
-        return getattr(self, "scale", None) if self.calibrated else 1.0
+        return getattr(self, "scale", None)
 
     @property
-    def probe(self) -> Mapping[str, Any]:
-        """Settings of the probe that differ from the paper's."""
+    def probe_settings(self) -> Mapping[str, Any]:
+        """Those of `workers.surgery.probe.ProbeSettings` that differ from its defaults."""
         return {}
 
     @property

@@ -14,6 +14,7 @@ from models_store.schemas.measurements import (
     Effect,
     LongForm,
     PointDamage,
+    ProbeKind,
     ReceiptPart,
     Safety,
     ScorerCard,
@@ -52,6 +53,17 @@ class ProbeReport(ReceiptPart):
     heldout_auc: float
     heldout_rows: int
     direction_norm: float
+    """Of its row for undesired texts, W[undesired], like all below but the last."""
+    kind: ProbeKind = "paper"
+    cosine_to_start: float | None = None
+    """With the random weights that it began with: 1 if training has not turned it. None, like the
+    next, where it began with zero."""
+    norm_ratio: float | None = None
+    """Norm over that at the start."""
+    cosine_between_seeds: float | None = None
+    """With that of a probe by the next seed: another start and another split of the rows."""
+    antisymmetry: float | None = None
+    """Cosine between its two rows: -1 where nothing is left of a random start."""
 
 
 class Remark(ReceiptPart):

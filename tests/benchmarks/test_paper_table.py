@@ -91,7 +91,9 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
     rows = rows_of(capsys.readouterr().out)
     assert rows[-1][0].startswith("auto (")
     kl = {row[0]: float(row[4]) for row in rows[3:]}
-    assert kl["Model Surgery, equal KL"] == pytest.approx(kl[rows[-1][0]], rel=0.2)
+    for probe in ("", ", converged probe"):
+        name = f"Model Surgery{probe}, equal KL"
+        assert kl[name] == pytest.approx(kl[rows[-1][0]], rel=0.2)
 
 
 @pytest.mark.slow
@@ -121,6 +123,7 @@ def test_every_row_stands_beside_the_papers_figures(
         "Model Surgery, alpha 1.08",
         "random region, same alpha",
         "random direction, same alpha",
+        "Model Surgery, converged probe, equal KL",
         "Model Surgery, equal KL",
         "random region, equal KL",
         "random direction, equal KL",

@@ -12,7 +12,7 @@ from tests.benchmarks.test_quality_data import refusal, texts, write
 from tests.support.pico import save_pico
 from tests.workers.evaluation.texts import sentences
 
-RIVALS = "paper,paper_equal_kl,random_direction,random_region,steering,ablation,prompt"
+RIVALS = "paper,paper_alpha,paper_9_epochs,random_direction,random_region,steering,ablation,prompt"
 
 
 @pytest.fixture
@@ -45,13 +45,14 @@ def test_a_run_that_was_cut_measures_only_what_is_missing(
     rows = RowFile(out).rows
     assert rows[:2] == first
     assert [row.arm for row in rows[2:]] == [
-        *("paper", "paper_equal_kl"),
+        *("paper", "paper_alpha", "paper_9_epochs"),
         *(f"random_{kind}/{number}" for kind in ("direction", "region") for number in (1, 2, 3)),
         *("steering", "ablation", "prompt"),
     ]
     assert {row.arm: row.failed for row in rows if row.failed} == {}
     of = {row.arm: row for row in rows}
-    for arm in ("paper_equal_kl", "random_direction/1", "steering"):
+    assert of["paper_alpha"].target_kl is None
+    for arm in ("paper", "paper_9_epochs", "random_direction/1", "steering"):
         assert of[arm].target_kl == of["steering"].target_kl
         assert of[arm].harm.kl == pytest.approx(of["natural"].harm.kl, rel=0.5)
         assert of[arm].sheets["test"].prompts == of["base"].sheets["test"].prompts

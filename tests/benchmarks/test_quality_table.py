@@ -34,9 +34,7 @@ def test_every_arm_has_its_rates_its_change_and_its_damage() -> None:
     cells = _cells(text)
     effects = {row[0]: row for row in cells[:7]}
     assert list(effects) == ["arm", "---", "base", "auto", "paper", "prompt", "natural"]
-    assert effects["arm"][1:6] == [
-        *("tfidf", "change", "p", "mean score", "against the paper's setting")
-    ]
+    assert effects["arm"][1:6] == [*("tfidf", "change", "p", "mean score", "against `paper`")]
     assert effects["base"][1] == "50.0"
     assert effects["auto"][1] == "0.0"
     assert effects["auto"][2].startswith("-50.0 [-6")
@@ -94,13 +92,13 @@ def test_seeds_beyond_a_limit_and_rivals_of_another_kl_are_named() -> None:
         *(row("base", rates(1, 0), seed=seed) for seed in (0, 1)),
         row("auto", rates(0, 0), seed=0, harm=over),
         row("auto", rates(0, 0), seed=1),
-        row("paper_equal_kl", rates(1, 0), seed=0, target_kl=0.09, scaled_kl=0.05),
-        row("paper_equal_kl", rates(1, 0), seed=1, target_kl=0.09, scaled_kl=0.085),
+        row("paper", rates(1, 0), seed=0, target_kl=0.09, scaled_kl=0.05),
+        row("paper", rates(1, 0), seed=1, target_kl=0.09, scaled_kl=0.085),
     ]
     text = markdown(rows)
     assert _cells(text)[-2][-1] == "seed 0: max_fluency"
-    assert "- paper_equal_kl, seed 0: a KL of 0.05, not of 0.09." in text
-    assert "paper_equal_kl, seed 1" not in text
+    assert "- paper, seed 0: a KL of 0.05, not of 0.09." in text
+    assert "paper, seed 1" not in text
 
 
 def test_refusal_is_reached_where_harmful_prompts_alone_are_refused() -> None:

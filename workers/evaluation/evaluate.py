@@ -12,7 +12,7 @@ from models_store.schemas.measurements import Control, Damage, Effect, ScorerCar
 from models_store.schemas.report import Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.baselines import PaperMethod
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -46,7 +46,7 @@ def evaluate(
     context: EvaluationContext,
     terms: Sequence[Term],
     *,
-    paper: PaperSetting | None = None,
+    paper: PaperMethod | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 

@@ -35,7 +35,7 @@ _BASELINES: Mapping[ControlKind, str] = {
     "random_region": "a random region",
     "prompt_only": "a prompt alone",
     "paper_alpha": "the paper's setting at its own strength",
-    "paper_equal_kl": "the paper's setting",
+    "paper_equal_kl": "the paper's method with a converged probe",
 }
 
 

@@ -69,6 +69,11 @@ def test_an_unknown_behavior_is_answered_with_the_presets(api: Api, worker: Work
         ({"method": {"type": "bias", "alpha": 1}}, "/method/alpha"),
         ({"method": {"type": "model_surgery", "fraction": 0}}, "/method/fraction"),
         ({"method": {"type": "model_surgery", "alpha": 1e308}}, "/method/alpha"),
+        (
+            {"method": {"type": "model_surgery", "probe": "converged", "epochs": 3}},
+            "/method/epochs",
+        ),
+        ({"method": {"type": "model_surgery", "weight_decay": 0}}, "/method/weight_decay"),
         ({"limits": {"max_kl": -1}}, "/limits/max_kl"),
         ({"limits": {"max_kl": "0.1"}}, "/limits/max_kl"),
         ({"seed": 1.5}, "/seed"),

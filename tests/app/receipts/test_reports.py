@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -176,6 +177,32 @@ def test_a_receipt_shows_effect_damage_controls_and_cost(format: str) -> None:
         "The tea tasted like",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_a_receipt_tells_how_far_the_training_of_its_probe_came(format: str) -> None:
+    def told(report: Report) -> str:
+        return unescape(render(report, format))  # type: ignore[arg-type]
+
+    full = full_report()
+    assert full.probe is not None
+    figures = "cosine between its two rows −1.00, cosine between seeds 0.97"
+    assert f"from zero to the optimum, {figures}" in told(full)
+    assert "the paper's method with a converged probe at equal KL" in told(full)
+    paper = {"kind": "paper", "cosine_to_start": 0.94, "norm_ratio": 1.1, "antisymmetry": 0.02}
+    started = "cosine to its start 0.94, norm over that of its start 1.10"
+    report = sample_report(probe=full.probe.model_copy(update=paper))
+    assert f"as in the paper, {started}, cosine between its two rows 0.02" in told(report)
+    early = told(early_report())
+    assert "as in the paper" in early
+    assert "cosine" not in early
+
+
+def test_a_control_from_before_there_were_two_probes_is_the_papers_setting() -> None:
+    controls = _each(full_report().controls, probe=None)
+    text = render(full_report(controls=controls), "markdown")
+    assert "the paper's setting at equal KL" in text
+    assert "converged probe" not in text
 
 
 def test_markdown_keeps_hostile_text_inside_indented_blocks() -> None:

@@ -19,6 +19,7 @@ from models_store.schemas.measurements import (
     LongForm,
     PointDamage,
     Preserved,
+    ProbeKind,
     ScorerCard,
     Selectivity,
     SideEffect,
@@ -134,6 +135,9 @@ def sample_report(**changes: Any) -> Report:
             heldout_auc=0.99,
             heldout_rows=120,
             direction_norm=0.9,
+            kind="converged",
+            cosine_between_seeds=0.97,
+            antisymmetry=-1.0,
         ),
         "scorers": tuple(
             ScorerCard(
@@ -357,6 +361,8 @@ _LATER = (
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),
     *("controls.wording", "scorers.contamination", "warnings", "damage.preserve_items"),
+    *("controls.probe", "probe.kind", "probe.cosine_to_start", "probe.norm_ratio"),
+    *("probe.cosine_between_seeds", "probe.antisymmetry"),
     *(
         "cost.batch_tokens",
         "cost.batch_rows",
@@ -388,8 +394,10 @@ def _contrast(base: float, edited: float, margin: float) -> Contrast:
 
 def _control(kind: ControlKind, edited: float, against: float) -> Control:
     prompt = kind == "prompt_only"
+    probes: dict[ControlKind, ProbeKind] = {"paper_alpha": "paper", "paper_equal_kl": "converged"}
     return Control(
         kind=kind,
+        probe=probes.get(kind),
         draw=0,
         scale=1.3,
         kl=0.42 if prompt else 0.068,

@@ -83,6 +83,40 @@ def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -
     assert bench.file(relative, "delta") == bench.file(absolute, "delta")
 
 
+def test_the_papers_method_by_name_alone_converges_and_costs_what_it_may(
+    bench: Bench, body: Body
+) -> None:
+    _, outcome = bench.edit(**body(method={"type": "model_surgery"}, limits={"max_kl": 0.05}))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    assert report.method.settings["probe"] == "converged"
+    assert report.probe is not None
+    assert (report.probe.kind, report.probe.cosine_to_start) == ("converged", None)
+    assert report.probe.antisymmetry == pytest.approx(-1.0)
+    assert report.probe.cosine_between_seeds is not None
+    assert 0.5 < report.probe.cosine_between_seeds < 1
+    calibration = report.method.details["calibration"]
+    assert isinstance(calibration, dict)
+    assert calibration["kl"] == pytest.approx(0.045, rel=0.05)
+    for term in load_delta(bench.file(outcome, "delta")).terms:
+        assert term.coefficients.tolist() == pytest.approx([report.method.alpha] * len(term.rows))
+
+
+def test_the_papers_probe_is_used_at_the_papers_alpha(bench: Bench, body: Body) -> None:
+    method = {"type": "model_surgery", "probe": "paper"}
+    _, outcome = bench.edit(**body(method=method))
+    report = Report.model_validate_json(bench.file(outcome, "report"))
+    assert report.method.alpha == 1.0
+    assert report.method.details["calibration"] is None
+    assert report.probe is not None
+    assert report.probe.kind == "paper"
+    # Nine epochs of some twenty texts are 18 steps of 0.0001.
+    assert report.probe.cosine_to_start is not None
+    assert report.probe.cosine_to_start > 0.99
+    assert report.probe.norm_ratio == pytest.approx(1.0, abs=0.1)
+    assert report.probe.cosine_between_seeds is not None
+    assert abs(report.probe.cosine_between_seeds) < 0.6
+
+
 def test_a_second_trait_is_fitted_on_the_model_already_edited(
     bench: Bench, body: Body, pico: LoadedModel
 ) -> None:
@@ -99,7 +133,7 @@ def test_a_second_trait_is_fitted_on_the_model_already_edited(
     WeightEditor(pico).apply_([(from_delta(load_delta(bench.file(first, "delta"))), 0.5)])
     read = features(pico, encode(pico, items, max_tokens=100, chat=False))
     labels = torch.tensor([1] * len(splits.fit.undesired) + [0] * len(splits.fit.desired))
-    probe = fit_probe(read, labels, ProbeSettings(epochs=2), seed=1)
+    probe = fit_probe(read, labels, ProbeSettings(kind="paper", epochs=2), seed=1)
     for term in load_delta(bench.file(second, "delta")).terms:
         torch.testing.assert_close(torch.tensor(term.direction), probe.direction)
     report = Report.model_validate_json(bench.file(second, "report"))

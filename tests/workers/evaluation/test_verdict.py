@@ -147,7 +147,9 @@ def test_other_controls_are_told_where_they_are_not_beaten() -> None:
     assert found.success
     assert "random region" not in found.sentence
     assert "a prompt alone does about as much (61 %)" in found.sentence
-    assert "the paper's setting of another KL does more (61 %)" in found.sentence
+    assert (
+        "the paper's method with a converged probe of another KL does more (61 %)" in found.sentence
+    )
 
 
 def test_one_scorer_alone_does_not_make_an_effect() -> None:

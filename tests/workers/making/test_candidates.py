@@ -182,14 +182,20 @@ def test_a_method_that_a_model_cannot_have_leaves_its_reason(
     assert "experts" in prepared.failures[EVERY[1]].message
 
 
-def test_the_papers_setting_is_made_beside_the_edit(
+def test_the_papers_method_is_made_beside_the_edit_with_both_probes(
     pico: LoadedModel, prepared_on: Callable[..., Prepared]
 ) -> None:
-    beside = prepared_on(pico, [Bias(layers=(1,))]).paper
-    itself = prepared_on(pico, [ModelSurgery()])
-    assert itself.paper is None
-    assert beside is not None
-    assert {term.digest for term in beside.terms} == digests(itself.made[ModelSurgery()])
+    beside = prepared_on(pico, [Bias(layers=(1,))])
+    assert beside.paper is not None
+    assert set(beside.paper) == {"paper", "converged"}
+    for probe, terms in beside.paper.items():
+        method = ModelSurgery(probe=probe)
+        itself = prepared_on(pico, [method])
+        assert itself.paper is None
+        assert {term.digest for term in terms} == digests(itself.made[method])
+        assert itself.probe.kind == probe
+        assert (itself.probe.cosine_to_start is None) == (probe == "converged")
+    assert beside.probe.kind == "converged"
 
 
 def test_a_pair_has_both_parts_at_their_scales(

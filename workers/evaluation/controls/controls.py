@@ -13,10 +13,11 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.baselines import (
     PAPER_METHOD,
+    PROBES,
     Baseline,
     BaselineKind,
     Meter,
-    PaperSetting,
+    PaperMethod,
     RandomKind,
     as_it_is,
     at_equal_kl,
@@ -41,14 +42,14 @@ def _changes(term: Term) -> bool:
 
 
 def kinds_for(
-    context: EvaluationContext, terms: Sequence[Term], paper: PaperSetting | None
+    context: EvaluationContext, terms: Sequence[Term], paper: PaperMethod | None
 ) -> list[ControlKind]:
     """The controls of the plan that mean something for an edit."""
 
     def fits(kind: ControlKind) -> bool:
         if kind == "random_region":
             return chooses_rows(context.model.loaded, terms)
-        if kind in ("paper_alpha", "paper_equal_kl"):
+        if kind in PROBES:
             return paper is not None and context.method != PAPER_METHOD
         return True
 
@@ -62,7 +63,7 @@ class Controls:
     context: EvaluationContext
     terms: Sequence[Term]
     """The edit at strength 1."""
-    paper: PaperSetting | None = None
+    paper: PaperMethod | None = None
 
     @cached_property
     def kinds(self) -> list[ControlKind]:
@@ -105,11 +106,11 @@ class Controls:
         """Made and scaled; one that leaves no model that computes is passed over."""
         match kind:
             case "paper_alpha":
-                made = [as_it_is(kind, self._paper_terms, meter)]
+                made = [as_it_is(kind, self._paper_terms(kind), meter)]
             case "paper_equal_kl" if target < MEASURABLE_KL:
                 made = []
             case "paper_equal_kl":
-                made = [at_equal_kl(kind, self._paper_terms, meter, target)]
+                made = [at_equal_kl(kind, self._paper_terms(kind), meter, target)]
             case "random_direction" | "random_region" if target < MEASURABLE_KL:
                 # What neutral text does not feel cannot be scaled by it: one of the same norm.
                 made = [as_it_is(kind, self._drawn(kind, 0), meter)]
@@ -120,9 +121,8 @@ class Controls:
                 ]
         return [baseline for baseline in made if baseline is not None]
 
-    @property
-    def _paper_terms(self) -> Sequence[Term]:
-        return () if self.paper is None else self.paper.terms
+    def _paper_terms(self, kind: ControlKind) -> Sequence[Term]:
+        return () if self.paper is None else self.paper[PROBES[kind]]
 
     def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
         context = self.context
@@ -162,6 +162,7 @@ class Controls:
         relied = relied_on(each.scorer.headline for each in edits)
         return Control(
             kind=baseline.kind,
+            probe=PROBES.get(baseline.kind),
             draw=baseline.draw,
             scale=baseline.scale,
             kl=baseline.kl,

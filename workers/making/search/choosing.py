@@ -16,7 +16,7 @@ from workers.evaluation.damage.damage import REPORTED, DamageMeter, DamageTexts
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import enough_preserved
 from workers.making.fitting.fitting import Prepared
-from workers.making.search.points import relative_alpha
+from workers.making.search.points import times
 from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial
@@ -76,37 +76,37 @@ def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) 
     if failure is not None:
         raise failure
     candidate = prepared.made[method]
-    details = dict(candidate.details)
     scale = method.given_scale
-    if method.calibrated:
-        calibration: JsonValue = None
-        if scale is None:
-            with progress.step("meter", 0.2):
-                meter = _kl_meter(context)
-            with progress.step("scales"):
-                result = calibrated(meter, candidate, context.limits)
-            scale, calibration = result.scale, details_of(result, context.limits)
-        details |= {"scale": scale, "calibration": calibration}
-    assert scale is not None
+    calibration: JsonValue = None
+    if scale is None:
+        with progress.step("meter", 0.2):
+            meter = _kl_meter(context)
+        with progress.step("scales"):
+            result = calibrated(meter, candidate, context.limits)
+        scale, calibration = result.scale, details_of(result, context.limits)
     terms = candidate.at(scale)
     return Chosen(
         terms=terms,
         method=candidate.method,
-        alpha=candidate.alpha,
-        relative_alpha=candidate.relative_alpha,
-        details=details | _spread(context, terms),
+        alpha=times(scale, candidate.alpha),
+        relative_alpha=times(scale, candidate.relative_alpha),
+        details={
+            **candidate.details,
+            "scale": scale,
+            "calibration": calibration,
+            **_spread(context, terms),
+        },
     )
 
 
 def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
     """The edit that a search came to."""
     candidate = trial.candidate
-    alpha = candidate.alpha
     return Chosen(
         terms=trial.terms,
         method=candidate.method,
-        alpha=None if alpha is None else trial.scale * alpha,
-        relative_alpha=relative_alpha(trial),
+        alpha=times(trial.scale, candidate.alpha),
+        relative_alpha=times(trial.scale, candidate.relative_alpha),
         details={
             "method": candidate.method,
             "label": candidate.label,

@@ -35,7 +35,7 @@ def points_of(result: SearchResult) -> list[Point]:
         Point(
             index=index,
             method=trial.candidate.method,
-            relative_alpha=relative_alpha(trial),
+            relative_alpha=times(trial.scale, trial.candidate.relative_alpha),
             effect=PointEffect(
                 scorer=trial.effect.scorer,
                 base=trial.effect.rate.base,
@@ -54,10 +54,9 @@ def delta_of(trial: Trial, base_fingerprint: str) -> Delta:
     return to_delta(trial.terms, base_fingerprint, trial.candidate.method)
 
 
-def relative_alpha(trial: Trial) -> float | None:
-    """Of a trial of `model_surgery`."""
-    alone = trial.candidate.relative_alpha
-    return None if alone is None else trial.scale * alone
+def times(scale: float, factor: float | None) -> float | None:
+    """A factor of `model_surgery` at a scale; None of other methods."""
+    return None if factor is None else scale * factor
 
 
 def _candidate(index: int, trial: Trial, selected: bool) -> Candidate:
@@ -72,6 +71,6 @@ def _candidate(index: int, trial: Trial, selected: bool) -> Candidate:
         damage=trial.damage,
         exceeded=trial.exceeded,
         selected=selected,
-        relative_alpha=relative_alpha(trial),
+        relative_alpha=times(trial.scale, trial.candidate.relative_alpha),
         seconds=trial.seconds,
     )

@@ -10,7 +10,7 @@ from models_store.schemas.measurements import Control
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import ALL_CONTROLS
-from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.baselines import PaperMethod
 from workers.evaluation.controls.controls import Controls, kinds_for
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -19,7 +19,7 @@ from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term
 
-PAPER = PaperSetting([gate_term(0.2)])
+PAPER: PaperMethod = {"paper": [gate_term(0.2)], "converged": [gate_term(0.3)]}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def base(pico_folder: Path) -> LoadedModel:
 def _controls(
     context: EvaluationContext,
     terms: Sequence[Term],
-    paper: PaperSetting | None = PAPER,
+    paper: PaperMethod | None = PAPER,
     scorers: Sequence[PreparedScorer] = (),
 ) -> tuple[Control, ...]:
     asked = [prompt.text for prompt in context.prompts]
@@ -64,23 +64,32 @@ def test_every_edit_gets_the_controls_that_mean_something_for_it(base: LoadedMod
     assert kinds_for(natural, [gate_term()], PAPER) == list(ALL_CONTROLS)
 
 
-def test_the_papers_setting_is_met_at_its_own_alpha_and_at_the_edits_kl(base: LoadedModel) -> None:
+def both(terms: Sequence[Term]) -> PaperMethod:
+    """The same terms, whatever the probe."""
+    return {"paper": terms, "converged": terms}
+
+
+def test_the_papers_setting_is_met_at_its_alpha_and_a_converged_probe_at_the_edits_kl(
+    base: LoadedModel,
+) -> None:
     context = small_context(base)
     found = {control.kind: control for control in _controls(context, [bias_term()])}
     alpha, equal = found["paper_alpha"], found["paper_equal_kl"]
     meter = calibration_meter(EditedModel(base), each=PLAN.control_neutral_each)
     target = meter.kl([bias_term()])
-    assert alpha.kl == pytest.approx(meter.kl(PAPER.terms))
+    assert (alpha.probe, equal.probe) == ("paper", "converged")
+    assert found["random_direction"].probe is None
+    assert alpha.kl == pytest.approx(meter.kl(PAPER["paper"]))
     assert (alpha.scale, alpha.target_kl, alpha.matched) == (1.0, None, False)
     assert equal.target_kl == pytest.approx(target)
     assert equal.matched
     assert equal.kl == pytest.approx(target, rel=0.1)
-    assert equal.kl == pytest.approx(meter.kl(PAPER.terms, equal.scale), rel=1e-4)
+    assert equal.kl == pytest.approx(meter.kl(PAPER["converged"], equal.scale), rel=1e-4)
 
 
 def test_a_rival_that_cannot_reach_the_kl_is_marked(base: LoadedModel) -> None:
     """Terms of nothing stay at the base at any scale."""
-    found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(0.0)]))
+    found = _controls(small_context(base), [bias_term()], both([gate_term(0.0)]))
     (equal,) = [control for control in found if control.kind == "paper_equal_kl"]
     assert not equal.matched
     assert equal.kl == pytest.approx(0.0, abs=1e-6)
@@ -88,7 +97,7 @@ def test_a_rival_that_cannot_reach_the_kl_is_marked(base: LoadedModel) -> None:
 
 
 def test_a_rival_whose_model_breaks_is_left_out(base: LoadedModel) -> None:
-    found = _controls(small_context(base), [bias_term()], PaperSetting([gate_term(1e38)]))
+    found = _controls(small_context(base), [bias_term()], both([gate_term(1e38)]))
     assert "paper_alpha" not in [control.kind for control in found]
 
 
@@ -109,7 +118,7 @@ def test_the_edit_is_compared_with_a_rival_on_the_same_prompts(base: LoadedModel
     """A rival that is the edit itself differs by nothing, whatever the prompts."""
     edit = [gate_term(0.5)]
     context = small_context(base, method="natural")
-    found = _controls(context, edit, PaperSetting(edit))
+    found = _controls(context, edit, both(edit))
     (itself,) = [control for control in found if control.kind == "paper_alpha"]
     assert itself.versus_edit.low == itself.versus_edit.high == 0.0
 
@@ -150,7 +159,7 @@ def test_controls_are_on_top_of_what_the_edit_is_on_top_of(base: LoadedModel) ->
     """The paper's setting of nothing is then the model below the edit."""
     below = [([bias_term(seed=5)], 1.0)]
     context = small_context(base, below)
-    found = _controls(context, [bias_term()], PaperSetting([gate_term(0.0)]))
+    found = _controls(context, [bias_term()], both([gate_term(0.0)]))
     (alpha,) = [control for control in found if control.kind == "paper_alpha"]
     assert alpha.kl == pytest.approx(0.0, abs=1e-6)
     asked = [prompt.text for prompt in context.prompts[: PLAN.control_prompts]]

@@ -12,7 +12,7 @@ from tests.support.progress import shares_of
 from tests.workers.evaluation.contexts import bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext, Parent
 from workers.evaluation.context.plan import ALL_CONTROLS, STANDARD, fewer, plan_for
-from workers.evaluation.controls.baselines import PaperSetting
+from workers.evaluation.controls.baselines import PaperMethod
 from workers.evaluation.controls.controls import kinds_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
@@ -84,7 +84,8 @@ def test_every_part_of_an_evaluation_has_its_share_of_the_progress(base: LoadedM
     context = small_context(base, below)
     parent = Parent(context.behavior, context.splits, 0)
     stacked = replace(context, method="natural", parents=[parent])
-    terms, paper = [gate_term()], PaperSetting([gate_term(0.3)])
+    terms = [gate_term()]
+    paper: PaperMethod = {"paper": [gate_term(0.3)], "converged": [gate_term(0.2)]}
     with shares_of() as shares:
         found = evaluate(stacked, terms, paper=paper)
     kinds = kinds_for(stacked, terms, paper)

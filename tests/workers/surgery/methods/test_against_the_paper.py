@@ -130,7 +130,7 @@ def fast(
     items = [text for text, _ in corpus]
     found = features(base, encode(base, items, max_tokens=MAX_TOKENS, chat=False))
     labels = torch.tensor([label for _, label in corpus])
-    probe = fit_probe(found, labels, ProbeSettings(), seed)
+    probe = fit_probe(found, labels, ProbeSettings(kind="paper"), seed)
     keys = list(base.architecture.gates())
     region = select_region((base.matrix(key) for key in keys), probe.direction, FRACTION)
     return probe, region, terms_from(keys, region, probe.direction, alpha)

@@ -22,17 +22,18 @@ from workers.surgery.terms import Term, make_term
 
 PAPER_ALPHA = 1.0
 """The paper has 1.08 for detoxification and 1 otherwise."""
+USUAL_RELATIVE_ALPHA = 0.6
+"""Of an edit by a converged probe at scale 1, from where it is calibrated: SmolLM2 then has a KL of
+about 0.09."""
 
 
 def fit(readings: Readings, method: ModelSurgery) -> FittedEdit:
     """The rows of all gates that point most away from the probe's direction, moved along it."""
     base = readings.base
-    direction = readings.probe(ProbeSettings(**method.probe)).direction
+    direction = readings.probe(ProbeSettings(**method.probe_settings)).direction
     keys = list(base.architecture.gates())
     region = select_region(map(base.matrix, keys), direction, method.fraction)
-    alpha = method.alpha if method.alpha is not None else PAPER_ALPHA
-    if method.relative_alpha is not None:
-        alpha = absolute_alpha(method.relative_alpha, direction, region)
+    alpha = _alpha(method, direction, region)
     return FittedEdit(
         method=method.type,
         label=method.label,
@@ -47,6 +48,16 @@ def fit(readings: Readings, method: ModelSurgery) -> FittedEdit:
         alpha=alpha,
         relative_alpha=relative_alpha(alpha, direction, region),
     )
+
+
+def _alpha(method: ModelSurgery, direction: Tensor, region: Region) -> float:
+    if method.alpha is not None:
+        return method.alpha
+    if method.relative_alpha is not None:
+        return absolute_alpha(method.relative_alpha, direction, region)
+    if method.probe == "paper":
+        return PAPER_ALPHA
+    return absolute_alpha(USUAL_RELATIVE_ALPHA, direction, region)
 
 
 def relative_alpha(alpha: float, direction: Tensor, region: Region) -> float:
