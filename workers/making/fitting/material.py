@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +17,7 @@ from workers import progress
 from workers.making.cache import Cache
 from workers.making.fitting.own_texts import own_texts
 from workers.making.fitting.readings import (
+    OWN_GENERATED,
     READINGS,
     Passes,
     ReadingInputs,
@@ -63,16 +64,19 @@ class Material:
         max_tokens = max(method.max_tokens for method in methods)
         texts = encode_texts(source, max_tokens)
         wanted = wanted_by(methods, loaded.layers)
-        own = own_texts(source, cache) if "own shifts" in wanted else None
-        inputs = ReadingInputs(source, texts, max_tokens, cache, own)
+        inputs = ReadingInputs(source, texts, max_tokens, cache)
         counts = inputs.counts
         of_base = {
             name: READINGS[name].tokens(counts, need)
             for name, need in wanted.items()
             if not READINGS[name].of_texts
         }
-        all_tokens = reading_tokens(counts, wanted)
-        progress.plan({"texts": all_tokens - sum(of_base.values()), **of_base})
+        generated = OWN_GENERATED if "own shifts" in wanted else 0.0
+        of_texts = reading_tokens(counts, wanted) - sum(of_base.values()) - generated
+        progress.plan({"own texts": generated, "texts": of_texts, **of_base})
+        if generated:
+            with progress.step("own texts"):
+                inputs = replace(inputs, own=own_texts(source, cache))
         passes = Passes()
         features = [
             passes.add(part, MeanStates(loaded, len(part))) for part in (texts.fit, texts.heldout)

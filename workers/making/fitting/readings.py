@@ -367,8 +367,10 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
 _BACKWARD = 2.0
 """Of a backward pass, with the head's, as a multiple of a forward pass."""
 
-_OWN_TOKENS = PROMPTS * SAMPLES * (3 * 32 + 2.5 * 24)
-"""Of the model's own continuations: read forward and backward with their prompts, and generated."""
+OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
+"""The time that the model's own continuations take to generate, in tokens of a forward pass."""
+_OWN_READ = PROMPTS * SAMPLES * 32 * 3.0
+"""The same to read them, forward and backward, with their prompts."""
 
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
@@ -384,7 +386,9 @@ READINGS: Mapping[str, ReadingKind] = {
         of_texts=False,
     ),
     "shifts": ReadingKind(_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
-    "own shifts": ReadingKind(_own_shifts, lambda n, w: _OWN_TOKENS, lambda s, w: 0.0),
+    "own shifts": ReadingKind(
+        _own_shifts, lambda n, w: OWN_GENERATED + _OWN_READ, lambda s, w: 0.0
+    ),
     "answer starts": ReadingKind(
         _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments
     ),
