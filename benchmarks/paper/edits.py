@@ -24,7 +24,7 @@ from workers.making.fitting.source import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult
-from workers.making.search.tuning import LIMIT_SHARE
+from workers.making.search.tuning import kl_target
 from workers.making.search.validation import Validation
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
@@ -126,7 +126,7 @@ class Fitting:
     def _calibrated(self, candidate: FittedEdit) -> list[Term]:
         """The edit at the KL to which the service would scale it."""
         log("calibrating")
-        scales = Scales(LIMIT_SHARE * self.context.limits.max_kl, guess=candidate.guess)
+        scales = Scales(kl_target(self.context.limits), guess=candidate.guess)
         for scale in scales:
             scales.measured(self.meter.kl(candidate.at(scale)))
         return candidate.at(scales.calibration().scale)

@@ -35,7 +35,7 @@ from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult, search
-from workers.making.search.tuning import LIMIT_SHARE
+from workers.making.search.tuning import kl_target
 from workers.making.search.validation import Trial
 from workers.runtime.steering import steered
 from workers.surgery.methods.bias import Bias
@@ -195,7 +195,7 @@ class Arms:
     def _target(self) -> float:
         """The KL to which baselines are scaled."""
         if not (self._auto or self._recipes):
-            return LIMIT_SHARE * self._setting.context.limits.max_kl
+            return kl_target(self._setting.context.limits)
         return self._meter.kl(self._reference.terms)
 
     def _paper_terms(self, probe: ProbeKind) -> Sequence[Term]:

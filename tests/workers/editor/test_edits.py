@@ -146,7 +146,7 @@ def test_a_calibrated_edit_costs_what_it_may(first_token_bench: Bench, body: Bod
     report = Report.model_validate_json(bench.file(outcome, "report"))
     details = report.method.details["calibration"]
     assert isinstance(details, dict)
-    assert details["target_kl"] == pytest.approx(0.045)
+    assert details["target_kl"] == pytest.approx(0.036)
     assert details["kl"] == pytest.approx(0.045, rel=0.05)
     spread = report.method.details["spread"]
     assert isinstance(spread, list)

@@ -27,12 +27,12 @@ from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import points_of, search_report
 from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult, search
-from workers.making.search.tuning import used
+from workers.making.search.tuning import KL_ROOM, used
 from workers.making.search.validation import Entry, Trial, Validation
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.bias import Bias
 
-LIMITS = Limits(max_kl=0.1, max_fluency=0.25)
+LIMITS = Limits(max_kl=0.1 / KL_ROOM, max_fluency=0.25)
 
 
 @dataclass

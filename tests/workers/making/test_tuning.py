@@ -89,12 +89,13 @@ def trial(
 
 def test_the_limit_that_is_used_up_most_counts() -> None:
     limits = Limits(max_kl=0.1, max_perplexity_ratio=1.21, max_domain=0.4, max_fluency=0.2)
-    assert used(limits, damage()) == pytest.approx(0.5)
-    assert used(limits, damage(perplexity_ratio=1.1)) == pytest.approx(0.5)
+    # Of the KL there is room for 0.08 on these texts.
+    assert used(limits, damage()) == pytest.approx(0.625)
+    assert used(limits, damage(perplexity_ratio=1.1)) == pytest.approx(0.625)
     assert used(limits, damage(perplexity_ratio=1.1**1.5)) == pytest.approx(0.75)
     assert used(limits, damage(domain=0.8, fluency=0.1)) == pytest.approx(2.0)
     assert used(limits, damage(fluency=0.15)) == pytest.approx(0.75)
-    assert used(limits, damage(kl_preserve=0.3)) == pytest.approx(3.0)
+    assert used(limits, damage(kl_preserve=0.3)) == pytest.approx(3.75)
 
 
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])
@@ -104,7 +105,7 @@ def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> No
         found = calibrated(meter, candidate(guess), limits)
         assert shares[-1] < 1
     assert found.reached
-    assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.045, rel=0.06)
+    assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.036, rel=0.06)
     assert shares == sorted(shares)
 
 

@@ -29,11 +29,11 @@ from workers.making.fitting.fitting import Prepared
 from workers.making.search.recipes import Recipe
 from workers.making.search.tuning import (
     GROWTH,
-    LIMIT_SHARE,
     at_limit,
     calibrated,
     fitted_to_limits,
     fluency_used,
+    kl_target,
     used,
 )
 from workers.making.search.validation import Entry, Trial, Validation
@@ -304,7 +304,7 @@ class _Search:
     def _at_limit(self, scale: float, kl: float) -> float:
         """The scale with the KL that is allowed: a KL grows as the square of the scale. Where
         there is none at all, `scale` itself."""
-        return scale * math.sqrt(LIMIT_SHARE * self._limits.max_kl / kl) if kl > 0 else scale
+        return scale * math.sqrt(kl_target(self._limits) / kl) if kl > 0 else scale
 
     def _made(self, method: FixedMethod) -> FittedEdit:
         """What was made of a method; raises why nothing was."""
