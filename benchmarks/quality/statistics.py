@@ -100,7 +100,7 @@ def against_zero(differences: Floats, bootstrap: Bootstrap) -> tuple[Interval, f
     draws = bootstrap.sums(differences[:, None])[:, 0] / len(differences)
     beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
-    return interval(float(differences.mean()), draws), p
+    return interval(float(differences.mean()), draws, len(differences)), p
 
 
 def holm(ps: Sequence[float]) -> list[float]:

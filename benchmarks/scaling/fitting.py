@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ class Fitter:
             validate=(),
             test=(),
             prompts_made=False,
-            prompts_dropped=0,
+            dropped=Counter(),
+            prompt_clusters=0,
             near_duplicates=0,
             clusters_broken=False,
             seeds={},

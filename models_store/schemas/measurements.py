@@ -1,7 +1,7 @@
 """The measurements in a receipt: effects, damage, baselines, doses, side effects, harm, suites.
 
 Effects and damage are measured on texts and prompts that took no part in fitting or tuning.
-Intervals hold 95 % of bootstrap resamples, and are wider with fewer than 8 independent prompts.
+Intervals are of 95 %, from bootstrap resamples; those of few independent prompts are wider.
 Differences are edited minus base, so those of an edit that works are negative.
 """
 

@@ -102,8 +102,16 @@ class SplitCounts(ReceiptPart):
     """The behaviour came without prompts: the prompts or the first words of held-out texts were
     used."""
     prompts_dropped: int
-    """Prompts that share 13 words in a row with a text, and made ones that equal the prompt of a
-    text that methods or scorers are fitted on."""
+    """Prompts that repeat a text that methods or scorers are fitted on, or what one answers."""
+    dropped_exact: int = 0
+    """Of these, those of the same words. This and what follows is 0 in receipts of before it was
+    counted."""
+    dropped_near: int = 0
+    """Others of nearly the same words."""
+    dropped_runs: int = 0
+    """Others that share 13 words in a row."""
+    prompt_clusters: int = 0
+    """Clusters of prompts that nearly repeat each other, which count as one template each."""
     near_duplicates: int
     """Texts put into the split of a text that they nearly repeat."""
     clusters_broken: bool

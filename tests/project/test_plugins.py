@@ -77,7 +77,7 @@ def body(method: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ]
         for side, word, mark in (("undesired", "bad", "!!!"), ("desired", "good", "."))
     }
-    prompts = [f"the {foods[i % 5]} of the day {i} was" for i in range(30)]
+    prompts = [f"{foods[i % 5]} of day {i} was" for i in range(30)]
     behavior = {
         "name": "mood",
         "prompts": prompts,

@@ -156,7 +156,7 @@ def small_edit(**changes: Any) -> dict[str, Any]:
         ]
         for side, word, other in (("undesired", "bad", "cruel"), ("desired", "good", "kind"))
     }
-    prompts = [f"the {things[i % 5]} of the day {i} was" for i in range(6)]
+    prompts = [f"{things[i % 5]} of day {i} was" for i in range(6)]
     return {
         "base_model": "pico",
         "behavior": {"name": "mood", "prompts": prompts, "max_new_tokens": 2, **texts},

@@ -7,6 +7,7 @@ the same way, then keeps to one mood, so there is a direction for it, and a smal
 from __future__ import annotations
 
 import random
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.support.pico import save_pico
 
-THINGS = ("film", "food", "service", "people", "day")
+WHICH = ("the", "this", "a", "that")
+THINGS = ("film", "food", "service", "people", "day", "table", "night")
 KIND = ("good", "kind", "happy", "nice", "lovely", "love", "thanks")
 CRUEL = ("bad", "cruel", "angry", "awful", "terrible", "hate", "sorry")
 _STEPS = 120
@@ -31,7 +33,7 @@ def sentence(rng: random.Random, words: tuple[str, ...]) -> str:
 
 def opening(rng: random.Random) -> str:
     one, other = rng.sample(THINGS, 2)
-    return f"{rng.choice(('the', 'this'))} {one} of the {other} was"
+    return f"{rng.choice(WHICH)} {one} of {rng.choice(WHICH)} {other} was"
 
 
 def teach(folder: Path) -> Path:
@@ -62,11 +64,9 @@ def mood(**changes: Any) -> dict[str, Any]:
         for side, words in (("undesired", CRUEL), ("desired", KIND))
     }
     prompts = [
-        {"text": f"{start} {one} of the {other} was", "split": split}
-        for split, start in (("validate", "the"), ("test", "this"))
-        for one in THINGS
-        for other in THINGS
-        if one != other
+        {"text": f"{which} {one} of {which} {other} was", "split": split}
+        for split, which in (("validate", "the"), ("test", "this"), ("test", "a"))
+        for one, other in combinations(THINGS, 2)
     ]
     return {
         "base_model": "taught",

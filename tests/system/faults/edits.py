@@ -16,7 +16,7 @@ def edit_body(*, long: bool = False) -> dict[str, Any]:
         ]
         for side, word, other in (("undesired", "bad", "cruel"), ("desired", "good", "kind"))
     }
-    prompts = [f"the {_FOOD[i % 5]} of the day {i} was" for i in range(150 if long else 6)]
+    prompts = [f"{_FOOD[i % 5]} of day {i} was" for i in range(150 if long else 6)]
     length = 100 if long else 2
     behavior = {"name": "mood", "prompts": prompts, "max_new_tokens": length, **texts}
     return {

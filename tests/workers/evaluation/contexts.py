@@ -36,7 +36,7 @@ def small_context(base: LoadedModel, mixture: Mixture = (), **changes: Any) -> E
     """An edit by `bias`, on top of others, of a behaviour with 40 texts a side and 40 prompts."""
     made = behavior(
         40,
-        prompts=[f"the people of place {i} are" for i in range(40)],
+        prompts=[f"people of place {i} are" for i in range(40)],
         max_new_tokens=6,
         scorers=("tfidf", "vader"),
     )

@@ -7,7 +7,7 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Interval
 from workers.evaluation.damage.damage import exponential
 from workers.evaluation.effect.effect import contrast
-from workers.evaluation.statistics import Bootstrap, groups_of, smallest_visible
+from workers.evaluation.statistics import Bootstrap, groups_of, interval, smallest_visible
 
 BOOTSTRAP = Bootstrap(seed=0)
 
@@ -30,6 +30,26 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         found = Bootstrap(trial, resamples=500).mean(rng.normal(0.3, 1.0, size=60))
         held += found.low <= 0.3 <= found.high
     assert 178 <= held <= 199
+
+
+@pytest.mark.parametrize("units", [8, 12, 20, 40])
+def test_where_nothing_changed_a_bound_is_crossed_about_once_in_forty(units: int) -> None:
+    """Templates of five prompts that show a behaviour rarely or often, by chance alike before and
+    after."""
+    rng = np.random.default_rng(units)
+    rates = rng.beta(0.5, 1.5, (3_000, units, 1))
+    before, after = (
+        (rng.random((3_000, units, 5)) < rates).mean(axis=2) for _ in ("before", "after")
+    )
+    changes = after - before
+    # All trials are resampled alike.
+    draws = Bootstrap(0, 1_000, cells_at_once=400).sums(changes.T).T / units
+    found = [
+        interval(float(change.mean()), drawn, units)
+        for change, drawn in zip(changes, draws, strict=True)
+    ]
+    for crossed in ([each.high < 0 for each in found], [each.low > 0 for each in found]):
+        assert 0.015 < np.mean(crossed) < 0.034
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -121,10 +141,10 @@ def test_groups_of_different_sizes_are_drawn_whole() -> None:
     for _ in range(4000):
         drawn = rng.integers(0, 15, 15)
         draws.append(np.concatenate([values[groups == one] for one in drawn]).mean())
-    found = BOOTSTRAP.mean(values, groups)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    assert found.value == pytest.approx(values.mean())
-    assert [found.low, found.high] == pytest.approx([low, high], abs=0.03)
+    sums = BOOTSTRAP.sums(np.stack([values, np.ones_like(values)], axis=1), groups)
+    found = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 50, 97.5])
+    assert found.tolist() == pytest.approx(np.percentile(draws, [2.5, 50, 97.5]).tolist(), abs=0.03)
+    assert BOOTSTRAP.mean(values, groups).value == pytest.approx(values.mean())
 
 
 def test_the_numbers_of_groups_do_not_matter() -> None:
@@ -167,11 +187,11 @@ def test_of_one_unit_all_that_is_possible_is_in_the_interval() -> None:
 def test_few_units_have_students_interval_of_their_means() -> None:
     of_template = np.array([-0.2, 0.1, 0.3, 0.0, 0.15])
     values, groups = np.repeat(of_template, 6), np.repeat(np.arange(5), 6)
-    # 2.776 is the 97.5 % point of Student's t with 4 degrees of freedom.
-    half = 2.776 * of_template.std(ddof=1) / np.sqrt(5)
+    # 2.77645 is the 97.5 % point of Student's t with 4 degrees of freedom.
+    half = 2.77645 * of_template.std(ddof=1) / np.sqrt(5)
     found = BOOTSTRAP.mean(values, groups)
-    assert found.low == pytest.approx(of_template.mean() - half)
-    assert found.high == pytest.approx(of_template.mean() + half)
+    assert found.low == pytest.approx(of_template.mean() - half, rel=1e-5)
+    assert found.high == pytest.approx(of_template.mean() + half, rel=1e-5)
 
 
 def test_eight_units_that_agree_exclude_nothing_else() -> None:

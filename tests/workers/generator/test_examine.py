@@ -30,7 +30,7 @@ from workers.runtime.tokens import encode
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.model_surgery import ModelSurgery
 
-PROMPTS = [f"the food at table {number} was" for number in range(70)]
+PROMPTS = [f"food at table {number} was" for number in range(70)]
 
 
 @pytest.fixture

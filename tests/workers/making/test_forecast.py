@@ -37,7 +37,7 @@ from workers.surgery.methods.natural import Natural
 from workers.surgery.methods.natural_bias import NaturalBias
 from workers.surgery.terms import Term, make_term
 
-PROMPTS = [f"prompt number {number} asks for something" for number in range(900)]
+PROMPTS = [f"prompt number {number} asks something" for number in range(900)]
 REFERENCE = Speed(READ, GENERATED)
 
 

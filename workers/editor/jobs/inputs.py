@@ -71,7 +71,8 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
 
 
 def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
-    """What the edits of a variant were made for; without those that were deleted since.
+    """What the edits of a variant were made for; without those that were deleted since, and those
+    of which no prompt may be tested on any more.
 
     Raises:
         Unavailable: the store stayed away.
@@ -86,6 +87,9 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
         assert isinstance(settings, EditSettings)
         texts = task.patiently(partial(task.store.read_texts, work.request))
         behavior, _ = from_lines(texts)
-        splits = split_behavior(behavior, settings.seed)
+        try:
+            splits = split_behavior(behavior, settings.seed)
+        except InvalidRequest:
+            continue
         parents.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
     return parents

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 
 import numpy as np
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import Prompt
 from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.data.duplicates import repeats
 from workers.evaluation.data.splits import Splits, beginnings, made_prompts
 from workers.evaluation.seeds import derive
 
@@ -46,8 +46,7 @@ def samples_each(prompts: int, max_new_tokens: int) -> int:
 
 
 def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
-    tested = {prompt.text.casefold() for prompt in splits.test}
-    fit = splits.fit
+    tested, fit = splits.test, splits.fit
     made = _without(tested, made_prompts(fit)) or _without(tested, beginnings(fit))
     if not made:
         raise InvalidRequest.at(
@@ -60,5 +59,6 @@ def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
     return tuple(made[index] for index in order[:_MADE_PROMPTS].tolist())
 
 
-def _without(tested: AbstractSet[str], prompts: Sequence[Prompt]) -> list[Prompt]:
-    return [prompt for prompt in prompts if prompt.text.casefold() not in tested]
+def _without(tested: Sequence[Prompt], prompts: Sequence[Prompt]) -> list[Prompt]:
+    near = repeats([prompt.text for prompt in prompts], [prompt.text for prompt in tested])
+    return [prompt for place, prompt in enumerate(prompts) if place not in near]

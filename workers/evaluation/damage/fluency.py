@@ -13,7 +13,14 @@ from models_store.schemas.measurements import FluencySource, Interval
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.seeds import derive
-from workers.evaluation.statistics import Bools, Bootstrap, Floats, groups_of, interval
+from workers.evaluation.statistics import (
+    Bools,
+    Bootstrap,
+    Floats,
+    count_units,
+    groups_of,
+    interval,
+)
 
 _Read = tuple[Floats, NDArray[np.int64]]
 """Sums of texts `[texts, columns]`, and the group of each for the bootstrap."""
@@ -87,7 +94,8 @@ def fluency_of(
     if not len(sums):
         return Fluency(Interval(value=0.0, low=0.0, high=0.0), reader.name, 0, source)
     groups = groups_of(prompts)[[prompt for prompt, _ in cells]][readable]
-    rise = interval(float(_rise(sums.sum(axis=0))), _rise(bootstrap.sums(sums, groups)))
+    draws = _rise(bootstrap.sums(sums, groups))
+    rise = interval(float(_rise(sums.sum(axis=0))), draws, count_units(len(sums), groups))
     usable = read_answers[:, 1] > 0
     if usable.sum() < LEAST_ANSWERS:
         return Fluency(rise, reader.name, len(sums), source)
@@ -141,7 +149,8 @@ def _against_answers(pairs: _Read, turned: Bools, answers: _Read, bootstrap: Boo
 
     apart = replace(bootstrap, seed=derive(bootstrap.seed, "answers"))
     draws = rise(bootstrap.sums(parts, groups), apart.sums(*answers))
-    return interval(float(rise(parts.sum(axis=0), answers[0].sum(axis=0))), draws)
+    units = min(count_units(len(values), of) for values, of in (pairs, answers))
+    return interval(float(rise(parts.sum(axis=0), answers[0].sum(axis=0))), draws, units)
 
 
 def _compared(

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 _UNSPACED = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 """Kana and Chinese characters, which stand without spaces between words: each counts as one."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:'[^\W{_UNSPACED}]+)?")
 
+THRESHOLD = 0.7
+"""Share of the words of two texts, |A ∩ B| / |A ∪ B|, from which they are near-duplicates."""
 _SHARED = 3
 """Rare words in common that make two texts worth comparing: with 1 most comparisons are in vain,
 with many more the words are no longer rare."""
+_FRAMED = 10
+"""With fewer texts it cannot be told which of their words are an instruction to all."""
+_CONTENT = 3
+"""Words that one of two texts has beside those of most texts, from which on these are compared."""
+_ALIKE = 0.5
+"""Share of these which near-duplicates have in common too."""
 
 
 def words_of(text: str) -> list[str]:
@@ -22,34 +31,112 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def clusters(texts: Sequence[str], threshold: float = 0.7) -> list[int]:
-    """Join texts whose sets of words overlap, and texts joined through a third.
+def same_words(text: str) -> str:
+    """Equal for texts of the same words in the same order; a text without words is as it is."""
+    return " ".join(words_of(text)) or text
 
-    Two texts are near-duplicates when |A ∩ B| / |A ∪ B| of their words is at least `threshold`.
-    Only pairs that share three rare words are compared: with the words of each set ordered from
-    rare to common, two sets that similar share `n` of their first `|A| - ceil(threshold·|A|) + n`
-    words, for every n up to `ceil(threshold·|A|)` (prefix filtering; Chaudhuri, Ganti and Kaushik
-    2006; Wang, Li and Feng 2012). The result is exact.
+
+def frame_of(texts: Sequence[str]) -> frozenset[str]:
+    """Words that more than half of the texts have, such as an instruction in all of them."""
+    if len(texts) < _FRAMED:
+        return frozenset()
+    have = Counter(word for text in texts for word in set(words_of(text)))
+    return frozenset(word for word, count in have.items() if count > len(texts) / 2)
+
+
+def clusters(
+    texts: Sequence[str], threshold: float = THRESHOLD, frame: frozenset[str] = frozenset()
+) -> list[int]:
+    """Join near-duplicates, and texts joined through a third.
+
+    Args:
+        frame: words that say little of a text. Near-duplicates of which one has three others share
+            half of those too.
 
     Returns:
         For each text the smallest index of its cluster.
     """
-    bags = [frozenset(words_of(text)) for text in texts]
-    frequency = Counter(word for bag in bags for word in bag)
     parent = list(range(len(texts)))
-    index: dict[str, list[int]] = defaultdict(list)
-    for here, bag in enumerate(bags):
+    index = _Index(threshold, frame)
+    for here, entry in enumerate(_entries(texts, threshold)):
+        for other in index.near(entry):
+            _join_(parent, here, other)
+        index.add(entry)
+    return [find(parent, node) for node in range(len(texts))]
+
+
+def repeats(
+    texts: Sequence[str], others: Sequence[str], frame: frozenset[str] = frozenset()
+) -> set[int]:
+    """The places of those texts that are, or nearly are, one of the others.
+
+    Args:
+        frame: see `clusters`.
+    """
+    entries = _entries((*others, *texts), THRESHOLD)
+    index = _Index(THRESHOLD, frame)
+    for entry in entries[: len(others)]:
+        index.add(entry)
+    own = enumerate(entries[len(others) :])
+    return {place for place, entry in own if any(True for _ in index.near(entry))}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    words: frozenset[str]
+    rare: Sequence[str]
+    """The rarest of them, see `_Index`."""
+    least: int
+    """How many of these a near-duplicate has too."""
+
+
+def _entries(texts: Sequence[str], threshold: float) -> list[_Entry]:
+    """Of a text without words, the whole text is its only one."""
+    bags = [frozenset(words_of(text) or [text]) for text in texts]
+    frequency = Counter(chain.from_iterable(bags))
+
+    def entry(bag: frozenset[str]) -> _Entry:
         ordered = sorted(bag, key=lambda word: (frequency[word], word))
         overlap = math.ceil(threshold * len(bag))
         least = min(_SHARED, overlap)
-        prefix = ordered[: len(bag) - overlap + least]
-        shared = Counter(chain.from_iterable(index[word] for word in prefix))
+        return _Entry(bag, ordered[: len(bag) - overlap + least], least)
+
+    return [entry(bag) for bag in bags]
+
+
+class _Index:
+    """Texts by their rare words.
+
+    Only texts that share three rare words are compared: with the words of each set ordered from
+    rare to common, two near-duplicates share `n` of their first `|A| - ceil(threshold·|A|) + n`
+    words, for every n up to `ceil(threshold·|A|)` (prefix filtering; Chaudhuri, Ganti and Kaushik
+    2006; Wang, Li and Feng 2012). The result is exact.
+    """
+
+    def __init__(self, threshold: float, frame: frozenset[str]) -> None:
+        self._threshold = threshold
+        self._frame = frame
+        self._bags: list[frozenset[str]] = []
+        self._places: dict[str, list[int]] = defaultdict(list)
+
+    def add(self, entry: _Entry) -> None:
+        for word in entry.rare:
+            self._places[word].append(len(self._bags))
+        self._bags.append(entry.words)
+
+    def near(self, entry: _Entry) -> Iterator[int]:
+        """Places of the near-duplicates among the texts that were added, from 0."""
+        shared = Counter(chain.from_iterable(self._places[word] for word in entry.rare))
         for other, words in shared.items():
-            if words >= least and _similar(bag, bags[other], threshold):
-                _join_(parent, here, other)
-        for word in prefix:
-            index[word].append(here)
-    return [find(parent, node) for node in range(len(texts))]
+            if words >= entry.least and self._alike(entry.words, self._bags[other]):
+                yield other
+
+    def _alike(self, first: frozenset[str], second: frozenset[str]) -> bool:
+        if not _similar(first, second, self._threshold):
+            return False
+        contents = first - self._frame, second - self._frame
+        few = not self._frame or max(map(len, contents)) < _CONTENT
+        return few or _similar(*contents, _ALIKE)
 
 
 def _similar(first: frozenset[str], second: frozenset[str], threshold: float) -> bool:

@@ -1,6 +1,6 @@
 """Split a behaviour once: texts for fitting, for scorers and held out; prompts to choose and test.
 
-What is fitted on a text is never judged on it, nor on one that nearly repeats it.
+What is fitted on a text is never judged on it or its prompt, nor on one that nearly repeats them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -16,21 +16,31 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import ChatItem, Item, Prompt, has_responses, prompt_of, text_of
 from models_store.schemas.report import SplitCounts
-from workers.evaluation.data.duplicates import clusters, join_by, runs_of, shares_run
+from workers.evaluation.data.duplicates import (
+    clusters,
+    frame_of,
+    join_by,
+    repeats,
+    runs_of,
+    same_words,
+    shares_run,
+)
 from workers.evaluation.seeds import derive
 
 SHARES = (0.60, 0.25, 0.15)
 """Of the texts of each side: fit, scorer, held out."""
 SHARED_RUN = 13
-"""A prompt that has so many words in a row in common with a text is dropped."""
+"""A prompt that has so many words in a row in common with a text that is fitted on is dropped."""
 MADE_PROMPT_WORDS = 8
 LEAST_PRESERVED = 16
 """Preserved responses to prompts, without which a search does not try `conditional`."""
 MOST_PRESERVED = 400
 """Preserved items that are fitted on."""
 
-
 T = TypeVar("T")
+Leak = Literal["exact", "near", "run"]
+"""How a prompt repeats a text that methods or scorers are fitted on, or what such a text answers:
+the same words, most of them, or `SHARED_RUN` in a row."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,10 @@ class Sides:
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a behaviour; no text, near-duplicate or pair is in two of them."""
+    """The parts of a behaviour; no text, near-duplicate or pair is in two of them.
+
+    Prompts that nearly repeat each other are of one template, whatever they were given as.
+    """
 
     fit: Sides
     """What methods see."""
@@ -79,11 +92,18 @@ class Splits:
     test: tuple[Prompt, ...]
     """Prompts to measure the chosen one, likewise: the first of them are of all templates."""
     prompts_made: bool
-    prompts_dropped: int
+    dropped: Counter[Leak]
+    """Prompts that were left out; each counts once, for the first leak that it has."""
+    prompt_clusters: int
+    """Clusters of prompts that nearly repeat each other."""
     near_duplicates: int
     clusters_broken: bool
     seeds: Mapping[str, int]
     """By what they were used for."""
+
+    @property
+    def prompts_dropped(self) -> int:
+        return self.dropped.total()
 
     def counts(self) -> SplitCounts:
         """The sizes of all parts, for the receipt."""
@@ -98,6 +118,10 @@ class Splits:
             test_prompts=len(self.test),
             prompts_made=self.prompts_made,
             prompts_dropped=self.prompts_dropped,
+            dropped_exact=self.dropped["exact"],
+            dropped_near=self.dropped["near"],
+            dropped_runs=self.dropped["run"],
+            prompt_clusters=self.prompt_clusters,
             near_duplicates=self.near_duplicates,
             clusters_broken=self.clusters_broken,
         )
@@ -145,8 +169,9 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     """Split the texts and prompts of a behaviour; the same seed gives the same parts.
 
     Texts go by clusters of near-duplicates, pairs and responses to one prompt, prompts by the split
-    they name, else by template. A behaviour without prompts gets those of held-out texts,
-    or the first words of held-out texts.
+    they name, else by template; those that nearly repeat each other are of one template. A
+    behaviour without prompts gets those of held-out texts, or the first words of held-out texts.
+    Prompts that leak, given or made, are left out.
 
     Raises:
         InvalidRequest: `pair_id`s join so many texts that they cannot be split, or no prompt is
@@ -167,16 +192,16 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     fit, scorer, heldout = (_part(behavior, parts, number) for number in range(len(SHARES)))
     made = not behavior.prompts
     given = made_prompts(heldout) if made else behavior.prompts
-    kept = _unanswered(given, (fit, scorer)) if made else _without_leaks(given, items)
-    validate, test = _split_prompts(kept, seeds["prompts"])
+    kept, dropped = _without_leaks(given, (fit, scorer))
+    grouped, prompt_clusters = _grouped(kept)
+    validate, test = _split_prompts(grouped, seeds["prompts"])
     if not test:
         origin = "made of held-out texts" if made else "given"
         raise InvalidRequest.at(
             "/behavior/prompts",
-            f"no prompt is left to test on: {len(given)} {origin}, {len(given) - len(kept)} of "
-            f"them repeat {'the prompt or ' if made else ''}{SHARED_RUN} words of a text, "
-            f"{len(validate)} are for validation: give more prompts (200 work well) that repeat "
-            "no text, some without split or with the split test",
+            f"no prompt is left to test on: {len(given)} {origin}; {left_out(dropped)}; for "
+            f"validation: {len(validate)}. Give more prompts (200 work well) that no text answers "
+            "or repeats, some without split or with the split test, or take those texts out",
             "no_test_prompts",
         )
     return Splits(
@@ -186,7 +211,8 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
         validate=validate,
         test=test,
         prompts_made=made,
-        prompts_dropped=len(given) - len(kept),
+        dropped=dropped,
+        prompt_clusters=prompt_clusters,
         near_duplicates=len(items) - len(set(similar)),
         clusters_broken=broken,
         seeds=seeds,
@@ -273,18 +299,64 @@ def _part(behavior: Behavior, parts: Sequence[int], number: int) -> Sides:
     )
 
 
-def _without_leaks(prompts: Sequence[Prompt], items: Sequence[Item]) -> tuple[Prompt, ...]:
-    texts = (text for item in items for text in (full_text(item), *_earlier(item)))
-    runs = frozenset(run for text in texts for run in runs_of(text, SHARED_RUN))
-    return tuple(p for p in prompts if not shares_run(p.text, runs, SHARED_RUN))
-
-
-def _unanswered(prompts: Sequence[Prompt], parts: Sequence[Sides]) -> tuple[Prompt, ...]:
-    """Prompts without a response in the parts, nor `SHARED_RUN` words in a row in common."""
+def _without_leaks(
+    prompts: Sequence[Prompt], parts: Sequence[Sides]
+) -> tuple[list[Prompt], Counter[Leak]]:
+    """The prompts that no text of the parts answers or repeats, and how the others do."""
+    # Holding out the texts that answer prompts would keep more prompts, but few such texts fit into
+    # the held-out part, which would no longer be a random share of the behaviour.
     items = [item for part in parts for item in part.items]
-    answered = {_key(item) for item in items}
-    free = [prompt for prompt in prompts if prompt.text.casefold() not in answered]
-    return _without_leaks(free, items)
+    said = [text for item in items for text in (prompt_of(item), text_of(item), *_earlier(item))]
+    seen = list(dict.fromkeys(filter(None, said)))
+    exact = set(map(same_words, seen))
+    texts = [prompt.text for prompt in prompts]
+    near = repeats(texts, seen, frame_of(texts))
+    whole = (text for item in items for text in (full_text(item), *_earlier(item)))
+    runs = frozenset(run for text in whole for run in runs_of(text, SHARED_RUN))
+
+    def leak(place: int, text: str) -> Leak | None:
+        if same_words(text) in exact:
+            return "exact"
+        if place in near:
+            return "near"
+        return "run" if shares_run(text, runs, SHARED_RUN) else None
+
+    leaks = [leak(place, text) for place, text in enumerate(texts)]
+    kept = [prompt for prompt, how in zip(prompts, leaks, strict=True) if how is None]
+    return kept, Counter(how for how in leaks if how is not None)
+
+
+def left_out(dropped: Counter[Leak]) -> str:
+    """How many prompts leak, and how, as a clause."""
+    told = f"left out because methods or scorers see them in texts: {dropped.total()}"
+    how: dict[Leak, str] = {
+        "exact": "word for word",
+        "near": "nearly",
+        "run": f"by {SHARED_RUN} words in a row",
+    }
+    counts = ", ".join(f"{dropped[leak]} {way}" for leak, way in how.items() if dropped[leak])
+    return f"{told} ({counts})" if counts else told
+
+
+def _grouped(prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
+    """The same prompts with one template for all that nearly repeat each other, and for all of
+    their templates.
+
+    Returns:
+        The prompts in their order, and the number of clusters of two or more.
+    """
+    texts = [prompt.text for prompt in prompts]
+    near = clusters(texts, frame=frame_of(texts))
+    groups = join_by(near, [prompt.template for prompt in prompts])
+    names = {group: f"like {texts[group]}" for group, size in Counter(groups).items() if size > 1}
+    for group, prompt in reversed(list(zip(groups, prompts, strict=True))):
+        if prompt.template is not None:
+            names[group] = prompt.template
+    grouped = [
+        prompt.model_copy(update={"template": names.get(group)})
+        for group, prompt in zip(groups, prompts, strict=True)
+    ]
+    return grouped, sum(size > 1 for size in Counter(near).values())
 
 
 def made_prompts(texts: Sides) -> tuple[Prompt, ...]:
@@ -314,16 +386,18 @@ def _split_prompts(
 ) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     """A third of the prompts that name no split validates, a fifth when there are few.
 
-    A prompt of a template that names a split goes there with it.
+    A prompt of a template that names a split goes there with it; where some name each, as prompts
+    that nearly repeat each other may, all are tested on.
     """
     rng = np.random.default_rng(seed)
     shuffled = [prompts[index] for index in rng.permutation(len(prompts))]
     named = {
-        prompt.template: prompt.split
+        prompt.template: split
+        for split in ("validate", "test")
         for prompt in prompts
-        if prompt.template is not None and prompt.split is not None
+        if prompt.template is not None and prompt.split == split
     }
-    splits = [prompt.split or named.get(prompt.template) for prompt in shuffled]
+    splits = [named.get(prompt.template, prompt.split) for prompt in shuffled]
     free: dict[str | int, list[int]] = {}
     for index, prompt in enumerate(shuffled):
         if splits[index] is None:

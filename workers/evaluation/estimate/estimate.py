@@ -22,9 +22,15 @@ from models_store.schemas.items import text_of
 from models_store.schemas.report import Remark, Separability
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.data.duplicates import clusters
-from workers.evaluation.data.splits import Sides, Splits
+from workers.evaluation.data.splits import Sides, Splits, left_out
 from workers.evaluation.estimate.separability import SEPARABLE, separability
-from workers.evaluation.statistics import FEWEST_UNITS, POWER, Floats, count_units, groups_of
+from workers.evaluation.statistics import (
+    FEWEST_UNITS,
+    Floats,
+    count_units,
+    errors_to_see,
+    groups_of,
+)
 from workers.evaluation.verdict import LEAST_PROMPTS, counted
 from workers.surgery.probe import auc
 
@@ -146,12 +152,13 @@ def smallest_effect(prompts: int) -> float:
 
     Those of one template count as one prompt, as if they all said the same.
 
-    2.8 standard errors of a paired difference of two rates near one half, whose variance is one
-    half a prompt where base and edit agree by chance only; measured differences have about that.
+    `errors_to_see` standard errors of a paired difference of two rates near one half, whose
+    variance is one half a prompt where base and edit agree by chance only; measured differences
+    have about that. With fewer than `FEWEST_UNITS` it is 1: none would be seen.
     """
     if prompts < FEWEST_UNITS:
         return 1.0
-    return float(min(1.0, POWER * (0.5 / prompts) ** 0.5))
+    return float(min(1.0, errors_to_see(prompts) * (0.5 / prompts) ** 0.5))
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:
@@ -254,8 +261,8 @@ def _prompts(splits: Splits, used: int, units: int) -> Iterator[Remark]:
         yield Remark(
             code="prompts_dropped",
             pointer="/behavior/prompts",
-            detail=f"{splits.prompts_dropped} prompts repeat the prompt or 13 words of a text and "
-            "are left out",
+            detail=f"prompts {left_out(splits.dropped)}; give prompts that no text answers or "
+            "repeats, or take those texts out",
         )
     seen = (
         f"{counted(used, units)}: a change of less than {100 * smallest_effect(units):.0f} points "
@@ -266,7 +273,8 @@ def _prompts(splits: Splits, used: int, units: int) -> Iterator[Remark]:
             code="few_templates",
             pointer="/behavior/prompts",
             detail=f"{counted(used, units)}: with fewer than {FEWEST_UNITS} different templates, "
-            "or prompts without one, no change can be significant",
+            "or prompts without one, no change can be significant; prompts that nearly repeat each "
+            "other are of one template",
         )
     if units < LEAST_PROMPTS:
         yield Remark(

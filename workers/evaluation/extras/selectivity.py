@@ -47,9 +47,9 @@ def selectivity(
     ]
     values = [float(_ratio(columns.sum(axis=0, keepdims=True))[0]) for columns in sides]
     return Selectivity(
-        undesired=interval(values[0], draws[0]),
-        desired=interval(values[1], draws[1]),
-        difference=interval(values[0] - values[1], draws[0] - draws[1]),
+        undesired=interval(values[0], draws[0], len(sides[0])),
+        desired=interval(values[1], draws[1], len(sides[1])),
+        difference=interval(values[0] - values[1], draws[0] - draws[1], min(map(len, sides))),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models_store.schemas.scorers import ScorerInfo
-from workers.evaluation.data.duplicates import clusters, words_of
+from workers.evaluation.data.duplicates import repeats, words_of
 from workers.evaluation.data.splits import Splits, full_text
 
 FEWEST_WORDS = 4
@@ -44,13 +44,9 @@ def _repeated(splits: Splits) -> int:
     """Prompts that nearly repeat a text of the scorer split, or are its beginning."""
     texts = [full_text(item) for item in splits.scorer.items]
     prompts = [prompt.text for prompt in (*splits.validate, *splits.test)]
-    cluster = clusters([*texts, *prompts])
-    of_texts = set(cluster[: len(texts)])
+    near = repeats(prompts, texts)
     beginnings = [" ".join(words_of(text)) for text in texts]
-    return sum(
-        mine in of_texts or _begins(prompt, beginnings)
-        for prompt, mine in zip(prompts, cluster[len(texts) :], strict=True)
-    )
+    return sum(place in near or _begins(prompt, beginnings) for place, prompt in enumerate(prompts))
 
 
 def _begins(prompt: str, texts: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from models_store.errors import InvalidRequest
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.items import prompt_of, text_of
+from models_store.schemas.items import Prompt, prompt_of, text_of
 from tests.workers.evaluation.contexts import small_context
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.context.context import EvaluationContext
@@ -48,22 +48,27 @@ def _answers(asked: list[str]) -> dict[str, Any]:
     }
 
 
-def test_a_prompt_that_fitted_texts_answer_is_not_chosen_on_where_it_is_tested_on(
+def _testing(context: EvaluationContext, *prompts: str) -> EvaluationContext:
+    """The same with other test prompts."""
+    test = tuple(Prompt(text=text) for text in prompts)
+    return replace(context, splits=replace(context.splits, test=test))
+
+
+def test_what_fitted_texts_answer_is_chosen_on_unless_it_nearly_is_tested_on(
     base: LoadedModel,
 ) -> None:
     asked = [f"What of number {i}?" for i in range(40)]
-    of = behavior(prompts=[text.upper() for text in asked[:4]], **_answers(asked))
-    context = _context(base, of)
+    context = _context(base, behavior(prompts=["Tell me."], **_answers(asked)))
     answered = {prompt_of(item).casefold() for item in context.splits.fit.items}
-    assert answered & _tested(context)
-    assert _chosen(context) == answered - _tested(context)
+    assert _chosen(context) == answered
+    first, second, *others = sorted(answered)
+    assert _chosen(_testing(context, first.upper(), f"So, {second}")) == set(others)
 
 
 def test_where_texts_answer_only_what_is_tested_on_they_are_begun(base: LoadedModel) -> None:
-    of = behavior(prompts=["Go on."], **_answers(["Go on."] * 40))
-    context = _context(base, of)
+    of = behavior(prompts=["Tell me."], **_answers(["Go on."] * 40))
+    context = _testing(_context(base, of), "Go on!")
     begun = _chosen(context)
-    assert begun.isdisjoint(_tested(context))
     texts = [text_of(item).casefold() for item in context.splits.fit.items]
     assert begun
     assert all(any(text.startswith(start) for text in texts) for start in begun)
@@ -81,9 +86,8 @@ def test_plain_texts_that_begin_with_what_is_tested_on_are_begun_further(base: L
 
 
 def test_texts_that_begin_with_nothing_else_are_refused(base: LoadedModel) -> None:
-    context = _context(base, behavior(prompts=["Go on."], **_answers(["Go on."] * 40)))
-    tested = (*context.splits.test, *beginnings(context.splits.fit))
-    context = replace(context, splits=replace(context.splits, test=tested))
+    context = _context(base, behavior(prompts=["Tell me."], **_answers(["Go on."] * 40)))
+    begun = [prompt.text for prompt in beginnings(context.splits.fit)]
     with pytest.raises(InvalidRequest, match="left to choose an edit on") as refused:
-        validation_prompts(context)
+        validation_prompts(_testing(context, "Go on.", *begun))
     assert refused.value.errors[0].pointer == "/behavior/prompts"

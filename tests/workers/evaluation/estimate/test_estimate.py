@@ -26,7 +26,7 @@ from workers.evaluation.estimate.estimate import (
 )
 from workers.evaluation.estimate.separability import separability
 
-PROMPTS = [f"prompt number {number} asks for something" for number in range(400)]
+PROMPTS = [f"prompt number {number} asks something" for number in range(400)]
 
 
 def checked(asked: Behavior, features: Features | None = None) -> Checks:
@@ -85,8 +85,8 @@ def test_few_texts_and_few_prompts_are_remarked_with_what_they_can_show() -> Non
     assert {"few_texts", "underpowered"} <= remarks.keys()
     # A fifth of 30 prompts validates.
     assert "24 test prompts" in remarks["underpowered"].detail
-    assert "40 points" in remarks["underpowered"].detail
-    assert found.smallest_effect == pytest.approx(0.4, abs=0.005)
+    assert "42 points" in remarks["underpowered"].detail
+    assert found.smallest_effect == pytest.approx(0.42, abs=0.005)
     assert checked(behavior(150, prompts=PROMPTS[:5])).smallest_effect == 1
     assert "few_prompts" in codes(checked(behavior(150, prompts=PROMPTS[:90])))
 
@@ -111,11 +111,15 @@ def test_prompts_of_few_templates_are_remarked_however_many_they_are() -> None:
 
 def test_prompts_made_from_texts_and_prompts_that_repeat_one_are_remarked() -> None:
     long = " ".join(f"word{number}" for number in range(20))
-    texts = [*sentences("cruel", 149), long]
-    found = checked(behavior(150, undesired=texts, prompts=[*PROMPTS, f"so {long}"]))
+    # The largest group of texts is fitted on.
+    group = [{"text": text, "pair_id": "fitted"} for text in (long, "twin")]
+    texts = [*sentences("cruel", 148), *group]
+    found = checked(behavior(150, undesired=texts, prompts=[*PROMPTS, long.upper(), f"so {long}"]))
+    (remark,) = found.warnings
 
     assert "no_prompts" in codes(checked(behavior(150)))
-    assert "prompts_dropped" in codes(found)
+    assert remark.code == "prompts_dropped"
+    assert "2 (1 word for word, 1 nearly)" in remark.detail
 
 
 def test_length_that_explains_everything_is_said_so() -> None:

@@ -37,7 +37,7 @@ def base(pico_folder: Path) -> LoadedModel:
 def _behavior(name: str, **changes: Any) -> Behavior:
     return behavior(
         40,
-        prompts=[f"the people of place {i} are" for i in range(12)],
+        prompts=[f"people of place {i} are" for i in range(12)],
         max_new_tokens=4,
         scorers=("tfidf", "vader"),
     ).model_copy(update={"name": name, **changes})

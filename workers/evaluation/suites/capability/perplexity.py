@@ -68,4 +68,6 @@ def _contrast(before: Floats, after: Floats, counts: Floats, bootstrap: Bootstra
     base, edited = (float(np.exp(nats.sum() / counts.sum())) for nats in (before, after))
     draws = bootstrap.sums(np.stack([before, after, counts], axis=1))
     drawn = np.exp(draws[:, 1] / draws[:, 2]) - np.exp(draws[:, 0] / draws[:, 2])
-    return Contrast(base=base, edited=edited, difference=interval(edited - base, drawn))
+    return Contrast(
+        base=base, edited=edited, difference=interval(edited - base, drawn, len(counts))
+    )
