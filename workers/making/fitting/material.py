@@ -67,7 +67,7 @@ class Material:
         of_base = {
             name: READINGS[name].tokens(counts, need)
             for name, need in wanted.items()
-            if not READINGS[name].of_texts
+            if READINGS[name].of_model is not None
         }
         all_tokens = reading_tokens(counts, wanted)
         progress.plan({"texts": all_tokens - sum(of_base.values()), **of_base})
