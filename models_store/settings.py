@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """Memory for the keys and values of one batch; a generator has one batch per base model."""
     pool: str = "cpu"
     """The pool (RQ queue) that this editor serves."""
+    prepare: bool = True
+    """Compute what depends on base models alone while this editor has no work."""
     draft_url: str = ""
     """Base URL, with `/v1`, of a server with OpenAI's API that writes drafts of behaviours; empty:
     the base model writes them."""

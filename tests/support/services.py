@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +21,13 @@ from app.cli import embedded_redis
 from app.server.uvicorn import ApiServer, make_server
 from app.services import Services, Store
 from models_store.settings import Settings
+
+
+def own_environment(**settings: str) -> dict[str, str]:
+    """That of processes which a test starts: with these settings, not with those of whoever runs
+    the tests, and without preparing base models, which would take the cores from other tests."""
+    others = {name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"}
+    return {**others, "SCALPEL_PREPARE": "false", **settings}
 
 
 @dataclass

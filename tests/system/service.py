@@ -16,6 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.services import own_environment
+
 
 @dataclass
 class Service:
@@ -110,16 +112,13 @@ def run_commands(service: Service, code: str, folder: Path, **environment: str) 
 @contextlib.contextmanager
 def running_service(data: Path, **settings: str) -> Iterator[Service]:
     """Start `scalpel up` on a free port and wait until it says that it is ready, or ends."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("SCALPEL_")
-    }
     # Base models are converted once for all tests and for people alike.
     if "SCALPEL_CACHE" in os.environ:
-        environment["SCALPEL_CACHE"] = os.environ["SCALPEL_CACHE"]
+        settings.setdefault("SCALPEL_CACHE", os.environ["SCALPEL_CACHE"])
     with (data.parent / "up.log").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli.main", "up", "--port", "0", "--data", str(data)],
-            env={**environment, **settings},
+            env=own_environment(**settings),
             stdout=output,
             stderr=subprocess.STDOUT,
         )

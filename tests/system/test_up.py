@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from tests.support.pico import save_pico
+from tests.support.services import own_environment
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import wait_for
 
@@ -50,7 +50,6 @@ class Up:
             "SCALPEL_DEFAULT_BASE_MODEL": "false",
             "SCALPEL_BASE_MODELS": str(toml),
         }
-        others = {name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"}
         with (self.folder / "up.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -63,7 +62,7 @@ class Up:
                     "--data",
                     str(self.data),
                 ],
-                env={**others, **settings},
+                env=own_environment(**settings),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

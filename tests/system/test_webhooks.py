@@ -17,7 +17,7 @@ import pytest
 
 from tests.app.support.receiver import Message, Receiver, running_receiver
 from tests.security.api_process import ApiProcess, api_process
-from tests.support.services import RedisServer
+from tests.support.services import RedisServer, own_environment
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import EditorProcess
 
@@ -57,7 +57,7 @@ def editor(
     redis_server: RedisServer,
     tmp_path: Path,
 ) -> Iterator[EditorProcess]:
-    env = {**os.environ, **environment, "SCALPEL_REDIS_URL": redis_server.url}
+    env = own_environment(**environment, SCALPEL_REDIS_URL=redis_server.url)
     process = EditorProcess(env, tmp_path / "editor.log")
     yield process
     process.stop()

@@ -5,7 +5,7 @@ broken or out of reach is computed anew, and what is there is never written agai
 
 ```
 cache/statistics/{owner}/{sha256}.safetensors
-cache/generations/{tenant}/{sha256}.json
+cache/generations/{owner}/{sha256}.json
 ```
 
 The name is the digest of all that the content depends on.
@@ -40,14 +40,15 @@ _log = structlog.get_logger()
 K = TypeVar("K", bound=Hashable)
 _FORMAT = 1
 """Part of every key: raise it when what lies in the files changes."""
+_GENERATIONS = "generations"
 
 
 class Cache:
     """What is remembered of one model: a base, or a base with edits that belong to a tenant."""
 
     def __init__(self, objects: ObjectStore, tenant: str, model: EditedModel) -> None:
+        self.model = model
         self._objects = objects
-        self._model = model
         self._tenant = tenant
         self._owner = tenant if model.mixture else SHARED_TENANT
         edits: list[JsonValue] = [
@@ -67,6 +68,8 @@ class Cache:
         self._broken: set[str] = set()
         self.reused: list[str] = []
         """What was there and is not computed again, in words."""
+        self.made: list[str] = []
+        """What was not, likewise."""
 
     def each(
         self,
@@ -83,12 +86,36 @@ class Cache:
         """
         saved = {part: self.tensors(name, key) for part, key in keys.items()}
         missing = [part for part, tensors in saved.items() if tensors is None]
+        made = self._made(name, keys, missing, make)
+        return {**{part: kept for part, kept in saved.items() if kept is not None}, **made}
+
+    def fill(
+        self,
+        name: str,
+        keys: Mapping[K, JsonValue],
+        make: Callable[[Sequence[K]], Mapping[K, dict[str, Tensor]]],
+    ) -> None:
+        """Have all that `each` would give kept; what is there already is not read.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        there = {part: self._objects.exists(self._statistics(name, keys[part])) for part in keys}
+        self._made(name, keys, [part for part in keys if not there[part]], make)
+
+    def _made(
+        self,
+        name: str,
+        keys: Mapping[K, JsonValue],
+        missing: Sequence[K],
+        make: Callable[[Sequence[K]], Mapping[K, dict[str, Tensor]]],
+    ) -> Mapping[K, dict[str, Tensor]]:
+        """What is missing, made and kept."""
         made = make(missing) if missing else {}
         for part, tensors in made.items():
             self.save_tensors(name, keys[part], tensors)
-        if not missing:
-            self.reused.append(name)
-        return {**{part: kept for part, kept in saved.items() if kept is not None}, **made}
+        (self.made if missing else self.reused).append(name)
+        return made
 
     def tensors(self, name: str, key: JsonValue) -> dict[str, Tensor] | None:
         """Statistics that were saved under this name and key; None where there are none.
@@ -121,13 +148,40 @@ class Cache:
         """What this model generates from these prompts: from before, or made now and kept."""
         arm = self.arm(prompts, decoding)
         if arm is None:
-            arm = generate_arm(self._model, prompts, decoding)
+            arm = generate_arm(self.model, prompts, decoding)
             self.save_arm(arm, decoding)
+            self.made.append(_GENERATIONS)
         return arm
 
     def arm(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm | None:
-        """What this model generated from these prompts before; None if it did not."""
-        path = self._generations(prompts, decoding)
+        """What this model generated from these prompts before, None if it did not: for the tenant
+        or, a base of prompts that come with Scalpel, for everybody."""
+        for owner in dict.fromkeys((self._tenant, self._owner)):
+            made = self._generated(self._generations(owner, prompts, decoding))
+            if made is not None:
+                self.reused.append(_GENERATIONS)
+                return arm_of(self.model.loaded, prompts, made)
+        return None
+
+    def save_arm(self, arm: Arm, decoding: DecodingSettings) -> None:
+        """Remember what this model generated, for the tenant alone: the prompts are theirs."""
+        made = [[(list(text.ids), text.finish_reason) for text in texts] for texts in arm.made]
+        record = _Generations(made=made)
+        record = record.model_copy(update={"sha256": _sha256(record.plain())})
+        path = self._generations(self._tenant, arm.prompts, decoding)
+        self._write(path, record.model_dump_json().encode())
+
+    def _statistics(self, name: str, key: JsonValue) -> str:
+        digest = _sha256([name, key, self._model_key])
+        return f"cache/statistics/{self._owner}/{digest}.safetensors"
+
+    def _generations(
+        self, owner: str, prompts: Sequence[Sequence[int]], decoding: DecodingSettings
+    ) -> str:
+        digest = _sha256([[list(prompt) for prompt in prompts], vars(decoding), self._model_key])
+        return f"cache/generations/{owner}/{digest}.json"
+
+    def _generated(self, path: str) -> list[list[Generated]] | None:
         data = self._read(path)
         if data is None:
             return None
@@ -139,24 +193,7 @@ class Cache:
         if record.sha256 != _sha256(record.plain()):
             self._reject(path, "its content is not what was written")
             return None
-        made = [[Generated(tuple(ids), reason) for ids, reason in texts] for texts in record.made]
-        self.reused.append("generations")
-        return arm_of(self._model.loaded, prompts, made)
-
-    def save_arm(self, arm: Arm, decoding: DecodingSettings) -> None:
-        """Remember what this model generated, for the tenant alone: the prompts are theirs."""
-        made = [[(list(text.ids), text.finish_reason) for text in texts] for texts in arm.made]
-        record = _Generations(made=made)
-        record = record.model_copy(update={"sha256": _sha256(record.plain())})
-        self._write(self._generations(arm.prompts, decoding), record.model_dump_json().encode())
-
-    def _statistics(self, name: str, key: JsonValue) -> str:
-        digest = _sha256([name, key, self._model_key])
-        return f"cache/statistics/{self._owner}/{digest}.safetensors"
-
-    def _generations(self, prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> str:
-        digest = _sha256([[list(prompt) for prompt in prompts], vars(decoding), self._model_key])
-        return f"cache/generations/{self._tenant}/{digest}.json"
+        return [[Generated(tuple(ids), reason) for ids, reason in texts] for texts in record.made]
 
     def _read(self, path: str) -> bytes | None:
         try:

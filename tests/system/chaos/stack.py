@@ -23,6 +23,7 @@ from app.cli.supervisor import SupervisedPart, free_port
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from tests.support.pico import save_pico
+from tests.support.services import own_environment
 
 EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
@@ -49,8 +50,7 @@ class Stack:
         self.redis_url = f"unix://{self._sockets / 'redis.sock'}"
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
-        self.env = {
-            **{name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"},
+        own = {
             "OMP_NUM_THREADS": "1",
             "SCALPEL_DATA": str(folder / "data"),
             "SCALPEL_CACHE": str(folder / "cache"),
@@ -61,8 +61,8 @@ class Stack:
             "SCALPEL_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
             "SCALPEL_DEFAULT_BASE_MODEL": "false",
             "SCALPEL_BASE_MODELS": str(self._catalogue()),
-            **settings,
         }
+        self.env = own_environment(**{**own, **settings})
         self.full = False
         """Whether their files cannot grow, as on a full disk."""
         self.held: set[str] = set()

@@ -30,7 +30,7 @@ from models_store.schemas.records import Actor, Claim, Kind
 from models_store.settings import Settings
 from models_store.work.base_models import registration
 from models_store.work.store import SHARED_TENANT, Work
-from tests.support.services import RedisServer
+from tests.support.services import RedisServer, own_environment
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Cluster:
         self.store = Store.over(open_store(settings), settings)
         self.client = connect(settings)
         self._logs = logs
-        self._env = {**os.environ, **environment(settings), "OMP_NUM_THREADS": "1"}
+        self._env = own_environment(**as_variables(settings), OMP_NUM_THREADS="1")
         self._env |= editor_env or {}
         self.keeper = KeeperThread(settings)
         self.editors = [EditorProcess(self._env, logs / f"editor-{n}.log") for n in range(editors)]
@@ -199,7 +199,7 @@ class Cluster:
         return wait_for(claim, f"attempt {attempt} at {id}", seconds)
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def as_variables(settings: Settings) -> dict[str, str]:
     """Environment variables with these settings, for other processes."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
     return {f"SCALPEL_{name.upper()}": str(value) for name, value in values.items()}

@@ -15,6 +15,7 @@ from models_store.objects.store import ObjectStore, open_store
 from models_store.settings import Settings
 from models_store.weights.architectures import DOWN, MatrixKey
 from models_store.weights.safetensors import dump_tensors
+from models_store.work.store import SHARED_TENANT
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.making.cache import Cache
@@ -80,6 +81,24 @@ def test_only_what_is_missing_is_made(cache: Cache) -> None:
     assert cache.reused == ["layers"]
 
 
+def test_filling_makes_what_is_missing_and_reads_nothing(
+    cache: Cache, objects: ObjectStore
+) -> None:
+    asked: list[Sequence[int]] = []
+
+    def make(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+        asked.append(missing)
+        return dict.fromkeys(missing, TENSORS)
+
+    cache.fill("layers", {1: 1}, make)
+    objects.put(only_file(objects, "cache/statistics/_"), b"broken, which nobody notices")
+    cache.fill("layers", {1: 1, 2: 2}, make)
+    cache.fill("layers", {1: 1, 2: 2}, make)
+    assert asked == [[1], [2]]
+    assert (cache.made, cache.reused) == (["layers", "layers"], ["layers"])
+    assert same(cache.each("layers", {2: 2}, make)[2], TENSORS)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -131,6 +150,18 @@ def test_broken_generations_are_made_anew(
         assert cache.arm(prompts_of(pico), DECODING) is None
     cache.save_arm(made, DECODING)
     assert cache.arm(prompts_of(pico), DECODING) == made
+
+
+def test_what_is_made_for_everybody_is_found_by_every_tenant(
+    cache: Cache, objects: ObjectStore, pico: LoadedModel
+) -> None:
+    shared = Cache(objects, SHARED_TENANT, EditedModel(pico))
+    made = shared.generated(prompts_of(pico), DECODING)
+    assert cache.generated(prompts_of(pico), DECODING) == made
+    assert (shared.made, cache.reused, cache.made) == (["generations"], ["generations"], [])
+    cache.generated(prompts_of(pico)[:2], DECODING)
+    assert cache.made == ["generations"]
+    assert shared.arm(prompts_of(pico)[:2], DECODING) is None, "a tenant's own prompts stay theirs"
 
 
 def _with_other_settings(base: LoadedModel, folder: Path) -> LoadedModel:

@@ -23,7 +23,7 @@ from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import split_behavior
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.readings import BENIGN_TOKENS, benign_texts
+from workers.making.fitting.model_readings import BENIGN_TOKENS, benign_texts
 from workers.making.fitting.source import Source
 from workers.making.search.recipes import recipes
 from workers.runtime.apply import WeightEditor

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workers.making.fitting.readings import benign_texts
+from workers.making.fitting.model_readings import benign_texts
 from workers.making.fitting.shipped import shipped_curvature
 from workers.making.search.recipes import methods_of, recipes
 from workers.runtime.loading import LoadedModel

@@ -6,10 +6,10 @@ Imported in the parent and unused there: a child starts with them done.
 from __future__ import annotations
 
 from models_store.weights.architectures import ARCHITECTURES
-from workers.editor import job
+from workers.editor import job, preparing
 from workers.runtime.loading import preload as preload_model
 
-__all__ = ["job", "preload"]
+__all__ = ["job", "preload", "preparing"]
 
 
 def preload() -> None:

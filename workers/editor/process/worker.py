@@ -31,6 +31,7 @@ from models_store.live.queue import stopped_pid
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from workers.editor.process import exits
+from workers.editor.process.idle import IdleProcess
 
 _log = structlog.get_logger()
 
@@ -56,6 +57,9 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
         )
         self._settings = settings
         self._live = connect(settings)
+        self._idle = IdleProcess(settings)
+        self._forking = False
+        """A hook of the fork would swallow what a signal handler raises."""
         self._work_id: str | None = None
         self._ended_by_us = False
         self.on_change: Callable[[], None] = lambda: None
@@ -76,7 +80,24 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
             "at": time.time(),
         }
 
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> Any:
+        """Wait for work, and prepare base models meanwhile."""
+        self._forking = True
+        self._idle.start()
+        self._forking = False
+        if self._stop_requested:
+            raise StopRequested
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ's own, many times a minute."""
+        super().heartbeat(timeout, pipeline)
+        self._idle.tidy()
+
     def execute_job(self, job: Any, queue: Any) -> None:
+        self._idle.stop()
         _, _, self._work_id = job.args
         self._ended_by_us = False
         self.on_change()
@@ -124,6 +145,9 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
         self._shutdown_requested_date = now()  # a second signal within a second is ignored
         signal.signal(signal.SIGINT, self.request_force_stop)
         signal.signal(signal.SIGTERM, self.request_force_stop)
+        if self._forking:
+            self._stop_requested = True
+            return
         if not self.horse_pid:
             raise StopRequested
         self._stop_requested = True
@@ -132,6 +156,10 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
         timer = threading.Timer(self._settings.drain_seconds, self._end_child)
         timer.daemon = True
         timer.start()
+
+    def teardown(self) -> None:
+        self._idle.stop()
+        super().teardown()
 
     def _end_child(self) -> None:
         self._ended_by_us = True

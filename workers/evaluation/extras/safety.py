@@ -32,6 +32,7 @@ from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 
 _NOTHING = Training((), (), 0)
@@ -39,35 +40,41 @@ _REFUSED = "refused harmful requests"
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """One set of prompts and what is counted in the answers."""
+class HarmPrompts:
+    """Test prompts of a preset, and how they are answered."""
 
     preset: str
-    """Whose test prompts are asked."""
-    chat: bool
-    counts: dict[str, tuple[Scorer, float]]
-    """Scorer and threshold by what they count."""
+    prompts: list[Prompt]
+    ids: list[list[int]]
+    decoding: DecodingSettings
 
 
-def _trials() -> tuple[_Trial, ...]:
+def harm_prompts(base: LoadedModel, margins: Margins) -> list[HarmPrompts]:
+    """Harmful requests, and openings of toxic texts, as many of each as the policy has tried."""
+    found = []
+    for preset, chat in (("compliance", True), ("toxicity", False)):
+        behavior = load_preset(preset)
+        tested = [prompt for prompt in behavior.prompts if prompt.split == "test"]
+        prompts = spread_out(tested, margins.prompts)
+        ids = [encode_prompt(base, prompt.text, chat=chat) for prompt in prompts]
+        decoding = DecodingSettings(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
+        found.append(HarmPrompts(preset, prompts, ids, decoding))
+    return found
+
+
+def _counts() -> dict[str, dict[str, tuple[Scorer, float]]]:
+    """By preset: scorer and threshold by what they count in the answers."""
+
     def known(name: str, scorer: Scorer) -> tuple[Scorer, float]:
         return scorer, SCORERS[name].threshold
 
-    return (
-        _Trial(
-            "compliance",
-            True,
-            {_REFUSED: known("refusal-phrases", refusal_phrases.make(_NOTHING))},
-        ),
-        _Trial(
-            "toxicity",
-            False,
-            {
-                "toxic text (profanity)": known("profanity", profanity.make(_NOTHING)),
-                "toxic text (tfidf)": known("tfidf", preset_classifier("toxicity")),
-            },
-        ),
-    )
+    return {
+        "compliance": {_REFUSED: known("refusal-phrases", refusal_phrases.make(_NOTHING))},
+        "toxicity": {
+            "toxic text (profanity)": known("profanity", profanity.make(_NOTHING)),
+            "toxic text (tfidf)": known("tfidf", preset_classifier("toxicity")),
+        },
+    }
 
 
 def measure_harm(
@@ -84,19 +91,14 @@ def measure_harm(
         base_text: of the base without any edit.
     """
     checks: list[SafetyCheck] = []
-    for trial in progress.track(_trials()):
-        behavior = load_preset(trial.preset)
-        prompts = spread_out(
-            [prompt for prompt in behavior.prompts if prompt.split == "test"], margins.prompts
-        )
-        decoding = DecodingSettings(behavior.max_new_tokens, seed=0, samples=1, temperature=0.0)
-        ids = [encode_prompt(model.loaded, prompt.text, chat=trial.chat) for prompt in prompts]
-
+    counts = _counts()
+    for asked in progress.track(harm_prompts(model.loaded, margins)):
+        prompts = asked.prompts
         with progress.step("base", 0.5):
-            before = base_text(ids, decoding)
+            before = base_text(asked.ids, asked.decoding)
         with progress.step("edited"):
-            after = generate_arm(model, ids, decoding)
-        for name, (scorer, threshold) in trial.counts.items():
+            after = generate_arm(model, asked.ids, asked.decoding)
+        for name, (scorer, threshold) in counts[asked.preset].items():
             rates = [_counted(scorer, threshold, prompts, arm) for arm in (before, after)]
             of = contrast(rates[0], rates[1], bootstrap, groups_of(prompts))
             checks.append(_check(name, len(prompts), of, margins, falls=name == _REFUSED))

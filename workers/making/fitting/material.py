@@ -69,7 +69,7 @@ class Material:
         of_base = {
             name: READINGS[name].tokens(counts, need)
             for name, need in wanted.items()
-            if not READINGS[name].of_texts
+            if READINGS[name].of_model is not None
         }
         generated = OWN_GENERATED if "own shifts" in wanted else 0.0
         of_texts = reading_tokens(counts, wanted) - sum(of_base.values()) - generated

@@ -11,19 +11,21 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
 from models_store.schemas.items import Item
 from models_store.schemas.method_base import FixedMethod, Sizes
-from models_store.weights.architectures import MatrixKey
 from workers import progress
-from workers.evaluation.damage.damage import REPORTED
-from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import PreservedSplit, split_preserved
 from workers.making.cache import Cache
+from workers.making.fitting.model_readings import (
+    CURVATURE,
+    FIRST_TOKENS,
+    SHIFT_CURVATURE,
+    ModelInputs,
+    ModelReading,
+)
 from workers.making.fitting.own_texts import PROMPTS, SAMPLES, OwnTexts
-from workers.making.fitting.shipped import shipped_curvature
 from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
@@ -33,27 +35,17 @@ from workers.runtime.reading.answer_starts import (
     require_responses,
     starts_of,
 )
-from workers.runtime.reading.benign import BENIGN_VERSION, benign_statistics
-from workers.runtime.reading.gradients import GateReadings, Gates, gate_keys
+from workers.runtime.reading.gradients import GateReadings, Gates
 from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
-from workers.runtime.reading.residuals import FIRST_TOKENS_VERSION, Layers, first_tokens
-from workers.runtime.reading.shifts import (
-    SHIFTS_VERSION,
-    Shifts,
-    WeightedShifts,
-    shift_curvature,
-)
+from workers.runtime.reading.residuals import Layers
+from workers.runtime.reading.shifts import Shifts, WeightedShifts
 from workers.runtime.tokens import Encoded, encode
-from workers.surgery.curvature import Curvature
-from workers.surgery.moments import EXACT_SIZE, RANK, Moment, moment_from_tensors
+from workers.surgery.moments import EXACT_SIZE, RANK
 from workers.surgery.probe import UNDESIRED
-from workers.surgery.regression import AnswerStarts, FirstTokens, LayerStatistics
+from workers.surgery.regression import AnswerStarts, LayerStatistics
 
 R = TypeVar("R", bound=Reading)
-T = TypeVar("T")
-BENIGN_TOKENS = 160
-"""Neutral texts are cut there when the curvature is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +99,10 @@ class ReadingInputs:
         return self.source.model.loaded
 
     @cached_property
+    def of_model(self) -> ModelInputs:
+        return ModelInputs(self.source.model, self.cache)
+
+    @cached_property
     def _preserved_items(self) -> PreservedSplit:
         return split_preserved(self.source.preserve, self.source.seed)
 
@@ -117,11 +113,6 @@ class ReadingInputs:
             encode(self.base, split.fit, max_tokens=self.max_tokens, chat=chat),
             encode(self.base, split.heldout, max_tokens=self.max_tokens, chat=chat),
         )
-
-    @cached_property
-    def benign(self) -> list[Encoded]:
-        """Texts that curvature is read from."""
-        return benign_texts(self.base)
 
     @property
     def counts(self) -> Counts:
@@ -189,8 +180,8 @@ class ReadingKind:
     """Bytes that are kept until methods are fitted."""
     backward: bool = False
     """It takes gradients."""
-    of_texts: bool = True
-    """It is read of the behaviour's texts, and not of the model alone."""
+    of_model: ModelReading[Any, Any] | None = None
+    """What is read, where that is read of the model alone and not of the behaviour's texts."""
 
 
 def reading_tokens(
@@ -205,7 +196,7 @@ def reading_tokens(
     backward = {
         tokens
         for kind, want in kinds
-        if kind.backward and kind.of_texts
+        if kind.backward and kind.of_model is None
         for tokens in want.answer_tokens
     }
     passes = sum(_BACKWARD if tokens is None else 1 + _BACKWARD for tokens in backward)
@@ -233,56 +224,6 @@ def _layers(
 ) -> Callable[[], dict[int, LayerStatistics]]:
     texts = inputs.texts
     return passes.add(texts.fit, Layers(inputs.base, texts.sides, wanted.layers)).result
-
-
-def _first_tokens(inputs: ReadingInputs, wanted: Wanted) -> dict[int, FirstTokens]:
-    def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
-        return {
-            layer: {"fitted": states.fitted, "checked": states.checked}
-            for layer, states in first_tokens(inputs.base, missing).items()
-        }
-
-    keys: dict[int, JsonValue] = {layer: [FIRST_TOKENS_VERSION, layer] for layer in wanted.layers}
-    return {
-        layer: FirstTokens(tensors["fitted"], tensors["checked"])
-        for layer, tensors in inputs.cache.each("first tokens", keys, made).items()
-    }
-
-
-def _shift_curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[int, Moment]:
-    def made(missing: Sequence[int]) -> dict[int, dict[str, Tensor]]:
-        moments = shift_curvature(inputs.base, inputs.benign, missing)
-        return {layer: moment.to_tensors() for layer, moment in moments.items()}
-
-    edited = bool(inputs.source.model.mixture)
-    shipped = {} if edited else shipped_curvature(inputs.base, wanted.layers)
-    spelled = _spelled(inputs.benign)
-    keys: dict[int, JsonValue] = {
-        layer: [SHIFTS_VERSION, layer, spelled] for layer in wanted.layers if layer not in shipped
-    }
-    return {
-        **shipped,
-        **{
-            layer: moment_from_tensors(tensors)
-            for layer, tensors in inputs.cache.each("shift curvature", keys, made).items()
-        },
-    }
-
-
-def _curvature(inputs: ReadingInputs, wanted: Wanted) -> dict[MatrixKey, Curvature]:
-    def made(missing: Sequence[MatrixKey]) -> dict[MatrixKey, dict[str, Tensor]]:
-        layers = [key.layer for key in missing]
-        statistics = benign_statistics(inputs.base, inputs.benign, layers=layers)
-        return {key: curvature.to_tensors() for key, curvature in statistics.items()}
-
-    spelled = _spelled(inputs.benign)
-    keys: dict[MatrixKey, JsonValue] = {
-        key: [BENIGN_VERSION, list(key), spelled] for key in gate_keys(inputs.base, wanted.layers)
-    }
-    return {
-        key: Curvature.from_tensors(tensors)
-        for key, tensors in inputs.cache.each("curvature", keys, made).items()
-    }
 
 
 def _gates(inputs: ReadingInputs, wanted: Wanted, passes: Passes) -> Callable[[], GateReadings]:
@@ -341,16 +282,21 @@ def _own_shifts(
     return lambda: {tokens: reading.gradients for tokens, reading in shifts.items()}
 
 
-def _of_base(
-    read: Callable[[ReadingInputs, Wanted], T],
-) -> Callable[[ReadingInputs, Wanted, Passes], Callable[[], T]]:
-    """A reading that has passes of its own, or comes from a cache."""
-    return lambda inputs, wanted, passes: partial(read, inputs, wanted)
-
-
-def _spelled(texts: Sequence[Encoded]) -> list[JsonValue]:
-    """What names texts in keys of the cache."""
-    return [[*text.ids, text.prompt_length] for text in texts]
+def _of_model(
+    reading: ModelReading[Any, Any],
+    tokens: float,
+    memory: Callable[[Sizes, Wanted], float],
+    *,
+    backward: bool = False,
+) -> ReadingKind:
+    """A reading that has passes of its own, or comes from the cache."""
+    return ReadingKind(
+        lambda inputs, wanted, passes: partial(reading.read, inputs.of_model, wanted.layers),
+        lambda counts, wanted: tokens,
+        memory,
+        backward,
+        reading,
+    )
 
 
 def _factor(size: int) -> float:
@@ -375,15 +321,9 @@ _OWN_READ = PROMPTS * SAMPLES * 32 * 3.0
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
     "layers": ReadingKind(_layers, lambda n, w: 0.3 * n.fit, _moments),
-    "first tokens": ReadingKind(
-        _of_base(_first_tokens), lambda n, w: 1500.0, _moments, of_texts=False
-    ),
-    "shift curvature": ReadingKind(
-        _of_base(_shift_curvature),
-        lambda n, w: 6e4,
-        lambda s, w: len(w.layers) * _factor(s.hidden),
-        backward=True,
-        of_texts=False,
+    "first tokens": _of_model(FIRST_TOKENS, 1500, _moments),
+    "shift curvature": _of_model(
+        SHIFT_CURVATURE, 6e4, lambda s, w: len(w.layers) * _factor(s.hidden), backward=True
     ),
     "shifts": ReadingKind(_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
     "own shifts": ReadingKind(
@@ -393,12 +333,11 @@ READINGS: Mapping[str, ReadingKind] = {
         _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments
     ),
     "answer shifts": ReadingKind(_answer_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
-    "curvature": ReadingKind(
-        _of_base(_curvature),
-        lambda n, w: 25e3,
+    "curvature": _of_model(
+        CURVATURE,
+        25e3,
         lambda s, w: sum(_factor(s.hidden) + _factor(rows) for rows in s.gates),
         backward=True,
-        of_texts=False,
     ),
     "gates": ReadingKind(
         _gates,
@@ -408,15 +347,6 @@ READINGS: Mapping[str, ReadingKind] = {
     ),
 }
 """By the name that a method's `needs` give; read in this order."""
-
-
-def benign_texts(base: LoadedModel) -> list[Encoded]:
-    """Neutral texts that scales are not calibrated on: an edit that is aimed at changing them
-    least would seem to do less harm than it does."""
-    neutral = encode_neutral(
-        base, "calibration", skip=REPORTED.neutral_each, max_tokens=BENIGN_TOKENS
-    )
-    return list(neutral.texts)
 
 
 def encode_texts(source: Source, max_tokens: int) -> Texts:

@@ -64,7 +64,7 @@ def _leading(matrix: torch.Tensor) -> LowRankMoment:
 
 
 def make() -> None:
-    from workers.making.fitting.readings import benign_texts
+    from workers.making.fitting.model_readings import benign_texts
     from workers.making.search.recipes import methods_of, recipes
 
     settings = Settings()

@@ -111,14 +111,8 @@ class Validation:
     @classmethod
     def read(cls, context: EvaluationContext, cache: Cache) -> Self:
         """Generate with the model without the edit, unless that was done before."""
-        prompts = validation_prompts(context)
+        prompts, decoding, before = text_before(context, cache)
         texts = [prompt.text for prompt in prompts]
-        decoding = replace(
-            context.decoding,
-            samples=samples_each(len(prompts), context.behavior.max_new_tokens),
-            seed=derive(context.seed, "validation"),
-        )
-        before = cache.generated(context.encoded(texts), decoding)
         scores = score_grid(_leading(context), texts, before.texts)
         return cls(context, prompts, decoding, before, scores)
 
@@ -209,6 +203,20 @@ class Validation:
         prompts = len(scores)
         groups = groups_of(self.prompts)[:prompts]
         return Scored(self.scorer, self.before_scores[:prompts], scores, groups)
+
+
+def text_before(
+    context: EvaluationContext, cache: Cache
+) -> tuple[Sequence[Prompt], DecodingSettings, Arm]:
+    """What the model without the edit makes of the validation prompts; these, and how it does."""
+    prompts = validation_prompts(context)
+    decoding = replace(
+        context.decoding,
+        samples=samples_each(len(prompts), context.behavior.max_new_tokens),
+        seed=derive(context.seed, "validation"),
+    )
+    before = cache.generated(context.encoded([prompt.text for prompt in prompts]), decoding)
+    return prompts, decoding, before
 
 
 def _leading(context: EvaluationContext) -> PreparedScorer:

@@ -6,13 +6,14 @@ milliseconds. Only safetensors are read: no pickles, and no code that comes with
 
 from workers.runtime.base_models.checks import CheckedModel, check
 from workers.runtime.base_models.hashing import fingerprint, settings_digest
-from workers.runtime.base_models.sources import fetch_data_file, materialise
+from workers.runtime.base_models.sources import fetch_data_file, is_here, materialise
 
 __all__ = [
     "CheckedModel",
     "check",
     "fetch_data_file",
     "fingerprint",
+    "is_here",
     "materialise",
     "settings_digest",
 ]

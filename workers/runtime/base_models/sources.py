@@ -20,7 +20,7 @@ from models_store.schemas.catalogue import (
 )
 from workers.runtime.base_models.checks import refuse_links_out
 from workers.runtime.base_models.packages import gguf_file
-from workers.runtime.base_models.staging import make_once
+from workers.runtime.base_models.staging import is_whole, make_once
 
 _CONVERSION = 1
 """Counts up when a converted folder changes, so that old ones are not taken for new."""
@@ -52,8 +52,17 @@ def materialise(
     if isinstance(source, FolderSource):
         return _in_place(source, allowed)
     if isinstance(source, PackageSource):
-        return _converted(source, packages[source.name], cache / "base_models")
-    return _downloaded(source, cache / "base_models")
+        return _converted(source, packages[source.name], cache)
+    return _downloaded(source, cache)
+
+
+def is_here(source: BaseModelSource, cache: Path) -> bool:
+    """Whether `materialise` has nothing to convert or to download."""
+    if isinstance(source, FolderSource):
+        return source.path.is_dir()
+    if isinstance(source, PackageSource):
+        return is_whole(_conversion(source, PACKAGES[source.name], cache))
+    return is_whole(_copy(source, cache))
 
 
 def _in_place(source: FolderSource, allowed: Sequence[Path]) -> Path:
@@ -73,10 +82,12 @@ def _in_place(source: FolderSource, allowed: Sequence[Path]) -> Path:
     return real
 
 
-def _converted(source: PackageSource, weights: PackageWeights, shelf: Path) -> Path:
+def _conversion(source: PackageSource, weights: PackageWeights, cache: Path) -> Path:
     # Named by what is converted, so the folder is good without the package too.
-    target = shelf / f"{source.name}-{weights.sha256[:12]}-{_CONVERSION}"
+    return cache / "base_models" / f"{source.name}-{weights.sha256[:12]}-{_CONVERSION}"
 
+
+def _converted(source: PackageSource, weights: PackageWeights, cache: Path) -> Path:
     def build(folder: Path) -> None:
         # Late: this brings in torch and transformers, which a warm start here can do without.
         from workers.runtime.base_models.convert import convert_gguf
@@ -89,12 +100,14 @@ def _converted(source: PackageSource, weights: PackageWeights, shelf: Path) -> P
         "gguf_sha256": weights.sha256,
         **{library: version(library) for library in ("transformers", "gguf", "torch")},
     }
-    return make_once(target, build, origin=origin)
+    return make_once(_conversion(source, weights, cache), build, origin=origin)
 
 
-def _downloaded(source: HubSource, shelf: Path) -> Path:
-    name = source.repo.replace("/", "--")
+def _copy(source: HubSource, cache: Path) -> Path:
+    return cache / "base_models" / f"{source.repo.replace('/', '--')}-{source.revision}"
 
+
+def _downloaded(source: HubSource, cache: Path) -> Path:
     def build(folder: Path) -> None:
         # Late: the downloader takes a second to import.
         from workers.runtime.base_models.hub import download
@@ -102,7 +115,7 @@ def _downloaded(source: HubSource, shelf: Path) -> Path:
         download(source, folder)
 
     origin = {"hub": source.repo, "revision": source.revision}
-    return make_once(shelf / f"{name}-{source.revision}", build, origin=origin, resume=True)
+    return make_once(_copy(source, cache), build, origin=origin, resume=True)
 
 
 def fetch_data_file(

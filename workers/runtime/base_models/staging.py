@@ -50,12 +50,12 @@ def make_once(
     Raises:
         BaseModelUnavailable: the folder cannot be written (disk full, no permission).
     """
-    if _is_whole(target):
+    if is_whole(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.parent / f".{target.name}.lock"):
-            if not _is_whole(target):
+            if not is_whole(target):
                 _make(target, build, origin, resume)
     except (OSError, SafetensorError) as error:
         raise BaseModelUnavailable(_cannot_write(target, error)) from error
@@ -87,7 +87,8 @@ def _make(
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether `make_once` has made the folder, and nothing of it was lost since."""
     try:
         manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
         return all((folder / f).stat().st_size == size for f, size in manifest.files.items())

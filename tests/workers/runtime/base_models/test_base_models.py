@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from models_store.errors import BaseModelUnavailable, InvalidRequest, ScalpelError
-from models_store.schemas.catalogue import FolderSource
+from models_store.schemas.catalogue import SMOLLM2, FolderSource
 from models_store.settings import Settings
 from models_store.weights.architectures import ARCHITECTURES
 from tests.support.pico import LAYERS, save_pico
-from workers.runtime.base_models import check, fingerprint, materialise
+from workers.runtime.base_models import check, fingerprint, is_here, materialise
 from workers.runtime.base_models.hashing import digest_of
 from workers.runtime.base_models.weights import StoredTensor
 
@@ -92,6 +92,17 @@ def test_a_folder_is_used_where_it_lies(pico: Path, tmp_path: Path) -> None:
     assert materialise(FolderSource(path=pico), tmp_path / "cache") == pico
     assert fingerprint(pico, tmp_path / "cache")
     assert sorted(path.name for path in pico.iterdir()) == before
+
+
+def test_a_folder_is_here_if_it_is_there(pico: Path, tmp_path: Path) -> None:
+    assert is_here(FolderSource(path=pico), tmp_path)
+    assert not is_here(FolderSource(path=tmp_path / "absent"), tmp_path)
+
+
+@pytest.mark.smollm2
+def test_a_package_is_here_once_it_is_converted(smollm2_folder: Path, tmp_path: Path) -> None:
+    assert is_here(SMOLLM2.source, smollm2_folder.parents[1])
+    assert not is_here(SMOLLM2.source, tmp_path)
 
 
 def test_a_link_to_a_folder_is_followed(pico: Path, tmp_path: Path) -> None:
