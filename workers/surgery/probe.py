@@ -141,7 +141,7 @@ def fit_probe(features: Tensor, labels: Tensor, settings: ProbeSettings, seed: i
 
 def cosine(one: Tensor, other: Tensor) -> float:
     """Of the angle between two vectors; 0 if one of them is zero."""
-    return float(F.cosine_similarity(one.double(), other.double(), dim=0))
+    return float(F.cosine_similarity(one.double(), other.double(), dim=0).clamp(-1, 1))
 
 
 def auc(scores: Tensor | Floats | Sequence[float], labels: Tensor | Sequence[int]) -> float:

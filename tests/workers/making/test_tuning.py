@@ -160,7 +160,7 @@ def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
 def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None:
     limits = Limits(max_kl=0.1)
     free = calibrated(meter, candidate(), limits).scale
-    held = candidate(felt_kl=0.09 / (0.3 * free) ** 2)
+    held = candidate(felt_kl=0.072 / (0.3 * free) ** 2)
     assert calibrated(meter, held, limits).scale == pytest.approx(0.3 * free, rel=0.05)
     fitted, damage = fitted_to_limits(
         meter, held, limits, guess=free, target=0.9, tolerance=0.05, max_steps=12

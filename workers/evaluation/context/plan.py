@@ -41,7 +41,7 @@ class EvaluationPlan:
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
         random region              60 · 24 / 259 + 3 measurements                    = 12
-        paper's setting, twice     the same with 1 and with 3 measurements           = 20
+        paper's method, twice      the same with 1 and with 3 measurements           = 20
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 

@@ -85,7 +85,7 @@ def fitted_to_limits(
         except EditFailed:
             scales.measured(math.inf)  # the model no longer computes: turn back from there
             continue
-        felt = candidate.felt_kl * scale**2 / limits.max_kl
+        felt = candidate.felt_kl * scale**2 / (KL_ROOM * limits.max_kl)
         scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
     try:
         calibration = scales.calibration()
