@@ -12,12 +12,14 @@ import torch
 
 from models_store.errors import BaseModelUnavailable, CorruptArtifact
 from models_store.presets import reporting_texts
-from models_store.schemas.behaviors import from_lines
-from models_store.schemas.records import STAGES
+from models_store.schemas.behaviors import Behavior, from_lines
+from models_store.schemas.records import STAGES, DeltaRef, Variant
 from models_store.schemas.report import Report
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
 from tests.workers.conftest import Bench
+from workers.editor.jobs.inputs import parents_of
+from workers.editor.jobs.task import Task
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta
@@ -178,6 +180,25 @@ def test_what_is_to_be_preserved_limits_the_scale_too(first_token_bench: Bench, 
     (free_term,) = load_delta(bench.file(free, "delta")).terms
     (held_term,) = load_delta(bench.file(held, "delta")).terms
     assert abs(held_term.coefficients).max() <= abs(free_term.coefficients).max()
+
+
+def test_a_parent_whose_prompts_all_leak_is_not_measured_again(bench: Bench, body: Body) -> None:
+    """As edits may have been made when fewer prompts were left out."""
+    texts = body()["behavior"]
+    fitted = split_behavior(Behavior.model_validate(texts), seed=0).fit.texts
+    leaking = body(behavior={**texts, "prompts": fitted})
+    places = [bench.submit_edit(**one) for one in (leaking, body())]
+    task = Task(
+        request=bench.read(places[0]).request,
+        attempt=1,
+        store=bench.store.work,
+        settings=bench.settings,
+        report=lambda stage, progress: None,
+    )
+    terms = tuple(DeltaRef(edit_id=one.id, path="", sha256="", strength=1) for one in places)
+    on = Variant(name="pico:both", base_model="pico", base_fingerprint="", terms=terms)
+    (parent,) = parents_of(task, on)
+    assert [prompt.text for prompt in parent.behavior.prompts] == texts["prompts"]
 
 
 def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
