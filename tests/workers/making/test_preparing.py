@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -92,8 +93,9 @@ def made(objects: ObjectStore, base: LoadedModel) -> Made:
 
 def test_what_was_broken_off_is_gone_on_with(made: Made, objects: ObjectStore) -> None:
     assert len(made.first.made) == 7
-    assert sorted(made.then.reused) == sorted(made.first.made)
-    assert len(made.then.made) == len(made.then_names) - 7
+    # More is there already in the end: a preset may be the inverse of another.
+    assert Counter(made.first.made) <= Counter(made.then.reused)
+    assert len(made.then.made) + len(made.then.reused) == len(made.then_names)
     assert files(objects).items() > made.kept.items()
 
 
@@ -126,14 +128,19 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
         base_text=cache.generated,
     )
     methods = methods_of(recipes_of(context, Auto(), effort))
-    prepare(Source(model, splits, chat=behavior.chat, seed=0), methods, cache)
+    source = Source(
+        model, splits, chat=behavior.chat, seed=0, max_new_tokens=behavior.max_new_tokens
+    )
+    prepare(source, methods, cache)
     Validation.read(context, cache)
     context.generate_unedited([prompt.text for prompt in context.prompts])
     harm = shared(objects, base)
     measure_harm(model, MARGINS, base_text=harm.generated, bootstrap=Bootstrap(0, 10))
     assert cache.made == harm.made == []
-    assert set(cache.reused) == {"generations", *STATISTICS}
-    assert cache.reused.count("generations") == harm.reused.count("generations") == 2
+    assert set(cache.reused) >= {"generations", "first tokens", "shift curvature"}
+    blocks = 15 if effort == "standard" else 0  # of the model's own continuations
+    assert cache.reused.count("generations") == 2 + blocks
+    assert harm.reused.count("generations") == 2
     assert files(objects) == before
 
 

@@ -12,13 +12,15 @@ prompt's mean as the baseline). The scorers that judge the edit learned from oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workers import progress
 from workers.evaluation.data.splits import Sides, drawn, made_prompts
 from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.scorers import char_ngrams, tfidf
@@ -33,6 +35,8 @@ from workers.surgery.probe import auc
 
 PROMPTS, SAMPLES = 120, 16
 """At most so many prompts, and so many continuations of each."""
+_AT_ONCE = 8
+"""Prompts whose continuations are generated, and kept, together."""
 LEAST_OF_A_SIDE = 8
 """Continuations that the teacher must call undesired, and desired, to learn from them."""
 
@@ -57,19 +61,27 @@ def own_texts(source: Source, cache: Cache) -> OwnTexts | None:
     teacher = _Teacher(fit, source.seed)
     if auc(teacher.score(heldout.texts), heldout.labels) < HEADLINE_AUC:
         return None
-    loaded = source.model.loaded
-    prompts = [prompt.text for prompt in drawn(made_prompts(fit), PROMPTS)]
-    decoding = DecodingSettings(
-        max_new_tokens=source.max_new_tokens, seed=derive(source.seed, "own"), samples=SAMPLES
-    )
-    arm = cache.generated(
-        [encode_prompt(loaded, prompt, chat=source.chat) for prompt in prompts], decoding
-    )
-    scores = teacher.score(arm.flat_texts()).reshape(len(prompts), SAMPLES)
+    arm = reduce(Arm.plus, (make() for make in progress.track(continuations(source, cache))))
+    scores = teacher.score(arm.flat_texts()).reshape(-1, SAMPLES)
     undesired = int((scores >= 0.5).sum())
     if min(undesired, scores.size - undesired) < LEAST_OF_A_SIDE:
         return None
     return OwnTexts(*_weighed(arm, scores))
+
+
+def continuations(source: Source, cache: Cache) -> list[Callable[[], Arm]]:
+    """The model's own continuations of the prompts of fit texts, a few prompts at a time."""
+    decoding = DecodingSettings(
+        max_new_tokens=source.max_new_tokens, seed=derive(source.seed, "own"), samples=SAMPLES
+    )
+    prompts = [
+        encode_prompt(source.model.loaded, prompt.text, chat=source.chat)
+        for prompt in drawn(made_prompts(source.splits.fit), PROMPTS)
+    ]
+    return [
+        partial(cache.generated, prompts[start : start + _AT_ONCE], decoding)
+        for start in range(0, len(prompts), _AT_ONCE)
+    ]
 
 
 class _Teacher:
