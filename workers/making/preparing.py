@@ -23,9 +23,7 @@ from workers.evaluation.data.splits import Splits, split_behavior
 from workers.evaluation.extras.safety import harm_prompts
 from workers.making.cache import Cache
 from workers.making.fitting.model_readings import ModelInputs, ModelReading
-from workers.making.fitting.own_texts import continuations
 from workers.making.fitting.readings import READINGS, wanted_by
-from workers.making.fitting.source import Source
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import methods_of
 from workers.making.search.validation import text_before
@@ -68,7 +66,6 @@ def preparation(cache: Cache, margins: Margins) -> Iterator[Unit]:
     yield from _shuffled(
         [preset.test_text(effort) for preset in presets for effort in _OTHER_EFFORTS]
     )
-    yield from _shuffled([unit for preset in presets for unit in preset.continuations()])
 
 
 def _statistics(cache: Cache) -> list[Unit]:
@@ -111,21 +108,6 @@ class _Preset:
             text_before(self._context(_DEFAULTS.effort), self.cache)
 
         return [Unit(f"{self.name}: validation", validation_text), self.test_text(_DEFAULTS.effort)]
-
-    def continuations(self) -> list[Unit]:
-        """What methods learn from that follow the model's own text."""
-        behavior = load_preset(self.name)
-        source = Source(
-            model=self.cache.model,
-            splits=self._splits,
-            chat=behavior.chat,
-            seed=_DEFAULTS.seed,
-            max_new_tokens=behavior.max_new_tokens,
-        )
-        return [
-            Unit(f"{self.name}: continuations, {number}", make)
-            for number, make in enumerate(continuations(source, self.cache), 1)
-        ]
 
     def test_text(self, effort: Effort) -> Unit:
         def make() -> None:

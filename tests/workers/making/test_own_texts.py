@@ -17,7 +17,7 @@ from tests.workers.taught import CRUEL, KIND, mood, sentence
 from workers.evaluation.data.splits import split_behavior
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
-from workers.making.fitting.own_texts import SAMPLES, OwnTexts, own_texts
+from workers.making.fitting.own_texts import OwnTexts, own_texts
 from workers.making.fitting.source import Source
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -68,10 +68,12 @@ def test_cruel_continuations_weigh_less_than_kind_ones(
             cruel.append(weight)
         elif words & set(KIND) and not words & set(CRUEL):
             kind.append(weight)
-    assert min(len(cruel), len(kind)) > 20
-    assert max(cruel) < 0 < min(kind)
-    # None is left out here, so those of a prompt add up to nothing.
-    assert own.weights.reshape(-1, SAMPLES).sum(dim=1).abs().max() < 1e-6
+    assert min(len(cruel), len(kind)) > 10
+    # A prompt may have more of one kind than stand for its side.
+    assert sum(cruel) < 0 < sum(kind)
+    assert max(map(abs, cruel)) == min(map(abs, kind))
+    assert own.weights.sum().abs() < 1e-6
+    assert len(own.texts) == len({text.ids[: text.prompt_length] for text in own.texts}) * 8
 
 
 def test_prompts_are_of_fit_texts_alone(source: Source, cache: Cache, model: LoadedModel) -> None:

@@ -1,26 +1,20 @@
 """What the model itself continues prompts of the fit texts with, and how undesired that is.
 
 The texts of a behaviour were written by others; an edit is there for what the model says. So a
-teacher that learned from the fit texts scores several continuations of each prompt, and a method
-follows
-
-    g = -E_x E_y|x [(S(y) - E_y|x S) ∂/∂c log p(y | x)]
-
-which to first order is how the expected score S of generated text falls (Williams 1992, with the
-prompt's mean as the baseline). The scorers that judge the edit learned from other texts.
+teacher that learned from the fit texts scores several continuations of each prompt: the quarter
+that it finds least undesired is made likelier, the quarter that it finds most so less likely. The
+scorers that judge the edit learned from other texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workers import progress
 from workers.evaluation.data.splits import Sides, drawn, made_prompts
 from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.scorers import char_ngrams, tfidf
@@ -35,8 +29,8 @@ from workers.surgery.probe import auc
 
 PROMPTS, SAMPLES = 120, 16
 """At most so many prompts, and so many continuations of each."""
-_AT_ONCE = 8
-"""Prompts whose continuations are generated, and kept, together."""
+_CHOSEN = SAMPLES // 4
+"""Continuations of a prompt on each side."""
 LEAST_OF_A_SIDE = 8
 """Continuations that the teacher must call undesired, and desired, to learn from them."""
 
@@ -47,7 +41,7 @@ class OwnTexts:
 
     texts: list[Encoded]
     weights: Tensor
-    """fp32 `[texts]`: of the gradient of each text's Σ log p; of one prompt they add up to 0."""
+    """fp32 `[texts]`: of the gradient of each text's Σ log p."""
 
 
 def own_texts(source: Source, cache: Cache) -> OwnTexts | None:
@@ -61,27 +55,19 @@ def own_texts(source: Source, cache: Cache) -> OwnTexts | None:
     teacher = _Teacher(fit, source.seed)
     if auc(teacher.score(heldout.texts), heldout.labels) < HEADLINE_AUC:
         return None
-    arm = reduce(Arm.plus, (make() for make in progress.track(continuations(source, cache))))
-    scores = teacher.score(arm.flat_texts()).reshape(-1, SAMPLES)
+    loaded = source.model.loaded
+    prompts = [prompt.text for prompt in drawn(made_prompts(fit), PROMPTS)]
+    decoding = DecodingSettings(
+        max_new_tokens=source.max_new_tokens, seed=derive(source.seed, "own"), samples=SAMPLES
+    )
+    arm = cache.generated(
+        [encode_prompt(loaded, prompt, chat=source.chat) for prompt in prompts], decoding
+    )
+    scores = teacher.score(arm.flat_texts()).reshape(len(prompts), SAMPLES)
     undesired = int((scores >= 0.5).sum())
     if min(undesired, scores.size - undesired) < LEAST_OF_A_SIDE:
         return None
     return OwnTexts(*_weighed(arm, scores))
-
-
-def continuations(source: Source, cache: Cache) -> list[Callable[[], Arm]]:
-    """The model's own continuations of the prompts of fit texts, a few prompts at a time."""
-    decoding = DecodingSettings(
-        max_new_tokens=source.max_new_tokens, seed=derive(source.seed, "own"), samples=SAMPLES
-    )
-    prompts = [
-        encode_prompt(source.model.loaded, prompt.text, chat=source.chat)
-        for prompt in drawn(made_prompts(source.splits.fit), PROMPTS)
-    ]
-    return [
-        partial(cache.generated, prompts[start : start + _AT_ONCE], decoding)
-        for start in range(0, len(prompts), _AT_ONCE)
-    ]
 
 
 class _Teacher:
@@ -99,18 +85,18 @@ class _Teacher:
 
 
 def _weighed(arm: Arm, scores: Floats) -> tuple[list[Encoded], Tensor]:
-    """Texts that are not empty, and their weights.
+    """The texts of both sides, but for empty ones, and their weights.
 
     Args:
         scores: `[prompts, samples]`.
     """
-    weights = (scores.mean(axis=1, keepdims=True) - scores) / scores.size
     texts: list[Encoded] = []
-    kept: list[float] = []
-    for prompt, made, row in zip(arm.prompts, arm.made, weights.tolist(), strict=True):
-        for text, weight in zip(made, row, strict=True):
-            if text.ids:
-                scored = (False,) * len(prompt) + (True,) * len(text.ids)
-                texts.append(Encoded((*prompt, *text.ids), scored, len(prompt)))
-                kept.append(weight)
-    return texts, torch.tensor(kept)
+    weights: list[float] = []
+    each = 1 / (len(scores) * _CHOSEN)
+    for prompt, made, order in zip(arm.prompts, arm.made, scores.argsort(axis=1), strict=True):
+        for sign, places in ((1, order[:_CHOSEN]), (-1, order[-_CHOSEN:])):
+            for ids in filter(None, (made[place].ids for place in places)):
+                scored = (False,) * len(prompt) + (True,) * len(ids)
+                texts.append(Encoded((*prompt, *ids), scored, len(prompt)))
+                weights.append(sign * each)
+    return texts, torch.tensor(weights)

@@ -315,8 +315,8 @@ _BACKWARD = 2.0
 
 OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
 """The time that the model's own continuations take to generate, in tokens of a forward pass."""
-_OWN_READ = PROMPTS * SAMPLES * 32 * 3.0
-"""The same to read them, forward and backward, with their prompts."""
+_OWN_READ = PROMPTS * SAMPLES / 2 * 32 * 3.0
+"""The same to read half of them, forward and backward, with their prompts."""
 
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.

@@ -47,7 +47,6 @@ class NaturalBias(FixedMethod):
         Row(20),
         Row(30, (RowPart(settings={"answer_tokens": 10}),), responses=True),
         Row(50, (RowPart(band=(0.4, 0.67)),)),
-        Row(65, (RowPart(settings={"source": "own"}),)),
     )
 
     type: Literal["natural_bias"] = "natural_bias"
