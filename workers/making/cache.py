@@ -86,7 +86,8 @@ class Cache:
         """
         saved = {part: self.tensors(name, key) for part, key in keys.items()}
         missing = [part for part, tensors in saved.items() if tensors is None]
-        made = self._made(name, keys, missing, make)
+        made = make(missing) if missing else {}
+        self._keep(name, keys, made)
         return {**{part: kept for part, kept in saved.items() if kept is not None}, **made}
 
     def fill(
@@ -101,21 +102,16 @@ class Cache:
             Unavailable: the store is away.
         """
         there = {part: self._objects.exists(self._statistics(name, keys[part])) for part in keys}
-        self._made(name, keys, [part for part in keys if not there[part]], make)
+        missing = [part for part in keys if not there[part]]
+        self._keep(name, keys, make(missing) if missing else {})
 
-    def _made(
-        self,
-        name: str,
-        keys: Mapping[K, JsonValue],
-        missing: Sequence[K],
-        make: Callable[[Sequence[K]], Mapping[K, dict[str, Tensor]]],
-    ) -> Mapping[K, dict[str, Tensor]]:
-        """What is missing, made and kept."""
-        made = make(missing) if missing else {}
+    def _keep(
+        self, name: str, keys: Mapping[K, JsonValue], made: Mapping[K, dict[str, Tensor]]
+    ) -> None:
+        """Keep the parts that had to be made; nothing if all were there."""
         for part, tensors in made.items():
             self.save_tensors(name, keys[part], tensors)
-        (self.made if missing else self.reused).append(name)
-        return made
+        (self.made if made else self.reused).append(name)
 
     def tensors(self, name: str, key: JsonValue) -> dict[str, Tensor] | None:
         """Statistics that were saved under this name and key; None where there are none.

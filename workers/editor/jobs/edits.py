@@ -141,12 +141,11 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
     with progress.step("evaluate"):
         if choice.search is not None and choice.failed:
             return Tested(untested(*choice.search))
-        earlier = earlier_tests(edit)
         with progress.step("test", _HARM_FROM):
             context = replace(edit.context, method=chosen.method)
             evaluation = measure(context, chosen.terms, paper=prepared.paper)
         with progress.step("harm"):
-            return Tested(evaluation, harm_of(edit, chosen, evaluation), earlier)
+            return Tested(evaluation, harm_of(edit, chosen, evaluation))
 
 
 def publish(
@@ -158,7 +157,9 @@ def publish(
         FailedWithOutcome: it does not, or nothing helps within the limits, on validation prompts or
             on the test prompts.
     """
-    report, data = receipt(edit, prepared, choice, tested, took)
+    report, data = receipt(edit, prepared, choice, tested.evaluation, took)
+    if not choice.failed:
+        report = report.model_copy(update={"earlier_tests": earlier_tests(edit)})
     if choice.search is None:
         points = [point_of(report)]
         report = with_safety(edit, report, tested.harm, points)

@@ -14,7 +14,8 @@ from models_store.schemas.report_views import Point, summary_of
 from models_store.weights.delta import dump_delta
 from workers.editor.jobs.reproduce import with_reproduction
 from workers.editor.jobs.task import Outcome
-from workers.editor.jobs.values import Ingredients, Selected, Tested, Took
+from workers.editor.jobs.values import Ingredients, Selected, Took
+from workers.evaluation.evaluate import Evaluation
 from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import delta_of, search_report
@@ -24,7 +25,7 @@ from workers.runtime.deltas import to_delta
 
 
 def receipt(
-    edit: Ingredients, prepared: Prepared, choice: Selected, tested: Tested, took: Took
+    edit: Ingredients, prepared: Prepared, choice: Selected, evaluation: Evaluation, took: Took
 ) -> tuple[Report, bytes]:
     """The receipt, and the file of the delta that it is about."""
     chosen, loaded = choice.chosen, edit.context.model.loaded
@@ -47,12 +48,9 @@ def receipt(
         device_memory_bytes=_device_memory_bytes(loaded.device),
     )
     request = edit.task.request
-    report = build_report(request, edit.context, made, tested.evaluation, spent, prepared.features)
+    report = build_report(request, edit.context, made, evaluation, spent, prepared.features)
     cached = tuple(dict.fromkeys(edit.cache.reused))
-    updates: dict[str, object] = {
-        "cost": report.cost.model_copy(update={"cached": cached}),
-        "earlier_tests": tested.earlier_tests,
-    }
+    updates: dict[str, object] = {"cost": report.cost.model_copy(update={"cached": cached})}
     if choice.search is not None:
         validation, result = choice.search
         updates["search"] = search_report(result, len(validation.prompts))

@@ -1,7 +1,7 @@
 """How often prompts were tested on before: each look at them makes the best look a little better.
 
-`tested/{tenant}/{digest of base model and test prompts}/{edit id}` is written before an edit meets
-its test prompts, and stays when the edit is deleted.
+`tested/{tenant}/{digest of base model and test prompts}/{edit id}` is written before a receipt is
+published, and stays when the edit is deleted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workers.editor.jobs.values import Ingredients
 
 
 def earlier_tests(edit: Ingredients) -> int:
-    """Edits of this base model that were tested on these prompts before; notes that this one is.
+    """Edits of this base model that were tested on these prompts before; notes that this one was.
 
     A repeat of an edit chooses nothing, and is not noted.
 

@@ -53,8 +53,6 @@ class Tested:
     evaluation: Evaluation
     harm: tuple[SafetyCheck, ...] = ()
     """Empty where the policy has nothing measured."""
-    earlier_tests: int = 0
-    """Other edits of this base model that were tested on these prompts before."""
 
     def holds(self, edit: Ingredients) -> bool:
         """Whether the edit of a search may be served: the test does not contradict it, and no limit
