@@ -48,7 +48,9 @@ class Unit:
     """
 
 
-def preparation(cache: Cache, margins: Margins) -> Iterator[Unit]:
+def preparation(
+    cache: Cache, margins: Margins, behaviors: Sequence[str] = preset_names()
+) -> Iterator[Unit]:
     """What is to be made for a base model, what most edits need first.
 
     Of equal rank, units come in random order: two editors that prepare one base seldom make the
@@ -57,8 +59,9 @@ def preparation(cache: Cache, margins: Margins) -> Iterator[Unit]:
     Args:
         cache: of the base, for everybody.
         margins: of the operator's policy, which say how many prompts harm is tried on.
+        behaviors: the presets whose prompts are continued.
     """
-    presets = [_Preset(cache, name) for name in preset_names()]
+    presets = [_Preset(cache, name) for name in behaviors]
     yield from _shuffled(_statistics(cache))
     yield from _shuffled(
         [*_harm(cache, margins), *(unit for preset in presets for unit in preset.units())]

@@ -19,7 +19,7 @@ def registered(bench: Bench, *ids: str) -> list[str]:
     return [bench.store.bases.get(id).work.id for id in ids]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_edit_of_a_preset_reuses_what_its_editor_prepared(first_token_bench: Bench) -> None:
     bench = first_token_bench
     assert list(run(bench.settings, ())) == registered(bench, "pico")

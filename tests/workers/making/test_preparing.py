@@ -11,7 +11,7 @@ import pytest
 
 from models_store.objects.store import ObjectStore, open_store
 from models_store.operator.policy import Margins
-from models_store.presets import load_preset, preset_names
+from models_store.presets import load_preset
 from models_store.schemas.methods import Auto, Effort, Limits
 from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
@@ -34,6 +34,8 @@ from workers.runtime.loading import LoadedModel
 pytestmark = pytest.mark.slow
 
 MARGINS = Margins(prompts=8)
+PRESETS = ("compliance", "formality", "refusal")
+"""Of which two have the same prompts."""
 STATISTICS = {"first tokens", "shift curvature", "curvature"}
 
 
@@ -64,7 +66,7 @@ def files(objects: ObjectStore) -> dict[str, float]:
 def make(cache: Cache, most: int | None = None) -> list[str]:
     """Make so many units; their names."""
     names = []
-    for unit in islice(preparation(cache, MARGINS), most):
+    for unit in islice(preparation(cache, MARGINS, PRESETS), most):
         unit.make()
         names.append(unit.name)
     return names
@@ -101,7 +103,7 @@ def test_what_was_broken_off_is_gone_on_with(made: Made, objects: ObjectStore) -
 
 def test_what_a_search_needs_comes_first_then_text_of_every_preset(made: Made) -> None:
     assert set(made.first_names[:3]) == set(made.then_names[:3]) == STATISTICS
-    for name in preset_names():
+    for name in PRESETS:
         texts = {f"{name}: validation", f"{name}: test, standard", f"{name}: test, quick"}
         assert texts <= set(made.then_names)
 
