@@ -285,6 +285,9 @@ def test_more_prompts_do_not_help_where_nothing_falls_or_nobody_can_judge() -> N
     assert _verdict(scorers=weak).prompts_needed is None
     far = _control("random_direction", -0.4, -0.2, kl=0.02, matched=False)
     assert _verdict(controls=(far,)).prompts_needed is None
+    tie = _control("random_direction", -0.2, 0.1)
+    assert _verdict(controls=(tie,)).prompts_needed is not None
+    assert _verdict(controls=(tie, far)).prompts_needed is None
     assert _verdict(controls=()).prompts_needed is None
 
 
