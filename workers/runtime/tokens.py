@@ -32,6 +32,12 @@ class Encoded:
     prompt_length: int
     """Tokens before the first one that counts."""
 
+    @classmethod
+    def response(cls, prompt: Sequence[int], ids: Sequence[int]) -> Encoded:
+        """A prompt and what follows it, all of which counts."""
+        scored = (False,) * len(prompt) + (True,) * len(ids)
+        return cls((*prompt, *ids), scored, len(prompt))
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -193,9 +199,7 @@ def _pair(
     if len(before) > MAX_PROMPT_TOKENS:
         # The first token stays: models lean on it, whatever it is.
         before = [before[0], *before[1 - MAX_PROMPT_TOKENS :]]
-    counted = [*whole[border:], *ending][:max_tokens]
-    scored = (False,) * len(before) + (True,) * len(counted)
-    return Encoded((*before, *counted), scored, len(before))
+    return Encoded.response(before, [*whole[border:], *ending][:max_tokens])
 
 
 def _ids(base: LoadedModel, text: str, *, special: bool = True) -> list[int]:

@@ -156,8 +156,7 @@ def own_samples(
     for sample, prompt in np.argwhere(desired.T).tolist():
         prompt_ids, new_ids = arm.prompts[prompt], arm.made[prompt][sample].ids
         if new_ids and len(texts) < at_most:
-            scored = (False,) * len(prompt_ids) + (True,) * len(new_ids)
-            texts.append(Encoded((*prompt_ids, *new_ids), scored, len(prompt_ids)))
+            texts.append(Encoded.response(prompt_ids, new_ids))
             owners.append(int(groups[prompt]))
     return texts, owners
 

@@ -96,7 +96,6 @@ def _weighed(arm: Arm, scores: Floats) -> tuple[list[Encoded], Tensor]:
     for prompt, made, order in zip(arm.prompts, arm.made, scores.argsort(axis=1), strict=True):
         for sign, places in ((1, order[:_CHOSEN]), (-1, order[-_CHOSEN:])):
             for ids in filter(None, (made[place].ids for place in places)):
-                scored = (False,) * len(prompt) + (True,) * len(ids)
-                texts.append(Encoded((*prompt, *ids), scored, len(prompt)))
+                texts.append(Encoded.response(prompt, ids))
                 weights.append(sign * each)
     return texts, torch.tensor(weights)
