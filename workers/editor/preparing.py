@@ -9,6 +9,7 @@ import structlog
 from models_store.errors import EditFailed, InvalidRequest, ScalpelError, Unavailable
 from models_store.objects.store import ObjectStore, open_store
 from models_store.operator.policy import Margins, read_policy
+from models_store.presets import preset_names
 from models_store.settings import Settings
 from models_store.work.base_models import BaseModels, RegisteredBase
 from models_store.work.store import SHARED_TENANT, WorkStore
@@ -64,7 +65,7 @@ def _prepare(
     source = base.spec.source
     loaded = load_pinned(base.id, base.facts.fingerprint, source, settings, ranks=True)
     cache = Cache(objects, SHARED_TENANT, EditedModel(loaded))
-    for unit in preparation(cache, margins):
+    for unit in preparation(cache, margins, preset_names()):
         try:
             unit.make()
         except (InvalidRequest, EditFailed) as error:

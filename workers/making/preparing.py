@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from models_store.operator.policy import Margins
-from models_store.presets import load_preset, preset_names
+from models_store.presets import load_preset
 from models_store.schemas.methods import Auto, Effort, Limits
 from models_store.schemas.records import EditSettings
 from workers.evaluation.context.context import EvaluationContext
@@ -48,9 +48,7 @@ class Unit:
     """
 
 
-def preparation(
-    cache: Cache, margins: Margins, behaviors: Sequence[str] = preset_names()
-) -> Iterator[Unit]:
+def preparation(cache: Cache, margins: Margins, behaviors: Sequence[str]) -> Iterator[Unit]:
     """What is to be made for a base model, what most edits need first.
 
     Of equal rank, units come in random order: two editors that prepare one base seldom make the
@@ -75,7 +73,7 @@ def _statistics(cache: Cache) -> list[Unit]:
     layers = cache.model.loaded.layers
     tried = recipes_for(Auto(), "thorough", layers, responses=True, preserved=True)
     wanted = wanted_by(methods_of(tried), layers)
-    inputs = ModelInputs(cache.model, cache)
+    inputs = ModelInputs(cache)
 
     def make(reading: ModelReading[object, object], layers: Sequence[int]) -> None:
         with cache.model.active():

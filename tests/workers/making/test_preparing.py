@@ -162,6 +162,6 @@ def test_only_what_was_lost_is_made_again(objects: ObjectStore, base: LoadedMode
 def test_harm_is_not_prepared_where_the_policy_has_none_measured(
     objects: ObjectStore, base: LoadedModel
 ) -> None:
-    names = [unit.name for unit in preparation(shared(objects, base), Margins(prompts=0))]
+    names = [unit.name for unit in preparation(shared(objects, base), Margins(prompts=0), PRESETS)]
     assert names
     assert not [name for name in names if name.startswith("harm")]

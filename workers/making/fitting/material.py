@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,9 +15,7 @@ from models_store.registry import function
 from models_store.schemas.method_base import FixedMethod
 from workers import progress
 from workers.making.cache import Cache
-from workers.making.fitting.own_texts import own_texts
 from workers.making.fitting.readings import (
-    OWN_GENERATED,
     READINGS,
     Passes,
     ReadingInputs,
@@ -71,12 +69,10 @@ class Material:
             for name, need in wanted.items()
             if READINGS[name].of_model is not None
         }
-        generated = OWN_GENERATED if "own shifts" in wanted else 0.0
-        of_texts = reading_tokens(counts, wanted) - sum(of_base.values()) - generated
-        progress.plan({"own texts": generated, "texts": of_texts, **of_base})
-        if generated:
-            with progress.step("own texts"):
-                inputs = replace(inputs, own=own_texts(source, cache))
+        begun = {name: READINGS[name].begin_tokens for name in wanted}
+        apart = sum(of_base.values()) + sum(begun.values())
+        all_tokens = reading_tokens(counts, wanted)
+        progress.plan({**begun, "texts": all_tokens - apart, **of_base})
         passes = Passes()
         features = [
             passes.add(part, MeanStates(loaded, len(part))) for part in (texts.fit, texts.heldout)
@@ -84,11 +80,11 @@ class Material:
         finish: dict[str, Callable[[], Any]] = {}
         readings: dict[str, Any] = {}
         failures: dict[str, ScalpelError] = {}
+        for name, need in wanted.items():
+            with progress.step(name, begun[name]), _noted(failures, need):
+                finish[name] = READINGS[name].begin(inputs, need, passes)
         # Read beside the weights, as edits are served: half precision would round edits away.
         with source.model.active():
-            for name, need in wanted.items():
-                with _noted(failures, need):
-                    finish[name] = READINGS[name].begin(inputs, need, passes)
             with progress.step("texts"):
                 passes.run(loaded)
             for name, finished in finish.items():

@@ -15,7 +15,6 @@ from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.making.cache import Cache
 from workers.making.fitting.shipped import shipped_curvature
-from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.benign import BENIGN_VERSION, benign_statistics
 from workers.runtime.reading.gradients import gate_keys
@@ -36,12 +35,12 @@ BENIGN_TOKENS = 160
 class ModelInputs:
     """What readings of a model alone are made from."""
 
-    model: EditedModel
     cache: Cache
+    """Of the model that is read."""
 
     @property
     def base(self) -> LoadedModel:
-        return self.model.loaded
+        return self.cache.model.loaded
 
     @cached_property
     def benign(self) -> list[Encoded]:
@@ -111,7 +110,7 @@ def _make_shifts(inputs: ModelInputs, layers: Sequence[int]) -> dict[int, dict[s
 
 
 def _shipped_shifts(inputs: ModelInputs, layers: Sequence[int]) -> Mapping[int, Moment]:
-    return {} if inputs.model.mixture else shipped_curvature(inputs.base, layers)
+    return {} if inputs.cache.model.mixture else shipped_curvature(inputs.base, layers)
 
 
 def _curvature_keys(inputs: ModelInputs, layers: Sequence[int]) -> dict[MatrixKey, JsonValue]:

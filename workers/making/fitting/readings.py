@@ -25,7 +25,7 @@ from workers.making.fitting.model_readings import (
     ModelInputs,
     ModelReading,
 )
-from workers.making.fitting.own_texts import PROMPTS, SAMPLES, OwnTexts
+from workers.making.fitting.own_texts import PROMPTS, SAMPLES, OwnTexts, own_texts
 from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
@@ -91,8 +91,6 @@ class ReadingInputs:
     max_tokens: int
     """Where texts are cut."""
     cache: Cache
-    own: OwnTexts | None = None
-    """The model's own continuations, if a method wants them and they teach anything."""
 
     @property
     def base(self) -> LoadedModel:
@@ -100,7 +98,12 @@ class ReadingInputs:
 
     @cached_property
     def of_model(self) -> ModelInputs:
-        return ModelInputs(self.source.model, self.cache)
+        return ModelInputs(self.cache)
+
+    @cached_property
+    def own(self) -> OwnTexts | None:
+        """The model's own continuations, if they teach anything."""
+        return own_texts(self.source, self.cache)
 
     @cached_property
     def _preserved_items(self) -> PreservedSplit:
@@ -173,7 +176,8 @@ class ReadingKind:
     """Something that can be read of a model."""
 
     begin: Callable[[ReadingInputs, Wanted, Passes], Callable[[], Any]]
-    """Takes part in passes, and returns what gives the reading once these have run."""
+    """Takes part in passes, and returns what gives the reading once these have run with the model
+    that is edited."""
     tokens: Callable[[Counts, Wanted], float]
     """The time that it takes beside the passes that it shares, in tokens of a forward pass."""
     memory: Callable[[Sizes, Wanted], float]
@@ -182,6 +186,8 @@ class ReadingKind:
     """It takes gradients."""
     of_model: ModelReading[Any, Any] | None = None
     """What is read, where that is read of the model alone and not of the behaviour's texts."""
+    begin_tokens: float = 0.0
+    """Of `tokens`, those that it begins with."""
 
 
 def reading_tokens(
@@ -313,7 +319,7 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
 _BACKWARD = 2.0
 """Of a backward pass, with the head's, as a multiple of a forward pass."""
 
-OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
+_OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
 """The time that the model's own continuations take to generate, in tokens of a forward pass."""
 _OWN_READ = PROMPTS * SAMPLES / 2 * 32 * 3.0
 """The same to read half of them, forward and backward, with their prompts."""
@@ -327,7 +333,10 @@ READINGS: Mapping[str, ReadingKind] = {
     ),
     "shifts": ReadingKind(_shifts, lambda n, w: 0.0, lambda s, w: 0.0, backward=True),
     "own shifts": ReadingKind(
-        _own_shifts, lambda n, w: OWN_GENERATED + _OWN_READ, lambda s, w: 0.0
+        _own_shifts,
+        lambda n, w: _OWN_GENERATED + _OWN_READ,
+        lambda s, w: 0.0,
+        begin_tokens=_OWN_GENERATED,
     ),
     "answer starts": ReadingKind(
         _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments
