@@ -11,10 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from models_store.schemas.behaviors import Behavior, checked
 from models_store.schemas.items import ChatItem, CompletionItem, TextItem
 
 _FOLDER = Path(__file__).parent
+_conversation = TypeAdapter[CompletionItem | ChatItem](CompletionItem | ChatItem)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -64,14 +67,8 @@ def reporting_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | C
     """
     return (
         tuple(NeutralText.model_validate(line) for line in _lines("_reporting", "plain")),
-        tuple(map(_conversation, _lines("_reporting", "chat"))),
+        tuple(map(_conversation.validate_python, _lines("_reporting", "chat"))),
     )
-
-
-def _conversation(line: dict[str, Any]) -> CompletionItem | ChatItem:
-    if "messages" in line:
-        return ChatItem.model_validate(line)
-    return CompletionItem.model_validate(line)
 
 
 def _lines(name: str, part: str) -> list[dict[str, Any]]:

@@ -158,7 +158,7 @@ def smallest_effect(prompts: int) -> float:
     """
     if prompts < FEWEST_UNITS:
         return 1.0
-    return float(min(1.0, errors_to_see(prompts) * (0.5 / prompts) ** 0.5))
+    return float(errors_to_see(prompts) * (0.5 / prompts) ** 0.5)
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:

@@ -25,9 +25,14 @@ GROWTH: float = 1.5
 desired text and to fluency more slowly."""
 
 
+def _kl_room(limits: Limits) -> float:
+    """The KL that an edit may have on calibration texts."""
+    return KL_ROOM * limits.max_kl
+
+
 def kl_target(limits: Limits) -> float:
     """The KL on calibration texts that an edit which no other limit stops is scaled to."""
-    return LIMIT_SHARE * KL_ROOM * limits.max_kl
+    return LIMIT_SHARE * _kl_room(limits)
 
 
 def calibrated(
@@ -85,7 +90,7 @@ def fitted_to_limits(
         except EditFailed:
             scales.measured(math.inf)  # the model no longer computes: turn back from there
             continue
-        felt = candidate.felt_kl * scale**2 / (KL_ROOM * limits.max_kl)
+        felt = candidate.felt_kl * scale**2 / _kl_room(limits)
         scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
     try:
         calibration = scales.calibration()
@@ -96,7 +101,7 @@ def fitted_to_limits(
 
 def used(limits: Limits, damage: PointDamage | Damage) -> float:
     """How much of the limit that is used up most is used up: 1 is at the limit."""
-    allowed = limits.model_dump()
+    allowed = limits.model_dump() | {"max_kl": _kl_room(limits)}
     shares = []
     for name, figure in judged(damage).items():
         if figure is None:
@@ -104,7 +109,7 @@ def used(limits: Limits, damage: PointDamage | Damage) -> float:
         if name == "max_perplexity_ratio":
             shares.append(math.log(figure) / math.log(allowed[name]))
         else:
-            shares.append(figure / (allowed[name] * (KL_ROOM if name == "max_kl" else 1)))
+            shares.append(figure / allowed[name])
     return max(shares)
 
 
