@@ -1,7 +1,8 @@
 """The measurements in a receipt: effects, damage, baselines, doses, side effects, harm, suites.
 
 Effects and damage are measured on texts and prompts that took no part in fitting or tuning.
-Intervals are of 95 %, from bootstrap resamples; those of few independent prompts are wider.
+Intervals are of 95 %, from bootstrap resamples; those of few independent prompts are wider. Where
+a test may go on (`verdict.looks`), 95 % are for both looks together: each alone has 97.5 %.
 Differences are edited minus base, so those of an edit that works are negative.
 """
 

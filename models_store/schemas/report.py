@@ -206,6 +206,8 @@ class Verdict(ReceiptPart):
     prompts_needed: int | None = None
     """If unconfirmed: about how many test prompts would show all that is not significant yet in 4
     of 5 repetitions, if the differences are as measured; None where more prompts would not help."""
+    looks: int = 1
+    """2: the test was undecided and went on with three times as many samples of each prompt."""
     success: bool = False
     """`distinguishable`, and the edit beats every random direction that was drawn, each of which
     reached at least half of its KL."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -12,6 +12,7 @@ from models_store.schemas.measurements import Control, Damage, Effect, ScorerCar
 from models_store.schemas.report import Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
 from workers.evaluation.controls.baselines import PaperMethod
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
@@ -19,9 +20,9 @@ from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
-from workers.evaluation.scorers.prepare import prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import groups_of
-from workers.evaluation.verdict import verdict
+from workers.evaluation.verdict import more_samples_may_tell, verdict
 from workers.surgery.terms import Term
 
 
@@ -60,18 +61,14 @@ def evaluate(
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
-    prompts = [prompt.text for prompt in context.prompts]
     controls = Controls(context, terms, paper)
+    scorers = context.scorers or prepare_scorers(
+        context.behavior, context.splits, context.seed, context.judges
+    )
     with progress.step("evaluation") as whole:
         whole.plan(expected_seconds(context, controls.kinds))
-        with progress.step("base_text"):
-            before = context.generate_unedited(prompts)
-        with progress.step("edited_text"):
-            after = context.generate(context.model.plus(terms), prompts)
-        with progress.step("scores"):
-            scored = _scored(context, prompts, before, after)
-            effects = tuple(each.effect(context.bootstrap) for each in scored)
-        leading = scored[0]
+        look = _look(context, scorers, terms, context.plan.samples)
+        before, after, leading = look.before, look.after, look.scored[0]
         with progress.step("damage_base"):
             meter = DamageMeter.read(
                 context.model,
@@ -83,48 +80,93 @@ def evaluate(
             )
         with progress.step("damage"):
             damage = meter.measure(terms, (before, after), leading.desired)
-        measured = controls.measure(scored)
-        extras = measure_extras(context, terms, before, after, scored, meter, damage)
-    cards = tuple(each.scorer.card(each.agreement(leading)) for each in scored)
+        measured = controls.measure(look.scored)
+        extras = measure_extras(context, terms, before, after, look.scored, meter, damage)
+        told = _verdict(context, look, damage, measured)
+        if more_samples_may_tell(told, len(context.prompts)):
+            with progress.step("second_look"):
+                look = _look(context, scorers, terms, SECOND_LOOK * context.plan.samples)
+                measured = controls.second_look(measured, look.scored)
+                told = _verdict(context, look, damage, measured, looks=2)
     return Evaluation(
-        scorers=cards,
-        effects=effects,
+        scorers=look.cards,
+        effects=look.effects,
         damage=damage,
         controls=measured,
-        samples=shown_samples(context, prompts, before, after),
-        verdict=verdict(
-            effects,
-            cards,
-            damage,
-            measured,
-            limits=context.limits,
-            prompts=len(prompts),
-            units=leading.units,
-            visible=leading.smallest_visible(),
-        ),
+        samples=shown_samples(context, look.prompts, before, after),
+        verdict=told,
         extras=extras,
-        decoding=decoding_of(context, context.decoding, len(prompts)),
+        decoding=decoding_of(
+            context, replace(context.decoding, samples=look.scored[0].samples), len(look.prompts)
+        ),
         seeds=context.seeds,
         seconds=whole.seconds,
     )
 
 
-def _scored(
-    context: EvaluationContext, prompts: Sequence[str], before: Arm, after: Arm
-) -> list[Scored]:
-    scorers = context.scorers or prepare_scorers(
-        context.behavior, context.splits, context.seed, context.judges
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The edit on the test prompts, with so many samples of each."""
+
+    prompts: Sequence[str]
+    before: Arm
+    after: Arm
+    scored: Sequence[Scored]
+    """By scorer, the leading one first."""
+    effects: tuple[Effect, ...]
+
+    @property
+    def cards(self) -> tuple[ScorerCard, ...]:
+        return tuple(each.scorer.card(each.agreement(self.scored[0])) for each in self.scored)
+
+
+def _look(
+    context: EvaluationContext,
+    scorers: Sequence[PreparedScorer],
+    terms: Sequence[Term],
+    samples: int,
+) -> _Look:
+    """A second one has the first one's samples among its own."""
+    prompts = [prompt.text for prompt in context.prompts]
+    with progress.step("base_text"):
+        before = context.generate_unedited(prompts, samples=samples)
+    with progress.step("edited_text"):
+        after = context.generate(context.model.plus(terms), prompts, samples=samples)
+    with progress.step("scores"):
+        groups = groups_of(context.prompts)
+        scored = [
+            Scored(
+                each,
+                score_grid(each, prompts, before.texts),
+                score_grid(each, prompts, after.texts),
+                groups,
+            )
+            for each in scorers
+        ]
+        effects = tuple(each.effect(context.test_bootstrap) for each in scored)
+    return _Look(prompts, before, after, scored, effects)
+
+
+def _verdict(
+    context: EvaluationContext,
+    look: _Look,
+    damage: Damage,
+    controls: Sequence[Control],
+    *,
+    looks: int = 1,
+) -> Verdict:
+    leading = look.scored[0]
+    return verdict(
+        look.effects,
+        look.cards,
+        damage,
+        controls,
+        limits=context.limits,
+        prompts=len(look.prompts),
+        units=leading.units,
+        visible=leading.smallest_visible(TEST_CONFIDENCE),
+        looks=looks,
     )
-    groups = groups_of(context.prompts)
-    return [
-        Scored(
-            scorer,
-            score_grid(scorer, prompts, before.texts),
-            score_grid(scorer, prompts, after.texts),
-            groups,
-        )
-        for scorer in scorers
-    ]
 
 
 def shown_samples(

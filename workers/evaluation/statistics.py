@@ -18,6 +18,7 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Interval
 
 RESAMPLES = 10_000
+USUAL_CONFIDENCE = 0.95
 FEWEST_UNITS = 8
 """With fewer independent units no difference is told from 0: resamples of so few are too much
 alike, of one they are all the same."""
@@ -44,11 +45,13 @@ def count_units(values: int, groups: Groups | None) -> int:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How resamples are drawn: so many, by this seed."""
+    """How resamples are drawn, and what intervals are made of them."""
 
     seed: int
     resamples: int = RESAMPLES
     cells_at_once: int = CELLS_AT_ONCE
+    confidence: float = USUAL_CONFIDENCE
+    """Of intervals."""
 
     def sums(self, values: Floats, groups: Groups | None = None) -> Floats:
         """Sums of the columns over units drawn with replacement.
@@ -84,7 +87,7 @@ class Bootstrap:
             reach: no difference can be further from 0.
         """
         if count_units(len(differences), groups) < FEWEST_UNITS:
-            return _mean_of_few(differences, groups, reach)
+            return _mean_of_few(differences, groups, reach, self.confidence)
         return self.ratio(differences, np.ones_like(differences), groups)
 
     def ratio(
@@ -94,13 +97,17 @@ class Bootstrap:
         draws = self.sums(np.stack([numerators, denominators], axis=1), groups)
         value = float(numerators.sum() / denominators.sum())
         units = count_units(len(numerators), groups)
-        return interval(value, draws[:, 0] / draws[:, 1], units)
+        return interval(value, draws[:, 0] / draws[:, 1], units, self.confidence)
 
 
-def _mean_of_few(differences: Floats, groups: Groups | None, reach: float) -> Interval:
+def _mean_of_few(
+    differences: Floats, groups: Groups | None, reach: float, confidence: float
+) -> Interval:
     value = float(differences.mean())
     units = count_units(len(differences), groups)
-    half = _student(0.975, units) * _standard_error(differences, groups) if units > 1 else 2 * reach
+    half = 2 * reach
+    if units > 1:
+        half = errors_within(units, confidence) * _standard_error(differences, groups)
     low, high = max(value - half, -reach), min(value + half, reach)
     return Interval(value=value, low=min(low, value, 0.0), high=max(high, value, 0.0))
 
@@ -122,11 +129,14 @@ def _by_group(values: Floats, groups: Groups) -> Floats:
     return summed
 
 
-def interval(value: float, draws: Floats, units: int) -> Interval:
-    """A value with its 95 % interval, from its resamples `[resamples]`.
+def interval(
+    value: float, draws: Floats, units: int, confidence: float = USUAL_CONFIDENCE
+) -> Interval:
+    """A value with its interval, of 95 % by default, from its resamples `[resamples]`.
 
     Resamples of n units spread less than samples do, by `√((n - 1) / n)`, and as if their spread
-    were known. With both put right, and `t` the 97.5 % point of Student's t, a bound is
+    were known. With both put right, and `t` the point of Student's t that
+    belongs to the confidence, a bound is
 
     - the resample at the share `Φ(-√(n / (n - 1)) t)` from its end, 0.6 % for 8 units and 2.4 % for
       200 (the expanded percentile interval; Hesterberg 2015, arXiv 1411.5279), or
@@ -140,7 +150,7 @@ def interval(value: float, draws: Floats, units: int) -> Interval:
     if units == 1:
         low, high = draws.min(), draws.max()
     else:
-        errors = _student(0.975, units) * (units / (units - 1)) ** 0.5
+        errors = errors_within(units, confidence) * (units / (units - 1)) ** 0.5
         half, cut = errors * draws.std(), ndtr(-errors)
         low = min(np.quantile(draws, cut), max(value - half, draws.min()))
         high = max(np.quantile(draws, 1 - cut), min(value + half, draws.max()))
@@ -148,33 +158,36 @@ def interval(value: float, draws: Floats, units: int) -> Interval:
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def errors_to_see(units: int) -> float:
+def errors_within(units: int, confidence: float = USUAL_CONFIDENCE) -> float:
+    """Standard errors from the mean of so many units, two at least, to the ends of its interval, by
+    Student's t."""
+    return float(stdtrit(units - 1, (1 + confidence) / 2))
+
+
+def errors_to_see(units: int, confidence: float = USUAL_CONFIDENCE) -> float:
     """Standard errors from 0 at which the mean of so many units, two at least, is told from it in
-    4 of 5 repetitions: 2.8 of many units, 3.3 of 8."""
-    return _student(0.975, units) + _student(0.8, units)
+    4 of 5 repetitions: at 95 % 2.8 of many units, 3.3 of 8."""
+    return errors_within(units, confidence) + float(stdtrit(units - 1, 0.8))
 
 
-def _student(share: float, units: int) -> float:
-    """The point of Student's t below which that share of means of `units` lies."""
-    return float(stdtrit(units - 1, share))
-
-
-def units_to_show(fall: Interval, units: int) -> int | None:
+def units_to_show(fall: Interval, units: int, confidence: float = USUAL_CONFIDENCE) -> int | None:
     """About how many units would make a measured fall significant in 4 of 5 repetitions.
 
     Args:
-        fall: the interval of a difference, of so many units.
+        fall: the interval of a difference, of so many units and this confidence.
 
     Returns:
         None where it does not fall, and where a single unit says nothing.
     """
     if fall.value >= 0 or units < 2:
         return None
-    error = (fall.high - fall.low) / (2 * _student(0.975, units))
-    return math.ceil(units * (errors_to_see(units) * error / fall.value) ** 2)
+    error = (fall.high - fall.low) / (2 * errors_within(units, confidence))
+    return math.ceil(units * (errors_to_see(units, confidence) * error / fall.value) ** 2)
 
 
-def smallest_visible(differences: Floats, groups: Groups | None = None) -> float:
+def smallest_visible(
+    differences: Floats, groups: Groups | None = None, confidence: float = USUAL_CONFIDENCE
+) -> float:
     """The mean difference that this many units would show in 4 of 5 repetitions.
 
     At least one unit's worth: differences may all be equal by chance. Fewer than `FEWEST_UNITS`
@@ -187,4 +200,5 @@ def smallest_visible(differences: Floats, groups: Groups | None = None) -> float
     units = count_units(len(differences), groups)
     if units < FEWEST_UNITS:
         return 1.0
-    return max(errors_to_see(units) * _standard_error(differences, groups), 1.0 / units)
+    error = _standard_error(differences, groups)
+    return max(errors_to_see(units, confidence) * error, 1.0 / units)

@@ -15,6 +15,7 @@ from models_store.schemas.measurements import (
 )
 from models_store.schemas.methods import Limits
 from models_store.schemas.report import Conclusion, Verdict
+from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
 from workers.evaluation.damage.limits import exceeded, judged
 from workers.evaluation.statistics import FEWEST_UNITS, units_to_show
 
@@ -49,6 +50,7 @@ def verdict(
     prompts: int,
     units: int,
     visible: float,
+    looks: int = 1,
 ) -> Verdict:
     """Judge an edit.
 
@@ -62,6 +64,7 @@ def verdict(
         prompts: number of test prompts.
         units: number of those that are independent: prompts of one template count as one.
         visible: smallest change of the leading rate that would have been seen.
+        looks: the test was looked at so often.
     """
     over = exceeded(limits, damage)
     underpowered = units < LEAST_PROMPTS
@@ -80,12 +83,15 @@ def verdict(
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if needed is not None:
         clauses.append(f"unconfirmed: about {needed} test prompts would tell, {prompts} were used")
+    if looks > 1:
+        clauses.append(f"looked at again with {SECOND_LOOK} times the samples of each prompt")
     if underpowered:
         clauses.append(f"with {counted(prompts, units)}, {_unseen(units, visible)}")
     return Verdict(
         sentence="; ".join(clauses) + ".",
         conclusion=conclusion,
         prompts_needed=needed,
+        looks=looks,
         success=success,
         distinguishable=distinguishable,
         beats_random_direction=beats_random,
@@ -94,6 +100,13 @@ def verdict(
         underpowered=underpowered,
         smallest_visible=visible,
     )
+
+
+def more_samples_may_tell(verdict: Verdict, prompts: int) -> bool:
+    """Whether the test is undecided, and so many times the samples could do for the prompts that
+    it lacks."""
+    needed = verdict.prompts_needed
+    return needed is not None and needed <= SECOND_LOOK * prompts
 
 
 def _unless_confirmed(
@@ -119,7 +132,7 @@ def _prompts_needed(
         return None
     undecided = [effect.rate.difference for effect in effects if not effect.improved]
     undecided += [control.versus_edit for control in drawn if not _beaten(control)]
-    wanted = [units_to_show(difference, units) for difference in undecided]
+    wanted = [units_to_show(difference, units, TEST_CONFIDENCE) for difference in undecided]
     known = [number for number in wanted if number is not None]
     if not known or len(known) < len(wanted):
         return None

@@ -356,7 +356,7 @@ def early_report() -> Report:
 _LATER = (
     *("effort", "search", "doses", "side_effects", "long_form", "selectivity", "composition"),
     *("suites", "reproduction", "verdict.success", "verdict.beats_random_direction"),
-    *("verdict.conclusion", "verdict.prompts_needed", "earlier_tests"),
+    *("verdict.conclusion", "verdict.prompts_needed", "verdict.looks", "earlier_tests"),
     *("verdict.exceeded", "damage.domain_source", "damage.domain_samples"),
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),

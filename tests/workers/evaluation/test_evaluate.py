@@ -70,6 +70,25 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
     assert not extras.suites
 
 
+def test_an_undecided_test_goes_on_with_more_samples_of_edit_and_decisive_control(
+    base: LoadedModel, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undecided = "workers.evaluation.evaluate.more_samples_may_tell"
+    monkeypatch.setattr(undecided, lambda verdict, prompts: True)
+    again = evaluate(small_context(base), [bias_term()])
+    assert (evaluation.verdict.looks, again.verdict.looks) == (1, 2)
+    assert (evaluation.decoding["samples"], again.decoding["samples"]) == (1, 3)
+    assert "looked at again" in again.verdict.sentence
+    for one, three in zip(evaluation.effects, again.effects, strict=True):
+        assert one.score.edited != three.score.edited
+    assert again.damage == evaluation.damage
+    (control,) = again.controls
+    assert control.scale == evaluation.controls[0].scale
+    texts, samples = 12, 3
+    shares = [effect.rate.edited * texts * samples for effect in control.effects]
+    assert shares == pytest.approx([round(share) for share in shares])
+
+
 def test_the_samples_are_what_the_two_models_generate(
     base: LoadedModel, evaluation: Evaluation
 ) -> None:

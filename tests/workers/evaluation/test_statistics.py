@@ -5,6 +5,7 @@ import pytest
 
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Interval
+from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
 from workers.evaluation.damage.damage import exponential
 from workers.evaluation.effect.effect import contrast
 from workers.evaluation.statistics import Bootstrap, groups_of, interval, smallest_visible
@@ -199,3 +200,25 @@ def test_eight_units_that_agree_exclude_nothing_else() -> None:
     assert BOOTSTRAP.mean(values, groups).high == -0.5
     # At least one unit's worth, not the rounding of a sum.
     assert smallest_visible(np.full(40, -1 / 3), groups) == 0.125
+
+
+def test_two_looks_call_nothing_a_fall_as_rarely_as_one_look_should() -> None:
+    bootstrap = Bootstrap(seed=0, resamples=400, confidence=TEST_CONFIDENCE)
+    draws, rng = 1500, np.random.default_rng(0)
+    samples = rng.normal(size=(draws, 60, SECOND_LOOK))
+    fell = [
+        bootstrap.mean(one[:, 0]).high < 0 or bootstrap.mean(one.mean(axis=1)).high < 0
+        for one in samples
+    ]
+    # 2.5 % are allowed; three standard errors of a share of so many draws are 1.2 %.
+    assert 0.01 < np.mean(fell) < 0.037
+
+
+def test_intervals_of_more_confidence_are_wider() -> None:
+    values = np.linspace(-1, 0.5, 40)
+    usual, sure = (
+        Bootstrap(seed=0, confidence=confidence).mean(values) for confidence in (0.95, 0.975)
+    )
+    assert sure.low < usual.low < usual.value < usual.high < sure.high
+    # Of 40 units: 2.33 standard errors in place of 2.02.
+    assert (sure.high - sure.low) / (usual.high - usual.low) == pytest.approx(1.15, abs=0.03)

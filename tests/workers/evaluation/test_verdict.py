@@ -9,7 +9,7 @@ from models_store.schemas.methods import Limits
 from models_store.schemas.report import Verdict
 from models_store.schemas.scorers import SCORERS
 from tests.app.support.sample_report import effect, sample_report
-from workers.evaluation.verdict import verdict
+from workers.evaluation.verdict import more_samples_may_tell, verdict
 
 SAMPLE = sample_report()
 LIMITS = Limits(max_kl=0.1, max_perplexity_ratio=1.2, max_domain=0.3, max_fluency=0.3)
@@ -257,23 +257,33 @@ def test_a_weak_scorer_does_not_make_the_headline() -> None:
 
 
 def test_what_helps_too_little_to_be_sure_is_unconfirmed() -> None:
-    # A standard error of 0.028, of which 2.8 are twice the fall: four times the prompts are needed.
+    # A standard error of 0.024, of which 3.1 are 1.9 times the fall: as its square, so many times
+    # the prompts are needed.
     found = _verdict(effects=(EFFECTS[0], effect("vader", 0.3, 0.26, margin=0.0548)))
     assert found.conclusion == "unconfirmed"
-    assert found.prompts_needed == 460
-    assert "unconfirmed: about 460 test prompts would tell, 120 were used" in found.sentence
+    assert found.prompts_needed == 430
+    assert "unconfirmed: about 430 test prompts would tell, 120 were used" in found.sentence
     twice = _verdict(effects=(EFFECTS[0], effect("vader", 0.34, 0.26, margin=0.0800001)))
-    assert twice.prompts_needed == 250
+    assert twice.prompts_needed == 230
     # The edit must beat the random direction too, which is the closer call here.
     tie = _control("random_direction", -0.02, 0.01)
     assert (_verdict(controls=(tie,)).prompts_needed or 0) > 1000
 
 
+def test_more_samples_may_tell_where_few_times_the_prompts_would() -> None:
+    doubtful = _verdict(effects=(EFFECTS[0], effect("vader", 0.34, 0.26, margin=0.0800001)))
+    assert more_samples_may_tell(doubtful, prompts=120)
+    assert not more_samples_may_tell(doubtful, prompts=60)
+    assert not more_samples_may_tell(_verdict(), prompts=120)
+    rises = _verdict(effects=(EFFECTS[0], effect("vader", 0.3, 0.31)))
+    assert not more_samples_may_tell(rises, prompts=120)
+
+
 def test_prompts_of_few_templates_must_be_more() -> None:
     doubtful = (EFFECTS[0], effect("vader", 0.3, 0.26, margin=0.0548))
-    assert _verdict(effects=doubtful, prompts=120, units=60).prompts_needed == 460
+    assert _verdict(effects=doubtful, prompts=120, units=60).prompts_needed == 430
     few = _verdict(effects=doubtful, prompts=4, units=4)
-    assert few.prompts_needed == 13
+    assert few.prompts_needed == 12
 
 
 def test_more_prompts_do_not_help_where_nothing_falls_or_nobody_can_judge() -> None:

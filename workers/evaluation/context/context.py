@@ -11,7 +11,7 @@ from models_store.operator.suites import Suites
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import Item, Prompt
 from models_store.schemas.methods import Limits
-from workers.evaluation.context.plan import STANDARD, EvaluationPlan
+from workers.evaluation.context.plan import STANDARD, TEST_CONFIDENCE, EvaluationPlan
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import Splits
 from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
@@ -140,3 +140,8 @@ class EvaluationContext:
     @property
     def bootstrap(self) -> Bootstrap:
         return Bootstrap(self.seeds["bootstrap"], self.plan.resamples)
+
+    @property
+    def test_bootstrap(self) -> Bootstrap:
+        """Of what the verdict hangs on, which may be looked at twice."""
+        return replace(self.bootstrap, confidence=TEST_CONFIDENCE)

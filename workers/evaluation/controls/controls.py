@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from models_store.schemas.measurements import Control, ControlKind, relied_on
@@ -33,6 +33,8 @@ from workers.surgery.terms import Term
 
 MEASURABLE_KL = 1e-5
 """Below this, in nats a token, rounding is most of what is measured: nothing is scaled to it."""
+_DECISIVE: ControlKind = "random_direction"
+"""Success hangs on it."""
 _TEXT = 0.4
 """Share of a control's time that goes into its text, about; the rest scales it."""
 
@@ -64,6 +66,8 @@ class Controls:
     terms: Sequence[Term]
     """The edit at strength 1."""
     paper: PaperMethod | None = None
+    _decisive: list[Baseline] = field(default_factory=list)
+    """Those that were measured and that success hangs on."""
 
     @cached_property
     def kinds(self) -> list[ControlKind]:
@@ -94,13 +98,18 @@ class Controls:
                     continue
                 with progress.step("scale", 1 - _TEXT):
                     baselines = self._scaled(kind, meter, target)
-                prompts, samples = self._share(kind)
                 with progress.step("text"):
-                    for baseline in progress.track(baselines):
-                        model = context.model.plus(baseline.terms)
-                        arm = context.generate(model, prompts, samples=samples)
-                        controls.append(self._control(baseline, arm, prompts, scored))
+                    controls += [self._tried(each, scored) for each in progress.track(baselines)]
+                if kind == _DECISIVE:
+                    self._decisive.extend(baselines)
         return tuple(controls)
+
+    def second_look(
+        self, controls: Sequence[Control], scored: Sequence[Scored]
+    ) -> tuple[Control, ...]:
+        """What `measure` gave, with random directions on as many samples as are scored now."""
+        again = iter([self._tried(each, scored) for each in progress.track(self._decisive)])
+        return tuple(next(again) if each.kind == _DECISIVE else each for each in controls)
 
     def _scaled(self, kind: BaselineKind, meter: Meter, target: float) -> list[Baseline]:
         """Made and scaled; one that leaves no model that computes is passed over."""
@@ -137,26 +146,36 @@ class Controls:
         each = context.plan.control_neutral_each
         with progress.step("kl", 0.6 - _TEXT):
             kl = kl_of_wording(context.model, wording, each=each)
-        prompts, samples = self._share("prompt_only")
+        prompts = self._few_prompts
         worded_prompts = [worded(wording, prompt) for prompt in prompts]
         with progress.step("text"):
-            arm = context.generate_unedited(worded_prompts, samples=samples)
+            arm = context.generate_unedited(worded_prompts, samples=1)
         baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
         return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
 
-    def _share(self, kind: ControlKind) -> tuple[list[str], int]:
-        """The test prompts that a control gets, and how many samples of each."""
-        plan = self.context.plan
-        prompts = [prompt.text for prompt in self.context.prompts]
-        if kind == "random_direction":
-            return prompts, plan.samples
-        few = fewer(plan.control_prompts, self.context.behavior.max_new_tokens)
-        return prompts[:few], 1
+    def _tried(self, baseline: Baseline, scored: Sequence[Scored]) -> Control:
+        """A delta on the test prompts; one that is decisive on all that the edit was tried on."""
+        context = self.context
+        prompts, samples = self._prompts, scored[0].samples
+        if baseline.kind != _DECISIVE:
+            prompts, samples = self._few_prompts, 1
+        model = context.model.plus(baseline.terms)
+        arm = context.generate(model, prompts, samples=samples)
+        return self._control(baseline, arm, prompts, scored)
+
+    @property
+    def _prompts(self) -> list[str]:
+        return [prompt.text for prompt in self.context.prompts]
+
+    @property
+    def _few_prompts(self) -> list[str]:
+        context = self.context
+        return self._prompts[: fewer(context.plan.control_prompts, context.behavior.max_new_tokens)]
 
     def _control(
         self, baseline: Baseline, arm: Arm, prompts: Sequence[str], scored: Sequence[Scored]
     ) -> Control:
-        bootstrap = self.context.bootstrap
+        bootstrap = self.context.test_bootstrap
         edits = [each.first(len(prompts), len(arm.texts[0])) for each in scored]
         others = [edit.with_baseline(score_grid(edit.scorer, prompts, arm.texts)) for edit in edits]
         relied = relied_on(each.scorer.headline for each in edits)

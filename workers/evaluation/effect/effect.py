@@ -10,6 +10,7 @@ import numpy as np
 from models_store.schemas.measurements import Contrast, Effect, Interval
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import (
+    USUAL_CONFIDENCE,
     Bools,
     Bootstrap,
     Floats,
@@ -47,13 +48,18 @@ class Scored:
         return ~self.scorer.undesired(self.base), ~self.scorer.undesired(self.edited)
 
     @property
+    def samples(self) -> int:
+        """Generations of each prompt."""
+        return int(self.edited.shape[1])
+
+    @property
     def units(self) -> int:
         """How many of the prompts are independent: those of one template count once."""
         return count_units(len(self.base), self.groups)
 
-    def smallest_visible(self) -> float:
+    def smallest_visible(self, confidence: float = USUAL_CONFIDENCE) -> float:
         """The smallest change of the rate that these prompts would mostly show."""
-        return smallest_visible(self.rate_differences(), self.groups)
+        return smallest_visible(self.rate_differences(), self.groups, confidence)
 
     def rate_differences(self) -> Floats:
         """Edited minus base, `[prompts]`."""

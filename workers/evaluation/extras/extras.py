@@ -105,7 +105,9 @@ def _doses(
     first = before.first(len(prompt_texts), 1)
     unedited = [each.first(len(prompt_texts), 1) for each in scored]
     fewer_texts = meter.fewer(plan.dose_damage)
-    effects = tuple(each.effect(context.bootstrap) for each in unedited) if prompt_texts else ()
+    effects = (
+        tuple(each.effect(context.test_bootstrap) for each in unedited) if prompt_texts else ()
+    )
     known = Dose(strength=1.0, damage=point_of(damage), effects=effects)
     with progress.step("doses"):
 
@@ -118,7 +120,7 @@ def _doses(
             ]
             arms = first, arm
             full = with_text(damage, meter.fluency(arms, edited[0].desired), arms)
-            return full, tuple(each.effect(context.bootstrap) for each in edited)
+            return full, tuple(each.effect(context.test_bootstrap) for each in edited)
 
         return doses(fewer_texts, terms, known=known, written=written if prompt_texts else None)
 
