@@ -180,7 +180,7 @@ def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard], relied: in
             text += ", confirmed by " + " and ".join(map(_short, confirming))
         if seeing:
             text += ", seen by " + " and ".join(map(_short, seeing))
-            text += " too, which learned from the behaviour's own texts"
+            text += " too, which learned from other texts of the behaviour"
         if doubting:
             text += ", not confirmed by " + " and ".join(map(_short, doubting))
         return text

@@ -229,7 +229,7 @@ def test_a_scorer_that_learned_from_the_texts_sees_but_does_not_confirm() -> Non
     assert "confirmed by" not in related.sentence
     assert (
         "seen by char-ngrams (50 % to 20 %, -30 points, 95 % interval -38 to -22) too, which "
-        "learned from the behaviour's own texts"
+        "learned from other texts of the behaviour"
     ) in related.sentence
     cards = (SAMPLE.scorers[0], ngrams, SAMPLE.scorers[1])
     third = _verdict(effects=effects, scorers=cards).sentence

@@ -68,6 +68,10 @@ class Sides:
         """1 is undesired, in the order of `items`."""
         return [1] * len(self.undesired) + [0] * len(self.desired)
 
+    def share(self, place: int, of: int) -> Sides:
+        """One of `of` shares that have no text in common."""
+        return Sides(self.undesired[place::of], self.desired[place::of])
+
     @property
     def has_responses(self) -> bool:
         """Whether some of the texts are responses to prompts."""

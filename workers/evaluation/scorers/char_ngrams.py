@@ -10,7 +10,7 @@ INFO = ScorerInfo(
     name="char-ngrams",
     measures="likeness to the undesired texts, by runs of letters, classified another way",
     licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
-    trained_on="the same texts as tfidf, so the two are related and may err alike",
+    trained_on="own texts of the behaviour that neither the edit nor another scorer learns from",
     threshold=0.5,
     learns=True,
 )

@@ -15,7 +15,7 @@ INFO = ScorerInfo(
     name="length",
     measures="long responses, by the number of words",
     licence="Apache-2.0 (part of Scalpel)",
-    trained_on="a quarter of the behaviour's own texts: the length midway between the sides",
+    trained_on="a share of the behaviour's own texts: the length midway between the sides",
     threshold=0.5,
     learns=True,
 )

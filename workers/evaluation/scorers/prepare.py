@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,9 @@ def prepare_scorers(
 ) -> tuple[PreparedScorer, ...]:
     """Train, orient and check the behaviour's scorers; the first one leads.
 
+    Those that learn share out the scorer split: had they learned the same texts, they would err
+    alike.
+
     Raises:
         InvalidRequest: there is no scorer of a name, or one needs a judge that there is not.
         Unavailable: a remote scorer is away.
@@ -120,9 +123,20 @@ def prepare_scorers(
                 f"no scorer is called {name!r}; there are {', '.join(sorted(available))}",
                 "unknown_scorer",
             )
+    infos = [available[name] for name in scorer_names(behavior)]
+    learners = [info for info in infos if info.learns]
+    shares = {
+        info.name: splits.scorer.share(place, len(learners)) for place, info in enumerate(learners)
+    }
     return tuple(
-        _prepared(available[name], behavior, splits, seed, judges)
-        for name in scorer_names(behavior)
+        _prepared(
+            info,
+            behavior,
+            replace(splits, scorer=shares.get(info.name, splits.scorer)),
+            seed,
+            judges,
+        )
+        for info in infos
     )
 
 
@@ -142,6 +156,9 @@ def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer
 def _prepared(
     info: ScorerInfo, behavior: Behavior, splits: Splits, seed: int, judges: Judges
 ) -> PreparedScorer:
+    """Args:
+    splits: with what this scorer may learn from as the scorer split.
+    """
     training = Training(splits.scorer.texts, splits.scorer.labels, seed, behavior, judges.base)
     scorer = make_scorer(info.name, training, judges.operator)
     backwards, heldout_auc, heldout = False, None, 0

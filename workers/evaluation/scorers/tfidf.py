@@ -22,7 +22,7 @@ INFO = ScorerInfo(
     name="tfidf",
     measures="likeness to the undesired texts, by words and runs of letters",
     licence="Apache-2.0 (part of Scalpel; uses scikit-learn, BSD-3-Clause)",
-    trained_on="a quarter of the behaviour's own texts, which the edit is not fitted on",
+    trained_on="own texts of the behaviour that neither the edit nor another scorer learns from",
     threshold=0.5,
     learns=True,
 )

@@ -16,8 +16,8 @@ from workers.evaluation.scorers import (
     refusal_phrases,
     vader,
 )
-from workers.evaluation.scorers.prepare import Judges, prepare_scorers, scorer_names
-from workers.evaluation.scorers.protocol import Training
+from workers.evaluation.scorers.prepare import Judges, make_scorer, prepare_scorers, scorer_names
+from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.runtime.loading import LoadedModel
 
 NOTHING = Training(["long " * 40, "short " * 10], [1, 0], 0)
@@ -59,9 +59,29 @@ def test_learned_scorers_tell_heldout_texts_apart() -> None:
         assert scorer.undesired(np.array([bad, good])).tolist() == [True, False]
 
 
+def test_scorers_that_learn_have_no_text_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: dict[str, list[str]] = {}
+
+    def noting(name: str, training: Training, operator: object) -> Scorer:
+        learned[name] = list(training.texts)
+        return make_scorer(name, training)
+
+    monkeypatch.setattr("workers.evaluation.scorers.prepare.make_scorer", noting)
+    made = behavior(60, scorers=("tfidf", "vader", "char-ngrams"))
+    splits = split_behavior(made, seed=0)
+    scorers = {scorer.name: scorer for scorer in prepare_scorers(made, splits, seed=0)}
+    first, second = learned["tfidf"], learned["char-ngrams"]
+    assert sorted(first + second) == sorted(splits.scorer.texts)
+    assert not set(first) & set(second)
+    assert abs(len(first) - len(second)) <= 2
+    assert f"learned from {len(first)} of" in (scorers["tfidf"].contamination or "")
+    prepare_scorers(behavior(60, scorers=("vader", "tfidf")), splits, seed=0)
+    assert learned["tfidf"] == splits.scorer.texts
+
+
 def test_texts_without_a_single_word_can_be_scored() -> None:
-    marks = [f"{'!' * (i % 7 + 1)} {'?' * (i % 5 + 1)} {'.' * (i % 3 + 1)}" for i in range(40)]
-    made = behavior(undesired=marks[:20], desired=[mark.replace("!", ";") for mark in marks[20:]])
+    marks = [f"{'!' * (i % 7 + 1)} {'?' * (i % 5 + 1)} {'.' * (i % 3 + 1)}" for i in range(80)]
+    made = behavior(undesired=marks[:40], desired=[mark.replace("!", ";") for mark in marks[40:]])
     scorers = prepare_scorers(made, split_behavior(made, seed=0), seed=0)
     assert all(scorer.auc is not None and scorer.auc > 0.9 for scorer in scorers)
 
