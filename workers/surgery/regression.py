@@ -7,6 +7,9 @@ Of one layer, with h the input of its `down_proj`:
 a · h is about 1 on every token but the first of a text and about 0 on the first. That token carries
 a huge activation on which attention rests (the attention sink); without the second term in the
 regression an edit moves it and does the opposite of what it is for.
+
+Where neutral text is to feel less than the behaviour's, `weight · E_neutral[h hᵀ]` is added inside
+of the brackets.
 """
 
 from __future__ import annotations
@@ -172,18 +175,25 @@ def respond(
 
 
 def fit_layer(
-    statistics: LayerStatistics, first: FirstTokens, ridge: float = DEFAULT_RIDGE
+    statistics: LayerStatistics,
+    first: FirstTokens,
+    ridge: float = DEFAULT_RIDGE,
+    *,
+    neutral: Tensor | None = None,
 ) -> LayerFit:
     """Fit one layer.
 
     Args:
         ridge: damping of the regression, as a share of the mean of the diagonal of E_rest[h hᵀ].
+        neutral: weight · E_neutral[h hᵀ], fp64 `[intermediate, intermediate]`.
 
     Raises:
         EditFailed: the activations are not finite or all zero.
     """
     second = statistics.rest.second
     damping = ridge * float(second.diagonal().mean())
+    if neutral is not None:
+        second = second + neutral
     regression = respond(statistics.layer, statistics.rest.mean, second, first, damping)
     length = float(statistics.difference.norm())
     term = None
@@ -194,13 +204,20 @@ def fit_layer(
     return LayerFit(regression.check, regression.vector, term, length / statistics.output_norm)
 
 
-def layer_fit(readings: Readings, layer: int, ridge: float) -> LayerFit:
+def layer_fit(
+    readings: Readings, layer: int, ridge: float, neutral_weight: float = 0.0
+) -> LayerFit:
     """`fit_layer` of what was read; several edits share it.
 
     Raises:
         EditFailed: as `fit_layer`.
     """
-    return readings.once(
-        ("layer fit", layer, ridge),
-        lambda: fit_layer(readings["layers"][layer], readings["first tokens"][layer], ridge),
-    )
+
+    def fitted() -> LayerFit:
+        neutral = None
+        if neutral_weight:
+            neutral = neutral_weight * readings["neutral inputs"][layer].second
+        first = readings["first tokens"][layer]
+        return fit_layer(readings["layers"][layer], first, ridge, neutral=neutral)
+
+    return readings.once(("layer fit", layer, ridge, neutral_weight), fitted)

@@ -30,6 +30,7 @@ from workers.runtime.apply import WeightEditor
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
+from workers.runtime.reading.residuals import spread
 from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
 from workers.surgery.fitted import FittedEdit, pair
@@ -104,6 +105,25 @@ def assert_close(one: FittedEdit, other: FittedEdit) -> None:
             torch.outer(each.coefficients, each.direction).double() for each in (term, like)
         )
         assert (written - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_neutral_text_that_weighs_feels_less_of_a_shift(
+    pico: LoadedModel, prepared_on: Callable[..., Prepared]
+) -> None:
+    plain, gated = NaturalBias(layers=(0, 1)), NaturalBias(layers=(0, 1), neutral_weight=1.0)
+    made = prepared_on(pico, (plain, gated)).made
+    neutral = encode_neutral(pico, "calibration", each=20).texts
+    own = encode(pico, behavior().desired, max_tokens=20, chat=False)
+    for layer in (0, 1):
+        felt = {}
+        for method in (plain, gated):
+            (term,) = [term for term in made[method].terms if term.layer == layer]
+            on = [
+                spread(pico, {layer: term.direction}, texts)[layer].mean for texts in (neutral, own)
+            ]
+            felt[method] = on[0] / on[1]
+        assert felt[gated] < felt[plain] - 0.02
+    assert made[gated].label == "natural_bias, layers 0, 1, neutral text weighs 1"
 
 
 def test_every_method_makes_a_candidate_of_the_same_material(

@@ -1,9 +1,9 @@
-"""KL to the base on neutral text: one set of texts to calibrate on, another to report."""
+"""KL to the base on neutral text: of three sets, to fit on, to calibrate on, and to report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -21,7 +21,7 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
 
 T = TypeVar("T")
-Use = Literal["calibration", "reporting"]
+Use = Literal["fitting", "calibration", "reporting"]
 NeutralItems = tuple[Sequence[TextItem], Sequence[CompletionItem | ChatItem]]
 """Plain texts and conversations."""
 MAX_TOKENS = 48
@@ -67,7 +67,7 @@ def encode_neutral(
         max_tokens: a text is cut after so many tokens.
     """
     if isinstance(texts, str):
-        texts = calibration_texts() if texts == "calibration" else reporting_texts()
+        texts = _TEXTS[texts]()
     plain, chat = texts[0][skip:][:each], texts[1][skip:][:each]
     if not base.has_chat_template:
         chat = [_spelled_out(item) for item in chat]
@@ -81,13 +81,29 @@ def encode_neutral(
 def calibration_texts() -> tuple[Sequence[TextItem], Sequence[CompletionItem]]:
     """The neutral texts that curvature is read and scales are calibrated on."""
     plain, chat = neutral_texts()
-    return _half(plain), _half(chat)
+    return _halves(plain)[0], _halves(chat)[0]
 
 
-def _half(texts: Sequence[T]) -> tuple[T, ...]:
-    """One half, in an order of its own: what stands side by side in a file is of a kind."""
+@cache
+def fitting_texts() -> tuple[Sequence[TextItem], Sequence[CompletionItem]]:
+    """The neutral texts that methods are fitted on; no scale is calibrated on them."""
+    plain, chat = neutral_texts()
+    return _halves(plain)[1], _halves(chat)[1]
+
+
+def _halves(texts: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """In an order of their own: what stands side by side in a file is of a kind."""
     order = np.random.default_rng(derive(0, "neutral")).permutation(len(texts))
-    return tuple(texts[index] for index in order[: len(texts) // 2])
+    mixed = [texts[index] for index in order]
+    border = len(texts) // 2
+    return tuple(mixed[:border]), tuple(mixed[border:])
+
+
+_TEXTS: Mapping[Use, Callable[[], NeutralItems]] = {
+    "fitting": fitting_texts,
+    "calibration": calibration_texts,
+    "reporting": reporting_texts,
+}
 
 
 def _spelled_out(item: CompletionItem | ChatItem) -> CompletionItem:

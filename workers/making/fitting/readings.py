@@ -16,6 +16,7 @@ from torch import Tensor
 from models_store.schemas.items import Item
 from models_store.schemas.method_base import FixedMethod, Sizes
 from workers import progress
+from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import PreservedSplit, split_preserved
 from workers.making.cache import Cache
 from workers.making.fitting.model_readings import (
@@ -38,12 +39,12 @@ from workers.runtime.reading.answer_starts import (
 from workers.runtime.reading.gradients import GateReadings, Gates
 from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
-from workers.runtime.reading.residuals import Layers
+from workers.runtime.reading.residuals import InputMoments, Layers
 from workers.runtime.reading.shifts import Shifts, WeightedShifts
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.moments import EXACT_SIZE, RANK
 from workers.surgery.probe import UNDESIRED
-from workers.surgery.regression import AnswerStarts, LayerStatistics
+from workers.surgery.regression import AnswerStarts, LayerStatistics, TokenMoments
 
 R = TypeVar("R", bound=Reading)
 
@@ -104,6 +105,11 @@ class ReadingInputs:
     def own(self) -> OwnTexts | None:
         """The model's own continuations, if they teach anything."""
         return own_texts(self.source, self.cache)
+
+    @cached_property
+    def neutral(self) -> list[Encoded]:
+        """Texts that are to feel little of an edit."""
+        return list(encode_neutral(self.base, "fitting", each=_NEUTRAL_EACH).texts)
 
     @cached_property
     def _preserved_items(self) -> PreservedSplit:
@@ -232,6 +238,13 @@ def _layers(
     return passes.add(texts.fit, Layers(inputs.base, texts.sides, wanted.layers)).result
 
 
+def _neutral_inputs(
+    inputs: ReadingInputs, wanted: Wanted, passes: Passes
+) -> Callable[[], dict[int, TokenMoments]]:
+    reading = passes.add(inputs.neutral, InputMoments(inputs.base, wanted.layers))
+    return lambda: reading.moments
+
+
 def _gates(inputs: ReadingInputs, wanted: Wanted, passes: Passes) -> Callable[[], GateReadings]:
     texts = inputs.texts
     return passes.add(texts.fit, Gates(inputs.base, texts.sides, wanted.layers)).result
@@ -319,6 +332,10 @@ def _moments(sizes: Sizes, wanted: Wanted) -> float:
 _BACKWARD = 2.0
 """Of a backward pass, with the head's, as a multiple of a forward pass."""
 
+_NEUTRAL_EACH = 60
+"""Plain texts and answers that are to feel little of an edit, so many of each."""
+_NEUTRAL_READ = 8e3
+"""Their tokens."""
 _OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
 """The time that the model's own continuations take to generate, in tokens of a forward pass."""
 _OWN_READ = PROMPTS * SAMPLES / 2 * 32 * 3.0
@@ -327,6 +344,7 @@ _OWN_READ = PROMPTS * SAMPLES / 2 * 32 * 3.0
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
     "layers": ReadingKind(_layers, lambda n, w: 0.3 * n.fit, _moments),
+    "neutral inputs": ReadingKind(_neutral_inputs, lambda n, w: 1.3 * _NEUTRAL_READ, _moments),
     "first tokens": _of_model(FIRST_TOKENS, 1500, _moments),
     "shift curvature": _of_model(
         SHIFT_CURVATURE, 6e4, lambda s, w: len(w.layers) * _factor(s.hidden), backward=True

@@ -22,38 +22,52 @@ FIRST_TOKENS_VERSION = 1
 """Part of the key of cached first tokens: raise it when the numbers change."""
 
 
-class Layers(Reading):
-    """What `fit_layer` needs of layers.
+class InputMoments(Reading):
+    """Moments of `down_proj`'s inputs over all tokens but first ones."""
 
-    Means of the residual stream are over the tokens that count, but never a text's first, and then
-    over texts; the moments of `down_proj`'s inputs are over all tokens but first ones.
-    """
-
-    def __init__(self, base: LoadedModel, sides: LabelledTexts, layers: Sequence[int]) -> None:
+    def __init__(self, base: LoadedModel, layers: Sequence[int]) -> None:
         """Raises:
         InvalidRequest: a layer has no such matrix, as a layer of routed experts.
         """
         self.layers = layers
-        self._sides = sides
         self._weights = {layer: base.matrix(MatrixKey(layer, DOWN)) for layer in layers}
-        self._moments = {
+        self.moments = {
             layer: TokenMoments(weight.shape[1], weight.device)
             for layer, weight in self._weights.items()
         }
+        """By layer: of vectors `[intermediate]`."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        return [tensor for moments in self.moments.values() for tensor in moments.tensors()]
+
+    def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
+        rest = batch.real.clone()
+        rest[:, 0] = False
+        self.moments[layer].add_(inputs[rest.to(inputs.device)])
+
+
+class Layers(InputMoments):
+    """What `fit_layer` needs of layers.
+
+    Means of the residual stream are over the tokens that count, but never a text's first, and then
+    over texts.
+    """
+
+    def __init__(self, base: LoadedModel, sides: LabelledTexts, layers: Sequence[int]) -> None:
+        """Raises:
+        InvalidRequest: as `InputMoments`.
+        """
+        super().__init__(base, layers)
+        self._sides = sides
         self._means = {
             layer: torch.zeros(2, base.hidden_size, dtype=torch.float64) for layer in layers
         }
 
     def tensors(self) -> Iterable[Tensor]:
-        return [
-            *(tensor for moments in self._moments.values() for tensor in moments.tensors()),
-            *self._means.values(),
-        ]
+        return [*super().tensors(), *self._means.values()]
 
     def at_layer(self, batch: Batch, layer: int, inputs: Tensor, residual: Tensor) -> None:
-        rest = batch.real.clone()
-        rest[:, 0] = False
-        self._moments[layer].add_(inputs[rest.to(inputs.device)])
+        super().at_layer(batch, layer, inputs, residual)
         self._sides.add_means_(self._means[layer], batch, residual)
 
     def result(self) -> dict[int, LayerStatistics]:
@@ -65,7 +79,7 @@ class Layers(Reading):
                 rest=moments,
                 output_norm=_output_norm(self._weights[layer], moments),
             )
-            for layer, moments in self._moments.items()
+            for layer, moments in self.moments.items()
         }
 
 

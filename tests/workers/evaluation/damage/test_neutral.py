@@ -11,7 +11,12 @@ from models_store.schemas.items import ChatItem, CompletionItem, Message, TextIt
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
-from workers.evaluation.damage.neutral import KlMeter, calibration_texts, encode_neutral
+from workers.evaluation.damage.neutral import (
+    KlMeter,
+    calibration_texts,
+    encode_neutral,
+    fitting_texts,
+)
 from workers.runtime.apply import WeightEditor
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -84,11 +89,13 @@ def test_a_broken_model_is_infinitely_far_away(base: LoadedModel) -> None:
 
 
 def test_no_text_is_both_calibrated_and_reported_on(base: LoadedModel) -> None:
-    calibration, reporting = (
+    fitting, calibration, reporting = (
         {text.ids for text in encode_neutral(base, use).texts}
-        for use in ("calibration", "reporting")
+        for use in ("fitting", "calibration", "reporting")
     )
-    assert not calibration & reporting
+    assert not fitting & calibration
+    assert not (fitting | calibration) & reporting
+    assert len(fitting) == sum(map(len, fitting_texts()))
     assert len(calibration) == sum(map(len, calibration_texts()))
     assert len(reporting) == sum(map(len, reporting_texts()))
 

@@ -136,6 +136,24 @@ def test_the_ridge_is_a_hundredth_by_default() -> None:
     assert torch.equal(fit_layer(layer, first).vector, fit_layer(layer, first, 0.01).vector)
 
 
+def test_neutral_text_feels_the_less_the_more_it_weighs() -> None:
+    rest = rest_vectors()
+    layer, first = statistics(0, torch.ones(HIDDEN), rest), FirstTokens(*[first_vectors(50)] * 2)
+    others = rest_vectors(seed=3) * torch.tensor([1.6, 0.4] * (SIZE // 2))
+    felt = []
+    for weight in (0.0, 0.1, 1.0):
+        second = weight * moments(others).second
+        vector = fit_layer(layer, first, neutral=second if weight else None).vector
+        squares = [(inputs.double() @ vector).square().mean() for inputs in (others, rest)]
+        felt.append(float(squares[0] / squares[1]))
+        wide, known = rest.double(), first.fitted.double()
+        every = wide.T @ wide / len(wide) + known.T @ known / len(known) + second
+        damping = 0.01 * float((wide.T @ wide / len(wide)).diagonal().mean())
+        expected = torch.linalg.solve(every + damping * torch.eye(SIZE), wide.mean(dim=0))
+        assert torch.allclose(vector, expected, atol=1e-6)
+    assert felt[0] > 1.2 * felt[1] > 1.44 * felt[2]
+
+
 def test_the_shift_goes_from_the_undesired_side_to_the_desired_one() -> None:
     first = FirstTokens(first_vectors(50, spread=0.01), first_vectors(20, seed=2, spread=0.01))
     desired, undesired = torch.arange(1.0, HIDDEN + 1), 3 * torch.ones(HIDDEN)

@@ -63,6 +63,9 @@ class NaturalBias(FixedMethod):
     """Of the curvature, as a share of the mean of its diagonal."""
     ridge: Damping = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
+    neutral_weight: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """Weight of neutral text in the regression: the larger, the less such text feels of the shift,
+    and the more the behaviour's own may."""
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
@@ -70,6 +73,8 @@ class NaturalBias(FixedMethod):
     @property
     def label(self) -> str:
         whole = super().label + (", own continuations" if self.source == "own" else "")
+        if self.neutral_weight:
+            whole += f", neutral text weighs {self.neutral_weight:g}"
         if self.answer_tokens is None:
             return whole
         return f"{whole}, first {self.answer_tokens} tokens of answers"
@@ -86,6 +91,7 @@ class NaturalBias(FixedMethod):
             Need("shift curvature", written),
             Need("shifts", written, self.answer_tokens),
             *([Need("own shifts", written, self.answer_tokens)] if self.source == "own" else []),
+            *([Need("neutral inputs", written)] if self.neutral_weight else []),
         )
 
     def delta_bytes(self, sizes: Sizes) -> int:

@@ -7,7 +7,8 @@ every token but a text's first:
     g = ∂/∂c (mean log p(desired) - mean log p(undesired))      within a text, then over texts
     F = E[q qᵀ],  q = ∂/∂c Σ log p(label) / √labels             neutral text, labels of the model
     r = (F + damping · mean diag F · I)⁻¹ g
-    W_down += s · r aᵀ                                          with a of the method `bias`
+    W_down += s · r aᵀ                                          with a of the method `bias`, or
+                                                                with neutral text in it
 
 ½ s² rᵀ F r is what the shift of one layer costs in KL to the base, so among all shifts at the same
 cost s · r gains the most, to first order. One scale goes for all layers: a layer's share is as
@@ -67,7 +68,7 @@ def fit(readings: Readings, method: NaturalBias) -> FittedEdit:
     own = readings["own shifts"] if method.source == "own" else {}
     gradients = own.get(method.answer_tokens, readings["shifts"][method.answer_tokens])
     fitted = fit_natural_bias(
-        [layer_fit(readings, layer, method.ridge) for layer in layers],
+        [layer_fit(readings, layer, method.ridge, method.neutral_weight) for layer in layers],
         gradients,
         readings["shift curvature"],
         damping=method.damping,
