@@ -58,6 +58,7 @@ class PreparedScorer:
     """None for an exact one."""
     heldout_texts: int
     contamination: str | None = None
+    chose_texts: bool = False
 
     @property
     def name(self) -> str:
@@ -91,6 +92,7 @@ class PreparedScorer:
             headline=self.headline,
             agreement=agreement,
             contamination=self.contamination,
+            chose_texts=self.chose_texts,
         )
 
 
@@ -187,6 +189,7 @@ def _prepared(
         contamination=contamination(
             info, splits, is_base=_is_base(info.name, scorer, judges), teacher=behavior.scorer
         ),
+        chose_texts=info.name == behavior.scorer,
     )
 
 
