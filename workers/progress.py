@@ -80,16 +80,25 @@ class Step:
 
 
 class _Watched(Step):
-    """All the work that somebody watches: its steps are told one by one."""
+    """All the work that somebody watches: its steps are told one by one; one that is taken up
+    again goes on from where it was."""
 
     def __init__(self, watcher: Watcher, began: float | None) -> None:
         super().__init__(_nobody, began)
         self._watcher = watcher
+        self._shares: dict[str, float] = {}
 
     def begin(self, name: str, weight: float | None) -> tuple[Step, Callable[[], None]]:
-        self._watcher(name, 0.0)
+        low = self._shares.setdefault(name, 0.0)
+        if name not in self.seconds:
+            self._watcher(name, 0.0)
         _, end = super().begin(name, weight)
-        return Step(partial(self._watcher, name)), end
+
+        def tell(share: float) -> None:
+            self._shares[name] = low + (1 - low) * share
+            self._watcher(name, self._shares[name])
+
+        return Step(tell), end
 
 
 def _nobody(share: float) -> None:

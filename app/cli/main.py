@@ -128,8 +128,15 @@ def config() -> None:
 def edit(
     base_model: Annotated[str, typer.Argument(help="A catalogued base model.")],
     behavior: Annotated[
-        str, typer.Argument(help="A preset, a beh_… id, or @FILE with a behaviour as JSON.")
-    ],
+        str | None,
+        typer.Argument(help="A preset, a beh_… id, or @FILE with a behaviour as JSON."),
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="In place of a behaviour: lessen what this scorer flags.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="With --scorer: a file of prompts, one a line.")
+    ] = None,
     method: Annotated[str, typer.Option(help="A method's name, or its settings as JSON.")] = "auto",
     effort: Annotated[Effort, typer.Option(help="How much is tried and measured.")] = "standard",
     max_kl: Annotated[float | None, typer.Option(help="Limit of the KL divergence.")] = None,
@@ -142,7 +149,7 @@ def edit(
     """Queue an edit, and watch it."""
     body: dict[str, Any] = {
         "base_model": base_model,
-        "behavior": _json_file(behavior[1:]) if behavior.startswith("@") else behavior,
+        "behavior": _behavior(behavior, scorer, prompts),
         "method": _method(method),
         "effort": effort,
         "seed": seed,
@@ -265,6 +272,19 @@ def _method(given: str) -> Any:
             f"--method cannot be read as JSON ({error}): give a method's name, such as bias, or "
             'its settings, such as \'{"type": "bias", "layers": [14]}\''
         ) from error
+
+
+def _behavior(behavior: str | None, scorer: str | None, prompts: Path | None) -> Any:
+    """What a request says of the behaviour: a name, or a behaviour in place."""
+    if behavior is not None and scorer is None and prompts is None:
+        return _json_file(behavior[1:]) if behavior.startswith("@") else behavior
+    if behavior is not None or scorer is None or prompts is None:
+        raise ApiError("give a behaviour, or --scorer and --prompts")
+    try:
+        lines = prompts.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ApiError(f"{prompts} cannot be read: {error}") from error
+    return {"name": f"less {scorer}", "scorer": scorer, "prompts": [*filter(str.strip, lines)]}
 
 
 def _json_file(path: str) -> Any:

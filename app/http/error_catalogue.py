@@ -310,6 +310,13 @@ _ALL = (
         "The message says why; correct the behaviour and make a new edit.",
     ),
     ErrorKind(
+        "behavior_not_shown",
+        None,
+        "The scorer finds no texts of both kinds",
+        "The message says how much of the base model's text it flags. Give prompts that the model "
+        "continues in both ways, or texts in place of the scorer.",
+    ),
+    ErrorKind(
         "base_model_unavailable",
         None,
         "The base model's weights cannot be used",

@@ -1,11 +1,14 @@
-"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its validation."""
+"""A behaviour: texts that show it, texts that don't, prompts that elicit it; and its validation.
+
+In place of texts it may name a scorer; the edit makes texts then, of what the base model says.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
@@ -28,9 +31,11 @@ MIN_TEXTS = 16
 MAX_TEXTS = 10_000
 """Texts of both sides together."""
 MAX_PROMPTS = 2_000
+MIN_SCORED_PROMPTS = 64
+"""Different prompts of a behaviour by a scorer: texts are made of half of them."""
 MAX_PRESERVED = 2_000
 _WHITESPACE = re.compile(r"\s+")
-_LATE_FIELDS = ("question", "undesired_answer")
+_LATE_FIELDS = ("question", "undesired_answer", "scorer")
 
 
 class Behavior(DocumentedModel):
@@ -38,19 +43,27 @@ class Behavior(DocumentedModel):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=2_000)] = ""
-    undesired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
-    desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)]
+    undesired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)] = ()
+    desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)] = ()
+    scorer: Annotated[str, Field(max_length=100)] | None = None
+    """In place of `undesired` and `desired`: the scorer of which the edit is to lower the scores.
+    The base model continues half of the prompts, and its scores make two sides of that."""
     prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
     chat: bool = False
     """Send prompts and pairs through the chat template, if the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
-    """Names of the scorers of generated text, the first one leads; empty: two that fit any
-    behaviour."""
+    """Names of the scorers of generated text, the first one leads; empty: `scorer` and one that
+    learns from the texts, or two that fit any behaviour."""
     question: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     """For scorers that ask a model: yes means undesired, such as `Is this text rude?`. Default:
     whether the text shows what `description` says."""
     max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 24
     """Length of the generations that are scored."""
+
+    @property
+    def lacks_texts(self) -> bool:
+        """Whether an edit must make them first, by the scorer."""
+        return self.scorer is not None and not (self.undesired or self.desired)
 
 
 class BehaviorRef(FrozenModel):
@@ -82,21 +95,16 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
 
     Raises:
         InvalidRequest: a side is empty or too small, the two are the same, a text is on both
-            sides, or there are more texts than allowed; each problem names its field.
+            sides, or there are more texts than allowed; with a scorer in place of texts there are
+            texts all the same, or too few prompts. Each problem names its field.
     """
     undesired, desired = _distinct(behavior.undesired), _distinct(behavior.desired)
+    prompts = {_key(prompt.text): prompt for prompt in reversed(behavior.prompts)}
     problems: list[FieldError] = []
-    for side, texts in (("undesired", undesired), ("desired", desired)):
-        if len(texts) < MIN_TEXTS:
-            given = len(getattr(behavior, side))
-            problems.append(
-                FieldError(
-                    f"{pointer}/{side}",
-                    "too_few_texts",
-                    f"{side}: {len(texts)} different texts ({given} given); at least {MIN_TEXTS} "
-                    "are needed, and 200 or more work well",
-                )
-            )
+    if behavior.scorer is not None:
+        problems += _by_scorer(behavior, tuple(prompts.values()), pointer)
+    else:
+        problems += _too_few(behavior, {"undesired": undesired, "desired": desired}, pointer)
     total = len(behavior.undesired) + len(behavior.desired)
     if total > MAX_TEXTS:
         problems.append(
@@ -122,7 +130,6 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
         ]
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)
-    prompts = {_key(prompt.text): prompt for prompt in reversed(behavior.prompts)}
     return behavior.model_copy(
         update={
             "undesired": tuple(undesired.values()),
@@ -130,6 +137,50 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             "prompts": tuple(reversed(prompts.values())),
         }
     )
+
+
+def _too_few(
+    behavior: Behavior, sides: Mapping[str, Mapping[str, Item]], pointer: str
+) -> Iterable[FieldError]:
+    other = "" if any(sides.values()) else "; or give a scorer and prompts in place of texts"
+    for side, texts in sides.items():
+        if len(texts) < MIN_TEXTS:
+            given = len(getattr(behavior, side))
+            yield FieldError(
+                f"{pointer}/{side}",
+                "too_few_texts",
+                f"{side}: {len(texts)} different texts ({given} given); at least {MIN_TEXTS} "
+                f"are needed, and 200 or more work well{other}",
+            )
+
+
+def _by_scorer(behavior: Behavior, prompts: Sequence[Prompt], pointer: str) -> Iterable[FieldError]:
+    """What is wrong with a behaviour that names a scorer; `prompts` are without repeats."""
+    if behavior.undesired or behavior.desired:
+        yield FieldError(
+            f"{pointer}/scorer",
+            "scorer_and_texts",
+            "scorer: there are texts too; give either a scorer, or undesired and desired texts "
+            "(and name the scorer in scorers)",
+        )
+        return
+    free = sum(prompt.split is None for prompt in prompts)
+    if len(prompts) < MIN_SCORED_PROMPTS or free < MIN_SCORED_PROMPTS // 2:
+        yield FieldError(
+            f"{pointer}/prompts",
+            "too_few_prompts",
+            f"prompts: {len(prompts)} different prompts, {free} of them without split; with a "
+            f"scorer in place of texts at least {MIN_SCORED_PROMPTS} are needed, "
+            f"{MIN_SCORED_PROMPTS // 2} of them without split, and 300 work well",
+        )
+    if set(behavior.scorers) == {behavior.scorer}:
+        yield FieldError(
+            f"{pointer}/scorers",
+            "no_other_scorer",
+            f"scorers: {behavior.scorer!r} chooses the texts that the edit is fitted on, so it "
+            "cannot be the only one to judge the edit: name another beside it, or leave scorers "
+            "out",
+        )
 
 
 def _split_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
@@ -171,7 +222,7 @@ def _overlap(
 
 
 def _without_response(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
-    if "answer-match" not in behavior.scorers:
+    if "answer-match" not in (*behavior.scorers, behavior.scorer):
         return
     if not behavior.prompts:
         yield FieldError(

@@ -53,7 +53,9 @@ class Estimate(_Part):
     method: Method
     effort: Effort
     splits: SplitCounts
-    separability: Distinction
+    """Without texts that the edit makes."""
+    separability: Distinction | None
+    """Null for a behaviour that names a scorer in place of texts: the edit makes them."""
     duplicates: int
     """Texts that are near-duplicates of another one."""
     smallest_effect: float = 1.0

@@ -85,6 +85,8 @@ class ScorerCard(ReceiptPart):
     """Share of generated texts on which it agrees with the leading scorer."""
     contamination: str | None = None
     """Why it is not independent: what it was trained on, or shares with the models it judges."""
+    chose_texts: bool = False
+    """The behaviour named it in place of texts, and it divided those that the edit made."""
 
 
 def relied_on(headline: Iterable[bool]) -> int:

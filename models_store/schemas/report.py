@@ -118,6 +118,25 @@ class SplitCounts(ReceiptPart):
     """Nearly all texts repeat each other, so near-duplicates are in different splits."""
 
 
+class MadeTexts(ReceiptPart):
+    """How the texts of a behaviour that names a scorer were made: the base model continued prompts,
+    and the scorer divided what came."""
+
+    scorer: str
+    prompts: int
+    """That were continued; none of them is for validation or test."""
+    samples: int
+    """Continuations of each."""
+    continuations: int
+    """That were scored: different ones, and not empty."""
+    flagged: int
+    """Of these, those that the scorer counts as undesired."""
+    prompts_used: int
+    """Prompts with continuations of both kinds whose scores differ clearly."""
+    texts: int
+    """On each side."""
+
+
 class TermReport(ReceiptPart):
     """One rank-one term of the delta."""
 
@@ -266,6 +285,8 @@ class Report(ReceiptPart):
     earlier_tests: int = 0
     """Other edits of this base model that were tested on the same prompts before. The best of many
     looks better than it is: after several, confirm with other prompts."""
+    made_texts: MadeTexts | None = None
+    """None if the texts were given."""
     separability: Separability
     warnings: tuple[Remark, ...] = ()
     """About the texts and prompts."""

@@ -324,6 +324,18 @@ class WorkStore:
         place = Place(request.kind, request.tenant, request.id)
         return self.read_artifact(place.texts, request.texts_sha256)
 
+    def texts_of(self, work: Work) -> bytes:
+        """The texts that an edit was made from: those that it made itself, or was submitted with.
+
+        Raises:
+            CorruptArtifact: they were changed.
+            NotFound: they are gone.
+        """
+        made = work.result.artifact("texts") if work.result is not None else None
+        if made is None:
+            return self.read_texts(work.request)
+        return self.read_artifact(made.path, made.sha256)
+
     def read_artifact(self, path: str, sha256: str | None = None) -> bytes:
         """The bytes of an artifact.
 

@@ -76,3 +76,13 @@ def mood(**changes: Any) -> dict[str, Any]:
         "limits": {"max_kl": 0.3, "max_domain": 5, "max_fluency": 5},
         **changes,
     }
+
+
+def by_scorer(*, scorer: str = "vader", **changes: Any) -> dict[str, Any]:
+    """The edit of `mood` with a scorer and prompts in place of texts; `changes` are of the
+    behaviour."""
+    rng = random.Random(2)
+    # Numbers keep prompts from nearly repeating each other: the model knows few words.
+    prompts = [f"{n} {n * n} {opening(rng)}" for n in range(20, 110)]
+    behavior = {"name": "mood", "scorer": scorer, "prompts": prompts, "max_new_tokens": 6}
+    return mood(behavior={**behavior, **changes})

@@ -162,25 +162,33 @@ def _is_a_match(control: Control) -> bool:
 
 
 def _effect(effects: Sequence[Effect], scorers: Sequence[ScorerCard], relied: int) -> str:
-    """Told by the scorer at `relied`; only one that learned from none of the texts confirms it."""
+    """Told by the scorer at `relied`; only one that learned from none of the texts, and did not
+    choose them, confirms it."""
     lead = effects[relied]
     others = [effect for index, effect in enumerate(effects) if index != relied]
-    learned = {card.info.name for card in scorers if card.info.learns}
+    chose = {card.info.name for card in scorers if card.chose_texts}
+    partial = {card.info.name for card in scorers if card.info.learns or card.chose_texts}
     figures = (
         f"from {_percent(lead.rate.base)} to {_percent(lead.rate.edited)} of generations by "
         f"{lead.scorer} ({_range(lead)})"
     )
+    if lead.scorer in chose:
+        figures += ", which chose the behaviour's texts"
     if lead.improved:
         agreeing = [effect for effect in others if effect.improved]
         doubting = [effect for effect in others if not effect.improved]
-        confirming = [effect for effect in agreeing if effect.scorer not in learned]
-        seeing = [effect for effect in agreeing if effect.scorer in learned]
+        confirming = [effect for effect in agreeing if effect.scorer not in partial]
+        choosing = [effect for effect in agreeing if effect.scorer in chose]
+        seeing = [effect for effect in agreeing if effect.scorer in partial - chose]
         text = f"Undesired text falls {figures}"
         if confirming:
             text += ", confirmed by " + " and ".join(map(_short, confirming))
         if seeing:
             text += ", seen by " + " and ".join(map(_short, seeing))
             text += " too, which learned from other texts of the behaviour"
+        if choosing:
+            text += ", seen by " + " and ".join(map(_short, choosing))
+            text += " too, which chose the behaviour's texts"
         if doubting:
             text += ", not confirmed by " + " and ".join(map(_short, doubting))
         return text

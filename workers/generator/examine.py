@@ -23,12 +23,18 @@ from models_store.schemas.report import Remark
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import Sides, Splits, split_behavior
-from workers.evaluation.estimate.estimate import Features, checks, probe_margins
+from workers.evaluation.estimate.estimate import (
+    Features,
+    checks,
+    checks_of_prompts,
+    probe_margins,
+)
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.generator.engine.engine import Engine
 from workers.generator.shelf import Shelf
 from workers.making.forecast import Speed, delta_bytes, memory_bytes, seconds
+from workers.making.scored_texts import generated_tokens, stand_in
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import methods_of
 from workers.runtime.decoding.decode import Decoding
@@ -50,6 +56,21 @@ FEWEST_TEXTS = 80
 WAIT_SECONDS = 90.0
 """Time limit of a request while other requests keep the model busy."""
 FOLDS = 5
+_SIDES = ("undesired", "desired")
+
+_TEXTS_TO_MAKE = Remark(
+    code="texts_to_be_made",
+    pointer="/behavior/scorer",
+    detail="the edit makes the texts, of what the base model says: how well the two sides can be "
+    "told apart is not known before, nor whether the base model shows both",
+)
+_NO_TEXTS = dict.fromkeys(
+    (
+        *(f"{part}_{side}" for part in ("fit", "scorer", "heldout") for side in _SIDES),
+        "near_duplicates",
+    ),
+    0,
+)
 
 _PIECE_TOKENS = {"cpu": 256}
 """Padded tokens of one piece: 0.2 s for SmolLM2 on two cores."""
@@ -73,6 +94,8 @@ def estimate(
 ) -> Estimate:
     """What an edit would cost, and whether its texts are separable.
 
+    Of a behaviour that names a scorer in place of texts only the cost: neutral texts stand in.
+
     Speeds are measured on the behaviour's texts and prompts: tokens per second of forward passes,
     and of a few decoding steps of a batch. The time of other requests is not counted.
 
@@ -83,6 +106,9 @@ def estimate(
     """
     side = shelf.base(request.base_model, request.base_fingerprint, request.source)
     base, behavior = side.base, request.behavior
+    made = behavior.lacks_texts
+    if made:
+        behavior = stand_in(behavior, request.seed)
     below = shelf.mixture(request.on_top_of) if request.on_top_of is not None else []
     splits = split_behavior(behavior, request.seed)
     sample = _Sample(splits, derive(request.seed, "estimate"))
@@ -97,7 +123,15 @@ def estimate(
     engine.run(timing.pieces(), timeout=WAIT_SECONDS)
     read = sample.first(reading.done, reading.features)
     plan = plan_for(request.effort)
-    quality = checks(behavior, splits, read, seed=request.seed, plan=plan)
+    counts = splits.counts()
+    if made:
+        quality = None
+        visible, about_prompts = checks_of_prompts(behavior, splits, plan)
+        warnings = (_TEXTS_TO_MAKE, *about_prompts)
+        counts = counts.model_copy(update=_NO_TEXTS)
+    else:
+        quality = checks(behavior, splits, read, seed=request.seed, plan=plan)
+        visible, warnings = quality.smallest_effect, quality.warnings
     prompt_seconds = float(np.mean([len(prompt) for prompt in prompts])) / reading.speed
     speed = Speed(reading.speed, timing.speed(behavior.max_new_tokens, prompt_seconds))
     context = EvaluationContext(
@@ -116,11 +150,11 @@ def estimate(
         behavior=request.ref,
         method=request.method,
         effort=request.effort,
-        splits=splits.counts(),
-        separability=quality.separability,
-        duplicates=quality.duplicates,
-        smallest_effect=quality.smallest_effect,
-        warnings=quality.warnings if request.in_place else tuple(map(_named, quality.warnings)),
+        splits=counts,
+        separability=None if quality is None else quality.separability,
+        duplicates=0 if quality is None else quality.duplicates,
+        smallest_effect=visible,
+        warnings=warnings if request.in_place else tuple(map(_named, warnings)),
         seconds=seconds(
             context,
             request.method,
@@ -128,11 +162,12 @@ def estimate(
             request.effort,
             speed,
             tokens_per_text=reading.tokens / reading.done,
+            generated_first=generated_tokens(request.behavior, request.seed) if made else 0,
             past=request.past,
         ),
         memory_bytes=memory_bytes(base, methods_of(tried)),
         delta_bytes=delta_bytes(base, tried),
-        texts_read=reading.done,
+        texts_read=0 if made else reading.done,
     )
 
 

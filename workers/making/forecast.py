@@ -79,6 +79,7 @@ def seconds(
     speed: Speed,
     *,
     tokens_per_text: float,
+    generated_first: int = 0,
     past: Sequence[PastCost] = (),
 ) -> EstimatedSeconds:
     """What each part of an edit would take; the loading of the model counts to `fit`.
@@ -87,6 +88,7 @@ def seconds(
         context: with the plan of the effort.
         tried: what comes of the method: itself, or the rows of a search.
         tokens_per_text: mean of the behaviour's texts as they are read.
+        generated_first: tokens that are generated to make texts.
         past: what earlier edits with the same base model, method and effort took, on any machine.
     """
     here = device_name(context.model.loaded.device), _dtype(context.model.loaded), cpu_capability()
@@ -100,7 +102,8 @@ def seconds(
     if not method.searches and method.given_scale is None:
         texts = _CALIBRATION_TEXTS + min(64, len(context.preserve))
         tokens += _MEASUREMENTS * _HEAD * texts * NEUTRAL_TOKENS
-    fit = _LOAD_SECONDS + tokens / speed.read + max(fitted.solve_seconds for fitted in methods)
+    fit = _LOAD_SECONDS + generated_first / speed.generated + tokens / speed.read
+    fit += max(fitted.solve_seconds for fitted in methods)
     search = _search(context, len(tried), effort, speed) if method.searches else 0.0
     # The sum of the plan is for a model of these two speeds.
     slower = (GENERATED / speed.generated + READ / speed.read) / 2

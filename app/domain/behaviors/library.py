@@ -34,6 +34,7 @@ class BehaviorVersion(Version):
     description: str
     chat: bool
     scorers: tuple[str, ...]
+    scorer: str | None = None
     question: str | None = None
     max_new_tokens: int
 
@@ -79,6 +80,7 @@ class BehaviorLibrary:
             description=behavior.description,
             chat=behavior.chat,
             scorers=behavior.scorers,
+            scorer=behavior.scorer,
             question=behavior.question,
             max_new_tokens=behavior.max_new_tokens,
         )

@@ -20,20 +20,30 @@ _MOST = 3
 
 
 def past_costs(
-    work: WorkStore, tenant: str, base_fingerprint: str, method: Method, effort: Effort
+    work: WorkStore,
+    tenant: str,
+    base_fingerprint: str,
+    method: Method,
+    effort: Effort,
+    *,
+    makes_texts: bool = False,
 ) -> tuple[PastCost, ...]:
-    """Of the tenant's newest edits with the same base model, type of method and effort."""
+    """Of the tenant's newest edits with the same base model, type of method and effort.
 
+    Args:
+        makes_texts: whether the edit makes its texts, as these must have then.
+    """
     costs = []
     for edit in islice(work.walk("edit", tenant), _LOOKED_AT):
         settings = edit.request.settings
         assert isinstance(settings, EditSettings)
         report = edit.result.artifact("report") if edit.result is not None else None
-        alike = (edit.request.base_fingerprint, settings.method.type, settings.effort) == (
-            base_fingerprint,
-            method.type,
-            effort,
-        )
+        alike = (
+            edit.request.base_fingerprint,
+            settings.method.type,
+            settings.effort,
+            edit.result is not None and edit.result.artifact("texts") is not None,
+        ) == (base_fingerprint, method.type, effort, makes_texts)
         if report is None or not alike:
             continue
         with suppress(NotFound, CorruptArtifact):  # deleted meanwhile, or damaged

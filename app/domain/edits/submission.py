@@ -192,7 +192,7 @@ class Submission:
                 settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
                 _without_suffix(earlier.body),
                 earlier.behavior,
-                self._work.read_texts(earlier),
+                self._work.texts_of(original),
                 rule,
             )
 
@@ -245,7 +245,7 @@ class Submission:
         tenant = sender.tenant
 
         def make(claim: ClaimId) -> BehaviorVersion:
-            check_scorers(behavior.scorers, "/scorers", self.scorers)
+            check_scorers(behavior, "", self.scorers)
             sound = checked(behavior, pointer="")
             with self._quotas.room_for_bytes(tenant, size):
                 return self._behaviors.add(tenant, claim(), sound, sender.actor)
@@ -333,7 +333,7 @@ class Submission:
     def _behavior(self, tenant: str, body: EditBody) -> ResolvedBehavior:
         if isinstance(body.behavior, str):
             return self._behaviors.find(tenant, body.behavior)
-        check_scorers(body.behavior.scorers, "/behavior/scorers", self.scorers)
+        check_scorers(body.behavior, "/behavior", self.scorers)
         behavior = checked(body.behavior)
         return ResolvedBehavior(behavior, reference(behavior))
 
@@ -355,13 +355,13 @@ class Submission:
         return variant if variant.terms else None
 
 
-def check_scorers(
-    names: tuple[str, ...], pointer: str, available: Mapping[str, ScorerInfo] = SCORERS
-) -> None:
-    """Raise `InvalidRequest` where a scorer is not among the `known` ones, or named twice."""
+def check_scorers(behavior: Behavior, pointer: str, available: Mapping[str, ScorerInfo]) -> None:
+    """Raise `InvalidRequest` where a scorer is not among the available ones, or named twice, or
+    would have to learn from texts that it is to choose."""
+    names = behavior.scorers
     problems = [
         FieldError(
-            f"{pointer}/{index}",
+            f"{pointer}/scorers/{index}",
             "unknown_scorer" if name not in available else "duplicate",
             f"scorers.{index}: {name[:100]!r} is "
             + (f"none of {', '.join(available)}" if name not in available else "there twice"),
@@ -369,8 +369,26 @@ def check_scorers(
         for index, name in enumerate(names)
         if name not in available or name in names[:index]
     ]
+    if behavior.scorer is not None:
+        problems += _unfit_teacher(behavior.scorer, f"{pointer}/scorer", available)
     if problems:
         raise InvalidRequest(problems[0].detail, errors=problems)
+
+
+def _unfit_teacher(
+    name: str, pointer: str, available: Mapping[str, ScorerInfo]
+) -> Iterator[FieldError]:
+    """Why a scorer cannot choose the texts of a behaviour."""
+    fit = ", ".join(known for known, info in available.items() if not info.learns)
+    if name not in available:
+        detail = f"scorer: {name[:100]!r} is none of {fit}"
+        yield FieldError(pointer, "unknown_scorer", detail)
+    elif available[name].learns:
+        detail = (
+            f"scorer: {name} learns from the behaviour's texts, and without them there is nothing "
+            f"to learn from: name one of {fit}, or give undesired and desired texts"
+        )
+        yield FieldError(pointer, "scorer_learns", detail)
 
 
 def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:

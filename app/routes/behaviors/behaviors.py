@@ -38,6 +38,8 @@ class BehaviorSummary(BaseModel):
     description: str
     chat: bool
     scorers: tuple[str, ...]
+    scorer: str | None
+    """In place of texts."""
     question: str | None
     """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
@@ -172,6 +174,7 @@ def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
         "description": of.description,
         "chat": of.chat,
         "scorers": of.scorers,
+        "scorer": of.scorer,
         "question": of.question,
         "max_new_tokens": of.max_new_tokens,
     }

@@ -42,5 +42,12 @@ def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequ
         method=body.method,
         effort=body.effort,
         seed=body.seed,
-        past=past_costs(services.store.work, who.tenant, fingerprint, body.method, body.effort),
+        past=past_costs(
+            services.store.work,
+            who.tenant,
+            fingerprint,
+            body.method,
+            body.effort,
+            makes_texts=resolved.behavior.lacks_texts,
+        ),
     )

@@ -19,6 +19,7 @@ router = APIRouter(prefix="/v1/edits/{edit_id}", tags=["edits"])
 
 JSON, HTML, MARKDOWN = "application/json", "text/html", "text/markdown"
 DELTA = "application/octet-stream"
+JSON_LINES = "application/jsonl"
 
 
 @router.head("/report", include_in_schema=False)
@@ -94,6 +95,19 @@ def read_delta(
         filename=f"{edit_id}{suffix}.safetensors",
         media_type=DELTA,
     )
+
+
+@router.get(
+    "/texts",
+    summary="Download an edit's texts",
+    response_class=Response,
+    responses={200: {"content": {JSON_LINES: {}}, "description": "A behaviour as JSON lines"}},
+)
+def read_texts(edit_id: str, store: StoreDep, who: Reader) -> Response:
+    """Its behaviour as JSON lines: all but the texts, then one text a line. A behaviour that names
+    a scorer has none until the edit has made them."""
+    edit = store.work.read("edit", who.tenant, edit_id)
+    return Response(store.work.texts_of(edit), media_type=JSON_LINES)
 
 
 def parse_report(data: bytes) -> Report:

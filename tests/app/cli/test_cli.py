@@ -104,3 +104,19 @@ def test_a_method_is_named_or_given_as_json(api: Api, worker: Worker) -> None:
     failed = runner.invoke(app, [*asked, "{bad"])
     assert isinstance(failed.exception, ScalpelError)
     assert "--method cannot be read as JSON" in failed.exception.message
+
+
+def test_a_scorer_and_a_file_of_prompts_stand_in_for_a_behaviour(
+    api: Api, worker: Worker, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n\n".join(f"Prompt {number} is" for number in range(64)), encoding="utf-8")
+    asked = ["edit", "pico", "--no-wait", "--url", api.url]
+    by_scorer = ["--scorer", "vader", "--prompts", str(file)]
+    made = runner.invoke(app, [*asked, *by_scorer]).stdout.strip()
+    shown = api.http.get(f"/v1/edits/{made}").json()["behavior"]
+    assert (shown["name"], shown["counts"]["prompts"]) == ("less vader", 64)
+
+    for wrong in ([], by_scorer[:2], ["negativity", *by_scorer]):
+        failed = runner.invoke(app, [*asked[:2], *wrong, *asked[2:]])
+        assert "give a behaviour, or --scorer and --prompts" in str(failed.exception)

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from models_store.schemas.behaviors import from_lines
 from models_store.schemas.report import Report
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
@@ -184,3 +185,15 @@ def test_a_report_is_a_page_and_a_model_card_too(api: Api, worker: Worker) -> No
     answer = api.http.get(f"/v1/edits/{id}/report")
     assert Report.model_validate_json(answer.content) == report
     assert answer.headers["ETag"]
+
+
+def test_texts_are_those_of_the_request_until_the_edit_has_made_others(
+    api: Api, worker: Worker
+) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    answer = api.http.get(f"/v1/edits/{id}/texts")
+    assert answer.headers["Content-Type"] == "application/jsonl"
+    given, _ = from_lines(answer.content)
+    assert given.name == edit_body()["behavior"]["name"]
+    worker._end(Place("edit", "default", id), files={"texts": b"made"})
+    assert api.http.get(f"/v1/edits/{id}/texts").content == b"made"

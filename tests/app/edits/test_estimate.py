@@ -144,3 +144,21 @@ def test_completions_go_on_meanwhile(api: Api, real: Engine) -> None:
     assert api.http.post("/v1/completions", json=body).status_code == 200
     assert estimate(api).status_code == 200
     assert api.http.post("/v1/completions", json=body).status_code == 200
+
+
+def test_of_a_scorer_alone_it_says_the_cost_and_that_the_texts_are_yet_to_be_made(
+    api: Api, real: Engine
+) -> None:
+    prompts = [f"{number} {number * number} is said to be" for number in range(100)]
+    behavior = {"name": "tone", "scorer": "vader", "prompts": prompts, "max_new_tokens": 6}
+    answer = estimate(api, behavior=behavior, effort="quick")
+
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["separability"], found["texts_read"], found["duplicates"]) == (None, 0, 0)
+    assert found["splits"]["fit_undesired"] == found["splits"]["heldout_desired"] == 0
+    assert found["splits"]["test_prompts"] + found["splits"]["validate_prompts"] == 50
+    assert found["seconds"]["fit"] > 0
+    warnings = {warning["code"]: warning for warning in found["warnings"]}
+    assert warnings["texts_to_be_made"]["pointer"] == "/behavior/scorer"
+    assert "few_texts" not in warnings

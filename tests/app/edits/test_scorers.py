@@ -94,3 +94,50 @@ def test_an_api_does_not_start_with_a_broken_file(settings: Settings) -> None:
     settings.scorers.write_text(FILE.replace("threshold = 0.5\n", ""), encoding="utf-8")
     with pytest.raises(InvalidRequest, match=r"scorers\.toml: scorer\.0\.threshold: Field requ"):
         create_app(settings)
+
+
+def by_scorer(**changes: Any) -> dict[str, Any]:
+    prompts = [f"Question {number} of the survey is" for number in range(64)]
+    return {"name": "tone", "scorer": "theirs", "prompts": prompts, **changes}
+
+
+def test_a_scorer_of_the_operator_may_stand_in_place_of_texts(api: Api, worker: Worker) -> None:
+    answer = api.http.post("/v1/behaviors", json=by_scorer())
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["scorer"] == "theirs"
+    assert answer.json()["counts"] == {"undesired": 0, "desired": 0, "prompts": 64}
+    shown = api.http.get(f"/v1/behaviors/{answer.json()['id']}").json()
+    assert (shown["scorer"], shown["undesired"], len(shown["prompts"])) == ("theirs", [], 64)
+    for behavior in (by_scorer(), answer.json()["id"]):
+        for method in ({"type": "auto"}, {"type": "natural_bias", "layers": [1]}):
+            sent = {"base_model": "pico", "behavior": behavior, "method": method}
+            made = api.http.post("/v1/edits", json=sent)
+            assert made.status_code == 201, made.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "code", "said"),
+    [
+        ({"scorer": "oracle"}, "/scorer", "unknown_scorer", "theirs"),
+        ({"scorer": "tfidf"}, "/scorer", "scorer_learns", "learns from the behaviour's texts"),
+        ({"scorer": "length"}, "/scorer", "scorer_learns", "name one of"),
+        ({"scorers": ["theirs"]}, "/scorers", "no_other_scorer", "name another beside it"),
+        ({"prompts": ["one"]}, "/prompts", "too_few_prompts", "at least 64"),
+        ({"undesired": ["a"]}, "/scorer", "scorer_and_texts", "give either"),
+        ({"scorer": None}, "/undesired", "too_few_texts", "give a scorer and prompts"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said(
+    api: Api, worker: Worker, changes: dict[str, Any], pointer: str, code: str, said: str
+) -> None:
+    behavior = by_scorer(**changes)
+    sent = {"base_model": "pico", "behavior": behavior}
+    for answer, prefix in (
+        (api.http.post("/v1/behaviors", json=behavior), ""),
+        (api.http.post("/v1/edits", json=sent), "/behavior"),
+        (api.http.post("/v1/edits/estimate", json=sent), "/behavior"),
+    ):
+        assert answer.status_code == 422
+        error = answer.json()["errors"][0]
+        assert (error["pointer"], error["code"]) == (prefix + pointer, code)
+        assert said in error["detail"]

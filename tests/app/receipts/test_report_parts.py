@@ -15,7 +15,7 @@ from models_store.schemas.measurements import (
     SafetyCheck,
     SideEffect,
 )
-from models_store.schemas.report import Remark, Separability
+from models_store.schemas.report import MadeTexts, Remark, Separability
 from tests.app.support.sample_report import early_report, full_report, sample_report
 
 
@@ -189,6 +189,23 @@ def test_a_part_that_is_not_there_has_no_heading(format: str) -> None:
         "to preserve",
     ):
         assert heading not in text
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_texts_that_a_scorer_made_are_told_with_how_much_it_flagged(format: str) -> None:
+    made = MadeTexts(
+        scorer="vader",
+        prompts=60,
+        samples=16,
+        continuations=950,
+        flagged=310,
+        prompts_used=51,
+        texts=140,
+    )
+    text = render(sample_report(made_texts=made), format)  # type: ignore[arg-type]
+    assert "continued 60 prompts 16 times each; 310 of 950 different continuations" in text
+    assert "texts made by" in text
+    assert "texts made by" not in render(sample_report(), format)  # type: ignore[arg-type]
 
 
 def test_a_repeated_edit_says_how_it_compares() -> None:

@@ -111,6 +111,52 @@ def test_sets_that_cannot_be_used_are_refused(
     assert problems(**changes) == expected
 
 
+PROMPTS = [f"prompt number {n}" for n in range(64)]
+BY_SCORER = {"name": "tone", "scorer": "vader", "prompts": PROMPTS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"undesired": ["a"]}, {"/behavior/scorer": "scorer_and_texts"}),
+        ({"prompts": PROMPTS[:63]}, {"/behavior/prompts": "too_few_prompts"}),
+        (
+            {"prompts": [*PROMPTS[:63], " PROMPT number  7"]},
+            {"/behavior/prompts": "too_few_prompts"},
+        ),
+        (
+            {"prompts": [*PROMPTS[:31], *({"text": t, "split": "test"} for t in PROMPTS[31:])]},
+            {"/behavior/prompts": "too_few_prompts"},
+        ),
+        ({"scorers": ["vader"]}, {"/behavior/scorers": "no_other_scorer"}),
+        (
+            {"scorer": "answer-match"},
+            {"/behavior/prompts/0/undesired_answer": "no_undesired_answer"},
+        ),
+    ],
+)
+def test_a_scorer_in_place_of_texts_needs_prompts_and_another_scorer_to_judge(
+    changes: dict[str, Any], expected: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        checked(Behavior.model_validate({**BY_SCORER, **changes}))
+    assert {error.pointer: error.code for error in caught.value.errors} == expected
+
+
+def test_a_scorer_and_prompts_are_a_behaviour() -> None:
+    for changes in ({}, {"scorers": ["vader", "tfidf"]}, {"scorers": ["profanity"]}):
+        made = checked(Behavior.model_validate({**BY_SCORER, **changes}))
+        assert made.lacks_texts
+        assert from_lines(to_lines(made)) == (made, ())
+        assert sha256_of(made) != sha256_of(made.model_copy(update={"scorer": "profanity"}))
+        assert reference(made).counts == {"undesired": 0, "desired": 0, "prompts": 64}
+
+
+def test_a_behaviour_of_nothing_is_told_of_both_ways() -> None:
+    with pytest.raises(InvalidRequest, match="or give a scorer and prompts in place of texts"):
+        checked(Behavior.model_validate({"name": "tone", "prompts": PROMPTS}))
+
+
 @pytest.mark.parametrize(
     ("value", "location"),
     [

@@ -121,6 +121,17 @@ def test_the_first_stage_counts_from_the_beginning_of_the_process() -> None:
     assert work.total_seconds >= 10
 
 
+def test_a_stage_that_is_taken_up_again_goes_on_from_where_it_was() -> None:
+    told: list[tuple[str, float]] = []
+    with progress.watch(lambda stage, share: told.append((stage, share))) as work:
+        for weight in (0.8, 1.0):
+            with progress.step("extract"), progress.step("part", weight):
+                progress.advance(1, 2)
+    expected = [0.0, 0.4, 0.8, 0.9, 1.0]
+    assert told == [("extract", pytest.approx(share)) for share in expected]
+    assert set(work.seconds) == {"extract"}
+
+
 def test_parts_of_a_stage_share_its_progress() -> None:
     with shares_of() as told:
         with progress.step("first", 0.5):

@@ -324,3 +324,15 @@ def test_a_rise_by_a_weak_scorer_does_not_contradict() -> None:
 def test_a_random_direction_that_does_more_contradicts() -> None:
     more = _control("random_direction", 0.05, 0.2)
     assert _verdict(controls=(BEATEN, more)).conclusion == "contradicted"
+
+
+def test_a_scorer_that_chose_the_texts_confirms_nothing() -> None:
+    first, second = SAMPLE.scorers
+    chose = second.model_copy(update={"chose_texts": True})
+    sentence = _verdict(scorers=(first, chose)).sentence
+    assert "confirmed by" not in sentence
+    assert "seen by vader (17 % to 2.5 %" in sentence
+    assert "too, which chose the behaviour's texts" in sentence
+    led = _verdict(effects=EFFECTS[::-1], scorers=(chose, first)).sentence
+    assert "), which chose the behaviour's texts, seen by tfidf (52 % to 25 %" in led
+    assert "too, which learned from the behaviour's own texts" in led

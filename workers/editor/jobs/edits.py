@@ -18,6 +18,7 @@ from workers.editor.jobs.receipts import outcome_of, receipt, renamed, save_poin
 from workers.editor.jobs.reproduce import as_recorded, earlier_report
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
 from workers.editor.jobs.tested import earlier_tests
+from workers.editor.jobs.texts import texts_of
 from workers.editor.jobs.values import Ingredients, Selected, Tested, Took
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext, NamedSuites
@@ -49,6 +50,7 @@ def run(task: Task) -> Outcome:
         BaseModelUnavailable, CorruptArtifact, NotFound: something that it starts from is missing
             or broken.
         EditFailed: the method finds nothing to write, or the edited model breaks; with the code
+            `behavior_not_shown`, a scorer is given in place of texts and finds none; with
             `no_effect_within_limits`, report and points where a search finds nothing that helps
             within the limits; with `policy_refused` and the report where the edit does more harm
             than the operator's policy allows.
@@ -79,14 +81,15 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
     """The texts in their splits, and all that the edit will be measured with."""
     settings = task.request.settings
     assert isinstance(settings, EditSettings)
-    behavior, preserve = task.texts()
-    splits = split_behavior(behavior, settings.seed)
     judges = Judges(model.loaded, task.request.base_model, read_scorers(task.settings.scorers))
     suites = configured_suites(task.settings) if settings.suites else None
     if suites is not None:
         # They are run last: a wrong line in their data must not cost the edit all its work.
         open_suites(settings.suites, suites)
     cache = Cache(task.store.objects, task.request.tenant, model)
+    texts = texts_of(task, settings.seed, cache, judges, earlier)
+    behavior = texts.behavior
+    splits = split_behavior(behavior, settings.seed)
     context = EvaluationContext(
         model=model,
         behavior=behavior,
@@ -95,7 +98,7 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
         limits=settings.limits,
         seed=settings.seed,
         plan=plan_for(settings.effort),
-        preserve=preserve,
+        preserve=texts.preserve,
         reader=reader_for(task, model.loaded),
         scorers=prepare_scorers(behavior, splits, settings.seed, judges),
         judges=judges,
@@ -103,7 +106,8 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
         suites=None if suites is None else NamedSuites(settings.suites, suites),
         base_text=cache.generated,
     )
-    return Ingredients(task, settings, read_policy(task.settings), context, cache, earlier)
+    policy = read_policy(task.settings)
+    return Ingredients(task, settings, policy, texts, context, cache, earlier)
 
 
 def fit(edit: Ingredients) -> Prepared:

@@ -85,7 +85,7 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
             continue
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
-        texts = task.patiently(partial(task.store.read_texts, work.request))
+        texts = task.patiently(partial(task.store.texts_of, work))
         behavior, _ = from_lines(texts)
         try:
             splits = split_behavior(behavior, settings.seed)

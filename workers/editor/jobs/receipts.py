@@ -50,7 +50,10 @@ def receipt(
     request = edit.task.request
     report = build_report(request, edit.context, made, evaluation, spent, prepared.features)
     cached = tuple(dict.fromkeys(edit.cache.reused))
-    updates: dict[str, object] = {"cost": report.cost.model_copy(update={"cached": cached})}
+    updates: dict[str, object] = {
+        "made_texts": edit.texts.made,
+        "cost": report.cost.model_copy(update={"cached": cached}),
+    }
     if choice.search is not None:
         validation, result = choice.search
         updates["search"] = search_report(result, len(validation.prompts))
@@ -84,8 +87,9 @@ def outcome_of(
     """
     compared = with_reproduction(report, edit.earlier)
     saved = edit.task.save("report", "report.json", compared.model_dump_json().encode())
+    made = () if edit.texts.file is None else (edit.texts.file,)
     return Outcome(
-        (*files, saved),
+        (*files, *made, saved),
         {
             "points": [json_object(point) for point in points],
             "report_summary": json_object(summary_of(compared)),

@@ -197,8 +197,8 @@ def split_behavior(behavior: Behavior, seed: int) -> Splits:
     made = not behavior.prompts
     given = made_prompts(heldout) if made else behavior.prompts
     kept, dropped = _without_leaks(given, (fit, scorer))
-    grouped, prompt_clusters = _grouped(kept)
-    validate, test = _split_prompts(grouped, seeds["prompts"])
+    alike, prompt_clusters = grouped(kept)
+    validate, test = _split_prompts(alike, seeds["prompts"])
     if not test:
         origin = "made of held-out texts" if made else "given"
         raise InvalidRequest.at(
@@ -342,7 +342,7 @@ def left_out(dropped: Counter[Leak]) -> str:
     return f"{told} ({counts})" if counts else told
 
 
-def _grouped(prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
+def grouped(prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
     """The same prompts with one template for all that nearly repeat each other, and for all of
     their templates.
 
@@ -356,11 +356,11 @@ def _grouped(prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
     for group, prompt in reversed(list(zip(groups, prompts, strict=True))):
         if prompt.template is not None:
             names[group] = prompt.template
-    grouped = [
+    alike = [
         prompt.model_copy(update={"template": names.get(group)})
         for group, prompt in zip(groups, prompts, strict=True)
     ]
-    return grouped, sum(size > 1 for size in Counter(near).values())
+    return alike, sum(size > 1 for size in Counter(near).values())
 
 
 def made_prompts(texts: Sides) -> tuple[Prompt, ...]:

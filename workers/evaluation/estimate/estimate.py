@@ -111,15 +111,23 @@ def checks(
         heldout_texts=len(splits.heldout),
         note=_note(by_text, probe_auc),
     )
-    prompts = splits.test[: plan.prompts_for(behavior.max_new_tokens)]
-    units = count_units(len(prompts), groups_of(prompts))
+    visible, about_prompts = checks_of_prompts(behavior, splits, plan)
     warnings = (
         *_sides(behavior),
         *_duplicates(behavior, splits),
         *_distinction(distinction),
-        *_prompts(splits, len(prompts), units),
+        *about_prompts,
     )
-    return Checks(distinction, splits.near_duplicates, smallest_effect(units), warnings)
+    return Checks(distinction, splits.near_duplicates, visible, warnings)
+
+
+def checks_of_prompts(
+    behavior: Behavior, splits: Splits, plan: EvaluationPlan
+) -> tuple[float, tuple[Remark, ...]]:
+    """What can be said of the test prompts alone: the smallest effect, and warnings."""
+    prompts = splits.test[: plan.prompts_for(behavior.max_new_tokens)]
+    units = count_units(len(prompts), groups_of(prompts))
+    return smallest_effect(units), tuple(_prompts(splits, len(prompts), units))
 
 
 def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Floats:

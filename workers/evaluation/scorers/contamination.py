@@ -12,11 +12,14 @@ FEWEST_WORDS = 4
 """Shorter prompts begin many a text by chance."""
 
 
-def contamination(info: ScorerInfo, splits: Splits, *, is_base: bool) -> str | None:
+def contamination(
+    info: ScorerInfo, splits: Splits, *, is_base: bool, teacher: str | None = None
+) -> str | None:
     """What there is to say against a scorer, in whole sentences; None if there is nothing.
 
     Args:
         is_base: the judge is the model that is edited.
+        teacher: the scorer that chose the texts, if one did.
     """
     sentences = []
     if is_base:
@@ -24,11 +27,20 @@ def contamination(info: ScorerInfo, splits: Splits, *, is_base: bool) -> str | N
             "The judge is the very model that is edited, before the edit: it may be blind to "
             "what it does itself."
         )
+    if info.name == teacher:
+        sentences.append(
+            "It chose the texts that the edit was fitted on: its AUC on them is no evidence, and "
+            "a lower score may be what it errs on."
+        )
     if info.learns:
         sentences.append(
             f"It learned from {len(splits.scorer)} of the behaviour's own texts: other texts than "
             "the edit was fitted on, but of one source with them."
         )
+        if teacher is not None:
+            sentences.append(
+                f"The scorer {teacher} chose them: this one is its student, and may err as it does."
+            )
         if splits.clusters_broken:
             sentences.append("Some of them nearly repeat texts that the edit was fitted on.")
         repeated = _repeated(splits)

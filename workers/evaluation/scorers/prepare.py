@@ -58,6 +58,7 @@ class PreparedScorer:
     """None for an exact one."""
     heldout_texts: int
     contamination: str | None = None
+    chose_texts: bool = False
 
     @property
     def name(self) -> str:
@@ -91,15 +92,20 @@ class PreparedScorer:
             headline=self.headline,
             agreement=agreement,
             contamination=self.contamination,
+            chose_texts=self.chose_texts,
         )
 
 
 def scorer_names(behavior: Behavior) -> tuple[str, ...]:
-    """The scorers of a behaviour, at least two, each once; whether there are such or not."""
+    """The scorers of a behaviour, at least two, each once; whether there are such or not.
+
+    Where a scorer chose the texts, it leads unless others are named: it is what is to fall.
+    """
     named = tuple(dict.fromkeys(behavior.scorers))
     if len(named) >= 2:
         return named
-    return (*named, *(name for name in DEFAULT_SCORERS if name not in named))[:2]
+    usual = DEFAULT_SCORERS if behavior.scorer is None else (behavior.scorer, *DEFAULT_SCORERS)
+    return (*named, *(name for name in usual if name not in named))[:2]
 
 
 def prepare_scorers(
@@ -115,18 +121,14 @@ def prepare_scorers(
         Unavailable: a remote scorer is away.
         EditFailed: a remote scorer returns something that is no score.
     """
-    available = all_scorers(judges.operator)
-    for index, name in enumerate(behavior.scorers):
-        if name not in available:
-            raise InvalidRequest.at(
-                f"/behavior/scorers/{index}",
-                f"no scorer is called {name!r}; there are {', '.join(sorted(available))}",
-                "unknown_scorer",
-            )
-    infos = [available[name] for name in scorer_names(behavior)]
-    learners = [info for info in infos if info.learns]
+    pointers = {name: f"/behavior/scorers/{index}" for index, name in enumerate(behavior.scorers)}
+    infos = [
+        _info(name, pointers.get(name, "/behavior/scorer"), judges)
+        for name in scorer_names(behavior)
+    ]
+    learners = [info.name for info in infos if info.learns]
     shares = {
-        info.name: splits.scorer.share(place, len(learners)) for place, info in enumerate(learners)
+        name: splits.scorer.share(place, len(learners)) for place, name in enumerate(learners)
     }
     return tuple(
         _prepared(
@@ -138,6 +140,31 @@ def prepare_scorers(
         )
         for info in infos
     )
+
+
+def teacher_of(behavior: Behavior, seed: int, judges: Judges = NOBODY) -> PreparedScorer:
+    """The scorer that a behaviour names in place of texts. Its high scores are what is undesired,
+    and there are no texts yet to check it on.
+
+    Raises:
+        InvalidRequest, Unavailable, EditFailed: as `prepare_scorers` says.
+    """
+    assert behavior.scorer is not None
+    info = _info(behavior.scorer, "/behavior/scorer", judges)
+    training = Training((), (), seed, behavior, judges.base)
+    scorer = make_scorer(info.name, training, judges.operator)
+    return PreparedScorer(info, scorer, reversed=False, auc=None, heldout_texts=0)
+
+
+def _info(name: str, pointer: str, judges: Judges) -> ScorerInfo:
+    available = all_scorers(judges.operator)
+    if name not in available:
+        raise InvalidRequest.at(
+            pointer,
+            f"no scorer is called {name!r}; there are {', '.join(sorted(available))}",
+            "unknown_scorer",
+        )
+    return available[name]
 
 
 def make_scorer(name: str, training: Training, operator: Sequence[OperatorScorer] = ()) -> Scorer:
@@ -173,7 +200,10 @@ def _prepared(
         reversed=backwards,
         auc=heldout_auc,
         heldout_texts=heldout,
-        contamination=contamination(info, splits, is_base=_is_base(info.name, scorer, judges)),
+        contamination=contamination(
+            info, splits, is_base=_is_base(info.name, scorer, judges), teacher=behavior.scorer
+        ),
+        chose_texts=info.name == behavior.scorer,
     )
 
 

@@ -135,6 +135,14 @@ def test_a_behaviour_always_has_two_scorers() -> None:
     )
 
 
+def test_a_scorer_that_chose_the_texts_leads_unless_others_are_named() -> None:
+    assert scorer_names(behavior(scorer="vader")) == ("vader", "tfidf")
+    one = behavior(scorer="vader", scorers=("profanity",))
+    assert scorer_names(one) == ("profanity", "vader")
+    two = behavior(scorer="vader", scorers=("profanity", "tfidf"))
+    assert scorer_names(two) == ("profanity", "tfidf")
+
+
 def test_an_unknown_scorer_is_named_with_its_place() -> None:
     made = behavior(scorers=("tfidf", "magic"))
     with pytest.raises(InvalidRequest, match="no scorer is called 'magic'") as caught:

@@ -74,7 +74,9 @@ class Conditional(FixedMethod):
     ) -> Iterator[FieldError]:
         """Also texts that a condition on the prompt cannot be learned from."""
         yield from super().problems(base_model, layers, behavior, preserve)
-        if not (has_responses(behavior.undesired) and has_responses(behavior.desired)):
+        sides = (behavior.undesired, behavior.desired)
+        # Texts that a scorer chooses are responses.
+        if not behavior.lacks_texts and not all(map(has_responses, sides)):
             yield FieldError(
                 "/behavior",
                 "no_answers",
