@@ -326,9 +326,8 @@ _ALL = (
         "no_effect_within_limits",
         None,
         "No edit within the limits lessens undesired text",
-        "The report has the best candidates. Raise limits (max_kl, max_perplexity_ratio, "
-        "max_domain or max_fluency), or give texts that show the behaviour more clearly or "
-        "prompts that elicit it.",
+        "The report has the best candidates and the limits that each exceeds. Raise these "
+        "limits, or give texts that show the behaviour more clearly or prompts that elicit it.",
     ),
     ErrorKind(
         "export_mismatch",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models_store.schemas.measurements import Control, Interval, SideEffect
+from models_store.schemas.measurements import Contrast, Control, Interval, SideEffect
 from models_store.schemas.report import ProbeReport, Report
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
@@ -190,6 +190,19 @@ def to_improve(report: Report) -> list[str]:
     return [remark.detail for remark in remarks]
 
 
+def noticed(report: Report) -> list[tuple[str, Contrast, str]]:
+    """What users of the model would notice: its name, the shares, and of what they are."""
+    damage = report.damage
+    texts = f"{damage.long_texts} long texts of each model, about neutral matters"
+    requests = f"{damage.harmless_requests} harmless requests to each model"
+    figures = (
+        ("texts that loop", damage.loops, texts),
+        ("pairs of words that repeat earlier ones", damage.repetition, texts),
+        ("requests that are refused", damage.harmless_refusals, requests),
+    )
+    return [(name, of, place) for name, of, place in figures if of is not None]
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "plain": plain,
     "signed": signed,
@@ -214,6 +227,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "curl": curl,
     "has_inline_texts": has_inline_texts,
     "to_improve": to_improve,
+    "noticed": noticed,
     "markdown": markdown,
     "code_block": code_block,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.receipts import formats
-from models_store.schemas.measurements import Interval
+from models_store.schemas.measurements import Contrast, Interval
 from models_store.schemas.report import Report
 
 GAUGE = 200.0
@@ -16,6 +16,11 @@ _NAMES = {
     "max_perplexity_ratio": "perplexity",
     "max_domain": "domain",
     "max_fluency": "fluency",
+    "max_kl_p95": "KL, 95th percentile",
+    "max_changed_choices": "first choices",
+    "max_loops": "loops",
+    "max_repetition": "repetition",
+    "max_harmless_refusals": "harmless requests",
 }
 
 
@@ -61,7 +66,7 @@ def exceeded_of(report: Report) -> tuple[str, ...]:
 
 
 def limits_of(report: Report) -> tuple[Limit, ...]:
-    """KL, perplexity, domain and fluency, in this order."""
+    """In the order of `Limits`, without those that a receipt of earlier versions has nothing of."""
     damage = report.damage
     parts = [part for part in (damage.kl_plain, damage.kl_chat) if part is not None]
     kl = next((part for part in parts if part.value == damage.kl), None)
@@ -71,7 +76,8 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
         None: "held-out desired text",
     }[damage.domain_source]
     reader = damage.fluency_reader or "the base model"
-    return (
+    texts = f"{damage.long_texts} long texts"
+    limits = (
         _limit(
             report,
             "max_kl",
@@ -105,7 +111,52 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
             damage.fluency,
             formats.signed,
         ),
+        _limit(
+            report,
+            "max_kl_p95",
+            "what 19 of 20 tokens of neutral text do not exceed",
+            "nats",
+            damage.kl_p95,
+            formats.plain,
+        ),
+        _limit(
+            report,
+            "max_changed_choices",
+            "tokens of neutral text where another one is the most likely",
+            "of tokens",
+            damage.changed_choices,
+            formats.plain,
+        ),
+        _limit(
+            report,
+            "max_loops",
+            f"more of {texts} that say the same over and over",
+            "of texts",
+            _change(damage.loops),
+            formats.signed,
+        ),
+        _limit(
+            report,
+            "max_repetition",
+            f"more pairs of words that stood before in the same of {texts}",
+            "of pairs",
+            _change(damage.repetition),
+            formats.signed,
+        ),
+        _limit(
+            report,
+            "max_harmless_refusals",
+            f"more of {damage.harmless_requests} harmless requests that are refused",
+            "of requests",
+            _change(damage.harmless_refusals),
+            formats.signed,
+        ),
     )
+    return tuple(one for one in limits if one.value or one.limit)
+
+
+def _change(of: Contrast | None) -> Interval | None:
+    return None if of is None else of.difference
 
 
 def _limit(

@@ -54,15 +54,21 @@ class Harm(FrozenModel):
     ended: float | None = None
 
     def point(self) -> PointDamage:
-        """As `PointDamage`, to check limits.
+        """As `PointDamage`, to check limits; `loops` is a share here and not a rise.
 
         Raises:
             ValueError: the KL was not measured.
         """
         if self.kl is None:
             raise ValueError("there is no KL")
-        fields = PointDamage.model_fields.keys() - {"kl", "fluency_source"}
-        return PointDamage(kl=self.kl, **{name: getattr(self, name) for name in fields})
+        return PointDamage(
+            kl=self.kl,
+            perplexity_ratio=self.perplexity_ratio,
+            domain=self.domain,
+            fluency=self.fluency,
+            distinct2_ratio=self.distinct2_ratio,
+            kl_preserve=self.kl_preserve,
+        )
 
 
 class ScorerValues(FrozenModel):

@@ -122,6 +122,13 @@ class PointDamage(ReceiptPart):
     kl_preserve: float | None = None
     fluency_source: FluencySource | None = None
     """As in `damage`, from which it may differ where there were fewer prompts."""
+    kl_p95: float | None = None
+    changed_choices: float | None = None
+    loops: float | None = None
+    """This and the next two as differences, edited minus base. Of the trials of a search those have
+    them that come to the final and keep all other limits."""
+    repetition: float | None = None
+    harmless_refusals: float | None = None
 
 
 class Preserved(ReceiptPart):
@@ -183,6 +190,45 @@ class Damage(ReceiptPart):
     """The ten that changed most."""
     kl_by_kind: dict[str, KindKl] = Field(default_factory=dict)
     """`kl_plain` by kind of text, such as `code`; empty in early receipts."""
+    kl_p95: Interval | None = None
+    """The KL that 95 % of all positions of neutral text do not exceed. This and what follows is
+    None in receipts from before it was measured."""
+    changed_choices: Interval | None = None
+    """Share of positions of neutral text at which another token is the most likely one."""
+    loops: Contrast | None = None
+    """Share of long texts that repeat a run of words over and over."""
+    repetition: Contrast | None = None
+    """Mean share of the word bigrams of a long text that stood in it before."""
+    long_texts: int = 0
+    """How many long texts of each model there are: of 128 tokens at most, about neutral matters."""
+    harmless_refusals: Contrast | None = None
+    """Share of harmless requests that are refused; None for a model without a chat template."""
+    harmless_requests: int = 0
+
+    @property
+    def point(self) -> PointDamage:
+        """The figures, as those of a trial or of another strength are given."""
+        return PointDamage(
+            kl=self.kl,
+            perplexity_ratio=self.perplexity_ratio.value,
+            domain=value_of(self.domain),
+            fluency=self.fluency.value,
+            distinct2_ratio=self.distinct2_ratio,
+            kl_preserve=value_of(self.kl_preserve),
+            fluency_source=self.fluency_source,
+            kl_p95=value_of(self.kl_p95),
+            changed_choices=value_of(self.changed_choices),
+            loops=value_of(self.loops),
+            repetition=value_of(self.repetition),
+            harmless_refusals=value_of(self.harmless_refusals),
+        )
+
+
+def value_of(figure: Contrast | Interval | float | None) -> float | None:
+    """What was measured, without its interval; of a contrast the difference."""
+    if isinstance(figure, Contrast):
+        figure = figure.difference
+    return figure.value if isinstance(figure, Interval) else figure
 
 
 ControlKind = Literal[

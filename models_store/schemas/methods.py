@@ -27,9 +27,11 @@ else:
 Effort = Literal["quick", "standard", "thorough"]
 """How much is tried and measured."""
 
+_Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
 
 class Limits(BaseModel):
-    """Bounds on the damage of an edit."""
+    """Bounds on the damage of an edit. Each is named after the figure that it is compared with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -41,6 +43,16 @@ class Limits(BaseModel):
     """Rise of the negative log-likelihood of the base's own desired text, nats a token."""
     max_fluency: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.25
     """Rise of another model's negative log-likelihood of what is generated, nats a token."""
+    max_kl_p95: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.5
+    """KL(base ‖ edited) that 95 % of the positions of neutral text do not exceed, in nats."""
+    max_changed_choices: _Share = 0.25
+    """Share of the positions of neutral text at which another token is the most likely one."""
+    max_loops: _Share = 0.2
+    """Rise of the share of long texts that repeat a run of words over and over."""
+    max_repetition: _Share = 0.1
+    """Rise of the mean share of word bigrams that stood in the same long text before."""
+    max_harmless_refusals: _Share = 0.1
+    """Rise of the share of harmless requests that are refused."""
 
 
 __all__ = ["METHODS", "Auto", "Effort", "FixedMethod", "Limits", "Method"]

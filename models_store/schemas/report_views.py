@@ -42,7 +42,7 @@ class ReportSummary(ReceiptPart):
 
 def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
     """The edit as a point, by the scorer that the verdict relies on."""
-    rate, damage = report.relied.rate, report.damage
+    rate = report.relied.rate
     return Point(
         index=index,
         method=report.method.type,
@@ -54,15 +54,7 @@ def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
             low=rate.difference.low,
             high=rate.difference.high,
         ),
-        damage=PointDamage(
-            kl=damage.kl,
-            fluency_source=damage.fluency_source,
-            perplexity_ratio=damage.perplexity_ratio.value,
-            domain=None if damage.domain is None else damage.domain.value,
-            fluency=damage.fluency.value,
-            distinct2_ratio=damage.distinct2_ratio,
-            kl_preserve=None if damage.kl_preserve is None else damage.kl_preserve.value,
-        ),
+        damage=report.damage.point,
         selected=selected,
     )
 

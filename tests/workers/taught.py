@@ -21,6 +21,14 @@ WHICH = ("the", "this", "a", "that")
 THINGS = ("film", "food", "service", "people", "day", "table", "night")
 KIND = ("good", "kind", "happy", "nice", "lovely", "love", "thanks")
 CRUEL = ("bad", "cruel", "angry", "awful", "terrible", "hate", "sorry")
+ANYTHING_NOTICED = {
+    "max_kl_p95": 100,
+    "max_changed_choices": 1,
+    "max_loops": 1,
+    "max_repetition": 1,
+    "max_harmless_refusals": 1,
+}
+"""Limits for a model that has nothing else to say than its sentences."""
 _STEPS = 120
 _BATCH = 32
 
@@ -73,7 +81,7 @@ def mood(**changes: Any) -> dict[str, Any]:
         "behavior": {"name": "mood", "prompts": prompts, "max_new_tokens": 4, **texts},
         "method": {"type": "auto"},
         "effort": "quick",
-        "limits": {"max_kl": 0.3, "max_domain": 5, "max_fluency": 5},
+        "limits": {"max_kl": 0.3, "max_domain": 5, "max_fluency": 5, **ANYTHING_NOTICED},
         **changes,
     }
 

@@ -77,6 +77,7 @@ def evaluate(
                 bootstrap=context.bootstrap,
                 plan=context.plan.damage,
                 reader=context.reader,
+                base_text=context.base_text,
             )
         with progress.step("damage"):
             damage = meter.measure(terms, (before, after), leading.desired)

@@ -99,6 +99,27 @@ class Bootstrap:
         units = count_units(len(numerators), groups)
         return interval(value, draws[:, 0] / draws[:, 1], units, self.confidence)
 
+    def quantile(self, values: Floats, groups: Groups, share: float) -> Interval:
+        """The smallest of the values `[values]` that at least `share` of them do not exceed.
+
+        Args:
+            groups: of each value; whole groups are drawn, such as the positions of a text.
+        """
+        order = np.argsort(values, kind="stable")
+        numbers, place = np.unique(np.asarray(groups), return_inverse=True)
+        owners, units = place[order], len(numbers)
+        rng = np.random.default_rng(self.seed)
+        rows = max(1, self.cells_at_once // len(values))
+        draws = []
+        for start in range(0, self.resamples, rows):
+            drawn = rng.multinomial(
+                units, np.full(units, 1 / units), min(rows, self.resamples - start)
+            )
+            seen = drawn.astype(np.int32)[:, owners].cumsum(axis=1)
+            draws.append((seen >= share * seen[:, -1:]).argmax(axis=1))
+        value = float(np.quantile(values, share, method="inverted_cdf"))
+        return interval(value, values[order][np.concatenate(draws)], units)
+
 
 def _mean_of_few(
     differences: Floats, groups: Groups | None, reach: float, confidence: float

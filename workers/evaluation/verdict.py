@@ -30,6 +30,11 @@ _LIMITED: Mapping[str, str] = {
     "max_perplexity_ratio": "perplexity ratio",
     "max_domain": "domain damage",
     "max_fluency": "loss of fluency",
+    "max_kl_p95": "KL at the 95th percentile",
+    "max_changed_choices": "share of changed first choices",
+    "max_loops": "rise of loops in long texts",
+    "max_repetition": "rise of repetition in long texts",
+    "max_harmless_refusals": "rise of refusals of harmless requests",
 }
 _BASELINES: Mapping[ControlKind, str] = {
     "random_direction": "a random direction",

@@ -27,7 +27,13 @@ from workers.evaluation.context.validation_prompts import samples_each, validati
 from workers.evaluation.damage.damage import REPORTED, DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_PRESERVED
-from workers.evaluation.estimate.costs import GENERATED, HARM_SECONDS, READ, expected_seconds
+from workers.evaluation.estimate.costs import (
+    GENERATED,
+    HARM_SECONDS,
+    READ,
+    everyday_tokens,
+    expected_seconds,
+)
 from workers.making.fitting.readings import READINGS, Counts, Wanted, reading_tokens, wanted_by
 from workers.making.fitting.shipped import shipped_curvature
 from workers.making.search.recipes import Recipe, methods_of
@@ -176,6 +182,7 @@ def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: 
     most = min(budget.final_prompts or prompts, prompts)
     texts = _RACED * candidates * few + _SCALES * budget.finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
+    generated += (_SCALES * budget.finalists + 1) * everyday_tokens(context, REPORTED)
     read = _COARSE_FITTINGS * candidates * _damage_tokens(budget.damage)
     read += _FITTINGS * budget.finalists * _damage_tokens(REPORTED)
     return generated / speed.generated + _HEAD * read / speed.read

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from models_store.schemas.methods import Auto, Effort, Limits
 from models_store.schemas.records import EditSettings
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
+from workers.evaluation.damage.everyday import EverydayMeter
+from workers.evaluation.damage.neutral import Use
 from workers.evaluation.data.splits import Splits, split_behavior
+from workers.evaluation.effect.generations import Arm
 from workers.evaluation.extras.safety import harm_prompts
 from workers.making.cache import Cache
 from workers.making.fitting.model_readings import ModelInputs, ModelReading
@@ -62,7 +65,11 @@ def preparation(cache: Cache, margins: Margins, behaviors: Sequence[str]) -> Ite
     presets = [_Preset(cache, name) for name in behaviors]
     yield from _shuffled(_statistics(cache))
     yield from _shuffled(
-        [*_harm(cache, margins), *(unit for preset in presets for unit in preset.units())]
+        [
+            *_harm(cache, margins),
+            *_everyday(cache),
+            *(unit for preset in presets for unit in preset.units()),
+        ]
     )
     yield from _shuffled(
         [preset.test_text(effort) for preset in presets for effort in _OTHER_EFFORTS]
@@ -93,6 +100,22 @@ def _harm(cache: Cache, margins: Margins) -> list[Unit]:
         Unit(f"harm: {asked.preset}", partial(cache.generated, asked.ids, asked.decoding))
         for asked in harm_prompts(cache.model.loaded, margins)
     ]
+
+
+def _everyday(cache: Cache) -> list[Unit]:
+    plan = plan_for(_DEFAULTS.effort).damage
+
+    def text(use: Use) -> list[Arm]:
+        meter = EverydayMeter.of(
+            cache.model,
+            use,
+            texts=plan.long_texts,
+            requests=plan.harmless_requests,
+            base_text=cache.generated,
+        )
+        return meter.before
+
+    return [Unit(f"everyday: {use}", partial(text, use)) for use in get_args(Use)]
 
 
 @dataclass(frozen=True)

@@ -62,25 +62,35 @@ class Divergence:
     base_nll: np.ndarray
     """float64 `[texts]`: negative log-likelihood under the base, nats a position."""
     edited_nll: np.ndarray
+    changed: np.ndarray
+    """float64 `[texts]`: share of positions at which another token is the most likely one."""
     positions: np.ndarray
     """int64 `[texts]`."""
+    position_kl: np.ndarray
+    """float64 `[positions]`: the KL at each position, in the order of the texts."""
 
     @property
     def mean_kl(self) -> float:
         """Over all positions of all texts."""
-        return self._mean(self.kl)
+        return self.mean(self.kl)
+
+    @property
+    def kl_p95(self) -> float:
+        """The KL that 95 % of all positions of all texts do not exceed."""
+        return float(np.quantile(self.position_kl, 0.95, method="inverted_cdf"))
 
     @property
     def nll_rise(self) -> float:
         """Rise of the negative log-likelihood, nats a position."""
-        return self._mean(self.edited_nll) - self._mean(self.base_nll)
+        return self.mean(self.edited_nll) - self.mean(self.base_nll)
 
     @property
     def perplexity_ratio(self) -> float:
         """Perplexity of the edited model over the base's."""
         return float(np.exp(self.nll_rise))
 
-    def _mean(self, values: np.ndarray) -> float:
+    def mean(self, values: np.ndarray) -> float:
+        """Of values of the texts, over all positions of all texts."""
         return float(np.average(values, weights=self.positions))
 
 
@@ -92,23 +102,23 @@ def compare(base: LoadedModel, reference: TextReading, reading: TextReading) -> 
         reference: of the base itself.
         reading: of the base with edits.
     """
-    sums = torch.zeros(3, reference.texts, dtype=torch.float64)
-    kl, base_nll, edited_nll = sums
+    found = torch.zeros(4, len(reference.targets), dtype=torch.float64)
     with base.ranks_for_logits(2 * len(reference.targets)) as ranks:
         for part in _chunks(base, reference, ranks):
-            owners = reference.owners[part].cpu()
             before = _log_probabilities(base, reference.states[part])
-            targets = reference.targets[part, None].to(before.device)
-            base_nll.index_add_(0, owners, -before.gather(1, targets)[:, 0].double().cpu())
             after = _log_probabilities(base, reading.states[part])
-            edited_nll.index_add_(0, owners, -after.gather(1, targets)[:, 0].double().cpu())
+            targets = reference.targets[part, None].to(before.device)
+            changed = before.argmax(dim=1) != after.argmax(dim=1)
+            nll = [-model.gather(1, targets)[:, 0] for model in (before, after)]
             # In place: before becomes p, after becomes log p - log q.
             after.neg_().add_(before)
-            kl.index_add_(0, owners, (before.exp_() * after).sum(dim=1).double().cpu())
-        ranks.add_up([sums])
-    counts = reference.counts
-    sums /= torch.from_numpy(counts.clip(min=1))
-    return Divergence(kl.numpy(), base_nll.numpy(), edited_nll.numpy(), counts)
+            kl = (before.exp_() * after).sum(dim=1)
+            found[:, part] = torch.stack([kl, *nll, changed.to(kl.dtype)]).double().cpu()
+        ranks.add_up([found])
+    counts, owners = reference.counts, reference.owners.cpu().numpy()
+    sums = [np.bincount(owners, row, minlength=reference.texts) for row in found.numpy()]
+    kls, base_nll, edited_nll, share_changed = (row / counts.clip(min=1) for row in sums)
+    return Divergence(kls, base_nll, edited_nll, share_changed, counts, found[0].numpy())
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.receipts import formats, render
-from app.receipts.limits import GAUGE, limits_of
+from app.receipts.limits import GAUGE, limit_name, limits_of
 from app.receipts.plots import Plot, candidate_plot, dose_plots
 from models_store.schemas.measurements import (
     Contrast,
@@ -15,14 +15,16 @@ from models_store.schemas.measurements import (
     SafetyCheck,
     SideEffect,
 )
+from models_store.schemas.methods import Limits
 from models_store.schemas.report import MadeTexts, Remark, Separability
 from tests.app.support.sample_report import early_report, full_report, sample_report
 
 
 @pytest.mark.parametrize(("format", "end"), [("html", " <"), ("markdown", "**:")])
-def test_the_verdict_and_the_four_limits_come_before_all_else(format: str, end: str) -> None:
+def test_the_verdict_and_all_limits_come_before_all_else(format: str, end: str) -> None:
     text = render(full_report(), format)  # type: ignore[arg-type]
-    names = ("KL", "perplexity", "domain", "fluency")
+    names = [limit_name(field) for field in Limits.model_fields]
+    assert names == [one.name for one in limits_of(full_report())]
     verdict = text.index("Undesired text falls")
     places = [text.index(name + end, verdict) for name in names]
     assert places == sorted(places)
@@ -57,7 +59,8 @@ def test_the_kind_of_text_that_moved_most_comes_first(format: str) -> None:
 
 
 def test_a_gauge_has_its_limit_in_the_middle() -> None:
-    kl, perplexity, domain, fluency = (one.gauge for one in limits_of(full_report()))
+    kl, perplexity, domain, fluency, *others = (one.gauge for one in limits_of(full_report()))
+    assert None not in others
     assert kl is not None
     assert kl.value == pytest.approx(0.96 * GAUGE / 2)
     assert perplexity is not None
@@ -96,6 +99,20 @@ def test_harm_is_told_with_what_became_of_the_edit(
     assert said in text
     assert "refused harmful requests" in text
     assert "refused harmful requests" not in render(full_report(), format)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_what_users_would_notice_is_told_with_what_the_base_does(format: str) -> None:
+    text = render(full_report(), format)  # type: ignore[arg-type]
+    damage = full_report().damage
+    assert damage.loops is not None
+    assert formats.points(damage.loops.difference) in text
+    assert "24 long texts of each model" in text
+    assert "32 harmless requests" in text
+    assert "0.370 [0.330, 0.410]" in text
+    early = render(early_report(), format)  # type: ignore[arg-type]
+    assert "long texts of each" not in early
+    assert "harmless requests" not in early
 
 
 def test_what_the_texts_leave_to_be_desired_is_shown() -> None:

@@ -230,6 +230,11 @@ def full_report(**changes: Any) -> Report:
             "max_perplexity_ratio": 1.12,
             "max_domain": 0.25,
             "max_fluency": 0.25,
+            "max_kl_p95": 0.5,
+            "max_changed_choices": 0.25,
+            "max_loops": 0.2,
+            "max_repetition": 0.1,
+            "max_harmless_refusals": 0.1,
         },
         "damage": plain.damage.model_copy(
             update={
@@ -246,6 +251,13 @@ def full_report(**changes: Any) -> Report:
                     Preserved(text="The invoice is due on the first of the month, and", kl=0.21),
                     Preserved(text="def mean(values): return sum(values) / len(values)", kl=0.12),
                 ),
+                "kl_p95": _interval(0.37, 0.04),
+                "changed_choices": _interval(0.13, 0.01),
+                "loops": _contrast(0.04, 0.08, 0.06),
+                "repetition": _contrast(0.17, 0.19, 0.03),
+                "long_texts": 24,
+                "harmless_refusals": _contrast(0.03, 0.0, 0.05),
+                "harmless_requests": 32,
             }
         ),
         "controls": tuple(
@@ -369,6 +381,8 @@ _LATER = (
         "damage.fluency_source",
         "damage.fluency_against_base",
         "damage.kl_by_kind",
+        *("damage.kl_p95", "damage.changed_choices", "damage.loops", "damage.repetition"),
+        *("damage.long_texts", "damage.harmless_refusals", "damage.harmless_requests"),
         "separability.probe_auc",
     ),
 )

@@ -20,8 +20,10 @@ from workers.surgery.terms import Mixture, Term, make_term
 
 PLAN = EvaluationPlan(
     test_prompts=12,
-    damage=DamagePlan(neutral_each=3),
-    dose_damage=DamagePlan(neutral_each=2, own_samples=0, heldout_texts=4),
+    damage=DamagePlan(neutral_each=3, long_texts=2, harmless_requests=2),
+    dose_damage=DamagePlan(
+        neutral_each=2, own_samples=0, heldout_texts=4, long_texts=0, harmless_requests=0
+    ),
     controls=("random_direction", "random_region", "paper_alpha", "paper_equal_kl"),
     control_prompts=6,
     control_neutral_each=2,

@@ -25,6 +25,8 @@ from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_
 from workers import progress
 from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
+from workers.evaluation.damage.everyday import LONG_TOKENS, REFUSAL_TOKENS
+from workers.evaluation.damage.limits import judged
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.evaluation.damage.reader import FluencyReader
@@ -57,6 +59,8 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
     assert evaluation.damage.kl_chat is not None
     assert evaluation.damage.domain is not None
     assert evaluation.damage.neutral_texts == 6
+    assert evaluation.damage.long_texts == evaluation.damage.harmless_requests == 2
+    assert None not in judged(evaluation.damage).values()
     assert [control.kind for control in evaluation.controls] == ["random_direction"]
     assert len(evaluation.samples) == 3
     assert evaluation.verdict.underpowered
@@ -172,14 +176,15 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
     base: LoadedModel, evaluation: Evaluation
 ) -> None:
     context = small_context(base)
-    asked: list[float] = []
+    asked: list[DecodingSettings] = []
 
     def kept(prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
-        asked.append(0.0)
+        asked.append(decoding)
         return generate_arm(context.model, prompts, decoding)
 
     again = evaluate(replace(context, base_text=kept), [bias_term()])
-    assert len(asked) == 1
+    assert asked[0] == context.decoding
+    assert [decoding.max_new_tokens for decoding in asked[1:]] == [LONG_TOKENS, REFUSAL_TOKENS]
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.verdict == evaluation.verdict

@@ -73,6 +73,21 @@ def test_a_ratio_weighs_long_texts_more() -> None:
     assert found.high == 1.0
 
 
+def test_the_interval_of_a_quantile_is_that_of_a_plain_bootstrap_loop() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 30, 400)
+    values = rng.exponential(size=400) * (1 + groups)
+    pieces = Bootstrap(0, 2_000, cells_at_once=1_000).quantile(values, groups, 0.9)
+    draws = []
+    for _ in range(4_000):
+        drawn = np.concatenate([values[groups == one] for one in rng.integers(0, 30, 30)])
+        draws.append(np.quantile(drawn, 0.9, method="inverted_cdf"))
+    slow = interval(float(np.quantile(values, 0.9, method="inverted_cdf")), np.array(draws), 30)
+    assert pieces.value == slow.value
+    assert pieces.low == pytest.approx(slow.low, rel=0.1)
+    assert pieces.high == pytest.approx(slow.high, rel=0.1)
+
+
 def test_no_change_has_an_interval_of_no_width() -> None:
     same = np.full((20, 2), 0.7)
     found = contrast(same, same, BOOTSTRAP)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models_store.schemas.measurements import Control, ControlKind, Effect, Interval
+from models_store.schemas.measurements import Contrast, Control, ControlKind, Effect, Interval
 from models_store.schemas.methods import Limits
 from models_store.schemas.report import Verdict
 from models_store.schemas.scorers import SCORERS
@@ -188,13 +188,32 @@ def test_every_limit_that_is_exceeded_is_named() -> None:
         ("domain", "max_domain", "domain damage 1.5 (limit 0.3)"),
         ("fluency", "max_fluency", "loss of fluency 1.5 (limit 0.3)"),
         ("kl_preserve", "max_kl", "KL 1.5 (limit 0.1)"),
+        ("kl_p95", "max_kl_p95", "KL at the 95th percentile 1.5 (limit 0.5)"),
+        ("changed_choices", "max_changed_choices", "share of changed first choices 1.5 (limit"),
     ],
 )
-def test_all_four_limits_are_judged(field: str, limit: str, told: str) -> None:
+def test_every_limit_on_texts_is_judged(field: str, limit: str, told: str) -> None:
     high = Interval(value=1.5, low=1.4, high=1.6)
     found = _verdict(damage=DAMAGE.model_copy(update={field: high}))
     assert found.exceeded == (limit,)
     assert told in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("loops", "rise of loops in long texts 0.5"),
+        ("repetition", "rise of repetition in long texts 0.5"),
+        ("harmless_refusals", "rise of refusals of harmless requests 0.5"),
+    ],
+)
+def test_what_users_would_notice_is_judged_by_how_much_it_rises(field: str, told: str) -> None:
+    for change in (0.5, -0.5):
+        apart = Interval(value=change, low=change - 0.1, high=change + 0.1)
+        shares = Contrast(base=0.5, edited=0.5 + change, difference=apart)
+        found = _verdict(damage=DAMAGE.model_copy(update={field: shares}))
+        assert found.exceeded == ((f"max_{field}",) if change > 0 else ())
+        assert (told in found.sentence) == (change > 0)
 
 
 def test_few_prompts_make_an_edit_underpowered() -> None:

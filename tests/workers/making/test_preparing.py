@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import get_args
 
 import pytest
 
@@ -17,6 +18,8 @@ from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
+from workers.evaluation.damage.everyday import EverydayMeter
+from workers.evaluation.damage.neutral import Use
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.extras.safety import measure_harm
 from workers.evaluation.scorers.prepare import prepare_scorers
@@ -135,12 +138,16 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
     )
     prepare(source, methods, cache)
     Validation.read(context, cache)
+    plan = context.plan.damage
+    asked = {"texts": plan.long_texts, "requests": plan.harmless_requests}
+    for use in get_args(Use):
+        assert EverydayMeter.of(model, use, **asked, base_text=cache.generated).before
     context.generate_unedited([prompt.text for prompt in context.prompts])
     harm = shared(objects, base)
     measure_harm(model, MARGINS, base_text=harm.generated, bootstrap=Bootstrap(0, 10))
     assert cache.made == harm.made == []
     assert set(cache.reused) >= {"generations", "first tokens", "shift curvature"}
-    assert cache.reused.count("generations") >= 2
+    assert cache.reused.count("generations") >= 6
     assert harm.reused.count("generations") == 2
     assert files(objects) == before
 

@@ -62,6 +62,10 @@ class Costs:
     """Of the scores of each prompt."""
     unsure: float = 0.0
     """By how much the lower bound of the gain is less."""
+    loops: float = 0.0
+    """Rise of the share of long texts that loop, at scale 1; it grows with the scale."""
+    in_long_texts: list[Trial] = field(default_factory=list)
+    """Trials that wrote long texts."""
 
     def meter(self, plan: DamagePlan) -> Meter:
         assert plan is REPORTED
@@ -106,6 +110,11 @@ class Costs:
             prompts=entry.prompts,
         )
 
+    def in_use(self, trial: Trial, meter: Meter) -> Trial:
+        self.in_long_texts.append(trial)
+        full = trial.damage.model_copy(update={"loops": self.loops * trial.scale})
+        return replace(trial, damage=full, exceeded=exceeded(LIMITS, full))
+
 
 @dataclass
 class Meter:
@@ -138,6 +147,7 @@ def searched(
         generate=costs.generate,
         falls=costs.falls,
         trial=costs.trial,
+        in_use=costs.in_use,
     )
     made = {method: candidate() for method in methods}
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
@@ -167,6 +177,37 @@ def test_the_scale_goes_down_until_the_text_is_fluent() -> None:
     assert [used(LIMITS, one.damage) > 0.945 for one in finals[:-1]] == [True] * (len(scales) - 1)
     assert used(LIMITS, finals[-1].damage) < 0.945
     assert found.winner is finals[-1]
+
+
+def test_the_scale_goes_down_until_long_texts_no_longer_loop() -> None:
+    costs = Costs(fluent=3.0, loops=0.35)
+    found = searched(costs)
+    loops = [one.damage.loops for one in finals_of(found)]
+    assert loops[0] > LIMITS.max_loops
+    assert found.winner is not None
+    assert found.winner.damage.loops == min(loops) < LIMITS.max_loops
+
+
+def test_no_edit_is_chosen_whose_long_texts_loop() -> None:
+    class Stuck(Costs):
+        def in_use(self, trial: Trial, meter: Meter) -> Trial:
+            """At any scale."""
+            full = trial.damage.model_copy(update={"loops": 0.5})
+            return replace(trial, damage=full, exceeded=exceeded(LIMITS, full))
+
+    found = searched(Stuck(fluent=3.0), candidates=3)
+    assert found.winner is None
+    assert {one.exceeded for one in finals_of(found)} == {("max_loops",)}
+
+
+def test_long_texts_are_written_only_where_all_other_limits_are_kept() -> None:
+    costs = Costs(fluent=0.5, harder=2.5)
+    finals = finals_of(searched(costs))
+    beyond = [one for one in finals if "max_fluency" in one.exceeded]
+    assert beyond
+    assert [one.scale for one in costs.in_long_texts] == [
+        one.scale for one in finals if one not in beyond
+    ]
 
 
 def test_what_is_surely_behind_leaves_the_race_after_a_block() -> None:

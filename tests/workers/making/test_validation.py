@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,7 @@ from tests.workers.making.test_tuning import candidate
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
+from workers.evaluation.damage.everyday import EverydayMeter
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.scorers.prepare import prepare_scorers
@@ -68,6 +70,28 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     assert validation.prompt_texts
     assert tested.isdisjoint(validation.prompt_texts)
     assert validation.decoding.seed != context.decoding.seed
+
+
+def test_a_trial_is_judged_on_long_texts_and_requests_that_nothing_is_reported_on(
+    context: EvaluationContext, settings: Settings
+) -> None:
+    strict = replace(context, limits=Limits(max_loops=1e-6, max_repetition=1e-6))
+    validation = Validation.read(strict, Cache(open_store(settings), "default", context.model))
+    few = replace(SEARCHED, long_texts=4, harmless_requests=3)
+    meter = validation.meter(few)
+    entry = validation.entry(candidate(), 1.0, meter.quick(candidate().at(1.0)))
+    (entry,) = validation.generate([entry], 2)
+    before = validation.trial(entry, meter)
+    after = validation.in_use(before, meter)
+    own = EverydayMeter.of(context.model, "calibration", texts=4, requests=3)
+    shares = own.measure(after.terms, context.bootstrap)
+    assert shares.keys() == {"loops", "repetition", "harmless_refusals"}
+    for name, share in shares.items():
+        assert getattr(before.damage, name) is None
+        assert getattr(after.damage, name) == share.difference.value
+    rises = {f"max_{name}" for name, share in shares.items() if share.difference.value > 1e-6}
+    assert set(after.exceeded) >= rises & {"max_loops", "max_repetition"}
+    assert after.damage.fluency == before.damage.fluency
 
 
 def test_a_method_alone_is_scaled_on_no_text_that_damage_is_reported_on(

@@ -32,22 +32,27 @@ def encoded(base: LoadedModel) -> list[Encoded]:
     return encode(base, ITEMS, max_tokens=40, chat=False)
 
 
-def by_hand(base: LoadedModel, mixture: Mixture, text: Encoded) -> tuple[float, float, float, int]:
-    """Mean KL, base NLL, edited NLL and positions of one text in fp64, token by token."""
+def by_hand(
+    base: LoadedModel, mixture: Mixture, text: Encoded
+) -> tuple[float, float, float, int, float]:
+    """Mean KL, base NLL, edited NLL, positions and share of changed first choices of one text in
+    fp64, token by token."""
     ids = torch.tensor([text.ids])
     before = torch.log_softmax(base.model(ids).logits[0].double(), dim=-1)
     with WeightEditor(base).applied(mixture):
         after = torch.log_softmax(base.model(ids).logits[0].double(), dim=-1)
-    kl, base_nll, edited_nll = [], [], []
+    kl, base_nll, edited_nll, changed = [], [], [], []
     for position in range(1, len(text)):
         if text.scored[position]:
             p, q = before[position - 1], after[position - 1]
             kl.append(float((p.exp() * (p - q)).sum()))
             base_nll.append(-float(p[text.ids[position]]))
             edited_nll.append(-float(q[text.ids[position]]))
+            changed.append(bool(p.argmax() != q.argmax()))
     if not kl:
-        return 0.0, 0.0, 0.0, 0
-    return float(np.mean(kl)), float(np.mean(base_nll)), float(np.mean(edited_nll)), len(kl)
+        return 0.0, 0.0, 0.0, 0, 0.0
+    means = [float(np.mean(values)) for values in (kl, base_nll, edited_nll, changed)]
+    return means[0], means[1], means[2], len(kl), means[3]
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2"])
@@ -64,7 +69,14 @@ def test_a_comparison_is_what_the_slow_one_says(
     assert np.allclose(found.base_nll, expected[:, 1], rtol=1e-4)
     assert np.allclose(found.edited_nll, expected[:, 2], rtol=1e-4)
     assert found.positions.tolist() == expected[:, 3].tolist()
+    assert np.allclose(found.changed, expected[:, 4])
+    assert found.changed.sum() > 0
     assert found.positions[2] == 0
+    of_texts = np.split(found.position_kl, np.cumsum(found.positions)[:-1])
+    assert [part.sum() for part in of_texts] == pytest.approx(found.kl * found.positions)
+    assert found.kl_p95 == pytest.approx(
+        np.quantile(found.position_kl, 0.95, method="inverted_cdf")
+    )
     weights = expected[:, 3]
     assert found.mean_kl == pytest.approx(np.average(expected[:, 0], weights=weights), rel=1e-3)
     assert found.perplexity_ratio == pytest.approx(

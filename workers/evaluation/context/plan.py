@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models_store.schemas.measurements import ControlKind
 from models_store.schemas.methods import Effort
@@ -22,7 +22,14 @@ ALL_CONTROLS: tuple[ControlKind, ...] = (
 )
 
 
-DOSE_DAMAGE = DamagePlan(neutral_each=20, own_samples=40, heldout_texts=30, preserved=30)
+DOSE_DAMAGE = DamagePlan(
+    neutral_each=20,
+    own_samples=40,
+    heldout_texts=30,
+    preserved=30,
+    long_texts=0,
+    harmless_requests=0,
+)
 """What an edit at other strengths is measured on: six of them are."""
 
 
@@ -44,6 +51,7 @@ class EvaluationPlan:
         damage: read the base      (4,200 + 3,600 + 1,800) / 1,246 + heads           = 10
         damage: the edit           the same, with two heads on neutral text          = 13
         fluency                    2 · 100 pairs · 36 tokens, read and judged        =  7
+        long texts and requests    2 · (24 · 128 + 32 · 32) / 259                    = 32
         doses                      7 times about 3,400 tokens, read and judged       = 30
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
@@ -52,7 +60,7 @@ class EvaluationPlan:
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 195 in all; 227 with answers of 32 tokens. `quick` takes 80 seconds, `thorough` 10 to 12
+    about 227 in all; 259 with answers of 32 tokens. `quick` takes 110 seconds, `thorough` 11 to 13
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 
@@ -111,7 +119,7 @@ QUICK = EvaluationPlan(
     damage=DamagePlan(
         neutral_each=44, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=60
     ),
-    dose_damage=DamagePlan(neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
+    dose_damage=replace(DOSE_DAMAGE, neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
     selectivity=False,
     controls=("random_direction",),
     control_neutral_each=8,
@@ -122,7 +130,13 @@ THOROUGH = EvaluationPlan(
     samples=3,
     generated_tokens=19_200,
     damage=DamagePlan(
-        neutral_each=88, own_samples=300, heldout_texts=200, preserved=400, fluency_pairs=300
+        neutral_each=88,
+        own_samples=300,
+        heldout_texts=200,
+        preserved=400,
+        fluency_pairs=300,
+        long_texts=48,
+        harmless_requests=64,
     ),
     dose_prompts=100,
     controls=ALL_CONTROLS,

@@ -1,15 +1,23 @@
-"""What an edit changes that it should not: neutral text, desired text, fluency, variety."""
+"""What an edit changes that it should not: neutral text, desired text, what users notice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from models_store.schemas.items import Item, Prompt, text_of
-from models_store.schemas.measurements import Damage, Interval, KindKl, PointDamage, Preserved
+from models_store.schemas.measurements import (
+    Contrast,
+    Damage,
+    Interval,
+    KindKl,
+    PointDamage,
+    Preserved,
+    value_of,
+)
 from workers import progress
 from workers.evaluation.damage.domain import (
     LEAST_SAMPLES,
@@ -19,13 +27,14 @@ from workers.evaluation.damage.domain import (
     own_samples,
     require_finite,
 )
+from workers.evaluation.damage.everyday import EverydayMeter
 from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral, places_of
 from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import drawn
-from workers.evaluation.effect.generations import Arm
-from workers.evaluation.statistics import Bools, Bootstrap
+from workers.evaluation.effect.generations import Arm, Generate
+from workers.evaluation.statistics import Bools, Bootstrap, Floats
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import Divergence
 from workers.runtime.tokens import encode
@@ -53,11 +62,21 @@ class DamagePlan:
     """Items to preserve, at most."""
     fluency_pairs: int = 100
     """Generations of each model that are read, at most."""
+    long_texts: int = 24
+    """Of each model, which may loop."""
+    harmless_requests: int = 32
+    """That each model may refuse."""
 
 
 REPORTED = DamagePlan()
 SEARCHED = DamagePlan(
-    neutral_each=10, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
+    neutral_each=10,
+    own_samples=32,
+    heldout_texts=24,
+    preserved=16,
+    fluency_pairs=60,
+    long_texts=0,
+    harmless_requests=0,
 )
 """For searches, which measure many edits."""
 
@@ -96,6 +115,7 @@ class DamageMeter:
     preserved: _Preserved | None
     answers: Sequence[tuple[str, str]]
     """Prompts with desired answers to them, which fluency may be compared with."""
+    everyday: EverydayMeter
 
     @classmethod
     def read(
@@ -107,6 +127,7 @@ class DamageMeter:
         bootstrap: Bootstrap,
         plan: DamagePlan = REPORTED,
         reader: FluencyReader | None = None,
+        base_text: Generate | None = None,
     ) -> DamageMeter:
         """Read all that edits will be compared on.
 
@@ -114,6 +135,8 @@ class DamageMeter:
             model: what the edits go on top of.
             use: of the neutral texts: one set to choose edits by, another to report on.
             reader: judges fluency; by default the base itself.
+            base_text: gives what the model without the edits makes of prompts; by default it is
+                generated.
 
         Raises:
             InvalidRequest: a text has no tokens.
@@ -140,6 +163,13 @@ class DamageMeter:
             domain=domain,
             preserved=preserved,
             answers=drawn(answers_of(texts.heldout), plan.heldout_texts),
+            everyday=EverydayMeter.of(
+                model,
+                use,
+                texts=plan.long_texts,
+                requests=plan.harmless_requests,
+                base_text=base_text,
+            ),
         )
 
     def fewer(self, plan: DamagePlan) -> DamageMeter:
@@ -188,6 +218,8 @@ class DamageMeter:
             fluency=None,
             distinct2_ratio=None,
             kl_preserve=kept,
+            kl_p95=neutral.kl_p95,
+            changed_choices=neutral.mean(neutral.changed),
         )
 
     @property
@@ -221,14 +253,16 @@ class DamageMeter:
         Raises:
             EditFailed: the edited model's logits are not finite.
         """
-        with progress.step("neutral", 0.5):
+        with progress.step("neutral", 0.25):
             neutral = check_finite(self.neutral.divergence(terms))
-        with progress.step("domain", 0.2):
+        with progress.step("everyday", 0.5):
+            everyday = self.everyday.measure(terms, self.bootstrap)
+        with progress.step("domain", 0.1):
             domain = self.domain.measure(terms, self.bootstrap)
         kept: Interval | None = None
         worst: tuple[Preserved, ...] = ()
         if self.preserved is not None:
-            with progress.step("preserved", 0.1):
+            with progress.step("preserved", 0.05):
                 measured = check_finite(self.preserved.meter.divergence(terms))
             kept = self.preserved.interval(measured, self.bootstrap)
             worst = self.preserved.worst(measured)
@@ -243,7 +277,9 @@ class DamageMeter:
             kl_chat=chat,
             neutral_texts=len(neutral.positions),
             neutral_positions=int(neutral.positions.sum()),
-            perplexity_ratio=exponential(nll_rise(neutral, self.bootstrap)),
+            perplexity_ratio=exponential(
+                text_mean(neutral.edited_nll - neutral.base_nll, neutral, self.bootstrap)
+            ),
             domain=domain.judged,
             domain_source=domain.source,
             domain_samples=domain.samples,
@@ -263,6 +299,13 @@ class DamageMeter:
                 kind: KindKl(kl=kl_interval(neutral, self.bootstrap, places), texts=len(places))
                 for kind, places in places_of(self.kinds).items()
             },
+            kl_p95=kl_p95(neutral, self.bootstrap),
+            changed_choices=text_mean(neutral.changed, neutral, self.bootstrap),
+            loops=everyday.get("loops"),
+            repetition=everyday.get("repetition"),
+            long_texts=self.everyday.number("loops"),
+            harmless_refusals=everyday.get("harmless_refusals"),
+            harmless_requests=self.everyday.number("harmless_refusals"),
         )
 
 
@@ -313,20 +356,6 @@ class _Preserved:
         return tuple(Preserved(text=self.names[i], kl=float(kl[i])) for i in order.tolist())
 
 
-def point_of(damage: Damage) -> PointDamage:
-    """The figures of a receipt's damage, as those of a trial or of another strength are given."""
-    domain, kept = damage.domain, damage.kl_preserve
-    return PointDamage(
-        kl=damage.kl,
-        perplexity_ratio=damage.perplexity_ratio.value,
-        domain=None if domain is None else domain.value,
-        fluency=damage.fluency.value,
-        distinct2_ratio=damage.distinct2_ratio,
-        kl_preserve=None if kept is None else kept.value,
-        fluency_source=damage.fluency_source,
-    )
-
-
 def with_text(point: PointDamage, fluency: Fluency, arms: tuple[Arm, Arm]) -> PointDamage:
     """`point` with what the generations of both arms show: fluency and variety."""
     return point.model_copy(
@@ -336,6 +365,11 @@ def with_text(point: PointDamage, fluency: Fluency, arms: tuple[Arm, Arm]) -> Po
             "distinct2_ratio": distinct2_ratio(*map(quality_of, arms)),
         }
     )
+
+
+def with_everyday(point: PointDamage, everyday: Mapping[str, Contrast]) -> PointDamage:
+    """`point` with what an `EverydayMeter` measured."""
+    return point.model_copy(update={name: value_of(of) for name, of in everyday.items()})
 
 
 def _samples_meter(
@@ -366,10 +400,16 @@ def kl_interval(measured: Divergence, bootstrap: Bootstrap, part: slice | list[i
     return bootstrap.ratio(measured.kl[part] * counts, counts)
 
 
-def nll_rise(measured: Divergence, bootstrap: Bootstrap) -> Interval:
-    """Rise of the negative log-likelihood, nats a token; texts are resampled."""
+def kl_p95(measured: Divergence, bootstrap: Bootstrap) -> Interval:
+    """The KL that 95 % of all positions do not exceed; texts are resampled."""
+    owners = np.repeat(np.arange(len(measured.positions)), measured.positions)
+    return bootstrap.quantile(measured.position_kl, owners, 0.95)
+
+
+def text_mean(values: Floats, measured: Divergence, bootstrap: Bootstrap) -> Interval:
+    """Mean over all positions of values of the texts; texts are resampled."""
     counts = measured.positions.astype(np.float64)
-    return bootstrap.ratio((measured.edited_nll - measured.base_nll) * counts, counts)
+    return bootstrap.ratio(values * counts, counts)
 
 
 def exponential(of: Interval) -> Interval:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from models_store.schemas.measurements import Damage, Interval, PointDamage
+from models_store.schemas.measurements import Contrast, Damage, Interval, PointDamage, value_of
 from models_store.schemas.methods import Limits
 
+_Figure = Contrast | Interval | float | None
 
-def judged(damage: PointDamage | Damage) -> Mapping[str, float | None]:
+
+def judged(
+    damage: PointDamage | Damage, of: Callable[[_Figure], float | None] = value_of
+) -> Mapping[str, float | None]:
     """The figure that each limit is compared with, by the limit's name; None: not measured.
 
-    `max_kl` holds for neutral text and for what is to be preserved: the larger counts.
+    A limit `max_x` is compared with the figure `x`. `max_kl` holds for what is to be preserved too:
+    the larger counts.
+
+    Args:
+        of: what is taken of a figure.
     """
-    kept = _value(damage.kl_preserve)
-    return {
-        "max_kl": damage.kl if kept is None else max(damage.kl, kept),
-        "max_perplexity_ratio": _value(damage.perplexity_ratio),
-        "max_domain": _value(damage.domain),
-        "max_fluency": _value(damage.fluency),
-    }
+    figures = {name: of(getattr(damage, name.removeprefix("max_"))) for name in Limits.model_fields}
+    # A receipt's `kl` is the larger of two that have intervals.
+    parts = (damage.kl_plain, damage.kl_chat) if isinstance(damage, Damage) else ()
+    kl = [of(figure) for figure in (*parts, damage.kl_preserve)]
+    if not any(parts):
+        kl.append(damage.kl)
+    return {**figures, "max_kl": max(figure for figure in kl if figure is not None)}
 
 
 def exceeded(limits: Limits, damage: PointDamage | Damage) -> tuple[str, ...]:
     """Names of the limits that the damage exceeds; what was not measured exceeds none."""
-    figures = judged(damage)
+    return _beyond(limits, judged(damage))
+
+
+def surely_exceeded(limits: Limits, damage: Damage) -> tuple[str, ...]:
+    """Names of the limits below which no figure of its interval lies."""
+    return _beyond(limits, judged(damage, _low))
+
+
+def _beyond(limits: Limits, figures: Mapping[str, float | None]) -> tuple[str, ...]:
     return tuple(
         name
         for name, limit in limits.model_dump().items()
@@ -32,17 +48,8 @@ def exceeded(limits: Limits, damage: PointDamage | Damage) -> tuple[str, ...]:
     )
 
 
-def surely_exceeded(limits: Limits, damage: Damage) -> tuple[str, ...]:
-    """Names of the limits below which no figure of its interval lies."""
-    lows = {
-        name: figure.model_copy(update={"value": figure.low})
-        for name in ("kl_preserve", "perplexity_ratio", "domain", "fluency")
-        if isinstance(figure := getattr(damage, name), Interval)
-    }
-    parts = [part.low for part in (damage.kl_plain, damage.kl_chat) if part is not None]
-    low = damage.model_copy(update={**lows, "kl": max(parts, default=damage.kl)})
-    return exceeded(limits, low)
-
-
-def _value(figure: Interval | float | None) -> float | None:
-    return figure.value if isinstance(figure, Interval) else figure
+def _low(figure: _Figure) -> float | None:
+    """The lower end of its interval, where it has one."""
+    if isinstance(figure, Contrast):
+        figure = figure.difference
+    return figure.low if isinstance(figure, Interval) else value_of(figure)

@@ -51,6 +51,13 @@ def distinct2_ratio(base: TextQuality, edited: TextQuality) -> float:
     return edited.distinct2 / base.distinct2 if base.distinct2 else 1.0
 
 
+def repetition(words: Sequence[str]) -> float:
+    """Share of the pairs of neighbouring words that stood in the text before: `seq-rep-2` of
+    Welleck et al. 2019 (arXiv 1908.04319), of words; 0 without any pair."""
+    pairs = list(pairwise(words))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
 def has_loop(words: Sequence[str]) -> bool:
     """Whether a run of up to 8 words stands 3 times or more in a row, 6 words or more in all."""
     for length in range(1, LONGEST_LOOP + 1):

@@ -8,6 +8,7 @@ from models_store.schemas.measurements import ControlKind
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.damage.damage import DamagePlan
+from workers.evaluation.damage.everyday import LONG_TOKENS, REFUSAL_TOKENS
 from workers.evaluation.damage.long_form import FOLLOW_UPS
 from workers.evaluation.damage.neutral import MAX_TOKENS
 from workers.evaluation.extras.composition import MAX_PROMPTS as COMPOSED_PROMPTS
@@ -52,7 +53,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         "edited_text": text,
         "scores": 3.0,
         "damage_base": damage.base,
-        "damage": damage.all + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
+        "damage": damage.all
+        + 2 * everyday_tokens(context, plan.damage) / GENERATED
+        + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
         "doses": (len(STRENGTHS) - 1) * dose.quick
         + dosed * (new / GENERATED + (_PROMPT + new) / READ + new / HEAD),
         "side_effects": 4.0,
@@ -81,6 +84,12 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     if context.suites is not None:
         parts["suites"] = len(context.suites.names) * _SUITE
     return parts
+
+
+def everyday_tokens(context: EvaluationContext, plan: DamagePlan) -> float:
+    """That a model generates, at most, for what its users notice."""
+    requests = plan.harmless_requests if context.model.loaded.has_chat_template else 0
+    return plan.long_texts * LONG_TOKENS + requests * REFUSAL_TOKENS
 
 
 def _neutral(texts: int) -> tuple[float, float]:

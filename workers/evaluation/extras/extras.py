@@ -20,7 +20,7 @@ from models_store.schemas.measurements import (
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
-from workers.evaluation.damage.damage import DamageMeter, DamageTexts, point_of, with_text
+from workers.evaluation.damage.damage import DamageMeter, DamageTexts, with_text
 from workers.evaluation.damage.domain import heldout_meter
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -108,7 +108,7 @@ def _doses(
     effects = (
         tuple(each.effect(context.test_bootstrap) for each in unedited) if prompt_texts else ()
     )
-    known = Dose(strength=1.0, damage=point_of(damage), effects=effects)
+    known = Dose(strength=1.0, damage=damage.point, effects=effects)
     with progress.step("doses"):
 
         def written(strength: float, damage: PointDamage) -> tuple[PointDamage, tuple[Effect, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models_store.schemas.measurements import Interval
+from models_store.schemas.measurements import Contrast, Interval
 from models_store.schemas.report import Report, Reproduction
 
 _UNKNOWN = "unknown"
@@ -45,15 +45,21 @@ def _figures(report: Report) -> Iterator[tuple[str, Interval]]:
         yield f"effects.{effect.scorer}.rate", effect.rate.difference
         yield f"effects.{effect.scorer}.score", effect.score.difference
     damage = report.damage
-    for name, interval in (
+    for name, figure in (
         ("kl_plain", damage.kl_plain),
         ("kl_chat", damage.kl_chat),
         ("perplexity_ratio", damage.perplexity_ratio),
         ("domain", damage.domain),
         ("fluency", damage.fluency),
         ("kl_preserve", damage.kl_preserve),
+        ("kl_p95", damage.kl_p95),
+        ("changed_choices", damage.changed_choices),
+        ("loops", damage.loops),
+        ("repetition", damage.repetition),
+        ("harmless_refusals", damage.harmless_refusals),
     ):
-        if interval is not None:
+        if figure is not None:
+            interval = figure.difference if isinstance(figure, Contrast) else figure
             yield f"damage.{name}", interval
     for control in report.controls:
         yield f"controls.{control.kind}.{control.draw}", control.versus_edit

@@ -233,7 +233,8 @@ class _Search:
 
     def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
         """Scale a candidate with care and try it on more prompts, at smaller scales too where its
-        text turns out not to be fluent; generated text comes last, so only then can that show."""
+        text turns out not to be fluent or to loop; generated text comes last, so only then can that
+        show, and what is beyond another limit is not looked at for loops and refusals."""
         candidate = contender.candidate
         fluency = _MARGIN * fluency_used(self._limits, contender.damage)
         begun = time.monotonic()
@@ -249,11 +250,15 @@ class _Search:
             while True:
                 entry = self._validation.entry(candidate, scale, damage)
                 entry = replace(entry, seconds=time.monotonic() - begun)
-                with progress.step("text", 0.8 / _SCALES):
+                with progress.step("text", 0.4 / _SCALES):
                     (entry,) = self._validation.generate(
                         [entry], self._number(self._budget.final_prompts)
                     )
-                    tried.append(self._validation.trial(entry, meter))
+                    trial = self._validation.trial(entry, meter)
+                if trial.eligible:
+                    with progress.step("everyday", 0.4 / _SCALES):
+                        trial = self._validation.in_use(trial, meter)
+                tried.append(trial)
                 share = used(self._limits, tried[-1].damage)
                 if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].effect.gains:
                     break

@@ -18,8 +18,9 @@ from workers.surgery.fitted import FittedEdit
 LIMIT_SHARE = 0.9
 """An edit is scaled to this share of a limit: the limits are judged on other texts."""
 KL_ROOM = 0.8
-"""Part of the limit of the KL that there is room for on calibration texts: those that are reported
+"""Part of a limit of the KL that there is room for on calibration texts: those that are reported
 on are more varied, and edits of SmolLM2 moved them 1.2 to 1.4 times as far."""
+_OF_KL = ("max_kl", "max_kl_p95")
 GROWTH: float = 1.5
 """Damage grows as about this power of the scale: KL and perplexity as the square, what happens to
 desired text and to fluency more slowly."""
@@ -71,8 +72,8 @@ def fitted_to_limits(
 ) -> tuple[float, PointDamage]:
     """Find the scale at which the limit that binds first is used up to a share, and its damage.
 
-    All limits count, that of the KL also where it is felt, and that of fluency, which takes
-    generated text, by what is expected of it.
+    All limits count that need no generated text, that of the KL also where it is felt, and that of
+    fluency by what is expected of it.
 
     Args:
         target: the share.
@@ -101,7 +102,8 @@ def fitted_to_limits(
 
 def used(limits: Limits, damage: PointDamage | Damage) -> float:
     """How much of the limit that is used up most is used up: 1 is at the limit."""
-    allowed = limits.model_dump() | {"max_kl": _kl_room(limits)}
+    allowed = limits.model_dump()
+    allowed.update({name: KL_ROOM * allowed[name] for name in _OF_KL})
     shares = []
     for name, figure in judged(damage).items():
         if figure is None:

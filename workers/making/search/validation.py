@@ -20,6 +20,7 @@ from workers.evaluation.damage.damage import (
     DamageMeter,
     DamagePlan,
     DamageTexts,
+    with_everyday,
     with_text,
 )
 from workers.evaluation.damage.limits import exceeded
@@ -142,6 +143,7 @@ class Validation:
             bootstrap=context.bootstrap,
             plan=plan,
             reader=context.reader,
+            base_text=context.base_text,
         )
 
     def entry(self, candidate: FittedEdit, scale: float, damage: PointDamage) -> Entry:
@@ -192,6 +194,19 @@ class Validation:
             exceeded=exceeded(self.context.limits, damage),
             arm=entry.arm,
             seconds=entry.seconds + time.monotonic() - begun,
+        )
+
+    def in_use(self, trial: Trial, meter: DamageMeter) -> Trial:
+        """With what users of the edited model would notice, which takes the longest to measure."""
+        begun = time.monotonic()
+        damage = with_everyday(
+            trial.damage, meter.everyday.measure(trial.terms, self.context.bootstrap)
+        )
+        return replace(
+            trial,
+            damage=damage,
+            exceeded=exceeded(self.context.limits, damage),
+            seconds=trial.seconds + time.monotonic() - begun,
         )
 
     def scored(self, arm: Arm) -> Scored:

@@ -30,7 +30,14 @@ from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term, scaled
 
-PLAN = DamagePlan(neutral_each=3, own_samples=30, heldout_texts=6, preserved=15)
+PLAN = DamagePlan(
+    neutral_each=3,
+    own_samples=30,
+    heldout_texts=6,
+    preserved=15,
+    long_texts=3,
+    harmless_requests=2,
+)
 PROMPTS = numbered(24, a_template=2)
 HELDOUT = [TextItem(text=f"the people are lovely on day {i}") for i in range(8)]
 PRESERVE: list[Item] = [TextItem(text=f"table {i} is for {i * i} people") for i in range(14)]
@@ -66,7 +73,8 @@ def _meter(
 
 
 def _slow(base: LoadedModel, edit: Mixture, texts: Sequence[Encoded]) -> np.ndarray:
-    """KL, rise of the negative log-likelihood (sums of nats) and positions of each text."""
+    """KL, rise of the negative log-likelihood (sums of nats), positions and changed first choices
+    of each text."""
     rows = []
     for text in texts:
         ids = torch.tensor([text.ids])
@@ -76,7 +84,9 @@ def _slow(base: LoadedModel, edit: Mixture, texts: Sequence[Encoded]) -> np.ndar
         kl = (before.exp() * (before - after)).sum(-1)
         rise = (before - after).gather(1, ids[0, 1:, None])[:, 0]
         counted = torch.tensor(text.scored[1:])
-        rows.append([float(kl[counted].sum()), float(rise[counted].sum()), int(counted.sum())])
+        changed = (before.argmax(-1) != after.argmax(-1))[counted]
+        sums = [float(kl[counted].sum()), float(rise[counted].sum()), int(counted.sum())]
+        rows.append([*sums, int(changed.sum())])
     return np.array(rows)
 
 
@@ -113,6 +123,9 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> Non
     assert found.neutral_positions == plain[:, 2].sum() + chat[:, 2].sum()
     both = np.concatenate([plain, chat])
     assert found.perplexity_ratio.value == near(float(np.exp(_mean(both, 1))))
+    assert found.changed_choices is not None
+    assert found.changed_choices.value == near(_mean(both, 3))
+    assert 0 < found.changed_choices.value < 1
     assert found.domain_source == "samples"
     assert found.domain_samples is not None
     assert found.domain_heldout is not None
@@ -140,7 +153,7 @@ def test_every_figure_is_what_a_slow_computation_gives(pico: LoadedModel) -> Non
 
 def test_every_kind_of_neutral_text_has_a_mean_of_its_own(pico: LoadedModel) -> None:
     before, edit = _before(pico), _edit(pico)
-    plan = DamagePlan(neutral_each=13)
+    plan = replace(PLAN, neutral_each=13)
     arms = (before, before), (all_of(before), all_of(before))
     found = _meter(pico, plan=plan).measure(edit, *arms)
     slow = _slow(pico, [(edit, 1.0)], encode_neutral(pico, "reporting", each=13).texts[:13])
@@ -176,6 +189,12 @@ def test_the_quick_figures_are_those_of_the_receipt(pico: LoadedModel) -> None:
     assert quick.perplexity_ratio == pytest.approx(found.perplexity_ratio.value)
     assert quick.domain == pytest.approx(found.domain.value)
     assert quick.kl_preserve == pytest.approx(found.kl_preserve.value)
+    assert found.changed_choices is not None
+    assert quick.changed_choices == pytest.approx(found.changed_choices.value)
+    assert found.kl_p95 is not None
+    assert quick.kl_p95 == pytest.approx(found.kl_p95.value)
+    assert found.kl < found.kl_p95.value
+    assert found.kl_p95.low <= found.kl_p95.value <= found.kl_p95.high
     assert (quick.fluency, quick.distinct2_ratio) == (None, None)
     full = with_text(quick, meter.fluency((before, after), desired), (before, after))
     assert full.fluency == found.fluency.value

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models_store.schemas.measurements import Damage, Interval, PointDamage, TextQuality
+from models_store.schemas.measurements import Contrast, Damage, Interval, PointDamage, TextQuality
 from models_store.schemas.methods import Limits
 from workers.evaluation.damage.limits import exceeded, judged, surely_exceeded
 
@@ -15,6 +15,11 @@ WITHIN: dict[str, float | None] = {
     "domain": 0.3,
     "fluency": 0.2,
     "distinct2_ratio": 0.1,
+    "kl_p95": LIMITS.max_kl_p95,
+    "changed_choices": LIMITS.max_changed_choices,
+    "loops": LIMITS.max_loops,
+    "repetition": LIMITS.max_repetition,
+    "harmless_refusals": LIMITS.max_harmless_refusals,
 }
 
 
@@ -33,6 +38,10 @@ def _point(**changes: float | None) -> PointDamage:
         ({"domain": 0.31, "fluency": 0.21}, ("max_domain", "max_fluency")),
         ({"domain": None, "fluency": None, "perplexity_ratio": None}, ()),
         ({"domain": -5.0}, ()),
+        ({"kl_p95": 9.0, "changed_choices": 0.9}, ("max_kl_p95", "max_changed_choices")),
+        ({"loops": 0.9, "repetition": 0.9}, ("max_loops", "max_repetition")),
+        ({"harmless_refusals": 0.9}, ("max_harmless_refusals",)),
+        ({"harmless_refusals": -0.9, "loops": None}, ()),
         ({"distinct2_ratio": 9.0}, ()),
     ],
 )
@@ -44,6 +53,10 @@ def test_the_limits_that_are_exceeded_are_named(
 
 def _around(value: float, half: float = 1.0) -> Interval:
     return Interval(value=value, low=value - half, high=value + half)
+
+
+def _rise(value: float, half: float) -> Contrast:
+    return Contrast(base=0.0, edited=value, difference=_around(value, half))
 
 
 def _damage(**changes: Any) -> Damage:
@@ -69,6 +82,7 @@ def test_the_damage_of_a_receipt_is_judged_by_its_values_not_its_intervals() -> 
     damage = _damage()
     assert exceeded(LIMITS, damage) == ("max_kl", "max_perplexity_ratio", "max_fluency")
     assert judged(damage)["max_kl"] == 0.15
+    assert exceeded(LIMITS, _damage(loops=_rise(0.9, 0.9)))[-1] == "max_loops"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +97,9 @@ def test_the_damage_of_a_receipt_is_judged_by_its_values_not_its_intervals() -> 
         ({"kl_plain": _around(0.02, 0.01), "kl_chat": _around(0.2, 0.05)}, ("max_kl",)),
         ({"kl_plain": None, "kl": 0.2, "kl_preserve": None}, ("max_kl",)),
         ({"domain": None, "kl_preserve": None}, ()),
+        ({"loops": _rise(0.9, 0.8)}, ()),
+        ({"loops": _rise(0.9, 0.1), "kl_p95": _around(9.0, 8.9)}, ("max_loops",)),
+        ({"changed_choices": _around(0.9, 0.1)}, ("max_changed_choices",)),
     ],
 )
 def test_a_limit_is_surely_exceeded_where_the_whole_interval_lies_above_it(
@@ -91,5 +108,13 @@ def test_a_limit_is_surely_exceeded_where_the_whole_interval_lies_above_it(
     assert surely_exceeded(LIMITS, _damage(**changes)) == names
 
 
-def test_every_limit_has_a_figure() -> None:
-    assert judged(_point()).keys() == Limits.model_fields.keys()
+def test_every_limit_has_a_figure_in_a_receipt_and_in_a_trial() -> None:
+    for damage in (_damage(), _point()):
+        assert judged(damage).keys() == Limits.model_fields.keys()
+
+
+def test_a_receipt_and_its_point_are_judged_alike() -> None:
+    figures = {"kl_p95": _around(0.7), "changed_choices": _around(0.3), "loops": _rise(0.4, 0.1)}
+    damage = _damage(**figures, repetition=_rise(0.2, 0.1), harmless_refusals=_rise(0.3, 0.1))
+    assert judged(damage.point) == judged(damage)
+    assert None not in judged(damage).values()

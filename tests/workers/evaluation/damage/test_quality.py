@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from models_store.schemas.measurements import TextQuality
-from workers.evaluation.damage.quality import distinct2_ratio, has_loop, quality_of, text_quality
+from workers.evaluation.damage.quality import (
+    distinct2_ratio,
+    has_loop,
+    quality_of,
+    repetition,
+    text_quality,
+)
 from workers.evaluation.effect.generations import Arm
 from workers.runtime.decoding.decode import Generated
 
@@ -27,6 +33,14 @@ def test_a_loop_is_a_run_of_words_three_times_over(text: str, loops: bool) -> No
 def test_a_loop_is_found_at_the_end_as_well() -> None:
     words = ("once upon a time there was a king " + "who slept " * 3).split()
     assert has_loop(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("a b c d", 0.0), ("a b a b a", 0.5), ("a b c x a b c", 1 / 3), ("a", 0.0), ("", 0.0)],
+)
+def test_repetition_is_the_share_of_pairs_that_stood_before(text: str, share: float) -> None:
+    assert repetition(text.split()) == pytest.approx(share)
 
 
 def test_variety_counts_pairs_over_all_texts_together() -> None:

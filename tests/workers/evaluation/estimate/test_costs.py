@@ -40,7 +40,7 @@ def _context(base: LoadedModel, preset: str, effort: Effort) -> EvaluationContex
 
 
 @pytest.mark.parametrize("preset", ["negativity", "toxicity", "formality", "refusal"])
-def test_a_quick_evaluation_takes_80_seconds_and_a_standard_one_four_minutes(
+def test_a_quick_evaluation_takes_110_seconds_and_a_standard_one_four_minutes(
     base: LoadedModel, preset: str
 ) -> None:
     """By arithmetic, with every control that there is."""
@@ -48,7 +48,7 @@ def test_a_quick_evaluation_takes_80_seconds_and_a_standard_one_four_minutes(
     for effort in get_args(Effort):
         context = _context(base, preset, effort)
         seconds[effort] = sum(expected_seconds(context, context.plan.controls).values())
-    assert seconds["quick"] < 80
+    assert seconds["quick"] < 110
     assert seconds["standard"] < 240
     assert seconds["thorough"] < 15 * 60
 
