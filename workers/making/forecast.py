@@ -182,7 +182,7 @@ def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: 
     most = min(budget.final_prompts or prompts, prompts)
     texts = _RACED * candidates * few + _SCALES * budget.finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
-    generated += (_SCALES * budget.finalists + 1) * everyday_tokens(context, REPORTED)
+    generated += 2 * everyday_tokens(context, REPORTED)
     read = _COARSE_FITTINGS * candidates * _damage_tokens(budget.damage)
     read += _FITTINGS * budget.finalists * _damage_tokens(REPORTED)
     return generated / speed.generated + _HEAD * read / speed.read

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ _DEFAULTS = EditSettings(method=Auto())
 """Of an edit that names a base model and a behaviour only."""
 _OTHER_EFFORTS: tuple[Effort, ...] = ("quick",)
 """Those besides the default whose text is made too; `thorough` has three times as much."""
+_EVERYDAY: tuple[Use, ...] = ("calibration", "reporting")
+"""The neutral texts whose beginnings are continued, in searches and in tests."""
 T = TypeVar("T")
 
 
@@ -115,7 +117,7 @@ def _everyday(cache: Cache) -> list[Unit]:
         )
         return meter.before
 
-    return [Unit(f"everyday: {use}", partial(text, use)) for use in get_args(Use)]
+    return [Unit(f"everyday: {use}", partial(text, use)) for use in _EVERYDAY]
 
 
 @dataclass(frozen=True)

@@ -200,14 +200,11 @@ def test_no_edit_is_chosen_whose_long_texts_loop() -> None:
     assert {one.exceeded for one in finals_of(found)} == {("max_loops",)}
 
 
-def test_long_texts_are_written_only_where_all_other_limits_are_kept() -> None:
-    costs = Costs(fluent=0.5, harder=2.5)
-    finals = finals_of(searched(costs))
-    beyond = [one for one in finals if "max_fluency" in one.exceeded]
-    assert beyond
-    assert [one.scale for one in costs.in_long_texts] == [
-        one.scale for one in finals if one not in beyond
-    ]
+def test_long_texts_are_written_for_the_preferred_trial_alone() -> None:
+    costs = Costs(fluent=3.0)
+    found = searched(costs, candidates=3, finalists=3)
+    assert len(finals_of(found)) == 3
+    assert [one.scale for one in costs.in_long_texts] == [found.winner and found.winner.scale]
 
 
 def test_what_is_surely_behind_leaves_the_race_after_a_block() -> None:

@@ -8,13 +8,15 @@ First every candidate is scaled coarsely, by what needs no generated text. All t
 same prompts with the same random numbers, a block at a time. Their falls are projected to the scale
 that all limits allow, that of fluency too, and those that surely fall less than the leader leave.
 The most promising come to the final: scaled with care and tried on all prompts, at smaller scales
-too where their text is not fluent.
+too where their text is not fluent. Last, the preferred one writes long texts and answers harmless
+requests, and the next one where it loops or refuses.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -121,8 +123,8 @@ def search(
             passed = {id(trial.candidate) for trial in finals if trial.eligible}
             if len(passed) == state.finalists:
                 break
-    eligible = [trial for trial in finals if trial.eligible]
-    winner = max(eligible, key=state.preference, default=None)
+    with progress.step("everyday"):
+        winner = state.settled(finals, fine)
     return SearchResult(tuple(state.trials), tuple(state.skipped), winner, state.broken)
 
 
@@ -162,6 +164,7 @@ class _Search:
             "scales": 1.0 * len(self._recipes),
             "race": 1.5 * len(self._recipes),
             "finals": 6.0 * _FINALS * self.finalists,
+            "everyday": 3.0,
         }
 
     def enter(self, recipe: Recipe, meter: DamageMeter) -> None:
@@ -233,8 +236,7 @@ class _Search:
 
     def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
         """Scale a candidate with care and try it on more prompts, at smaller scales too where its
-        text turns out not to be fluent or to loop; generated text comes last, so only then can that
-        show, and what is beyond another limit is not looked at for loops and refusals."""
+        text turns out not to be fluent; generated text comes last, so only then can that show."""
         candidate = contender.candidate
         fluency = _MARGIN * fluency_used(self._limits, contender.damage)
         begun = time.monotonic()
@@ -248,17 +250,8 @@ class _Search:
                     fluency=fluency / contender.scale**GROWTH,
                 )
             while True:
-                entry = self._validation.entry(candidate, scale, damage)
-                entry = replace(entry, seconds=time.monotonic() - begun)
-                with progress.step("text", 0.4 / _SCALES):
-                    (entry,) = self._validation.generate(
-                        [entry], self._number(self._budget.final_prompts)
-                    )
-                    trial = self._validation.trial(entry, meter)
-                if trial.eligible:
-                    with progress.step("everyday", 0.4 / _SCALES):
-                        trial = self._validation.in_use(trial, meter)
-                tried.append(trial)
+                with progress.step("text", 0.8 / _SCALES):
+                    tried.append(self._tried(candidate, scale, damage, meter, begun))
                 share = used(self._limits, tried[-1].damage)
                 if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].effect.gains:
                     break
@@ -270,6 +263,43 @@ class _Search:
             self.skipped.append(f"{candidate.label}, on more texts: {error.message}")
         self.trials += tried
         return tried
+
+    def settled(self, finals: Sequence[Trial], meter: DamageMeter) -> Trial | None:
+        """The preferred of the trials that also keeps the limits on what users notice, which takes
+        longest to measure. One that does not is tried at smaller scales, as few as in a final."""
+        eligible = [trial for trial in finals if trial.eligible]
+        tries = Counter(id(trial.candidate) for trial in finals)
+        while eligible:
+            best = max(eligible, key=self.preference)
+            eligible.remove(best)
+            checked = self._validation.in_use(best, meter)
+            self.trials[self.trials.index(best)] = checked
+            if checked.eligible:
+                return checked
+            candidate, begun = checked.candidate, time.monotonic()
+            if tries[id(candidate)] < _SCALES:
+                tries[id(candidate)] += 1
+                scale = self._allowed(checked)
+                damage = meter.quick(candidate.terms, scale)
+                again = self._tried(candidate, scale, damage, meter, begun)
+                self.trials.append(again)
+                eligible += [again] if again.eligible else []
+        return None
+
+    def _tried(
+        self,
+        candidate: FittedEdit,
+        scale: float,
+        damage: PointDamage,
+        meter: DamageMeter,
+        begun: float,
+    ) -> Trial:
+        """A candidate at a scale on the prompts of a final."""
+        entry = self._validation.entry(candidate, scale, damage)
+        entry = replace(entry, seconds=time.monotonic() - begun)
+        prompts = self._number(self._budget.final_prompts)
+        (entry,) = self._validation.generate([entry], prompts)
+        return self._validation.trial(entry, meter)
 
     def _fitted(
         self, meter: DamageMeter, candidate: FittedEdit, *, guess: float, fluency: float
