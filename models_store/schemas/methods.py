@@ -47,7 +47,7 @@ class Limits(BaseModel):
     """KL(base ‖ edited) that 95 % of the positions of neutral text do not exceed, in nats."""
     max_changed_choices: _Share = 0.25
     """Share of the positions of neutral text at which another token is the most likely one."""
-    max_loops: _Share = 0.2
+    max_loops: _Share = 0.15
     """Rise of the share of long texts that repeat a run of words over and over."""
     max_repetition: _Share = 0.1
     """Rise of the mean share of word bigrams that stood in the same long text before."""

@@ -46,7 +46,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
             "max_fluency": 0.25,
             "max_kl_p95": 0.5,
             "max_changed_choices": 0.25,
-            "max_loops": 0.2,
+            "max_loops": 0.15,
             "max_repetition": 0.1,
             "max_harmless_refusals": 0.1,
         },

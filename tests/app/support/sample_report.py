@@ -232,7 +232,7 @@ def full_report(**changes: Any) -> Report:
             "max_fluency": 0.25,
             "max_kl_p95": 0.5,
             "max_changed_choices": 0.25,
-            "max_loops": 0.2,
+            "max_loops": 0.15,
             "max_repetition": 0.1,
             "max_harmless_refusals": 0.1,
         },

@@ -98,7 +98,7 @@ def test_the_limit_that_is_used_up_most_counts() -> None:
     assert used(limits, damage(kl_preserve=0.3)) == pytest.approx(3.75)
     assert used(limits, damage(kl_p95=limits.max_kl_p95)) == pytest.approx(1.25)
     assert used(limits, damage(changed_choices=0.2)) == pytest.approx(0.2 / 0.25)
-    assert used(limits, damage(loops=0.3, repetition=-1.0)) == pytest.approx(1.5)
+    assert used(limits, damage(loops=0.3, repetition=-1.0)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])
