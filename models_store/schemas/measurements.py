@@ -183,7 +183,12 @@ class Damage(ReceiptPart):
 
 
 ControlKind = Literal[
-    "random_direction", "random_region", "prompt_only", "paper_alpha", "paper_equal_kl"
+    "random_direction",
+    "permuted_labels",
+    "random_region",
+    "prompt_only",
+    "paper_alpha",
+    "paper_equal_kl",
 ]
 ProbeKind = Literal["converged", "paper"]
 """How a probe was trained: from zero to its optimum, or as in the paper (arXiv 2407.08770), for a

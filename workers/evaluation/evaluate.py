@@ -12,7 +12,7 @@ from models_store.schemas.measurements import Control, Damage, Effect, ScorerCar
 from models_store.schemas.report import Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.controls.baselines import PaperMethod
+from workers.evaluation.controls.baselines import PaperMethod, PermutedFit
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -47,6 +47,7 @@ def evaluate(
     terms: Sequence[Term],
     *,
     paper: PaperMethod | None = None,
+    permuted: PermutedFit | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -55,13 +56,14 @@ def evaluate(
     Args:
         terms: the edit at strength 1.
         paper: Model Surgery fitted on the same texts, to compare with.
+        permuted: fits the edit's methods on permuted labels, to compare with.
 
     Raises:
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
     prompts = [prompt.text for prompt in context.prompts]
-    controls = Controls(context, terms, paper)
+    controls = Controls(context, terms, paper, permuted)
     with progress.step("evaluation") as whole:
         whole.plan(expected_seconds(context, controls.kinds))
         with progress.step("base_text"):

@@ -252,6 +252,7 @@ def full_report(**changes: Any) -> Report:
             _control(kind, edited, against)
             for kind, edited, against in (
                 ("random_direction", 0.47, -0.21),
+                ("permuted_labels", 0.49, -0.23),
                 ("random_region", 0.5, -0.24),
                 ("prompt_only", 0.41, -0.15),
                 ("paper_alpha", 0.49, -0.23),

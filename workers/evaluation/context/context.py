@@ -133,6 +133,7 @@ class EvaluationContext:
             "random_region",
             "wording",
             "shown",
+            "permuted_labels",
             "suites",
         )
         return {use: derive(self.seed, use) for use in uses}

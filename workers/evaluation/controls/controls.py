@@ -18,6 +18,7 @@ from workers.evaluation.controls.baselines import (
     BaselineKind,
     Meter,
     PaperMethod,
+    PermutedFit,
     RandomKind,
     as_it_is,
     at_equal_kl,
@@ -42,13 +43,18 @@ def _changes(term: Term) -> bool:
 
 
 def kinds_for(
-    context: EvaluationContext, terms: Sequence[Term], paper: PaperMethod | None
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    paper: PaperMethod | None,
+    permuted: PermutedFit | None = None,
 ) -> list[ControlKind]:
     """The controls of the plan that mean something for an edit."""
 
     def fits(kind: ControlKind) -> bool:
         if kind == "random_region":
             return chooses_rows(context.model.loaded, terms)
+        if kind == "permuted_labels":
+            return permuted is not None
         if kind in PROBES:
             return paper is not None and context.method != PAPER_METHOD
         return True
@@ -64,10 +70,11 @@ class Controls:
     terms: Sequence[Term]
     """The edit at strength 1."""
     paper: PaperMethod | None = None
+    permuted: PermutedFit | None = None
 
     @cached_property
     def kinds(self) -> list[ControlKind]:
-        return kinds_for(self.context, self.terms, self.paper)
+        return kinds_for(self.context, self.terms, self.paper, self.permuted)
 
     def measure(self, scored: Sequence[Scored]) -> tuple[Control, ...]:
         """Measure every control.
@@ -111,6 +118,8 @@ class Controls:
                 made = []
             case "paper_equal_kl":
                 made = [at_equal_kl(kind, self._paper_terms(kind), meter, target)]
+            case "permuted_labels":
+                made = [self._fitted_on_permuted(meter, target)]
             case "random_direction" | "random_region" if target < MEASURABLE_KL:
                 # What neutral text does not feel cannot be scaled by it: one of the same norm.
                 made = [as_it_is(kind, self._drawn(kind, 0), meter)]
@@ -123,6 +132,16 @@ class Controls:
 
     def _paper_terms(self, kind: ControlKind) -> Sequence[Term]:
         return () if self.paper is None else self.paper[PROBES[kind]]
+
+    def _fitted_on_permuted(self, meter: Meter, target: float) -> Baseline | None:
+        kind: BaselineKind = "permuted_labels"
+        with progress.step("fit", 0.7):
+            terms = None if self.permuted is None else self.permuted(self.context.seeds[kind])
+        if terms is None:
+            return None
+        if target < MEASURABLE_KL:  # as for the random ones
+            return as_it_is(kind, terms, meter)
+        return at_equal_kl(kind, terms, meter, target)
 
     def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
         context = self.context
