@@ -16,10 +16,10 @@ from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Effort
 from workers.evaluation.controls.baselines import equal
 
-RULES = 3
+RULES = 4
 """To be raised when the meaning of rows changes. Since 2, baselines have an edit's KL on the
 reporting texts, and empty texts count as undesired. Since 3, `paper` has a converged probe and an
-edit's KL."""
+edit's KL. Since 4, `prompt` is the system message of a chat."""
 BASE = "base"
 """The arm without an edit."""
 

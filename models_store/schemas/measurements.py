@@ -195,6 +195,10 @@ ProbeKind = Literal["converged", "paper"]
 few epochs from a random start."""
 
 
+WordingRole = Literal["system", "before_prompt"]
+"""Where an instruction stands: as the system message of the conversation, or before the prompt."""
+
+
 class Control(ReceiptPart):
     """A comparison that should do less than the edit."""
 
@@ -216,7 +220,10 @@ class Control(ReceiptPart):
     """The edit's rate minus the baseline's, on the same prompts, by the scorer that the verdict
     relies on: the first that is not weak, else the leading one."""
     wording: str | None = None
-    """The instruction before each prompt, where the baseline is a prompt."""
+    """The instruction, where the baseline is a prompt."""
+    role: WordingRole | None = None
+    """Of the wording; in receipts from before there were two it is None, and was
+    `before_prompt`."""
 
 
 class Dose(ReceiptPart):

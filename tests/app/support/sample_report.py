@@ -362,7 +362,7 @@ _LATER = (
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),
     *("controls.wording", "scorers.contamination", "warnings", "damage.preserve_items"),
-    *("controls.probe", "probe.kind", "probe.cosine_to_start", "probe.norm_ratio"),
+    *("controls.probe", "controls.role", "probe.kind", "probe.cosine_to_start", "probe.norm_ratio"),
     *("probe.cosine_between_seeds", "probe.antisymmetry"),
     *(
         "cost.batch_tokens",
@@ -408,6 +408,7 @@ def _control(kind: ControlKind, edited: float, against: float) -> Control:
         effects=(effect("tfidf", 0.52, edited, 0.1), effect("vader", 0.17, 0.14, 0.07)),
         versus_edit=_interval(against, 0.09),
         wording="Write only in a warm and friendly way." if prompt else None,
+        role="before_prompt" if prompt else None,
     )
 
 

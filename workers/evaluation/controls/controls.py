@@ -25,7 +25,7 @@ from workers.evaluation.controls.baselines import (
     chooses_rows,
     draw,
 )
-from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
+from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, edit_against_baseline, score_grid
 from workers.evaluation.effect.generations import Arm
@@ -149,7 +149,7 @@ class Controls:
         return draw(context.model.loaded, kind, self.terms, context.method, seed)
 
     def _prompted(self, scored: Sequence[Scored]) -> Control:
-        """The base with the best wording before each prompt; its KL is measured, not matched."""
+        """The base with the best wording for each prompt; its KL is measured, not matched."""
         context = self.context
         with progress.step("wording", 0.4):
             wording = best_wording(context, scored[0].scorer)
@@ -157,11 +157,12 @@ class Controls:
         with progress.step("kl", 0.6 - _TEXT):
             kl = kl_of_wording(context.model, wording, each=each)
         prompts, samples = self._share("prompt_only")
-        worded_prompts = [worded(wording, prompt) for prompt in prompts]
+        worded_prompts = [wording.with_prompt(prompt) for prompt in prompts]
         with progress.step("text"):
             arm = context.generate_unedited(worded_prompts, samples=samples)
         baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
-        return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
+        control = self._control(baseline, arm, prompts, scored)
+        return control.model_copy(update={"wording": wording.text, "role": wording.role})
 
     def _share(self, kind: ControlKind) -> tuple[list[str], int]:
         """The test prompts that a control gets, and how many samples of each."""
