@@ -105,6 +105,7 @@ class Measure:
         return {
             name: Sheet(
                 prompts=digests(prompts),
+                clusters=digests(self._setting.templates.get(prompt, prompt) for prompt in prompts),
                 scorers={
                     judge.scorer.name: _scores(judge, prompts, arms[name]) for judge in self._judges
                 },
@@ -175,6 +176,7 @@ def harm_of(damage: Damage) -> Harm:
         kl_preserve=value(damage.kl_preserve),
         perplexity_ratio=damage.perplexity_ratio.value,
         domain=value(damage.domain),
+        domain_source=damage.domain_source,
         domain_samples=value(damage.domain_samples),
         domain_heldout=value(damage.domain_heldout),
         fluency=damage.fluency.value,
