@@ -84,6 +84,7 @@ def moment(unix: int) -> str:
 
 _CONTROLS = {
     "random_direction": "random direction",
+    "permuted_labels": "a fit on permuted labels",
     "random_region": "random region",
     "prompt_only": "a prompt alone",
     "paper_alpha": "the paper's setting",

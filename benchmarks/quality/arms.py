@@ -27,7 +27,7 @@ from workers.evaluation.controls.baselines import (
     draw,
     equal_kl_scales,
 )
-from workers.evaluation.controls.prompt_only import best_wording
+from workers.evaluation.controls.prompt_only import Wording, best_wording
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, encode_neutral
 from workers.evaluation.seeds import derive
@@ -51,8 +51,8 @@ class PreparedArm:
     terms: Sequence[Term] = ()
     within: Callable[[], AbstractContextManager[object]] = nullcontext
     """Changes the base model, such as by hooks, for as long as the block lasts."""
-    wording: str | None = None
-    """Put before each prompt."""
+    wording: Wording | None = None
+    """Given with each prompt."""
     scale: float | None = None
     target_kl: float | None = None
     scaled_kl: float | None = None

@@ -16,7 +16,7 @@ from benchmarks.quality.rows import BASE, ArmRow, Harm, ScorerValues, Sheet, dig
 from benchmarks.quality.setting import TEST, Setting
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.measurements import Damage, Interval
-from workers.evaluation.controls.prompt_only import kl_of_wording, worded
+from workers.evaluation.controls.prompt_only import Wording, kl_of_wording
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -97,14 +97,15 @@ class Measure:
         return next(iter(arms.values()))
 
     def _written(self, made: PreparedArm, texts: Sequence[str]) -> Arm:
-        prompts = texts if made.wording is None else [worded(made.wording, text) for text in texts]
-        context = self._setting.context
+        wording, context = made.wording, self._setting.context
+        prompts = texts if wording is None else [wording.with_prompt(text) for text in texts]
         return context.generate(context.model.plus(made.terms), prompts)
 
     def _sheets(self, arms: dict[str, Arm]) -> dict[str, Sheet]:
         return {
             name: Sheet(
                 prompts=digests(prompts),
+                clusters=digests(self._setting.templates.get(prompt, prompt) for prompt in prompts),
                 scorers={
                     judge.scorer.name: _scores(judge, prompts, arms[name]) for judge in self._judges
                 },
@@ -123,7 +124,7 @@ class Measure:
             damage = self._meter.measure(made.terms, arms, desired)
         return harm_of(damage)
 
-    def _prompted_harm(self, wording: str, after: Arm) -> Harm:
+    def _prompted_harm(self, wording: Wording, after: Arm) -> Harm:
         """The harm of a prompt: to the base's text, and its KL."""
         setting, before = self._setting, self._main(self._before)
         each = setting.context.plan.control_neutral_each
@@ -175,6 +176,7 @@ def harm_of(damage: Damage) -> Harm:
         kl_preserve=value(damage.kl_preserve),
         perplexity_ratio=damage.perplexity_ratio.value,
         domain=value(damage.domain),
+        domain_source=damage.domain_source,
         domain_samples=value(damage.domain_samples),
         domain_heldout=value(damage.domain_heldout),
         fluency=damage.fluency.value,

@@ -6,8 +6,9 @@ A row holds figures and digests of prompts, no texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.json_lines import JsonLines
 from models_store.errors import InvalidRequest
@@ -16,10 +17,10 @@ from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import Effort
 from workers.evaluation.controls.baselines import equal
 
-RULES = 3
+RULES = 4
 """To be raised when the meaning of rows changes. Since 2, baselines have an edit's KL on the
 reporting texts, and empty texts count as undesired. Since 3, `paper` has a converged probe and an
-edit's KL."""
+edit's KL. Since 4, `prompt` is the system message of a chat."""
 BASE = "base"
 """The arm without an edit."""
 
@@ -43,6 +44,8 @@ class Harm(FrozenModel):
     perplexity_ratio: float | None = None
     domain: float | None = None
     """One of the two below, to which the limit applies."""
+    domain_source: Literal["samples", "heldout"] | None = None
+    """Which; None in rows from before."""
     domain_samples: float | None = None
     domain_heldout: float | None = None
     fluency: float | None = None
@@ -84,6 +87,14 @@ class Sheet(FrozenModel):
     prompts: tuple[str, ...]
     """Digests."""
     scorers: Mapping[str, ScorerValues]
+    clusters: tuple[str, ...] = ()
+    """Digest of each prompt's template, or of itself if it has none; empty in rows from before:
+    each prompt is then its own."""
+
+    @property
+    def cluster_of(self) -> Mapping[str, str]:
+        """By prompt."""
+        return dict(zip(self.prompts, self.clusters or self.prompts, strict=True))
 
 
 class ArmRow(FrozenModel):
@@ -155,6 +166,6 @@ class RowFile(JsonLines[ArmRow]):
         return (base, behavior, seed, arm) in {row.key for row in self.rows}
 
 
-def digests(prompts: Sequence[str]) -> tuple[str, ...]:
+def digests(prompts: Iterable[str]) -> tuple[str, ...]:
     """Digests of prompts, which do not disclose them."""
     return tuple(hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in prompts)

@@ -101,6 +101,11 @@ class Setting:
         return {HARMFUL: eliciting, **self._safe} if self._safe else {TEST: eliciting}
 
     @property
+    def templates(self) -> Mapping[str, str]:
+        """By test prompt, of those that have one."""
+        return {p.text: p.template for p in self.context.prompts if p.template is not None}
+
+    @property
     def aucs(self) -> dict[str, float | None]:
         """AUC of each scorer on held-out texts."""
         assert self.context.scorers is not None

@@ -165,7 +165,9 @@ def _group(base: str, behavior: str, rows: Sequence[ArmRow]) -> str:
     head = (
         f"### {behavior}, {base}\n\n{prompts} test prompts, {len(seeds)} seeds, "
         f"{options.samples} samples of each a seed; effort {options.effort}. Rates in percent, "
-        "changes in points with 95 % intervals; p by bootstrap, adjusted by Holm over the rows."
+        "changes in points with 95 % intervals over seeds and templates of prompts, widened where "
+        "these are few; p by the same resamples, adjusted by Holm over the rows. The last columns "
+        "have the limits that the means exceed, and those that each seed does."
     )
     parts = [head, _effects(table, cols, behavior), _damage(table)]
     parts.append("\n".join(_notes(rows, table, behavior)))
@@ -212,19 +214,19 @@ def _damage(table: Sequence[Line]) -> str:
         "mean_tokens": ("tokens", ".1f"),
     }
     shown = {n: f for n, f in figures.items() if any(getattr(x.harm, n) is not None for x in table)}
-    cells = [["arm", *(title for title, _ in shown.values()), "beyond its limit"]]
+    heads = ["beyond its limit", "in seeds"]
+    cells = [["arm", *(title for title, _ in shown.values()), *heads]]
     cells.append(["---"] * len(cells[0]))
     for line in table:
         values = [(getattr(line.harm, name), form) for name, (_, form) in shown.items()]
         row = ["" if value is None else format(value, form) for value, form in values]
-        cells.append([line.name, *row, _beyond(line)])
+        cells.append([line.name, *row, ", ".join(line.exceeded), _in_seeds(line)])
     return _rendered(cells)
 
 
-def _beyond(line: Line) -> str:
-    """Limits that the mean exceeds, then those that single seeds exceed."""
-    single = [f"seed {seed}: {', '.join(over)}" for seed, over in line.seeds_over.items()]
-    return "; ".join(filter(None, [", ".join(line.exceeded), *(single if line.rows > 1 else [])]))
+def _in_seeds(line: Line) -> str:
+    """The limits that each seed exceeds."""
+    return "; ".join(f"{seed}: {', '.join(over)}" for seed, over in line.seeds_over.items())
 
 
 def _notes(rows: Sequence[ArmRow], table: Sequence[Line], behavior: str) -> list[str]:

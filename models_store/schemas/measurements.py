@@ -232,11 +232,20 @@ def value_of(figure: Contrast | Interval | float | None) -> float | None:
 
 
 ControlKind = Literal[
-    "random_direction", "random_region", "prompt_only", "paper_alpha", "paper_equal_kl"
+    "random_direction",
+    "permuted_labels",
+    "random_region",
+    "prompt_only",
+    "paper_alpha",
+    "paper_equal_kl",
 ]
 ProbeKind = Literal["converged", "paper"]
 """How a probe was trained: from zero to its optimum, or as in the paper (arXiv 2407.08770), for a
 few epochs from a random start."""
+
+
+WordingRole = Literal["system", "before_prompt"]
+"""Where an instruction stands: as the system message of the conversation, or before the prompt."""
 
 
 class Control(ReceiptPart):
@@ -260,7 +269,10 @@ class Control(ReceiptPart):
     """The edit's rate minus the baseline's, on the same prompts, by the scorer that the verdict
     relies on: the first that is not weak, else the leading one."""
     wording: str | None = None
-    """The instruction before each prompt, where the baseline is a prompt."""
+    """The instruction, where the baseline is a prompt."""
+    role: WordingRole | None = None
+    """Of the wording; in receipts from before there were two it is None, and was
+    `before_prompt`."""
 
 
 class Dose(ReceiptPart):

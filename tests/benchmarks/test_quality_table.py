@@ -41,7 +41,7 @@ def test_every_arm_has_its_rates_its_change_and_its_damage() -> None:
     assert effects["auto"][5] == effects["auto"][2]
     assert effects["paper"][2:6] == ["+0.0 [+0.0, +0.0]", "1", "+0.000", ""]
     damage = {row[0]: row for row in cells[7:]}
-    assert damage["natural"][-1] == "max_domain"
+    assert damage["natural"][-2:] == ["max_domain", "0: max_domain"]
     assert damage["auto"][1:3] == ["0.050", "1.050"]
     assert damage["prompt"][2] == ""
 
@@ -96,7 +96,7 @@ def test_seeds_beyond_a_limit_and_rivals_of_another_kl_are_named() -> None:
         row("paper", rates(1, 0), seed=1, target_kl=0.09, scaled_kl=0.085),
     ]
     text = markdown(rows)
-    assert _cells(text)[-2][-1] == "seed 0: max_fluency"
+    assert _cells(text)[-2][-2:] == ["", "0: max_fluency"]
     assert "- paper, seed 0: a KL of 0.05, not of 0.09." in text
     assert "paper, seed 1" not in text
 

@@ -13,7 +13,7 @@ from models_store.schemas.report import Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
-from workers.evaluation.controls.baselines import PaperMethod
+from workers.evaluation.controls.baselines import PaperMethod, PermutedFit
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -48,6 +48,7 @@ def evaluate(
     terms: Sequence[Term],
     *,
     paper: PaperMethod | None = None,
+    permuted: PermutedFit | None = None,
 ) -> Evaluation:
     """Measure effect, damage, controls and all else of an edit.
 
@@ -56,12 +57,13 @@ def evaluate(
     Args:
         terms: the edit at strength 1.
         paper: Model Surgery fitted on the same texts, to compare with.
+        permuted: fits the edit's methods on permuted labels, to compare with.
 
     Raises:
         EditFailed: the edited model's logits are not finite.
         InvalidRequest: the behaviour names a scorer that there is not, or a suite cannot be run.
     """
-    controls = Controls(context, terms, paper)
+    controls = Controls(context, terms, paper, permuted)
     scorers = context.scorers or prepare_scorers(
         context.behavior, context.splits, context.seed, context.judges
     )

@@ -36,8 +36,11 @@ _LIMITED: Mapping[str, str] = {
     "max_repetition": "rise of repetition in long texts",
     "max_harmless_refusals": "rise of refusals of harmless requests",
 }
+_ALWAYS_TOLD: frozenset[ControlKind] = frozenset({"random_direction", "permuted_labels"})
+"""Noise: success hangs on the first, and the second is what an edit should be told from."""
 _BASELINES: Mapping[ControlKind, str] = {
     "random_direction": "a random direction",
+    "permuted_labels": "a fit on permuted labels",
     "random_region": "a random region",
     "prompt_only": "a prompt alone",
     "paper_alpha": "the paper's setting at its own strength",
@@ -219,10 +222,10 @@ def _range(effect: Effect) -> str:
 
 
 def _baselines(controls: Sequence[Control], relied: int) -> Iterator[str]:
-    """Random directions always, since success hangs on them; others where they are not beaten."""
+    """What is always told; others where they are not beaten."""
     for control in controls:
         beaten = _beaten(control)
-        if beaten and control.kind != "random_direction":
+        if beaten and control.kind not in _ALWAYS_TOLD:
             continue
         rate = _percent(control.effects[relied].rate.edited)
         name = _BASELINES[control.kind]

@@ -25,6 +25,23 @@ _TEMPLATE_FILE = "<template>"
 """What Jinja calls the code that it makes of a template."""
 
 
+def takes_system_message(tokenizer: Any) -> bool:
+    """Whether the template has a place of its own for a system message, or at least marks it.
+
+    Some templates refuse one (Gemma 2), and some put it before the user's words in the user's own
+    turn (Gemma 3), where a model cannot tell the two apart.
+    """
+    system, user = "A system message.", "A message of the user."
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    try:
+        text = render_chat(tokenizer, messages)
+    except InvalidRequest:
+        return False
+    _, told, after = text.partition(system)
+    between, asked, _ = after.partition(user)
+    return bool(told and asked and between.strip())
+
+
 class _TooMuch(BaseException):
     """Of no kind that a template's own code, or the library, would catch."""
 

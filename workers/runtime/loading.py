@@ -31,6 +31,7 @@ from models_store.weights.architectures import (
     architecture_for,
 )
 from workers.runtime.base_models import fingerprint as fingerprint_of
+from workers.runtime.chat_template import takes_system_message
 from workers.runtime.ranks import Ranks
 
 _DTYPES: dict[str, torch.dtype | str] = {
@@ -111,6 +112,10 @@ class LoadedModel:
     @property
     def has_chat_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
+
+    @cached_property
+    def has_system_role(self) -> bool:
+        return self.has_chat_template and takes_system_message(self.tokenizer)
 
     @property
     def start_ids(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+from models_store.schemas.method_base import FixedMethod
 from models_store.weights.architectures import Architecture, MatrixKey
 from workers.surgery.probe import Probe, ProbeSettings
 from workers.surgery.terms import Term, scaled
@@ -67,6 +68,8 @@ class FittedEdit:
     felt_kl: float = 0.0
     """Estimate of the KL at scale 1 where the edit is felt; not 0 where what is measured does not
     feel it, as of `conditional`."""
+    methods: tuple[FixedMethod, ...] = ()
+    """With their settings; of a pair both."""
 
     def at(self, scale: float) -> list[Term]:
         """The terms at another scale."""
@@ -92,4 +95,5 @@ def pair(
                 for part, scale in zip((first, second), scales, strict=True)
             ]
         },
+        methods=(*first.methods, *second.methods),
     )

@@ -264,6 +264,7 @@ def full_report(**changes: Any) -> Report:
             _control(kind, edited, against)
             for kind, edited, against in (
                 ("random_direction", 0.47, -0.21),
+                ("permuted_labels", 0.49, -0.23),
                 ("random_region", 0.5, -0.24),
                 ("prompt_only", 0.41, -0.15),
                 ("paper_alpha", 0.49, -0.23),
@@ -373,7 +374,7 @@ _LATER = (
     *("damage.domain_heldout", "damage.fluency_reader", "damage.fluency_pairs"),
     *("damage.kl_preserve", "damage.preserve_worst", "cost.cpu_capability", "cost.cached"),
     *("controls.wording", "scorers.contamination", "warnings", "damage.preserve_items"),
-    *("controls.probe", "probe.kind", "probe.cosine_to_start", "probe.norm_ratio"),
+    *("controls.probe", "controls.role", "probe.kind", "probe.cosine_to_start", "probe.norm_ratio"),
     *("probe.cosine_between_seeds", "probe.antisymmetry"),
     *(
         "cost.batch_tokens",
@@ -421,6 +422,7 @@ def _control(kind: ControlKind, edited: float, against: float) -> Control:
         effects=(effect("tfidf", 0.52, edited, 0.1), effect("vader", 0.17, 0.14, 0.07)),
         versus_edit=_interval(against, 0.09),
         wording="Write only in a warm and friendly way." if prompt else None,
+        role="before_prompt" if prompt else None,
     )
 
 

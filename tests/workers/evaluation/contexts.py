@@ -24,7 +24,13 @@ PLAN = EvaluationPlan(
     dose_damage=DamagePlan(
         neutral_each=2, own_samples=0, heldout_texts=4, long_texts=0, harmless_requests=0
     ),
-    controls=("random_direction", "random_region", "paper_alpha", "paper_equal_kl"),
+    controls=(
+        "random_direction",
+        "permuted_labels",
+        "random_region",
+        "paper_alpha",
+        "paper_equal_kl",
+    ),
     control_prompts=6,
     control_neutral_each=2,
     wording_prompts=4,

@@ -152,6 +152,16 @@ def test_other_controls_are_told_where_they_are_not_beaten() -> None:
     )
 
 
+def test_a_fit_on_permuted_labels_is_always_told_and_decides_nothing() -> None:
+    beaten = _control("permuted_labels", -0.3, -0.1)
+    found = _verdict(controls=(BEATEN, beaten))
+    assert "a fit on permuted labels of the same KL leaves 61 %" in found.sentence
+    level = _control("permuted_labels", -0.1, 0.1)
+    found = _verdict(controls=(BEATEN, level))
+    assert "a fit on permuted labels of the same KL does about as much (61 %)" in found.sentence
+    assert found.success
+
+
 def test_one_scorer_alone_does_not_make_an_effect() -> None:
     found = _verdict(effects=(effect("tfidf", 0.5, 0.2), effect("vader", 0.2, 0.18)))
     assert not found.distinguishable

@@ -116,6 +116,26 @@ def test_a_template_that_refuses_is_reported(load_pico: Callable[..., LoadedMode
         encode_prompt(base, [("system", "x")], chat=True)
 
 
+@pytest.mark.parametrize(
+    ("template", "takes"),
+    [
+        ("[INST] <<SYS>>{{ messages[0].content }}<</SYS>> {{ messages[1].content }} [/INST]", True),
+        ("<user>{{ messages[0].content }}\n\n{{ messages[1].content }}</user>", False),
+        ("<user>{{ messages[1].content }}</user>", False),
+        ("{{ raise_exception('no system messages') }}", False),
+    ],
+    ids=["marks it", "puts it into the user's turn", "leaves it out", "refuses it"],
+)
+def test_a_system_role_is_one_that_the_template_marks(
+    load_pico: Callable[..., LoadedModel], template: str, takes: bool
+) -> None:
+    base = load_pico()
+    base.tokenizer.chat_template = template
+    assert base.has_system_role is takes
+    assert load_pico().has_system_role
+    assert not load_pico(chat=False).has_system_role
+
+
 def test_prompts_are_chat_only_when_asked_and_possible(
     pico: LoadedModel, load_pico: Callable[..., LoadedModel]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from models_store.operator.policy import read_policy
 from models_store.operator.scorers import read_scorers
@@ -29,7 +30,7 @@ from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.run import open_suites
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared, prepare
-from workers.making.fitting.source import Source
+from workers.making.fitting.permuted import fit_permuted
 from workers.making.search.choosing import chosen_from, recipes_of, scaled
 from workers.making.search.points import points_of
 from workers.making.search.recipes import methods_of
@@ -114,15 +115,7 @@ def fit(edit: Ingredients) -> Prepared:
     """The candidates of all methods that are tried."""
     context = edit.context
     tried = recipes_of(context, edit.settings.method, edit.settings.effort)
-    source = Source(
-        model=context.model,
-        splits=context.splits,
-        chat=context.behavior.chat,
-        seed=context.seed,
-        preserve=context.preserve,
-        max_new_tokens=context.behavior.max_new_tokens,
-    )
-    return prepare(source, methods_of(tried), edit.cache)
+    return prepare(edit.source, methods_of(tried), edit.cache)
 
 
 def search(edit: Ingredients, prepared: Prepared) -> Selected:
@@ -147,7 +140,8 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
             return Tested(untested(*choice.search))
         with progress.step("test", _HARM_FROM):
             context = replace(edit.context, method=chosen.method)
-            evaluation = measure(context, chosen.terms, paper=prepared.paper)
+            permuted = partial(fit_permuted, edit.source, edit.cache, chosen.methods, chosen.terms)
+            evaluation = measure(context, chosen.terms, paper=prepared.paper, permuted=permuted)
         with progress.step("harm"):
             return Tested(evaluation, harm_of(edit, chosen, evaluation))
 

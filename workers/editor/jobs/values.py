@@ -15,6 +15,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.limits import surely_exceeded
 from workers.evaluation.evaluate import Evaluation
 from workers.making.cache import Cache
+from workers.making.fitting.source import Source
 from workers.making.search.choosing import Chosen
 from workers.making.search.search import SearchResult
 from workers.making.search.validation import Validation
@@ -32,6 +33,19 @@ class Ingredients:
     cache: Cache
     earlier: Report | None
     """The receipt of the edit that this one repeats."""
+
+    @property
+    def source(self) -> Source:
+        """What methods are fitted on."""
+        context = self.context
+        return Source(
+            model=context.model,
+            splits=context.splits,
+            chat=context.behavior.chat,
+            seed=context.seed,
+            preserve=context.preserve,
+            max_new_tokens=context.behavior.max_new_tokens,
+        )
 
 
 @dataclass(frozen=True, eq=False)

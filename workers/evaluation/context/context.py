@@ -19,7 +19,7 @@ from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.tokens import encode_prompt
+from workers.runtime.tokens import Conversation, encode_prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +87,15 @@ class EvaluationContext:
         """Within the block a model that judges fluency stays in memory, and not after it."""
         return nullcontext() if self.reader is None else self.reader.opened()
 
-    def encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Prompts as the model is given them, in token ids."""
+    def encoded(self, prompts: Sequence[str | Conversation]) -> list[list[int]]:
+        """Prompts as the model is given them, in token ids; see `encode_prompt`."""
         chat = self.behavior.chat
         return [encode_prompt(self.model.loaded, text, chat=chat) for text in prompts]
 
     def generate(
         self,
         model: EditedModel,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Conversation],
         *,
         samples: int | None = None,
         seed: int | None = None,
@@ -109,7 +109,11 @@ class EvaluationContext:
         return generate_arm(model, self.encoded(prompts), self._decoding(samples, seed))
 
     def generate_unedited(
-        self, prompts: Sequence[str], *, samples: int | None = None, seed: int | None = None
+        self,
+        prompts: Sequence[str | Conversation],
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
     ) -> Arm:
         """The same with the model without the edit, unless it is known what that makes of them."""
         generate = self.base_text or partial(generate_arm, self.model)
@@ -130,6 +134,7 @@ class EvaluationContext:
             "sampling",
             "bootstrap",
             "random_direction",
+            "permuted_labels",
             "random_region",
             "wording",
             "shown",

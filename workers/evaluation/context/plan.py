@@ -15,6 +15,7 @@ USUAL_TOKENS = 32
 """Where answers are longer, those of controls come from fewer prompts."""
 ALL_CONTROLS: tuple[ControlKind, ...] = (
     "random_direction",
+    "permuted_labels",
     "random_region",
     "prompt_only",
     "paper_alpha",
@@ -55,12 +56,13 @@ class EvaluationPlan:
         doses                      7 times about 3,400 tokens, read and judged       = 30
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
+        permuted labels            200 · 40 · 3.3 / 1,246, then as a random region   = 33
         random region              60 · 24 / 259 + 3 measurements                    = 12
         paper's method, twice      the same with 1 and with 3 measurements           = 20
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 227 in all; 259 with answers of 32 tokens. `quick` takes 110 seconds, `thorough` 11 to 13
+    about 260 in all; 292 with answers of 32 tokens. `quick` takes 110 seconds, `thorough` 11 to 14
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 
@@ -83,6 +85,7 @@ class EvaluationPlan:
     """None: no longer texts are made."""
     controls: tuple[ControlKind, ...] = (
         "random_direction",
+        "permuted_labels",
         "random_region",
         "prompt_only",
         "paper_equal_kl",

@@ -2,6 +2,7 @@
 
 - random direction: the vector of each term that carries the behaviour (its method says which) is
   replaced by a Gaussian one of the same norm, the same one wherever terms share it;
+- permuted labels: the edit's own methods fitted on texts that were dealt to the sides at random;
 - random region: as many rows of each matrix, drawn at random; for terms that do not have them all;
 - the paper's method: Model Surgery (arXiv 2407.08770) fitted on the same texts, with a probe that
   has converged at the edit's KL, and with the paper's own settings at its alpha.
@@ -9,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, Protocol
@@ -31,7 +32,9 @@ PAPER_METHOD = "model_surgery"
 """It is no baseline of itself."""
 
 RandomKind = Literal["random_direction", "random_region"]
-BaselineKind = Literal["random_direction", "random_region", "paper_alpha", "paper_equal_kl"]
+BaselineKind = Literal[
+    "random_direction", "permuted_labels", "random_region", "paper_alpha", "paper_equal_kl"
+]
 """Controls that are deltas: all but the prompt."""
 PROBES: Mapping[ControlKind, ProbeKind] = {"paper_alpha": "paper", "paper_equal_kl": "converged"}
 """Of the paper's method. On a few hundred texts the paper's own settings leave the probe near its
@@ -39,6 +42,11 @@ random start, so a converged one is the rival that counts."""
 PaperMethod = Mapping[ProbeKind, Sequence[Term]]
 """Model Surgery fitted on the texts that the edit was fitted on, by its probe: `paper` at the
 paper's alpha, `converged` at any."""
+PermutedFit = Callable[[int], Sequence[Term] | None]
+"""Fits the edit's methods on labels permuted by a seed; each part gets the norm that it has in the
+edit. None: there is nothing that they could write."""
+PERMUTED_TEXTS = 200
+"""That are read for it, at most."""
 
 
 class Meter(Protocol):

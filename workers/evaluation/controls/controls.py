@@ -18,13 +18,14 @@ from workers.evaluation.controls.baselines import (
     BaselineKind,
     Meter,
     PaperMethod,
+    PermutedFit,
     RandomKind,
     as_it_is,
     at_equal_kl,
     chooses_rows,
     draw,
 )
-from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording, worded
+from workers.evaluation.controls.prompt_only import best_wording, kl_of_wording
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, edit_against_baseline, score_grid
 from workers.evaluation.effect.generations import Arm
@@ -44,13 +45,18 @@ def _changes(term: Term) -> bool:
 
 
 def kinds_for(
-    context: EvaluationContext, terms: Sequence[Term], paper: PaperMethod | None
+    context: EvaluationContext,
+    terms: Sequence[Term],
+    paper: PaperMethod | None,
+    permuted: PermutedFit | None = None,
 ) -> list[ControlKind]:
     """The controls of the plan that mean something for an edit."""
 
     def fits(kind: ControlKind) -> bool:
         if kind == "random_region":
             return chooses_rows(context.model.loaded, terms)
+        if kind == "permuted_labels":
+            return permuted is not None
         if kind in PROBES:
             return paper is not None and context.method != PAPER_METHOD
         return True
@@ -66,12 +72,13 @@ class Controls:
     terms: Sequence[Term]
     """The edit at strength 1."""
     paper: PaperMethod | None = None
+    permuted: PermutedFit | None = None
     _decisive: list[Baseline] = field(default_factory=list)
     """Those that were measured and that success hangs on."""
 
     @cached_property
     def kinds(self) -> list[ControlKind]:
-        return kinds_for(self.context, self.terms, self.paper)
+        return kinds_for(self.context, self.terms, self.paper, self.permuted)
 
     def measure(self, scored: Sequence[Scored]) -> tuple[Control, ...]:
         """Measure every control.
@@ -120,6 +127,8 @@ class Controls:
                 made = []
             case "paper_equal_kl":
                 made = [at_equal_kl(kind, self._paper_terms(kind), meter, target)]
+            case "permuted_labels":
+                made = [self._fitted_on_permuted(meter, target)]
             case "random_direction" | "random_region" if target < MEASURABLE_KL:
                 # What neutral text does not feel cannot be scaled by it: one of the same norm.
                 made = [as_it_is(kind, self._drawn(kind, 0), meter)]
@@ -133,13 +142,23 @@ class Controls:
     def _paper_terms(self, kind: ControlKind) -> Sequence[Term]:
         return () if self.paper is None else self.paper[PROBES[kind]]
 
+    def _fitted_on_permuted(self, meter: Meter, target: float) -> Baseline | None:
+        kind: BaselineKind = "permuted_labels"
+        with progress.step("fit", 0.7):
+            terms = None if self.permuted is None else self.permuted(self.context.seeds[kind])
+        if terms is None:
+            return None
+        if target < MEASURABLE_KL:  # as for the random ones
+            return as_it_is(kind, terms, meter)
+        return at_equal_kl(kind, terms, meter, target)
+
     def _drawn(self, kind: RandomKind, number: int) -> list[Term]:
         context = self.context
         seed = derive(context.seeds[kind], f"draw/{number}")
         return draw(context.model.loaded, kind, self.terms, context.method, seed)
 
     def _prompted(self, scored: Sequence[Scored]) -> Control:
-        """The base with the best wording before each prompt; its KL is measured, not matched."""
+        """The base with the best wording for each prompt; its KL is measured, not matched."""
         context = self.context
         with progress.step("wording", 0.4):
             wording = best_wording(context, scored[0].scorer)
@@ -147,11 +166,12 @@ class Controls:
         with progress.step("kl", 0.6 - _TEXT):
             kl = kl_of_wording(context.model, wording, each=each)
         prompts = self._few_prompts
-        worded_prompts = [worded(wording, prompt) for prompt in prompts]
+        worded_prompts = [wording.with_prompt(prompt) for prompt in prompts]
         with progress.step("text"):
             arm = context.generate_unedited(worded_prompts, samples=1)
         baseline = Baseline("prompt_only", (), 1.0, kl, None, 1)
-        return self._control(baseline, arm, prompts, scored).model_copy(update={"wording": wording})
+        control = self._control(baseline, arm, prompts, scored)
+        return control.model_copy(update={"wording": wording.text, "role": wording.role})
 
     def _tried(self, baseline: Baseline, scored: Sequence[Scored]) -> Control:
         """A delta on the test prompts; one that is decisive on all that the edit was tried on."""

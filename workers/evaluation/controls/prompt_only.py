@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from models_store.schemas.items import ChatItem, CompletionItem
+from models_store.schemas.measurements import WordingRole
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
@@ -13,15 +16,39 @@ from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.likelihood import compare
-from workers.runtime.tokens import Encoded, encode_prompt
+from workers.runtime.tokens import Conversation, Encoded, encode_prompt
 
 
-def worded(wording: str, prompt: str) -> str:
-    """A prompt that begins with the wording."""
-    return f"{wording}\n\n{prompt}"
+@dataclass(frozen=True)
+class Wording:
+    """An instruction, and where it stands."""
+
+    text: str
+    role: WordingRole
+
+    def with_prompt(self, prompt: str) -> str | Conversation:
+        if self.role == "system":
+            return [("system", self.text), ("user", prompt)]
+        return f"{self.text}\n\n{prompt}"
+
+    def with_item(self, item: CompletionItem) -> CompletionItem | ChatItem:
+        """A neutral answer to a prompt."""
+        prompt = self.with_prompt(item.prompt)
+        if isinstance(prompt, str):
+            return item.model_copy(update={"prompt": prompt})
+        turns = [*prompt, ("assistant", item.completion)]
+        return ChatItem.model_validate(
+            {"messages": [{"role": role, "content": content} for role, content in turns]}
+        )
 
 
-def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
+def role_of_wordings(context: EvaluationContext) -> WordingRole:
+    """The system's, where prompts pass through a chat template that has a place for it."""
+    chat = context.behavior.chat and context.model.loaded.has_system_role
+    return "system" if chat else "before_prompt"
+
+
+def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> Wording:
     """The wording that does most on validation prompts; the test prompts are not looked at.
 
     Without validation prompts it is the first one.
@@ -29,7 +56,9 @@ def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
     Args:
         scorer: the leading one.
     """
-    wordings = prompt_wordings(context.behavior, context.splits.fit)
+    role = role_of_wordings(context)
+    texts = prompt_wordings(context.behavior, context.splits.fit)
+    wordings = [Wording(text, role) for text in texts]
     few = fewer(context.plan.wording_prompts, context.behavior.max_new_tokens)
     prompt_texts = [prompt.text for prompt in context.splits.validate[:few]]
     if not prompt_texts:
@@ -37,7 +66,7 @@ def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
     tried = []
     for index, wording in enumerate(progress.track(wordings)):
         arm = context.generate_unedited(
-            [worded(wording, prompt) for prompt in prompt_texts],
+            [wording.with_prompt(prompt) for prompt in prompt_texts],
             samples=1,
             seed=context.seeds["wording"],
         )
@@ -47,33 +76,31 @@ def best_wording(context: EvaluationContext, scorer: PreparedScorer) -> str:
     return wordings[min(tried)[-1]]
 
 
-def kl_of_wording(model: EditedModel, wording: str, *, each: int) -> float:
+def kl_of_wording(model: EditedModel, wording: Wording, *, each: int) -> float:
     """How far a model with the wording before its text is from the model without, in KL.
 
     It is measured as a delta's is: on the same neutral texts, at the same positions, the larger of
-    the means on plain text and on answers.
+    the means on plain text and on answers. No system message stands before plain text, so its KL is
+    that on answers.
 
     Args:
         each: neutral texts of each kind.
     """
     base = model.loaded
+    plain, answers = encode_neutral(base, "calibration", each=each).parts
     _, chat = calibration_texts()
-    worded_chat = [
-        item.model_copy(update={"prompt": worded(wording, item.prompt)}) for item in chat
-    ]
-    neutral = encode_neutral(base, "calibration", each=each)
-    chat_texts = encode_neutral(base, ((), worded_chat), each=each)
-    before = encode_prompt(base, worded(wording, ""), chat=False)
+    worded = encode_neutral(base, ((), list(map(wording.with_item, chat))), each=each).texts
+    kl = _kl(model, answers, worded) if answers else 0.0
+    if wording.role == "system" or not plain:
+        return kl
+    before = encode_prompt(base, f"{wording.text}\n\n", chat=False)
     special = len(base.start_ids)
-    after = [_behind(before, text, special) for text in neutral.texts[: neutral.plain]]
-    pairs = list(zip(neutral.texts, [*after, *chat_texts.texts], strict=True))
-    divergence = compare(
-        base,
-        model.reading([text for text, _ in pairs]),
-        model.reading([text for _, text in pairs]),
-    )
-    parts = [slice(0, neutral.plain), slice(neutral.plain, len(pairs))]
-    return max(mean_kl(divergence, part) for part in parts if divergence.positions[part].any())
+    return max(kl, _kl(model, plain, [_behind(before, text, special) for text in plain]))
+
+
+def _kl(model: EditedModel, texts: Sequence[Encoded], worded: Sequence[Encoded]) -> float:
+    divergence = compare(model.loaded, model.reading(texts), model.reading(worded))
+    return mean_kl(divergence, slice(None))
 
 
 def _behind(before: Sequence[int], text: Encoded, special: int) -> Encoded:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from models_store.schemas.measurements import ControlKind
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
+from workers.evaluation.controls.baselines import PERMUTED_TEXTS
 from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.damage.everyday import LONG_TOKENS, REFUSAL_TOKENS
 from workers.evaluation.damage.long_form import FOLLOW_UPS
@@ -28,6 +29,9 @@ _TEXT = 40.0
 """Tokens of a behaviour's own text, about."""
 _STEPS = 3.0
 """KL measurements that scale a baseline, usually."""
+_REFIT = 3.3
+"""Forward passes that a pass forward and backward takes: labels that are permuted are fitted on
+with one."""
 _SUITE = 120.0
 """A standard suite; nobody knows how many items the operator's data have."""
 
@@ -76,7 +80,12 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         parts["composition"] = arms * min(COMPOSED_PROMPTS, prompts) * new / GENERATED
     if kinds:
         parts["controls_kl"] = neutral + kl
-    scaling = {"paper_alpha": kl, "prompt_only": wordings * new / GENERATED + 2 * kl}
+    refitted = min(PERMUTED_TEXTS, len(context.splits.fit)) * _TEXT
+    scaling = {
+        "paper_alpha": kl,
+        "permuted_labels": _REFIT * refitted / READ + _STEPS * kl,
+        "prompt_only": wordings * new / GENERATED + 2 * kl,
+    }
     for kind in kinds:
         texts = text if kind == "random_direction" else controlled
         times = plan.draws if kind in ("random_direction", "random_region") else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -133,7 +133,8 @@ class Material:
         failure = self.failures.get(method.type)
         if failure is not None:
             raise failure
-        return cast(FittedEdit, function(method.fit)(self, method))
+        fitted = cast(FittedEdit, function(method.fit)(self, method))
+        return replace(fitted, methods=(method,))
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Chosen:
     terms: Sequence[Term]
     method: str
     """Type of the method; of a pair both."""
+    methods: tuple[FixedMethod, ...]
+    """With their settings."""
     alpha: float | None
     relative_alpha: float | None
     details: dict[str, JsonValue]
@@ -88,6 +90,7 @@ def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) 
     return Chosen(
         terms=terms,
         method=candidate.method,
+        methods=candidate.methods,
         alpha=times(scale, candidate.alpha),
         relative_alpha=times(scale, candidate.relative_alpha),
         details={
@@ -105,6 +108,7 @@ def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
     return Chosen(
         terms=trial.terms,
         method=candidate.method,
+        methods=candidate.methods,
         alpha=times(trial.scale, candidate.alpha),
         relative_alpha=times(trial.scale, candidate.relative_alpha),
         details={

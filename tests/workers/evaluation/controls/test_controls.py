@@ -10,7 +10,7 @@ from models_store.schemas.measurements import Control
 from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_context
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import ALL_CONTROLS
-from workers.evaluation.controls.baselines import PaperMethod
+from workers.evaluation.controls.baselines import PaperMethod, PermutedFit
 from workers.evaluation.controls.controls import Controls, kinds_for
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
@@ -32,6 +32,7 @@ def _controls(
     terms: Sequence[Term],
     paper: PaperMethod | None = PAPER,
     scorers: Sequence[PreparedScorer] = (),
+    permuted: PermutedFit | None = None,
 ) -> tuple[Control, ...]:
     asked = [prompt.text for prompt in context.prompts]
     before = context.generate(context.model, asked)
@@ -42,7 +43,7 @@ def _controls(
         )
         for scorer in scorers or prepare_scorers(context.behavior, context.splits, context.seed)
     ]
-    return Controls(context, terms, paper).measure(scored)
+    return Controls(context, terms, paper, permuted).measure(scored)
 
 
 def test_an_edit_by_model_surgery_gets_no_paper_control_of_itself(base: LoadedModel) -> None:
@@ -61,7 +62,36 @@ def test_every_edit_gets_the_controls_that_mean_something_for_it(base: LoadedMod
     ]
     assert kinds_for(context, [bias_term()], None) == ["random_direction", "prompt_only"]
     natural = replace(context, method="natural")
-    assert kinds_for(natural, [gate_term()], PAPER) == list(ALL_CONTROLS)
+    assert kinds_for(natural, [gate_term()], PAPER, _permuted) == list(ALL_CONTROLS)
+
+
+def _permuted(seed: int) -> list[Term]:
+    return [bias_term(seed=seed)]
+
+
+PERMUTED = replace(PLAN, controls=("permuted_labels",))
+
+
+def test_a_fit_on_permuted_labels_is_met_at_the_edits_kl(base: LoadedModel) -> None:
+    context = small_context(base, plan=PERMUTED)
+    (control,) = _controls(context, [bias_term()], permuted=_permuted)
+    meter = calibration_meter(EditedModel(base), each=PLAN.control_neutral_each)
+    fitted = _permuted(context.seeds["permuted_labels"])
+    assert control.matched
+    assert control.target_kl == pytest.approx(meter.kl([bias_term()]))
+    assert control.kl == pytest.approx(meter.kl(fitted, control.scale), rel=1e-4)
+
+
+def test_a_fit_that_neutral_text_hardly_feels_is_met_as_it_is(base: LoadedModel) -> None:
+    faint = bias_term(size=1e-5)
+    context = small_context(base, plan=PERMUTED)
+    (control,) = _controls(context, [faint], permuted=lambda seed: [bias_term(1e-5, seed)])
+    assert (control.scale, control.target_kl) == (1.0, None)
+
+
+def test_permuted_labels_that_nothing_can_be_fitted_on_are_left_out(base: LoadedModel) -> None:
+    context = small_context(base, plan=PERMUTED)
+    assert _controls(context, [bias_term()], permuted=lambda seed: None) == ()
 
 
 def both(terms: Sequence[Term]) -> PaperMethod:
