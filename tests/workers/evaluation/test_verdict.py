@@ -364,4 +364,4 @@ def test_a_scorer_that_chose_the_texts_confirms_nothing() -> None:
     assert "too, which chose the behaviour's texts" in sentence
     led = _verdict(effects=EFFECTS[::-1], scorers=(chose, first)).sentence
     assert "), which chose the behaviour's texts, seen by tfidf (52 % to 25 %" in led
-    assert "too, which learned from the behaviour's own texts" in led
+    assert "too, which learned from other texts of the behaviour" in led
