@@ -21,6 +21,9 @@ from models_store.schemas.method_base import (
 from models_store.weights.architectures import GATE
 
 
+_WEIGHED = RowPart("natural_bias", settings={"neutral_weight": 0.3})
+
+
 class Natural(FixedMethod):
     """Rank-one natural gradient of the gates, toward desired and away from undesired texts.
 
@@ -41,8 +44,8 @@ class Natural(FixedMethod):
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
         Row(70, (RowPart(share=0.1), RowPart("natural_bias"))),
-        Row(80, (RowPart(share=0.25), RowPart("natural_bias"))),
-        Row(90, (RowPart(share=0.5), RowPart("natural_bias"))),
+        Row(80, (RowPart(share=0.25), _WEIGHED)),
+        Row(90, (RowPart(share=0.5), _WEIGHED)),
         Row(100, (RowPart(share=0.5), RowPart("bias", depths=(0.58,)))),
         Row(110),
     )

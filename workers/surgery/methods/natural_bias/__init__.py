@@ -45,6 +45,8 @@ class NaturalBias(FixedMethod):
     solve_seconds: ClassVar = 5.0
     search: ClassVar = (
         Row(20),
+        Row(22, (RowPart(settings={"neutral_weight": 0.3}),)),
+        Row(24, (RowPart(settings={"neutral_weight": 1.0}),)),
         Row(30, (RowPart(settings={"answer_tokens": 10}),), responses=True),
         Row(50, (RowPart(band=(0.4, 0.67)),)),
     )
