@@ -113,9 +113,8 @@ def _everyday(cache: Cache) -> list[Unit]:
             use,
             texts=plan.long_texts,
             requests=plan.harmless_requests,
-            base_text=cache.generated,
         )
-        return meter.before
+        return [cache.generated(asked.ids, asked.decoding) for asked in meter.asked]
 
     return [Unit(f"everyday: {use}", partial(text, use)) for use in _EVERYDAY]
 

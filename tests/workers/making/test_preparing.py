@@ -146,7 +146,8 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
     asked = {"texts": plan.long_texts, "requests": plan.harmless_requests}
     uses: tuple[Use, ...] = ("calibration", "reporting")
     for use in uses:
-        assert EverydayMeter.of(model, use, **asked, base_text=cache.generated).before
+        for everyday in EverydayMeter.of(model, use, **asked).asked:
+            cache.generated(everyday.ids, everyday.decoding)
     context.generate_unedited([prompt.text for prompt in context.prompts])
     harm = shared(objects, base)
     measure_harm(model, MARGINS, base_text=harm.generated, bootstrap=Bootstrap(0, 10))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def harmless_requests(base: LoadedModel, use: Use, count: int) -> Asked:
 
 @dataclass(frozen=True, eq=False)
 class EverydayMeter:
-    """Compares what edits of one model write with what it writes itself, at most once each."""
+    """Compares what edits of one model write with what it writes itself."""
 
     model: EditedModel
     """What edits go on top of."""
@@ -112,9 +112,9 @@ class EverydayMeter:
     def measure(self, terms: Sequence[Term], bootstrap: Bootstrap) -> dict[str, Contrast]:
         """Shares of both models, by the names that they have in `Damage`."""
         edited, found = self.model.plus(terms), {}
-        with progress.step("base", 0.5):
-            arms = self.before
-        for asked, before in zip(progress.track(self.asked), arms, strict=True):
+        for asked in progress.track(self.asked):
+            with progress.step("base", 0.5):
+                before = self.base_text(asked.ids, asked.decoding)
             after = generate_arm(edited, asked.ids, asked.decoding)
             for name, count in asked.counts.items():
                 found[name] = contrast(
@@ -125,11 +125,6 @@ class EverydayMeter:
     def number(self, figure: str) -> int:
         """Texts of each model that a figure is measured on."""
         return sum(len(asked.ids) for asked in self.asked if figure in asked.counts)
-
-    @cached_property
-    def before(self) -> list[Arm]:
-        """What the model writes without the edits that are measured."""
-        return [self.base_text(asked.ids, asked.decoding) for asked in progress.track(self.asked)]
 
 
 def _counted(count: Callable[[str], float], arm: Arm) -> Floats:

@@ -89,7 +89,7 @@ def test_an_edit_that_does_nothing_changes_no_share(pico: LoadedModel) -> None:
         assert of.difference.low == of.difference.high == 0
 
 
-def test_what_the_base_writes_is_written_once(pico: LoadedModel) -> None:
+def test_what_the_base_writes_comes_from_where_it_is_kept(pico: LoadedModel) -> None:
     written = []
 
     def base_text(prompts: Sequence[Sequence[int]], decoding: DecodingSettings) -> Arm:
@@ -100,9 +100,8 @@ def test_what_the_base_writes_is_written_once(pico: LoadedModel) -> None:
         EditedModel(pico), "reporting", texts=2, requests=2, base_text=base_text
     )
     assert not written
-    one, other = (meter.measure(_edit(size), BOOTSTRAP) for size in (0.1, 0.2))
+    meter.measure(_edit(), BOOTSTRAP)
     assert [decoding.max_new_tokens for decoding in written] == [128, 32]
-    assert one["repetition"].base == other["repetition"].base
 
 
 def test_a_model_without_a_template_is_asked_for_nothing(

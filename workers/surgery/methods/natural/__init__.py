@@ -20,7 +20,6 @@ from models_store.schemas.method_base import (
 )
 from models_store.weights.architectures import GATE
 
-
 _WEIGHED = RowPart("natural_bias", settings={"neutral_weight": 0.3})
 
 
