@@ -24,7 +24,7 @@ from models_store.weights.architectures import DOWN
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
-from workers.evaluation.damage.damage import REPORTED, DamagePlan
+from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.damage.neutral import MAX_TOKENS as NEUTRAL_TOKENS
 from workers.evaluation.data.splits import MOST_PRESERVED
 from workers.evaluation.estimate.costs import (
@@ -182,9 +182,9 @@ def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: 
     most = min(budget.final_prompts or prompts, prompts)
     texts = _RACED * candidates * few + _SCALES * budget.finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
-    generated += 2 * everyday_tokens(context, REPORTED)
+    generated += 2 * everyday_tokens(context, budget.final_damage)
     read = _COARSE_FITTINGS * candidates * _damage_tokens(budget.damage)
-    read += _FITTINGS * budget.finalists * _damage_tokens(REPORTED)
+    read += _FITTINGS * budget.finalists * _damage_tokens(budget.final_damage)
     return generated / speed.generated + _HEAD * read / speed.read
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models_store.schemas.methods import Effort
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
@@ -21,10 +21,19 @@ class Budget:
     """The best ones, which are scaled once more with care and tried on more prompts."""
     final_prompts: int | None
     damage: DamagePlan
+    """In the race."""
+    final_damage: DamagePlan = REPORTED
 
 
 BUDGETS: Mapping[Effort, Budget] = {
-    "quick": Budget(4, 40, finalists=1, final_prompts=None, damage=SEARCHED),
+    "quick": Budget(
+        4,
+        40,
+        finalists=1,
+        final_prompts=None,
+        damage=SEARCHED,
+        final_damage=replace(REPORTED, long_texts=0, harmless_requests=0),
+    ),
     "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
     "thorough": Budget(None, None, finalists=5, final_prompts=None, damage=REPORTED),
 }

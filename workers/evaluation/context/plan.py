@@ -52,7 +52,7 @@ class EvaluationPlan:
         damage: read the base      (4,200 + 3,600 + 1,800) / 1,246 + heads           = 10
         damage: the edit           the same, with two heads on neutral text          = 13
         fluency                    2 · 100 pairs · 36 tokens, read and judged        =  7
-        long texts and requests    2 · (24 · 128 + 32 · 32) / 259                    = 32
+        long texts and requests    2 · (16 · 128 + 32 · 32) / 259                    = 24
         doses                      7 times about 3,400 tokens, read and judged       = 30
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
@@ -62,7 +62,7 @@ class EvaluationPlan:
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 260 in all; 292 with answers of 32 tokens. `quick` takes 110 seconds, `thorough` 11 to 14
+    about 252 in all; 284 with answers of 32 tokens. `quick` takes 100 seconds, `thorough` 11 to 14
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 

@@ -62,7 +62,7 @@ class DamagePlan:
     """Items to preserve, at most."""
     fluency_pairs: int = 100
     """Generations of each model that are read, at most."""
-    long_texts: int = 24
+    long_texts: int = 16
     """Of each model, which may loop."""
     harmless_requests: int = 32
     """That each model may refuse."""

@@ -25,7 +25,7 @@ from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import FixedMethod
 from workers import progress
 from workers.evaluation.context.budget import Budget
-from workers.evaluation.damage.damage import REPORTED, DamageMeter
+from workers.evaluation.damage.damage import DamageMeter
 from workers.evaluation.statistics import Floats
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.recipes import Recipe
@@ -107,7 +107,7 @@ def search(
     state = _Search(validation, recipes, prepared, budget)
     progress.plan(state.weights())
     with progress.step("meter"):
-        fine = validation.meter(REPORTED)
+        fine = validation.meter(budget.final_damage)
         meter = fine.fewer(budget.damage)
     with progress.step("scales"):
         for recipe in progress.track(recipes):
