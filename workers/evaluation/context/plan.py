@@ -56,13 +56,13 @@ class EvaluationPlan:
         doses                      7 times about 3,400 tokens, read and judged       = 30
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
-        permuted labels            200 · 40 · 3.3 / 1,246, then as a random region   = 33
+        permuted labels            100 · 40 · 3.3 / 1,246, then as a random region   = 23
         random region              60 · 24 / 259 + 3 measurements                    = 12
         paper's method, twice      the same with 1 and with 3 measurements           = 20
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 252 in all; 284 with answers of 32 tokens. `quick` takes 100 seconds, `thorough` 11 to 14
+    about 242 in all; 274 with answers of 32 tokens. `quick` takes 100 seconds, `thorough` 11 to 14
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 

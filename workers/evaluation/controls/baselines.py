@@ -45,7 +45,7 @@ paper's alpha, `converged` at any."""
 PermutedFit = Callable[[int], Sequence[Term] | None]
 """Fits the edit's methods on labels permuted by a seed; each part gets the norm that it has in the
 edit. None: there is nothing that they could write."""
-PERMUTED_TEXTS = 200
+PERMUTED_TEXTS = 100
 """That are read for it, at most."""
 
 
