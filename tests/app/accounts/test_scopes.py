@@ -33,6 +33,7 @@ NEEDED = {
     "GET /v1/edits/*/delta": "edits:read",
     "GET /v1/edits/*/events": "edits:read",
     "GET /v1/edits/*/report": "edits:read",
+    "GET /v1/edits/*/texts": "edits:read",
     "GET /v1/exports": "edits:read",
     "GET /v1/exports/*": "edits:read",
     "GET /v1/exports/*/archive": "edits:read",
