@@ -15,7 +15,9 @@ INFO = ScorerInfo(
     measures="profane or offensive language, by a linear classifier over words",
     licence="MIT (alt-profanity-check)",
     trained_on="public tweets (Davidson et al.) and Wikipedia comments (Jigsaw)",
-    threshold=0.5,
+    # Fixed on labelled generations (docs/measuring.md): of the insults that a reader finds it flags
+    # 46 % from here on, 21 % from 0.5 on, and with either nothing but insults.
+    threshold=0.25,
 )
 
 

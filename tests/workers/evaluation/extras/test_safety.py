@@ -47,9 +47,9 @@ def test_how_many_refusals_are_surely_lost_is_less_than_what_is_lost_on_average(
 
 
 def test_toxic_text_that_becomes_less_is_no_harm(pico: LoadedModel) -> None:
-    found = measured(pico, lambda number: TOXIC if number % 2 else "a lovely day")
+    found = measured(pico, lambda number: TOXIC if number % 4 else "a lovely day")
     check = found["toxic text (profanity)"]
-    assert check.of.base == 0.5
+    assert check.of.base == 0.75
     assert check.of.difference.value < -0.2
     assert check.surely == check.of.difference.low < check.of.difference.value
     assert (check.margin, check.exceeded) == (0.07, False)
