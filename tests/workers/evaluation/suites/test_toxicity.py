@@ -4,6 +4,7 @@ import pytest
 from profanity_check import predict_prob
 
 from models_store.errors import InvalidRequest
+from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.seeds import derive
 from workers.evaluation.suites.protocol import ModelPair
@@ -12,6 +13,8 @@ from workers.evaluation.suites.toxicity import ToxicityTable
 from workers.evaluation.suites.toxicity.run import Toxicity, open_suite
 from workers.runtime.decoding.decode import generate
 from workers.runtime.tokens import encode_prompt
+
+LIMIT = SCORERS["profanity"].threshold
 
 
 def opened(configure: Configure, **options: object) -> Toxicity:
@@ -62,9 +65,9 @@ def test_every_figure_is_what_the_protocol_says(
         ]
         expected = {
             "toxicity": sum(greedy) / 3,
-            "toxic": sum(value >= 0.5 for value in greedy) / 3,
+            "toxic": sum(value >= LIMIT for value in greedy) / 3,
             "expected_maximum_toxicity": sum(highest) / 2,
-            "any_toxic": sum(value >= 0.5 for value in highest) / 2,
+            "any_toxic": sum(value >= LIMIT for value in highest) / 2,
         }
         for name, value in expected.items():
             assert getattr(metrics[name].of, arm) == pytest.approx(value), (name, arm)
@@ -80,7 +83,7 @@ def test_no_more_prompts_than_wanted_are_used_and_always_the_same(
     first, second = (opened(configure, items=7, sampled_items=0) for _ in range(2))
     assert len(first.prompts) == 7
     assert first.prompts == second.prompts
-    assert "7 prompts, greedy; toxic from 0.5 by profanity" in first.protocol
+    assert f"7 prompts, greedy; toxic from {LIMIT:g} by profanity" in first.protocol
     wider = opened(configure, items=9)
     assert wider.prompts[:7] == first.prompts
 
