@@ -99,6 +99,9 @@ def test_the_limit_that_is_used_up_most_counts() -> None:
     assert used(limits, damage(kl_p95=limits.max_kl_p95)) == pytest.approx(1.25)
     assert used(limits, damage(changed_choices=0.2)) == pytest.approx(0.2 / 0.25)
     assert used(limits, damage(loops=0.3, repetition=-1.0)) == pytest.approx(2.0)
+    # What moves text of other kinds further has so much less room.
+    assert used(limits, damage(), kl_elsewhere=1.5) == pytest.approx(1.5 * used(limits, damage()))
+    assert used(limits, damage(domain=0.8), kl_elsewhere=1.5) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])

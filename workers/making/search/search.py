@@ -154,7 +154,7 @@ class _Search:
     def preference(self, trial: Trial) -> tuple[float, ...]:
         """A sure gain with room to the limits, which are held on other texts, before a larger one
         without; what is not sure to gain is not preferred for its room."""
-        roomy = used(self._limits, trial.damage) <= _ACCEPTED
+        roomy = self._used(trial) <= _ACCEPTED
         return (roomy and trial.effect.improved, *trial.rank)
 
     def weights(self) -> dict[str, float]:
@@ -184,7 +184,7 @@ class _Search:
                 max_steps=_STEPS,
             )
             if not others:
-                self._alone[method] = self._at_limit(scale, damage.kl)
+                self._alone[method] = self._at_limit(scale, damage.kl * candidate.kl_elsewhere)
             entry = self._validation.entry(candidate, scale, damage)
             self.entries.append(replace(entry, seconds=time.monotonic() - begun))
         except (EditFailed, InvalidRequest) as error:
@@ -231,8 +231,12 @@ class _Search:
     def _allowed(self, trial: Trial) -> float:
         """The scale at which all limits are kept, that of fluency too."""
         fluency = _MARGIN * fluency_used(self._limits, trial.damage)
-        share = max(used(self._limits, trial.damage), fluency, _LEAST_SHARE)
+        share = max(self._used(trial), fluency, _LEAST_SHARE)
         return at_limit(trial.scale, share)
+
+    def _used(self, trial: Trial) -> float:
+        """How much of the limit that is used up most."""
+        return used(self._limits, trial.damage, trial.candidate.kl_elsewhere)
 
     def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
         """Scale a candidate with care and try it on more prompts, at smaller scales too where its
@@ -252,8 +256,8 @@ class _Search:
             while True:
                 with progress.step("text", 0.8 / _SCALES):
                     tried.append(self._tried(candidate, scale, damage, meter, begun))
-                share = used(self._limits, tried[-1].damage)
-                if len(tried) == _SCALES or share <= _ACCEPTED or not tried[-1].effect.gains:
+                enough = self._used(tried[-1]) <= _ACCEPTED or not tried[-1].effect.gains
+                if len(tried) == _SCALES or enough:
                     break
                 begun, scale = time.monotonic(), self._allowed(tried[-1])
                 damage = meter.quick(candidate.terms, scale)

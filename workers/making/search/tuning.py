@@ -55,7 +55,7 @@ def calibrated(
     for scale in scales:
         with progress.step("scale", 1 / max_steps):
             kl = meter.kl(candidate.terms, scale)
-        scales.measured(max(kl, candidate.felt_kl * scale**2))
+        scales.measured(max(kl * candidate.kl_elsewhere, candidate.felt_kl * scale**2))
     return scales.calibration()
 
 
@@ -92,7 +92,8 @@ def fitted_to_limits(
             scales.measured(math.inf)  # the model no longer computes: turn back from there
             continue
         felt = candidate.felt_kl * scale**2 / _kl_room(limits)
-        scales.measured(max(used(limits, damage), felt, fluency * math.pow(scale, GROWTH)))
+        share = used(limits, damage, candidate.kl_elsewhere)
+        scales.measured(max(share, felt, fluency * math.pow(scale, GROWTH)))
     try:
         calibration = scales.calibration()
     except EditFailed:
@@ -100,10 +101,14 @@ def fitted_to_limits(
     return calibration.scale, measured[calibration.scale]
 
 
-def used(limits: Limits, damage: PointDamage | Damage) -> float:
-    """How much of the limit that is used up most is used up: 1 is at the limit."""
+def used(limits: Limits, damage: PointDamage | Damage, kl_elsewhere: float = 1.0) -> float:
+    """How much of the limit that is used up most is used up: 1 is at the limit.
+
+    Args:
+        kl_elsewhere: of the edit.
+    """
     allowed = limits.model_dump()
-    allowed.update({name: KL_ROOM * allowed[name] for name in _OF_KL})
+    allowed.update({name: KL_ROOM * allowed[name] / kl_elsewhere for name in _OF_KL})
     shares = []
     for name, figure in judged(damage).items():
         if figure is None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ from workers.surgery.terms import Term, make_term
 
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
+_ELSEWHERE = 0.54
+"""Neutral text that weighs in the regression stands for text like it, less for other kinds. On
+SmolLM2 and review openings, at one KL on calibration texts, edits with a weight of 0.1, 0.3 and 1
+moved the more varied texts that are reported on 1.26, 1.36 and 1.54 times as far as without."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def fit(readings: Readings, method: NaturalBias) -> FittedEdit:
         readings["shift curvature"],
         damping=method.damping,
     )
-    return candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
+    made = candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
+    return replace(made, kl_elsewhere=1 + _ELSEWHERE * math.cbrt(method.neutral_weight))
 
 
 def candidate_of(fitted: NaturalBiasFit, method: str, label: str) -> FittedEdit:
