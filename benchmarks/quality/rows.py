@@ -20,7 +20,8 @@ from workers.evaluation.controls.baselines import equal
 RULES = 4
 """To be raised when the meaning of rows changes. Since 2, baselines have an edit's KL on the
 reporting texts, and empty texts count as undesired. Since 3, `paper` has a converged probe and an
-edit's KL. Since 4, `prompt` is the system message of a chat."""
+edit's KL. Since 4, `prompt` is the system message of a chat, scorers that learn share no text, and
+`auto` tries edits in which neutral text weighs."""
 BASE = "base"
 """The arm without an edit."""
 

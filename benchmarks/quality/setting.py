@@ -92,6 +92,7 @@ class Setting:
             reader=FluencyReader(base, base_id, other_model(base_id, settings)),
             scorers=prepare_scorers(behavior, splits, seed, judges),
             judges=judges,
+            base_text=self.cache.generated,
         )
 
     @property

@@ -157,8 +157,8 @@ def _means(cells: Cells, times: Floats) -> Floats:
 
 
 def _effective_units(levels: Sequence[tuple[int, float]]) -> int:
-    """How many units a variance that comes of several levels is known as well as that of
-    (Satterthwaite 1946): three seeds that hardly differ do not make it as uncertain as three units.
+    """Effective number of units of a variance with several sources (Satterthwaite 1946): three
+    seeds that hardly differ do not make it as uncertain as three units.
 
     Args:
         levels: the units of each and the variance of the mean that it brings.

@@ -74,7 +74,7 @@ class PastCost(_Part):
     """What an earlier edit with the same base model, method and effort took, by its receipt."""
 
     stages: dict[str, float]
-    """Seconds by stage, without those of standard suites."""
+    """Seconds by stage, without those of standard suites and of a second look."""
     texts: int
     """That were read for the fit."""
     generated: int

@@ -125,8 +125,8 @@ class PointDamage(ReceiptPart):
     kl_p95: float | None = None
     changed_choices: float | None = None
     loops: float | None = None
-    """This and the next two as differences, edited minus base. Of the trials of a search those have
-    them that come to the final and keep all other limits."""
+    """This and the next two as differences, edited minus base. Of the trials of a search only the
+    preferred ones have them."""
     repetition: float | None = None
     harmless_refusals: float | None = None
 

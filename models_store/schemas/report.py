@@ -216,6 +216,10 @@ direction does significantly more than the edit. Else `unconfirmed`: it helps, a
 seen."""
 
 
+SECOND_LOOK = 3
+"""Times as many samples of each prompt, where the test of an edit is undecided."""
+
+
 class Verdict(ReceiptPart):
     """The receipt in one sentence."""
 

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import JsonValue
 
 from models_store.schemas.measurements import Control, Damage, Effect, ScorerCard
-from models_store.schemas.report import Sample, Verdict
+from models_store.schemas.report import SECOND_LOOK, Sample, Verdict
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
+from workers.evaluation.context.plan import TEST_CONFIDENCE
 from workers.evaluation.controls.baselines import PaperMethod, PermutedFit
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter

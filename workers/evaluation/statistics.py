@@ -118,7 +118,7 @@ class Bootstrap:
             seen = drawn.astype(np.int32)[:, owners].cumsum(axis=1)
             draws.append((seen >= share * seen[:, -1:]).argmax(axis=1))
         value = float(np.quantile(values, share, method="inverted_cdf"))
-        return interval(value, values[order][np.concatenate(draws)], units)
+        return interval(value, values[order][np.concatenate(draws)], units, self.confidence)
 
 
 def _mean_of_few(

@@ -14,8 +14,8 @@ from models_store.schemas.measurements import (
     relied_on,
 )
 from models_store.schemas.methods import Limits
-from models_store.schemas.report import Conclusion, Verdict
-from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
+from models_store.schemas.report import SECOND_LOOK, Conclusion, Verdict
+from workers.evaluation.context.plan import TEST_CONFIDENCE
 from workers.evaluation.damage.limits import exceeded, judged
 from workers.evaluation.statistics import FEWEST_UNITS, units_to_show
 
@@ -63,9 +63,9 @@ def verdict(
     """Judge an edit.
 
     It is a success when every scorer's interval excludes zero on the desired side, at least one of
-    them can be relied on, and the edit does more than every random direction that was drawn, none
-    of which stayed far below the edit's KL. The sentence tells rates by the first scorer that can
-    be relied on, by the leading one where none can.
+    them can be relied on and did not choose the texts, and the edit does more than every random
+    direction that was drawn, none of which stayed far below the edit's KL. The sentence tells rates
+    by the first scorer that can be relied on, by the leading one where none can.
 
     Args:
         effects: by scorer, the leading one first; `scorers` in the same order.
@@ -77,9 +77,7 @@ def verdict(
     over = exceeded(limits, damage)
     underpowered = units < LEAST_PROMPTS
     relied = relied_on(card.headline for card in scorers)
-    distinguishable = all(effect.improved for effect in effects) and any(
-        card.headline for card in scorers
-    )
+    distinguishable = all(effect.improved for effect in effects) and _proves(scorers)
     drawn = [control for control in controls if control.kind == "random_direction"]
     beats_random = all(map(_beaten, drawn)) if drawn else None
     success = distinguishable and beats_random is True and all(map(_is_a_match, drawn))
@@ -111,8 +109,8 @@ def verdict(
 
 
 def more_samples_may_tell(verdict: Verdict, prompts: int) -> bool:
-    """Whether the test is undecided, and so many times the samples could do for the prompts that
-    it lacks."""
+    """Whether the test is undecided, and three times the samples may make up for the prompts that
+    are missing."""
     needed = verdict.prompts_needed
     return needed is not None and needed <= SECOND_LOOK * prompts
 
@@ -136,7 +134,7 @@ def _prompts_needed(
     units: int,
 ) -> int | None:
     """Test prompts that would tell, of as many templates each as these, in two digits."""
-    if not drawn or not all(map(_is_a_match, drawn)) or not any(card.headline for card in scorers):
+    if not drawn or not all(map(_is_a_match, drawn)) or not _proves(scorers):
         return None
     undecided = [effect.rate.difference for effect in effects if not effect.improved]
     undecided += [control.versus_edit for control in drawn if not _beaten(control)]
@@ -232,12 +230,18 @@ def _baselines(controls: Sequence[Control], relied: int) -> Iterator[str]:
         if control.target_kl is not None:
             name += " of the same KL" if control.matched else " of another KL"
         if beaten:
-            if not _is_a_match(control):
+            if control.kind == "random_direction" and not _is_a_match(control):
                 name += f" ({control.kl:.2g}, too little for success to rest on it)"
             yield f"{name} leaves {rate}"
         else:
             much = "more" if control.versus_edit.low > 0 else "about as much"
             yield f"{name} does {much} ({rate})"
+
+
+def _proves(scorers: Sequence[ScorerCard]) -> bool:
+    """Whether one of them can be relied on. One that chose the behaviour's texts tells the sides
+    apart by construction."""
+    return any(card.headline and not card.chose_texts for card in scorers)
 
 
 def _beaten(control: Control) -> bool:

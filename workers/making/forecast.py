@@ -100,7 +100,7 @@ def seconds(
     here = device_name(context.model.loaded.device), _dtype(context.model.loaded), cpu_capability()
     past = [cost for cost in past if (cost.device, cost.dtype, cost.cpu_capability) == here]
     if past:
-        return _as_before(context, past, searches=method.searches)
+        return _as_before(context, past, searches=method.searches, makes_texts=generated_first > 0)
     if context.model.loaded.device.type == "cpu" and torch.get_num_threads() > 1:
         speed = Speed(_SHARED * speed.read, _SHARED * speed.generated)
     methods = methods_of(tried)
@@ -119,16 +119,18 @@ def seconds(
 
 
 def _as_before(
-    context: EvaluationContext, past: Sequence[PastCost], *, searches: bool
+    context: EvaluationContext, past: Sequence[PastCost], *, searches: bool, makes_texts: bool
 ) -> EstimatedSeconds:
-    """The seconds of earlier edits, for as many texts and tokens as there are now."""
+    """The seconds of earlier edits, for as many texts and tokens as there are now; how many texts
+    an edit will make is not known."""
     texts = len(context.splits.fit) + len(context.splits.heldout)
     generated = len(context.prompts) * context.plan.samples * context.behavior.max_new_tokens
 
     def seconds(cost: PastCost) -> tuple[float, float, float]:
         more = generated / max(1, cost.generated)
         taken: dict[str, float] = {**dict.fromkeys(STAGES, 0.0), **cost.stages}
-        fit = taken["load"] + taken["extract"] * texts / max(1, cost.texts)
+        extract = taken["extract"] * (1 if makes_texts else texts / max(1, cost.texts))
+        fit = taken["load"] + extract
         fit += taken["probe"] + taken["select"] + (0.0 if searches else taken["tune"])
         search = taken["tune"] * more if searches else 0.0
         return fit, search, taken["evaluate"] * more + taken["publish"]

@@ -95,7 +95,8 @@ def scored_texts(behavior: Behavior, seed: int, cache: Cache, judges: Judges) ->
 
 
 def divided(prompts: Sequence[Prompt], seed: int) -> tuple[list[Prompt], list[Prompt]]:
-    """The prompts to continue, half of all or fewer, and the others; each in the given order.
+    """The prompts to continue, at most half of those without a split, and the others; each in the
+    given order.
 
     Prompts that name a split are among the others, with those of their template. Prompts that
     nearly repeat each other are of one template, and a template is not divided.
@@ -110,7 +111,7 @@ def divided(prompts: Sequence[Prompt], seed: int) -> tuple[list[Prompt], list[Pr
         if prompt.split is None and prompt.template not in named:
             free.setdefault(index if prompt.template is None else prompt.template, []).append(index)
     groups = list(free.values())
-    room = min(len(prompts) // 2, MOST_PROMPTS)
+    room = min(sum(map(len, groups)) // 2, MOST_PROMPTS)
     learned: set[int] = set()
     for place in np.random.default_rng(derive(seed, "scored")).permutation(len(groups)):
         if len(groups[place]) <= room - len(learned):

@@ -12,7 +12,7 @@ from models_store.errors import CorruptArtifact, NotFound
 from models_store.schemas.estimates import PastCost
 from models_store.schemas.methods import Effort, Method
 from models_store.schemas.records import EditSettings
-from models_store.schemas.report import Report
+from models_store.schemas.report import SECOND_LOOK, Report
 from models_store.work.store import WorkStore
 
 _LOOKED_AT = 20
@@ -61,7 +61,8 @@ def _cost(data: bytes) -> PastCost | None:
     if "split" in decoding:
         return None
     stages = dict(cost.stages)
-    stages["evaluate"] = stages.get("evaluate", 0.0) - cost.evaluation.get("suites", 0.0)
+    for rare in ("suites", "second_look"):
+        stages["evaluate"] = stages.get("evaluate", 0.0) - cost.evaluation.get(rare, 0.0)
     numbers = (decoding[name] for name in ("prompts", "samples", "max_new_tokens"))
     return PastCost(
         stages=stages,
@@ -73,7 +74,8 @@ def _cost(data: bytes) -> PastCost | None:
                 splits.heldout_desired,
             )
         ),
-        generated=prod(number for number in numbers if isinstance(number, int)),
+        generated=prod(number for number in numbers if isinstance(number, int))
+        // (SECOND_LOOK if report.verdict.looks == 2 else 1),
         device=cost.device,
         dtype=cost.dtype,
         cpu_capability=cost.cpu_capability,

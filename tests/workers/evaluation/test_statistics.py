@@ -5,7 +5,8 @@ import pytest
 
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Interval
-from workers.evaluation.context.plan import SECOND_LOOK, TEST_CONFIDENCE
+from models_store.schemas.report import SECOND_LOOK
+from workers.evaluation.context.plan import TEST_CONFIDENCE
 from workers.evaluation.damage.damage import exponential
 from workers.evaluation.effect.effect import contrast
 from workers.evaluation.statistics import Bootstrap, groups_of, interval, smallest_visible

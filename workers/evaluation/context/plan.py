@@ -34,8 +34,6 @@ DOSE_DAMAGE = DamagePlan(
 """What an edit at other strengths is measured on: six of them are."""
 
 
-SECOND_LOOK = 3
-"""Times as many samples of each prompt, where the test of an edit is undecided."""
 TEST_CONFIDENCE = 0.975
 """Of the intervals that decide: an edit without effect that may be looked at twice passes with a
 probability of 2.5 % at most, as by one look at 95 % (Bonferroni's correction)."""

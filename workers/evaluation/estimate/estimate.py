@@ -20,7 +20,7 @@ from models_store.schemas.behaviors import Behavior
 from models_store.schemas.estimates import Distinction
 from models_store.schemas.items import text_of
 from models_store.schemas.report import Remark, Separability
-from workers.evaluation.context.plan import EvaluationPlan
+from workers.evaluation.context.plan import TEST_CONFIDENCE, EvaluationPlan
 from workers.evaluation.data.duplicates import clusters
 from workers.evaluation.data.splits import Sides, Splits, left_out
 from workers.evaluation.estimate.separability import SEPARABLE, separability
@@ -166,7 +166,7 @@ def smallest_effect(prompts: int) -> float:
     """
     if prompts < FEWEST_UNITS:
         return 1.0
-    return float(errors_to_see(prompts) * (0.5 / prompts) ** 0.5)
+    return float(errors_to_see(prompts, TEST_CONFIDENCE) * (0.5 / prompts) ** 0.5)
 
 
 def _note(by_text: Separability, probe_auc: float | None) -> str | None:

@@ -25,6 +25,9 @@ from workers.surgery.probe import auc
 
 HEADLINE_AUC = 0.75
 """A scorer that separates held-out texts less well than this proves nothing."""
+LEAST_SHARE = 10
+"""Texts of a side that a scorer learns from, at least, where several share them out; where there
+are fewer, each learns from all."""
 REVERSED_BELOW = 0.4
 """AUC on the scorer split under which the behaviour means a scorer's other side."""
 
@@ -99,13 +102,15 @@ class PreparedScorer:
 def scorer_names(behavior: Behavior) -> tuple[str, ...]:
     """The scorers of a behaviour, at least two, each once; whether there are such or not.
 
-    Where a scorer chose the texts, it leads unless others are named: it is what is to fall.
+    Where a scorer chose the texts, it is among them, and leads unless it is named elsewhere: it is
+    what is to fall.
     """
     named = tuple(dict.fromkeys(behavior.scorers))
+    if behavior.scorer is not None and behavior.scorer not in named:
+        named = (behavior.scorer, *named)
     if len(named) >= 2:
         return named
-    usual = DEFAULT_SCORERS if behavior.scorer is None else (behavior.scorer, *DEFAULT_SCORERS)
-    return (*named, *(name for name in usual if name not in named))[:2]
+    return (*named, *(name for name in DEFAULT_SCORERS if name not in named))[:2]
 
 
 def prepare_scorers(
@@ -127,9 +132,11 @@ def prepare_scorers(
         for name in scorer_names(behavior)
     ]
     learners = [info.name for info in infos if info.learns]
-    shares = {
-        name: splits.scorer.share(place, len(learners)) for place, name in enumerate(learners)
-    }
+    shares = {}
+    if min(len(splits.scorer.undesired), len(splits.scorer.desired)) >= LEAST_SHARE * len(learners):
+        shares = {
+            name: splits.scorer.share(place, len(learners)) for place, name in enumerate(learners)
+        }
     return tuple(
         _prepared(
             info,
@@ -184,7 +191,7 @@ def _prepared(
     info: ScorerInfo, behavior: Behavior, splits: Splits, seed: int, judges: Judges
 ) -> PreparedScorer:
     """Args:
-    splits: with what this scorer may learn from as the scorer split.
+    splits: their scorer part is what this scorer learns from, where it does.
     """
     training = Training(splits.scorer.texts, splits.scorer.labels, seed, behavior, judges.base)
     scorer = make_scorer(info.name, training, judges.operator)

@@ -24,6 +24,9 @@ from workers.making.fitting.source import Source
 from workers.runtime.apply import WeightEditor
 from workers.surgery.terms import Term, scaled
 
+_HELDOUT = 8
+"""Held-out texts that are read with the others: nothing is judged by them."""
+
 
 def fit_permuted(
     source: Source,
@@ -44,7 +47,12 @@ def fit_permuted(
     Returns:
         None where a method finds nothing to write.
     """
-    splits = replace(source.splits, fit=permuted(source.splits.fit, seed, PERMUTED_TEXTS))
+    fit, heldout = source.splits.fit, source.splits.heldout
+    splits = replace(
+        source.splits,
+        fit=permuted(fit, seed, PERMUTED_TEXTS),
+        heldout=permuted(heldout, seed, _HELDOUT),
+    )
     try:
         material = Material.read(replace(source, splits=splits), methods, cache)
         with WeightEditor(source.model.loaded).applied(source.model.mixture):

@@ -276,18 +276,21 @@ class _Search:
         while eligible:
             best = max(eligible, key=self.preference)
             eligible.remove(best)
-            checked = self._validation.in_use(best, meter)
-            self.trials[self.trials.index(best)] = checked
-            if checked.eligible:
-                return checked
-            candidate, begun = checked.candidate, time.monotonic()
-            if tries[id(candidate)] < _SCALES:
-                tries[id(candidate)] += 1
-                scale = self._allowed(checked)
-                damage = meter.quick(candidate.terms, scale)
-                again = self._tried(candidate, scale, damage, meter, begun)
-                self.trials.append(again)
-                eligible += [again] if again.eligible else []
+            candidate = best.candidate
+            try:
+                checked = self._validation.in_use(best, meter)
+                self.trials[self.trials.index(best)] = checked
+                if checked.eligible:
+                    return checked
+                if tries[id(candidate)] < _SCALES:
+                    tries[id(candidate)] += 1
+                    begun, scale = time.monotonic(), self._allowed(checked)
+                    damage = meter.quick(candidate.terms, scale)
+                    again = self._tried(candidate, scale, damage, meter, begun)
+                    self.trials.append(again)
+                    eligible += [again] if again.eligible else []
+            except EditFailed as error:
+                self.skipped.append(f"{candidate.label}, in long texts: {error.message}")
         return None
 
     def _tried(

@@ -85,8 +85,8 @@ def test_few_texts_and_few_prompts_are_remarked_with_what_they_can_show() -> Non
     assert {"few_texts", "underpowered"} <= remarks.keys()
     # A fifth of 30 prompts validates.
     assert "24 test prompts" in remarks["underpowered"].detail
-    assert "42 points" in remarks["underpowered"].detail
-    assert found.smallest_effect == pytest.approx(0.42, abs=0.005)
+    assert "47 points" in remarks["underpowered"].detail
+    assert found.smallest_effect == pytest.approx(0.47, abs=0.005)
     assert checked(behavior(150, prompts=PROMPTS[:5])).smallest_effect == 1
     assert "few_prompts" in codes(checked(behavior(150, prompts=PROMPTS[:90])))
 

@@ -67,7 +67,7 @@ def test_scorers_that_learn_have_no_text_in_common(monkeypatch: pytest.MonkeyPat
         return make_scorer(name, training)
 
     monkeypatch.setattr("workers.evaluation.scorers.prepare.make_scorer", noting)
-    made = behavior(60, scorers=("tfidf", "vader", "char-ngrams"))
+    made = behavior(100, scorers=("tfidf", "vader", "char-ngrams"))
     splits = split_behavior(made, seed=0)
     scorers = {scorer.name: scorer for scorer in prepare_scorers(made, splits, seed=0)}
     first, second = learned["tfidf"], learned["char-ngrams"]
@@ -75,8 +75,12 @@ def test_scorers_that_learn_have_no_text_in_common(monkeypatch: pytest.MonkeyPat
     assert not set(first) & set(second)
     assert abs(len(first) - len(second)) <= 2
     assert f"learned from {len(first)} of" in (scorers["tfidf"].contamination or "")
-    prepare_scorers(behavior(60, scorers=("vader", "tfidf")), splits, seed=0)
+    prepare_scorers(behavior(100, scorers=("vader", "tfidf")), splits, seed=0)
     assert learned["tfidf"] == splits.scorer.texts
+    few = behavior(60)  # shares of 7 or 8 texts a side would teach too little
+    splits = split_behavior(few, seed=0)
+    prepare_scorers(few, splits, seed=0)
+    assert learned["tfidf"] == learned["char-ngrams"] == splits.scorer.texts
 
 
 def test_texts_without_a_single_word_can_be_scored() -> None:
@@ -135,12 +139,14 @@ def test_a_behaviour_always_has_two_scorers() -> None:
     )
 
 
-def test_a_scorer_that_chose_the_texts_leads_unless_others_are_named() -> None:
+def test_a_scorer_that_chose_the_texts_leads_unless_it_is_named_elsewhere() -> None:
     assert scorer_names(behavior(scorer="vader")) == ("vader", "tfidf")
     one = behavior(scorer="vader", scorers=("profanity",))
-    assert scorer_names(one) == ("profanity", "vader")
+    assert scorer_names(one) == ("vader", "profanity")
     two = behavior(scorer="vader", scorers=("profanity", "tfidf"))
-    assert scorer_names(two) == ("profanity", "tfidf")
+    assert scorer_names(two) == ("vader", "profanity", "tfidf")
+    named = behavior(scorer="vader", scorers=("profanity", "vader"))
+    assert scorer_names(named) == ("profanity", "vader")
 
 
 def test_an_unknown_scorer_is_named_with_its_place() -> None:

@@ -67,7 +67,7 @@ class NaturalBias(FixedMethod):
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     neutral_weight: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
     """Weight of neutral text in the regression: the larger, the less such text feels of the shift,
-    and the more the behaviour's own may."""
+    so at the same KL the edit is larger on text like the behaviour's."""
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
