@@ -85,19 +85,19 @@ def evaluate(
             damage = meter.measure(terms, (before, after), leading.desired)
         measured = controls.measure(look.scored)
         extras = measure_extras(context, terms, before, after, look.scored, meter, damage)
-        told = _verdict(context, look, damage, measured)
-        if more_samples_may_tell(told, len(context.prompts)):
+        judged = _verdict(context, look, damage, measured)
+        if more_samples_may_tell(judged, len(context.prompts)):
             with progress.step("second_look"):
                 look = _look(context, scorers, terms, SECOND_LOOK * context.plan.samples)
                 measured = controls.second_look(measured, look.scored)
-                told = _verdict(context, look, damage, measured, looks=2)
+                judged = _verdict(context, look, damage, measured, looks=2)
     return Evaluation(
         scorers=look.cards,
         effects=look.effects,
         damage=damage,
         controls=measured,
         samples=shown_samples(context, look.prompts, before, after),
-        verdict=told,
+        verdict=judged,
         extras=extras,
         decoding=decoding_of(
             context, replace(context.decoding, samples=look.scored[0].samples), len(look.prompts)

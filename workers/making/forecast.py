@@ -31,8 +31,8 @@ from workers.evaluation.estimate.costs import (
     GENERATED,
     HARM_SECONDS,
     READ,
-    everyday_tokens,
     expected_seconds,
+    generation_meter_tokens,
 )
 from workers.making.fitting.readings import READINGS, Counts, Wanted, reading_tokens, wanted_by
 from workers.making.fitting.shipped import shipped_curvature
@@ -184,7 +184,7 @@ def _search(context: EvaluationContext, candidates: int, effort: Effort, speed: 
     most = min(budget.final_prompts or prompts, prompts)
     texts = _RACED * candidates * few + _SCALES * budget.finalists * most + prompts
     generated = samples_each(prompts, new) * texts * new
-    generated += 2 * everyday_tokens(context, budget.final_damage)
+    generated += 2 * generation_meter_tokens(context, budget.final_damage)
     read = _COARSE_FITTINGS * candidates * _damage_tokens(budget.damage)
     read += _FITTINGS * budget.finalists * _damage_tokens(budget.final_damage)
     return generated / speed.generated + _HEAD * read / speed.read

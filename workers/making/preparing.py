@@ -19,7 +19,7 @@ from models_store.schemas.methods import Auto, Effort, Limits
 from models_store.schemas.records import EditSettings
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
-from workers.evaluation.damage.everyday import EverydayMeter
+from workers.evaluation.damage.generation_meter import GenerationMeter
 from workers.evaluation.damage.neutral import Use
 from workers.evaluation.data.splits import Splits, split_behavior
 from workers.evaluation.effect.generations import Arm
@@ -35,7 +35,7 @@ _DEFAULTS = EditSettings(method=Auto())
 """Of an edit that names a base model and a behaviour only."""
 _OTHER_EFFORTS: tuple[Effort, ...] = ("quick",)
 """Those besides the default whose text is made too; `thorough` has three times as much."""
-_EVERYDAY: tuple[Use, ...] = ("calibration", "reporting")
+_METER_USES: tuple[Use, ...] = ("calibration", "reporting")
 """The neutral texts whose beginnings are continued, in searches and in tests."""
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def preparation(cache: Cache, margins: Margins, behaviors: Sequence[str]) -> Ite
     yield from _shuffled(
         [
             *_harm(cache, margins),
-            *_everyday(cache),
+            *_long_texts(cache),
             *(unit for preset in presets for unit in preset.units()),
         ]
     )
@@ -104,19 +104,19 @@ def _harm(cache: Cache, margins: Margins) -> list[Unit]:
     ]
 
 
-def _everyday(cache: Cache) -> list[Unit]:
+def _long_texts(cache: Cache) -> list[Unit]:
     plan = plan_for(_DEFAULTS.effort).damage
 
     def text(use: Use) -> list[Arm]:
-        meter = EverydayMeter.of(
+        meter = GenerationMeter.of(
             cache.model,
             use,
             texts=plan.long_texts,
             requests=plan.harmless_requests,
         )
-        return [cache.generated(asked.ids, asked.decoding) for asked in meter.asked]
+        return [cache.generated(prompts.ids, prompts.decoding) for prompts in meter.prompt_sets]
 
-    return [Unit(f"everyday: {use}", partial(text, use)) for use in _EVERYDAY]
+    return [Unit(f"long texts: {use}", partial(text, use)) for use in _METER_USES]
 
 
 @dataclass(frozen=True)

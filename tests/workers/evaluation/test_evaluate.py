@@ -25,7 +25,7 @@ from tests.workers.evaluation.contexts import PLAN, bias_term, gate_term, small_
 from workers import progress
 from workers.evaluation.context.context import NamedSuites, Parent
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
-from workers.evaluation.damage.everyday import LONG_TOKENS, REFUSAL_TOKENS
+from workers.evaluation.damage.generation_meter import LONG_TOKENS, REFUSAL_TOKENS
 from workers.evaluation.damage.limits import judged
 from workers.evaluation.damage.long_form import LongPlan
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral

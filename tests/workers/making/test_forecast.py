@@ -21,7 +21,7 @@ from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
 from workers.evaluation.data.splits import split_behavior
-from workers.evaluation.estimate.costs import GENERATED, READ, everyday_tokens
+from workers.evaluation.estimate.costs import GENERATED, READ, generation_meter_tokens
 from workers.making.forecast import Speed, delta_bytes, memory_bytes
 from workers.making.forecast import seconds as seconds_of
 from workers.making.search.choosing import recipes_of
@@ -108,8 +108,8 @@ def test_a_search_generates_with_no_more_prompts_than_it_uses(
 
     finals_and_base = 1.5 * BUDGETS["thorough"].finalists + 1
     arms = 0.7 * len(recipes(pico.layers, 100)) + finals_and_base
-    everyday = 2 * everyday_tokens(asked, BUDGETS["thorough"].final_damage)
-    assert found.search == pytest.approx(arms * generations * max_new_tokens + everyday)
+    of_meter = 2 * generation_meter_tokens(asked, BUDGETS["thorough"].final_damage)
+    assert found.search == pytest.approx(arms * generations * max_new_tokens + of_meter)
 
 
 def earlier(base: LoadedModel, **changes: Any) -> PastCost:

@@ -17,7 +17,7 @@ from models_store.settings import Settings
 from models_store.work.store import SHARED_TENANT
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import plan_for
-from workers.evaluation.damage.everyday import EverydayMeter
+from workers.evaluation.damage.generation_meter import GenerationMeter
 from workers.evaluation.damage.neutral import Use
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.extras.safety import measure_harm
@@ -66,8 +66,8 @@ def files(objects: ObjectStore) -> dict[str, float]:
 
 
 def _parts(names: Sequence[str]) -> int:
-    """What units of these names make: those of everyday text long texts and answers to requests."""
-    return sum(2 if name.startswith("everyday") else 1 for name in names)
+    """What units of these names make: those of long texts answers to requests too."""
+    return sum(2 if name.startswith("long texts") else 1 for name in names)
 
 
 def make(cache: Cache, most: int | None = None) -> list[str]:
@@ -146,8 +146,8 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
     asked = {"texts": plan.long_texts, "requests": plan.harmless_requests}
     uses: tuple[Use, ...] = ("calibration", "reporting")
     for use in uses:
-        for everyday in EverydayMeter.of(model, use, **asked).asked:
-            cache.generated(everyday.ids, everyday.decoding)
+        for prompts in GenerationMeter.of(model, use, **asked).prompt_sets:
+            cache.generated(prompts.ids, prompts.decoding)
     context.generate_unedited([prompt.text for prompt in context.prompts])
     harm = shared(objects, base)
     measure_harm(model, MARGINS, base_text=harm.generated, bootstrap=Bootstrap(0, 10))

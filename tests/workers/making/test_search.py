@@ -110,7 +110,7 @@ class Costs:
             prompts=entry.prompts,
         )
 
-    def in_use(self, trial: Trial, meter: Meter) -> Trial:
+    def with_generation_figures(self, trial: Trial, meter: Meter) -> Trial:
         self.in_long_texts.append(trial)
         full = trial.damage.model_copy(update={"loops": self.loops * trial.scale})
         return replace(trial, damage=full, exceeded=exceeded(LIMITS, full))
@@ -147,7 +147,7 @@ def searched(
         generate=costs.generate,
         falls=costs.falls,
         trial=costs.trial,
-        in_use=costs.in_use,
+        with_generation_figures=costs.with_generation_figures,
     )
     made = {method: candidate() for method in methods}
     prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
@@ -190,7 +190,7 @@ def test_the_scale_goes_down_until_long_texts_no_longer_loop() -> None:
 
 def test_no_edit_is_chosen_whose_long_texts_loop() -> None:
     class Stuck(Costs):
-        def in_use(self, trial: Trial, meter: Meter) -> Trial:
+        def with_generation_figures(self, trial: Trial, meter: Meter) -> Trial:
             """At any scale."""
             full = trial.damage.model_copy(update={"loops": 0.5})
             return replace(trial, damage=full, exceeded=exceeded(LIMITS, full))

@@ -17,7 +17,7 @@ from tests.workers.making.test_tuning import candidate
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
-from workers.evaluation.damage.everyday import EverydayMeter
+from workers.evaluation.damage.generation_meter import GenerationMeter
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.scorers.prepare import prepare_scorers
@@ -82,8 +82,8 @@ def test_a_trial_is_judged_on_long_texts_and_requests_that_nothing_is_reported_o
     entry = validation.entry(candidate(), 1.0, meter.quick(candidate().at(1.0)))
     (entry,) = validation.generate([entry], 2)
     before = validation.trial(entry, meter)
-    after = validation.in_use(before, meter)
-    own = EverydayMeter.of(context.model, "calibration", texts=4, requests=3)
+    after = validation.with_generation_figures(before, meter)
+    own = GenerationMeter.of(context.model, "calibration", texts=4, requests=3)
     shares = own.measure(after.terms, context.bootstrap)
     assert shares.keys() == {"loops", "repetition", "harmless_refusals"}
     for name, share in shares.items():

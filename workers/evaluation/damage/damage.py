@@ -27,8 +27,8 @@ from workers.evaluation.damage.domain import (
     own_samples,
     require_finite,
 )
-from workers.evaluation.damage.everyday import EverydayMeter
 from workers.evaluation.damage.fluency import Fluency, answers_of, fluency_of
+from workers.evaluation.damage.generation_meter import GenerationMeter
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral, places_of
 from workers.evaluation.damage.quality import distinct2_ratio, quality_of
 from workers.evaluation.damage.reader import FluencyReader
@@ -115,7 +115,7 @@ class DamageMeter:
     preserved: _Preserved | None
     answers: Sequence[tuple[str, str]]
     """Prompts with desired answers to them, which fluency may be compared with."""
-    everyday: EverydayMeter
+    generation: GenerationMeter
 
     @classmethod
     def read(
@@ -163,7 +163,7 @@ class DamageMeter:
             domain=domain,
             preserved=preserved,
             answers=drawn(answers_of(texts.heldout), plan.heldout_texts),
-            everyday=EverydayMeter.of(
+            generation=GenerationMeter.of(
                 model,
                 use,
                 texts=plan.long_texts,
@@ -255,8 +255,8 @@ class DamageMeter:
         """
         with progress.step("neutral", 0.25):
             neutral = check_finite(self.neutral.divergence(terms))
-        with progress.step("everyday", 0.5):
-            everyday = self.everyday.measure(terms, self.bootstrap)
+        with progress.step("long_texts", 0.5):
+            generation = self.generation.measure(terms, self.bootstrap)
         with progress.step("domain", 0.1):
             domain = self.domain.measure(terms, self.bootstrap)
         kept: Interval | None = None
@@ -301,11 +301,11 @@ class DamageMeter:
             },
             kl_p95=kl_p95(neutral, self.bootstrap),
             changed_choices=text_mean(neutral.changed, neutral, self.bootstrap),
-            loops=everyday.get("loops"),
-            repetition=everyday.get("repetition"),
-            long_texts=self.everyday.number("loops"),
-            harmless_refusals=everyday.get("harmless_refusals"),
-            harmless_requests=self.everyday.number("harmless_refusals"),
+            loops=generation.get("loops"),
+            repetition=generation.get("repetition"),
+            long_texts=self.generation.number("loops"),
+            harmless_refusals=generation.get("harmless_refusals"),
+            harmless_requests=self.generation.number("harmless_refusals"),
         )
 
 
@@ -367,9 +367,9 @@ def with_text(point: PointDamage, fluency: Fluency, arms: tuple[Arm, Arm]) -> Po
     )
 
 
-def with_everyday(point: PointDamage, everyday: Mapping[str, Contrast]) -> PointDamage:
-    """`point` with what an `EverydayMeter` measured."""
-    return point.model_copy(update={name: value_of(of) for name, of in everyday.items()})
+def with_generation_figures(point: PointDamage, figures: Mapping[str, Contrast]) -> PointDamage:
+    """`point` with what an `GenerationMeter` measured."""
+    return point.model_copy(update={name: value_of(of) for name, of in figures.items()})
 
 
 def _samples_meter(

@@ -9,7 +9,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.baselines import PERMUTED_TEXTS
 from workers.evaluation.damage.damage import DamagePlan
-from workers.evaluation.damage.everyday import LONG_TOKENS, REFUSAL_TOKENS
+from workers.evaluation.damage.generation_meter import LONG_TOKENS, REFUSAL_TOKENS
 from workers.evaluation.damage.long_form import FOLLOW_UPS
 from workers.evaluation.damage.neutral import MAX_TOKENS
 from workers.evaluation.extras.composition import MAX_PROMPTS as COMPOSED_PROMPTS
@@ -58,7 +58,7 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
         "scores": 3.0,
         "damage_base": damage.base,
         "damage": damage.all
-        + 2 * everyday_tokens(context, plan.damage) / GENERATED
+        + 2 * generation_meter_tokens(context, plan.damage) / GENERATED
         + 2 * pairs * ((_PROMPT + new) / READ + new / HEAD),
         "doses": (len(STRENGTHS) - 1) * dose.quick
         + dosed * (new / GENERATED + (_PROMPT + new) / READ + new / HEAD),
@@ -95,7 +95,7 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     return parts
 
 
-def everyday_tokens(context: EvaluationContext, plan: DamagePlan) -> float:
+def generation_meter_tokens(context: EvaluationContext, plan: DamagePlan) -> float:
     """That a model generates, at most, for what its users notice."""
     requests = plan.harmless_requests if context.model.loaded.has_chat_template else 0
     return plan.long_texts * LONG_TOKENS + requests * REFUSAL_TOKENS

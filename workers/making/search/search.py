@@ -123,8 +123,8 @@ def search(
             passed = {id(trial.candidate) for trial in finals if trial.eligible}
             if len(passed) == state.finalists:
                 break
-    with progress.step("everyday"):
-        winner = state.settled(finals, fine)
+    with progress.step("long_texts"):
+        winner = state.winner(finals, fine)
     return SearchResult(tuple(state.trials), tuple(state.skipped), winner, state.broken)
 
 
@@ -164,7 +164,7 @@ class _Search:
             "scales": 1.0 * len(self._recipes),
             "race": 1.5 * len(self._recipes),
             "finals": 6.0 * _FINALS * self.finalists,
-            "everyday": 3.0,
+            "long_texts": 3.0,
         }
 
     def enter(self, recipe: Recipe, meter: DamageMeter) -> None:
@@ -268,7 +268,7 @@ class _Search:
         self.trials += tried
         return tried
 
-    def settled(self, finals: Sequence[Trial], meter: DamageMeter) -> Trial | None:
+    def winner(self, finals: Sequence[Trial], meter: DamageMeter) -> Trial | None:
         """The preferred of the trials that also keeps the limits on what users notice, which takes
         longest to measure. One that does not is tried at smaller scales, as few as in a final."""
         eligible = [trial for trial in finals if trial.eligible]
@@ -278,7 +278,7 @@ class _Search:
             eligible.remove(best)
             candidate = best.candidate
             try:
-                checked = self._validation.in_use(best, meter)
+                checked = self._validation.with_generation_figures(best, meter)
                 self.trials[self.trials.index(best)] = checked
                 if checked.eligible:
                     return checked

@@ -20,7 +20,7 @@ from workers.evaluation.damage.damage import (
     DamageMeter,
     DamagePlan,
     DamageTexts,
-    with_everyday,
+    with_generation_figures,
     with_text,
 )
 from workers.evaluation.damage.limits import exceeded
@@ -196,11 +196,11 @@ class Validation:
             seconds=entry.seconds + time.monotonic() - begun,
         )
 
-    def in_use(self, trial: Trial, meter: DamageMeter) -> Trial:
+    def with_generation_figures(self, trial: Trial, meter: DamageMeter) -> Trial:
         """With what users of the edited model would notice, which takes the longest to measure."""
         begun = time.monotonic()
-        damage = with_everyday(
-            trial.damage, meter.everyday.measure(trial.terms, self.context.bootstrap)
+        damage = with_generation_figures(
+            trial.damage, meter.generation.measure(trial.terms, self.context.bootstrap)
         )
         return replace(
             trial,

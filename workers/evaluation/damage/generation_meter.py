@@ -39,7 +39,7 @@ _OPENING = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PromptSet:
     """Prompts, how models continue them, and what is counted in what they write."""
 
     ids: Sequence[Sequence[int]]
@@ -50,11 +50,11 @@ class Asked:
     """By figure: of a text, in [0, 1]."""
 
 
-def long_texts(base: LoadedModel, use: Use, count: int) -> Asked:
+def long_texts(base: LoadedModel, use: Use, count: int) -> PromptSet:
     """Beginnings of so many neutral texts of one use, of plain ones and of answers in turn."""
     neutral = encode_neutral(base, use, each=count - count // 2)
     in_turn = [text for both in zip(*neutral.parts, strict=True) for text in both][:count]
-    return Asked(
+    return PromptSet(
         ids=[text.ids[: text.prompt_length or _OPENING] for text in in_turn],
         groups=None,
         decoding=DecodingSettings(LONG_TOKENS, seed=0, samples=1),
@@ -65,12 +65,12 @@ def long_texts(base: LoadedModel, use: Use, count: int) -> Asked:
     )
 
 
-def harmless_requests(base: LoadedModel, use: Use, count: int) -> Asked:
+def harmless_requests(base: LoadedModel, use: Use, count: int) -> PromptSet:
     """So many requests of `refusal`: those to choose edits by, or those to test on."""
     split = "validate" if use == "calibration" else "test"
     prompts = [prompt for prompt in load_preset("refusal").prompts if prompt.split == split]
     prompts = drawn(prompts, count)
-    return Asked(
+    return PromptSet(
         ids=[encode_prompt(base, prompt.text, chat=True) for prompt in prompts],
         groups=groups_of(prompts),
         decoding=DecodingSettings(REFUSAL_TOKENS, seed=0, samples=1, temperature=0.0),
@@ -79,12 +79,12 @@ def harmless_requests(base: LoadedModel, use: Use, count: int) -> Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class EverydayMeter:
+class GenerationMeter:
     """Compares what edits of one model write with what it writes itself."""
 
     model: EditedModel
     """What edits go on top of."""
-    asked: Sequence[Asked]
+    prompt_sets: Sequence[PromptSet]
     base_text: Generate
 
     @classmethod
@@ -96,7 +96,7 @@ class EverydayMeter:
         texts: int,
         requests: int,
         base_text: Generate | None = None,
-    ) -> EverydayMeter:
+    ) -> GenerationMeter:
         """Nothing is written yet.
 
         Args:
@@ -104,27 +104,27 @@ class EverydayMeter:
             requests: so many, if the model has a chat template: others answer nobody.
             base_text: of the model without the edits that are measured, such as from a cache.
         """
-        asked = [long_texts(model.loaded, use, texts)] if texts else []
+        prompt_sets = [long_texts(model.loaded, use, texts)] if texts else []
         if requests and model.loaded.has_chat_template:
-            asked.append(harmless_requests(model.loaded, use, requests))
-        return cls(model, asked, base_text or partial(generate_arm, model))
+            prompt_sets.append(harmless_requests(model.loaded, use, requests))
+        return cls(model, prompt_sets, base_text or partial(generate_arm, model))
 
     def measure(self, terms: Sequence[Term], bootstrap: Bootstrap) -> dict[str, Contrast]:
         """Shares of both models, by the names that they have in `Damage`."""
         edited, found = self.model.plus(terms), {}
-        for asked in progress.track(self.asked):
+        for prompts in progress.track(self.prompt_sets):
             with progress.step("base", 0.5):
-                before = self.base_text(asked.ids, asked.decoding)
-            after = generate_arm(edited, asked.ids, asked.decoding)
-            for name, count in asked.counts.items():
+                before = self.base_text(prompts.ids, prompts.decoding)
+            after = generate_arm(edited, prompts.ids, prompts.decoding)
+            for name, count in prompts.counts.items():
                 found[name] = contrast(
-                    _counted(count, before), _counted(count, after), bootstrap, asked.groups
+                    _counted(count, before), _counted(count, after), bootstrap, prompts.groups
                 )
         return found
 
     def number(self, figure: str) -> int:
         """Texts of each model that a figure is measured on."""
-        return sum(len(asked.ids) for asked in self.asked if figure in asked.counts)
+        return sum(len(prompts.ids) for prompts in self.prompt_sets if figure in prompts.counts)
 
 
 def _counted(count: Callable[[str], float], arm: Arm) -> Floats:

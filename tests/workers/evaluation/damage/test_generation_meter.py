@@ -11,8 +11,12 @@ import torch
 from models_store.presets import load_preset
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
-from workers.evaluation.damage import everyday
-from workers.evaluation.damage.everyday import EverydayMeter, harmless_requests, long_texts
+from workers.evaluation.damage import generation_meter
+from workers.evaluation.damage.generation_meter import (
+    GenerationMeter,
+    harmless_requests,
+    long_texts,
+)
 from workers.evaluation.damage.neutral import Use
 from workers.evaluation.effect.generations import Arm, DecodingSettings, arm_of, generate_arm
 from workers.evaluation.statistics import Bootstrap
@@ -30,8 +34,8 @@ def _edit(size: float = 0.3) -> list[Term]:
     return [make_term(MatrixKey(1, DOWN), inputs, torch.arange(HIDDEN), size * outputs)]
 
 
-def _meter(base: LoadedModel, use: Use = "reporting", texts: int = 5) -> EverydayMeter:
-    return EverydayMeter.of(EditedModel(base), use, texts=texts, requests=4)
+def _meter(base: LoadedModel, use: Use = "reporting", texts: int = 5) -> GenerationMeter:
+    return GenerationMeter.of(EditedModel(base), use, texts=texts, requests=4)
 
 
 def _saying(base: LoadedModel, texts: Sequence[str]) -> Callable[..., Arm]:
@@ -56,9 +60,9 @@ def test_shares_are_those_of_the_texts_of_both_models(
     before = ["I'm sorry, but I can't help you", "the food was good and the food was good"]
     after = ["no no no no no no no no", "as an AI I will not do that", "the day is nice today"]
     monkeypatch.setattr(
-        everyday, "generate_arm", lambda model, *asked: _saying(pico, after)(*asked)
+        generation_meter, "generate_arm", lambda model, *asked: _saying(pico, after)(*asked)
     )
-    meter = EverydayMeter.of(
+    meter = GenerationMeter.of(
         EditedModel(pico), "reporting", texts=6, requests=6, base_text=_saying(pico, before)
     )
     found = meter.measure(_edit(), BOOTSTRAP)
@@ -96,7 +100,7 @@ def test_what_the_base_writes_comes_from_where_it_is_kept(pico: LoadedModel) -> 
         written.append(decoding)
         return generate_arm(EditedModel(pico), prompts, decoding)
 
-    meter = EverydayMeter.of(
+    meter = GenerationMeter.of(
         EditedModel(pico), "reporting", texts=2, requests=2, base_text=base_text
     )
     assert not written
@@ -120,7 +124,7 @@ def test_half_of_the_long_texts_are_answers(pico: LoadedModel) -> None:
 
 @pytest.mark.parametrize("prompts", [long_texts, harmless_requests])
 def test_a_search_and_a_receipt_have_prompts_of_their_own(
-    pico: LoadedModel, prompts: Callable[[LoadedModel, Use, int], everyday.Asked]
+    pico: LoadedModel, prompts: Callable[[LoadedModel, Use, int], generation_meter.PromptSet]
 ) -> None:
     chosen, reported = (prompts(pico, use, 30) for use in ("calibration", "reporting"))
     assert not set(map(tuple, chosen.ids)) & set(map(tuple, reported.ids))
