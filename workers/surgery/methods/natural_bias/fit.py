@@ -34,10 +34,11 @@ from workers.surgery.terms import Term, make_term
 
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
-_ELSEWHERE = 0.54
+_ELSEWHERE = 1.0
 """Neutral text that weighs in the regression stands for text like it, less for other kinds. On
-SmolLM2 and review openings, at one KL on calibration texts, edits with a weight of 0.1, 0.3 and 1
-moved the more varied texts that are reported on 1.26, 1.36 and 1.54 times as far as without."""
+SmolLM2, at one KL on calibration texts, edits of review openings with a weight of 0.1, 0.3 and 1
+moved the more varied texts that are reported on 1.26, 1.36 and 1.54 times as far as without, one of
+toxicity with a weight of 1 1.9 times."""
 
 
 @dataclass(frozen=True)
