@@ -138,7 +138,7 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
         _limit(
             report,
             "max_repetition",
-            f"more pairs of words that stood before in the same of {texts}",
+            f"more pairs of words that repeat earlier ones, in {texts}",
             "of pairs",
             _change(damage.repetition),
             formats.signed,
