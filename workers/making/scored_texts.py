@@ -22,17 +22,12 @@ from models_store.schemas.behaviors import MIN_SCORED_PROMPTS, MIN_TEXTS, Behavi
 from models_store.schemas.items import CompletionItem, Prompt
 from models_store.schemas.report import MadeTexts
 from workers.evaluation.data.splits import grouped
-from workers.evaluation.effect.generations import DecodingSettings
 from workers.evaluation.scorers.prepare import Judges, PreparedScorer, teacher_of
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.making.cache import Cache
-from workers.runtime.tokens import encode_prompt
+from workers.making.continuations import CHOSEN, PROMPTS, SAMPLES, continuations
 
-MOST_PROMPTS, SAMPLES = 120, 16
-"""At most so many prompts are continued, so often each."""
-CHOSEN = SAMPLES // 4
-"""Continuations of a prompt on each side, at most."""
 MARGIN = 0.1
 """Difference of two scores from which on they say something."""
 LEAST_LEARNED = MIN_SCORED_PROMPTS // 4
@@ -63,12 +58,12 @@ def scored_texts(behavior: Behavior, seed: int, cache: Cache, judges: Judges) ->
     """
     learned, others = divided(behavior.prompts, seed)
     teacher = teacher_of(behavior, seed, judges)
-    loaded = cache.model.loaded
-    decoding = DecodingSettings(
-        max_new_tokens=behavior.max_new_tokens, seed=derive(seed, "scored"), samples=SAMPLES
-    )
-    arm = cache.generated(
-        [encode_prompt(loaded, prompt.text, chat=behavior.chat) for prompt in learned], decoding
+    arm = continuations(
+        cache,
+        [prompt.text for prompt in learned],
+        chat=behavior.chat,
+        max_new_tokens=behavior.max_new_tokens,
+        seed=derive(seed, "scored"),
     )
     distinct = [list(dict.fromkeys(filter(str.strip, texts))) for texts in arm.texts]
     prompts = [prompt.text for prompt, texts in zip(learned, distinct, strict=True) for _ in texts]
@@ -111,7 +106,7 @@ def divided(prompts: Sequence[Prompt], seed: int) -> tuple[list[Prompt], list[Pr
         if prompt.split is None and prompt.template not in named:
             free.setdefault(index if prompt.template is None else prompt.template, []).append(index)
     groups = list(free.values())
-    room = min(sum(map(len, groups)) // 2, MOST_PROMPTS)
+    room = min(sum(map(len, groups)) // 2, PROMPTS)
     learned: set[int] = set()
     for place in np.random.default_rng(derive(seed, "scored")).permutation(len(groups)):
         if len(groups[place]) <= room - len(learned):

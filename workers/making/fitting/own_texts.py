@@ -16,21 +16,18 @@ import torch
 from torch import Tensor
 
 from workers.evaluation.data.splits import Sides, drawn, made_prompts
-from workers.evaluation.effect.generations import Arm, DecodingSettings
+from workers.evaluation.effect.generations import Arm
 from workers.evaluation.scorers import char_ngrams, tfidf
 from workers.evaluation.scorers.prepare import HEADLINE_AUC
 from workers.evaluation.scorers.protocol import Training
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.making.cache import Cache
+from workers.making.continuations import CHOSEN, PROMPTS, SAMPLES, continuations
 from workers.making.fitting.source import Source
-from workers.runtime.tokens import Encoded, encode_prompt
+from workers.runtime.tokens import Encoded
 from workers.surgery.probe import auc
 
-PROMPTS, SAMPLES = 120, 16
-"""At most so many prompts, and so many continuations of each."""
-_CHOSEN = SAMPLES // 4
-"""Continuations of a prompt on each side."""
 LEAST_OF_A_SIDE = 8
 """Continuations that the teacher must call undesired, and desired, to learn from them."""
 
@@ -55,13 +52,13 @@ def own_texts(source: Source, cache: Cache) -> OwnTexts | None:
     teacher = _Teacher(fit, source.seed)
     if auc(teacher.score(heldout.texts), heldout.labels) < HEADLINE_AUC:
         return None
-    loaded = source.model.loaded
     prompts = [prompt.text for prompt in drawn(made_prompts(fit), PROMPTS)]
-    decoding = DecodingSettings(
-        max_new_tokens=source.max_new_tokens, seed=derive(source.seed, "own"), samples=SAMPLES
-    )
-    arm = cache.generated(
-        [encode_prompt(loaded, prompt, chat=source.chat) for prompt in prompts], decoding
+    arm = continuations(
+        cache,
+        prompts,
+        chat=source.chat,
+        max_new_tokens=source.max_new_tokens,
+        seed=derive(source.seed, "own"),
     )
     scores = teacher.score(arm.flat_texts()).reshape(len(prompts), SAMPLES)
     undesired = int((scores >= 0.5).sum())
@@ -92,9 +89,9 @@ def _weighed(arm: Arm, scores: Floats) -> tuple[list[Encoded], Tensor]:
     """
     texts: list[Encoded] = []
     weights: list[float] = []
-    each = 1 / (len(scores) * _CHOSEN)
+    each = 1 / (len(scores) * CHOSEN)
     for prompt, made, order in zip(arm.prompts, arm.made, scores.argsort(axis=1), strict=True):
-        for sign, places in ((1, order[:_CHOSEN]), (-1, order[-_CHOSEN:])):
+        for sign, places in ((1, order[:CHOSEN]), (-1, order[-CHOSEN:])):
             for ids in filter(None, (made[place].ids for place in places)):
                 texts.append(Encoded.response(prompt, ids))
                 weights.append(sign * each)

@@ -19,6 +19,7 @@ from workers import progress
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import PreservedSplit, split_preserved
 from workers.making.cache import Cache
+from workers.making.continuations import PROMPTS, SAMPLES
 from workers.making.fitting.model_readings import (
     CURVATURE,
     FIRST_TOKENS,
@@ -26,7 +27,7 @@ from workers.making.fitting.model_readings import (
     ModelInputs,
     ModelReading,
 )
-from workers.making.fitting.own_texts import PROMPTS, SAMPLES, OwnTexts, own_texts
+from workers.making.fitting.own_texts import OwnTexts, own_texts
 from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
