@@ -16,7 +16,7 @@ from workers.evaluation.context.plan import TEST_CONFIDENCE
 from workers.evaluation.controls.baselines import PaperMethod, PermutedFit
 from workers.evaluation.controls.controls import Controls
 from workers.evaluation.damage.damage import DamageMeter
-from workers.evaluation.effect.effect import Scored, score_grid
+from workers.evaluation.effect.effect import Scored, scored_arms
 from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.extras.extras import Extras, damage_texts, measure_extras
@@ -136,16 +136,7 @@ def _look(
     with progress.step("edited_text"):
         after = context.generate(context.model.plus(terms), prompts, samples=samples)
     with progress.step("scores"):
-        groups = groups_of(context.prompts)
-        scored = [
-            Scored(
-                each,
-                score_grid(each, prompts, before.texts),
-                score_grid(each, prompts, after.texts),
-                groups,
-            )
-            for each in scorers
-        ]
+        scored = scored_arms(scorers, prompts, before, after, groups_of(context.prompts))
         effects = tuple(each.effect(context.test_bootstrap) for each in scored)
     return _Look(prompts, before, after, scored, effects)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from models_store.schemas.measurements import Control, ControlKind, relied_on
@@ -30,11 +30,11 @@ from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, edit_against_baseline, score_grid
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.seeds import derive
-from workers.surgery.terms import Term
+from workers.surgery.terms import Term, scaled
 
 MEASURABLE_KL = 1e-5
 """Below this, in nats a token, rounding is most of what is measured: nothing is scaled to it."""
-_DECISIVE: ControlKind = "random_direction"
+_DECISIVE: RandomKind = "random_direction"
 """Success hangs on it."""
 _TEXT = 0.4
 """Share of a control's time that goes into its text, about; the rest scales it."""
@@ -73,8 +73,6 @@ class Controls:
     """The edit at strength 1."""
     paper: PaperMethod | None = None
     permuted: PermutedFit | None = None
-    _decisive: list[Baseline] = field(default_factory=list)
-    """Those that were measured and that success hangs on."""
 
     @cached_property
     def kinds(self) -> list[ControlKind]:
@@ -107,16 +105,28 @@ class Controls:
                     baselines = self._scaled(kind, meter, target)
                 with progress.step("text"):
                     controls += [self._tried(each, scored) for each in progress.track(baselines)]
-                if kind == _DECISIVE:
-                    self._decisive.extend(baselines)
         return tuple(controls)
 
     def second_look(
         self, controls: Sequence[Control], scored: Sequence[Scored]
     ) -> tuple[Control, ...]:
         """What `measure` gave, with random directions on as many samples as are scored now."""
-        again = iter([self._tried(each, scored) for each in progress.track(self._decisive)])
-        return tuple(next(again) if each.kind == _DECISIVE else each for each in controls)
+        return tuple(
+            self._tried(self._again(control), scored) if control.kind == _DECISIVE else control
+            for control in progress.track(controls)
+        )
+
+    def _again(self, control: Control) -> Baseline:
+        """The random direction that was measured: it is that of its draw, at its scale."""
+        return Baseline(
+            _DECISIVE,
+            scaled(self._drawn(_DECISIVE, control.draw), control.scale),
+            control.scale,
+            control.kl,
+            control.target_kl,
+            control.evaluations,
+            control.draw,
+        )
 
     def _scaled(self, kind: BaselineKind, meter: Meter, target: float) -> list[Baseline]:
         """Made and scaled; one that leaves no model that computes is passed over."""

@@ -13,7 +13,7 @@ from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import LongForm
 from workers import progress
 from workers.evaluation.damage.quality import quality_of
-from workers.evaluation.effect.effect import Scored, score_grid
+from workers.evaluation.effect.effect import scored_arms
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
@@ -70,15 +70,7 @@ def long_form(
         arms: Sequence[Arm],
     ) -> LongForm:
         before, after = arms
-        scored = [
-            Scored(
-                scorer,
-                score_grid(scorer, messages, before.texts),
-                score_grid(scorer, messages, after.texts),
-                groups,
-            )
-            for scorer in by
-        ]
+        scored = scored_arms(by, messages, before, after, groups)
         return LongForm(
             kind=kind,
             prompts=len(prompt_texts),

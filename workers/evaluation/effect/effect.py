@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models_store.schemas.measurements import Contrast, Effect, Interval
+from workers.evaluation.effect.generations import Arm
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import (
     USUAL_CONFIDENCE,
@@ -86,6 +87,30 @@ class Scored:
 
     def _counted(self, scores: Floats) -> Floats:
         return self.scorer.undesired(scores).astype(np.float64)
+
+
+def scored_arms(
+    scorers: Sequence[PreparedScorer],
+    prompts: Sequence[str],
+    before: Arm,
+    after: Arm,
+    groups: Groups | None,
+) -> list[Scored]:
+    """Generations of two models from the same prompts, by each scorer.
+
+    Args:
+        prompts: what the scorers are told that the texts go on from.
+        groups: of the prompts.
+    """
+    return [
+        Scored(
+            scorer,
+            score_grid(scorer, prompts, before.texts),
+            score_grid(scorer, prompts, after.texts),
+            groups,
+        )
+        for scorer in scorers
+    ]
 
 
 def contrast(
