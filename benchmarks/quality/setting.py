@@ -33,11 +33,8 @@ from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 
 TEST = "test"
-DAMAGE = DamagePlan(
-    own_samples=60, heldout_texts=60, fluency_pairs=60, long_texts=0, harmless_requests=0
-)
-"""All neutral texts of a receipt, fewer of the rest, since seeds are averaged, and no text that the
-rows have no figures of."""
+DAMAGE = DamagePlan(own_samples=60, heldout_texts=60, fluency_pairs=60)
+"""All neutral texts of a receipt, fewer of the rest, since seeds are averaged."""
 
 
 @dataclass(frozen=True, eq=False)

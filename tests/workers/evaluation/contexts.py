@@ -21,9 +21,7 @@ from workers.surgery.terms import Mixture, Term, make_term
 PLAN = EvaluationPlan(
     test_prompts=12,
     damage=DamagePlan(neutral_each=3, long_texts=2, harmless_requests=2),
-    dose_damage=DamagePlan(
-        neutral_each=2, own_samples=0, heldout_texts=4, long_texts=0, harmless_requests=0
-    ),
+    dose_damage=DamagePlan(neutral_each=2, own_samples=0, heldout_texts=4),
     controls=(
         "random_direction",
         "permuted_labels",

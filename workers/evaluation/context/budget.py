@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from models_store.schemas.methods import Effort
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
@@ -32,7 +32,7 @@ BUDGETS: Mapping[Effort, Budget] = {
         finalists=1,
         final_prompts=None,
         damage=SEARCHED,
-        final_damage=replace(REPORTED, long_texts=0, harmless_requests=0),
+        final_damage=DamagePlan(),
     ),
     "standard": Budget(10, 60, finalists=3, final_prompts=None, damage=SEARCHED),
     "thorough": Budget(None, None, finalists=5, final_prompts=None, damage=REPORTED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from models_store.schemas.measurements import ControlKind
 from models_store.schemas.methods import Effort
@@ -13,24 +14,10 @@ from workers.evaluation.statistics import RESAMPLES
 
 USUAL_TOKENS = 32
 """Where answers are longer, those of controls come from fewer prompts."""
-ALL_CONTROLS: tuple[ControlKind, ...] = (
-    "random_direction",
-    "permuted_labels",
-    "random_region",
-    "prompt_only",
-    "paper_alpha",
-    "paper_equal_kl",
-)
+ALL_CONTROLS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 
-DOSE_DAMAGE = DamagePlan(
-    neutral_each=20,
-    own_samples=40,
-    heldout_texts=30,
-    preserved=30,
-    long_texts=0,
-    harmless_requests=0,
-)
+DOSE_DAMAGE = DamagePlan(neutral_each=20, own_samples=40, heldout_texts=30, preserved=30)
 """What an edit at other strengths is measured on: six of them are."""
 
 
@@ -117,10 +104,8 @@ QUICK = EvaluationPlan(
     test_prompts=120,
     generated_tokens=2_880,
     least_prompts=40,
-    damage=DamagePlan(
-        neutral_each=44, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=60
-    ),
-    dose_damage=replace(DOSE_DAMAGE, neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
+    damage=replace(REPORTED, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=60),
+    dose_damage=DamagePlan(neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
     selectivity=False,
     controls=("random_direction",),
     control_neutral_each=8,

@@ -62,21 +62,15 @@ class DamagePlan:
     """Items to preserve, at most."""
     fluency_pairs: int = 100
     """Generations of each model that are read, at most."""
-    long_texts: int = 16
+    long_texts: int = 0
     """Of each model, which may loop."""
-    harmless_requests: int = 32
+    harmless_requests: int = 0
     """That each model may refuse."""
 
 
-REPORTED = DamagePlan()
+REPORTED = DamagePlan(long_texts=16, harmless_requests=32)
 SEARCHED = DamagePlan(
-    neutral_each=10,
-    own_samples=32,
-    heldout_texts=24,
-    preserved=16,
-    fluency_pairs=60,
-    long_texts=0,
-    harmless_requests=0,
+    neutral_each=10, own_samples=32, heldout_texts=24, preserved=16, fluency_pairs=60
 )
 """For searches, which measure many edits."""
 
