@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.receipts import formats
-from models_store.schemas.measurements import Contrast, Interval
+from models_store.schemas.measurements import Interval, interval_of
 from models_store.schemas.report import Report
 
 GAUGE = 200.0
@@ -83,7 +83,7 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
             "max_kl",
             "distance from the base on neutral text",
             "nats a token",
-            kl or Interval(value=damage.kl, low=damage.kl, high=damage.kl),
+            kl or interval_of(damage.kl),
             formats.plain,
         ),
         _limit(
@@ -132,7 +132,7 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
             "max_loops",
             f"more of {texts} that say the same over and over",
             "of texts",
-            _change(damage.loops),
+            interval_of(damage.loops),
             formats.signed,
         ),
         _limit(
@@ -140,7 +140,7 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
             "max_repetition",
             f"more pairs of words that repeat earlier ones, in {texts}",
             "of pairs",
-            _change(damage.repetition),
+            interval_of(damage.repetition),
             formats.signed,
         ),
         _limit(
@@ -148,15 +148,11 @@ def limits_of(report: Report) -> tuple[Limit, ...]:
             "max_harmless_refusals",
             f"more of {damage.harmless_requests} harmless requests that are refused",
             "of requests",
-            _change(damage.harmless_refusals),
+            interval_of(damage.harmless_refusals),
             formats.signed,
         ),
     )
     return tuple(one for one in limits if one.value or one.limit)
-
-
-def _change(of: Contrast | None) -> Interval | None:
-    return None if of is None else of.difference
 
 
 def _limit(

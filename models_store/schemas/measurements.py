@@ -224,11 +224,23 @@ class Damage(ReceiptPart):
         )
 
 
-def value_of(figure: Contrast | Interval | float | None) -> float | None:
-    """What was measured, without its interval; of a contrast the difference."""
+Figure = Contrast | Interval | float | None
+"""As a receipt has it, or a trial; None where it was not measured."""
+
+
+def interval_of(figure: Figure) -> Interval | None:
+    """Of a contrast that of the difference; of a bare value nothing but itself."""
     if isinstance(figure, Contrast):
-        figure = figure.difference
-    return figure.value if isinstance(figure, Interval) else figure
+        return figure.difference
+    if isinstance(figure, float):
+        return Interval(value=figure, low=figure, high=figure)
+    return figure
+
+
+def value_of(figure: Figure) -> float | None:
+    """What was measured, without its interval; of a contrast the difference."""
+    interval = interval_of(figure)
+    return None if interval is None else interval.value
 
 
 ControlKind = Literal[

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from models_store.schemas.measurements import Contrast, Damage, Interval, PointDamage, value_of
+from models_store.schemas.measurements import Damage, Figure, PointDamage, interval_of, value_of
 from models_store.schemas.methods import Limits
-
-_Figure = Contrast | Interval | float | None
 
 
 def judged(
-    damage: PointDamage | Damage, of: Callable[[_Figure], float | None] = value_of
+    damage: PointDamage | Damage, of: Callable[[Figure], float | None] = value_of
 ) -> Mapping[str, float | None]:
     """The figure that each limit is compared with, by the limit's name; None: not measured.
 
@@ -48,8 +46,7 @@ def _beyond(limits: Limits, figures: Mapping[str, float | None]) -> tuple[str, .
     )
 
 
-def _low(figure: _Figure) -> float | None:
+def _low(figure: Figure) -> float | None:
     """The lower end of its interval, where it has one."""
-    if isinstance(figure, Contrast):
-        figure = figure.difference
-    return figure.low if isinstance(figure, Interval) else value_of(figure)
+    interval = interval_of(figure)
+    return None if interval is None else interval.low

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models_store.schemas.measurements import Contrast, Interval
+from models_store.schemas.measurements import Figure, Interval, interval_of
 from models_store.schemas.report import Report, Reproduction
 
 _UNKNOWN = "unknown"
@@ -45,7 +45,7 @@ def _figures(report: Report) -> Iterator[tuple[str, Interval]]:
         yield f"effects.{effect.scorer}.rate", effect.rate.difference
         yield f"effects.{effect.scorer}.score", effect.score.difference
     damage = report.damage
-    for name, figure in (
+    figures: tuple[tuple[str, Figure], ...] = (
         ("kl_plain", damage.kl_plain),
         ("kl_chat", damage.kl_chat),
         ("perplexity_ratio", damage.perplexity_ratio),
@@ -57,9 +57,9 @@ def _figures(report: Report) -> Iterator[tuple[str, Interval]]:
         ("loops", damage.loops),
         ("repetition", damage.repetition),
         ("harmless_refusals", damage.harmless_refusals),
-    ):
-        if figure is not None:
-            interval = figure.difference if isinstance(figure, Contrast) else figure
+    )
+    for name, figure in figures:
+        if (interval := interval_of(figure)) is not None:
             yield f"damage.{name}", interval
     for control in report.controls:
         yield f"controls.{control.kind}.{control.draw}", control.versus_edit
