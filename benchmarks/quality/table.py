@@ -50,7 +50,6 @@ class Line:
 
     name: str
     label: str
-    rows: int
     rates: Mapping[Column, Change]
     scores: Mapping[Column, Change]
     against_paper: Mapping[Column, Change]
@@ -88,7 +87,6 @@ def lines(rows: Sequence[ArmRow]) -> list[Line]:
             Line(
                 name=name,
                 label="; ".join(dict.fromkeys(arm.label for arm in arms)),
-                rows=len(arms),
                 rates=by_column,
                 scores={c: score for c in cols if (score := change(arms, base, c, "score"))},
                 against_paper={}

@@ -120,6 +120,16 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data=tmp_path / "data", cache=tmp_path / "cache", default_base_model=False)
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, taught_folder: Path) -> Bench:
+    """With the base model `taught`; what it remembers is shared by the tests of a file."""
+    folder = tmp_path_factory.mktemp("bench")
+    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
+    bench = Bench(Store.over(open_store(settings), settings), settings)
+    bench.register(taught_folder, "taught")
+    return bench
+
+
 @pytest.fixture
 def empty_bench(settings: Settings) -> Bench:
     """No base model is registered."""

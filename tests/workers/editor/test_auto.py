@@ -13,15 +13,12 @@ from typing import Any
 import pytest
 
 from app.domain.variants.names import delta_artifact
-from app.services import Store
 from models_store.errors import NotFound
-from models_store.objects.store import open_store
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.measurements import Contrast, Interval
 from models_store.schemas.methods import Limits
 from models_store.schemas.records import STAGES, AttemptEnd, ErrorInfo, Stage
 from models_store.schemas.report import Candidate, Report
-from models_store.settings import Settings
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
 from tests.workers.conftest import Bench
@@ -41,16 +38,6 @@ from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
 TOOK = Took({"load": 1.0}, 2.0)
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory, taught_folder: Path) -> Bench:
-    """With the base model `taught`; what it remembers is shared by the tests of this file."""
-    folder = tmp_path_factory.mktemp("bench")
-    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
-    bench = Bench(Store.over(open_store(settings), settings), settings)
-    bench.register(taught_folder, "taught")
-    return bench
 
 
 @dataclass

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.services import Store
 from models_store.errors import EditFailed
-from models_store.objects.store import open_store
 from models_store.schemas.behaviors import from_lines
 from models_store.schemas.records import DeltaRef, Variant
 from models_store.schemas.report import Report
-from models_store.settings import Settings
 from tests.workers.conftest import Bench
 from tests.workers.taught import by_scorer
 from workers.editor.jobs.inputs import parents_of
@@ -29,15 +25,6 @@ class Made:
     outcome: Outcome
     report: Report
     told: list[tuple[Any, float]]
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory, taught_folder: Path) -> Bench:
-    folder = tmp_path_factory.mktemp("bench")
-    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
-    bench = Bench(Store.over(open_store(settings), settings), settings)
-    bench.register(taught_folder, "taught")
-    return bench
 
 
 @pytest.fixture(scope="module")
