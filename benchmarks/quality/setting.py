@@ -115,15 +115,7 @@ class Setting:
 
     @property
     def source(self) -> Source:
-        context = self.context
-        return Source(
-            model=self.context.model,
-            splits=context.splits,
-            chat=context.behavior.chat,
-            seed=context.seed,
-            preserve=context.preserve,
-            max_new_tokens=context.behavior.max_new_tokens,
-        )
+        return Source.of(self.context)
 
     def before(self, prompts: Sequence[str]) -> Arm:
         """The base's generations from test prompts, from the cache if they are there."""

@@ -137,10 +137,7 @@ def test_an_edit_of_a_preset_finds_all_that_depends_on_the_base(
         base_text=cache.generated,
     )
     methods = methods_of(recipes_of(context, Auto(), effort))
-    source = Source(
-        model, splits, chat=behavior.chat, seed=0, max_new_tokens=behavior.max_new_tokens
-    )
-    prepare(source, methods, cache)
+    prepare(Source.of(context), methods, cache)
     Validation.read(context, cache)
     plan = context.plan.damage
     asked = {"texts": plan.long_texts, "requests": plan.harmless_requests}

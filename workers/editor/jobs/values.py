@@ -37,15 +37,7 @@ class Ingredients:
     @property
     def source(self) -> Source:
         """What methods are fitted on."""
-        context = self.context
-        return Source(
-            model=context.model,
-            splits=context.splits,
-            chat=context.behavior.chat,
-            seed=context.seed,
-            preserve=context.preserve,
-            max_new_tokens=context.behavior.max_new_tokens,
-        )
+        return Source.of(self.context)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models_store.schemas.items import Item
+from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.data.splits import Splits
 from workers.runtime.edited_model import EditedModel
 
@@ -24,3 +25,15 @@ class Source:
     """For methods that take care of it while they are fitted."""
     max_new_tokens: int = 32
     """Of what the model continues prompts with, for methods that learn from it."""
+
+    @classmethod
+    def of(cls, context: EvaluationContext) -> Source:
+        """Of the edit that will be measured against this."""
+        return cls(
+            model=context.model,
+            splits=context.splits,
+            chat=context.behavior.chat,
+            seed=context.seed,
+            preserve=context.preserve,
+            max_new_tokens=context.behavior.max_new_tokens,
+        )
