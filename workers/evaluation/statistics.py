@@ -107,18 +107,19 @@ class Bootstrap:
         """
         order = np.argsort(values, kind="stable")
         numbers, place = np.unique(np.asarray(groups), return_inverse=True)
-        owners, units = place[order], len(numbers)
+        units = len(numbers)
+        owned = place[order][:, None] == np.arange(units)
+        seen = owned.cumsum(axis=0, dtype=np.int32)  # of each group up to each value, in order
         rng = np.random.default_rng(self.seed)
-        rows = max(1, self.cells_at_once // len(values))
-        draws = []
-        for start in range(0, self.resamples, rows):
-            drawn = rng.multinomial(
-                units, np.full(units, 1 / units), min(rows, self.resamples - start)
-            )
-            seen = drawn.astype(np.int32)[:, owners].cumsum(axis=1)
-            draws.append((seen >= share * seen[:, -1:]).argmax(axis=1))
+        drawn = rng.multinomial(units, np.full(units, 1 / units), self.resamples)
+        least = share * (drawn @ seen[-1])
+        low, high = np.zeros_like(least, np.int64), np.full_like(least, len(values) - 1, np.int64)
+        while (low < high).any():
+            middle = (low + high) // 2
+            enough = np.einsum("ru,ru->r", drawn, seen[middle]) >= least
+            low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
         value = float(np.quantile(values, share, method="inverted_cdf"))
-        return interval(value, values[order][np.concatenate(draws)], units, self.confidence)
+        return interval(value, values[order][low], units, self.confidence)
 
 
 def _mean_of_few(
