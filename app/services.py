@@ -31,6 +31,7 @@ from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks
 from models_store.audit.log import AuditLog
 from models_store.errors import Unavailable
+from models_store.live.heartbeats import internal_token
 from models_store.net.addresses import AddressRule
 from models_store.objects.store import ObjectStore, open_store
 from models_store.operator.policy import Policy, put_in_force, read_policy
@@ -122,7 +123,7 @@ class Services:
         self.live = LiveState(settings)
         self.limits = read_limits(settings)
         self.rates = Rates(self.live, self.limits)
-        self.generators = Generators(self.live, self.rates, settings.internal_token)
+        self.generators = Generators(self.live, self.rates, internal_token(settings))
         self._wakes: Batches[None, None] = Batches(self._wake, "wakes")
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""

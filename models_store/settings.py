@@ -74,8 +74,9 @@ class Settings(BaseSettings):
     """`auto`: the stored dtype, but fp32 in place of half precision on a CPU that emulates that."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of torch in a worker; 0: torch's default."""
-    fsync: bool = False
-    """Flush every record to disk before it is acknowledged (survives power loss)."""
+    fsync: bool = True
+    """Flush every record of a local store to disk before it is acknowledged, so that it survives
+    power loss too."""
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
     internal_token: str = ""
     """Shared by the API and the generators; `scalpel up` generates one."""
@@ -230,6 +231,11 @@ class Settings(BaseSettings):
     @property
     def embedded_redis_dir(self) -> Path:
         return self.data / "redis"
+
+    @property
+    def internal_token_file(self) -> Path:
+        """Where `scalpel up` keeps the token that it makes."""
+        return self.data / "internal-token"
 
 
 def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Pico models are too small for threads to help, and progress bars only hide failures."""
+    """Pico models are too small for threads to help, progress bars only hide failures, and no test
+    cuts the power."""
+    os.environ["SCALPEL_FSYNC"] = "false"
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
 

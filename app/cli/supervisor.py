@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import redis
 
 from app.cli import embedded_redis
 from models_store.errors import Conflict, Unavailable
+from models_store.live.heartbeats import make_internal_token
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 
@@ -159,7 +159,7 @@ class Supervisor:
             "SCALPEL_DATA": str(self.settings.data),
             "SCALPEL_HOST": self.settings.host,
             "SCALPEL_PORT": str(self.port),
-            "SCALPEL_INTERNAL_TOKEN": self.settings.internal_token or secrets.token_urlsafe(32),
+            "SCALPEL_INTERNAL_TOKEN": make_internal_token(self.settings),
         }
         return {**os.environ, **given}
 

@@ -18,7 +18,8 @@ from app.loops.keeper.sweep import sweep
 from benchmarks.claims import seconds
 from benchmarks.scaling.points import Point, PointFile
 from models_store.live import keys as redis_keys
-from models_store.live.leases import Editor, connect
+from models_store.live.heartbeats import Editor, signed
+from models_store.live.leases import connect
 from models_store.objects.store import open_store
 from models_store.schemas.records import Result
 from models_store.settings import Settings
@@ -132,7 +133,8 @@ def _claims(store: _Stored, redis: RedisServer) -> float:
         assert store.work.claim(place, beat.name) is not None
         return place
 
-    client.set(f"{redis_keys.EDITORS}{beat.name}", beat.model_dump_json())
+    key = f"{redis_keys.EDITORS}{beat.name}"
+    client.set(key, signed("", key, beat.model_dump_json().encode()))
     taken = []
     for _ in range(_TIMES // 2):
         started = time.perf_counter()

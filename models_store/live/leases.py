@@ -1,4 +1,4 @@
-"""Live state in Redis: heartbeats of editors, leases of attempts, notices of dead processes.
+"""Live state in Redis: leases of attempts, notices of dead processes.
 
 All of it may be lost at any time; its owners then write it again. A `redis.RedisError` from here
 means that Redis is away, never that work was lost.
@@ -6,14 +6,9 @@ means that Redis is away, never that work was lost.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import queue
 import secrets
-import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,8 +21,6 @@ from models_store.settings import Settings
 
 TIMEOUT_SECONDS = 1.0
 """Time limit of a command; live state is best effort and must not hold up work."""
-HEARTBEAT_SECONDS = 2.0
-HEARTBEAT_LIFE_SECONDS = 6
 _NOTICE_LIFE_SECONDS = 3600
 _MAX_WAKES = 16
 
@@ -165,81 +158,3 @@ def wake_keeper(client: redis.Redis) -> None:
     pipeline.lpush(redis_keys.WAKE, "1")
     pipeline.ltrim(redis_keys.WAKE, 0, _MAX_WAKES - 1)
     pipeline.execute()
-
-
-class Editor(BaseModel):
-    """An editor's heartbeat."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    pool: str
-    host: str
-    pid: int
-    state: Literal["idle", "busy"] = "idle"
-    work_id: str | None = None
-    at: float
-    """Unix seconds."""
-
-
-def editors_seen(client: redis.Redis) -> list[Editor]:
-    """The editors that are alive and take work."""
-    keys = sorted(client.scan_iter(f"{redis_keys.EDITORS}*", count=1000))
-    editors = []
-    for value in cast(list[Any], client.mget(keys)) if keys else []:
-        try:
-            editors.append(Editor.model_validate_json(value or b""))
-        except ValidationError:
-            continue  # gone since it was listed, or written by another version
-    return editors
-
-
-class Heartbeat:
-    """A context in which a thread writes `describe()` under `key` every two seconds."""
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        key: str,
-        describe: Callable[[], Mapping[str, Any]],
-        seconds: float = HEARTBEAT_SECONDS,
-    ) -> None:
-        self._client = client
-        self._key = key
-        self._describe = describe
-        self._seconds = seconds
-        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """Not an Event: signal handlers call `beat` and `stop`, and one that interrupts its thread
-        while that sets an Event would wait for ever for the lock that the thread holds."""
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Stop, and delete the heartbeat, so that nothing more is sent to this process."""
-        self.stop()
-        self._thread.join(2 * TIMEOUT_SECONDS)
-
-    def beat(self) -> None:
-        """Write now, since something changed."""
-        self._changed.put(None)
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._changed.put(None)
-
-    def _run(self) -> None:
-        # While Redis is away nobody can read it either, and the next beat comes soon.
-        while not self._stopped:
-            value = json.dumps(self._describe())
-            with contextlib.suppress(redis.RedisError):
-                self._client.set(self._key, value, ex=HEARTBEAT_LIFE_SECONDS)
-            with contextlib.suppress(queue.Empty):
-                self._changed.get(timeout=self._seconds)
-                while True:  # one write covers all changes
-                    self._changed.get_nowait()
-        with contextlib.suppress(redis.RedisError):
-            self._client.delete(self._key)

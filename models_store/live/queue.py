@@ -1,24 +1,31 @@
 """The queue: RQ carries the names of work to the editors, and nothing more.
 
 A job may be lost or doubled: the claim in the store decides who does the work, and the keeper
-enqueues again what nobody claimed.
+enqueues again what nobody claimed. A job may also be forged, by whoever can write to Redis: RQ
+would import and call any function that it names, so editors read jobs as `WorkJob`s.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+import structlog
 from rq import Queue
-from rq.command import send_command
+from rq.command import parse_payload, send_command
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from models_store.ids import ID_PATTERN, TENANT_PATTERN
 from models_store.live import keys as redis_keys
 from models_store.schemas.records import Claim
-from models_store.work.store import Place
+from models_store.work.store import FOLDERS, Place
+
+_log = structlog.get_logger()
 
 FUNCTION = "workers.editor.job.run"
 """Called with kind, tenant and id."""
@@ -27,6 +34,56 @@ _LAST_JOB_LIFE_SECONDS = 24 * 3600
 _FAILED_JOB_SECONDS = 60
 _GRACE_SECONDS = 120
 """Added to RQ's time limit: the editor itself ends an attempt at its deadline before that."""
+
+
+_READ = ("created_at", "enqueued_at", "origin", "status", "timeout", "result_ttl", "failure_ttl")
+"""Fields of a job besides its data; callbacks, webhooks and repeats are others."""
+_MOST_DATA_BYTES = 1024
+"""Compressed; it may come to a thousand times as much."""
+
+
+class WorkJob(Job):  # type: ignore[misc] # RQ is untyped
+    """A job that can only be what `WorkQueue.enqueue` makes: whatever else is in Redis is skipped,
+    like a job that has vanished."""
+
+    def refresh(self) -> None:
+        """Read the job.
+
+        Raises:
+            NoSuchJobError: there is none, or it is not a piece of work.
+        """
+        try:
+            super().refresh()
+        except redis.ResponseError as error:
+            raise NoSuchJobError(f"{self.id} is not a job") from error
+
+    def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
+        """Read the fields of a job.
+
+        Raises:
+            NoSuchJobError: it is not a piece of work.
+        """
+        try:
+            known = {name: raw_data[name.encode()] for name in _READ if name.encode() in raw_data}
+            data = raw_data[b"data"]
+            if len(data) > _MOST_DATA_BYTES:
+                raise ValueError("it is too large")
+            super().restore({**known, "data": data})
+            if (self.func_name, self.instance, self.kwargs) != (FUNCTION, None, {}):
+                raise ValueError("it calls another function")
+            _require_place(self.args)
+        except Exception as error:
+            _log.warning("a job that is no work was skipped", job=self.id, error=repr(error))
+            raise NoSuchJobError(f"{self.id} is not a piece of work") from error
+
+
+def _require_place(args: Sequence[object]) -> None:
+    kind, tenant, id = args
+    if kind not in FOLDERS:
+        raise ValueError("no such kind of work")
+    for value, pattern in ((tenant, TENANT_PATTERN), (id, ID_PATTERN)):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError("it names no work")
 
 
 @dataclass(frozen=True)
@@ -112,7 +169,11 @@ class WorkQueue:
         return Queue(redis_keys.queue(pool), connection=self._client, serializer=JSONSerializer)
 
 
-def stopped_pid(payload: dict[str, Any]) -> int | None:
-    """The process that a stop command names; None for other commands."""
-    pid = payload.get("pid")
-    return pid if payload.get("command") == STOP_COMMAND and isinstance(pid, int) else None
+def stopped_pid(message: Any) -> int | None:
+    """The process that a message to an editor says to end; None for anything else."""
+    try:
+        payload = parse_payload(message)
+        pid = payload["pid"] if payload["command"] == STOP_COMMAND else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return pid if isinstance(pid, int) else None

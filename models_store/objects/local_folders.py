@@ -101,8 +101,11 @@ class LocalFolders:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes, *, flush: bool) -> bool:
         """Write a file that appears as a whole; False if there is one already.
+
+        Args:
+            flush: its bytes to disk, before it appears.
 
         Raises:
             OSError: it cannot be written.
@@ -110,10 +113,10 @@ class LocalFolders:
         file = f"{self._root}/{path}"
         staged = f"{file}#{secrets.randbits(60)}"
         try:
-            _write(staged, data)
+            _write(staged, data, flush)
         except FileNotFoundError:
             os.makedirs(file.rpartition("/")[0], exist_ok=True)  # noqa: PTH103
-            _write(staged, data)
+            _write(staged, data, flush)
         try:
             os.link(staged, file)
         except FileExistsError:
@@ -157,13 +160,15 @@ def _is_settled(folder: os.stat_result) -> bool:
     return time.time_ns() - folder.st_mtime_ns > _SETTLED_NS
 
 
-def _write(file: str, data: bytes) -> None:
+def _write(file: str, data: bytes, flush: bool) -> None:
     """Write a new file; none is left if that fails."""
     with open(file, "xb", buffering=0) as new:  # noqa: PTH123
         try:
             left = memoryview(data)
             while left:
                 left = left[new.write(left) :]
+            if flush:
+                os.fsync(new.fileno())
         except BaseException:
             os.unlink(file)  # noqa: PTH108
             raise

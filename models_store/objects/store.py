@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import json
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +36,12 @@ from models_store.settings import Settings
 
 _log = structlog.get_logger()
 
+PROBES = "probe"
+"""Folder of what is written to see whether a store can be used."""
 _MARKER = "scalpel-store.json"
+_FORMAT = "scalpel-store/1"
+_PROBES = 8
+"""Creates of one path at once, of which one may win."""
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _S3_CONNECT = timedelta(seconds=3)
@@ -101,19 +108,18 @@ class ObjectStore:
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if there is nothing at `path`; False when there is."""
         with self._guard():
-            if self._folders is not None and PLAIN_PATH.fullmatch(path):
-                created = self._folders.create(path, data)
-            else:
-                created = self._create(path, data)
-            if created:
-                self._flush(path)
-        return created
+            return self._create(path, data)
 
     def _create(self, path: str, data: bytes) -> bool:
-        try:
-            obstore.put(self._backend, path, data, mode="create")
-        except AlreadyExistsError:
-            return False
+        if self._folders is not None and PLAIN_PATH.fullmatch(path):
+            if not self._folders.create(path, data, flush=self._fsync):
+                return False
+        else:
+            try:
+                obstore.put(self._backend, path, data, mode="create")
+            except AlreadyExistsError:
+                return False
+        self._flush(path)
         return True
 
     def create_record(self, path: str, record: Record) -> bool:
@@ -297,16 +303,47 @@ class ObjectStore:
                     code="store_unavailable",
                 ) from None
 
+    def open(self) -> None:
+        """Probe the store and read its marker; a new store gets one.
+
+        Raises:
+            InvalidRequest: it does not honour conditional creates, or was written by a later
+                version whose format this one cannot read.
+        """
+        marker = None
+        with contextlib.suppress(ObjectMissing), self._errors():
+            marker = bytes(obstore.get(self._backend, _MARKER).bytes())
+        if marker is not None:
+            _require_format(marker)
+        try:
+            self.probe()
+        except Unavailable as error:
+            # A store that is full cannot take one path twice, and can still be read.
+            if marker is None or error.code != "store_full":
+                raise
+        if marker is None:
+            # Only now: a marker without a probe would let a store in that honours no condition.
+            with self._errors():
+                self._create(_MARKER, json.dumps({"format": _FORMAT}).encode() + b"\n")
+
     def probe(self) -> None:
-        """Check that a second create is refused; some S3-compatible servers ignore the condition.
+        """Check that of several creates of one path one wins, also when they come at once: some
+        S3-compatible servers ignore the condition, or look and write in two steps.
 
         Raises:
             InvalidRequest: the store accepts a second create.
         """
-        path = f"probe/{secrets.token_hex(8)}"
-        first, second = self.create(path, b"1"), self.create(path, b"2")
-        self.delete(path)
-        if not first or second:
+        path = f"{PROBES}/{secrets.token_hex(8)}"
+        tries = [secrets.token_bytes(8) for _ in range(_PROBES)]
+        with self._errors():
+            with ThreadPoolExecutor(_PROBES) as pool:
+                created = list(pool.map(lambda data: self._create(path, data), tries))
+            again = self._create(path, b"again")
+            stored = bytes(obstore.get(self._backend, path).bytes())
+            obstore.delete(self._backend, path)
+        won = list(itertools.compress(tries, created))
+        # None wins where the server stored one, answered 500, and refused the library's retry.
+        if len(won) > 1 or again or stored not in (won or tries):
             raise InvalidRequest(
                 "this store does not honour conditional creates (If-None-Match: *), "
                 "so two workers could publish the same edit: use another store"
@@ -336,6 +373,11 @@ class ObjectStore:
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
         self._require_root()
+        with self._errors():
+            yield
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
@@ -365,40 +407,52 @@ def _unavailable(error: Exception) -> Unavailable:
     return Unavailable(f"the store cannot be reached: {first_line}", code="store_unavailable")
 
 
-_open_lock = threading.Lock()
+def _require_format(marker: bytes) -> None:
+    try:
+        found = json.loads(marker)["format"]
+    except (ValueError, TypeError, KeyError):
+        found = None
+    if found == _FORMAT:
+        return
+    if isinstance(found, str) and found.startswith("scalpel-store/"):
+        raise InvalidRequest(
+            f"the store has the format {found}, and this version of Scalpel reads {_FORMAT}: "
+            "start a version as new as the one that wrote it"
+        )
+    raise InvalidRequest(
+        f"the store's {_MARKER} does not name a format; if this is the right store, write "
+        f'{{"format": "{_FORMAT}"}} into it'
+    )
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """Open the store of `settings`; a new one is created and probed.
+    """Open and probe the store of `settings`; see `ObjectStore.open`.
 
     Raises:
-        InvalidRequest: the URL is neither `file:///…` nor `s3://bucket/…`, or the store does not
-            honour conditional creates.
+        InvalidRequest: the URL is neither `file:///…` nor `s3://bucket/…`, or the store cannot be
+            used.
         Unavailable: it cannot be reached.
     """
     url = urlsplit(settings.store)
-    with _open_lock:
-        if url.scheme == "file" and not url.netloc:
-            return _open_folder(Path(url.path), settings.fsync)
-        if url.scheme == "s3" and url.netloc:
-            return _open_s3(url.netloc, url.path.strip("/"), settings)
-    raise InvalidRequest(
-        f"SCALPEL_STORE_URL must be file:///folder or s3://bucket/prefix, not {settings.store!r}"
-    )
+    if url.scheme == "file" and not url.netloc:
+        store = _open_folder(Path(url.path), settings.fsync)
+    elif url.scheme == "s3" and url.netloc:
+        store = _open_s3(url.netloc, url.path.strip("/"), settings)
+    else:
+        raise InvalidRequest(
+            f"SCALPEL_STORE_URL must be file:///folder or s3://bucket/prefix, "
+            f"not {settings.store!r}"
+        )
+    store.open()
+    return store
 
 
 def _open_folder(root: Path, fsync: bool) -> ObjectStore:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        new = not (root / _MARKER).is_file()
-        if new:
-            (root / _MARKER).write_text('{"format": "scalpel-store/1"}\n')
     except OSError as error:
         raise _unavailable(error) from error
-    store = ObjectStore(LocalStore(root), root=root, fsync=fsync)
-    if new:
-        store.probe()
-    return store
+    return ObjectStore(LocalStore(root), root=root, fsync=fsync)
 
 
 def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
@@ -418,8 +472,4 @@ def _open_s3(bucket: str, prefix: str, settings: Settings) -> ObjectStore:
         retry_config={"max_retries": 4, "retry_timeout": silence},
         **options,
     )
-    store = ObjectStore(backend)
-    if store.info(_MARKER) is None:
-        store.create(_MARKER, b'{"format": "scalpel-store/1"}\n')
-        store.probe()
-    return store
+    return ObjectStore(backend)

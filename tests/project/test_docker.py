@@ -39,7 +39,7 @@ def test_every_variable_of_a_part_is_a_setting_that_takes_its_value(
 
     settings = Settings()
 
-    assert settings.redis_url == "redis://redis:6379/0"
+    assert settings.redis_url.endswith("@redis:6379/0")
     assert settings.auth == "keys"
 
 

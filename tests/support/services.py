@@ -21,13 +21,15 @@ from app.cli import embedded_redis
 from app.server.uvicorn import ApiServer, make_server
 from app.services import Services, Store
 from models_store.settings import Settings
+from tests.support.s3 import running_s3
 
 
 def own_environment(**settings: str) -> dict[str, str]:
     """That of processes which a test starts: with these settings, not with those of whoever runs
-    the tests, and without preparing base models, which would take the cores from other tests."""
+    the tests, without preparing base models, which would take the cores from other tests, and
+    without flushing to disk, since no test cuts the power."""
     others = {name: value for name, value in os.environ.items() if name[:8] != "SCALPEL_"}
-    return {**others, "SCALPEL_PREPARE": "false", **settings}
+    return {**others, "SCALPEL_PREPARE": "false", "SCALPEL_FSYNC": "false", **settings}
 
 
 @dataclass
@@ -138,16 +140,8 @@ def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Ap
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server (moto) in this process."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with running_s3() as url:
+        yield url
 
 
 @pytest.fixture

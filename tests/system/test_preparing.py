@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models_store.live.leases import editors_seen
 from tests.support.services import RedisServer, api_settings
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, is_alive, running_cluster, wait_for
@@ -49,7 +48,7 @@ def preparing(cluster: Cluster) -> int:
 
 def test_work_ends_the_preparation_which_goes_on_after_it(cluster: Cluster) -> None:
     child = preparing(cluster)
-    (editor,) = editors_seen(cluster.client)
+    (editor,) = cluster.living_editors()
     assert (editor.state, editor.work_id) == ("idle", None)
     edit = cluster.submit(**edit_body())
     claim = cluster.claimed("edit", edit)

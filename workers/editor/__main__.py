@@ -15,8 +15,9 @@ import structlog
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 from models_store.errors import ScalpelError
+from models_store.live.heartbeats import Heartbeat, internal_token
 from models_store.live.keys import EDITORS
-from models_store.live.leases import Heartbeat, connect
+from models_store.live.leases import connect
 from models_store.live.redis import redis_url
 from models_store.operator.policy import read_policy
 from models_store.process import logs
@@ -42,7 +43,8 @@ def main() -> int:
 
     preload()
     worker = EditorWorker(settings, _redis(settings))
-    heartbeat = Heartbeat(live, f"{EDITORS}{worker.name}", lambda: worker.description)
+    token = internal_token(settings)
+    heartbeat = Heartbeat(live, f"{EDITORS}{worker.name}", token, lambda: worker.description)
     worker.on_change = heartbeat.beat
     worker.on_drain = heartbeat.stop
     _log.info("editor ready", name=worker.name, pool=settings.pool)

@@ -15,8 +15,9 @@ import structlog
 import uvicorn
 
 from models_store.errors import ScalpelError
+from models_store.live.heartbeats import Heartbeat, internal_token
 from models_store.live.keys import GENERATORS
-from models_store.live.leases import Heartbeat, connect
+from models_store.live.leases import connect
 from models_store.objects.store import open_store
 from models_store.process import logs
 from models_store.settings import Settings, is_loopback
@@ -62,7 +63,8 @@ class _Server(uvicorn.Server):
 def main() -> int:
     settings = Settings()
     logs.configure()
-    if not settings.internal_token and not is_loopback(settings.generator_host):
+    token = internal_token(settings)
+    if not token and not is_loopback(settings.generator_host):
         print(
             "scalpel: set SCALPEL_INTERNAL_TOKEN, the same for the API and the generators: "
             f"without it a generator may listen on a loopback address only, not on "
@@ -82,6 +84,7 @@ def main() -> int:
         heartbeat = Heartbeat(
             redis,
             f"{GENERATORS}{name}",
+            token,
             lambda: {
                 "name": name,
                 "url": f"http://{settings.generator_host}:{port}",
@@ -93,7 +96,7 @@ def main() -> int:
             },
         )
         config = uvicorn.Config(
-            create_server(engine, reader, settings.internal_token),
+            create_server(engine, reader, token),
             log_config=None,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=int(settings.drain_seconds) + 2,

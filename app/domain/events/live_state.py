@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import redis
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from app.domain.events.events import Event, EventType, stage_id
 from models_store.errors import Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live import leases as live
+from models_store.live.heartbeats import Editor, beats, editors_seen, internal_token
 from models_store.schemas.records import STAGES, Stage
-from models_store.settings import Settings
+from models_store.settings import Settings, is_loopback
 
 _PAUSE_SECONDS = 1.0
 """After a failure, queries return None at once for this long."""
@@ -57,6 +59,7 @@ class LiveState:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._token = internal_token(settings)
         self._client: redis.Redis | None = None
         self._silent_until = 0.0
 
@@ -95,11 +98,18 @@ class LiveState:
         """Best effort: the keeper looks around by itself too."""
         self.query(live.wake_keeper)
 
-    def editors(self) -> list[live.Editor] | None:
-        return self.query(live.editors_seen)
+    def editors(self) -> list[Editor] | None:
+        return self.query(lambda client: editors_seen(client, self._token))
 
     def generators(self) -> list[Generator] | None:
-        return self.query(_generators_seen)
+        """Those that a token may be sent to."""
+        seen = self.query(
+            lambda client: beats(client, redis_keys.GENERATORS, self._token, Generator)
+        )
+        if seen is None or self._token:
+            return seen
+        # Without a token anybody can sign, but generators listen on loopback addresses only.
+        return [each for each in seen if is_loopback(urlsplit(each.url).hostname or "")]
 
     def leased(self, work_ids: Sequence[str]) -> set[str] | None:
         """Those of the ids that somebody works on."""
@@ -138,17 +148,6 @@ class LiveState:
             for position, entry in entries or ()
         )
         return [(position, event) for position, event in read if event is not None]
-
-
-def _generators_seen(client: redis.Redis) -> list[Generator]:
-    keys = sorted(client.scan_iter(f"{redis_keys.GENERATORS}*", count=1000))
-    generators = []
-    for value in client.mget(keys) if keys else []:
-        try:
-            generators.append(Generator.model_validate_json(value or b""))
-        except ValidationError:
-            continue  # gone since it was listed, or of another version
-    return generators
 
 
 def _text(fields: dict[bytes, bytes]) -> dict[str, str]:

@@ -34,12 +34,12 @@ from app.loops.keeper.sweep import sweep
 from models_store.audit.log import AuditLog
 from models_store.errors import CorruptArtifact, NotFound, Unavailable
 from models_store.live import keys as redis_keys
+from models_store.live.heartbeats import editors_seen, internal_token
 from models_store.live.leases import (
     DeathNotice,
     LeaseSeen,
     TokenLease,
     death_notices,
-    editors_seen,
     leases_seen,
 )
 from models_store.live.queue import QueuedJob, WorkQueue
@@ -127,6 +127,7 @@ class Keeper:
     ) -> None:
         self._store = WorkStore(objects, audit)
         self._client = client
+        self._token = internal_token(settings)
         self._settings = settings
         self._queue = WorkQueue(client)
         self._lead = TokenLease(client, redis_keys.KEEPER, secrets.token_hex(8), _LEAD_SECONDS)
@@ -402,7 +403,7 @@ class Keeper:
 
     def _enqueue_due(self) -> None:
         """Enqueue due work, as much as there are idle editors."""
-        editors = editors_seen(self._client)
+        editors = editors_seen(self._client, self._token)
         living = {editor.name for editor in editors}
         room = Counter(editor.pool for editor in editors)
         busy: list[Busy] = []

@@ -16,7 +16,7 @@ from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.webhooks import WebhookVersion
 from models_store.errors import CorruptArtifact
 from models_store.objects.histories import Histories
-from models_store.objects.store import ObjectInfo
+from models_store.objects.store import PROBES, ObjectInfo
 from models_store.schemas.records import IdempotencyRecord, Kind, Marker
 from models_store.work.outbox import WEBHOOKS
 from models_store.work.reservations import Reservations
@@ -25,7 +25,7 @@ from models_store.work.store import FOLDERS, Place, WorkStore
 _STALE_SECONDS = 24 * 3600
 """Younger objects may still be in use."""
 _TOMBSTONE = {"request.json", "result.json", "deleted.json"}
-_IDEMPOTENCY, _PROBES = "idempotency", "probe"
+_IDEMPOTENCY = "idempotency"
 
 
 def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = None) -> Counter[str]:
@@ -77,7 +77,7 @@ class _Sweep:
             if self._stopped():
                 return self._done
             step()
-        for info in self._objects.files(_PROBES):
+        for info in self._objects.files(PROBES):
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
         self._done["sessions"] = remove_old_sessions(self._objects, self._now)

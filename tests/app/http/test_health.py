@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from models_store.live import keys as redis_keys
+from models_store.live.heartbeats import signed
 from models_store.settings import Settings
 from tests.app.support.generator import FakeGenerator
 from tests.app.support.worker import Worker, edit_body
@@ -16,7 +17,8 @@ from tests.support.services import Api, running_api, running_redis
 def beat_editor(api: Api) -> None:
     heartbeat = {"name": "e", "pool": "cpu", "host": "h", "pid": 1, "state": "idle"}
     value = json.dumps({**heartbeat, "work_id": None, "at": time.time()})
-    api.services.live.client.set(redis_keys.EDITORS + "e", value)
+    key, token = f"{redis_keys.EDITORS}e", api.services.settings.internal_token
+    api.services.live.client.set(key, signed(token, key, value.encode()))
 
 
 def status_of(api: Api, require: str = "") -> tuple[int, dict[str, str]]:

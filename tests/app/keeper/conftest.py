@@ -15,7 +15,8 @@ import redis
 from app.loops.keeper import Keeper
 from models_store import ids
 from models_store.live import keys as redis_keys
-from models_store.live.leases import Editor, TokenLease, attempt_lease, connect
+from models_store.live.heartbeats import Editor, signed
+from models_store.live.leases import TokenLease, attempt_lease, connect
 from models_store.objects.store import open_store
 from models_store.schemas.records import Claim, EditSettings, WorkRequest
 from models_store.settings import Settings
@@ -78,7 +79,8 @@ class World:
 
     def editor(self, name: str = "editor-1", pool: str = "cpu") -> None:
         beat = Editor(name=name, pool=pool, host="here", pid=1, at=time.time())
-        self.client.set(f"{redis_keys.EDITORS}{name}", beat.model_dump_json())
+        key = f"{redis_keys.EDITORS}{name}"
+        self.client.set(key, signed("", key, beat.model_dump_json().encode()))
 
     def claim(self, place: Place, worker: str = "editor-1", *, leased: bool = True) -> Claim:
         claim = self.store.claim(place, worker)

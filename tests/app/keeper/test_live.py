@@ -12,14 +12,17 @@ import redis
 
 from models_store.errors import Unavailable
 from models_store.live import keys as redis_keys
-from models_store.live.leases import (
+from models_store.live.heartbeats import (
     HEARTBEAT_LIFE_SECONDS,
     Heartbeat,
+    editors_seen,
+    signed,
+)
+from models_store.live.leases import (
     TokenLease,
     attempt_lease,
     connect,
     death_notices,
-    editors_seen,
     leases_seen,
     wake_keeper,
 )
@@ -74,14 +77,14 @@ def test_what_is_no_lease_is_seen_as_none(client: redis.Redis) -> None:
 
 def test_a_heartbeat_beats_and_is_taken_away(client: redis.Redis) -> None:
     state = {"state": "idle"}
-    with Heartbeat(client, "beat", lambda: state, seconds=0.05) as heartbeat:
+    with Heartbeat(client, "beat", "token", lambda: state, seconds=0.05) as heartbeat:
         deadline = time.monotonic() + 5
-        while client.get("beat") != b'{"state": "idle"}':
+        while client.get("beat") != signed("token", "beat", b'{"state": "idle"}'):
             assert time.monotonic() < deadline
         assert 0 < client.ttl("beat") <= HEARTBEAT_LIFE_SECONDS  # type: ignore[operator]
         state["state"] = "busy"
         heartbeat.beat()
-        while client.get("beat") != b'{"state": "busy"}':
+        while client.get("beat") != signed("token", "beat", b'{"state": "busy"}'):
             assert time.monotonic() < deadline
         client.flushall()
         while not client.exists("beat"):
@@ -91,16 +94,32 @@ def test_a_heartbeat_beats_and_is_taken_away(client: redis.Redis) -> None:
 
 def test_a_heartbeat_outlives_an_outage(tmp_path: Path) -> None:
     client = connect(Settings(redis_url=f"unix://{tmp_path}/none.sock"))
-    with Heartbeat(client, "beat", dict, seconds=0.01):
+    with Heartbeat(client, "beat", "", dict, seconds=0.01):
         time.sleep(0.1)
         assert "heartbeat" in {thread.name for thread in threading.enumerate()}
     client.close()
 
 
-def test_editors_are_seen_and_nonsense_is_not(client: redis.Redis, world: World) -> None:
+def test_editors_are_seen_and_what_is_not_signed_by_one_is_not(
+    client: redis.Redis, world: World
+) -> None:
     world.editor("editor-1")
-    client.set(f"{redis_keys.EDITORS}odd", "nonsense")
-    assert [editor.name for editor in editors_seen(client)] == ["editor-1"]
+    own = f"{redis_keys.EDITORS}editor-1"
+    value = client.get(own)
+    assert isinstance(value, bytes)
+    forged = {
+        "odd": b"nonsense",
+        "unsigned": value.partition(b" ")[2],
+        "copied": value,
+        "guessed": signed("guess", f"{redis_keys.EDITORS}guessed", value.partition(b" ")[2]),
+        "empty": b"",
+        "changed": value.replace(b"cpu", b"gpu"),
+    }
+    for name, sent in forged.items():
+        client.set(f"{redis_keys.EDITORS}{name}", sent)
+    assert [editor.name for editor in editors_seen(client, "")] == ["editor-1"]
+    client.set(own, forged["changed"])
+    assert editors_seen(client, "") == []
 
 
 def test_calls_for_the_keeper_do_not_pile_up(client: redis.Redis) -> None:

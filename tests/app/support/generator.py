@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from models_store.live import keys as redis_keys
+from models_store.live.heartbeats import signed
 
 Lines = list[dict[str, Any]]
 
@@ -37,6 +38,7 @@ class FakeGenerator:
     """What came in, and how it is answered."""
 
     name: str
+    token: str = "a shared secret"
     answer: Callable[[dict[str, Any]], Lines] = echo
     status: int = 200
     refusal: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +60,8 @@ class FakeGenerator:
     ) -> None:
         heartbeat = {"name": self.name, "url": self.url, "busy": busy, "pid": 1, "at": time.time()}
         value = json.dumps({**heartbeat, "base_models": list(base_models), **more})
-        client.set(redis_keys.GENERATORS + self.name, value)
+        key = redis_keys.GENERATORS + self.name
+        client.set(key, signed(self.token, key, value.encode()))
 
 
 @contextlib.contextmanager

@@ -70,8 +70,8 @@ def test_a_file_appears_as_a_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = LocalFolders(tmp_path)
-    assert folders.create("a/b/one", b"first")
-    assert not folders.create("a/b/one", b"second")
+    assert folders.create("a/b/one", b"first", flush=False)
+    assert not folders.create("a/b/one", b"second", flush=False)
     assert folders.read("a/b/one", 100) == b"first"
 
     def fails(*_: object) -> None:
@@ -80,12 +80,12 @@ def test_a_file_appears_as_a_whole_or_not_at_all(
 
     monkeypatch.setattr(os, "link", fails)
     with pytest.raises(OSError, match="the disk is gone"):
-        folders.create("a/b/two", b"2" * 1_000_000)
+        folders.create("a/b/two", b"2" * 1_000_000, flush=False)
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["one"]
 
 
 def test_whether_there_is_a_file(tmp_path: Path) -> None:
     folders = LocalFolders(tmp_path)
-    folders.create("a/one", b"1")
+    folders.create("a/one", b"1", flush=False)
     paths = ("a/one", "a/two", "nothing/one", "a/one/two")
     assert [folders.exists(path) for path in paths] == [True, False, False, False]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,16 +13,20 @@ import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
+from obstore.store import ObjectStore as ObjectBackend
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.objects import store as objects_module
-from models_store.objects.store import ObjectMissing, ObjectStore, open_store
+from models_store.objects.store import PROBES, ObjectMissing, ObjectStore, open_store
 from models_store.schemas.base import Record
 from models_store.settings import Settings
 
 
 class Note(Record):
     text: str
+
+
+put = obstore.put
 
 
 def through_the_library(folder: Path) -> ObjectStore:
@@ -166,27 +172,110 @@ def test_an_address_of_no_store_is_refused(url: str) -> None:
         open_store(Settings(store_url=url))
 
 
-def test_a_store_that_overwrites_is_refused(
+def ignores_the_condition(
+    backend: ObjectBackend, path: str, data: bytes, mode: str = "overwrite"
+) -> None:
+    """As some servers do that look like S3."""
+    put(backend, path, data)
+
+
+def looks_and_then_writes(
+    backend: ObjectBackend, path: str, data: bytes, mode: str = "overwrite"
+) -> None:
+    """Refuses a second create, but not one that comes at the same time."""
+    if mode == "create":
+        try:
+            obstore.head(backend, path)
+        except FileNotFoundError:
+            time.sleep(0.02)
+        else:
+            raise AlreadyExistsError(path)
+    put(backend, path, data)
+
+
+@pytest.mark.parametrize("server", [ignores_the_condition, looks_and_then_writes])
+def test_a_store_in_which_two_creates_win_is_refused_however_often_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Callable[..., None]
+) -> None:
+    objects = through_the_library(tmp_path)
+    monkeypatch.setattr(objects_module.obstore, "put", server)
+    for _ in range(3):
+        with pytest.raises(InvalidRequest, match="conditional creates"):
+            objects.open()
+    assert objects.children("") == [PROBES]
+
+
+def test_a_store_from_before_that_two_creates_win_in_is_refused_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some servers that look like S3 ignore the condition of a conditional create."""
-    objects = through_the_library(tmp_path)
-    put = obstore.put
-
-    def ignorant(backend: object, path: str, data: object, **_: object) -> None:
-        put(backend, path, data)
-
-    monkeypatch.setattr(objects_module.obstore, "put", ignorant)
+    through_the_library(tmp_path).open()
+    monkeypatch.setattr(objects_module.obstore, "put", ignores_the_condition)
     with pytest.raises(InvalidRequest, match="conditional creates"):
-        objects.probe()
+        through_the_library(tmp_path).open()
+
+
+def test_every_opening_finds_one_winner(any_objects: ObjectStore) -> None:
+    for _ in range(20):
+        any_objects.open()
+    assert any_objects.children(PROBES) == []
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        (b'{"format": "scalpel-store/2"}', "as new as the one that wrote it"),
+        (b"", "does not name a format"),
+        (b'{"format": 1}', "does not name a format"),
+        (b"[]", "does not name a format"),
+    ],
+)
+def test_a_store_of_another_format_is_refused(tmp_path: Path, marker: bytes, words: str) -> None:
+    open_store(Settings(data=tmp_path))
+    (tmp_path / "store" / "scalpel-store.json").write_bytes(marker)
+    with pytest.raises(InvalidRequest, match=words):
+        open_store(Settings(data=tmp_path))
+
+
+def test_a_full_store_opens_for_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data=tmp_path)
+    open_store(settings).create("a", b"1")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    assert open_store(settings).read("a") == b"1"
+    with pytest.raises(Unavailable) as caught:
+        open_store(settings.model_copy(update={"data": tmp_path / "new"}))
+    assert caught.value.code == "store_full"
 
 
 def test_an_opened_store_keeps_what_is_in_it(tmp_path: Path) -> None:
-    settings = Settings(data=tmp_path, fsync=True)
+    settings = Settings(data=tmp_path)
     assert open_store(settings).create("a/b/c", b"1")
     again = open_store(settings)
     assert again.read("a/b/c") == b"1"
     assert not again.create("a/b/c", b"2")
+
+
+def test_a_record_is_on_disk_with_its_folders_before_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Settings.model_fields["fsync"].default is True
+    store = open_store(Settings(data=tmp_path, fsync=True))
+    flushed: list[str] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert store.create("a/b/c", b"1")
+    root = tmp_path / "store"
+    staged, *after = flushed
+    assert staged.startswith(f"{root}/a/b/c#")  # before it has its name
+    assert after == [str(root / path) for path in ("a/b/c", "a/b", "a", "")]
 
 
 def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:

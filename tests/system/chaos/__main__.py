@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import random
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.s3 import running_s3
 from tests.system.chaos.campaign import Plan, run
 
 
@@ -27,22 +27,14 @@ def main() -> int:
     given = arguments.parse_args()
     seed = random.randrange(10_000) if given.seed is None else given.seed
     stores = ("file", "s3") if given.store == "both" else (given.store,)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request to moto
     holds = True
     for store in stores:
         plan = Plan(store, seed, given.seconds, given.edits, given.gap, given.patience)
         print(f"{store}://, seed {seed}: {plan.seconds:.0f} s of faults…", flush=True)
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             if store == "s3":
-                from moto.server import ThreadedMotoServer
-
-                server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-                server.start()
-                host, port = server.get_host_and_port()
-                try:
-                    outcome = run(plan, Path(folder), f"http://{host}:{port}")
-                finally:
-                    server.stop()
+                with running_s3() as url:
+                    outcome = run(plan, Path(folder), url)
             else:
                 outcome = run(plan, Path(folder))
         print(outcome.table(), flush=True)

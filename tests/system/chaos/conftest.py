@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,7 +44,6 @@ def outage(
     s3_endpoint: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Outage]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request to moto
     folder = tmp_path_factory.mktemp("outage")
     plan = Plan("s3", 0, 0, 0)
     with stores(plan, s3_endpoint) as (settings, proxy, _):

@@ -34,8 +34,6 @@ class S3Proxy:
         self.share = _SHARE
         self._target = urlsplit(target).netloc
         self._random = random.Random(seed)
-        # moto's conditional create is not atomic, as a real server's is.
-        self._write_lock = threading.Lock()
         self._closing = threading.Event()
         proxy = self
 
@@ -89,15 +87,13 @@ class S3Proxy:
         self, handler: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {n: v for n, v in handler.headers.items() if n.lower() not in _HOP}
-        writes = handler.command not in ("GET", "HEAD")
-        with self._write_lock if writes else contextlib.nullcontext():
-            connection = http.client.HTTPConnection(self._target, timeout=60)
-            try:
-                connection.request(handler.command, handler.path, body or None, headers)
-                response = connection.getresponse()
-                return response.status, response.getheaders(), response.read()
-            finally:
-                connection.close()
+        connection = http.client.HTTPConnection(self._target, timeout=60)
+        try:
+            connection.request(handler.command, handler.path, body or None, headers)
+            response = connection.getresponse()
+            return response.status, response.getheaders(), response.read()
+        finally:
+            connection.close()
 
     def _respond(
         self,

@@ -22,6 +22,7 @@ from app.domain.edits.requests import EditBody, ExportBody
 from app.loops.keeper import Keeper
 from app.services import Store
 from models_store.live import leases as live
+from models_store.live.heartbeats import Editor, editors_seen
 from models_store.live.leases import connect
 from models_store.objects.store import open_store
 from models_store.process.lifetimes import die_with_parent
@@ -134,12 +135,15 @@ class Cluster:
         self.keeper.stop()
         self.client.close()
 
-    def wait_for_editors(self, seconds: float = 60.0) -> list[live.Editor]:
+    def living_editors(self) -> list[Editor]:
+        return editors_seen(self.client, self.settings.internal_token)
+
+    def wait_for_editors(self, seconds: float = 60.0) -> list[Editor]:
         """The heartbeats of all editors, once they are there."""
 
-        def there() -> list[live.Editor] | None:
+        def there() -> list[Editor] | None:
             pids = {editor.pid for editor in self.editors}
-            seen = [editor for editor in live.editors_seen(self.client) if editor.pid in pids]
+            seen = [editor for editor in self.living_editors() if editor.pid in pids]
             return seen if len(seen) == len(pids) else None
 
         return wait_for(there, "editors' heartbeats", seconds)

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from models_store.live import keys as redis_keys
-from models_store.live import leases as live
 from models_store.schemas.records import STAGES, Claim
 from models_store.work.store import Work
 from tests.support.services import RedisServer, running_api
@@ -145,7 +144,7 @@ def test_an_editor_that_stops_returns_its_work_to_the_queue(cluster: Cluster) ->
         os.kill(editor.pid, signal.SIGTERM)
         assert editor.wait(cluster.settings.drain_seconds) == 0
         assert not is_alive(claim.pid)
-        assert claim.worker not in {seen.name for seen in live.editors_seen(cluster.client)}
+        assert claim.worker not in {seen.name for seen in cluster.living_editors()}
         work = cluster.finished("edit", id)
     observer.check()
     assert outcomes(work) == ["handed_back", "succeeded"]

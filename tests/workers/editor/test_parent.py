@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from models_store.live.leases import Editor, connect, editors_seen
+from models_store.live.heartbeats import Editor, editors_seen
+from models_store.live.leases import connect
 from models_store.settings import Settings
 from tests.support.services import RedisServer
 
@@ -38,7 +39,7 @@ def start(**env: str) -> subprocess.Popen[str]:
 
 def wait_for_editors(process: subprocess.Popen[str], client: redis.Redis) -> list[Editor]:
     """The editors that tell of themselves, once there are some; until then the process lives."""
-    while not (seen := editors_seen(client)):
+    while not (seen := editors_seen(client, "")):
         assert process.poll() is None, "the editor has ended"
         time.sleep(0.05)
     return seen
@@ -72,7 +73,7 @@ def test_an_idle_editor_tells_of_itself_and_ends_at_once_when_told_to(
         assert (seen[0].pid, seen[0].pool, seen[0].state) == (process.pid, "gpu-80g", "idle")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-        assert editors_seen(client) == []
+        assert editors_seen(client, "") == []
     finally:
         process.kill()
         process.communicate()

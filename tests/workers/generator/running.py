@@ -12,6 +12,7 @@ import redis
 import uvicorn
 
 from models_store.live import keys as redis_keys
+from models_store.live.heartbeats import signed
 from models_store.objects.store import ObjectStore
 from models_store.settings import Settings
 from workers.generator.engine.builtin import BuiltIn
@@ -38,7 +39,9 @@ def running_generator(
     port = server.servers[0].sockets[0].getsockname()[1]
     heartbeat = {"name": "real", "url": f"http://127.0.0.1:{port}", "busy": 0, "pid": 1}
     heartbeat |= {"base_models": [], "at": time.time()}
-    client.set(redis_keys.GENERATORS + "real", json.dumps(heartbeat), ex=600)
+    key = f"{redis_keys.GENERATORS}real"
+    value = signed(settings.internal_token, key, json.dumps(heartbeat).encode())
+    client.set(key, value, ex=600)
     try:
         yield engine
     finally:

@@ -20,14 +20,13 @@ from typing import Any
 import redis
 import structlog
 from rq import Worker
-from rq.command import parse_payload
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from models_store.live import keys as redis_keys
 from models_store.live.leases import DeathNotice, connect, notify_death
-from models_store.live.queue import stopped_pid
+from models_store.live.queue import WorkJob, stopped_pid
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from workers.editor.process import exits
@@ -51,6 +50,7 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
             [redis_keys.queue(settings.pool)],
             name=name,
             connection=connection,
+            job_class=WorkJob,
             serializer=JSONSerializer,
             worker_ttl=_WORKER_LIFE_SECONDS,
             log_job_description=False,
@@ -126,11 +126,9 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
                 os.kill(self.horse_pid, sig)
 
     def handle_payload(self, message: Any) -> None:
-        """Called in the thread that listens for commands."""
-        pid = stopped_pid(parse_payload(message))
-        if pid is None:
-            super().handle_payload(message)
-        elif pid == self.horse_pid:
+        """Called in the thread that listens for commands; RQ's own are ignored."""
+        pid = stopped_pid(message)
+        if pid is not None and pid == self.horse_pid:
             self._end_child()
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:

@@ -1,0 +1,1 @@
+"""Attacks on a running system; each hole that was closed stays closed."""
