@@ -23,6 +23,7 @@ from app.cli.client import ApiError, Client
 from app.cli.keys import keys
 from app.cli.progress import expected, show
 from models_store.errors import ScalpelError
+from models_store.objects.store import open_store
 from models_store.operator.policy import read_policy
 from models_store.schemas.methods import Effort
 from models_store.settings import Settings
@@ -237,6 +238,29 @@ def recover() -> None:
     from app.loops.keeper import recover_once
 
     typer.echo(recover_once(Settings()))
+
+
+@app.command()
+def repair(
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Move them to the store's folder `quarantine`.")
+    ] = False,
+) -> None:
+    """List records of the store that cannot be read; 1 if any are left."""
+    from app.domain.repair import find_damaged
+    from app.domain.repair import quarantine as put_aside
+
+    objects = open_store(Settings())
+    damaged = list(find_damaged(objects))
+    for each in damaged:
+        console.print(f"[red]damaged[/] {each.path}\n        {each.problem}", highlight=False)
+        for path in put_aside(objects, each) if quarantine else ():
+            console.print(f"        moved to quarantine/{path}", highlight=False)
+    if not damaged:
+        console.print("every record can be read")
+    elif not quarantine:
+        console.print(f"{len(damaged)} damaged; `scalpel repair --quarantine` moves them away")
+    sys.exit(bool(damaged) and not quarantine)
 
 
 def connect(url: str, key: str) -> Client:

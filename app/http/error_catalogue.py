@@ -153,6 +153,12 @@ _ALL = (
         "It can no longer be canceled; use DELETE to remove it.",
     ),
     ErrorKind(
+        "edit_damaged",
+        409,
+        "A record of the edit is damaged",
+        "It has ended, and counts no longer as open; DELETE removes it.",
+    ),
+    ErrorKind(
         "suffix_taken",
         409,
         "Another edit has this suffix",
@@ -200,6 +206,12 @@ _ALL = (
         409,
         "Another request changed it at the same time",
         "Read it again, and retry if you still want the change.",
+    ),
+    ErrorKind(
+        "idempotency_key_damaged",
+        409,
+        "The record of this Idempotency-Key is damaged",
+        "Look whether the first request was done; if not, use a new Idempotency-Key.",
     ),
     ErrorKind(
         "idempotency_key_in_use",

@@ -324,7 +324,8 @@ class ObjectStore:
         if marker is None:
             # Only now: a marker without a probe would let a store in that honours no condition.
             with self._errors():
-                self._create(_MARKER, json.dumps({"format": _FORMAT}).encode() + b"\n")
+                body = json.dumps({"format": _FORMAT}).encode()
+                self._create(_MARKER, with_checksum(_MARKER, body))
 
     def probe(self) -> None:
         """Check that of several creates of one path one wins, also when they come at once: some
@@ -408,21 +409,17 @@ def _unavailable(error: Exception) -> Unavailable:
 
 
 def _require_format(marker: bytes) -> None:
+    """Raise `InvalidRequest` where a marker that is whole names another format."""
     try:
-        found = json.loads(marker)["format"]
-    except (ValueError, TypeError, KeyError):
-        found = None
-    if found == _FORMAT:
+        found = json.loads(without_checksum(_MARKER, marker))["format"]
+    except (CorruptArtifact, ValueError, TypeError, KeyError):
+        _log.warning("the store's marker is damaged; `scalpel repair --quarantine` makes it anew")
         return
-    if isinstance(found, str) and found.startswith("scalpel-store/"):
+    if found != _FORMAT:
         raise InvalidRequest(
             f"the store has the format {found}, and this version of Scalpel reads {_FORMAT}: "
             "start a version as new as the one that wrote it"
         )
-    raise InvalidRequest(
-        f"the store's {_MARKER} does not name a format; if this is the right store, write "
-        f'{{"format": "{_FORMAT}"}} into it'
-    )
 
 
 def open_store(settings: Settings) -> ObjectStore:

@@ -80,23 +80,21 @@ class Reservations:
         version = Reservation(number=current.number + 1, work_id=current.work_id, deleted=True)
         self._names.append(tenant, name, version)
 
-    def release_unborn(self, tenant: str, before: float) -> int:
-        """Free names, held since before `before` (Unix seconds), whose work was never submitted.
+    def release_unborn(self, tenant: str, name: str, before: float) -> bool:
+        """Free a name, held since before `before` (Unix seconds), whose work was never submitted.
 
         Returns:
-            How many were freed.
+            Whether it was freed.
         """
-        freed = 0
-        for name in self.names(tenant):
-            current = self._names.current(tenant, name)
-            if current is None or current.created_at >= before:
-                continue
-            if self._work.is_begun(Place(self._kind, tenant, current.work_id)):
-                continue
-            with contextlib.suppress(Conflict, NotFound):  # it has just got another holder
-                self.release(tenant, name)
-                freed += 1
-        return freed
+        current = self._names.current(tenant, name)
+        if current is None or current.created_at >= before:
+            return False
+        if self._work.is_begun(Place(self._kind, tenant, current.work_id)):
+            return False
+        with contextlib.suppress(Conflict, NotFound):  # it has just got another holder
+            self.release(tenant, name)
+            return True
+        return False
 
     def names(self, tenant: str) -> list[str]:
         """Every name that was ever held, sorted."""

@@ -22,13 +22,14 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from pydantic import JsonValue
 
 from models_store import ids
 from models_store.audit.log import NOBODY, AuditLog, about
 from models_store.errors import Conflict, CorruptArtifact, NotFound
-from models_store.objects.store import ObjectMissing, ObjectStore, each_readable
+from models_store.objects.store import ObjectMissing, ObjectStore, each_readable, readable
 from models_store.schemas.records import (
     Actor,
     AttemptEnd,
@@ -154,9 +155,7 @@ class WorkStore:
         """
         place = Place(kind, tenant, id)
         folder = place.folder
-        names = {path.removeprefix(f"{folder}/") for path in self.objects.paths(folder)}
-        if "request.json" not in names or "deleted.json" in names:
-            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+        names = self._names(place)
         request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
         if request is None:
             raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
@@ -179,6 +178,18 @@ class WorkStore:
                 else None
             )
         return Work(request, tuple(claims), tuple(ends), result)
+
+    def _names(self, place: Place) -> set[str]:
+        """Paths of its objects, within its folder.
+
+        Raises:
+            NotFound: there is no such work in this tenant, or it was deleted.
+        """
+        prefix = f"{place.folder}/"
+        names = {path.removeprefix(prefix) for path in self.objects.paths(place.folder)}
+        if "request.json" not in names or "deleted.json" in names:
+            raise NotFound(f"no such {place.kind.replace('_', ' ')}: {place.id}")
+        return names
 
     def find(self, place: Place) -> Work | None:
         """The work at a place; None when there is none or it was deleted."""
@@ -255,13 +266,22 @@ class WorkStore:
         """End the work as canceled; idempotent.
 
         Raises:
-            Conflict: `edit_already_finished`, it succeeded or failed.
+            Conflict: `edit_already_finished`, it succeeded or failed; `edit_damaged`, a record of
+                it cannot be read, and it was ended all the same.
         """
-        work = self.read(kind, tenant, id)
+        place = Place(kind, tenant, id)
+        try:
+            work = self.read(kind, tenant, id)
+        except CorruptArtifact as error:
+            self._end_unread(place, actor)
+            raise Conflict(
+                f"{id} is damaged, and is now ended if it was not: {error.message}; delete it",
+                code=f"{kind}_damaged",
+            ) from error
         if work.result is None:
-            self._log(Place(kind, tenant, id), "canceled", actor)
+            self._log(place, "canceled", actor)
         result = self.settle(work) or self.finish(
-            Place(kind, tenant, id), Result(status="canceled", attempt=work.attempt)
+            place, Result(status="canceled", attempt=work.attempt)
         )
         if result.status != "canceled":
             raise Conflict(
@@ -274,18 +294,39 @@ class WorkStore:
         return self.finish(place, Result(status="failed", attempt=attempt, error=error))
 
     def delete(self, kind: Kind, tenant: str, id: str, actor: Actor = NOBODY) -> None:
-        """Delete the work: write a tombstone, then remove texts and attempts."""
-        work = self.read(kind, tenant, id)
+        """Delete the work: write a tombstone, then remove texts and attempts.
+
+        Only names are looked at, so what is damaged can be deleted too.
+
+        Raises:
+            NotFound: there is no such work in this tenant, or it was deleted.
+        """
         place = Place(kind, tenant, id)
-        self._log(place, "deleted", actor)
-        if work.result is None:
-            self.finish(place, Result(status="canceled", attempt=work.attempt))
+        self._end_unread(place, actor, "deleted")
         self.objects.create_record(f"{place.folder}/deleted.json", Deleted())
         self.erase(place)
 
+    def _end_unread(
+        self, place: Place, actor: Actor, what: Literal["canceled", "deleted"] = "canceled"
+    ) -> None:
+        """End work as canceled, unless it has a result, by the names of its records alone."""
+        names = self._names(place)
+        self._log(place, what, actor)
+        if "result.json" in names:
+            self.objects.delete(place.marker)
+            return
+        attempts = sum(name.endswith("/claim.json") for name in names)
+        self.finish(place, Result(status="canceled", attempt=attempts))
+
     def erase(self, place: Place) -> None:
-        """Remove texts and attempts of deleted work; request, result and tombstone stay."""
-        keep = {f"{place.folder}/{name}.json" for name in ("request", "result", "deleted")}
+        """Remove texts and attempts of deleted work; tombstone, request and result stay, the latter
+        two if they can be read."""
+        request, result = f"{place.folder}/request.json", f"{place.folder}/result.json"
+        keep = {f"{place.folder}/deleted.json"}
+        if readable(request, lambda path: self.objects.read_record(path, WorkRequest)):
+            keep.add(request)
+        if readable(result, lambda _: self.result_of(place)):
+            keep.add(result)
         for info in self.objects.files(place.folder):
             if info.path not in keep:
                 self.objects.delete(info.path)

@@ -4,9 +4,11 @@ the same answer as before, or an error that says so.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.domain.repair import QUARANTINE, find_damaged, quarantine
+from app.loops.keeper.sweep import sweep
 from models_store.objects.store import ObjectStore
-from tests.app.support.worker import Worker
+from models_store.work.store import Place
+from tests.app.support.worker import Worker, edit_body
 from tests.security.target import Crew, Names
 from tests.support.services import Api, RedisServer, api_settings, running_api
 
@@ -204,3 +209,82 @@ def test_the_rest_of_a_list_is_shown(shop: Shop) -> None:
     assert set(names.edits[1:]) <= set(listed)
     assert broken not in listed
     assert (answer.status_code, answer.json()["code"]) == (500, "corrupt_artifact")
+
+
+def submitted(shop: Shop, key: str, *, ended: bool) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """An edit, its body and its headers."""
+    body, headers = edit_body(seed=len(key)), {"Idempotency-Key": key}
+    edit = shop.api.http.post("/v1/edits", json=body, headers=headers).json()["id"]
+    worker = Worker(shop.api.store, shop.api.services.live.client)
+    if ended:
+        worker.succeed(edit)
+    else:
+        worker.claim(edit)
+    return edit, body, headers
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+def test_what_is_damaged_is_deleted_holds_nothing_and_stops_nobody(shop: Shop, ended: bool) -> None:
+    http, objects = shop.api.http, shop.objects
+    at, stays = random.Random(1), shop.names.edits[0]
+    records = ["request.json", "attempts/1/claim.json"]
+    records += ["attempts/1/end.json", "result.json"] if ended else []
+    for name, damage in itertools.product(records, ("flip", "cut", "empty")):
+        edit, body, headers = submitted(shop, f"{damage} {name}", ended=ended)
+        place = Place("edit", "default", edit)
+        path = f"{place.folder}/{name}"
+        objects.put(path, DAMAGES[damage](objects.read(path), b"", at))
+        shop.api.services._store = None  # a process that has just begun
+        assert [found.path for found in find_damaged(objects)] == [path]
+        swept = sweep(shop.api.store.work, lambda: False, now=time.time() + 3 * 24 * 3600)
+        assert swept["unreadable"] <= 1
+        assert http.get("/v1/edits").status_code == http.get("/v1/models").status_code == 200
+        assert http.get(f"/v1/edits/{stays}").status_code == 200
+        again = http.post("/v1/edits", json=body, headers=headers)
+        assert (again.status_code, again.json()["code"]) == (409, "idempotency_key_damaged")
+        canceled = http.post(f"/v1/edits/{edit}/cancel")
+        assert (canceled.status_code, canceled.json()["code"]) == (409, "edit_damaged")
+        assert not objects.exists(place.marker), "it counts no longer as open"
+        assert http.delete(f"/v1/edits/{edit}").status_code == 200
+        assert http.get(f"/v1/edits/{edit}").status_code == 404
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_key_is_no_error_of_the_server(shop: Shop, damage: str) -> None:
+    objects, http = shop.objects, shop.api.http
+    _, body, headers = submitted(shop, "a key", ended=True)
+    digest = hashlib.sha256(b"a key").hexdigest()
+    path = f"idempotency/default/{digest}.json"
+    objects.put(path, DAMAGES[damage](objects.read(path), b"", random.Random(2)))
+    again = http.post("/v1/edits", json=body, headers=headers)
+    assert (again.status_code, again.json()["code"]) == (409, "idempotency_key_damaged")
+    assert [found.path for found in find_damaged(objects)] == [path]
+
+
+def test_repair_puts_damage_aside_and_the_edit_is_completed_again(shop: Shop) -> None:
+    objects, http = shop.objects, shop.api.http
+    edit, _, _ = submitted(shop, "one", ended=True)
+    before = http.get(f"/v1/edits/{edit}").json()
+    path = f"{Place('edit', 'default', edit).folder}/result.json"
+    objects.put(path, b"")
+    (damaged,) = find_damaged(objects)
+    assert quarantine(objects, damaged) == [path]
+    assert objects.read(f"{QUARANTINE}/{path}") == b""
+    assert list(find_damaged(objects)) == []
+    shop.api.services._store = None
+    work = shop.api.store.work
+    work.settle(work.read("edit", "default", edit))
+    after = http.get(f"/v1/edits/{edit}").json()
+    assert after["status"] == "succeeded"
+    assert after == {**before, "finished_at": after["finished_at"]}
+
+
+def test_repair_puts_all_of_an_edit_aside_that_has_lost_its_request(shop: Shop) -> None:
+    objects, edit = shop.objects, shop.names.edits[0]
+    folder = Place("edit", "default", edit).folder
+    there = objects.paths(folder)
+    objects.put(f"{folder}/request.json", b"{}")
+    (damaged,) = find_damaged(objects)
+    assert quarantine(objects, damaged) == there
+    assert objects.paths(folder) == []
+    assert len(objects.paths(f"{QUARANTINE}/{folder}")) == len(there) > 4

@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pydantic import JsonValue
 
 from models_store import ids
-from models_store.errors import Conflict, Malformed, ScalpelError
+from models_store.errors import Conflict, CorruptArtifact, Malformed, ScalpelError
 from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor, IdempotencyRecord, Kind
 
@@ -39,7 +39,8 @@ class IdempotencyKey:
     """A key as one request uses it.
 
     Raises (all methods):
-        Conflict: `idempotency_key_reused`, it was used for another body or route.
+        Conflict: `idempotency_key_reused`, it was used for another body or route;
+            `idempotency_key_damaged`, for what can no longer be read.
     """
 
     objects: ObjectStore
@@ -61,7 +62,8 @@ class IdempotencyKey:
 
     def find(self) -> IdempotencyRecord | None:
         """What an earlier request with this key made, or set out to make."""
-        record = self.objects.read_record(self.path, IdempotencyRecord)
+        with _readable():
+            record = self.objects.read_record(self.path, IdempotencyRecord)
         if record is None:
             return None
         if time.time() > record.created_at + KEPT_SECONDS:
@@ -118,13 +120,15 @@ def create_once(
 
     Raises:
         Conflict: `idempotency_key_reused`; `idempotency_key_in_use`, the earlier request is not
-            done and cannot be finished by another.
+            done and cannot be finished by another; `idempotency_key_damaged`, what it made cannot
+            be read.
         Whatever `find` and `make` raise.
     """
     key, fresh = sender.key, ids.new_id(kind)
     record = key.find() if key is not None else None
     if record is not None:
-        earlier = find(record.id)
+        with _readable():
+            earlier = find(record.id)
         if earlier is not None:
             return earlier, True
         if not resumable:
@@ -145,6 +149,18 @@ def create_once(
         if key is not None and claimed and not resumable:
             key.release()
         raise
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except CorruptArtifact as error:
+        raise Conflict(
+            "what this Idempotency-Key was used for can no longer be read: look whether its "
+            "request was done, and use a new key if not",
+            code="idempotency_key_damaged",
+        ) from error
 
 
 def _in_use() -> Conflict:

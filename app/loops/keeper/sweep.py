@@ -7,6 +7,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
+import structlog
+
 from app.domain.accounts.sessions import remove_old_sessions
 from app.domain.behaviors.library import BEHAVIORS
 from app.domain.edits.idempotency import KEPT_SECONDS
@@ -14,13 +16,15 @@ from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
 from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.webhooks import WebhookVersion
-from models_store.errors import CorruptArtifact
+from models_store.errors import CorruptArtifact, NotFound
 from models_store.objects.histories import Histories
 from models_store.objects.store import PROBES, ObjectInfo
 from models_store.schemas.records import IdempotencyRecord, Kind, Marker
 from models_store.work.outbox import WEBHOOKS
 from models_store.work.reservations import Reservations
 from models_store.work.store import FOLDERS, Place, WorkStore
+
+_log = structlog.get_logger()
 
 _STALE_SECONDS = 24 * 3600
 """Younger objects may still be in use."""
@@ -46,7 +50,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
-        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `temporary`.
+        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `temporary`; and `unreadable`, what
+        was left out since its records are damaged.
 
     Raises:
         Unavailable: the store is away.
@@ -68,7 +73,8 @@ class _Sweep:
         for place, files in _all_work(self._store):
             if self._stopped():
                 return self._done
-            self._look_at(place, files, markers.pop(place.marker, None))
+            with self._contained(place.id):
+                self._look_at(place, files, markers.pop(place.marker, None))
         # The markers left have no folder: their submission was interrupted right after them.
         for path, marker in markers.items():
             if self._is_stale(marker):
@@ -127,24 +133,28 @@ class _Sweep:
         for info in self._objects.files(_IDEMPOTENCY):
             if not self._is_stale(info):
                 continue
-            record = self._objects.read_record(info.path, IdempotencyRecord)
-            if record is None:
-                continue
-            tenant = info.path.split("/")[1]
-            expired = self._now > record.created_at + KEPT_SECONDS
-            if expired or not self._exists(record.kind, tenant, record.id):
+            if self._now > info.modified_at + KEPT_SECONDS:
                 self._remove(info.path, "keys")
+                continue
+            with self._contained(info.path):
+                record = self._objects.read_record(info.path, IdempotencyRecord)
+                tenant = info.path.split("/")[1]
+                if record is not None and not self._exists(record.kind, tenant, record.id):
+                    self._remove(info.path, "keys")
 
     def _suffixes(self) -> None:
         suffixes = Reservations(self._store, "edit", SUFFIXES, "suffix_taken")
+        before = self._now - _STALE_SECONDS
         for tenant in self._objects.children(SUFFIXES):
-            self._done["suffixes"] += suffixes.release_unborn(tenant, self._now - _STALE_SECONDS)
+            for name in suffixes.names(tenant):
+                with self._contained(f"{SUFFIXES}/{tenant}/{name}"):
+                    self._done["suffixes"] += suffixes.release_unborn(tenant, name, before)
 
     def _deliveries(self) -> None:
         deliveries = Deliveries(self._objects)
         webhooks = Histories(self._objects, WEBHOOKS, WebhookVersion)
         for tenant, id in deliveries.webhooks():
-            with contextlib.suppress(CorruptArtifact):
+            with self._contained(f"{WEBHOOKS}/{tenant}/{id}"):
                 gone = webhooks.current(tenant, id) is None
                 before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
                 self._done["deliveries"] += deliveries.delete(tenant, id, before)
@@ -157,6 +167,15 @@ class _Sweep:
             if kind == work_kind:
                 return self._store.is_begun(Place(work_kind, tenant, id))
         return True
+
+    @contextlib.contextmanager
+    def _contained(self, what: str) -> Iterator[None]:
+        """What cannot be read is counted and logged, and does not end the sweep."""
+        try:
+            yield
+        except (CorruptArtifact, NotFound) as error:
+            _log.error("the sweep left out", what=what, error=error.message)
+            self._done["unreadable"] += 1
 
     def _is_stale(self, info: ObjectInfo) -> bool:
         return self._now - info.modified_at > _STALE_SECONDS

@@ -141,7 +141,6 @@ def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
 
 @router.delete("/{edit_id}", summary="Delete an edit and its files")
 def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
-    store.work.read("edit", who.tenant, edit_id)
     users = store.aliases.users_of_edit(who.tenant, edit_id)
     if users:
         raise Conflict(
