@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import psutil
@@ -22,6 +23,7 @@ from app.cli import embedded_redis
 from app.cli.supervisor import SupervisedPart, free_port
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
+from tests.support.forked import Forked
 from tests.support.pico import save_pico
 from tests.support.services import own_environment
 
@@ -34,9 +36,9 @@ _TEND_SECONDS = 0.1
 _LIMIT_TICKS = 20
 """How often the limit is lifted again, for children that were forked meanwhile."""
 _MODULES = {
-    "api": ("app.cli.main", "api"),
-    **dict.fromkeys(EDITORS, ("workers.editor",)),
-    "generator": ("workers.generator",),
+    "api": "app.cli.main",
+    **dict.fromkeys(EDITORS, "workers.editor"),
+    "generator": "workers.generator",
 }
 
 
@@ -154,13 +156,18 @@ class Stack:
         return embedded_redis.start(self._sockets / "redis", sock, self.folder / "redis.log")
 
     def _starter(self, name: str) -> Callable[[], subprocess.Popen[bytes]]:
+        log = self.folder / f"{name}.log"
+
         def start() -> subprocess.Popen[bytes]:
+            if name != "api":
+                extra = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
+                env = {**self.env, **extra} if name == "generator" else self.env
+                return cast(Any, Forked(_MODULES[name], env, log))
             parent = os.getpid()
-            extra = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
-            with (self.folder / f"{name}.log").open("ab") as output:
+            with log.open("ab") as output:
                 return subprocess.Popen(
-                    [sys.executable, "-m", *_MODULES[name]],
-                    env={**self.env, **extra} if name == "generator" else self.env,
+                    [sys.executable, "-m", _MODULES[name], "api"],
+                    env=self.env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +21,12 @@ from models_store.live import leases as live
 from models_store.live.heartbeats import Editor, editors_seen
 from models_store.live.leases import connect
 from models_store.objects.store import open_store
-from models_store.process.lifetimes import die_with_parent
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
 from models_store.schemas.records import Actor, Claim, Kind
 from models_store.settings import Settings
 from models_store.work.base_models import registration
 from models_store.work.store import SHARED_TENANT, Work
+from tests.support.forked import Forked
 from tests.support.services import RedisServer, own_environment
 
 T = TypeVar("T")
@@ -54,7 +50,7 @@ class EditorProcess:
     env: dict[str, str]
     log: Path
     restarts: int = -1
-    process: subprocess.Popen[bytes] = field(init=False)
+    process: Forked = field(init=False)
     _stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -69,22 +65,11 @@ class EditorProcess:
     def stop(self) -> None:
         self._stopped = True
         self._thread.join()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        self.process.kill()
         self.process.wait()
 
     def _start(self) -> None:
-        parent = os.getpid()
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.editor"],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
-            )
+        self.process = Forked("workers.editor", self.env, self.log)
         self.restarts += 1
 
     def _tend(self) -> None:
