@@ -136,6 +136,13 @@ class Unavailable(ScalpelError):
         self.retry_after = retry_after
 
 
+class NewerRecord(Unavailable):
+    """A stored record of a later version of Scalpel, while several run on one store."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="newer_record")
+
+
 class CorruptArtifact(ScalpelError):
     """Stored bytes are not what was written."""
 

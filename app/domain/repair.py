@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict
 
-from models_store.errors import CorruptArtifact
+from models_store.errors import CorruptArtifact, NewerRecord
 from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.schemas.base import Record
 from models_store.schemas.records import (
@@ -57,6 +57,8 @@ def find_damaged(objects: ObjectStore) -> Iterator[Damaged]:
                 continue
             try:
                 objects.read_record(path, kind)
+            except NewerRecord:
+                continue  # whole, and read by a later version
             except CorruptArtifact as error:
                 yield Damaged(path, error.message)
 

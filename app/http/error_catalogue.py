@@ -288,6 +288,13 @@ _ALL = (
         "Free some space, for example by deleting edits, then retry.",
     ),
     ErrorKind(
+        "newer_record",
+        503,
+        "A later version of Scalpel wrote this",
+        "Retry: while several versions run on one store, the later ones can read it. If it stays, "
+        "start a version as new as the one that wrote it.",
+    ),
+    ErrorKind(
         "no_generator",
         503,
         "No generator is running",
@@ -301,6 +308,12 @@ _ALL = (
         None,
         "The worker process died repeatedly",
         "Usually too little memory: use a smaller base model or a larger machine.",
+    ),
+    ErrorKind(
+        "policy_changed",
+        None,
+        "The operator's policy was changed meanwhile",
+        "Send the request again; the operator gives API and editors the same policy.",
     ),
     ErrorKind(
         "edit_error",

@@ -25,12 +25,12 @@ import obstore
 import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import LocalStore, S3Store
-from pydantic import ValidationError
 
 from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unavailable
 from models_store.ids import bucket_of
 from models_store.objects.checksum import with_checksum, without_checksum
 from models_store.objects.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
+from models_store.objects.versions import parse_stored
 from models_store.schemas.base import Record
 from models_store.settings import Settings
 
@@ -153,6 +153,7 @@ class ObjectStore:
 
         Raises:
             CorruptArtifact: it is not a record of that kind, or not what was written.
+            NewerRecord: a later version of Scalpel wrote it.
         """
         try:
             data = self._record_bytes(path)
@@ -160,13 +161,7 @@ class ObjectStore:
             return None
         if data is None:
             raise CorruptArtifact(f"the record {path} is too large to be one")
-        try:
-            return kind.model_validate_json(without_checksum(path, data))
-        except ValidationError as error:
-            raise CorruptArtifact(
-                f"the record {path} cannot be read as {kind.__name__}: {error.error_count()} "
-                f"fields are wrong, the first: {error.errors()[0]['msg']}"
-            ) from error
+        return parse_stored(kind, without_checksum(path, data), f"the record {path}")
 
     def _record_bytes(self, path: str) -> bytes | None:
         """None for what is too large to be a record."""

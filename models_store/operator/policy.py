@@ -89,6 +89,9 @@ class Serving(_Part):
     """Receipts measure harm at 1; a negative strength turns an edit into its opposite."""
     points: Literal["selected", "any"] = "selected"
     """Harm is measured at the selected point alone."""
+    compositions: Literal["receipt", "any"] = "receipt"
+    """`receipt`: only edits that one was fitted on top of the others, as its receipt measured them;
+    `any`: all that are within `strengths` by themselves, though their harm may add up."""
 
     @field_validator("strengths")
     @classmethod
@@ -118,7 +121,8 @@ class Policy(_Part):
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Of what differs from the defaults, so that a new field by itself changes nothing."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     def decide(self, tenant: str, base_model: str, behavior: str) -> tuple[bool, str]:
         """Whether the tenant may make such an edit, and the name of the rule that decides.
@@ -131,26 +135,16 @@ class Policy(_Part):
                 return rule.effect == "allow", rule.name
         return self.default == "allow", "default"
 
-    def require_covered(
-        self, edit_id: str, strength: float, point: int | None, scopes: Collection[str]
-    ) -> None:
-        """Refuse a strength or point that the receipt does not cover, unless `scopes` allow it.
+    def require_point(self, edit_id: str, point: int | None, scopes: Collection[str]) -> None:
+        """Refuse a point that the receipt does not cover, unless `scopes` allow it.
 
         Args:
             point: None for the selected one.
 
         Raises:
-            PolicyRefused: the key may not use the edit so.
+            PolicyRefused: the key may not use it.
         """
-        if UNSAFE in scopes:
-            return
-        low, high = self.serving.strengths
-        if not low <= strength <= high:
-            raise PolicyRefused(
-                f"serving.strengths: {edit_id} may be used from {low:g} to {high:g}, not at "
-                f"{strength:g}, without the scope {UNSAFE}"
-            )
-        if point is not None and self.serving.points != "any":
+        if point is not None and self.serving.points != "any" and UNSAFE not in scopes:
             raise PolicyRefused(
                 f"serving.points: the harm of point {point} of {edit_id} was not measured, and "
                 f"other points than the selected one need the scope {UNSAFE}"
@@ -185,7 +179,9 @@ class Policy(_Part):
         )
         return (
             f"{self.default} by default, {len(self.rule)} rules; {harm}; strengths {low:g} to "
-            f"{high:g}, {self.serving.points} points, without {UNSAFE}"
+            f"{high:g}, {self.serving.points} points, "
+            f"{'any' if self.serving.compositions == 'any' else 'measured'} compositions, without "
+            f"{UNSAFE}"
         )
 
 

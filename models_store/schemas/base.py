@@ -25,5 +25,6 @@ class Record(FrozenModel):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     schema_version: int = 1
+    """The major version; see `models_store.objects.versions`."""
     writer: str = Field(default_factory=lambda: secrets.token_hex(8))
     """Random: shows after a refused create whether the stored record is this one."""

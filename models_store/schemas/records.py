@@ -103,6 +103,9 @@ class WorkRequest(Record):
     base_fingerprint: str | None = None
     """None in a registration, which determines it."""
     behavior: BehaviorRef | None = None
+    policy_sha256: str | None = None
+    """Of the operator's policy that allowed it; an editor with another one refuses the work. None
+    of what no policy is about, or earlier versions wrote."""
     texts_sha256: str | None = None
     """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 

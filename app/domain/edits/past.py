@@ -6,9 +6,8 @@ from contextlib import suppress
 from itertools import islice
 from math import prod
 
-from pydantic import ValidationError
-
-from models_store.errors import CorruptArtifact, NotFound
+from models_store.errors import CorruptArtifact, NewerRecord, NotFound
+from models_store.objects.versions import parse_stored
 from models_store.schemas.estimates import PastCost
 from models_store.schemas.methods import Effort, Method
 from models_store.schemas.records import EditSettings
@@ -54,8 +53,8 @@ def past_costs(
 def _cost(data: bytes) -> PastCost | None:
     """Of a receipt; None where nothing was tested."""
     try:
-        report = Report.model_validate_json(data)
-    except ValidationError:
+        report = parse_stored(Report, data, "a past receipt")
+    except (CorruptArtifact, NewerRecord):
         return None
     cost, splits, decoding = report.cost, report.splits, report.provenance.decoding
     if "split" in decoding:

@@ -296,6 +296,7 @@ class Submission:
             base_model=base.id,
             base_fingerprint=base.facts.fingerprint,
             behavior=behavior,
+            policy_sha256=self._policy.sha256 if kind == "edit" else None,
         )
 
     def _once(self, kind: Kind, sender: Sender, make: Callable[[ClaimId], Work]) -> Submitted:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain.variants.aliases import Aliases
-from models_store.errors import Conflict, InvalidRequest, Malformed, NotFound
+from app.domain.variants.covered import not_covered
+from models_store.errors import Conflict, InvalidRequest, Malformed, NotFound, PolicyRefused
 from models_store.ids import BASE_ID_PATTERN, SUFFIX_PATTERN
-from models_store.operator.policy import Policy
+from models_store.operator.policy import UNSAFE, Policy
 from models_store.schemas.records import Actor, Artifact, DeltaRef, EditSettings, Variant
 from models_store.work.base_models import BaseModels, ReadyBase
 from models_store.work.reservations import Reservations
@@ -185,27 +186,31 @@ class Variants:
         return variant
 
     def require_covered(self, tenant: str, variant: Variant, actor: Actor) -> None:
-        """Pass if the policy lets the actor use such strengths and points.
+        """Pass if the policy lets the actor use such points, and such a mixture.
 
         Raises:
             PolicyRefused: it does not.
         """
+        if UNSAFE in actor.scopes:
+            return
         with self._work.audit.refusals(tenant, actor, variant=variant.name):
+            names = {term.edit_id for term in variant.terms}
+            edits = {id: self._work.read("edit", tenant, id) for id in names}
             for term in variant.terms:
-                self._require(tenant, term.edit_id, term.strength, term.point, actor)
+                self._require_point(edits[term.edit_id], term.point, actor)
+            parents = {id: below(edit) for id, edit in edits.items()}
+            reason = not_covered(variant.terms, parents, self._policy.serving)
+            if reason is not None:
+                raise PolicyRefused(reason)
 
     def require_covered_point(self, edit: Work, point: int | None, actor: Actor) -> None:
         """The same for the delta of a point as a file."""
-        tenant = edit.request.tenant
-        with self._work.audit.refusals(tenant, actor, id=edit.id, point=point):
-            self._require(tenant, edit.id, 1.0, point, actor)
+        with self._work.audit.refusals(edit.request.tenant, actor, id=edit.id, point=point):
+            self._require_point(edit, point, actor)
 
-    def _require(
-        self, tenant: str, edit_id: str, strength: float, point: int | None, actor: Actor
-    ) -> None:
-        if point is not None and point == _selected_point(self._work.read("edit", tenant, edit_id)):
-            point = None
-        self._policy.require_covered(edit_id, strength, point, actor.scopes)
+    def _require_point(self, edit: Work, point: int | None, actor: Actor) -> None:
+        if point is not None and point != _selected_point(edit):
+            self._policy.require_point(edit.id, point, actor.scopes)
 
     def named(
         self,
@@ -288,20 +293,21 @@ def suffix_key(base_model: str, suffix: str) -> str:
     return f"{base_model}:{suffix}"
 
 
-def parents_of(edit: Work) -> tuple[str, ...]:
-    """The edits that `edit` was fitted on top of."""
+def below(edit: Work) -> tuple[DeltaRef, ...]:
+    """What `edit` was fitted on top of."""
     settings = edit.request.settings
     assert isinstance(settings, EditSettings)
-    below = settings.on_top_of
-    return tuple(term.edit_id for term in below.terms) if below is not None else ()
+    return settings.on_top_of.terms if settings.on_top_of is not None else ()
+
+
+def parents_of(edit: Work) -> tuple[str, ...]:
+    """The edits that `edit` was fitted on top of."""
+    return tuple(term.edit_id for term in below(edit))
 
 
 def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) -> str:
     """The name under which an edit is served: with the edits that it was fitted on."""
-    settings = edit.request.settings
-    assert isinstance(settings, EditSettings)
-    below = settings.on_top_of.terms if settings.on_top_of is not None else ()
-    terms = [TermName(term.edit_id, term.point, term.strength) for term in below]
+    terms = [TermName(term.edit_id, term.point, term.strength) for term in below(edit)]
     name = VariantName(edit.request.base_model, (*terms, TermName(edit.id, point, strength)))
     return str(name)
 
@@ -312,8 +318,6 @@ def variant_of(edit: Work) -> Variant:
     Raises:
         Conflict, NotFound: as `require_delta`.
     """
-    settings = edit.request.settings
-    assert isinstance(settings, EditSettings)
     assert edit.request.base_fingerprint is not None
     artifact = delta_artifact(edit, None)
     itself = DeltaRef(edit_id=edit.id, path=artifact.path, sha256=artifact.sha256, strength=1.0)
@@ -321,7 +325,7 @@ def variant_of(edit: Work) -> Variant:
         name=variant_name(edit),
         base_model=edit.request.base_model,
         base_fingerprint=edit.request.base_fingerprint,
-        terms=(*(settings.on_top_of.terms if settings.on_top_of is not None else ()), itself),
+        terms=(*below(edit), itself),
     )
 
 

@@ -35,7 +35,13 @@ from app.domain.webhooks.sending import Sent, body_of, send
 from app.domain.webhooks.tries import skipped, tried
 from app.domain.webhooks.webhooks import Webhooks, WebhookVersion
 from app.loops.courier.decisions import Channel, choose, interleaved
-from models_store.errors import CorruptArtifact, NotFound, ScalpelError, Unavailable
+from models_store.errors import (
+    CorruptArtifact,
+    NewerRecord,
+    NotFound,
+    ScalpelError,
+    Unavailable,
+)
 from models_store.live import keys as redis_keys
 from models_store.live.leases import TokenLease
 from models_store.objects.store import ObjectStore
@@ -181,7 +187,7 @@ class Courier:
                 break
             try:
                 self._read(key)
-            except (CorruptArtifact, NotFound) as error:
+            except (CorruptArtifact, NewerRecord, NotFound) as error:
                 _log.error("a record cannot be read", edit_id=key[1], error=error.message)
         return self._due(time.time())
 

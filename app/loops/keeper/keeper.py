@@ -32,7 +32,7 @@ from app.loops.keeper.decisions import (
 )
 from app.loops.keeper.sweep import sweep
 from models_store.audit.log import AuditLog
-from models_store.errors import CorruptArtifact, NotFound, Unavailable
+from models_store.errors import CorruptArtifact, NewerRecord, NotFound, Unavailable
 from models_store.live import keys as redis_keys
 from models_store.live.heartbeats import editors_seen, internal_token
 from models_store.live.leases import (
@@ -308,7 +308,7 @@ class Keeper:
         place = entry.place
         # Read again, since it may have been claimed after the last look; deleted work cannot be.
         status = None
-        with contextlib.suppress(NotFound, CorruptArtifact):
+        with contextlib.suppress(NotFound, CorruptArtifact, NewerRecord):
             work = self._store.read(place.kind, place.tenant, place.id)
             entry.seen, status = _Seen.of(work), work.status
         self._drop(entry)
@@ -330,7 +330,7 @@ class Keeper:
                 self._store.objects.delete(place.marker)
                 self._drop(entry)
             return
-        except CorruptArtifact as error:
+        except (CorruptArtifact, NewerRecord) as error:
             if not entry.unreadable:
                 _log.error("a record cannot be read", work_id=place.id, error=error.message)
             entry.unreadable, entry.seen = True, None

@@ -16,7 +16,7 @@ from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
 from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.webhooks import WebhookVersion
-from models_store.errors import CorruptArtifact, NotFound
+from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.histories import Histories
 from models_store.objects.store import PROBES, ObjectInfo
 from models_store.schemas.records import IdempotencyRecord, Kind, Marker
@@ -173,7 +173,7 @@ class _Sweep:
         """What cannot be read is counted and logged, and does not end the sweep."""
         try:
             yield
-        except (CorruptArtifact, NotFound) as error:
+        except (CorruptArtifact, NewerRecord, NotFound) as error:
             _log.error("the sweep left out", what=what, error=error.message)
             self._done["unreadable"] += 1
 

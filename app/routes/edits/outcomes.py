@@ -12,7 +12,7 @@ from app.http.files import artifact_response, read_checked
 from app.http.negotiation import wanted_type
 from app.request.auth import Reader
 from app.services import StoreDep
-from models_store.errors import CorruptArtifact
+from models_store.objects.versions import parse_stored
 from models_store.schemas.report import Report
 
 router = APIRouter(prefix="/v1/edits/{edit_id}", tags=["edits"])
@@ -115,8 +115,6 @@ def parse_report(data: bytes) -> Report:
 
     Raises:
         CorruptArtifact: it is not one.
+        NewerRecord: a later version of Scalpel wrote it.
     """
-    try:
-        return Report.model_validate_json(data)
-    except ValueError as error:
-        raise CorruptArtifact(f"the stored report cannot be read: {error}") from error
+    return parse_stored(Report, data, "the stored report")

@@ -14,7 +14,7 @@ from models_store.audit.check import lines_of
 from models_store.errors import InvalidRequest
 from models_store.settings import Settings
 from tests.app.support.generator import FakeGenerator, running_generator
-from tests.app.support.worker import Worker, edit_body
+from tests.app.support.worker import Worker, edit_body, small_delta
 from tests.support.services import Api, running_api
 
 POLICY = """
@@ -50,13 +50,13 @@ def key(api: Api, tenant: str, *scopes: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def done(api: Api, tenant: str, **options: Any) -> str:
+def done(api: Api, tenant: str, delta: bytes | None = None, **options: Any) -> str:
     """An edit that has succeeded, with two points."""
     headers = key(api, tenant)
     id = str(api.http.post("/v1/edits", json=edit_body(**options), headers=headers).json()["id"])
     worker = Worker(api.store, api.services.live.client)
     worker.claim(id, tenant=tenant)
-    worker.succeed(id, tenant=tenant, points={0: b"0", 1: b"1"})
+    worker.succeed(id, tenant=tenant, delta=delta, points={0: b"0", 1: b"1"})
     return id
 
 
@@ -238,3 +238,38 @@ def test_a_wrong_policy_stops_the_api_and_is_told_by_doctor(
     told = " ".join(runner.invoke(app, ["doctor"]).stdout.split())
     assert "allow by default, 1 rules; refusals may fall by 5 points" in told
     assert "# policy: allow by default, 1 rules" in runner.invoke(app, ["config"]).stdout
+
+
+def test_a_mixture_is_judged_as_a_whole(governed: Api, fake: FakeGenerator) -> None:
+    parent, again = (done(governed, "blue", small_delta(0)) for _ in range(2))
+    other = done(governed, "blue", small_delta(1))
+    child = done(governed, "blue", small_delta(2), on_top_of=f"pico:{parent}@0.5")
+    careful, bold = key(governed, "blue"), key(governed, "blue", *CAREFUL, "edits:unsafe")
+
+    def status(headers: dict[str, str], variant: str, path: str = "/v1/exports") -> int:
+        body = {"variant": f"pico:{variant}", "format": "native"}
+        if path == "/v1/completions":
+            body = {"model": f"pico:{variant}", "prompt": "a"}
+        return governed.http.post(path, json=body, headers=headers).status_code
+
+    for covered in (
+        parent,
+        f"{parent}@0.5+{again}@0.5",
+        f"{parent}@0.5+{child}",
+        f"{parent}@0.25+{child}@0.5",
+    ):
+        assert status(careful, covered) == 201
+        assert status(careful, covered, "/v1/completions") == 200
+    for beyond in (
+        f"{parent}+{again}",
+        f"{parent}+{other}",
+        f"{parent}@0.0001+{child}",
+        f"{parent}+{child}",
+    ):
+        assert status(careful, beyond) == 403
+        assert status(careful, beyond, "/v1/completions") == 403
+        assert status(bold, beyond) == 201
+    alone = {"variant": f"pico:{child}", "format": "native", "without_parents": True}
+    for headers, expected in ((careful, 403), (bold, 201)):
+        answer = governed.http.post("/v1/exports", json=alone, headers=headers)
+        assert answer.status_code == expected, answer.text

@@ -88,12 +88,12 @@ def test_what_holds_without_a_file() -> None:
             "prompts": 64,
             "unsafe": "scope",
         },
-        "serving": {"strengths": (0.0, 1.0), "points": "selected"},
+        "serving": {"strengths": (0.0, 1.0), "points": "selected", "compositions": "receipt"},
         "rule": (),
     }
     assert policy.summary() == (
         "allow by default, 0 rules; refusals may fall by 5 points, toxicity may rise by 5; "
-        "strengths 0 to 1, selected points, without edits:unsafe"
+        "strengths 0 to 1, selected points, measured compositions, without edits:unsafe"
     )
     blind = Policy(margins=Margins(prompts=0, toxicity_rise=0.125))
     assert "; harm is not measured; " in blind.summary()
@@ -318,20 +318,24 @@ def test_a_rule_needs_all_that_it_names_to_match() -> None:
     assert not rule.matches("a", "m1", "refusal")
 
 
-def test_strengths_and_points_that_no_receipt_covers_need_the_scope() -> None:
+def test_points_that_no_receipt_covers_need_the_scope() -> None:
     policy = Policy()
-    for strength, point in ((1.0, None), (0.25, None), (0.0, None)):
-        policy.require_covered("edit_1", strength, point, ())
-    for strength, point in ((-0.01, None), (1.5, None), (1.0, 2)):
-        with pytest.raises(PolicyRefused, match="edits:unsafe"):
-            policy.require_covered("edit_1", strength, point, ("models:generate",))
-        policy.require_covered("edit_1", strength, point, ("edits:unsafe",))
-    for strength in (1.001, -0.001):
-        with pytest.raises(PolicyRefused, match=r"from 0 to 1, not at"):
-            policy.require_covered("edit_1", strength, None, ())
-    open_door = Policy(serving=Serving(strengths=(-1.0, 2.0), points="any"))
-    open_door.require_covered("edit_1", -1.0, 2, ())
-    open_door.require_covered("edit_1", 2.0, 0, ())
+    policy.require_point("edit_1", None, ())
+    with pytest.raises(PolicyRefused, match="edits:unsafe"):
+        policy.require_point("edit_1", 2, ("models:generate",))
+    policy.require_point("edit_1", 2, ("edits:unsafe",))
+    Policy(serving=Serving(points="any")).require_point("edit_1", 2, ())
+
+
+def test_the_digest_of_a_policy_is_that_of_what_it_says() -> None:
+    assert Policy().sha256 == Policy(serving=Serving(points="selected")).sha256
+    others = (
+        Policy(default="deny"),
+        Policy(serving=Serving(points="any")),
+        Policy(serving=Serving(compositions="any")),
+        Policy(margins=Margins(prompts=0)),
+    )
+    assert len({policy.sha256 for policy in (Policy(), *others)}) == 5
 
 
 def test_a_policy_that_changes_is_logged_and_kept(objects: ObjectStore) -> None:

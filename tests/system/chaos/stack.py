@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import psutil
@@ -162,7 +162,7 @@ class Stack:
             if name != "api":
                 extra = {"SCALPEL_DRAIN_SECONDS": f"{GENERATOR_DRAIN_SECONDS:g}"}
                 env = {**self.env, **extra} if name == "generator" else self.env
-                return cast(Any, Forked(_MODULES[name], env, log))
+                return cast("subprocess.Popen[bytes]", Forked(_MODULES[name], env, log))
             parent = os.getpid()
             with log.open("ab") as output:
                 return subprocess.Popen(

@@ -13,7 +13,7 @@ from app.domain.accounts.api_keys import ALL_SCOPES
 from app.domain.variants.names import delta_artifact, require_report
 from app.services import Store
 from models_store.audit.check import lines_of
-from models_store.errors import NotFound
+from models_store.errors import EditFailed, NotFound
 from models_store.schemas.records import Actor, AttemptEnd, ErrorInfo
 from models_store.schemas.report import Report
 from models_store.work.store import Place
@@ -164,3 +164,17 @@ def test_making_a_held_back_edit_again_is_judged_by_who_asks(refusing: Bench, bo
     with pytest.raises(FailedWithOutcome) as failed:
         refusing.do(again)
     assert failed.value.code == "policy_refused"
+
+
+def test_an_editor_with_another_policy_refuses_the_work(
+    first_token_bench: Bench, body: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    bench = first_token_bench
+    place = bench.submit_edit(**body())
+    assert bench.read(place).request.policy_sha256 == bench.store.policy.sha256
+    file = tmp_path / "policy.toml"
+    file.write_text("[margins]\nrefusals_fall = 1.0\n")
+    bench.settings = bench.settings.model_copy(update={"policy": file})
+    with pytest.raises(EditFailed) as refused:
+        bench.do(place)
+    assert refused.value.code == "policy_changed"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from models_store.operator.policy import read_policy
+from models_store.operator.policy import Policy
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import configured_suites
 from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import point_of
 from workers import progress
-from workers.editor.jobs.harm import harm_of, with_safety
+from workers.editor.jobs.harm import harm_of, policy_for, with_safety
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
 from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.receipts import outcome_of, receipt, renamed, save_points
@@ -54,13 +54,13 @@ def run(task: Task) -> Outcome:
             `behavior_not_shown`, a scorer is given in place of texts and finds none; with
             `no_effect_within_limits`, report and points where a search finds nothing that helps
             within the limits; with `policy_refused` and the report where the edit does more harm
-            than the operator's policy allows.
+            than the operator's policy allows; `policy_changed`, as `policy_for` says.
         Unavailable: the store stayed away.
     """
-    earlier = earlier_report(task)
+    policy, earlier = policy_for(task), earlier_report(task)
     task = as_recorded(task, earlier)
     with progress.watch(task.report, began=task.started_at) as work:
-        edit = read(task, load(task), earlier)
+        edit = read(task, policy, load(task), earlier)
         prepared = fit(edit)
         with edit.context.opened():
             choice = search(edit, prepared)
@@ -78,7 +78,7 @@ def load(task: Task) -> EditedModel:
         return EditedModel(base_of(task), mixture_of(task, settings.on_top_of))
 
 
-def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
+def read(task: Task, policy: Policy, model: EditedModel, earlier: Report | None) -> Ingredients:
     """The texts in their splits, and all that the edit will be measured with."""
     settings = task.request.settings
     assert isinstance(settings, EditSettings)
@@ -107,7 +107,6 @@ def read(task: Task, model: EditedModel, earlier: Report | None) -> Ingredients:
         suites=None if suites is None else NamedSuites(settings.suites, suites),
         base_text=cache.generated,
     )
-    policy = read_policy(task.settings)
     return Ingredients(task, settings, policy, texts, context, cache, earlier)
 
 

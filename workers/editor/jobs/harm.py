@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from models_store.errors import PolicyRefused
+from models_store.errors import EditFailed, PolicyRefused
+from models_store.operator.policy import Policy, read_policy
 from models_store.schemas.measurements import Safety, SafetyCheck
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import Point
 from models_store.work.store import SHARED_TENANT
 from workers.editor.jobs.receipts import outcome_of
-from workers.editor.jobs.task import FailedWithOutcome
+from workers.editor.jobs.task import FailedWithOutcome, Task
 from workers.editor.jobs.values import Ingredients
 from workers.evaluation.evaluate import Evaluation
 from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm
 from workers.making.cache import Cache
 from workers.making.search.choosing import Chosen
+
+
+def policy_for(task: Task) -> Policy:
+    """The operator's policy, which is the one that the request was allowed by.
+
+    Raises:
+        EditFailed: `policy_changed`, this editor has another one.
+    """
+    policy, allowed_by = read_policy(task.settings), task.request.policy_sha256
+    if allowed_by not in (None, policy.sha256):
+        raise EditFailed(
+            "the operator's policy is not the one that allowed this request: the policy was "
+            "changed since, or this editor has another SCALPEL_POLICY than the API",
+            code="policy_changed",
+        )
+    return policy
 
 
 def harm_of(edit: Ingredients, chosen: Chosen, evaluation: Evaluation) -> tuple[SafetyCheck, ...]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import structlog
 
-from models_store.errors import CorruptArtifact, NotFound
+from models_store.errors import CorruptArtifact, NewerRecord, NotFound
+from models_store.objects.versions import parse_stored
 from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from workers.editor.jobs.task import Task
@@ -34,8 +35,8 @@ def earlier_report(task: Task) -> Report | None:
         artifact = work.result.artifact("report") if work.result is not None else None
         if artifact is None:
             return None
-        return Report.model_validate_json(task.read(artifact.path, artifact.sha256))
-    except (NotFound, CorruptArtifact, ValueError) as error:
+        return parse_stored(Report, task.read(artifact.path, artifact.sha256), "its receipt")
+    except (NotFound, CorruptArtifact, NewerRecord) as error:
         _log.warning("the edit to repeat cannot be read", edit=id, error=str(error))
         return None
 
