@@ -74,13 +74,15 @@ class _Broken(Exception):
 
 @dataclass
 class _TokenCount:
-    """Tokens of a response so far; a piece of text is one at least."""
+    """Tokens of a response so far; a piece of text is one at least, a scored prompt its tokens."""
 
+    scores_prompts: bool
     pieces: Counter[int] = field(default_factory=Counter)
 
     def add(self, line: TextPiece | Finished) -> None:
         if isinstance(line, Finished):
-            self.pieces[line.index] = line.completion_tokens
+            scored = line.prompt_tokens if self.scores_prompts else 0
+            self.pieces[line.index] = line.completion_tokens + scored
         else:
             self.pieces[line.index] += 1
 
@@ -129,7 +131,7 @@ class Generators:
         rate_limits.report(
             await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most)
         )
-        count = _TokenCount()
+        count = _TokenCount(request.scores_prompts)
         try:
             tries = self._tries(request.base_model, partial(self._generate, request))
             async with aclosing(tries) as lines:

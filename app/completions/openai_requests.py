@@ -46,6 +46,9 @@ NoList = Annotated[Any, _WithoutEffect(None, [])]
 Ignored = Annotated[Any, Field(description="Accepted; it has no effect.")]
 
 
+StopString = Annotated[str, Field(max_length=256)]
+
+
 class StreamOptions(RequestBody):
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
@@ -64,7 +67,7 @@ class _Generation(RequestBody):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     without_parents: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models_store.errors import InvalidRequest
 from models_store.schemas.generation import (
     ChatMessage,
     GenerationPrompt,
@@ -12,6 +13,9 @@ from models_store.schemas.generation import (
 )
 from models_store.schemas.records import Variant
 from models_store.work.base_models import ReadyBase
+
+MOST_BYTES_A_TOKEN = 32
+"""On average over a prompt; longer ones are not even tokenized."""
 
 
 def generation_request(
@@ -27,7 +31,19 @@ def generation_request(
 
     Args:
         variants: of `base`, one at least.
+
+    Raises:
+        InvalidRequest: `context_length_exceeded`, a prompt is too long to be read at all.
     """
+    most = MOST_BYTES_A_TOKEN * base.facts.context_length
+    for prompt in prompts:
+        if prompt.bytes > most:
+            raise InvalidRequest(
+                f"the model's context is {base.facts.context_length} tokens, and a prompt of "
+                f"{prompt.bytes:,} bytes is longer than that, whatever they are: send "
+                f"{most:,} at most",
+                code="context_length_exceeded",
+            )
     return GenerationRequest(
         base_model=base.id,
         base_fingerprint=variants[0].base_fingerprint,

@@ -40,7 +40,7 @@ from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Engine, Job
 from workers.generator.engine.text import TextStream
 from workers.generator.jobs import prepare
-from workers.generator.protocol import Line
+from workers.generator.line_queue import EngineLine
 from workers.generator.shelf import Shelf
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
@@ -147,8 +147,8 @@ def by_engine(base: LoadedModel, requests: Sequence[Arrival]) -> float:
     done = threading.Semaphore(0)
     started = time.perf_counter()
 
-    def sink_of(arrival: Arrival) -> Callable[[Line], None]:
-        def sink(line: Line) -> None:
+    def sink_of(arrival: Arrival) -> Callable[[EngineLine], None]:
+        def sink(line: EngineLine) -> None:
             if isinstance(line, Finished):
                 done.release()
             else:
@@ -261,7 +261,7 @@ def first_tokens(base: LoadedModel) -> RatioClaim:
     edit = edits_of(base, 2)[1]
 
     def first(mixture: Mixture) -> float:
-        lines: queue.Queue[Line] = queue.Queue()
+        lines: queue.Queue[EngineLine] = queue.Queue()
         request = Request(prompt, 1, mixture, stop_ids=NO_STOP)
         text = TextStream(base.tokenizer.backend_tokenizer)
         started = time.perf_counter()

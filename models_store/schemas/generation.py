@@ -29,6 +29,14 @@ class GenerationPrompt(FrozenModel):
     variant: Annotated[int, Field(ge=0)] = 0
     """Index into the request's variants."""
 
+    @property
+    def bytes(self) -> int:
+        """Its size; it has no more tokens than that, but for those of a chat template."""
+        if self.tokens is not None:
+            return len(self.tokens)
+        texts = [self.text or "", *(message.content for message in self.messages or ())]
+        return sum(len(text.encode()) for text in texts)
+
 
 class Sampling(FrozenModel):
     """How tokens are sampled; names and meanings as in OpenAI's API and vLLM."""
@@ -70,9 +78,15 @@ class GenerationRequest(FrozenModel):
 
     @property
     def most_tokens(self) -> int:
-        """Upper bound of the tokens of all choices together."""
+        """Upper bound of the tokens of all choices together, scored prompts included."""
         each = min(self.sampling.max_tokens or self.context_length, self.context_length)
-        return len(self.prompts) * self.n * each
+        scored = sum(min(prompt.bytes, self.context_length) for prompt in self.prompts)
+        return self.n * (len(self.prompts) * each + (scored if self.scores_prompts else 0))
+
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether each choice returns the log-probabilities of its prompt."""
+        return self.sampling.echo and self.sampling.logprobs is not None
 
 
 class LikelyToken(FrozenModel):

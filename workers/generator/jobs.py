@@ -11,7 +11,6 @@ from models_store.schemas.generation import GenerationPrompt, GenerationRequest,
 from workers.generator.engine.choice import ChoiceDecoder
 from workers.generator.engine.engine import Job, Sink
 from workers.generator.engine.text import TextStream
-from workers.generator.engine.token_names import TokenNames
 from workers.generator.shelf import Shelf
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
@@ -20,6 +19,8 @@ from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
 
 _SEED_STRIDE = 1_000_003
+MOST_ECHOED = 2**18
+"""Log-probabilities of prompts in one response; some 25 MB of JSON."""
 
 
 def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
@@ -34,8 +35,7 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
     base = side.base
     mixtures = [shelf.mixture(variant) for variant in request.variants]
     sampling = request.sampling
-    params = sampling_params(base, sampling)
-    names = TokenNames(base.tokenizer) if sampling.logprobs is not None else None
+    params, scores = sampling_params(base, sampling), sampling.logprobs is not None
     held = shelf.kv_bytes // base.kv_bytes_per_token
     choices = []
     for wanted in choice_requests(base, request, held):
@@ -52,7 +52,7 @@ def prepare(shelf: Shelf, request: GenerationRequest, sink: Sink) -> Job:
         )
         text = TextStream(base.tokenizer.backend_tokenizer, sampling.stop)
         weights = mixture if written else ()
-        choices.append(ChoiceDecoder(wanted.index, row, text, weights, wanted.echo, names))
+        choices.append(ChoiceDecoder(wanted.index, row, text, weights, wanted.echo, scores))
     return Job(side, choices, sink, request.tenant)
 
 
@@ -84,17 +84,31 @@ def choice_requests(
     """
     sampling = request.sampling
     seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+    echoed = 0
     for place, prompt in enumerate(request.prompts):
         if prompt.variant >= len(request.variants):
             raise InvalidRequest(f"prompt {place} names variant {prompt.variant}, there is none")
         ids = _encoded(base, prompt)
         length = _room(base, ids, sampling.max_tokens, held)
+        if sampling.echo and sampling.logprobs is not None:
+            echoed += len(ids) * request.n * (1 + sampling.logprobs)
+            _require_few(echoed)
         echo = _prompt_text(base, prompt, ids) if sampling.echo else ""
         for copy in range(request.n):
             index = place * request.n + copy
             yield ChoiceRequest(
                 index, prompt.variant, ids, length, seed + _SEED_STRIDE * copy, echo
             )
+
+
+def _require_few(echoed: int) -> None:
+    if echoed > MOST_ECHOED:
+        raise InvalidRequest.at(
+            "/echo",
+            f"with logprobs it returns {MOST_ECHOED:,} log-probabilities of prompts at most, over "
+            "all choices: send fewer or shorter prompts, or ask for fewer of the likeliest tokens",
+            "out_of_bounds",
+        )
 
 
 def needs_weights(mixture: Mixture) -> bool:

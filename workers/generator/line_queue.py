@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import threading
 
-from models_store.schemas.generation import TextPiece
-from workers.generator.protocol import Line
+from models_store.schemas.generation import Finished, GenerationError
+from workers.generator.engine.choice import Piece
+
+EngineLine = Piece | Finished | GenerationError
 
 
 class LineQueue:
@@ -21,15 +23,15 @@ class LineQueue:
         """`loop` is the reader's event loop."""
         self._loop = loop
         self._lock = threading.Lock()
-        self._pieces: dict[int, list[TextPiece]] = {}
-        self._ends: list[Line] = []
+        self._pieces: dict[int, list[Piece]] = {}
+        self._ends: list[Finished | GenerationError] = []
         self._filled = asyncio.Event()
 
-    def put(self, line: Line) -> None:
+    def put(self, line: EngineLine) -> None:
         """Called from the engine's thread; never blocks."""
         with self._lock:
             idle = not self._pieces and not self._ends
-            if isinstance(line, TextPiece):
+            if isinstance(line, Piece):
                 self._pieces.setdefault(line.index, []).append(line)
             else:
                 self._ends.append(line)
@@ -37,7 +39,7 @@ class LineQueue:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads
                 self._loop.call_soon_threadsafe(self._filled.set)
 
-    async def take(self) -> list[Line]:
+    async def take(self) -> list[EngineLine]:
         """All waiting lines, text first, since the end of a choice comes after its text."""
         await self._filled.wait()
         with self._lock:
@@ -47,11 +49,12 @@ class LineQueue:
         return [*map(_joined, pieces.values()), *ends]
 
 
-def _joined(pieces: list[TextPiece]) -> TextPiece:
+def _joined(pieces: list[Piece]) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
-    return TextPiece(
+    return Piece(
         index=pieces[0].index,
         text="".join(piece.text for piece in pieces),
-        tokens=tuple(token for piece in pieces for token in piece.tokens),
+        prompt=pieces[0].prompt,
+        scored=tuple(token for piece in pieces for token in piece.scored),
     )

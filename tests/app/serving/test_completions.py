@@ -10,8 +10,10 @@ import httpx
 import openai
 import pytest
 
+from app.completions.requests import MOST_BYTES_A_TOKEN
 from tests.app.support.generator import FakeGenerator, Lines, echo, running_generator
 from tests.app.support.worker import Worker, edit_body
+from tests.models_store.make import FACTS
 from tests.support.services import Api
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -183,6 +185,45 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused_by_name(
     assert answer.json()["error"]["param"] == field
     assert field in answer.json()["error"]["message"]
     assert generator.requests == []
+
+
+def test_long_stop_strings_and_prompts_are_refused_before_anybody_reads_them(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    for stop, field in (("a" * 257, "stop"), (["a", "a" * 1_000_000], "stop")):
+        answer = api.http.post(
+            "/v1/completions", json={"model": "pico", "prompt": "a", "stop": stop}
+        )
+        assert answer.status_code == 422
+        assert field in answer.json()["error"]["message"]
+        assert "256 characters" in answer.json()["error"]["message"]
+    most = MOST_BYTES_A_TOKEN * FACTS["context_length"]
+    message = [{"role": "user", "content": "é" * (most // 2 + 1)}]
+    for path, body in (
+        ("/v1/completions", {"prompt": "a" * (most + 1)}),
+        ("/v1/completions", {"prompt": ["a", "a" * (most + 1)]}),
+        ("/v1/chat/completions", {"messages": message}),
+        ("/v1/compare", {"prompt": "a" * (most + 1), "strengths": [1]}),
+    ):
+        answer = api.http.post(path, json={"model": "pico", **body})
+        assert "context_length_exceeded" in answer.text, answer.text
+        assert f"{most:,} at most" in answer.text
+    assert generator.requests == []
+    fits = {"model": "pico", "prompt": "a" * most}
+    assert api.http.post("/v1/completions", json=fits).status_code == 200
+
+
+def test_a_scored_prompt_counts_as_often_as_it_is_returned(
+    api: Api, worker: Worker, generator: FakeGenerator
+) -> None:
+    reserved: list[int] = []
+    rates = api.services.rates
+    own = rates.reserve_tokens
+    rates.reserve_tokens = lambda tenant, most: (reserved.append(most), own(tenant, most))[1]  # type: ignore[method-assign, assignment]
+    body = {"model": "pico", "prompt": ["a" * 100, "b" * 50], "n": 3, "max_tokens": 10}
+    for more in ({}, {"echo": True}, {"logprobs": 1}, {"echo": True, "logprobs": 1}):
+        assert api.http.post("/v1/completions", json={**body, **more}).status_code == 200
+    assert reserved == [60, 60, 60, 60 + 3 * 150]
 
 
 def test_a_bad_bias_is_pointed_to(api: Api, worker: Worker, generator: FakeGenerator) -> None:

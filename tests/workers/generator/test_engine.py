@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from models_store.errors import Unavailable
-from models_store.schemas.generation import Finished, GenerationError, TextPiece
+from models_store.schemas.generation import Finished, GenerationError
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
-from workers.generator.engine.choice import ChoiceDecoder
-from workers.generator.engine.engine import Engine, Job, Line
+from workers.generator.engine.choice import ChoiceDecoder, Piece
+from workers.generator.engine.engine import Engine, Job
 from workers.generator.engine.text import TextStream
+from workers.generator.line_queue import EngineLine
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
 from workers.runtime.decoding.requests import Request
@@ -48,13 +49,13 @@ def choice(base: LoadedModel, index: int, mixture: Mixture = (), length: int = 1
     return ChoiceDecoder(index, request, TextStream(base.tokenizer.backend_tokenizer))
 
 
-def collect(lines: queue.Queue[Line], choices: int) -> dict[int, tuple[str, Finished]]:
+def collect(lines: queue.Queue[EngineLine], choices: int) -> dict[int, tuple[str, Finished]]:
     texts = dict.fromkeys(range(choices), "")
     ends: dict[int, Finished] = {}
     while len(ends) < choices:
         line = lines.get(timeout=60)
         assert not isinstance(line, GenerationError), line
-        if isinstance(line, TextPiece):
+        if isinstance(line, Piece):
             texts[line.index] += line.text
         else:
             ends[line.index] = line
@@ -85,7 +86,7 @@ def test_variants_in_flight_together_each_speak_as_their_merged_model(
         [(first, -0.6)],
         [(second, 0.7), (first, 2.0)],
     ]
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
 
     engine.submit(
         Job(
@@ -111,7 +112,7 @@ def test_variants_in_flight_together_each_speak_as_their_merged_model(
 def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
     base: LoadedModel, engine: Engine
 ) -> None:
-    long, short = queue.Queue[Line](), queue.Queue[Line]()
+    long, short = queue.Queue[EngineLine](), queue.Queue[EngineLine]()
     engine.submit(Job(SidePath(base), [choice(base, 0, length=400)], long.put))
     long.get(timeout=60)
 
@@ -122,13 +123,13 @@ def test_a_request_that_comes_later_does_not_wait_for_the_earlier_one(
 
 
 def test_a_reader_that_left_frees_its_row(base: LoadedModel, engine: Engine) -> None:
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     job = Job(SidePath(base), [choice(base, 0, length=480)], lines.put)
     engine.submit(job)
     lines.get(timeout=60)
 
     engine.cancel(job)
-    after: queue.Queue[Line] = queue.Queue()
+    after: queue.Queue[EngineLine] = queue.Queue()
     engine.submit(Job(SidePath(base), [choice(base, 0, length=8)], after.put))
     collect(after, 1)
 
@@ -143,8 +144,8 @@ def test_tenants_take_turns(base: LoadedModel) -> None:
         side = SidePath(base)
         ended = threading.Semaphore(0)
 
-        def sink(tenant: str) -> Callable[[Line], None]:
-            def take(line: Line) -> None:
+        def sink(tenant: str) -> Callable[[EngineLine], None]:
+            def take(line: EngineLine) -> None:
                 if isinstance(line, Finished):
                     order.append(tenant)
                     ended.release()
@@ -177,7 +178,7 @@ def test_edits_of_routed_experts_are_served_from_the_weights_one_variant_at_a_ti
     choices = [choice(base, index) for index in range(4)]
     for own, mixture in zip(choices, mixtures, strict=True):
         own.weights = mixture
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     engine.submit(Job(SidePath(base), choices, lines.put))
     answers = collect(lines, 4)
     seen: list[bool] = []
@@ -208,7 +209,9 @@ def test_more_than_may_wait_is_refused_at_once(base: LoadedModel, engine: Engine
 def test_no_tenants_take_all_waiting_places(base: LoadedModel) -> None:
     engine = Engine(most_rows=1, most_waiting=64)
 
-    def submit(tenant: str, count: int, sink: Callable[[Line], None] = lambda line: None) -> None:
+    def submit(
+        tenant: str, count: int, sink: Callable[[EngineLine], None] = lambda line: None
+    ) -> None:
         choices = [choice(base, i, length=400) for i in range(count)]
         engine.submit(Job(SidePath(base), choices, sink, tenant))
 
@@ -220,7 +223,7 @@ def test_no_tenants_take_all_waiting_places(base: LoadedModel) -> None:
                 return number
         return 100
 
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     submit("first", 1, lines.put)
     lines.get(timeout=60)  # the only row is taken: what comes now waits
     try:
@@ -234,7 +237,7 @@ def test_no_tenants_take_all_waiting_places(base: LoadedModel) -> None:
 
 
 def test_one_bad_request_fails_alone(base: LoadedModel, engine: Engine) -> None:
-    bad, good = queue.Queue[Line](), queue.Queue[Line]()
+    bad, good = queue.Queue[EngineLine](), queue.Queue[EngineLine]()
     misfit = make_term(MatrixKey(9, GATE), torch.ones(32), torch.tensor([0]), torch.ones(1))
     engine.submit(Job(SidePath(base), [choice(base, 0, [([misfit], 1.0)])], bad.put))
     failed = bad.get(timeout=60)
@@ -247,7 +250,7 @@ def test_one_bad_request_fails_alone(base: LoadedModel, engine: Engine) -> None:
 
 def test_a_closing_engine_tells_those_it_leaves(base: LoadedModel) -> None:
     engine = Engine()
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     engine.submit(Job(SidePath(base), [choice(base, 0, length=500)], lines.put))
     lines.get(timeout=60)
 
@@ -266,7 +269,7 @@ def test_the_same_seed_gives_the_same_text_whoever_shares_the_batch(
         made.request = Request(made.request.prompt, 10, (), SamplingParams(1.0), seed, frozenset())
         return made
 
-    alone, together = queue.Queue[Line](), queue.Queue[Line]()
+    alone, together = queue.Queue[EngineLine](), queue.Queue[EngineLine]()
     engine.submit(Job(SidePath(base), [sampled(0, 5)], alone.put))
     engine.submit(Job(SidePath(base), [sampled(0, 3), sampled(1, 5), sampled(2, 4)], together.put))
 
@@ -282,7 +285,7 @@ def test_work_in_pieces_is_done_while_nothing_is_decoded(engine: Engine) -> None
 
 
 def test_pieces_and_steps_take_turns(base: LoadedModel, engine: Engine) -> None:
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     made: list[int] = []
     """How many lines had come when each piece was done."""
     job = Job(SidePath(base), [choice(base, 0, length=400)], lines.put)
@@ -304,7 +307,7 @@ def test_pieces_and_steps_take_turns(base: LoadedModel, engine: Engine) -> None:
 def test_a_long_piece_leaves_as_much_time_to_decoding(base: LoadedModel, engine: Engine) -> None:
     steps = 0
 
-    def sink(_: Line) -> None:
+    def sink(_: EngineLine) -> None:
         nonlocal steps
         steps += 1
 
@@ -327,7 +330,7 @@ def test_a_long_piece_leaves_as_much_time_to_decoding(base: LoadedModel, engine:
 def test_an_error_in_a_piece_reaches_who_waits_and_nobody_else(
     base: LoadedModel, engine: Engine
 ) -> None:
-    lines: queue.Queue[Line] = queue.Queue()
+    lines: queue.Queue[EngineLine] = queue.Queue()
     engine.submit(Job(SidePath(base), [choice(base, 0)], lines.put))
 
     def pieces() -> Iterator[None]:

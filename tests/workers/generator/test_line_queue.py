@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from models_store.schemas.generation import Finished, TextPiece
+from models_store.schemas.generation import Finished
+from workers.generator.engine.choice import Piece
 from workers.generator.line_queue import LineQueue
 
 
-def piece(index: int, text: str) -> TextPiece:
-    return TextPiece(index=index, text=text)
+def piece(index: int, text: str) -> Piece:
+    return Piece(index, text)
 
 
 END = Finished(index=0, finish_reason="stop", prompt_tokens=1, completion_tokens=2)
@@ -45,7 +46,7 @@ def test_nothing_is_lost_between_threads() -> None:
                 if isinstance(line, Finished):
                     thread.join()
                     return text
-                assert isinstance(line, TextPiece)
+                assert isinstance(line, Piece)
                 text += line.text
 
     assert asyncio.run(read()) == "".join(f"{number} " for number in range(5000))

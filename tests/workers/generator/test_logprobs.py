@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 from tests.support.pico import pico_tokenizer
 from tests.workers.generator.test_server import edit, lines, request, server, store, text_of
 from workers.generator.engine.token_names import TokenNames
+from workers.generator.jobs import MOST_ECHOED
 from workers.runtime.loading import LoadedModel
 
 __all__ = ["edit", "server", "store"]
@@ -77,6 +79,44 @@ def test_an_echo_tells_of_the_prompt_as_well(server: TestClient, pico: LoadedMod
                 assert token["logprob"] == pytest.approx(own, abs=1e-4)
                 if int(by_hand[place].argmax()) == ids[place + 1]:
                     assert token["logprob"] == token["top"][0]["logprob"]
+
+
+def test_one_echo_is_named_once_for_all_choices_and_outside_the_engines_thread(
+    server: TestClient, pico: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str] = []
+    own = TokenNames.named
+
+    def noted(self: TokenNames, scores: Any, id: int) -> Any:
+        named.append(threading.current_thread().name)
+        return own(self, scores, id)
+
+    monkeypatch.setattr(TokenNames, "named", noted)
+    prompt = pico.tokenizer(PROMPT)["input_ids"]
+    sampling = {"max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
+    made = lines(server, request(pico, prompts=[{"tokens": prompt}], n=8, sampling=sampling))
+    echoes = [told([line for line in made if line["index"] == index]) for index in range(8)]
+    assert all(echo == echoes[0] for echo in echoes)
+    assert len(echoes[0]) == len(prompt) + 1
+    assert len(named) == len(prompt) + 8
+    assert "engine" not in named
+
+
+@pytest.mark.parametrize(("choices", "top"), [(128, 20), (1, 20)])
+def test_an_echo_is_bounded_over_all_choices(
+    server: TestClient, pico: LoadedModel, choices: int, top: int
+) -> None:
+    prompts = [{"tokens": (pico.tokenizer(PROMPT)["input_ids"] * 80)[:400]}]
+    sampling = {"max_tokens": 1, "logprobs": top, "echo": True}
+    body = request(pico, prompts=prompts, n=choices, sampling=sampling)
+    answer = server.post(
+        "/internal/generate", json=body, headers={"Authorization": "Bearer internal"}
+    )
+    if 400 * choices * (1 + top) <= MOST_ECHOED:
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["pointer"] == "/echo"
 
 
 def test_a_bias_decides_and_penalties_keep_from_repeating(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from tests.support.pico import pico_tokenizer
-from workers.generator.engine.text import TextStream
+from workers.generator.engine.text import StopMatcher, TextStream
 
 TOKENIZER: Any = pico_tokenizer().backend_tokenizer
 
@@ -77,3 +77,38 @@ def test_bytes_that_make_no_character_do_not_end_the_stream() -> None:
     stream = TextStream(backend)
     text = "".join(stream.push(token) for token in [newline, broken, word, word] * 3)
     assert (text + stream.flush()).count("kind") >= 5
+
+
+@given(
+    st.lists(st.text("ab", max_size=8), max_size=8),
+    st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4),
+)
+def test_what_is_found_in_pieces_is_what_is_found_in_the_whole(
+    pieces: list[str], stops: list[str]
+) -> None:
+    for stop in stops:
+        matcher, read, found = StopMatcher(stop), "", None
+        for piece in pieces:
+            read += piece
+            found = matcher.push(piece)
+            assert found == (read.index(stop) if stop in read else None)
+            if found is not None:
+                break
+            ends = [n for n in range(len(stop)) if read.endswith(stop[:n])]
+            assert matcher.matched == max(ends)
+
+
+def test_the_worst_stop_string_takes_time_in_proportion_to_the_text() -> None:
+    """Of a string that almost repeats itself every beginning is looked at again and again."""
+
+    class Counted(str):
+        looks = 0
+
+        def __getitem__(self, at: object) -> str:  # type: ignore[override]
+            Counted.looks += 1
+            return super().__getitem__(at)  # type: ignore[index]
+
+    matcher = StopMatcher(Counted("a" * 255 + "b"))
+    Counted.looks = 0
+    assert matcher.push("a" * 10_000) is None
+    assert Counted.looks < 3 * 10_000

@@ -8,9 +8,16 @@ from collections.abc import AsyncGenerator
 from starlette.concurrency import run_in_threadpool
 
 from models_store.schemas.estimates import Estimate, EstimateRequest, ProbeRequest, ProbeScores
-from models_store.schemas.generation import Finished, GenerationError, GenerationRequest
+from models_store.schemas.generation import (
+    Finished,
+    GenerationError,
+    GenerationRequest,
+    TextPiece,
+)
 from workers.generator import examine
+from workers.generator.engine.choice import Piece
 from workers.generator.engine.engine import Engine, Job
+from workers.generator.engine.token_names import PieceNames
 from workers.generator.jobs import prepare
 from workers.generator.line_queue import LineQueue
 from workers.generator.protocol import Line
@@ -38,15 +45,21 @@ class BuiltIn:
         lines = LineQueue(asyncio.get_running_loop())
         job = await run_in_threadpool(prepare, self._shelf, request, lines.put)
         self._engine.submit(job)
-        return self._lines(job, lines)
+        named = PieceNames(job.side.base.tokenizer, request.n)
+        return self._lines(job, lines, named)
 
-    async def _lines(self, job: Job, lines: LineQueue) -> AsyncGenerator[Line]:
+    async def _lines(self, job: Job, lines: LineQueue, named: PieceNames) -> AsyncGenerator[Line]:
         open_choices = len(job.choices)
         try:
             while open_choices:
                 for line in await lines.take():
                     open_choices -= isinstance(line, Finished)
-                    yield line
+                    if not isinstance(line, Piece):
+                        yield line
+                    elif line.prompt or line.scored:
+                        yield await run_in_threadpool(named.piece, line)
+                    else:
+                        yield TextPiece(index=line.index, text=line.text)
                     if isinstance(line, GenerationError):
                         return
         finally:

@@ -27,8 +27,7 @@ import torch
 
 from models_store.errors import ScalpelError, Unavailable
 from models_store.schemas.generation import Finished, GenerationError
-from workers.generator.engine.choice import ChoiceDecoder
-from workers.generator.protocol import Line
+from workers.generator.engine.choice import ChoiceDecoder, Piece
 from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
 from workers.runtime.side_path import SidePath
@@ -36,7 +35,7 @@ from workers.surgery.terms import Mixture, flatten
 
 _log = structlog.get_logger()
 
-Sink = Callable[[Line], None]
+Sink = Callable[[Piece | Finished | GenerationError], None]
 """Receives a line of the response; called from the engine's thread, must not block."""
 
 

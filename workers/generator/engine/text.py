@@ -17,7 +17,7 @@ class TextStream:
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         """`tokenizer` is a `tokenizers.Tokenizer`; empty stop strings are ignored."""
         self._tokenizer = tokenizer
-        self._stop = tuple(text for text in stop if text)
+        self._stop = tuple(StopMatcher(text) for text in stop if text)
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._held = ""
         self.decoded = 0
@@ -34,15 +34,16 @@ class TextStream:
         text = self._step(token)
         self.decoded += len(text)
         self._held += text
-        stops = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
-        if stops:
+        found = [at for at in (stop.push(text) for stop in self._stop) if at is not None]
+        if found:
             self.stopped = True
-            shown, self._held = self._held[: min(stops)], ""
-            self.shown += len(shown)
-            return shown
-        keep = max((_overlap(self._held, text) for text in self._stop), default=0)
+            return self._show(min(found) - self.shown, rest="")
+        keep = max((stop.matched for stop in self._stop), default=0)
         border = len(self._held) - keep
-        shown, self._held = self._held[:border], self._held[border:]
+        return self._show(border, rest=self._held[border:])
+
+    def _show(self, length: int, rest: str) -> str:
+        shown, self._held = self._held[:length], rest
         self.shown += len(shown)
         return shown
 
@@ -56,12 +57,34 @@ class TextStream:
 
     def flush(self) -> str:
         """The text that was held back, when no more tokens come."""
-        shown, self._held = self._held, ""
-        self.shown += len(shown)
-        return shown
+        return self._show(len(self._held), rest="")
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a prefix of `stop`, but not all of it."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+class StopMatcher:
+    """Finds a string in text that comes in pieces, in time that grows with the text alone (Knuth,
+    Morris and Pratt 1977)."""
+
+    def __init__(self, text: str) -> None:
+        """`text` is not empty."""
+        self._text = text
+        self._shorter = [0]
+        """For each beginning of the string, the longest one that it ends with, but itself."""
+        for char in text[1:]:
+            self._shorter.append(self._after(self._shorter[-1], char))
+        self._read = 0
+        self.matched = 0
+        """Characters at the end of what was read that begin the string."""
+
+    def push(self, piece: str) -> int | None:
+        """Read a piece: where in all the text the string begins that ends in it, if it does."""
+        for char in piece:
+            self._read += 1
+            self.matched = self._after(self.matched, char)
+            if self.matched == len(self._text):
+                return self._read - self.matched
+        return None
+
+    def _after(self, matched: int, char: str) -> int:
+        while matched and self._text[matched] != char:
+            matched = self._shorter[matched - 1]
+        return matched + (self._text[matched] == char)

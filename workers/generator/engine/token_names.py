@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from models_store.schemas.generation import LikelyToken, ScoredToken
+from models_store.schemas.generation import LikelyToken, ScoredToken, TextPiece
+from workers.generator.engine.choice import Piece, Scored
 from workers.runtime.decoding.sampling import TokenScores
 
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
@@ -54,6 +55,30 @@ class TokenNames:
     def _likely(self, id: int, logprob: float) -> LikelyToken:
         data = self.bytes(id)
         return LikelyToken(token=_text(data), bytes=tuple(data), logprob=logprob)
+
+
+class PieceNames:
+    """Names the tokens of pieces; those of an echo once for all choices of a prompt."""
+
+    def __init__(self, tokenizer: Any, choices: int) -> None:
+        """Args:
+        choices: of each prompt.
+        """
+        self._names = TokenNames(tokenizer)
+        self._choices = choices
+        self._echoes: dict[int, tuple[ScoredToken, ...]] = {}
+
+    def piece(self, piece: Piece) -> TextPiece:
+        tokens = self._named(piece.scored)
+        if piece.prompt:
+            prompt = piece.index // self._choices
+            if prompt not in self._echoes:
+                self._echoes[prompt] = self._named(piece.prompt)
+            tokens = self._echoes[prompt] + tokens
+        return TextPiece(index=piece.index, text=piece.text, tokens=tokens)
+
+    def _named(self, scored: tuple[Scored, ...]) -> tuple[ScoredToken, ...]:
+        return tuple(self._names.named(scores, id) for scores, id in scored)
 
 
 def _text(data: bytes) -> str:
