@@ -17,7 +17,7 @@ HERETIC := .venv-heretic
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling load paper-table quality beside clean
+.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ $(LM_EVAL)/.installed:
 chaos: $(VENV)/.dev ## Inject faults into every process and count lost work: SEED=… EDITS=… LASTING=… STORE=…
 	@$(BIN)/python -m tests.system.chaos $(if $(SEED),--seed $(SEED)) $(if $(EDITS),--edits $(EDITS)) \
 		$(if $(LASTING),--seconds $(LASTING)) $(if $(STORE),--store $(STORE))
+
+attack: $(VENV)/.dev ## Flood the API for a minute each way while another tenant works: SECONDS_OF_FLOOD=60
+	@$(BIN)/python -m tests.attack $(if $(SECONDS_OF_FLOOD),--seconds $(SECONDS_OF_FLOOD))
 
 mutants: $(VENV)/.dev ## Mutation tests, with the share of killed mutants: MUTANTS=200 SEED=0 AREA=maths
 	@$(BIN)/python -m tests.mutants $(if $(MUTANTS),--sample $(MUTANTS)) $(if $(SEED),--seed $(SEED)) \

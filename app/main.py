@@ -12,11 +12,13 @@ from app.http import errors
 from app.http.browsers import EXPOSED_HEADERS, BrowserMiddleware
 from app.http.middleware import RequestMiddleware
 from app.http.openapi import DocumentedApp
+from app.http.prepared import Prepared
 from app.loops.background import background
 from app.request.key_cache import KeyCache
 from app.request.strict_input.query import check_query
 from app.routes import OPENAI_ROUTERS, ROUTERS, methods_at
 from app.routes.edits.reader import EditReader
+from app.routes.health import ReadinessCache
 from app.services import Services, catalogue
 from models_store.operator.policy import read_policy
 from models_store.operator.scorers import read_scorers
@@ -59,11 +61,14 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # a page of our own; the framework's loads its parts from elsewhere
+        openapi_url=None,  # made once, in `app.routes.pages`
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     app.state.services = services
     app.state.keys = KeyCache()
+    app.state.prepared = Prepared()
+    app.state.readiness = ReadinessCache(services)
     app.state.edit_reader = EditReader(services)
     if settings.origins:
         app.add_middleware(

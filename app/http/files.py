@@ -37,7 +37,7 @@ def artifact_response(
         "Content-Disposition": f'attachment; filename="{filename}"',
         "Cache-Control": "private, no-cache",
     }
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     part = _range(request, artifact.bytes, etag)
     start, end = part or (0, artifact.bytes)
@@ -98,7 +98,8 @@ def _damaged(artifact: Artifact) -> CorruptArtifact:
     )
 
 
-def _matches(header: str | None, etag: str) -> bool:
+def matches(header: str | None, etag: str) -> bool:
+    """Whether an `If-None-Match` names the ETag."""
     if header is None:
         return False
     given = [tag.strip().removeprefix("W/") for tag in header.split(",")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -61,13 +62,39 @@ async def principal(request: Request) -> Principal:
     secret = _secret(request)
     key = None if secret is None else key_cache(request).fresh(secret)
     if key is None:
+        # Before anything is looked up; a key that turns out to be valid is not counted.
+        address = await count_stranger(request)
         key = await run_in_threadpool(_key, request, parts)
+        if key is not None:
+            parts.rates.give_back_stranger(address)
     if key is None:
         raise Unauthorized(
             "send a valid API key as Authorization: Bearer sk-…",
             headers={"WWW-Authenticate": "Bearer"},
         )
     return Principal.of(key)
+
+
+async def count_stranger(request: Request) -> str:
+    """Count a request without a valid key against its address, which is returned.
+
+    Raises:
+        QuotaExceeded: `rate_limited`.
+    """
+    address = address_of(request.client.host if request.client is not None else "")
+    services(request).rates.count_stranger(address)
+    return address
+
+
+def address_of(host: str) -> str:
+    """What counts as one address: of IPv6 all that one customer usually has, a /64."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "other"
+    if address.version == 4 or address.ipv4_mapped is not None:
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _key(request: Request, parts: Services) -> ApiKey | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from app.services import Services, ServicesDep
+from app.request.auth import count_stranger
+from app.services import Services
 from models_store.errors import InvalidRequest, Unavailable
 
 router = APIRouter(tags=["health"])
@@ -53,19 +57,39 @@ async def healthz() -> Alive:
 @router.get(
     "/readyz",
     summary="Readiness",
+    dependencies=[Depends(count_stranger)],
     responses={503: {"model": Readiness, "description": "Not ready"}},
 )
 def readyz(
-    response: Response, services: ServicesDep, require: Literal["store", "all"] = "store"
+    request: Request, response: Response, require: Literal["store", "all"] = "store"
 ) -> Readiness:
     """200 while the store can be reached; with `require=all`, only while an edit and a completion
-    would be served."""
-    readiness = _readiness(services)
+    would be served. As it was a second ago at most."""
+    cache: ReadinessCache = request.app.state.readiness
+    readiness = cache.read()
     wanted = readiness.status if require == "all" else readiness.parts.store.status
     if wanted not in ("ready", "ok"):
         response.status_code = 503
         response.headers["Retry-After"] = "2"
     return readiness
+
+
+class ReadinessCache:
+    """What `/readyz` shows, looked at once a second however often it is asked for."""
+
+    def __init__(self, services: Services, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self._services = services
+        self._read_at = -math.inf
+        self._seen: Readiness | None = None
+        self._lock = threading.Lock()
+
+    def read(self) -> Readiness:
+        with self._lock:
+            if self._seen is None or time.monotonic() >= self._read_at + self.seconds:
+                self._seen = _readiness(self._services)
+                self._read_at = time.monotonic()
+            return self._seen
 
 
 def _readiness(services: Services) -> Readiness:

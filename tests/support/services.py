@@ -122,6 +122,8 @@ class Api:
 def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Api]:
     """The API in a thread of this process, on a port that is free."""
     server = make_server(settings.model_copy(update={"port": 0}), with_keeper=with_keeper)
+    state = server.config.app.state  # type: ignore[union-attr]
+    state.readiness.seconds = 0.0  # tests ask right after a change
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -131,7 +133,7 @@ def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Ap
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, timeout=20.0, trust_env=False) as http:
-            yield Api(url, http, server.config.app.state.services, server)  # type: ignore[union-attr]
+            yield Api(url, http, state.services, server)
     finally:
         server.handle_exit(0, None)
         thread.join(10)

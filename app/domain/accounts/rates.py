@@ -17,7 +17,7 @@ from typing import Any, cast
 import redis
 from cachetools import LRUCache
 
-from app.domain.accounts.limits import LimitTable
+from app.domain.accounts.limits import LimitTable, TenantLimits
 from app.domain.batches import Batches
 from app.domain.events.live_state import LiveState
 from models_store.errors import LimitUse, QuotaExceeded
@@ -107,22 +107,33 @@ class Rates:
         return [next(uses[tenant]) for tenant in tenants]
 
     def _requests_of(self, tenant: str, count: int) -> Iterator[LimitUse | Exception]:
-        limits = self._limits.of(tenant)
-        speed = limits.requests_per_second / 1000
-        bucket = _Bucket(redis_keys.bucket("requests", tenant), limits.request_burst, speed)
+        bucket = self._bucket_of_requests("requests", tenant, self._limits.of(tenant))
         for allowed, taken in self._take(bucket, 1, 1, count):
-            use = _use("requests", bucket, taken)
-            yield (
-                use
-                if allowed
-                else QuotaExceeded(
-                    f"more than {limits.requests_per_second:g} requests a second; after a pause "
-                    f"{limits.request_burst} at once",
-                    code="rate_limited",
-                    retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
-                    use=use,
-                )
-            )
+            yield _use("requests", bucket, taken) if allowed else _too_many(bucket, taken)
+
+    def count_stranger(self, address: str) -> None:
+        """One more request from an address without a valid key; bounded like those of a tenant, in
+        each process by itself.
+
+        Raises:
+            QuotaExceeded: `rate_limited`, it is one too many.
+        """
+        bucket = self._strangers(address)
+        allowed, taken = self._local.take(bucket, 1, 1)
+        if not allowed:
+            raise _too_many(bucket, taken)
+
+    def give_back_stranger(self, address: str) -> None:
+        """The request had a valid key after all."""
+        self._local.take(self._strangers(address), -1, -math.inf)
+
+    def _strangers(self, address: str) -> _Bucket:
+        return self._bucket_of_requests("address", address, self._limits.default)
+
+    @staticmethod
+    def _bucket_of_requests(of: str, name: str, limits: TenantLimits) -> _Bucket:
+        speed = limits.requests_per_second / 1000
+        return _Bucket(redis_keys.bucket(of, name), limits.request_burst, speed)
 
     def reserve_tokens(self, tenant: str, count: int) -> LimitUse:
         """Set aside what a request may generate at most; `give_back_tokens` what it did not.
@@ -183,6 +194,16 @@ def _use(name: str, bucket: _Bucket, taken: float) -> LimitUse:
         left=max(0, math.floor(bucket.size - taken)),
         window=bucket.size / bucket.speed / 1000,
         full_in=taken / bucket.speed / 1000,
+    )
+
+
+def _too_many(bucket: _Bucket, taken: float) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"more than {1000 * bucket.speed:g} requests a second; after a pause {bucket.size:g} at "
+        "once",
+        code="rate_limited",
+        retry_after=_seconds((taken + 1 - bucket.size) / bucket.speed),
+        use=_use("requests", bucket, taken),
     )
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from app.domain.accounts.api_keys import digest_of
 from app.http.pages.login_page import local_path, login_page
 from app.request import sign_in
+from app.request.auth import count_stranger
 from app.request.key_cache import key_cache
 from app.request.strict_input.json_body import require_type
 from app.services import services
 from models_store.errors import TooLarge
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(count_stranger)])
 
 _MAX_FORM_BYTES = 8192
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.domain.accounts.api_keys import ALL_SCOPES, SCOPES
+from app.request.auth import address_of
 from models_store.settings import Settings
 from tests.app.support.generator import running_generator
 from tests.app.support.worker import Worker, edit_body
@@ -167,3 +168,40 @@ def test_who_asked_is_written_down(locked: Api) -> None:
         for info in locked.store.objects.files(folder)
     )
     assert secret not in everything
+
+
+def test_an_address_without_a_valid_key_is_bounded_before_anything_is_looked_up(
+    settings: Settings,
+) -> None:
+    changes = {"auth": "keys", "limit_requests_per_second": 1e-3, "limit_request_burst": 3}
+    with running_api(settings.model_copy(update=changes)) as api:
+        known = bearer(api)
+        assert api.http.get("/v1/edits", headers=known).status_code == 200
+        looked_up: list[str] = []
+        own = api.store.keys.find_digest
+        api.store.keys.find_digest = lambda digest: (looked_up.append(digest), own(digest))[1]  # type: ignore[method-assign]
+        codes = [
+            api.http.get("/v1/edits", headers={"Authorization": f"Bearer sk-{n}"}).status_code
+            for n in range(6)
+        ]
+        assert codes == [401, 401, 401, 429, 429, 429]
+        assert len(looked_up) == 3
+        assert api.http.get("/docs").status_code == 429
+        assert api.http.get("/readyz").status_code == 429
+        # Whoever was let in a moment ago is not asked, and health is for machines.
+        assert api.http.get("/v1/edits", headers=known).status_code == 200
+        assert api.http.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("", "other"),
+    ],
+)
+def test_what_counts_as_one_address(host: str, address: str) -> None:
+    assert address_of(host) == address

@@ -132,3 +132,13 @@ def test_a_keeper_comes_with_the_api(settings: Settings) -> None:
                 return
             time.sleep(0.05)
     raise AssertionError("there is no keeper")
+
+
+def test_readiness_is_looked_at_once_a_second(api: Api) -> None:
+    cache = api.server.config.app.state.readiness  # type: ignore[union-attr]
+    cache.seconds = 60.0
+    before = status_of(api)
+    beat_editor(api)
+    assert status_of(api) == before
+    cache.seconds = 0.0
+    assert status_of(api)[1]["editors"] == "ok"

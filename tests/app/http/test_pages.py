@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import pytest
 
 from app.http.pages import api_page
+from app.routes import pages
 from tests.support.services import Api
 
 _LINK = re.compile(r'(?:href|src)="([^"]+)"')
@@ -21,6 +25,30 @@ def test_the_pages_load_nothing_from_elsewhere_and_their_links_lead_somewhere(ap
             else:
                 assert link.startswith("/"), link
                 assert api.http.get(link).status_code == 200, link
+
+
+def test_pages_are_made_once_and_sent_to_those_who_do_not_have_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    own = pages.page
+
+    def noted(name: str, *arguments: Any, **values: Any) -> Any:
+        made.append(name)
+        return own(name, *arguments, **values)
+
+    monkeypatch.setattr(pages, "page", noted)
+    for path in ("/", "/docs", "/docs/errors", "/openapi.json"):
+        first, second = api.http.get(path), api.http.get(path)
+        assert first.content == second.content
+        assert first.headers["Content-Type"] == second.headers["Content-Type"]
+        policy = first.headers.get("Content-Security-Policy")
+        assert policy == second.headers.get("Content-Security-Policy")
+        same = api.http.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        assert (same.status_code, same.content) == (304, b"")
+        other = api.http.get(path, headers={"If-None-Match": '"another"'})
+        assert other.content == first.content
+    assert made == ["landing.html", "docs.html", "errors.html"]
 
 
 def test_the_docs_have_every_call_and_every_field(api: Api) -> None:

@@ -1,0 +1,168 @@
+"""Floods by somebody without a key, or by one tenant, while another tenant works.
+
+Each runs for some seconds against an API in a process of its own; what the other tenant's requests
+took, and by how much the API grew, is the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from app.services import Store
+from models_store.objects.store import open_store
+from tests.app.support.worker import Worker, edit_body
+from tests.security.api_process import ApiProcess, api_process
+from tests.support.services import api_settings, running_redis
+
+MIB = 2**20
+P99_SECONDS = 0.25
+GROWTH_BYTES = 300 * MIB
+_PAUSE = 0.02
+"""Between two requests of the tenant who works."""
+
+
+@dataclass
+class Scene:
+    """The API, with an edit of the tenant `victim`, and a key of the tenant `attacker`."""
+
+    api: ApiProcess
+    edit: str
+    victim: dict[str, str]
+    attacker: dict[str, str]
+
+
+@dataclass
+class Outcome:
+    """Of one flood."""
+
+    name: str
+    latencies: list[float]
+    """Seconds of each GET of the victim."""
+    wrong: Counter[int]
+    """Statuses of the victim's that are not 200."""
+    statuses: Counter[int | str]
+    """What the attacker was answered."""
+    growth: int
+    """Bytes."""
+
+    @property
+    def p99(self) -> float:
+        return float(np.quantile(self.latencies, 0.99))
+
+    @property
+    def holds(self) -> bool:
+        return not self.wrong and self.p99 < P99_SECONDS and self.growth < GROWTH_BYTES
+
+    def __str__(self) -> str:
+        answers = ", ".join(f"{count} x {status}" for status, count in self.statuses.most_common(4))
+        return (
+            f"{self.name:<16} p99 of {len(self.latencies)} GETs {1000 * self.p99:4.0f} ms, growth "
+            f"{self.growth / MIB:4.0f} MiB, wrong {dict(self.wrong)}; attacker: {answers}"
+        )
+
+
+@dataclass
+class Attack:
+    """What one attacker does until the time is over, on so many connections."""
+
+    name: str
+    connections: int
+    act: Callable[[httpx.AsyncClient, Scene], Awaitable[int]]
+    """One request; its status."""
+    per_second: float | None = None
+    """Requests of all connections together; None: as many as they can."""
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+async def _docs(client: httpx.AsyncClient, scene: Scene) -> int:
+    return (await client.get("/docs")).status_code
+
+
+async def _wrong_key(client: httpx.AsyncClient, scene: Scene) -> int:
+    key = {"Authorization": f"Bearer sk-{secrets.token_hex(16)}"}
+    return (await client.get("/v1/edits", headers=key)).status_code
+
+
+async def _readiness(client: httpx.AsyncClient, scene: Scene) -> int:
+    return (await client.get("/readyz?require=all")).status_code
+
+
+ATTACKS = (
+    Attack("docs", 64, _docs),
+    Attack("wrong keys", 32, _wrong_key, per_second=500),
+    Attack("readiness", 64, _readiness),
+)
+
+
+@contextlib.contextmanager
+def scene(folder: Path, **settings: str) -> Iterator[Scene]:
+    with running_redis() as redis:
+        known = api_settings(folder, redis, internal_token="a shared secret")
+        store = Store.over(open_store(known), known)
+        with contextlib.closing(redis.client()) as client:
+            Worker(store, client).register("pico")
+        tokens = {
+            tenant: store.keys.create(name=tenant, tenant=tenant)[0]
+            for tenant in ("victim", "attacker")
+        }
+        victim, attacker = ({"Authorization": f"Bearer {key}"} for key in tokens.values())
+        own = {"SCALPEL_AUTH": "keys", "SCALPEL_INTERNAL_TOKEN": known.internal_token}
+        with api_process(folder, redis.url, **own, **settings) as api:
+            answer = httpx.post(
+                f"{api.url}/v1/edits", json=edit_body(), headers=victim, trust_env=False, timeout=30
+            )
+            yield Scene(api, answer.raise_for_status().json()["id"], victim, attacker)
+
+
+def run(attack: Attack, scene: Scene, seconds: float) -> Outcome:
+    """Attack for so long, in a thread of its own, and work meanwhile."""
+    statuses: Counter[int | str] = Counter()
+    before, grown, wrong = scene.api.memory, [0], Counter[int]()
+    over = time.monotonic() + seconds
+    thread = threading.Thread(target=lambda: asyncio.run(_flood(attack, scene, over, statuses)))
+    thread.start()
+    latencies = []
+    with httpx.Client(
+        base_url=scene.api.url, headers=scene.victim, trust_env=False, timeout=30
+    ) as http:
+        while time.monotonic() < over:
+            started = time.monotonic()
+            status = http.get(f"/v1/edits/{scene.edit}").status_code
+            latencies.append(time.monotonic() - started)
+            if status != 200:
+                wrong[status] += 1
+            grown.append(scene.api.memory - before)
+            time.sleep(_PAUSE)
+    thread.join()
+    return Outcome(attack.name, latencies, wrong, statuses, max(grown))
+
+
+async def _flood(attack: Attack, scene: Scene, over: float, statuses: Counter[int | str]) -> None:
+    limits = httpx.Limits(max_connections=attack.connections)
+    async with httpx.AsyncClient(
+        base_url=scene.api.url, trust_env=False, timeout=30, limits=limits
+    ) as client:
+
+        async def one() -> None:
+            while time.monotonic() < over:
+                began = time.monotonic()
+                try:
+                    statuses[await attack.act(client, scene)] += 1
+                except httpx.HTTPError as error:
+                    statuses[type(error).__name__] += 1
+                if attack.per_second is not None:
+                    turn = attack.connections / attack.per_second
+                    await asyncio.sleep(max(0.0, began + turn - time.monotonic()))
+
+        await asyncio.gather(*(one() for _ in range(attack.connections)))

@@ -1,0 +1,24 @@
+"""A short part of each flood; `make attack` has the whole, with times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.attack.floods import ATTACKS, GROWTH_BYTES, Attack, run, scene
+
+
+@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_flood_refuses_no_other_tenant_and_fills_no_memory(
+    tmp_path: Path, attack: Attack
+) -> None:
+    with scene(tmp_path, **attack.settings) as there:
+        outcome = run(attack, there, seconds=2)
+    print(outcome)
+    assert not outcome.wrong
+    assert outcome.growth < GROWTH_BYTES
+    assert len(outcome.latencies) > 2
+    assert outcome.statuses.total() > 20
