@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.completions.generators import Generators
 from app.domain.accounts.api_keys import ApiKeys
+from app.domain.accounts.in_flight import InFlight
 from app.domain.accounts.limits import LimitTable, read_limits
 from app.domain.accounts.quotas import Quotas
 from app.domain.accounts.rates import Rates
@@ -23,6 +24,7 @@ from app.domain.batches import Batches
 from app.domain.behaviors.library import BehaviorLibrary
 from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
+from app.domain.events.watchers import Watchers
 from app.domain.variants.aliases import Aliases
 from app.domain.variants.names import SUFFIXES, Variants
 from app.domain.webhooks.by_hand import SendByHand
@@ -123,6 +125,8 @@ class Services:
         self.live = LiveState(settings)
         self.limits = read_limits(settings)
         self.rates = Rates(self.live, self.limits)
+        self.in_flight = InFlight(settings)
+        self.watchers = Watchers()
         self.generators = Generators(self.live, self.rates, internal_token(settings))
         self._wakes: Batches[None, None] = Batches(self._wake, "wakes")
         self.draining = threading.Event()

@@ -21,6 +21,7 @@ from app.domain.accounts.rates import Rates
 from app.domain.events.live_state import Generator, LiveState
 from app.http import rate_limits
 from app.http.errors import GenerationFailed
+from app.http.sse import begun
 from models_store.errors import (
     CorruptArtifact,
     FieldError,
@@ -146,16 +147,7 @@ class Generators:
 
     async def begun(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         """The same once the first line is there: errors before it are raised here."""
-        lines = self.lines(request)
-        first = await anext(lines)
-
-        async def all_lines() -> AsyncGenerator[TextPiece | Finished]:
-            async with aclosing(lines):
-                yield first
-                async for line in lines:
-                    yield line
-
-        return all_lines()
+        return await begun(self.lines(request))
 
     async def collect(self, request: GenerationRequest, client: Request) -> list[CompletedChoice]:
         """All choices when they are complete; given up when the client has left."""

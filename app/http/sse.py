@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
+T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
 
 
@@ -26,6 +28,19 @@ def sse(data: Any, type: str | None = None, id: int | None = None) -> bytes:
 def comment(text: str) -> bytes:
     """What clients ignore, but keeps a connection open."""
     return format_sse_event(comment=text)
+
+
+async def begun(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """The same once the first item is there: errors before it are raised here."""
+    first = await anext(items)
+
+    async def all_items() -> AsyncGenerator[T]:
+        async with aclosing(items):
+            yield first
+            async for item in items:
+                yield item
+
+    return all_items()
 
 
 def sse_response(events: AsyncIterable[bytes], **headers: str) -> StreamingResponse:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,12 +16,15 @@ from fastapi.security import HTTPBearer
 from app.domain.accounts.api_keys import ALL_SCOPES, DEFAULT_TENANT, ApiKey
 from app.http import rate_limits
 from app.http.browsers import SAFE_METHODS
-from app.http.errors import MissingScope, OperatorsOnly, Unauthorized
+from app.http.errors import GenerationFailed, MissingScope, OperatorsOnly, Unauthorized
 from app.request import sign_in
 from app.request.key_cache import key_cache
 from app.services import Services, services
+from models_store.errors import Unavailable
 from models_store.schemas.records import Actor
 
+T = TypeVar("T")
+_ASK_SECONDS = 1.0
 bearer = HTTPBearer(auto_error=False, description="An API key, sk-…")
 
 
@@ -84,6 +89,33 @@ async def count_stranger(request: Request) -> str:
     address = address_of(request.client.host if request.client is not None else "")
     services(request).rates.count_stranger(address)
     return address
+
+
+def still_allowed(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Asks, every few seconds at most, whether the caller's key is still valid."""
+    asked_at, parts = time.monotonic(), services(request)
+
+    async def allowed() -> bool:
+        nonlocal asked_at
+        if parts.settings.auth == "none" or time.monotonic() < asked_at + _ASK_SECONDS:
+            return True
+        asked_at = time.monotonic()
+        try:
+            return await run_in_threadpool(_key, request, parts) is not None
+        except Unavailable:
+            return True  # the store is away: what was true stays
+
+    return allowed
+
+
+async def while_allowed(request: Request, items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """The items of a stream; it raises `GenerationFailed` once the caller's key is not valid."""
+    allowed = still_allowed(request)
+    async with aclosing(items):
+        async for item in items:
+            if not await allowed():
+                raise GenerationFailed("the API key is no longer valid")
+            yield item
 
 
 def address_of(host: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import secrets
-import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,7 @@ from tests.app.support.worker import Worker, edit_body
 from tests.security.api_process import ApiProcess, api_process
 from tests.support.services import api_settings, running_redis
 
+_SPAWNED = multiprocessing.get_context("spawn")
 MIB = 2**20
 P99_SECONDS = 0.25
 GROWTH_BYTES = 300 * MIB
@@ -34,12 +36,21 @@ _PAUSE = 0.02
 
 @dataclass
 class Scene:
-    """The API, with an edit of the tenant `victim`, and a key of the tenant `attacker`."""
+    """The API, with an edit and a key of each of the tenants `victim` and `attacker`."""
 
     api: ApiProcess
     edit: str
+    attackers_edit: str
     victim: dict[str, str]
     attacker: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """An edit and a key of the attacker's own."""
+
+    edit: str
+    key: dict[str, str]
 
 
 @dataclass
@@ -78,30 +89,54 @@ class Attack:
 
     name: str
     connections: int
-    act: Callable[[httpx.AsyncClient, Scene], Awaitable[int]]
+    act: Callable[[httpx.AsyncClient, Attacker], Awaitable[int]]
     """One request; its status."""
     per_second: float | None = None
     """Requests of all connections together; None: as many as they can."""
     settings: dict[str, str] = field(default_factory=dict)
 
 
-async def _docs(client: httpx.AsyncClient, scene: Scene) -> int:
+async def _docs(client: httpx.AsyncClient, own: Attacker) -> int:
     return (await client.get("/docs")).status_code
 
 
-async def _wrong_key(client: httpx.AsyncClient, scene: Scene) -> int:
+async def _wrong_key(client: httpx.AsyncClient, own: Attacker) -> int:
     key = {"Authorization": f"Bearer sk-{secrets.token_hex(16)}"}
     return (await client.get("/v1/edits", headers=key)).status_code
 
 
-async def _readiness(client: httpx.AsyncClient, scene: Scene) -> int:
+async def _readiness(client: httpx.AsyncClient, own: Attacker) -> int:
     return (await client.get("/readyz?require=all")).status_code
+
+
+async def _stream(client: httpx.AsyncClient, own: Attacker) -> int:
+    headers = {**own.key, "Accept": "text/event-stream"}
+    path = f"/v1/edits/{own.edit}/events"
+    async with client.stream("GET", path, headers=headers) as answer:
+        if answer.status_code == 200:
+            async for _ in answer.aiter_raw():
+                pass
+        return answer.status_code
+
+
+async def _unfinished_body(client: httpx.AsyncClient, own: Attacker) -> int:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b'"' + b"a" * MIB
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(5)
+
+    headers = {**own.key, "Content-Type": "application/json"}
+    answer = await client.post("/v1/edits", content=body(), headers=headers)
+    return answer.status_code
 
 
 ATTACKS = (
     Attack("docs", 64, _docs),
     Attack("wrong keys", 32, _wrong_key, per_second=500),
     Attack("readiness", 64, _readiness),
+    Attack("streams", 1000, _stream),
+    Attack("unfinished bodies", 200, _unfinished_body),
 )
 
 
@@ -119,19 +154,30 @@ def scene(folder: Path, **settings: str) -> Iterator[Scene]:
         victim, attacker = ({"Authorization": f"Bearer {key}"} for key in tokens.values())
         own = {"SCALPEL_AUTH": "keys", "SCALPEL_INTERNAL_TOKEN": known.internal_token}
         with api_process(folder, redis.url, **own, **settings) as api:
-            answer = httpx.post(
-                f"{api.url}/v1/edits", json=edit_body(), headers=victim, trust_env=False, timeout=30
-            )
-            yield Scene(api, answer.raise_for_status().json()["id"], victim, attacker)
+            edits = []
+            for headers in (victim, attacker):
+                answer = httpx.post(
+                    f"{api.url}/v1/edits",
+                    json=edit_body(),
+                    headers=headers,
+                    trust_env=False,
+                    timeout=30,
+                )
+                edits.append(answer.raise_for_status().json()["id"])
+            yield Scene(api, *edits, victim, attacker)
 
 
 def run(attack: Attack, scene: Scene, seconds: float) -> Outcome:
-    """Attack for so long, in a thread of its own, and work meanwhile."""
-    statuses: Counter[int | str] = Counter()
+    """Attack for so long, from a process of its own, and work meanwhile."""
     before, grown, wrong = scene.api.memory, [0], Counter[int]()
+    received, sent = _SPAWNED.Pipe(duplex=False)
+    keys = (scene.attackers_edit, scene.attacker)
+    attacker = _SPAWNED.Process(
+        target=_attack, args=(attack.name, scene.api.url, keys, seconds, sent), daemon=True
+    )
+    attacker.start()
+    received.recv()  # it begins
     over = time.monotonic() + seconds
-    thread = threading.Thread(target=lambda: asyncio.run(_flood(attack, scene, over, statuses)))
-    thread.start()
     latencies = []
     with httpx.Client(
         base_url=scene.api.url, headers=scene.victim, trust_env=False, timeout=30
@@ -144,25 +190,39 @@ def run(attack: Attack, scene: Scene, seconds: float) -> Outcome:
                 wrong[status] += 1
             grown.append(scene.api.memory - before)
             time.sleep(_PAUSE)
-    thread.join()
+    statuses = received.recv()
+    attacker.join()
     return Outcome(attack.name, latencies, wrong, statuses, max(grown))
 
 
-async def _flood(attack: Attack, scene: Scene, over: float, statuses: Counter[int | str]) -> None:
+def _attack(
+    name: str, url: str, own: tuple[str, dict[str, str]], seconds: float, outcome: Connection
+) -> None:
+    (attack,) = [attack for attack in ATTACKS if attack.name == name]
+    statuses: Counter[int | str] = Counter()
+    outcome.send("it begins")
+    asyncio.run(_flood(attack, url, Attacker(*own), time.monotonic() + seconds, statuses))
+    outcome.send(statuses)
+
+
+async def _flood(
+    attack: Attack, url: str, own: Attacker, over: float, statuses: Counter[int | str]
+) -> None:
     limits = httpx.Limits(max_connections=attack.connections)
-    async with httpx.AsyncClient(
-        base_url=scene.api.url, trust_env=False, timeout=30, limits=limits
-    ) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, limits=limits) as http:
 
         async def one() -> None:
             while time.monotonic() < over:
                 began = time.monotonic()
                 try:
-                    statuses[await attack.act(client, scene)] += 1
+                    statuses[await attack.act(http, own)] += 1
                 except httpx.HTTPError as error:
                     statuses[type(error).__name__] += 1
                 if attack.per_second is not None:
                     turn = attack.connections / attack.per_second
                     await asyncio.sleep(max(0.0, began + turn - time.monotonic()))
 
-        await asyncio.gather(*(one() for _ in range(attack.connections)))
+        tasks = [asyncio.create_task(one()) for _ in range(attack.connections)]
+        await asyncio.wait(tasks, timeout=over - time.monotonic())
+        for task in tasks:
+            task.cancel()

@@ -105,7 +105,7 @@ def forged_jobs(proof: Path) -> Iterator[Callable[[Queue, str], None]]:
 
 def write(queue: Queue, id: str, extra: dict[str, Any], args: Any = None) -> None:
     """A job as RQ writes them, with some fields changed."""
-    data = [FUNCTION, None, ["edit", "default", ID] if args is None else args, {}]
+    data: list[Any] = [FUNCTION, None, ["edit", "default", ID] if args is None else args, {}]
     fields = {
         "data": zlib.compress(json.dumps(data).encode()),
         "created_at": "2026-01-01T00:00:00.000000Z",
@@ -242,7 +242,7 @@ def test_with_the_password_of_compose_all_parts_work_and_nothing_else_does(
         )
         for command in denied:
             with pytest.raises(redis.exceptions.NoPermissionError):
-                somebody.execute_command(*command.split())
+                somebody.execute_command(*command.split())  # type: ignore[no-untyped-call]
     settings = Settings(
         data=tmp_path / "data",
         cache=tmp_path / "cache",

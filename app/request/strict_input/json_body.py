@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -15,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.http.errors import UnsupportedMediaType
 from app.http.pointers import field_errors, named, pointer_of
-from app.request.auth import counted
+from app.request.auth import Principal, counted
 from app.request.strict_input.json_shape import check_shape
+from app.services import services
 from models_store.errors import FieldError, InvalidRequest, Malformed
 
 _MAX_DIGITS = 4_000
@@ -42,16 +44,30 @@ class JsonRoute(APIRoute):
 
         async def read(request: Request) -> Response:
             # Before the body: a stranger's is not even read.
-            await counted(request)
+            who = await counted(request)
             require_type(request, "json")
-            data = await request.body()
-            request.state.sent = parse_json(data)
-            # The framework validates what it finds here; an instance of the model passes as it is.
-            body = request._json = validated(adapter, data, request.state.sent)
-            response = await direct(request, body) if direct is not None else None
-            return response if response is not None else await handler(request)
+            with body_in_flight(request, who):
+                data = await request.body()
+            with services(request).in_flight.hold(who.tenant, "body-bytes", len(data)):
+                request.state.sent = parse_json(data)
+                # The framework validates what it finds here; an instance of the model passes as it
+                # is.
+                body = request._json = validated(adapter, data, request.state.sent)
+                response = await direct(request, body) if direct is not None else None
+                return response if response is not None else await handler(request)
 
         return read
+
+
+def body_in_flight(request: Request, who: Principal) -> AbstractContextManager[None]:
+    """Hold what the body says that it has, or else what any may have, of the tenant's bytes.
+
+    Raises:
+        QuotaExceeded: `rate_limited`, others of the tenant are under way.
+    """
+    parts, length = services(request), request.headers.get("content-length", "")
+    size = int(length) if length.isdigit() else parts.settings.max_body_bytes
+    return parts.in_flight.hold(who.tenant, "body-bytes", size)
 
 
 Direct = Callable[..., Awaitable[Response | None]]

@@ -14,7 +14,7 @@ from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
 from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
-from app.request.strict_input.json_body import content_type, parse_json
+from app.request.strict_input.json_body import body_in_flight, content_type, parse_json
 from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
 from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
@@ -90,7 +90,8 @@ async def create_behavior(
     ] = "uploaded",
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
-    behavior, size = await _uploaded(request, name)
+    with body_in_flight(request, who):
+        behavior, size = await _uploaded(request, name)
     store = await run_in_threadpool(lambda: services.store)
     version, replayed = await run_in_threadpool(
         store.submission.behavior, creation.sender(store), behavior, size

@@ -20,10 +20,11 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
     """Time and memory of the edit, and how separable its texts are. The body is that of `POST
     /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
     seconds."""
-    request = await run_in_threadpool(_prepare, body, services, who)
-    return await services.generators.call(
-        "/internal/estimate", request.base_model, request, Estimate
-    )
+    with services.in_flight.hold(who.tenant, "estimates"):
+        request = await run_in_threadpool(_prepare, body, services, who)
+        return await services.generators.call(
+            "/internal/estimate", request.base_model, request, Estimate
+        )
 
 
 def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:

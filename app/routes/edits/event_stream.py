@@ -7,20 +7,18 @@ to an id before one that it has seen.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import anyio
-from fastapi.concurrency import run_in_threadpool
 
 from app.domain.events.events import Event, durable_events, final_id, merged
 from app.domain.events.live_state import LiveState
+from app.domain.events.watchers import LOOK_SECONDS
 from app.http.sse import RECONNECT, comment, sse
 from app.services import Services
 from models_store.errors import NotFound, Unavailable
-from models_store.work.store import Place, Work, WorkStore
+from models_store.work.store import Work
 
-LOOK_SECONDS = 0.25
 KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -35,76 +33,49 @@ def has_seen_all(work: Work, last_id: int) -> bool:
     return work.result is not None and last_id >= final_id(work.result)
 
 
-async def event_stream(services: Services, work: Work, last_id: int) -> AsyncIterator[bytes]:
-    """The events after `last_id`, as they happen, up to the final one."""
-    look = _Look(services.store.work, services.live, work, last_id)
-    last_sent = time.monotonic()
-    yield comment("connected")
-    while True:
-        if services.draining.is_set():
-            yield RECONNECT
-            return
-        try:
-            events = await run_in_threadpool(look)
-        except Unavailable:
-            yield RECONNECT  # another moment, or another server, may reach the store
-            return
-        except NotFound:
-            return  # deleted
-        for event in events:
-            yield sse(event, event.type, event.id)
-        if look.ended:
-            return
-        now = time.monotonic()
-        if events:
-            last_sent = now
-        elif now > last_sent + KEEP_ALIVE_SECONDS:
-            yield comment("still here")
-            last_sent = now
-        await anyio.sleep(LOOK_SECONDS)
+async def event_stream(
+    services: Services, work: Work, last_id: int, allowed: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
+    """The events after `last_id`, as they happen, up to the final one.
 
+    Args:
+        allowed: whether the key that asked is still valid.
 
-@dataclass
-class _Look:
-    """Calling it gives what is new since the call before."""
-
-    store: WorkStore
-    live: LiveState
-    work: Work
-    last_id: int
-    ended: bool = False
-    _names: frozenset[str] = frozenset()
-    _position: str = "-"
-    """In the Redis stream."""
-    _stages: list[Event] = field(default_factory=list)
-
-    def __call__(self) -> list[Event]:
-        # The records first: then whatever happened before them is in Redis by now.
-        self._read_records()
-        fresh = self.live.events(self.work.id, after=self._position)
-        if fresh:
-            self._position = fresh[-1][0]
-        self._stages += [event for _, event in fresh if event.id is not None]
-        events = merged(durable_events(self.work), self._stages, self.work.attempt)
-        new = [event for event in events if event.id is not None and event.id > self.last_id]
-        self.last_id = max((event.id for event in new if event.id), default=self.last_id)
-        self.ended = self.work.result is not None
-        return new if self.ended else new + self._progress([event for _, event in fresh])
-
-    def _progress(self, fresh: list[Event]) -> list[Event]:
-        """The newest progress; what came before it says nothing any more."""
-        progress = [
-            event
-            for event in fresh
-            if event.id is None and event.data.get("attempt") == self.work.attempt
-        ]
-        return progress[-1:]
-
-    def _read_records(self) -> None:
-        """Read the edit again if a record was added since the last look."""
-        request = self.work.request
-        folder = Place("edit", request.tenant, request.id).folder
-        names = frozenset(self.store.objects.paths(folder))
-        if names != self._names:
-            self.work = self.store.read("edit", request.tenant, request.id)
-            self._names = names
+    Raises:
+        QuotaExceeded: `rate_limited`, the tenant follows too many; before anything is sent.
+    """
+    hold = services.in_flight.hold(work.request.tenant, "streams")
+    watch = services.watchers.watch(services.store.work, services.live, work)
+    with hold, watch as watcher:
+        last_sent, progress_seen = time.monotonic(), 0
+        yield comment("connected")
+        while True:
+            if services.draining.is_set():
+                yield RECONNECT
+                return
+            if not await allowed():
+                return
+            try:
+                await watcher.refresh()
+            except Unavailable:
+                yield RECONNECT  # another moment, or another server, may reach the store
+                return
+            except NotFound:
+                return  # deleted
+            events = [event for event in watcher.events if (event.id or 0) > last_id]
+            last_id = max((event.id or 0 for event in events), default=last_id)
+            if watcher.progress is not None and not watcher.ended:
+                if watcher.progress_number != progress_seen:
+                    events.append(watcher.progress)
+                progress_seen = watcher.progress_number
+            for event in events:
+                yield sse(event, event.type, event.id)
+            if watcher.ended:
+                return
+            now = time.monotonic()
+            if events:
+                last_sent = now
+            elif now > last_sent + KEEP_ALIVE_SECONDS:
+                yield comment("still here")
+                last_sent = now
+            await anyio.sleep(LOOK_SECONDS)

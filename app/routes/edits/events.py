@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 
 from app.domain.events.events import Event
 from app.http.negotiation import wanted_type
-from app.http.sse import EVENT_STREAM, sse_response
-from app.request.auth import Reader
+from app.http.sse import EVENT_STREAM, begun, sse_response
+from app.request.auth import Reader, still_allowed
 from app.request.pagination import NumberPageDep, Page, PageQuery, page_of
 from app.routes.edits.event_stream import all_events, event_stream, has_seen_all
 from app.services import Services, ServicesDep
@@ -49,7 +49,8 @@ async def read_events(
     work = await run_in_threadpool(store.work.read, "edit", who.tenant, edit_id)
     if has_seen_all(work, last_id):
         return Response(status_code=204)
-    return sse_response(event_stream(services, work, last_id), Vary="Accept")
+    events = event_stream(services, work, last_id, still_allowed(request))
+    return sse_response(await begun(events), Vary="Accept")
 
 
 def _list(services: Services, tenant: str, edit_id: str, page: PageQuery) -> Response:

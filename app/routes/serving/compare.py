@@ -22,7 +22,7 @@ from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.names import MAX_STRENGTH, at_strength, require_delta, variant_name
 from app.http.sse import EVENT_STREAM, sse, sse_response
-from app.request.auth import Caller, Principal
+from app.request.auth import Caller, Principal, while_allowed
 from app.request.strict_input.json_body import JsonRoute
 from app.services import ServicesDep, Store
 from models_store.errors import InvalidRequest, NoChatTemplate, ScalpelError
@@ -143,12 +143,12 @@ async def compare(
     },
 )
 async def compare_live(
-    body: LiveCompareBody, services: ServicesDep, who: Caller
+    body: LiveCompareBody, request: Request, services: ServicesDep, who: Caller
 ) -> StreamingResponse:
     """All responses are rows of one batch; a new strength costs nothing."""
     generation = await run_in_threadpool(_of_variants, body, services.store, who)
     # Errors before the first line still get a status of their own.
-    lines = await services.generators.begun(generation)
+    lines = while_allowed(request, await services.generators.begun(generation))
     return sse_response(_events(generation.variants, lines))
 
 

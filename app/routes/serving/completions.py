@@ -15,7 +15,7 @@ from app.completions.openai_requests import MAX_CHOICES, ChatBody, CompletionBod
 from app.completions.openai_responses import CompletionResponse, Kind
 from app.completions.requests import generation_request
 from app.http.sse import EVENT_STREAM, sse_response
-from app.request.auth import Caller, Principal
+from app.request.auth import Caller, Principal, while_allowed
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Services, ServicesDep
 from models_store.errors import InvalidRequest, NoChatTemplate
@@ -71,7 +71,7 @@ async def _complete(
         choices = await services.generators.collect(generation, request)
         return JSONResponse(response.whole(choices), headers=headers)
     # Errors before the first token still get a status of their own.
-    lines = await services.generators.begun(generation)
+    lines = while_allowed(request, await services.generators.begun(generation))
     return sse_response(response.stream(lines, include_usage=body.include_usage), **headers)
 
 
