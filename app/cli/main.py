@@ -22,6 +22,7 @@ from app.cli.audit import audit
 from app.cli.client import ApiError, Client
 from app.cli.keys import keys
 from app.cli.progress import expected, show
+from app.cli.tenants import tenants
 from models_store.errors import ScalpelError
 from models_store.objects.store import open_store
 from models_store.operator.policy import read_policy
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
+app.add_typer(tenants, name="tenants")
 console = Console(highlight=False)
 
 Url = Annotated[

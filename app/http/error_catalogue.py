@@ -153,6 +153,18 @@ _ALL = (
         "It can no longer be canceled; use DELETE to remove it.",
     ),
     ErrorKind(
+        "export_already_finished",
+        409,
+        "The export has finished",
+        "It can no longer be canceled; use DELETE to remove it.",
+    ),
+    ErrorKind(
+        "export_damaged",
+        409,
+        "A record of the export is damaged",
+        "It has ended, and counts no longer as open; DELETE removes it.",
+    ),
+    ErrorKind(
         "edit_damaged",
         409,
         "A record of the edit is damaged",

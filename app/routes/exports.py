@@ -54,6 +54,12 @@ class ExportView(BaseModel):
     error: ErrorView | None
 
 
+class DeletedExport(BaseModel):
+    id: str
+    object: Literal["export"] = "export"
+    deleted: Literal[True] = True
+
+
 @router.post("", status_code=201, summary="Export a variant")
 def create_export(
     body: ExportBody,
@@ -86,6 +92,25 @@ async def read_export(
     export_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> ExportView:
     return _view(await wait_until_ended(services, "export", who.tenant, export_id, wait))
+
+
+@router.post("/{export_id}/cancel", summary="Cancel an export")
+def cancel_export(
+    export_id: str, services: ServicesDep, store: StoreDep, who: Writer
+) -> ExportView:
+    work = store.work.cancel("export", who.tenant, export_id, who.actor)
+    services.live.wake_keeper()
+    return _view(work)
+
+
+@router.delete("/{export_id}", summary="Delete an export and its files")
+def delete_export(
+    export_id: str, services: ServicesDep, store: StoreDep, who: Writer
+) -> DeletedExport:
+    """One that has not ended is canceled."""
+    store.work.delete("export", who.tenant, export_id, who.actor)
+    services.live.wake_keeper()
+    return DeletedExport(id=export_id)
 
 
 @router.head("/{export_id}/files/{name}", include_in_schema=False)

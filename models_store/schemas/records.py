@@ -161,12 +161,6 @@ class Result(Record):
         return next((artifact for artifact in self.artifacts if artifact.name == name), None)
 
 
-class Deleted(Record):
-    """`deleted.json`: a tombstone; for its tenant the work no longer exists."""
-
-    deleted_at: float = Field(default_factory=time.time)
-
-
 class Marker(Record):
     """`open/{tenant}/{id}`: the work has no result yet."""
 
@@ -202,3 +196,14 @@ def json_object(value: Any) -> dict[str, JsonValue]:
     """`value`, a pydantic model, as a JSON object."""
     dumped: dict[str, JsonValue] = value.model_dump(mode="json")
     return dumped
+
+
+class Deleted(Record):
+    """`deleted.json`: a tombstone; for its tenant the work no longer exists."""
+
+    deleted_at: float = Field(default_factory=time.time)
+    request: WorkRequest | None = None
+    """Ids, times and digests of the request, and nothing that anybody wrote; None if it could not
+    be read."""
+    result: Result | None = None
+    """How it ended, and digests of its files."""

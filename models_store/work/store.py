@@ -35,6 +35,7 @@ from models_store.schemas.records import (
     AttemptEnd,
     Claim,
     Deleted,
+    EditSettings,
     ErrorInfo,
     Kind,
     Marker,
@@ -117,6 +118,21 @@ class Place:
         return f"{self.folder}/attempts/{number}"
 
 
+def _without_words(request: WorkRequest) -> WorkRequest:
+    """A request without what its sender wrote: behaviour, texts, suffix, metadata."""
+    settings = request.settings
+    if isinstance(settings, EditSettings):
+        settings = settings.model_copy(update={"suffix": None, "metadata": {}})
+    return request.model_copy(update={"body": None, "behavior": None, "settings": settings})
+
+
+def _without_message(result: Result) -> Result:
+    error = result.error
+    if error is not None:
+        error = ErrorInfo(code=error.code, message="it was deleted since")
+    return result.model_copy(update={"error": error, "outcome_data": {}})
+
+
 class WorkStore:
     """The records of all work, of every kind and tenant."""
 
@@ -191,6 +207,14 @@ class WorkStore:
             raise NotFound(f"no such {place.kind.replace('_', ' ')}: {place.id}")
         return names
 
+    def require(self, kind: Kind, tenant: str, id: str) -> None:
+        """Pass if there is such work, damaged or not.
+
+        Raises:
+            NotFound: there is none in this tenant, or it was deleted.
+        """
+        self._names(Place(kind, tenant, id))
+
     def find(self, place: Place) -> Work | None:
         """The work at a place; None when there is none or it was deleted."""
         try:
@@ -199,11 +223,11 @@ class WorkStore:
             return None
 
     def remains(self, place: Place) -> Work | None:
-        """What is left of deleted work: its request and its result."""
-        if self.objects.info(f"{place.folder}/deleted.json") is None:
+        """What is left of deleted work in its tombstone."""
+        tombstone = self.objects.read_record(f"{place.folder}/deleted.json", Deleted)
+        if tombstone is None or tombstone.request is None:
             return None
-        request = self.objects.read_record(f"{place.folder}/request.json", WorkRequest)
-        return Work(request, (), (), self.result_of(place)) if request is not None else None
+        return Work(tombstone.request, (), (), tombstone.result)
 
     def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
         """Whether there was such work and it was deleted."""
@@ -212,7 +236,8 @@ class WorkStore:
 
     def is_begun(self, place: Place) -> bool:
         """Whether work was submitted there, deleted or not, or is being submitted."""
-        paths = (place.marker, f"{place.folder}/request.json")
+        names = (f"{place.folder}/{name}.json" for name in ("request", "deleted"))
+        paths = (place.marker, *names)
         return any(self.objects.info(path) is not None for path in paths)
 
     def result_of(self, place: Place) -> Result | None:
@@ -248,7 +273,7 @@ class WorkStore:
 
     def publish(self, place: Place, end: AttemptEnd) -> bool:
         """End an attempt and, if that ends the work, the work; True when both records are ours."""
-        if not self.end_attempt(place, end):
+        if self.objects.exists(f"{place.folder}/deleted.json") or not self.end_attempt(place, end):
             return False
         result = outcome_of(end)
         return result is None or self.finish(place, result).writer == result.writer
@@ -303,8 +328,21 @@ class WorkStore:
         """
         place = Place(kind, tenant, id)
         self._end_unread(place, actor, "deleted")
-        self.objects.create_record(f"{place.folder}/deleted.json", Deleted())
+        request, result = self._readable(place)
+        tombstone = Deleted(
+            request=None if request is None else _without_words(request),
+            result=None if result is None else _without_message(result),
+        )
+        self.objects.create_record(f"{place.folder}/deleted.json", tombstone)
         self.erase(place)
+
+    def _readable(self, place: Place) -> tuple[WorkRequest | None, Result | None]:
+        """Request and result, as far as they can be read."""
+        path = f"{place.folder}/request.json"
+        return (
+            readable(path, lambda path: self.objects.read_record(path, WorkRequest)),
+            readable(f"{place.folder}/result.json", lambda _: self.result_of(place)),
+        )
 
     def _end_unread(
         self, place: Place, actor: Actor, what: Literal["canceled", "deleted"] = "canceled"
@@ -319,16 +357,10 @@ class WorkStore:
         self.finish(place, Result(status="canceled", attempt=attempts))
 
     def erase(self, place: Place) -> None:
-        """Remove texts and attempts of deleted work; tombstone, request and result stay, the latter
-        two if they can be read."""
-        request, result = f"{place.folder}/request.json", f"{place.folder}/result.json"
-        keep = {f"{place.folder}/deleted.json"}
-        if readable(request, lambda path: self.objects.read_record(path, WorkRequest)):
-            keep.add(request)
-        if readable(result, lambda _: self.result_of(place)):
-            keep.add(result)
+        """Remove all of deleted work but its tombstone."""
+        tombstone = f"{place.folder}/deleted.json"
         for info in self.objects.files(place.folder):
-            if info.path not in keep:
+            if info.path != tombstone:
                 self.objects.delete(info.path)
 
     def open_work(self) -> Iterator[Place]:

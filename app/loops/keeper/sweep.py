@@ -22,13 +22,14 @@ from models_store.objects.store import PROBES, ObjectInfo
 from models_store.schemas.records import IdempotencyRecord, Kind, Marker
 from models_store.work.outbox import WEBHOOKS
 from models_store.work.reservations import Reservations
-from models_store.work.store import FOLDERS, Place, WorkStore
+from models_store.work.store import FOLDERS, SHARED_TENANT, Place, WorkStore
 
 _log = structlog.get_logger()
 
 _STALE_SECONDS = 24 * 3600
 """Younger objects may still be in use."""
-_TOMBSTONE = {"request.json", "result.json", "deleted.json"}
+_TOMBSTONE = {"deleted.json"}
+_CACHED_SECONDS = 30 * 24 * 3600
 _IDEMPOTENCY = "idempotency"
 
 
@@ -41,6 +42,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
     - Files of finished work that its result does not name are removed; attempts that were lost,
       canceled or returned to the queue left them.
     - What is left of deleted work is erased.
+    - What was cached for a tenant a month ago is removed.
     - Expired idempotency keys, deliveries of old edits and to deleted webhooks, expired sign-ins,
       and temporary files of dead writers are removed.
 
@@ -50,8 +52,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
-        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `temporary`; and `unreadable`, what
-        was left out since its records are damaged.
+        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `cached`, `temporary`; and
+        `unreadable`, what was left out since its records are damaged.
 
     Raises:
         Unavailable: the store is away.
@@ -83,6 +85,7 @@ class _Sweep:
             if self._stopped():
                 return self._done
             step()
+        self._caches()
         for info in self._objects.files(PROBES):
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
@@ -158,6 +161,14 @@ class _Sweep:
                 gone = webhooks.current(tenant, id) is None
                 before = None if gone else self._now - DELIVERIES_KEPT_SECONDS
                 self._done["deliveries"] += deliveries.delete(tenant, id, before)
+
+    def _caches(self) -> None:
+        """Remove what was computed for a tenant's edits a month ago, and can be computed again."""
+        for folder in ("cache/generations", "cache/statistics"):
+            for tenant in self._objects.children(folder):
+                for info in self._objects.files(f"{folder}/{tenant}"):
+                    if tenant != SHARED_TENANT and self._now > info.modified_at + _CACHED_SECONDS:
+                        self._remove(info.path, "cached")
 
     def _exists(self, kind: str, tenant: str, id: str) -> bool:
         """Whether what a key stands for exists or existed; True for kinds not known here."""

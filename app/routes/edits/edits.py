@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from app.domain.edits.deletion import delete_with_exports
 from app.domain.edits.requests import EditBody
 from app.request.auth import READ, WRITE, Reader, Writer, with_scope
 from app.request.idempotency import Creation, CreationDep, creation_of
@@ -141,12 +142,13 @@ def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Write
 
 @router.delete("/{edit_id}", summary="Delete an edit and its files")
 def delete_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> DeletedEdit:
+    """With the exports that hold it. One that has not ended is canceled."""
     users = store.aliases.users_of_edit(who.tenant, edit_id)
     if users:
         raise Conflict(
             f"the alias {users[0]} needs {edit_id}: point it elsewhere or delete it first",
             code="in_use",
         )
-    store.work.delete("edit", who.tenant, edit_id, who.actor)
+    delete_with_exports(store.work, who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return DeletedEdit(id=edit_id)

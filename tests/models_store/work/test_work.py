@@ -179,7 +179,10 @@ def test_deleted_work_is_gone_but_for_its_tombstone(work: WorkStore) -> None:
     assert work.find(place) is None
     assert work.was_deleted("edit", "default", id)
     names = [info.path.rpartition("/")[2] for info in work.objects.files(place.folder)]
-    assert sorted(names) == ["deleted.json", "request.json", "result.json"]
+    assert names == ["deleted.json"]
+    remains = work.remains(place)
+    assert remains is not None
+    assert remains.status == "succeeded"
 
 
 def test_deleting_unfinished_work_cancels_it(work: WorkStore) -> None:
@@ -188,9 +191,9 @@ def test_deleting_unfinished_work_cancels_it(work: WorkStore) -> None:
     work.submit(request)
     work.claim(place, "w")
     work.delete("edit", "default", request.id)
-    result = work.result_of(place)
-    assert result is not None
-    assert result.status == "canceled"
+    remains = work.remains(place)
+    assert remains is not None
+    assert remains.status == "canceled"
     assert not work.publish(place, end(1, "succeeded", "delta"))
     assert list(work.open_work()) == []
 

@@ -116,7 +116,7 @@ class Attempt:
         if not self._deciding.acquire(blocking=False):
             return
         try:
-            if not self._stopped and (self._has_ended() or self._has("result.json")):
+            if not self._stopped and (self._has_ended() or self._work_has_ended()):
                 self._say_why_nothing_is_published()
                 self._let_go()
                 leave(ABANDONED)
@@ -143,6 +143,9 @@ class Attempt:
         if about not in self._complaints:
             self._complaints.add(about)
             _log.warning(event, error=str(error))
+
+    def _work_has_ended(self) -> bool:
+        return self._has("result.json") or self._has("deleted.json")
 
     def _has_ended(self) -> bool:
         return self._has(f"attempts/{self.number}/end.json")
@@ -186,7 +189,7 @@ class Attempt:
             except Unavailable as error:
                 _log.warning("cannot write down how the attempt ended", error=error.message)
                 ended = True
-            if ended or self._has("result.json"):
+            if ended or self._work_has_ended():
                 self._let_go()
                 leave(code)
 
