@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -33,6 +33,7 @@ from app.domain.webhooks.outgoing import Outgoing
 from app.domain.webhooks.webhooks import Webhooks
 from models_store.audit.log import AuditLog
 from models_store.errors import Unavailable
+from models_store.live.clock import SharedClock, redis_time
 from models_store.live.heartbeats import internal_token
 from models_store.net.addresses import AddressRule
 from models_store.objects.store import ObjectStore, open_store
@@ -77,7 +78,11 @@ class Store:
 
     @classmethod
     def over(
-        cls, objects: ObjectStore, settings: Settings, limits: LimitTable | None = None
+        cls,
+        objects: ObjectStore,
+        settings: Settings,
+        limits: LimitTable | None = None,
+        now: Callable[[], float] = time.time,
     ) -> Store:
         work = CachedWorkStore(objects)
         bases = BaseModels(work)
@@ -96,6 +101,7 @@ class Store:
             quotas,
             policy,
             deadline_seconds=settings.edit_deadline_seconds,
+            now=now,
             suites=configured_suites(settings).tables,
             scorers=all_scorers(read_scorers(settings.scorers)),
         )
@@ -123,6 +129,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live = LiveState(settings)
+        self.clock = SharedClock(lambda: self.live.query(redis_time))
         self.limits = read_limits(settings)
         self.rates = Rates(self.live, self.limits)
         self.in_flight = InFlight(settings)
@@ -153,7 +160,8 @@ class Services:
                 if self._failure and time.monotonic() < self._failed_at + _PAUSE_SECONDS:
                     raise self._failure
                 try:
-                    store = Store.over(open_store(self.settings), self.settings, self.limits)
+                    objects = open_store(self.settings)
+                    store = Store.over(objects, self.settings, self.limits, self.clock.now)
                     put_in_force(store.objects, store.audit, store.policy)
                     self._store = store
                 except Unavailable as error:

@@ -110,14 +110,14 @@ class WorkQueue:
         self._client = client
 
     def enqueue(
-        self, place: Place, pool: str, attempt: int, deadline: float, last: QueuedJob | None = None
+        self, place: Place, pool: str, attempt: int, seconds: float, last: QueuedJob | None = None
     ) -> QueuedJob:
         """Enqueue an attempt for the editors of `pool`.
 
         The job is noted first: after a crash in between it counts as enqueued and not taken.
 
         Args:
-            deadline: of the work, Unix seconds.
+            seconds: that the work has left.
             last: the job before, if there was one.
         """
         number = last.number + 1 if last is not None and last.attempt == attempt else 1
@@ -132,7 +132,7 @@ class WorkQueue:
             func=FUNCTION,
             args=[place.kind, place.tenant, place.id],
             job_id=job.job_id,
-            timeout=max(1, int(deadline - time.time())) + _GRACE_SECONDS,
+            timeout=max(1, int(seconds)) + _GRACE_SECONDS,
             result_ttl=0,
             failure_ttl=_FAILED_JOB_SECONDS,
             description=place.id,

@@ -4,7 +4,6 @@ leaves either nothing or something that a repeat of the request finishes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +81,7 @@ class Submission:
         policy: Policy,
         *,
         deadline_seconds: float,
+        now: Callable[[], float],
         suites: Collection[str] = (),
         scorers: Mapping[str, ScorerInfo] = SCORERS,
     ) -> None:
@@ -97,6 +97,8 @@ class Submission:
         self._quotas = quotas
         self._policy = policy
         self._deadline_seconds = deadline_seconds
+        self._now = now
+        """The time that deadlines are counted from, Unix seconds."""
         self._suites = suites
         self.scorers = scorers
 
@@ -289,7 +291,7 @@ class Submission:
             kind=kind,
             tenant=sender.tenant,
             actor=sender.actor,
-            deadline=int(time.time() + self._deadline_seconds),
+            deadline=int(self._now() + self._deadline_seconds),
             pool=base.spec.pool,
             body=body,
             settings=settings,

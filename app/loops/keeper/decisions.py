@@ -53,11 +53,11 @@ def is_about(notice: DeathNotice | None, claim: Claim) -> bool:
     )
 
 
-def verdict(work: Work, now: float, settings: Settings) -> ErrorInfo | None:
+def verdict(work: Work, now: float | None, settings: Settings) -> ErrorInfo | None:
     """Why no further attempt at this work is made; None when one is due.
 
     Args:
-        now: Unix seconds.
+        now: Unix seconds; None: that is not known for sure, so no deadline is over.
     """
     ends = [end for end in work.ends if end is not None]
     deaths = sum(end.child_died for end in ends)
@@ -72,12 +72,12 @@ def verdict(work: Work, now: float, settings: Settings) -> ErrorInfo | None:
             else f"{len(ends)} attempts were lost or handed back"
         )
         return ErrorInfo(code="worker_lost", message=f"{what} ({reasons})")
-    if now >= work.request.deadline:
+    if now is not None and now >= work.request.deadline:
         return ErrorInfo(code="deadline", message="its deadline passed before it was done")
     return None
 
 
-def due_at(work: Work) -> float:
+def due_at(work: Work, now: float) -> float:
     """When the next attempt may begin (Unix seconds).
 
     Work that was returned to the queue more than once in a row waits, longer each time: the store
@@ -91,7 +91,8 @@ def due_at(work: Work) -> float:
     last = work.ends[-1] if work.ends else None
     if last is None or in_a_row < 2:
         return 0.0
-    return last.ended_at + min(2.0 ** (in_a_row - 1), _LONGEST_PAUSE_SECONDS)
+    # The clock of the process that ended it may be ahead.
+    return min(last.ended_at, now) + min(2.0 ** (in_a_row - 1), _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from app.loops.keeper.sweep import sweep
 from models_store.audit.log import AuditLog
 from models_store.errors import CorruptArtifact, NewerRecord, NotFound, Unavailable
 from models_store.live import keys as redis_keys
+from models_store.live.clock import SharedClock
 from models_store.live.heartbeats import editors_seen, internal_token
 from models_store.live.leases import (
     DeathNotice,
@@ -87,7 +88,7 @@ class _Seen:
             work.request.pool,
             work.request.deadline,
             work.attempt,
-            due_at(work),
+            due_at(work, time.time()),
             work.claims[-1] if work.claims else None,
             work.running,
         )
@@ -124,10 +125,12 @@ class Keeper:
         client: redis.Redis,
         settings: Settings,
         audit: AuditLog | None = None,
+        clock: SharedClock | None = None,
     ) -> None:
         self._store = WorkStore(objects, audit)
         self._client = client
         self._token = internal_token(settings)
+        self._clock = clock or SharedClock.of(client)
         self._settings = settings
         self._queue = WorkQueue(client)
         self._lead = TokenLease(client, redis_keys.KEEPER, secrets.token_hex(8), _LEAD_SECONDS)
@@ -345,7 +348,8 @@ class Keeper:
             self._drop(entry)
         elif work.running is None:
             entry.pulse = None
-            error_info = verdict(work, time.time(), self._settings)
+            wall = self._clock.now() if self._clock.decides() else None
+            error_info = verdict(work, wall, self._settings)
             if error_info is not None:
                 self._store.fail(place, work.attempt, error_info)
                 _log.warning("gave up", work_id=place.id, reason=error_info.message)
@@ -433,9 +437,15 @@ class Keeper:
         for work in self._turns.choose(due, room, busy):
             entry = self._open[work.place.id]
             entry.job = self._queue.enqueue(
-                work.place, work.pool, work.attempt, work.deadline, entry.job
+                work.place, work.pool, work.attempt, self._seconds_left(work.deadline), entry.job
             )
             self.done["enqueued"] += 1
+
+    def _seconds_left(self, deadline: float) -> float:
+        """After which RQ may end an attempt: not too early, should a clock be wrong."""
+        if not self._clock.decides():
+            return self._settings.edit_deadline_seconds
+        return deadline - self._clock.now()
 
     def _is_pending(self, seen: _Seen, job: QueuedJob, waiting: set[str]) -> bool:
         """Whether an editor may still take the job of the due attempt."""

@@ -146,11 +146,17 @@ def test_work_that_keeps_being_handed_back_waits_longer_each_time(
 ) -> None:
     ends: list[tuple[Outcome, bool]] = [("lost", True), *[("handed_back", False)] * handed_back]
     expected = 1000.0 + pause if pause else 0.0
-    assert due_at(work(*ends, ended_at=1000.0)) == expected
+    assert due_at(work(*ends, ended_at=1000.0), now=2000.0) == expected
 
 
 def test_a_death_is_followed_by_the_next_attempt_at_once() -> None:
-    assert due_at(work(("handed_back", False), ("handed_back", False), ("lost", True))) == 0.0
+    ends = (("handed_back", False), ("handed_back", False), ("lost", True))
+    assert due_at(work(*ends), now=0.0) == 0.0
+
+
+def test_an_end_in_the_future_by_another_clock_delays_the_next_attempt_no_longer() -> None:
+    ends = (("handed_back", False), ("handed_back", False))
+    assert due_at(work(*ends, ended_at=7 * 3600.0), now=100.0) <= 100.0 + 60.0
 
 
 def candidate(tenant: str, number: int, pool: str = "cpu") -> DueWork:

@@ -11,6 +11,7 @@ import redis
 import structlog
 
 from models_store.errors import CorruptArtifact, Unavailable
+from models_store.live.clock import SharedClock
 from models_store.live.leases import attempt_lease, wake_keeper
 from models_store.schemas.records import AttemptEnd, Claim, ErrorInfo, WorkRequest
 from models_store.settings import Settings
@@ -51,6 +52,7 @@ class Attempt:
         self._place = place
         self._deadline = request.deadline
         self._client = client
+        self._clock = SharedClock.of(client)
         self._settings = settings
         self._lease = attempt_lease(client, place.id, claim.attempt, settings.lease_seconds)
         self._renew_at = 0.0
@@ -103,7 +105,7 @@ class Attempt:
             while not self._stopped:
                 self._renew()
                 self._look()
-                if time.time() >= self._deadline:
+                if self._clock.decides() and self._clock.now() >= self._deadline:
                     self._end_at_deadline()
                 if self._sigterm.wait(_LOOK_SECONDS) and not self._stopped:
                     self._obey_sigterm()
