@@ -1,18 +1,28 @@
 """Chat templates come with a model, and are programs: one that would go on for ever, or write
 without end, is stopped.
 
-The library runs them in Jinja's sandbox, which keeps them from everything but the messages; it
-does not count their steps.
+They run in Jinja's sandbox, which keeps them from everything but the messages. Their steps are
+counted here, between lines; and operators, filters and methods that could build something huge
+within one line are measured before they do. When a base model is registered, its template is first
+rendered by a child that has little time and memory.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+import re
 import resource
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
+
+from jinja2 import Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from models_store.errors import InvalidRequest
 
@@ -20,6 +30,10 @@ MAX_SECONDS = 10.0
 MAX_CHARACTERS = 4_000_000
 _MAX_GROWTH_KIB = 512 * 2**10
 """Of the memory of the process meanwhile."""
+_MOST_BYTES = 4_000_000
+"""Of a value that one operation may build."""
+_CHILD_SECONDS = 15
+_CHILD_GROWTH_BYTES = 2**30
 _LINES_BETWEEN_LOOKS = 200
 _TEMPLATE_FILE = "<template>"
 """What Jinja calls the code that it makes of a template."""
@@ -54,12 +68,20 @@ def render_chat(
     Raises:
         InvalidRequest: the template refuses the conversation, or takes too long or too much memory.
     """
+    conversation = [
+        {name: value for name, value in message.items() if value is not None}
+        for message in messages
+    ]
     watch = _Watch(time.monotonic() + seconds, _peak_kib() + _MAX_GROWTH_KIB)
     before = sys.gettrace()
     sys.settrace(watch.called)
     try:
-        text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+        text = _compiled(tokenizer.get_chat_template()).render(
+            messages=conversation,
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            **tokenizer.special_tokens_map,
         )
     except (_TooMuch, MemoryError, OverflowError, RecursionError) as error:
         raise InvalidRequest(
@@ -72,6 +94,159 @@ def render_chat(
     if len(text) > MAX_CHARACTERS:
         raise InvalidRequest(f"the chat template makes {len(text)} characters of the conversation")
     return text
+
+
+def check_template(tokenizer: Any) -> None:
+    """Render a conversation in a child that has little time and memory.
+
+    Raises:
+        InvalidRequest: the template refuses a plain message, or does not come to an end.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            seconds = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + _CHILD_SECONDS
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            if sys.platform == "linux":
+                most = _virtual_bytes() + _CHILD_GROWTH_BYTES
+                resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            signal.alarm(_CHILD_SECONDS)
+            render_chat(tokenizer, [{"role": "user", "content": "Hello, who are you?"}])
+            code = 0
+        except InvalidRequest:
+            code = 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if not os.WIFEXITED(status) or os.WEXITSTATUS(status) not in (0, 1):
+        raise InvalidRequest("the chat template of this base model does not come to an end")
+    if os.WEXITSTATUS(status) == 1:
+        # Once more, for the words: the child has shown that it comes to an end.
+        render_chat(tokenizer, [{"role": "user", "content": "Hello, who are you?"}])
+
+
+def _virtual_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+class _Bounded(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which no single operation builds something huge."""
+
+    intercepted_binops = frozenset(["**", "*", "+", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        _require_small(_of_operator(operator, left, right))
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        # The sandbox wraps `format`.
+        owner = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)
+        if isinstance(owner, str | bytes):
+            given = [*args, *kwargs.values()]
+            _require_small(_of_method(getattr(obj, "__name__", ""), owner, given))
+        return super().call(context, obj, *args, **kwargs)
+
+
+_UNUSED = ("filesizeformat", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")
+"""Filters that no template for conversations has, and that take long for long texts."""
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
+    """A template in the environment that the library has for them, with operations bounded."""
+    library = _compile_jinja_template("").environment
+    bounded = _Bounded(
+        trim_blocks=library.trim_blocks,
+        lstrip_blocks=library.lstrip_blocks,
+        extensions=[type(extension) for extension in library.extensions.values()],
+    )
+    bounded.globals.update(library.globals)
+    del bounded.globals["lipsum"]  # makes as much text as it is asked for
+    bounded.filters.update({name: _bounded(name, found) for name, found in library.filters.items()})
+    for name in _UNUSED:
+        bounded.filters.pop(name, None)
+    return bounded.from_string(template)
+
+
+def _bounded(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose result is measured beforehand, by what the method of its name would build."""
+
+    @functools.wraps(found)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        values = [*args, *kwargs.values()]
+        if getattr(found, "jinja_pass_arg", None) is not None:
+            values = values[1:]  # the environment or the context
+        if values:
+            _require_small(_of_method(name, values[0], values[1:]))
+        return found(*args, **kwargs)
+
+    return measured
+
+
+def _require_small(size: float) -> None:
+    if size > _MOST_BYTES:
+        raise _TooMuch("a value too large")
+
+
+def _size(value: Any) -> int:
+    """About its bytes."""
+    if isinstance(value, int):
+        return value.bit_length() // 8
+    return len(value) if isinstance(value, str | bytes | list | tuple | dict) else 0
+
+
+def _of_operator(operator: str, left: Any, right: Any) -> float:
+    """How large `left operator right` would be, about."""
+    if operator == "+":
+        return _size(left) + _size(right)
+    if operator == "%":
+        return _of_format(left, [right]) if isinstance(left, str | bytes) else 0
+    if not (isinstance(left, int) or isinstance(right, int)):
+        return 0
+    if operator == "**":
+        whole = isinstance(left, int) and isinstance(right, int)
+        return left.bit_length() * abs(right) / 8 if whole else 0
+    if isinstance(left, int) and isinstance(right, int):
+        return _size(left) + _size(right)
+    return _size(left) * abs(right) if isinstance(right, int) else abs(left) * _size(right)
+
+
+def _of_method(name: str, owner: Any, args: Sequence[Any]) -> float:
+    """How large what a method or filter of texts and lists builds would be, about."""
+    numbers = [abs(value) for value in args if isinstance(value, int)]
+    texts = [value for value in args if isinstance(value, str | bytes)]
+    if name in ("center", "ljust", "rjust", "zfill", "round", "truncate", "batch", "slice"):
+        return max(numbers, default=0)
+    if name in ("indent", "expandtabs"):
+        width = max([*numbers, *map(len, texts)], default=8)
+        return (_size(owner) + 1) * width
+    if name == "replace" and len(texts) >= 2 and isinstance(owner, str):
+        return len(owner) + owner.count(str(texts[0])) * len(texts[1])
+    if name == "join":
+        items = owner if isinstance(owner, list | tuple) else args[0] if args else ()
+        glue = owner if isinstance(owner, str) else texts[0] if texts else ""
+        if not isinstance(items, list | tuple):
+            return 0
+        return sum(map(_size, items)) + len(items) * len(glue)
+    if name == "format":
+        return _of_format(owner, args)
+    if name in ("tojson", "list", "string", "safe", "escape", "e", "upper", "lower"):
+        return max([_size(owner), *numbers])
+    return 0
+
+
+def _of_format(pattern: Any, args: Sequence[Any]) -> float:
+    """At least the largest width that a format asks for, itself or in an argument."""
+    widths = [int(digits) for digits in re.findall(r"\d{1,20}", str(pattern)[:_MOST_BYTES])]
+    given = [
+        abs(value)
+        for one in args
+        for value in (one if isinstance(one, tuple | list) else [one])
+        if isinstance(value, int)
+    ]
+    return _size(pattern) + max([*widths, *given], default=0)
 
 
 class _Watch:

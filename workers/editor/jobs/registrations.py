@@ -10,6 +10,7 @@ from models_store.work.base_models import BaseFacts
 from workers import progress
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.base_models import check, materialise
+from workers.runtime.chat_template import check_template
 from workers.runtime.loading import LoadedModel, load_base
 
 
@@ -39,6 +40,8 @@ def run(task: Task) -> Outcome:
             )
         with progress.step("evaluate"):
             _try(base)
+            if base.has_chat_template:
+                check_template(base.tokenizer)
     facts = BaseFacts(
         fingerprint=base.fingerprint,
         architecture=checked.model_type,
