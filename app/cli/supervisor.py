@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import redis
@@ -27,6 +29,17 @@ _SLOWEST_RESTART_SECONDS = 5.0
 _HEALTHY_SECONDS = 30.0
 _STOP_GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_ROTATE_SECONDS = 30.0
+LOG_BYTES = 32 * 2**20
+"""Of a log that is then put aside, as `name.log.1`, in place of the one before."""
+
+
+def rotate_logs(folder: Path) -> None:
+    """Copy and empty logs that have grown large: their processes write on to the end of them."""
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 @dataclass
@@ -128,8 +141,12 @@ class Supervisor:
 
     def run(self) -> None:
         """Keep the parts running until `request_stop`."""
+        looked_at = time.monotonic()
         while not self._stopping:
             self.tend()
+            if time.monotonic() > looked_at + _ROTATE_SECONDS:
+                looked_at = time.monotonic()
+                rotate_logs(self.logs)
             time.sleep(_POLL_SECONDS)
 
     def tend(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from app.request.auth import Operator, Reader
+from app.request.auth import Operator, Principal, Reader
 from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
@@ -18,7 +19,7 @@ from app.routes.edits.edits import Wait
 from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict
-from models_store.schemas.catalogue import BaseModelSource, BaseModelSpec
+from models_store.schemas.catalogue import BaseModelSource, BaseModelSpec, FolderSource
 from models_store.schemas.records import Status
 from models_store.work.base_models import BaseFacts, RegisteredBase
 from models_store.work.store import SHARED_TENANT
@@ -65,7 +66,7 @@ class DeletedBaseModel(BaseModel):
 def list_base_models(store: StoreDep, who: Reader, page: PageDep) -> Page[BaseModelView]:
     """Ordered by id."""
     bases = {base.id: base for base in store.bases.all()}
-    shown = (_view(bases[id]) for id in page.ordered(bases))
+    shown = (_view(bases[id], who) for id in page.ordered(bases))
     return page_of(*page.cut(shown))
 
 
@@ -76,7 +77,7 @@ async def read_base_model(
     store = await run_in_threadpool(lambda: services.store)
     base = await run_in_threadpool(store.bases.get, base_model_id)
     work = await wait_until_ended(services, "base_model", SHARED_TENANT, base.work.id, wait)
-    return _view(RegisteredBase(work))
+    return _view(RegisteredBase(work), who)
 
 
 @router.post("", status_code=201, summary="Register a base model")
@@ -91,7 +92,7 @@ def create_base_model(
     submitted = store.submission.base_model(creation.sender(store, tenant=SHARED_TENANT), body)
     services.live.wake_keeper()
     creation.mark(f"/v1/base_models/{body.id}", replayed=submitted.replayed)
-    return _view(RegisteredBase(submitted.work))
+    return _view(RegisteredBase(submitted.work), who)
 
 
 @router.delete("/{base_model_id}", summary="Remove a base model")
@@ -119,13 +120,17 @@ def _users(store: Store, base_model: str) -> Iterator[str]:
                 yield f"the {place.kind} {place.id}"
 
 
-def _view(base: RegisteredBase) -> BaseModelView:
+def _view(base: RegisteredBase, who: Principal) -> BaseModelView:
     spec, facts, work = base.spec, base.facts, base.work
+    source = spec.source
+    if isinstance(source, FolderSource) and not who.is_operator:
+        # Where folders of this machine are is nobody else's business.
+        source = source.model_copy(update={"path": Path(source.path.name)})
     measured = facts.model_dump(exclude={"chat_template"}) if facts is not None else _NOTHING_FOUND
     return BaseModelView(
         **spec.model_dump(exclude={"chat", "source"}),
         **measured,
-        source=spec.source,
+        source=source,
         status=base.status,
         chat=base.takes_chat if facts is not None else spec.chat,
         created_at=work.request.created_at,

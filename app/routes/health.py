@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Literal
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
@@ -15,6 +16,7 @@ from app.services import Services
 from models_store.errors import InvalidRequest, Unavailable
 
 router = APIRouter(tags=["health"])
+_log = structlog.get_logger()
 
 
 class Alive(BaseModel):
@@ -103,7 +105,9 @@ def _readiness(services: Services) -> Readiness:
         counts = _base_models(services)
         stored = Part(status="ok")
     except (Unavailable, InvalidRequest) as error:
-        stored = Part(status="missing", detail=error.message)
+        # Strangers may read this, and the message may name folders of this machine.
+        _log.warning("not ready: the store", error=error.message)
+        stored = Part(status="missing", detail="it cannot be used; the API's log says why")
     parts = Parts(
         store=stored,
         redis=Part(status="ok") if up else _missing("queued edits wait until it is back"),

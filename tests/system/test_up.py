@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from app.cli import supervisor
 from tests.support.pico import save_pico
 from tests.support.services import own_environment
 from tests.system.faults.edits import edit_body
@@ -167,3 +168,20 @@ def test_when_ctrl_c_comes_before_it_is_ready(up: Up, times: int) -> None:
     # The last signal may come when the interpreter has already removed its handlers.
     assert up.process.wait(_DRAIN_SECONDS + 10) in (0, -signal.SIGINT)
     leaves_nothing(up, 3)
+
+
+def test_a_log_that_has_grown_large_is_put_aside_and_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    small, large = tmp_path / "api.log", tmp_path / "editor.log"
+    small.write_bytes(b"a" * 1000)
+    with large.open("ab") as writer:
+        writer.write(b"b" * 1001)
+        writer.flush()
+        supervisor.rotate_logs(tmp_path)
+        writer.write(b"c")
+    assert small.read_bytes() == b"a" * 1000
+    assert large.read_bytes() == b"c"
+    assert (tmp_path / "editor.log.1").read_bytes() == b"b" * 1001
+    assert not (tmp_path / "api.log.1").exists()

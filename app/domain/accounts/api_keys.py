@@ -156,6 +156,7 @@ class ApiKeys:
                 has passed.
         """
         check(name, tenant, scopes, expires_at)
+        self._require_distinct(tenant)
         secret = _PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(
             id=id or ids.new_id("api_key"),
@@ -190,6 +191,16 @@ class ApiKeys:
             if state.key.id == id:
                 return state
         raise NotFound(f"no such key: {id}")
+
+    def _require_distinct(self, tenant: str) -> None:
+        """Some file systems keep what differs by case only in one folder."""
+        for state in self.all():
+            other = state.key.tenant
+            if other != tenant and other.casefold() == tenant.casefold():
+                detail = (
+                    f"there is a tenant {other!r}: choose a name that differs by more than case"
+                )
+                raise InvalidRequest.at("/tenant", detail)
 
     def all(self, tenant: str | None = None) -> list[KeyState]:
         """Every key, of the tenant where one is given; oldest first."""

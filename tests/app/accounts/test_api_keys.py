@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +12,9 @@ import pytest
 
 from app.domain.accounts.api_keys import ApiKeys
 from app.request.key_cache import KeyCache
+from models_store.errors import InvalidRequest
 from models_store.settings import Settings
+from tests.app.support.worker import Worker
 from tests.support.services import Api, running_api
 
 KEYS = "/v1/api_keys"
@@ -252,3 +255,29 @@ def test_base_models_are_everybodys_so_only_the_operator_changes_them(locked: Ap
         assert (answer.status_code, answer.json()["code"]) == (403, "operators_only")
         assert "shared by all tenants" in answer.json()["detail"]
     assert locked.http.post("/v1/base_models", json=body, headers=operator).status_code == 201
+
+
+def test_tenants_that_differ_by_case_only_are_one_too_many(api: Api) -> None:
+    api.store.keys.create(name="first", tenant="Support")
+    api.store.keys.create(name="again", tenant="Support")
+    with pytest.raises(InvalidRequest, match="there is a tenant 'Support'") as refused:
+        api.store.keys.create(name="other", tenant="support")
+    assert refused.value.errors[0].pointer == "/tenant"
+
+
+def test_others_are_shown_no_folders_of_the_server(settings: Settings, tmp_path: Path) -> None:
+    with running_api(settings.model_copy(update={"auth": "keys"})) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        shown = {}
+        for tenant in ("default", "support"):
+            secret, _ = api.store.keys.create(name=tenant, tenant=tenant)
+            headers = {"Authorization": f"Bearer {secret}"}
+            one = api.http.get("/v1/base_models/pico", headers=headers).json()
+            (listed,) = api.http.get("/v1/base_models", headers=headers).json()["data"]
+            assert listed == one
+            shown[tenant] = one["source"]["path"]
+        assert shown == {"default": "/weights/pico", "support": "pico"}
+        folder = settings.data / "store"
+        folder.rename(folder.with_name("away"))
+        assert str(settings.data) not in api.http.get("/readyz").text
+        folder.with_name("away").rename(folder)
