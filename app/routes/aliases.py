@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
@@ -12,12 +13,16 @@ from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.aliases import AliasVersion
 from app.request.auth import Principal, Reader, Writer
-from app.request.pagination import Page, PageDep, page_of
+from app.request.pagination import NumberPageDep, Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import Store, StoreDep
-from models_store.errors import Conflict
+from models_store.errors import Conflict, NotFound
 
 router = APIRouter(prefix="/v1/aliases", tags=["aliases"], route_class=JsonRoute)
+
+
+_SHOWN = 20
+"""Versions in an alias itself."""
 
 
 class ShareBody(RequestBody):
@@ -82,7 +87,7 @@ class AliasSummary(BaseModel):
 
 class AliasView(AliasSummary):
     history: list[AliasVersionView]
-    """Newest first."""
+    """The newest ones, newest first; `GET /v1/aliases/{name}/history` has all."""
 
 
 class DeletedAlias(BaseModel):
@@ -102,8 +107,22 @@ def list_aliases(store: StoreDep, who: Reader, page: PageDep) -> Page[AliasSumma
 @router.get("/{name}", summary="Read an alias and its history")
 def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
     current = store.aliases.get(who.tenant, name)
-    history = [AliasVersionView.of(version) for version in store.aliases.history(who.tenant, name)]
-    return AliasView(**_summary(name, current).model_dump(), history=history[::-1])
+    newest = islice(store.aliases.history(who.tenant, name), _SHOWN)
+    history = [AliasVersionView.of(version) for version in newest]
+    return AliasView(**_summary(name, current).model_dump(), history=history)
+
+
+@router.get("/{name}/history", summary="List the versions of an alias")
+def list_alias_versions(
+    name: str, store: StoreDep, who: Reader, page: NumberPageDep
+) -> Page[AliasVersionView]:
+    """Newest first by default; those of a deleted alias too."""
+    after = None if page.after is None else int(page.after)
+    versions = store.aliases.history(who.tenant, name, after, descending=page.descending)
+    shown, has_more = page.cut(AliasVersionView.of(version) for version in versions)
+    if not shown and after is None:
+        raise NotFound(f"no such alias: {name[:100]}")
+    return page_of(shown, has_more, name="version")
 
 
 @router.put("/{name}", summary="Make or switch an alias")

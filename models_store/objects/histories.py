@@ -7,7 +7,7 @@ current, and a deletion is a version too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from pydantic import Field
@@ -48,18 +48,22 @@ class Histories(Generic[V]):
 
     def newest(self, tenant: str, name: str) -> V | None:
         """The newest version, which may be a deletion."""
-        numbers = self._numbers(tenant, name)
+        numbers = self.numbers(tenant, name)
         if not numbers:
             return None
         return self._objects.read_record(self.path(tenant, name, numbers[-1]), self._version)
 
     def all(self, tenant: str, name: str) -> list[V]:
         """Every version, oldest first."""
-        versions = (
-            self._objects.read_record(self.path(tenant, name, number), self._version)
-            for number in self._numbers(tenant, name)
-        )
-        return [version for version in versions if version is not None]
+        return list(self.versions(tenant, name, self.numbers(tenant, name)))
+
+    def versions(self, tenant: str, name: str, numbers: Iterable[int]) -> Iterator[V]:
+        """The versions of these numbers, read as they are asked for."""
+        for number in numbers:
+            path = self.path(tenant, name, number)
+            version = self._objects.read_record(path, self._version)
+            if version is not None:
+                yield version
 
     def get(self, tenant: str, name: str) -> V:
         """The current version.
@@ -115,7 +119,8 @@ class Histories(Generic[V]):
         """Every tenant that has a history of this kind."""
         return self._objects.children(self._folder)
 
-    def _numbers(self, tenant: str, name: str) -> list[int]:
+    def numbers(self, tenant: str, name: str) -> list[int]:
+        """Of all versions, ascending."""
         return sorted(
             int(child.removesuffix(".json"))
             for child in self._objects.children(f"{self._folder}/{tenant}/{name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -89,9 +89,16 @@ class Aliases:
             raise NotFound(f"no such alias: {name[:100]}")
         return version
 
-    def history(self, tenant: str, name: str) -> list[AliasVersion]:
-        """Every version, oldest first; a deleted alias keeps its history."""
-        return self._versions.all(tenant, name) if BASE_ID_PATTERN.fullmatch(name) else []
+    def history(
+        self, tenant: str, name: str, after: int | None = None, *, descending: bool = True
+    ) -> Iterator[AliasVersion]:
+        """Its versions, after that number; a deleted alias keeps its history."""
+        if not BASE_ID_PATTERN.fullmatch(name):
+            return iter(())
+        numbers = sorted(self._versions.numbers(tenant, name), reverse=descending)
+        if after is not None:
+            numbers = [n for n in numbers if (n < after if descending else n > after)]
+        return self._versions.versions(tenant, name, numbers)
 
     def all(self, tenant: str) -> dict[str, AliasVersion]:
         """Every alias in force, by name."""
@@ -156,7 +163,7 @@ class Aliases:
             InvalidRequest: `no_such_version`.
         """
         current = self.get(tenant, name)
-        for version in reversed(self.history(tenant, name)):
+        for version in self.history(tenant, name):
             differs = version.targets != current.targets
             if not version.deleted and (differs if number is None else version.number == number):
                 return version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -259,3 +260,29 @@ def test_models_are_bases_aliases_and_edits_that_succeeded(
     assert f"pico:{edits[1]}" not in [
         one["id"] for one in api.http.get("/v1/models").json()["data"]
     ]
+
+
+def test_a_long_history_is_shown_in_pages(api: Api, worker: Worker) -> None:
+    variants = []
+    for n in range(2):
+        edit = api.http.post("/v1/edits", json=edit_body(seed=n)).json()["id"]
+        worker.succeed(edit)
+        variants.append(f"pico:{edit}")
+    for n in range(25):
+        body = {"variant": variants[n % 2]}
+        assert api.http.put("/v1/aliases/often", json=body).status_code == 200
+    shown = api.http.get("/v1/aliases/often").json()
+    assert [version["version"] for version in shown["history"]] == [*range(25, 5, -1)]
+    seen: list[int] = []
+    page: dict[str, Any] = {"has_more": True, "last_id": None}
+    while page["has_more"]:
+        after = {} if page["last_id"] is None else {"after": page["last_id"]}
+        page = api.http.get("/v1/aliases/often/history", params={"limit": 10, **after}).json()
+        seen += [version["version"] for version in page["data"]]
+    assert seen == [*range(25, 0, -1)]
+    oldest = api.http.get("/v1/aliases/often/history?order=asc&limit=2&after=3").json()
+    assert [version["version"] for version in oldest["data"]] == [4, 5]
+    assert api.http.get("/v1/aliases/nobody/history").status_code == 404
+    assert api.http.delete("/v1/aliases/often").status_code == 200
+    newest = api.http.get("/v1/aliases/often/history?limit=1").json()["data"]
+    assert (newest[0]["version"], newest[0]["variant"]) == (26, None)

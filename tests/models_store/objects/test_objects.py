@@ -113,7 +113,7 @@ def test_a_record_comes_back_as_it_was(any_objects: ObjectStore) -> None:
     assert any_objects.read_record("m", Note) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b'{"text": 5}', b'{"text": "a", "more": 1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"{", b'{"text": 5}', b'{"more": 1}', b"\xff"])
 def test_what_is_no_record_is_corrupt(objects: ObjectStore, data: bytes) -> None:
     objects.put("n", data)
     with pytest.raises(CorruptArtifact, match="Note"):
