@@ -136,11 +136,11 @@ class Unavailable(ScalpelError):
         self.retry_after = retry_after
 
 
-class NewerRecord(Unavailable):
+class NewerRecord(ScalpelError):
     """A stored record of a later version of Scalpel, while several run on one store."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="newer_record")
+    code = "newer_record"
+    retry_after = 5
 
 
 class CorruptArtifact(ScalpelError):

@@ -37,9 +37,10 @@ LOG_BYTES = 32 * 2**20
 def rotate_logs(folder: Path) -> None:
     """Copy and empty logs that have grown large: their processes write on to the end of them."""
     for log in folder.glob("*.log"):
-        if log.stat().st_size > LOG_BYTES:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-            os.truncate(log, 0)
+        with contextlib.suppress(OSError):  # such as a full disk, which must not end the rest
+            if log.stat().st_size > LOG_BYTES:
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+                os.truncate(log, 0)
 
 
 @dataclass

@@ -6,6 +6,7 @@ says what was removed.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 
@@ -15,12 +16,13 @@ from pydantic import JsonValue
 from app.domain.accounts.api_keys import ApiKeys
 from app.domain.accounts.sessions import Session
 from models_store.audit.log import NOBODY
-from models_store.errors import Conflict, InvalidRequest
+from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import TENANT_PATTERN
 from models_store.live import keys as redis_keys
 from models_store.objects.store import ObjectStore, each_readable
 from models_store.work.store import FOLDERS, SHARED_TENANT, WorkStore
 
+REVOKED_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
 """For the processes of attempts to end."""
 _CACHES = ("cache/generations", "cache/statistics")
@@ -36,12 +38,23 @@ _FOLDERS = (
     "idempotency",
     "tested",
     *_CACHES,
+    *(f"quarantine/{folder}" for folder in (*FOLDERS.values(), "behaviors", "idempotency")),
 )
 """With a folder for each tenant."""
 
 
-def erase_tenant(work: WorkStore, keys: ApiKeys, client: redis.Redis, tenant: str) -> Counter[str]:
+def erase_tenant(
+    work: WorkStore,
+    keys: ApiKeys,
+    client: redis.Redis,
+    tenant: str,
+    *,
+    grace: float = REVOKED_SECONDS,
+) -> Counter[str]:
     """Revoke the keys of a tenant, end its work, and remove all that it has.
+
+    Args:
+        grace: seconds to wait after the keys are gone: API processes may accept them so long.
 
     Returns:
         How many objects of each folder were removed, and how many entries of Redis.
@@ -54,13 +67,13 @@ def erase_tenant(work: WorkStore, keys: ApiKeys, client: redis.Redis, tenant: st
     """
     if not TENANT_PATTERN.fullmatch(tenant) or tenant == SHARED_TENANT:
         raise InvalidRequest(f"{tenant!r} is no tenant")
-    objects = work.objects
-    removed = Counter({"api_keys": _remove_keys(objects, keys, tenant)})
+    removed = Counter({"api_keys": _remove_keys(work.objects, keys, tenant)})
+    time.sleep(grace)  # until every API process has forgotten the keys
     _end_work(work, client, tenant)
     removed["redis"] = _forget(client, _ids(work, tenant), tenant)
     for folder in _FOLDERS:
-        for path in objects.paths(f"{folder}/{tenant}"):
-            objects.delete(path)
+        for path in work.objects.paths(f"{folder}/{tenant}"):
+            work.objects.delete(path)
             removed[folder] += 1
     counts: dict[str, JsonValue] = {folder: count for folder, count in removed.items() if count}
     work.audit.append("tenant.erased", tenant=tenant, actor=NOBODY, removed=counts)
@@ -82,10 +95,13 @@ def _remove_keys(objects: ObjectStore, keys: ApiKeys, tenant: str) -> int:
 
 def _end_work(work: WorkStore, client: redis.Redis, tenant: str) -> None:
     """Cancel what has not ended, and wait until no process works on it."""
-    places = [place for place in work.open_work() if place.tenant == tenant]
-    for place in places:
-        work.delete(place.kind, tenant, place.id)
-    leases = [redis_keys.lease(place.id) for place in places]
+    for place in list(work.open_work()):
+        if place.tenant == tenant:
+            # Without a request it was interrupted while it was submitted.
+            with contextlib.suppress(NotFound):
+                work.delete(place.kind, tenant, place.id)
+            work.objects.delete(place.marker)
+    leases = [redis_keys.lease(id) for id in _ids(work, tenant)]
     limit = time.monotonic() + _PATIENCE_SECONDS
     while leases and client.exists(*leases):
         if time.monotonic() > limit:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ConfigDict
 
 from models_store.errors import CorruptArtifact, NewerRecord
-from models_store.objects.store import ObjectMissing, ObjectStore
+from models_store.objects.store import MARKER, ObjectMissing, ObjectStore
 from models_store.schemas.base import Record
 from models_store.schemas.records import (
     AttemptEnd,
@@ -86,7 +86,10 @@ def quarantine(objects: ObjectStore, damaged: Damaged) -> list[str]:
             objects.put(f"{QUARANTINE}/{path}", objects.read(path))
         except ObjectMissing:
             continue
-        objects.delete(path)
+        if path == MARKER:
+            objects.renew_marker()
+        else:
+            objects.delete(path)
         moved.append(path)
     return moved
 

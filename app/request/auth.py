@@ -67,17 +67,29 @@ async def principal(request: Request) -> Principal:
     secret = _secret(request)
     key = None if secret is None else key_cache(request).fresh(secret)
     if key is None:
-        # Before anything is looked up; a key that turns out to be valid is not counted.
-        address = await count_stranger(request)
-        key = await run_in_threadpool(_key, request, parts)
-        if key is not None:
-            parts.rates.give_back_stranger(address)
+        key = await _looked_up(request, parts, secret)
     if key is None:
         raise Unauthorized(
             "send a valid API key as Authorization: Bearer sk-…",
             headers={"WWW-Authenticate": "Bearer"},
         )
     return Principal.of(key)
+
+
+async def _looked_up(request: Request, parts: Services, secret: str | None) -> ApiKey | None:
+    """The caller's key. Before it is looked up, the request is counted against its address, unless
+    the key was valid before; one that turns out to be valid, or cannot be looked up, is not."""
+    if secret is not None and key_cache(request).knows(secret):
+        return await run_in_threadpool(_key, request, parts)
+    address, key = await count_stranger(request), None
+    try:
+        key = await run_in_threadpool(_key, request, parts)
+    except Unavailable:
+        parts.rates.give_back_stranger(address)
+        raise
+    if key is not None:
+        parts.rates.give_back_stranger(address)
+    return key
 
 
 async def count_stranger(request: Request) -> str:
@@ -92,7 +104,7 @@ async def count_stranger(request: Request) -> str:
 
 
 def still_allowed(request: Request) -> Callable[[], Awaitable[bool]]:
-    """Asks, every few seconds at most, whether the caller's key is still valid."""
+    """Asks, once a second at most, whether the caller's key is still valid."""
     asked_at, parts = time.monotonic(), services(request)
 
     async def allowed() -> bool:

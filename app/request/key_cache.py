@@ -37,6 +37,11 @@ class KeyCache:
             return None
         return state.key if time.monotonic() < read_at + self._seconds else None
 
+    def knows(self, secret: str) -> bool:
+        """Whether there is such a key, as far as was read, however long ago."""
+        with self._lock:
+            return digest_of(secret) in self._valid
+
     def find(self, keys: ApiKeys, secret: str) -> ApiKey | None:
         """The key of that secret, if it is accepted."""
         return self.find_digest(keys, digest_of(secret))

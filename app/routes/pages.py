@@ -33,7 +33,7 @@ async def landing(request: Request) -> Response:
         return response
 
     if key is None:
-        return prepared(request).response(request, f"/ at {url}", make)
+        return await prepared(request).response(request, "/", make, at=url)
     response = make()
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -51,7 +51,7 @@ async def docs(request: Request) -> Response:
             as_json=json.dumps,
         )
 
-    return prepared(request).response(request, "/docs", make)
+    return await prepared(request).response(request, "/docs", make)
 
 
 @router.get("/docs/errors", response_class=HTMLResponse)
@@ -65,11 +65,11 @@ async def errors(request: Request) -> Response:
             failures=[kind for kind in kinds if kind.status is None],
         )
 
-    return prepared(request).response(request, "/docs/errors", make)
+    return await prepared(request).response(request, "/docs/errors", make)
 
 
 @router.get("/openapi.json", response_class=JSONResponse)
 async def description(request: Request) -> Response:
-    return prepared(request).response(
+    return await prepared(request).response(
         request, "/openapi.json", lambda: JSONResponse(request.app.openapi())
     )

@@ -59,7 +59,8 @@ def signed(token: str, key: str, value: bytes) -> bytes:
 
 def beats(client: redis.Redis, prefix: str, token: str, kind: type[B]) -> list[B]:
     """All heartbeats under `prefix`, by name, but those that are not signed with the token."""
-    keys = sorted(cast(bytes, key).decode() for key in client.scan_iter(f"{prefix}*", count=1000))
+    names = client.scan_iter(f"{prefix}*", count=1000)
+    keys = sorted(cast(bytes, name).decode(errors="replace") for name in names)
     found = []
     for key, kept in zip(keys, cast(list[Any], client.mget(keys)) if keys else (), strict=True):
         value = (kept or b"").partition(b" ")[2]

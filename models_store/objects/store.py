@@ -38,9 +38,9 @@ _log = structlog.get_logger()
 
 PROBES = "probe"
 """Folder of what is written to see whether a store can be used."""
-_MARKER = "scalpel-store.json"
+MARKER = "scalpel-store.json"
 _FORMAT = "scalpel-store/1"
-_PROBES = 8
+_TRIES = 8
 """Creates of one path at once, of which one may win."""
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
@@ -161,18 +161,35 @@ class ObjectStore:
             return None
         if data is None:
             raise CorruptArtifact(f"the record {path} is too large to be one")
-        return parse_stored(kind, without_checksum(path, data), f"the record {path}")
+        body = without_checksum(path, data)
+        # Unknown fields are a later version's, but only of what is surely as it was written.
+        return parse_stored(kind, body, f"the record {path}", strict=body is data)
 
     def _record_bytes(self, path: str) -> bytes | None:
         """None for what is too large to be a record."""
         with self._guard():
-            if self._folders is not None and PLAIN_PATH.fullmatch(path):
-                # The library goes through another thread, which takes ten times as long.
-                return self._folders.read(path, _MAX_RECORD_BYTES)
-            object_ = obstore.get(self._backend, path)
-            if object_.meta["size"] > _MAX_RECORD_BYTES:
-                return None
-            return bytes(object_.bytes())
+            return self._small(path)
+
+    def _small(self, path: str) -> bytes | None:
+        if self._folders is not None and PLAIN_PATH.fullmatch(path):
+            # The library goes through another thread, which takes ten times as long, and which a
+            # process does not have that was forked from one that used it.
+            return self._folders.read(path, _MAX_RECORD_BYTES)
+        object_ = obstore.get(self._backend, path)
+        if object_.meta["size"] > _MAX_RECORD_BYTES:
+            return None
+        return bytes(object_.bytes())
+
+    def _delete(self, path: str) -> None:
+        if self._root is not None and PLAIN_PATH.fullmatch(path):
+            (self._root / path).unlink()
+        else:
+            obstore.delete(self._backend, path)
+
+    def renew_marker(self) -> None:
+        """Write the marker anew, in place of one that was damaged."""
+        with self._errors():
+            obstore.put(self._backend, MARKER, _new_marker())
 
     def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes `[start, end)` in chunks of 1 MiB.
@@ -290,10 +307,10 @@ class ObjectStore:
         self._require_root()
         with self._guard():
             try:
-                obstore.head(self._backend, _MARKER)
+                obstore.head(self._backend, MARKER)
             except FileNotFoundError:
                 raise Unavailable(
-                    f"the store has lost its marker {_MARKER}: is the right folder or bucket "
+                    f"the store has lost its marker {MARKER}: is the right folder or bucket "
                     "mounted?",
                     code="store_unavailable",
                 ) from None
@@ -307,7 +324,7 @@ class ObjectStore:
         """
         marker = None
         with contextlib.suppress(ObjectMissing), self._errors():
-            marker = bytes(obstore.get(self._backend, _MARKER).bytes())
+            marker = self._small(MARKER)
         if marker is not None:
             _require_format(marker)
         try:
@@ -319,8 +336,7 @@ class ObjectStore:
         if marker is None:
             # Only now: a marker without a probe would let a store in that honours no condition.
             with self._errors():
-                body = json.dumps({"format": _FORMAT}).encode()
-                self._create(_MARKER, with_checksum(_MARKER, body))
+                self._create(MARKER, _new_marker())
 
     def probe(self) -> None:
         """Check that of several creates of one path one wins, also when they come at once: some
@@ -330,13 +346,13 @@ class ObjectStore:
             InvalidRequest: the store accepts a second create.
         """
         path = f"{PROBES}/{secrets.token_hex(8)}"
-        tries = [secrets.token_bytes(8) for _ in range(_PROBES)]
+        tries = [secrets.token_bytes(8) for _ in range(_TRIES)]
         with self._errors():
-            with ThreadPoolExecutor(_PROBES) as pool:
+            with ThreadPoolExecutor(_TRIES) as pool:
                 created = list(pool.map(lambda data: self._create(path, data), tries))
             again = self._create(path, b"again")
-            stored = bytes(obstore.get(self._backend, path).bytes())
-            obstore.delete(self._backend, path)
+            stored = self._small(path)
+            self._delete(path)
         won = list(itertools.compress(tries, created))
         # None wins where the server stored one, answered 500, and refused the library's retry.
         if len(won) > 1 or again or stored not in (won or tries):
@@ -347,7 +363,7 @@ class ObjectStore:
 
     def _require_root(self) -> None:
         """A local store whose folder is missing must not be created again, empty."""
-        if self._root is not None and not os.path.isfile(f"{self._root}/{_MARKER}"):  # noqa: PTH113
+        if self._root is not None and not os.path.isfile(f"{self._root}/{MARKER}"):  # noqa: PTH113
             raise Unavailable(
                 f"the store's folder {self._root} is not there or cannot be read",
                 code="store_unavailable",
@@ -403,10 +419,14 @@ def _unavailable(error: Exception) -> Unavailable:
     return Unavailable(f"the store cannot be reached: {first_line}", code="store_unavailable")
 
 
+def _new_marker() -> bytes:
+    return with_checksum(MARKER, json.dumps({"format": _FORMAT}).encode())
+
+
 def _require_format(marker: bytes) -> None:
     """Raise `InvalidRequest` where a marker that is whole names another format."""
     try:
-        found = json.loads(without_checksum(_MARKER, marker))["format"]
+        found = json.loads(without_checksum(MARKER, marker))["format"]
     except (CorruptArtifact, ValueError, TypeError, KeyError):
         _log.warning("the store's marker is damaged; `scalpel repair --quarantine` makes it anew")
         return

@@ -10,25 +10,31 @@ import json
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.config import ExtraValues
 
 from models_store.errors import CorruptArtifact, NewerRecord
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse_stored(kind: type[M], data: bytes, what: str) -> M:
+def parse_stored(kind: type[M], data: bytes, what: str, *, strict: bool = False) -> M:
     """What was stored as a model with a `schema_version`.
 
     Args:
         what: the words for it in errors.
+        strict: refuse unknown fields, since nothing shows that the bytes are those written.
 
     Raises:
         NewerRecord: its major version is later than this program's.
         CorruptArtifact: it is not such a model.
     """
     known: int = kind.model_fields["schema_version"].default
+    # A model that keeps unknown fields keeps them either way.
+    extra: ExtraValues | None = "forbid" if strict else "ignore"
+    if kind.model_config.get("extra") == "allow":
+        extra = None
     try:
-        parsed = kind.model_validate_json(data, extra="ignore")
+        parsed = kind.model_validate_json(data, extra=extra)
     except ValidationError as error:
         _require_known(_version(data), known, what)
         raise CorruptArtifact(

@@ -200,6 +200,7 @@ def registration(
     *,
     actor: Actor | None = None,
     id: str | None = None,
+    now: float | None = None,
 ) -> WorkRequest:
     """The request of a registration, ready to be submitted."""
     return WorkRequest(
@@ -207,7 +208,7 @@ def registration(
         kind="base_model",
         tenant=SHARED_TENANT,
         actor=actor or Actor(),
-        deadline=int(time.time() + deadline_seconds),
+        deadline=int((time.time() if now is None else now) + deadline_seconds),
         pool=spec.pool,
         body=json_object(spec),
         settings=RegistrationSettings(spec=spec),

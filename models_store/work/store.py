@@ -225,9 +225,12 @@ class WorkStore:
     def remains(self, place: Place) -> Work | None:
         """What is left of deleted work in its tombstone."""
         tombstone = self.objects.read_record(f"{place.folder}/deleted.json", Deleted)
-        if tombstone is None or tombstone.request is None:
+        if tombstone is None:
             return None
-        return Work(tombstone.request, (), (), tombstone.result)
+        request, result = tombstone.request, tombstone.result
+        if request is None:  # of an earlier version, which left the records beside it
+            request, result = self._readable(place)
+        return None if request is None else Work(request, (), (), result)
 
     def was_deleted(self, kind: Kind, tenant: str, id: str) -> bool:
         """Whether there was such work and it was deleted."""
@@ -327,6 +330,8 @@ class WorkStore:
             NotFound: there is no such work in this tenant, or it was deleted.
         """
         place = Place(kind, tenant, id)
+        self._names(place)
+        self._readable(place)  # a later version's is not ended here
         self._end_unread(place, actor, "deleted")
         request, result = self._readable(place)
         tombstone = Deleted(
@@ -349,7 +354,8 @@ class WorkStore:
     ) -> None:
         """End work as canceled, unless it has a result, by the names of its records alone."""
         names = self._names(place)
-        self._log(place, what, actor)
+        if "result.json" not in names or what == "deleted":
+            self._log(place, what, actor)
         if "result.json" in names:
             self.objects.delete(place.marker)
             return

@@ -288,3 +288,12 @@ def test_repair_puts_all_of_an_edit_aside_that_has_lost_its_request(shop: Shop) 
     assert quarantine(objects, damaged) == there
     assert objects.paths(folder) == []
     assert len(objects.paths(f"{QUARANTINE}/{folder}")) == len(there) > 4
+
+
+def test_repair_of_the_marker_takes_the_store_from_nobody(shop: Shop) -> None:
+    objects = shop.objects
+    objects.put("scalpel-store.json", b"{")
+    (damaged,) = find_damaged(objects)
+    assert quarantine(objects, damaged) == ["scalpel-store.json"]
+    assert list(find_damaged(objects)) == []
+    assert shop.api.http.get("/v1/edits").status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import time
 from pathlib import Path
@@ -113,7 +114,12 @@ HUGE = [
     "('a' * 2000000).replace('', 'b' * 1000)",
     "(('a,' * 1000000).split(','))|join('b' * 1000000)",
     "('b' * 1000000).join(('a,' * 1000000).split(','))",
-    "range(99999)|join('b' * 1000000)",
+    "range(60)|join('b' * 3900000)",
+    "(range(60)|map('string'))|join('b' * 3900000)",
+    "'{x:>90000000}'.format_map({'x': 'a'})",
+    "'{0:{1}}'.format('a', '150000000')",
+    "(range(100)|list)|tojson(indent=3900000)",
+    "('a' * 3900000) ~ ('b' * 3900000) ~ ('c' * 3900000)",
     "[1]|batch(10**9, 0)|list",
     "messages|tojson(indent=10**9)",
     "1.5|round(10**9)",
@@ -141,8 +147,9 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def test_there_are_fifty_such_expressions() -> None:
-    assert len(set(HUGE)) == 50
+def test_what_is_written_piece_by_piece_is_bounded_too() -> None:
+    with pytest.raises(InvalidRequest, match="does not come to an end"):
+        render("{% set a = 'a' * 3900000 %}{% for i in range(100) %}{{ a }}{% endfor %}", 5)
 
 
 ORDINARY = [
@@ -151,6 +158,8 @@ ORDINARY = [
     "{{ messages|map(attribute='content')|join(', ')|upper|replace('H', 'J')|indent(4) }}",
     "{{ messages[0].content.split('i')|list|tojson }}{{ messages|tojson(indent=2) }}",
     "{% generation %}{{ messages[-1]['content'].strip().ljust(12) }}{% endgeneration %}",
+    "{{ 'a' ~ 1 ~ none ~ messages[0].content ~ 2.5 }}{{ [1, 2] ~ {'a': true} }}",
+    "{{ messages|map(attribute='role')|list|join }}{{ range(3)|join('-') }}",
     "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m }}{% endfor %}",
 ]
 
@@ -169,11 +178,28 @@ def test_at_registration_a_template_is_tried_by_a_child_with_little_time_and_mem
         check_template(with_template("{{ raise_exception('no') }}"))
 
 
+def test_a_template_that_takes_too_much_memory_is_not_tried_again_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = os.getpid()
+
+    def greedy(*_: object) -> str:
+        assert os.getpid() != here, "rendered where nothing limits it"
+        try:
+            return "a" * 2**31
+        except MemoryError as error:
+            raise InvalidRequest("it does not come to an end") from error
+
+    monkeypatch.setattr(chat_template, "render_chat", greedy)
+    with pytest.raises(InvalidRequest, match="does not come to an end"):
+        check_template(with_template(CHAT_TEMPLATE))
+
+
 def test_what_only_the_kernel_can_stop_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an operation would that nobody has thought of."""
     monkeypatch.setattr(chat_template, "_CHILD_SECONDS", 1)
     monkeypatch.setattr(chat_template, "render_chat", lambda *_: sum(range(10**12)))
     began = time.monotonic()
-    with pytest.raises(InvalidRequest, match="does not come to an end"):
+    with pytest.raises(InvalidRequest, match="too long or too much memory"):
         check_template(with_template(CHAT_TEMPLATE))
     assert time.monotonic() - began < 10

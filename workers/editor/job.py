@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from models_store.errors import NotFound, ScalpelError, Unavailable
+from models_store.errors import NewerRecord, NotFound, ScalpelError, Unavailable
 from models_store.live.leases import connect
 from models_store.objects.store import open_store
 from models_store.schemas.records import AttemptEnd, ErrorInfo, Kind
@@ -64,6 +64,9 @@ def _run(place: Place, sigterm: Sigterm) -> None:
         ).request
     except NotFound:
         return  # deleted meanwhile
+    except NewerRecord as error:
+        _log.warning("this is for an editor of a later version", error=error.message)
+        exits.leave(exits.HANDED_BACK)
     except Unavailable as error:
         _log.warning("the store is away; the keeper will ring again", error=error.message)
         exits.leave(exits.HANDED_BACK)

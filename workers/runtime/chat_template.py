@@ -2,26 +2,28 @@
 without end, is stopped.
 
 They run in Jinja's sandbox, which keeps them from everything but the messages. Their steps are
-counted here, between lines; and operators, filters and methods that could build something huge
-within one line are measured before they do. When a base model is registered, its template is first
-rendered by a child that has little time and memory.
+counted here, between lines; and operators, filters and methods that are known to build something
+huge within one line are measured before they do. When a base model is registered, its template is
+first rendered by a child that has little time and memory.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from jinja2 import Template
+from jinja2 import Template, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from models_store.errors import InvalidRequest
@@ -30,10 +32,12 @@ MAX_SECONDS = 10.0
 MAX_CHARACTERS = 4_000_000
 _MAX_GROWTH_KIB = 512 * 2**10
 """Of the memory of the process meanwhile."""
+_LONGEST_WIDTH_TEXT = 10_000
 _MOST_BYTES = 4_000_000
 """Of a value that one operation may build."""
 _CHILD_SECONDS = 15
 _CHILD_GROWTH_BYTES = 2**30
+_FINE = "fine"
 _LINES_BETWEEN_LOOKS = 200
 _TEMPLATE_FILE = "<template>"
 """What Jinja calls the code that it makes of a template."""
@@ -76,13 +80,14 @@ def render_chat(
     before = sys.gettrace()
     sys.settrace(watch.called)
     try:
-        text = _compiled(tokenizer.get_chat_template()).render(
+        pieces = _compiled(tokenizer.get_chat_template()).generate(
             messages=conversation,
             tools=None,
             documents=None,
             add_generation_prompt=True,
             **tokenizer.special_tokens_map,
         )
+        text = _joined(pieces, MAX_CHARACTERS)
     except (_TooMuch, MemoryError, OverflowError, RecursionError) as error:
         raise InvalidRequest(
             f"the chat template of this base model does not come to an end ({error})"
@@ -91,8 +96,6 @@ def render_chat(
         raise InvalidRequest(f"the chat template refuses the conversation: {error}") from error
     finally:
         sys.settrace(before)
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidRequest(f"the chat template makes {len(text)} characters of the conversation")
     return text
 
 
@@ -102,28 +105,38 @@ def check_template(tokenizer: Any) -> None:
     Raises:
         InvalidRequest: the template refuses a plain message, or does not come to an end.
     """
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        code = 2
-        try:
-            seconds = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + _CHILD_SECONDS
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-            if sys.platform == "linux":
-                most = _virtual_bytes() + _CHILD_GROWTH_BYTES
-                resource.setrlimit(resource.RLIMIT_AS, (most, most))
-            signal.alarm(_CHILD_SECONDS)
-            render_chat(tokenizer, [{"role": "user", "content": "Hello, who are you?"}])
-            code = 0
-        except InvalidRequest:
-            code = 1
-        finally:
-            os._exit(code)
+        _try_and_leave(tokenizer, write)
+    os.close(write)
+    with open(read, "rb") as words:  # noqa: PTH123
+        said = words.read(_MOST_BYTES).decode()
     _, status = os.waitpid(child, 0)
-    if not os.WIFEXITED(status) or os.WEXITSTATUS(status) not in (0, 1):
-        raise InvalidRequest("the chat template of this base model does not come to an end")
-    if os.WEXITSTATUS(status) == 1:
-        # Once more, for the words: the child has shown that it comes to an end.
+    if said != _FINE or status != 0:
+        raise InvalidRequest(
+            said or "the chat template of this base model takes too long or too much memory"
+        )
+
+
+def _try_and_leave(tokenizer: Any, write: int) -> None:
+    """What the child does: it writes what is wrong, or that nothing is, and ends."""
+    said = ""
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_CHILD_SECONDS)
+        seconds = int(time.process_time()) + _CHILD_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        if sys.platform == "linux":
+            most = _virtual_bytes() + _CHILD_GROWTH_BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
         render_chat(tokenizer, [{"role": "user", "content": "Hello, who are you?"}])
+        said = _FINE
+    except InvalidRequest as error:
+        said = error.message[:1000]
+    finally:
+        os.write(write, said.encode())
+        os._exit(0)
 
 
 def _virtual_bytes() -> int:
@@ -131,10 +144,37 @@ def _virtual_bytes() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
+def _joined(pieces: Iterable[object], most: int = _MOST_BYTES) -> str:
+    """The pieces as one text, as long as it is not too long."""
+    texts, left = [], most
+    for piece in pieces:
+        texts.append(str(piece))
+        left -= len(texts[-1])
+        if left < 0:
+            raise _TooMuch("too much text")
+    return "".join(texts)
+
+
+class _Concatenations(NodeTransformer):
+    """Turns `a ~ b` into a call, since Jinja has no hook for it."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        called = nodes.Name(_JOINED, "load")
+        return nodes.Call(called, [nodes.List(node.nodes)], [], None, None).set_lineno(node.lineno)
+
+
+_JOINED = "_joined_by_tilde"
+
+
 class _Bounded(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, in which no single operation builds something huge."""
+    """Jinja's sandbox, in which hardly an operation builds something huge."""
 
     intercepted_binops = frozenset(["**", "*", "+", "%"])
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        parsed: nodes.Template = _Concatenations().visit(super()._parse(source, name, filename))
+        return parsed
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _require_small(_of_operator(operator, left, right))
@@ -164,6 +204,7 @@ def _compiled(template: str) -> Template:
     )
     bounded.globals.update(library.globals)
     del bounded.globals["lipsum"]  # makes as much text as it is asked for
+    bounded.globals[_JOINED] = _joined
     bounded.filters.update({name: _bounded(name, found) for name, found in library.filters.items()})
     for name in _UNUSED:
         bounded.filters.pop(name, None)
@@ -178,6 +219,11 @@ def _bounded(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
         values = [*args, *kwargs.values()]
         if getattr(found, "jinja_pass_arg", None) is not None:
             values = values[1:]  # the environment or the context
+        if values and name == "join" and not hasattr(values[0], "__len__"):
+            # An iterator can be measured only once it is read.
+            items = list(itertools.islice(values[0], _MOST_BYTES))
+            args = tuple(items if value is values[0] else value for value in args)
+            values[0] = items
         if values:
             _require_small(_of_method(name, values[0], values[1:]))
         return found(*args, **kwargs)
@@ -227,26 +273,26 @@ def _of_method(name: str, owner: Any, args: Sequence[Any]) -> float:
     if name == "join":
         items = owner if isinstance(owner, list | tuple) else args[0] if args else ()
         glue = owner if isinstance(owner, str) else texts[0] if texts else ""
-        if not isinstance(items, list | tuple):
-            return 0
-        return sum(map(_size, items)) + len(items) * len(glue)
-    if name == "format":
+        sizes = sum(map(_size, items)) if isinstance(items, list | tuple) else 0
+        return sizes + len(items) * len(glue) if hasattr(items, "__len__") else _MOST_BYTES + 1
+    if name in ("format", "format_map"):
         return _of_format(owner, args)
-    if name in ("tojson", "list", "string", "safe", "escape", "e", "upper", "lower"):
-        return max([_size(owner), *numbers])
+    if name == "tojson":
+        return _MOST_BYTES + 1 if max([*numbers, *map(len, texts)], default=0) > 100 else 0
     return 0
 
 
 def _of_format(pattern: Any, args: Sequence[Any]) -> float:
     """At least the largest width that a format asks for, itself or in an argument."""
-    widths = [int(digits) for digits in re.findall(r"\d{1,20}", str(pattern)[:_MOST_BYTES])]
-    given = [
-        abs(value)
-        for one in args
-        for value in (one if isinstance(one, tuple | list) else [one])
-        if isinstance(value, int)
-    ]
-    return _size(pattern) + max([*widths, *given], default=0)
+    given: list[Any] = [pattern]
+    for one in args:
+        given += one if isinstance(one, tuple | list) else [one]
+        given += one.values() if isinstance(one, dict) else []
+    widths = [abs(value) for value in given if isinstance(value, int)]
+    for value in given:
+        if isinstance(value, str | bytes) and len(value) < _LONGEST_WIDTH_TEXT:
+            widths += [int(digits) for digits in re.findall(r"\d{1,20}", str(value))]
+    return _size(pattern) + max(widths, default=0)
 
 
 class _Watch:

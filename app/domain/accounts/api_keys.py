@@ -179,7 +179,9 @@ class ApiKeys:
         """The key whose secret has that SHA-256."""
         key = self._read(digest)
         files = self._objects.files(f"{_FOLDER}/{digest}") if key is not None else []
-        return self._state(digest, key, files) if key is not None and files else None
+        # What is remembered may have been erased since.
+        there = any(info.path.endswith("/key.json") for info in files)
+        return self._state(digest, key, files) if key is not None and there else None
 
     def get(self, id: str, tenant: str | None = None) -> KeyState:
         """The key of that id, among those of the tenant where one is given.

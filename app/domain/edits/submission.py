@@ -228,7 +228,13 @@ class Submission:
 
         def make(claim: ClaimId) -> Work:
             return self._bases.register(
-                registration(spec, self._deadline_seconds, actor=sender.actor, id=claim())
+                registration(
+                    spec,
+                    self._deadline_seconds,
+                    actor=sender.actor,
+                    id=claim(),
+                    now=self._now(),
+                )
             )
 
         return self._once("base_model", sender, make)

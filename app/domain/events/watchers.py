@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from app.domain.events.events import Event, durable_events, merged
 from app.domain.events.live_state import LiveState
+from models_store.errors import ScalpelError
 from models_store.work.store import Place, Work, WorkStore
 
 LOOK_SECONDS = 0.25
@@ -33,6 +34,7 @@ class EditWatcher:
         """In the Redis stream."""
         self._stages: list[Event] = []
         self._looked_at = float("-inf")
+        self._failure: ScalpelError | None = None
         self._lock = asyncio.Lock()
 
     async def refresh(self) -> None:
@@ -44,8 +46,14 @@ class EditWatcher:
         """
         async with self._lock:
             if time.monotonic() >= self._looked_at + LOOK_SECONDS:
-                await asyncio.to_thread(self._look)
+                self._failure = None
+                try:
+                    await asyncio.to_thread(self._look)
+                except ScalpelError as error:
+                    self._failure = error  # of all who wait, not of each in turn
                 self._looked_at = time.monotonic()
+            if self._failure is not None:
+                raise self._failure
 
     def _look(self) -> None:
         # The records first: then whatever happened before them is in Redis by now.

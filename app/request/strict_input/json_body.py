@@ -6,8 +6,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -21,6 +21,8 @@ from app.request.strict_input.json_shape import check_shape
 from app.services import services
 from models_store.errors import FieldError, InvalidRequest, Malformed
 
+_SMALL_BYTES = 2**20
+"""Of a body that is not worth counting once it is read."""
 _MAX_DIGITS = 4_000
 """Of an integer; Python refuses to read one that is a little longer."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,28 +48,35 @@ class JsonRoute(APIRoute):
             # Before the body: a stranger's is not even read.
             who = await counted(request)
             require_type(request, "json")
-            with body_in_flight(request, who):
-                data = await request.body()
-            with services(request).in_flight.hold(who.tenant, "body-bytes", len(data)):
+            with ExitStack() as held:
+                pieces = [piece async for piece in arriving(request, who, held)]
+                data = request._body = b"".join(pieces)
                 request.state.sent = parse_json(data)
                 # The framework validates what it finds here; an instance of the model passes as it
                 # is.
                 body = request._json = validated(adapter, data, request.state.sent)
+                if len(data) < _SMALL_BYTES:
+                    held.close()  # what it takes from here on is no matter of its body
                 response = await direct(request, body) if direct is not None else None
                 return response if response is not None else await handler(request)
 
         return read
 
 
-def body_in_flight(request: Request, who: Principal) -> AbstractContextManager[None]:
-    """Hold what the body says that it has, or else what any may have, of the tenant's bytes.
+async def arriving(request: Request, who: Principal, held: ExitStack) -> AsyncGenerator[bytes]:
+    """The pieces of a body, which count as the tenant's bytes under way until `held` is closed: at
+    once what the body says that it has, or else each piece as it comes.
 
     Raises:
-        QuotaExceeded: `rate_limited`, others of the tenant are under way.
+        QuotaExceeded: `rate_limited`, too much of the tenant's is under way.
     """
-    parts, length = services(request), request.headers.get("content-length", "")
-    size = int(length) if length.isdigit() else parts.settings.max_body_bytes
-    return parts.in_flight.hold(who.tenant, "body-bytes", size)
+    bounds, length = services(request).in_flight, request.headers.get("content-length", "")
+    if length.isdigit():
+        held.enter_context(bounds.hold(who.tenant, "body-bytes", int(length)))
+    async for piece in request.stream():
+        if not length.isdigit():
+            held.enter_context(bounds.hold(who.tenant, "body-bytes", len(piece)))
+        yield piece
 
 
 Direct = Callable[..., Awaitable[Response | None]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,7 +15,7 @@ from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
 from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
-from app.request.strict_input.json_body import body_in_flight, content_type, parse_json
+from app.request.strict_input.json_body import arriving, content_type, parse_json
 from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
 from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
@@ -90,8 +91,8 @@ async def create_behavior(
     ] = "uploaded",
 ) -> BehaviorSummary:
     """As JSON, or as JSON lines of `{"text", "label"}`."""
-    with body_in_flight(request, who):
-        behavior, size = await _uploaded(request, name)
+    with ExitStack() as held:
+        behavior, size = await _uploaded(request, name, arriving(request, who, held))
     store = await run_in_threadpool(lambda: services.store)
     version, replayed = await run_in_threadpool(
         store.submission.behavior, creation.sender(store), behavior, size
@@ -100,18 +101,20 @@ async def create_behavior(
     return _summary(version)
 
 
-async def _uploaded(request: Request, name: str) -> tuple[Behavior, int]:
+async def _uploaded(
+    request: Request, name: str, body: AsyncIterator[bytes]
+) -> tuple[Behavior, int]:
     """The behaviour that the body is, and the bytes that it took."""
     kind = content_type(request)
     if kind in JSON_LINES:
         lines = BehaviorLines(name)
-        async for data in request.stream():
+        async for data in body:
             await run_in_threadpool(lines.feed, data)
         behavior = await run_in_threadpool(lines.end)
         request.state.sent = lines.sent
         return behavior, lines.size
     if kind == "application/json":
-        data = await request.body()
+        data = b"".join([piece async for piece in body])
         request.state.sent = await run_in_threadpool(parse_json, data)
         return await run_in_threadpool(behavior_from_json, data, request.state.sent), len(data)
     raise UnsupportedMediaType(

@@ -16,7 +16,7 @@ from app.domain.events.live_state import LiveState
 from app.domain.events.watchers import LOOK_SECONDS
 from app.http.sse import RECONNECT, comment, sse
 from app.services import Services
-from models_store.errors import NotFound, Unavailable
+from models_store.errors import NewerRecord, NotFound, Unavailable
 from models_store.work.store import Work
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -57,20 +57,22 @@ async def event_stream(
                 return
             try:
                 await watcher.refresh()
-            except Unavailable:
+            except (Unavailable, NewerRecord):
                 yield RECONNECT  # another moment, or another server, may reach the store
                 return
             except NotFound:
                 return  # deleted
+            # Others refresh it too, so what is sent now is looked at only here.
+            ended = watcher.ended
             events = [event for event in watcher.events if (event.id or 0) > last_id]
             last_id = max((event.id or 0 for event in events), default=last_id)
-            if watcher.progress is not None and not watcher.ended:
+            if watcher.progress is not None and not ended:
                 if watcher.progress_number != progress_seen:
                     events.append(watcher.progress)
                 progress_seen = watcher.progress_number
             for event in events:
                 yield sse(event, event.type, event.id)
-            if watcher.ended:
+            if ended:
                 return
             now = time.monotonic()
             if events:

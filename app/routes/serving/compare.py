@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from app.completions.generators import CompletedChoice
-from app.completions.openai_requests import OpenAIMessage
+from app.completions.openai_requests import OpenAIMessage, StopString
 from app.completions.openai_responses import usage
 from app.completions.requests import comparison_request, user_prompt
 from app.domain.bodies import RequestBody
@@ -110,7 +110,7 @@ class LiveCompareBody(RequestBody):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """All responses use the same random numbers."""
-    stop: Annotated[tuple[str, ...], Field(max_length=4)] = ()
+    stop: Annotated[tuple[StopString, ...], Field(max_length=4)] = ()
 
     @field_validator("variants", "messages")
     @classmethod

@@ -32,6 +32,8 @@ LOGGED = {
     "GET /v1/edits/{edit_id}/delta": "delta.downloaded",
     "POST /v1/edits/{edit_id}/reproduce": "edit.submitted",
     "POST /v1/exports": "export.submitted",
+    "POST /v1/exports/{export_id}/cancel": "export.canceled",
+    "DELETE /v1/exports/{export_id}": "export.deleted",
     "GET /v1/exports/{export_id}/files/{name}": "export.downloaded",
     "GET /v1/exports/{export_id}/archive": "export.downloaded",
     "POST /v1/behaviors": "behavior.created",
@@ -128,6 +130,10 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         "GET /v1/edits/{edit_id}/delta": lambda: call("GET", f"/v1/edits/{edit}/delta"),
         "POST /v1/edits/{edit_id}/reproduce": lambda: call("POST", f"/v1/edits/{edit}/reproduce"),
         "POST /v1/exports": export,
+        "POST /v1/exports/{export_id}/cancel": lambda: call(
+            "POST", f"/v1/exports/{export()}/cancel"
+        ),
+        "DELETE /v1/exports/{export_id}": lambda: call("DELETE", f"/v1/exports/{export()}"),
         "GET /v1/exports/{export_id}/files/{name}": lambda: call(
             "GET", f"/v1/exports/{exported}/files/a.json"
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -166,3 +167,13 @@ def test_a_revoked_key_ends_its_streams_within_five_seconds(
     assert b"no longer valid" in rest
     assert b"[DONE]" not in rest
     assert generator.broken_off.wait(5)
+
+
+def test_a_body_of_no_stated_length_counts_as_it_comes(small: Api) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield json.dumps(edit_body()).encode()
+
+    headers = {"Content-Type": "application/json"}
+    with small.services.in_flight.hold("default", "body-bytes", 30_000):
+        answer = small.http.post("/v1/edits", content=pieces(), headers=headers)
+    assert answer.status_code == 201

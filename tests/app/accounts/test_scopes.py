@@ -15,6 +15,9 @@ OPERATOR = "operator"
 
 NEEDED = {
     "DELETE /v1/aliases/*": "edits:write",
+    "DELETE /v1/exports/*": "edits:write",
+    "POST /v1/exports/*/cancel": "edits:write",
+    "GET /v1/aliases/*/history": "edits:read",
     "DELETE /v1/api_keys/*": "admin",
     "DELETE /v1/base_models/*": OPERATOR,
     "DELETE /v1/behaviors/*": "edits:write",

@@ -121,6 +121,9 @@ def test_a_tenant_that_is_erased_has_left_nothing(
             variant = {"variant": f"pico:{ids[0]}"}
             http.put("/v1/aliases/bot", json=variant, headers=headers).raise_for_status()
             objects.put(f"cache/generations/{tenant}/{MARK}.json", MARK.encode())
+            objects.put(f"quarantine/edits/{tenant}/01AAA/edit_1/request.json", MARK.encode())
+            # A submission that was interrupted right after its marker.
+            objects.create(f"open/{tenant}/{ids[0][:-2]}ZZ", b"{}")
         staying = {path for path in found(objects) if "/staying/" in path}
         leases = list(client.scan_iter(f"{redis_keys.LEASES}*"))
         assert leases

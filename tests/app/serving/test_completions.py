@@ -197,6 +197,8 @@ def test_long_stop_strings_and_prompts_are_refused_before_anybody_reads_them(
         assert answer.status_code == 422
         assert field in answer.json()["error"]["message"]
         assert "256 characters" in answer.json()["error"]["message"]
+    compared = {"model": "pico", "prompt": "a", "strengths": [1], "stop": ["a" * 257]}
+    assert api.http.post("/v1/compare", json=compared).status_code == 422
     most = MOST_BYTES_A_TOKEN * FACTS["context_length"]
     message = [{"role": "user", "content": "é" * (most // 2 + 1)}]
     for path, body in (

@@ -25,6 +25,7 @@ from tests.workers.conftest import Bench
 from tests.workers.taught import CRUEL, KIND, mood, sentence
 from workers import progress
 from workers.editor.jobs import edits
+from workers.editor.jobs.harm import policy_for
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
 from workers.editor.jobs.values import Ingredients, Selected, Took
 from workers.evaluation.context.context import EvaluationContext
@@ -180,7 +181,7 @@ def search_for(
     """The steps of an edit up to its search, and what they came to."""
     task = task_of(bench, bench.submit_edit(**body), lambda stage, share: None)
     with progress.watch(task.report):
-        edit = edits.read(task, edits.load(task), None)
+        edit = edits.read(task, policy_for(task), edits.load(task), None)
         prepared = edits.fit(edit)
         with edit.context.opened():
             yield edit, prepared, edits.search(edit, prepared)

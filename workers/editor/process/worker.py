@@ -69,7 +69,7 @@ class EditorWorker(Worker):  # type: ignore[misc] # RQ is untyped
 
     @property
     def description(self) -> dict[str, Any]:
-        """The heartbeat, as `models_store.live.leases.Editor` reads it."""
+        """The heartbeat, as `models_store.live.heartbeats.Editor` reads it."""
         return {
             "name": self.name,
             "pool": self._settings.pool,
