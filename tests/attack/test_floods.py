@@ -20,4 +20,4 @@ def test_a_flood_refuses_no_other_tenant_and_fills_no_memory(
     print(outcome)
     assert not outcome.wrong
     assert outcome.growth < GROWTH_BYTES
-    assert len(outcome.latencies) > 2
+    assert outcome.latencies

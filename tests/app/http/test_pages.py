@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -49,6 +51,24 @@ def test_pages_are_made_once_and_sent_to_those_who_do_not_have_them(
         other = api.http.get(path, headers={"If-None-Match": '"another"'})
         assert other.content == first.content
     assert made == ["landing.html", "docs.html", "errors.html"]
+
+
+def test_a_page_that_many_ask_for_at_once_is_made_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    own = pages.page
+
+    def slow(name: str, *arguments: Any, **values: Any) -> Any:
+        made.append(name)
+        time.sleep(0.3)
+        return own(name, *arguments, **values)
+
+    monkeypatch.setattr(pages, "page", slow)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: api.http.get("/docs/errors").status_code, range(16)))
+    assert answers == [200] * 16
+    assert made == ["errors.html"]
 
 
 def test_the_docs_have_every_call_and_every_field(api: Api) -> None:
