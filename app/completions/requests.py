@@ -39,9 +39,8 @@ def generation_request(
     for prompt in prompts:
         if prompt.bytes > most:
             raise InvalidRequest(
-                f"the model's context is {base.facts.context_length} tokens, and a prompt of "
-                f"{prompt.bytes:,} bytes is longer than that, whatever they are: send "
-                f"{most:,} at most",
+                f"the model's context is {base.facts.context_length} tokens: a prompt has "
+                f"{most:,} bytes at most, not {prompt.bytes:,}",
                 code="context_length_exceeded",
             )
     return GenerationRequest(

@@ -209,7 +209,7 @@ def test_long_stop_strings_and_prompts_are_refused_before_anybody_reads_them(
     ):
         answer = api.http.post(path, json={"model": "pico", **body})
         assert "context_length_exceeded" in answer.text, answer.text
-        assert f"{most:,} at most" in answer.text
+        assert f"{most:,} bytes at most" in answer.text
     assert generator.requests == []
     fits = {"model": "pico", "prompt": "a" * most}
     assert api.http.post("/v1/completions", json=fits).status_code == 200
