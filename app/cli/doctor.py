@@ -68,7 +68,7 @@ def _redis(settings: Settings) -> str:
 def _store(settings: Settings) -> str:
     store = open_store(settings)
     store.check()
-    store.probe()
+    store.probe()  # Opening one that is full passes, for reading.
     return f"{settings.store} honours conditional creates"
 
 

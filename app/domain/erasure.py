@@ -25,7 +25,8 @@ from models_store.work.store import FOLDERS, SHARED_TENANT, WorkStore
 REVOKED_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
 """For the processes of attempts to end."""
-_CACHES = ("cache/generations", "cache/statistics")
+CACHES = ("cache/generations", "cache/statistics")
+"""What was computed for a tenant's edits, and can be computed again."""
 _FOLDERS = (
     *FOLDERS.values(),
     "open",
@@ -37,7 +38,7 @@ _FOLDERS = (
     "deliveries",
     "idempotency",
     "tested",
-    *_CACHES,
+    *CACHES,
     *(f"quarantine/{folder}" for folder in (*FOLDERS.values(), "behaviors", "idempotency")),
 )
 """With a folder for each tenant."""

@@ -280,7 +280,7 @@ class ObjectStore:
     def delete(self, path: str) -> None:
         """Remove one object; removing what is not there is fine."""
         with contextlib.suppress(ObjectMissing), self._guard():
-            obstore.delete(self._backend, path)
+            self._delete(path)
 
     def remove_temporary_files(self, before: float) -> int:
         """Remove files that dead writers left in a local store, last written before `before`.

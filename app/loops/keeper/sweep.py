@@ -12,6 +12,7 @@ import structlog
 from app.domain.accounts.sessions import remove_old_sessions
 from app.domain.behaviors.library import BEHAVIORS
 from app.domain.edits.idempotency import KEPT_SECONDS
+from app.domain.erasure import CACHES
 from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
 from app.domain.webhooks.deliveries import Deliveries
@@ -164,7 +165,7 @@ class _Sweep:
 
     def _caches(self) -> None:
         """Remove what was computed for a tenant's edits a month ago, and can be computed again."""
-        for folder in ("cache/generations", "cache/statistics"):
+        for folder in CACHES:
             for tenant in self._objects.children(folder):
                 for info in self._objects.files(f"{folder}/{tenant}"):
                     if tenant != SHARED_TENANT and self._now > info.modified_at + _CACHED_SECONDS:
