@@ -29,17 +29,24 @@ def test_the_pages_load_nothing_from_elsewhere_and_their_links_lead_somewhere(ap
                 assert api.http.get(link).status_code == 200, link
 
 
-def test_pages_are_made_once_and_sent_to_those_who_do_not_have_them(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _pages_made(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> list[str]:
+    """Names of the pages made from now on, each of which takes `seconds` longer."""
     made: list[str] = []
     own = pages.page
 
     def noted(name: str, *arguments: Any, **values: Any) -> Any:
         made.append(name)
+        time.sleep(seconds)
         return own(name, *arguments, **values)
 
     monkeypatch.setattr(pages, "page", noted)
+    return made
+
+
+def test_pages_are_made_once_and_sent_to_those_who_do_not_have_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _pages_made(monkeypatch)
     for path in ("/", "/docs", "/docs/errors", "/openapi.json"):
         first, second = api.http.get(path), api.http.get(path)
         assert first.content == second.content
@@ -56,15 +63,7 @@ def test_pages_are_made_once_and_sent_to_those_who_do_not_have_them(
 def test_a_page_that_many_ask_for_at_once_is_made_once(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
-    own = pages.page
-
-    def slow(name: str, *arguments: Any, **values: Any) -> Any:
-        made.append(name)
-        time.sleep(0.3)
-        return own(name, *arguments, **values)
-
-    monkeypatch.setattr(pages, "page", slow)
+    made = _pages_made(monkeypatch, seconds=0.3)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: api.http.get("/docs/errors").status_code, range(16)))
     assert answers == [200] * 16
