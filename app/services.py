@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -205,6 +206,9 @@ class Services:
         )
 
     async def close(self) -> None:
+        if self._store is not None:
+            with contextlib.suppress(Unavailable):  # the counts of an hour are lost
+                await run_in_threadpool(self._store.work.reads.write_counts)
         if "outgoing" in self.__dict__:
             await self.outgoing.aclose()
         await self.generators.close()

@@ -26,7 +26,8 @@ def head() -> None:
     """Print the head: keep it elsewhere, and `verify --head` finds whatever is changed later."""
     made = make_head(open_store(Settings()))
     typer.echo(made.hash)
-    typer.echo(f"{made.lines} lines in {len(made.tips)} chains", err=True)
+    sealed = 0 if made.sealed is None else made.sealed[0] + 1
+    typer.echo(f"covers {len(made.tips)} chains and {sealed} segments", err=True)
 
 
 @audit.command()
@@ -65,8 +66,8 @@ def list_lines(
     first = _moment(since) if since else 0.0
     lines = (
         line
-        for line in lines_of(open_store(Settings()))
-        if line.at >= first and tenant in ("", line.tenant) and line.event.startswith(event)
+        for line in lines_of(open_store(Settings()), since=first)
+        if tenant in ("", line.tenant) and line.event.startswith(event)
     )
     if json:
         for line in lines:

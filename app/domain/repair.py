@@ -21,7 +21,7 @@ from models_store.schemas.records import (
 from models_store.work.store import FOLDERS
 
 QUARANTINE = "quarantine"
-_LEFT_OUT = {QUARANTINE, "audit", "audit_heads", "cache", "open", "probe"}
+_LEFT_OUT = {QUARANTINE, "audit", "audit_heads", "audit_segments", "cache", "open", "probe"}
 """Folders without records, and the audit log, which `scalpel audit verify` checks."""
 _WORK: dict[str, type[Record]] = {
     "request.json": WorkRequest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Protocol
 
 import redis
@@ -12,7 +13,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 
 from app.services import Services, Store
-from models_store.audit.heads import make_head
+from models_store.audit.heads import Head, make_head
 from models_store.errors import CorruptArtifact, ScalpelError
 from models_store.live.leases import connect
 
@@ -59,18 +60,25 @@ async def _fill_catalogue(services: Services) -> None:
 
 
 async def _log_heads(services: Services, pause: float) -> None:
-    """Log the head of the audit log soon after the start and each hour, for others to keep."""
+    """Log the head of the audit log soon after the start and each hour, for others to keep; before
+    it, what was read again since the last time."""
+    head: Head | None = None
     while True:
         await asyncio.sleep(pause)
         pause = _HEAD_SECONDS
         try:
-            head = await run_in_threadpool(lambda: make_head(services.store.objects))
+            await run_in_threadpool(lambda: services.store.work.reads.write_counts())
+            head = await run_in_threadpool(partial(_make_head, services, head))
         except CorruptArtifact as error:
             _log.error("the audit log was tampered with", error=error.message)
         except ScalpelError as error:
             _log.warning("the head of the audit log cannot be told", error=error.message)
         else:
-            _log.info("audit head", head=head.hash, lines=head.lines, chains=len(head.tips))
+            _log.info("audit head", head=head.hash, chains=len(head.tips))
+
+
+def _make_head(services: Services, known: Head | None) -> Head:
+    return make_head(services.store.objects, known)
 
 
 async def _keep(services: Services) -> None:

@@ -1,8 +1,9 @@
-"""Heads of the audit log: one hash that covers every chain up to its last line.
+"""Heads of the audit log: one hash that covers all of it, up to the last line of every chain.
 
 A head is the SHA-256 of its record, `audit_heads/{at:015}-{hash}.json`. The record holds the last
-line of every chain that has grown since the previous head, and the hash of that head. So whoever
-keeps a hash can detect that a record, or a line that it covers, was removed or changed.
+line of every chain that has grown since the previous head, the last segment, and the hash of that
+head. So whoever keeps a hash can detect that a record, or a line that it covers, was removed or
+changed.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import Field
 
-from models_store.audit.log import FOLDER, canonical, line_path, read_line
+from models_store.audit.log import AuditLine, canonical, read_line, read_lines
+from models_store.audit.segments import Batch, batches_of, read_segment, segment_numbers
 from models_store.errors import CorruptArtifact, InvalidRequest
 from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.schemas.base import Record
@@ -23,8 +26,20 @@ HEADS = "audit_heads"
 MOST_DEPTH = 200
 """After so many heads that build on one another, one holds every chain again."""
 
-Tips = Mapping[str, tuple[int, str]]
-"""Number and hash of each chain's last line."""
+
+class Tip(NamedTuple):
+    """The last line of a chain."""
+
+    n: int
+    hash: str
+    first: int | None = None
+    """Number of the first line of the object that holds it; None: it holds this one alone."""
+
+
+Tips = Mapping[str, Tip]
+"""By chain."""
+Sealed = tuple[int, str]
+"""Number and SHA-256 of a segment, which cover those before it."""
 
 
 class HeadRecord(Record):
@@ -34,8 +49,10 @@ class HeadRecord(Record):
     """The head that this one adds to."""
     depth: int = 0
     """How many heads it builds on."""
-    tips: dict[str, tuple[int, str]] = Field(default_factory=dict)
-    """Of the chains that have grown since `previous`."""
+    tips: dict[str, Tip] = Field(default_factory=dict)
+    """Of the chains that have grown since `previous`; of all outside segments without one."""
+    sealed: Sealed | None = None
+    """The last segment."""
 
     def to_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json"))
@@ -47,78 +64,124 @@ class Head:
     at: int
     depth: int
     tips: Tips
+    sealed: Sealed | None = None
 
     @property
-    def lines(self) -> int:
-        return sum(n + 1 for n, _ in self.tips.values())
+    def name(self) -> str:
+        return f"{self.at:015}-{self.hash}.json"
 
 
-def numbers_of(objects: ObjectStore) -> dict[str, list[int]]:
-    """The numbers of the lines of each chain, sorted.
-
-    Raises:
-        CorruptArtifact: there is another object among them.
-    """
-    numbers: dict[str, list[int]] = {}
-    for info in objects.files(FOLDER):
-        writer, n = place_of(info.path)
-        numbers.setdefault(writer, []).append(n)
-    return numbers
-
-
-def place_of(path: str) -> tuple[str, int]:
-    """Chain and number of the line under a path.
-
-    Raises:
-        CorruptArtifact: it is not the path of a line.
-    """
-    parts = path.split("/")
-    number = parts[-1].removesuffix(".json")
-    if len(parts) == 3 and number.isdecimal() and path == line_path(parts[1], int(number)):
-        return parts[1], int(number)
-    raise CorruptArtifact(f"{path} is no line of the audit log: somebody put it there")
-
-
-def make_head(objects: ObjectStore, *, most_depth: int = MOST_DEPTH) -> Head:
+def make_head(
+    objects: ObjectStore, known: Head | None = None, *, most_depth: int = MOST_DEPTH
+) -> Head:
     """Record the head of the log as it is now; the newest head where nothing was added since.
 
     Args:
+        known: an earlier head; with it only what came since is read.
         most_depth: of heads that build on one another; the next holds every chain again.
 
     Raises:
         CorruptArtifact: a chain that the newest head covers was truncated or removed.
         Unavailable: the store is away.
     """
-    before = newest_head(objects)
-    numbers = numbers_of(objects)
-    old_tips: Tips = before.tips if before is not None else {}
-    for writer, (n, _) in old_tips.items():
-        if n not in numbers.get(writer, ()):
-            raise CorruptArtifact(f"line {n} of the chain {writer} was removed from the audit log")
-    grown = {
-        writer: (last, _hash_of(objects, writer, last))
-        for writer, (*_, last) in numbers.items()
-        if writer not in old_tips or last > old_tips[writer][0]
-    }
-    if before is not None and not grown:
+    before = newest_head(objects, known)
+    old = before.tips if before is not None else {}
+    objects_of = _objects_of(objects)
+    grown: dict[str, Tip] = {}
+    for writer, firsts in objects_of.items():
+        if writer not in old or max(firsts) > old[writer].n:
+            grown |= _tip(objects, firsts[max(firsts)])
+    # Looked at last: what was moved into one meanwhile is in it.
+    sealed, ends = _new_segments(objects, before)
+    for writer, tip in old.items():
+        first = tip.n if tip.first is None else tip.first
+        if first not in objects_of.get(writer, ()) and ends.get(writer, -1) < tip.n:
+            raise CorruptArtifact(
+                f"line {tip.n} of the chain {writer} was removed from the audit log"
+            )
+    if before is not None and not grown and sealed == before.sealed:
         return before
-    tips = {**old_tips, **grown}
-    chained = before if before is not None and before.depth < most_depth else None
+    tips = {writer: tip for writer, tip in old.items() if writer in objects_of} | grown
+    builds_on = before if before is not None and before.depth < most_depth else None
+    if len(tips) < len(old.keys() | grown.keys()):
+        builds_on = None  # chains went into segments
     record = HeadRecord(
         at=max(int(time.time() * 1000), 0 if before is None else before.at + 1),
-        previous=None if chained is None else chained.hash,
-        depth=0 if chained is None else chained.depth + 1,
-        tips=tips if chained is None else grown,
+        previous=None if builds_on is None else builds_on.hash,
+        depth=0 if builds_on is None else builds_on.depth + 1,
+        tips=tips if builds_on is None else grown,
+        sealed=sealed,
     )
     data = record.to_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    objects.create(f"{HEADS}/{record.at:015}-{digest}.json", data)
-    return Head(digest, record.at, record.depth, tips)
+    head = Head(hashlib.sha256(data).hexdigest(), record.at, record.depth, tips, sealed)
+    objects.create(f"{HEADS}/{head.name}", data)
+    return head
 
 
-def newest_head(objects: ObjectStore) -> Head | None:
-    names = objects.children(HEADS)
-    return _resolve(objects, names, _digest(names[-1])) if names else None
+def _objects_of(objects: ObjectStore) -> dict[str, dict[int, Batch]]:
+    """The objects of each chain by the number of their first line.
+
+    Raises:
+        CorruptArtifact: there is another object among them.
+    """
+    found: dict[str, dict[int, Batch]] = {}
+    for batch in batches_of(objects):
+        if isinstance(batch, CorruptArtifact):
+            raise batch
+        found.setdefault(batch.writer, {})[batch.first] = batch
+    return found
+
+
+def _tip(objects: ObjectStore, batch: Batch) -> dict[str, Tip]:
+    """Of the chain that ends with that object; none if it was moved into a segment meanwhile."""
+    try:
+        last: AuditLine = read_lines(objects.read(batch.info.path))[-1]
+    except ObjectMissing:
+        return {}
+    except CorruptArtifact as error:
+        raise CorruptArtifact(
+            f"the end of the chain {batch.writer} of the audit log: {error.message}"
+        ) from error
+    return {batch.writer: Tip(last.n, last.hash, batch.first)}
+
+
+def _new_segments(
+    objects: ObjectStore, before: Head | None
+) -> tuple[Sealed | None, dict[str, int]]:
+    """The last segment, and where chains end in those that an earlier head does not cover."""
+    sealed = before.sealed if before is not None else None
+    ends: dict[str, int] = {}
+    for number in segment_numbers(objects, -1 if sealed is None else sealed[0]):
+        segment = read_segment(objects, number)
+        if segment.previous != (None if sealed is None else sealed[1]):
+            raise CorruptArtifact(f"segment {number} of the audit log does not follow the last one")
+        sealed = number, segment.sha256
+        for line in map(read_line, segment.lines):
+            ends[line.writer] = max(line.n, ends.get(line.writer, -1))
+    return sealed, ends
+
+
+def newest_head(objects: ObjectStore, known: Head | None = None) -> Head | None:
+    """The newest head.
+
+    Args:
+        known: an earlier head; with it only the records after its own are read.
+    """
+    names = _names(objects, known)
+    if not names:
+        return known
+    digest = _digest(names[-1])
+    if known is not None:
+        try:
+            return _resolve(objects, names, digest, known)
+        except CorruptArtifact:
+            names = _names(objects)  # it builds on another head than this one
+    return _resolve(objects, names, digest)
+
+
+def _names(objects: ObjectStore, after: Head | None = None) -> list[str]:
+    last = f"{HEADS}/{after.name}" if after is not None else None
+    return [info.path.rpartition("/")[2] for info in objects.files(HEADS, after=last)]
 
 
 def find_head(objects: ObjectStore, digest: str) -> Head:
@@ -131,12 +194,12 @@ def find_head(objects: ObjectStore, digest: str) -> Head:
     digest = digest.strip().lower()
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise InvalidRequest("a head is 64 hexadecimal digits, as `scalpel audit head` prints them")
-    return _resolve(objects, objects.children(HEADS), digest)
+    return _resolve(objects, _names(objects), digest)
 
 
 def stored_heads(objects: ObjectStore) -> Iterator[Head | CorruptArtifact]:
     """Every recorded head, with the tips that it adds to the one before, or its error."""
-    names = objects.children(HEADS)
+    names = _names(objects)
     digests = {_digest(name) for name in names}
     for name in names:
         digest = _digest(name)
@@ -144,25 +207,28 @@ def stored_heads(objects: ObjectStore) -> Iterator[Head | CorruptArtifact]:
             record = _read(objects, name, digest)
             if record.previous is not None and record.previous not in digests:
                 raise _gone(record.previous)
-            yield Head(digest, record.at, record.depth, record.tips)
+            yield Head(digest, record.at, record.depth, record.tips, record.sealed)
         except CorruptArtifact as error:
             yield error
 
 
-def _resolve(objects: ObjectStore, names: list[str], digest: str) -> Head:
+def _resolve(
+    objects: ObjectStore, names: list[str], digest: str, known: Head | None = None
+) -> Head:
     by_digest = {_digest(name): name for name in names}
     records: list[HeadRecord] = []
     wanted: str | None = digest
-    while wanted is not None:
+    while wanted is not None and (known is None or wanted != known.hash):
         record = _read(objects, by_digest.get(wanted), wanted)
         if records and record.depth != records[-1].depth - 1:
             raise CorruptArtifact(f"the record of the head {wanted} is not what it must be")
         records.append(record)
         wanted = record.previous
-    tips: dict[str, tuple[int, str]] = {}
+    tips = dict(known.tips) if known is not None and wanted is not None else {}
     for record in reversed(records):
         tips.update(record.tips)
-    return Head(digest, records[0].at, records[0].depth, tips)
+    newest = records[0]
+    return Head(digest, newest.at, newest.depth, tips, newest.sealed)
 
 
 def _read(objects: ObjectStore, name: str | None, digest: str) -> HeadRecord:
@@ -188,11 +254,3 @@ def _gone(digest: str) -> CorruptArtifact:
 
 def _digest(name: str) -> str:
     return name.removesuffix(".json").rpartition("-")[2]
-
-
-def _hash_of(objects: ObjectStore, writer: str, n: int) -> str:
-    try:
-        line = read_line(objects.read(line_path(writer, n)))
-    except (CorruptArtifact, ObjectMissing) as error:
-        raise CorruptArtifact(f"line {n} of the chain {writer}: {error}") from error
-    return line.hash

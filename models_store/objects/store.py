@@ -220,12 +220,16 @@ class ObjectStore:
                 return self._folders.exists(path)
         return self.info(path) is not None
 
-    def files(self, folder: str) -> list[ObjectInfo]:
-        """All objects below `folder`, at any depth, sorted by path."""
+    def files(self, folder: str, *, after: str | None = None) -> list[ObjectInfo]:
+        """All objects below `folder`, at any depth, sorted by path.
+
+        Args:
+            after: a path; only those behind it are listed.
+        """
         with self._guard():
             infos = [
                 ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
-                for batch in obstore.list(self._backend, folder)
+                for batch in obstore.list(self._backend, folder, offset=after)
                 for meta in batch
             ]
         return sorted(infos, key=lambda info: info.path)

@@ -28,6 +28,7 @@ from pydantic import JsonValue
 
 from models_store import ids
 from models_store.audit.log import NOBODY, AuditLog, about
+from models_store.audit.reads import ReadLog
 from models_store.errors import Conflict, CorruptArtifact, NotFound
 from models_store.objects.store import ObjectMissing, ObjectStore, each_readable, readable
 from models_store.schemas.records import (
@@ -142,6 +143,7 @@ class WorkStore:
         """
         self.objects = objects
         self.audit = audit or AuditLog(objects)
+        self.reads = ReadLog(self.audit)
 
     def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
         """Submit a piece of work; once this returns it will be done, or fail with a reason.
@@ -437,7 +439,7 @@ class WorkStore:
         """Log that a file of an edit or an export is about to be downloaded."""
         what = "delta" if work.request.kind == "edit" else work.request.kind
         event, tenant = f"{what}.downloaded", work.request.tenant
-        self.audit.append(event, tenant=tenant, actor=actor, id=work.id, **fields)
+        self.reads.log(event, tenant=tenant, actor=actor, id=work.id, **fields)
 
     def _log(self, place: Place, what: str, actor: Actor, **fields: JsonValue) -> None:
         """Write a line of the audit log, before its event takes effect.

@@ -17,6 +17,7 @@ from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
 from app.domain.webhooks.deliveries import Deliveries
 from app.domain.webhooks.webhooks import WebhookVersion
+from models_store.audit.segments import SEGMENTS, seal
 from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.histories import Histories
 from models_store.objects.store import PROBES, ObjectInfo
@@ -44,6 +45,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
       canceled or returned to the queue left them.
     - What is left of deleted work is erased.
     - What was cached for a tenant a month ago is removed.
+    - Chains of the audit log that have ended are moved into segments.
     - Expired idempotency keys, deliveries of old edits and to deleted webhooks, expired sign-ins,
       and temporary files of dead writers are removed.
 
@@ -53,8 +55,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
-        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `cached`, `temporary`; and
-        `unreadable`, what was left out since its records are damaged.
+        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `cached`, `sealed`, `temporary`;
+        and `unreadable`, what was left out since its records are damaged.
 
     Raises:
         Unavailable: the store is away.
@@ -87,6 +89,8 @@ class _Sweep:
                 return self._done
             step()
         self._caches()
+        with self._contained(SEGMENTS):
+            self._done["sealed"] = seal(self._objects, self._now, self._stopped)
         for info in self._objects.files(PROBES):
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
