@@ -19,7 +19,7 @@ from models_store.audit.log import NOBODY
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import TENANT_PATTERN
 from models_store.live import keys as redis_keys
-from models_store.objects.store import ObjectStore, each_readable
+from models_store.objects.store import ObjectStore
 from models_store.work.store import FOLDERS, SHARED_TENANT, WorkStore
 
 REVOKED_SECONDS = 5.0
@@ -85,7 +85,7 @@ def _remove_keys(objects: ObjectStore, keys: ApiKeys, tenant: str) -> int:
     """Remove its keys, which are then accepted no longer, and the sign-ins with them."""
     digests = {state.digest for state in keys.all() if state.key.tenant == tenant}
     paths = [path for digest in digests for path in objects.paths(f"api_keys/{digest}")]
-    sessions = each_readable(
+    sessions = objects.each_readable(
         objects.paths("sessions"), lambda path: objects.read_record(path, Session)
     )
     paths += [path for path, session in sessions if session.key_sha256 in digests]

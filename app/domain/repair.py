@@ -16,6 +16,7 @@ from models_store.schemas.records import (
     Deleted,
     IdempotencyRecord,
     Result,
+    Summary,
     WorkRequest,
 )
 from models_store.work.store import FOLDERS
@@ -27,6 +28,7 @@ _WORK: dict[str, type[Record]] = {
     "request.json": WorkRequest,
     "result.json": Result,
     "deleted.json": Deleted,
+    "summary.json": Summary,
     "claim.json": Claim,
     "end.json": AttemptEnd,
 }

@@ -10,7 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
-from models_store.objects.store import readable
+from models_store.objects.store import ObjectStore, readable
 from models_store.schemas.records import Kind, Status
 from models_store.work.store import Place, Work, WorkStore
 
@@ -67,7 +67,7 @@ class PageQuery:
         return shown[: self.limit], len(shown) > self.limit
 
     def chosen(
-        self, ids: Iterable[str], find: Callable[[str], S | None]
+        self, objects: ObjectStore, ids: Iterable[str], find: Callable[[str], S | None]
     ) -> tuple[list[S], bool, str | None]:
         """The first `limit` things that `find` does not refuse, of `most_looked_at` at most.
 
@@ -76,10 +76,15 @@ class PageQuery:
         """
         chosen: list[S] = []
         last = None
-        for number, id in enumerate(ids):
+
+        def pair(id: str) -> tuple[str, S | None]:
+            return id, readable(id, find)
+
+        found = objects.in_parallel(pair, ids, ahead=self.limit + 1)
+        for number, (id, item) in enumerate(found):
             if number == self.most_looked_at:
                 return chosen, True, last
-            item, last = readable(id, find), id
+            last = id
             if item is not None and len(chosen) == self.limit:
                 return chosen, True, None
             if item is not None:
@@ -109,7 +114,7 @@ class PageQuery:
             return work if fits else None
 
         ids = store.list_ids(kind, tenant, after=self.after, descending=self.descending)
-        return self.chosen(ids, find)
+        return self.chosen(store.objects, ids, find)
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Those of the names that come after the position, in the requested order."""

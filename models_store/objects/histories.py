@@ -115,6 +115,12 @@ class Histories(Generic[V]):
         """All names that have a history, deleted ones included, sorted."""
         yield from self._objects.children(f"{self._folder}/{tenant}")
 
+    def in_force(self, tenant: str) -> Iterator[tuple[str, V]]:
+        """Name and current version of all that have one which can be read, by name."""
+        return self._objects.each_readable(
+            self.names(tenant), lambda name: self.current(tenant, name)
+        )
+
     def tenants(self) -> list[str]:
         """Every tenant that has a history of this kind."""
         return self._objects.children(self._folder)

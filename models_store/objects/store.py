@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,12 +43,16 @@ MARKER = "scalpel-store.json"
 _FORMAT = "scalpel-store/1"
 _TRIES = 8
 """Creates of one path at once, of which one may win."""
+_AHEAD = 64
+"""Requests under way at a time in a list."""
+_BUCKETS_AHEAD = 8
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _S3_CONNECT = timedelta(seconds=3)
 _S3_LONGEST = timedelta(hours=1)
 
 
+K = TypeVar("K")
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
@@ -73,14 +78,6 @@ def readable(name: str, read: Callable[[str], T | None]) -> T | None:
         return None
 
 
-def each_readable(names: Iterable[str], read: Callable[[str], T | None]) -> Iterator[tuple[str, T]]:
-    """Name and value of all in a list that exist and can be read."""
-    for name in names:
-        value = readable(name, read)
-        if value is not None:
-            yield name, value
-
-
 class ObjectMissing(Exception):
     """No object under that path."""
 
@@ -104,6 +101,44 @@ class ObjectStore:
     def root(self) -> Path | None:
         """The folder of a local store."""
         return self._root
+
+    def in_parallel(
+        self, call: Callable[[K], T], items: Iterable[K], *, ahead: int = _AHEAD
+    ) -> Iterator[T]:
+        """`call` of each item, in order; on S3, where each request takes a while, for `ahead` items
+        at a time."""
+        if self._root is not None:
+            yield from map(call, items)
+            return
+        coming = iter(items)
+        with ThreadPoolExecutor(ahead) as pool:
+            under_way = deque(pool.submit(call, item) for item in itertools.islice(coming, ahead))
+            try:
+                while under_way:
+                    value = under_way.popleft().result()
+                    under_way.extend(
+                        pool.submit(call, item) for item in itertools.islice(coming, 1)
+                    )
+                    yield value
+            finally:
+                for later in under_way:
+                    later.cancel()
+
+    def each_readable(
+        self, names: Iterable[str], read: Callable[[str], T | None], *, ahead: int = _AHEAD
+    ) -> Iterator[tuple[str, T]]:
+        """Name and value of all in a list that exist and can be read.
+
+        Args:
+            ahead: as `in_parallel` has it.
+        """
+
+        def pair(name: str) -> tuple[str, T | None]:
+            return name, readable(name, read)
+
+        for name, value in self.in_parallel(pair, names, ahead=ahead):
+            if value is not None:
+                yield name, value
 
     def create(self, path: str, data: bytes) -> bool:
         """Store `data` if there is nothing at `path`; False when there is."""
@@ -272,11 +307,13 @@ class ObjectStore:
             NotFound: `start` cannot be an id.
         """
         limit = bucket_of(start) if start is not None else None
-        buckets = self.children(root)
-        for bucket in reversed(buckets) if descending else buckets:
-            if limit is not None and (bucket > limit if descending else bucket < limit):
-                continue
-            in_bucket = self.children(f"{root}/{bucket}")
+        buckets = sorted(self.children(root), reverse=descending)
+        wanted = (
+            f"{root}/{bucket}"
+            for bucket in buckets
+            if limit is None or (bucket <= limit if descending else bucket >= limit)
+        )
+        for in_bucket in self.in_parallel(self.children, wanted, ahead=_BUCKETS_AHEAD):
             for id in reversed(in_bucket) if descending else in_bucket:
                 if start is None or (id <= start if descending else id >= start):
                     yield id

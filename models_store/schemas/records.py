@@ -161,6 +161,21 @@ class Result(Record):
         return next((artifact for artifact in self.artifacts if artifact.name == name), None)
 
 
+class Summary(Record):
+    """`summary.json`: the records of work that has ended in one, so that lists read one object
+    each. It is made from them, and can be made again."""
+
+    request: WorkRequest
+    claims: tuple[Claim, ...]
+    ends: tuple[AttemptEnd | None, ...]
+    result: Result
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        ends = (end for end in self.ends if end is not None)
+        return (self.request, *self.claims, *ends, self.result)
+
+
 class Marker(Record):
     """`open/{tenant}/{id}`: the work has no result yet."""
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from models_store import ids
 from models_store.audit.log import NOBODY
 from models_store.errors import Conflict, InvalidRequest, NotFound
-from models_store.objects.store import each_readable
 from models_store.schemas.base import FrozenModel
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.records import (
@@ -148,7 +147,8 @@ class BaseModels:
 
     def all(self) -> list[RegisteredBase]:
         """Every base model, by id."""
-        return [base for _, base in each_readable(self._names.names(SHARED_TENANT), self.find)]
+        names = self._names.names(SHARED_TENANT)
+        return [base for _, base in self._work.objects.each_readable(names, self.find)]
 
     def register(self, request: WorkRequest) -> Work:
         """Submit a registration and give it the name; idempotent.

@@ -18,7 +18,7 @@ _CAPACITY = 1_000
 class CachedWorkStore(WorkStore):
     """Caches work with the names of its records, which are listed each time.
 
-    Of finished work only whether it was deleted is looked up.
+    Of finished work only whether it was deleted is looked up; the first time its summary is enough.
     """
 
     def __init__(
@@ -38,9 +38,14 @@ class CachedWorkStore(WorkStore):
             cached = self._ended.get(place)
         if cached is not None and not self.objects.exists(f"{place.folder}/deleted.json"):
             return cached
-        names = self.objects.paths(place.folder)
         with self._lock:
             listed, seen = self._open.get(place, (None, None))
+        summary = self._summary(place) if seen is None else None
+        if summary is not None:
+            with self._lock:
+                self._ended[place] = summary
+            return summary
+        names = self.objects.paths(place.folder)
         if seen is not None and names == listed:
             return seen
         try:

@@ -7,7 +7,7 @@ what is there, and no two processes can both believe that they decided.
 {kind}s/{tenant}/{bucket}/{id}/request.json
                               /texts.jsonl
                               /attempts/{n}/claim.json, end.json, artifacts…
-                              /result.json
+                              /result.json, summary.json
                               /deleted.json
 open/{tenant}/{id}
 outbox/{tenant}/{id}
@@ -29,8 +29,9 @@ from pydantic import JsonValue
 from models_store import ids
 from models_store.audit.log import NOBODY, AuditLog, about
 from models_store.audit.reads import ReadLog
-from models_store.errors import Conflict, CorruptArtifact, NotFound
-from models_store.objects.store import ObjectMissing, ObjectStore, each_readable, readable
+from models_store.errors import Conflict, CorruptArtifact, NewerRecord, NotFound
+from models_store.objects.store import ObjectMissing, ObjectStore, readable
+from models_store.objects.versions import is_newer
 from models_store.schemas.records import (
     Actor,
     AttemptEnd,
@@ -42,6 +43,7 @@ from models_store.schemas.records import (
     Marker,
     Result,
     Status,
+    Summary,
     WorkRequest,
     outcome_of,
 )
@@ -112,11 +114,19 @@ class Place:
         return f"open/{self.tenant}/{self.id}"
 
     @property
+    def summary(self) -> str:
+        return f"{self.folder}/summary.json"
+
+    @property
     def texts(self) -> str:
         return f"{self.folder}/texts.jsonl"
 
     def attempt(self, number: int) -> str:
         return f"{self.folder}/attempts/{number}"
+
+
+def _no_such(place: Place) -> NotFound:
+    return NotFound(f"no such {place.kind.replace('_', ' ')}: {place.id}")
 
 
 def _without_words(request: WorkRequest) -> WorkRequest:
@@ -165,18 +175,22 @@ class WorkStore:
         return self.read(request.kind, request.tenant, request.id)
 
     def read(self, kind: Kind, tenant: str, id: str) -> Work:
-        """Fold the records of one piece of work.
+        """One piece of work, from its summary or its records.
 
         Raises:
             NotFound: there is no such work in this tenant, or it was deleted.
             CorruptArtifact: a record cannot be read.
         """
         place = Place(kind, tenant, id)
-        folder = place.folder
         names = self._names(place)
+        ended = {"summary.json", "result.json"} <= names
+        return (self._summary(place) if ended else None) or self._from_records(place, names)
+
+    def _from_records(self, place: Place, names: set[str]) -> Work:
+        folder = place.folder
         request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
         if request is None:
-            raise NotFound(f"no such {kind.replace('_', ' ')}: {id}")
+            raise _no_such(place)
         result = None
         if "result.json" in names:
             result = self.objects.read_record(f"{folder}/result.json", Result)
@@ -197,6 +211,33 @@ class WorkStore:
             )
         return Work(request, tuple(claims), tuple(ends), result)
 
+    def summarize(self, place: Place) -> bool:
+        """Make the summary of work that has ended; False if its records cannot be read."""
+        try:
+            work = self._from_records(place, self._names(place))
+        except (NotFound, CorruptArtifact, NewerRecord):
+            return False
+        if work.result is None:
+            return False
+        summary = Summary(
+            request=work.request, claims=work.claims, ends=work.ends, result=work.result
+        )
+        self.objects.create_record(place.summary, summary)
+        # A delete that came meanwhile has not seen it.
+        if self.objects.exists(f"{place.folder}/deleted.json"):
+            self.objects.delete(place.summary)
+        return True
+
+    def _summary(self, place: Place) -> Work | None:
+        """Work that has ended, by its summary; None where there is none that can be read."""
+        try:
+            summary = self.objects.read_record(place.summary, Summary)
+        except CorruptArtifact:
+            return None  # what it was made from may be whole
+        if summary is None or any(map(is_newer, summary.records)):
+            return None  # the records say of which version they are
+        return Work(summary.request, summary.claims, summary.ends, summary.result)
+
     def _names(self, place: Place) -> set[str]:
         """Paths of its objects, within its folder.
 
@@ -206,7 +247,7 @@ class WorkStore:
         prefix = f"{place.folder}/"
         names = {path.removeprefix(prefix) for path in self.objects.paths(place.folder)}
         if "request.json" not in names or "deleted.json" in names:
-            raise NotFound(f"no such {place.kind.replace('_', ' ')}: {place.id}")
+            raise _no_such(place)
         return names
 
     def require(self, kind: Kind, tenant: str, id: str) -> None:
@@ -273,6 +314,7 @@ class WorkStore:
         decided: Result | None = result
         if not self.objects.create_record(path, result):
             decided = self.objects.read_record(path, Result)
+        self.summarize(place)
         self.objects.delete(place.marker)
         return decided if decided is not None else result
 
@@ -340,6 +382,7 @@ class WorkStore:
             request=None if request is None else _without_words(request),
             result=None if result is None else _without_message(result),
         )
+        self.objects.delete(place.summary)  # readers look for nothing else where there is one
         self.objects.create_record(f"{place.folder}/deleted.json", tombstone)
         self.erase(place)
 
@@ -392,8 +435,8 @@ class WorkStore:
     ) -> Iterator[Work]:
         """All readable work of one kind, in the order of `list_ids`."""
         ids = self.list_ids(kind, tenant, after=after, descending=descending)
-        for _, work in each_readable(ids, lambda id: self.find(Place(kind, tenant, id))):
-            yield work
+        found = self.objects.each_readable(ids, lambda id: self.find(Place(kind, tenant, id)))
+        return (work for _, work in found)
 
     def read_texts(self, request: WorkRequest) -> bytes:
         """The texts that the work was submitted with.

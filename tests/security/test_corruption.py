@@ -200,6 +200,7 @@ def test_the_rest_of_a_list_is_shown(shop: Shop) -> None:
         info.path for info in objects.files("edits") if info.path.endswith(f"{broken}/request.json")
     ]
     objects.put(path, b"{")
+    objects.delete(Place("edit", "default", broken).summary)
     shop.api.services._store = None  # a process that has just begun
     listed = [one["id"] for one in shop.api.http.get("/v1/edits").json()["data"]]
     models = shop.api.http.get("/v1/models")
@@ -234,6 +235,7 @@ def test_what_is_damaged_is_deleted_holds_nothing_and_stops_nobody(shop: Shop, e
         place = Place("edit", "default", edit)
         path = f"{place.folder}/{name}"
         objects.put(path, DAMAGES[damage](objects.read(path), b"", at))
+        objects.delete(place.summary)
         shop.api.services._store = None  # a process that has just begun
         assert [found.path for found in find_damaged(objects)] == [path]
         swept = sweep(shop.api.store.work, lambda: False, now=time.time() + 3 * 24 * 3600)
@@ -247,6 +249,27 @@ def test_what_is_damaged_is_deleted_holds_nothing_and_stops_nobody(shop: Shop, e
         assert not objects.exists(place.marker), "it counts no longer as open"
         assert http.delete(f"/v1/edits/{edit}").status_code == 200
         assert http.get(f"/v1/edits/{edit}").status_code == 404
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+@pytest.mark.parametrize(
+    "name",
+    ["request.json", "attempts/1/claim.json", "attempts/1/end.json", "result.json", "summary.json"],
+)
+def test_what_one_damaged_record_held_is_in_others(shop: Shop, damage: str, name: str) -> None:
+    http, objects = shop.api.http, shop.objects
+    edit, body, headers = submitted(shop, "one", ended=True)
+    before = http.get(f"/v1/edits/{edit}").json()
+    place = Place("edit", "default", edit)
+    path = f"{place.folder}/{name}"
+    objects.put(path, DAMAGES[damage](objects.read(path), b"", random.Random(1)))
+    shop.api.services._store = None  # a process that has just begun
+    assert http.get(f"/v1/edits/{edit}").json() == before
+    assert edit in [one["id"] for one in http.get("/v1/edits").json()["data"]]
+    assert http.post("/v1/edits", json=body, headers=headers).json()["id"] == edit
+    assert [found.path for found in find_damaged(objects)] == [path]
+    assert http.delete(f"/v1/edits/{edit}").status_code == 200
+    assert http.get(f"/v1/edits/{edit}").status_code == 404
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])

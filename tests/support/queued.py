@@ -8,9 +8,14 @@ from pathlib import Path
 
 from models_store import ids
 from models_store.schemas.behaviors import BehaviorRef
-from models_store.schemas.records import EditSettings, Marker, Result, WorkRequest
+from models_store.schemas.records import EditSettings, Marker, Result, Summary, WorkRequest
 from models_store.work.store import Place
 from workers.surgery.methods.bias import Bias
+
+_SETTINGS = EditSettings(method=Bias(), metadata={"team": "load"})
+_BEHAVIOR = BehaviorRef(
+    id=None, name="tone", version=None, sha256="0" * 64, counts={"undesired": 20}
+)
 
 
 def queue_many(root: Path, tenant: str, count: int) -> list[Place]:
@@ -25,29 +30,31 @@ def queue_many(root: Path, tenant: str, count: int) -> list[Place]:
 
 def end_many(root: Path, tenant: str, edit_ids: Iterable[str]) -> list[Place]:
     """Put edits that were canceled into the local store at `root`."""
-    result = Result(status="canceled", attempt=0).model_dump_json()
+    result = Result(status="canceled", attempt=0)
     places = _write_requests(root, tenant, edit_ids)
     for place in places:
-        (root / place.folder / "result.json").write_text(result)
+        summary = Summary(request=_request(place), claims=(), ends=(), result=result)
+        (root / place.folder / "result.json").write_text(result.model_dump_json())
+        (root / place.summary).write_text(summary.model_dump_json())
     return places
 
 
 def _write_requests(root: Path, tenant: str, edit_ids: Iterable[str]) -> list[Place]:
-    request = WorkRequest(
-        id="",
-        kind="edit",
-        tenant=tenant,
-        deadline=int(time.time() + 3600),
-        body={},
-        settings=EditSettings(method=Bias(), metadata={"team": "load"}),
-        base_model="pico",
-        behavior=BehaviorRef(
-            id=None, name="tone", version=None, sha256="0" * 64, counts={"undesired": 20}
-        ),
-    )
     places = [Place("edit", tenant, id) for id in edit_ids]
     for place in places:
         (root / place.folder).mkdir(parents=True)
-        own = request.model_copy(update={"id": place.id})
-        (root / place.folder / "request.json").write_text(own.model_dump_json())
+        (root / place.folder / "request.json").write_text(_request(place).model_dump_json())
     return places
+
+
+def _request(place: Place) -> WorkRequest:
+    return WorkRequest(
+        id=place.id,
+        kind="edit",
+        tenant=place.tenant,
+        deadline=int(time.time() + 3600),
+        body={},
+        settings=_SETTINGS,
+        base_model="pico",
+        behavior=_BEHAVIOR,
+    )

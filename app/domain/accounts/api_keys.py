@@ -27,7 +27,7 @@ from models_store.errors import (
     ScalpelError,
 )
 from models_store.ids import TENANT_PATTERN
-from models_store.objects.store import ObjectInfo, ObjectStore, each_readable
+from models_store.objects.store import ObjectInfo, ObjectStore
 from models_store.schemas.base import Record
 from models_store.schemas.records import Actor
 from models_store.work.store import SHARED_TENANT
@@ -211,7 +211,7 @@ class ApiKeys:
             folders.setdefault(info.path.split("/")[1], []).append(info)
         states = (
             self._state(digest, key, folders[digest])
-            for digest, key in each_readable(folders, self._read)
+            for digest, key in self._objects.each_readable(folders, self._read)
             if tenant in (None, key.tenant)
         )
         return sorted(states, key=lambda state: state.key.id)

@@ -40,14 +40,13 @@ class StoredBytes:
         total = self._objects.size(f"behaviors/{self._tenant}")
         for folder in (FOLDERS["edit"], FOLDERS["export"]):
             root = f"{folder}/{self._tenant}"
-            for bucket in self._objects.children(root):
-                path = f"{root}/{bucket}"
-                size = self._settled.get(path)
-                if size is None:
-                    size = self._objects.size(path)
-                    if bucket < newest and bucket not in growing:
-                        self._settled[path] = size
-                total += size
+            paths = {f"{root}/{bucket}": bucket for bucket in self._objects.children(root)}
+            new = [path for path in paths if path not in self._settled]
+            sizes = dict(zip(new, self._objects.in_parallel(self._objects.size, new), strict=True))
+            total += sum(sizes[path] if path in sizes else self._settled[path] for path in paths)
+            for path, size in sizes.items():
+                if paths[path] < newest and paths[path] not in growing:
+                    self._settled[path] = size
         return total
 
     def _growing(self) -> set[str]:

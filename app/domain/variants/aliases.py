@@ -11,7 +11,7 @@ from models_store.audit.log import NOBODY, AuditLog
 from models_store.errors import InvalidRequest, NotFound
 from models_store.ids import BASE_ID_PATTERN
 from models_store.objects.histories import Histories, Version
-from models_store.objects.store import ObjectStore, each_readable
+from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor, Variant
 
 
@@ -102,8 +102,7 @@ class Aliases:
 
     def all(self, tenant: str) -> dict[str, AliasVersion]:
         """Every alias in force, by name."""
-        names = self._versions.names(tenant)
-        return dict(each_readable(names, lambda name: self.current(tenant, name)))
+        return dict(self._versions.in_force(tenant))
 
     def put(
         self,

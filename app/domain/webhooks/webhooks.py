@@ -22,7 +22,7 @@ from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.ids import ID_PATTERN
 from models_store.net.addresses import AddressRefused, AddressRule
 from models_store.objects.histories import Histories, Version
-from models_store.objects.store import ObjectStore, each_readable
+from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor
 from models_store.work.outbox import WEBHOOKS
 
@@ -164,8 +164,7 @@ class Webhooks:
 
     def all(self, tenant: str) -> dict[str, WebhookVersion]:
         """Every webhook that there is, by id, oldest first."""
-        ids = self._versions.names(tenant)
-        return dict(each_readable(ids, lambda id: self._versions.current(tenant, id)))
+        return dict(self._versions.in_force(tenant))
 
     def update(self, tenant: str, id: str, actor: Actor = NOBODY, **changes: Any) -> WebhookVersion:
         """Change `url`, `events`, `description` or `enabled`.

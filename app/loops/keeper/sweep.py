@@ -6,6 +6,8 @@ import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
+from threading import Lock
 
 import structlog
 
@@ -31,6 +33,8 @@ _log = structlog.get_logger()
 _STALE_SECONDS = 24 * 3600
 """Younger objects may still be in use."""
 _TOMBSTONE = {"deleted.json"}
+_LOOKED_BACK_SECONDS = 30 * 24 * 3600
+"""What ended, or was taken, earlier was put in order by the sweeps since."""
 _CACHED_SECONDS = 30 * 24 * 3600
 _IDEMPOTENCY = "idempotency"
 
@@ -41,6 +45,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
     - Work without a result and without a marker gets its marker again.
     - The marker of work that was never submitted, has a result or was deleted is removed.
     - Of work that was never submitted, the texts, the idempotency key and the suffix are removed.
+    - Finished work without a summary gets one.
     - Files of finished work that its result does not name are removed; attempts that were lost,
       canceled or returned to the queue left them.
     - What is left of deleted work is erased.
@@ -55,6 +60,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
+        `summarized`,
         `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `cached`, `sealed`, `temporary`;
         and `unreadable`, what was left out since its records are damaged.
 
@@ -72,14 +78,22 @@ class _Sweep:
         self._stopped = stopped
         self._now = now
         self._done: Counter[str] = Counter()
+        self._lock = Lock()
 
     def run(self) -> Counter[str]:
         markers = {info.path: info for info in self._objects.files("open")}
-        for place, files in _all_work(self._store):
-            if self._stopped():
-                return self._done
+
+        def look(work: tuple[Place, dict[str, ObjectInfo]]) -> None:
+            place, files = work
+            marker = markers.pop(place.marker, None)
             with self._contained(place.id):
-                self._look_at(place, files, markers.pop(place.marker, None))
+                self._look_at(place, files, marker)
+
+        work = takewhile(lambda _: not self._stopped(), _all_work(self._store))
+        for _ in self._objects.in_parallel(look, work):
+            pass
+        if self._stopped():
+            return self._done
         # The markers left have no folder: their submission was interrupted right after them.
         for path, marker in markers.items():
             if self._is_stale(marker):
@@ -106,19 +120,22 @@ class _Sweep:
         open_ = "request.json" in files and not ended and not deleted
         if open_ and marker is None:
             self._objects.create_record(place.marker, Marker(kind=place.kind))
-            self._done["marked"] += 1
+            self._count("marked")
         if marker is not None and not open_ and self._is_stale(marker):
             self._remove(place.marker, "unmarked")
         if deleted:
             if files.keys() - _TOMBSTONE:
                 self._store.erase(place)
-                self._done["erased"] += 1
+                self._count("erased")
         elif "request.json" not in files:
             if all(self._is_stale(info) for info in files.values()):
                 for info in files.values():
                     self._remove(info.path, "unborn")
         elif ended:
-            self._remove_unnamed(place, files)
+            if "summary.json" not in files and self._store.summarize(place):
+                self._count("summarized")
+            if self._now - files["result.json"].modified_at < _LOOKED_BACK_SECONDS:
+                self._remove_unnamed(place, files)
 
     def _remove_unnamed(self, place: Place, files: Mapping[str, ObjectInfo]) -> None:
         """Remove files of attempts that the result does not name."""
@@ -154,7 +171,13 @@ class _Sweep:
         suffixes = Reservations(self._store, "edit", SUFFIXES, "suffix_taken")
         before = self._now - _STALE_SECONDS
         for tenant in self._objects.children(SUFFIXES):
-            for name in suffixes.names(tenant):
+            files = self._objects.files(f"{SUFFIXES}/{tenant}")
+            changed = {
+                info.path.split("/")[2]
+                for info in files
+                if self._now - info.modified_at < _LOOKED_BACK_SECONDS
+            }
+            for name in sorted(changed):
                 with self._contained(f"{SUFFIXES}/{tenant}/{name}"):
                     self._done["suffixes"] += suffixes.release_unborn(tenant, name, before)
 
@@ -191,14 +214,18 @@ class _Sweep:
             yield
         except (CorruptArtifact, NewerRecord, NotFound) as error:
             _log.error("the sweep left out", what=what, error=error.message)
-            self._done["unreadable"] += 1
+            self._count("unreadable")
 
     def _is_stale(self, info: ObjectInfo) -> bool:
         return self._now - info.modified_at > _STALE_SECONDS
 
     def _remove(self, path: str, what: str) -> None:
         self._objects.delete(path)
-        self._done[what] += 1
+        self._count(what)
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._done[what] += 1
 
 
 def _all_work(store: WorkStore) -> Iterator[tuple[Place, dict[str, ObjectInfo]]]:

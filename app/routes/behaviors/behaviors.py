@@ -20,7 +20,6 @@ from app.routes.behaviors.upload import BehaviorLines, behavior_from_json
 from app.services import ServicesDep, Store, StoreDep
 from models_store import presets
 from models_store.errors import NotFound
-from models_store.objects.store import each_readable
 from models_store.schemas.behaviors import Behavior, BehaviorRef
 from models_store.schemas.items import Item, Prompt
 
@@ -154,7 +153,7 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
         except NotFound:
             return None  # deleted
 
-    return (version for _, version in each_readable(ids, summary))
+    return (version for _, version in store.objects.each_readable(ids, summary))
 
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:

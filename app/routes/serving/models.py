@@ -14,7 +14,6 @@ from app.domain.variants.names import variant_name, variant_of
 from app.request.auth import Principal, Reader
 from app.services import Store, StoreDep
 from models_store.errors import Conflict, NotFound
-from models_store.objects.store import each_readable
 from models_store.schemas.records import Variant
 from models_store.work.base_models import RegisteredBase
 from models_store.work.store import Place, Work
@@ -143,7 +142,9 @@ def _base(base: RegisteredBase) -> ModelView:
 
 def _aliases(store: Store, who: Principal) -> Iterator[ModelView]:
     aliases = store.aliases.all(who.tenant)
-    shown = each_readable(aliases, lambda name: _alias(store, who, name, aliases[name]))
+    shown = store.objects.each_readable(
+        aliases, lambda name: _alias(store, who, name, aliases[name])
+    )
     return (alias for _, alias in shown)
 
 
@@ -179,5 +180,5 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
 def _newest(store: Store, tenant: str) -> Iterator[Work]:
     """Not all: an endless queue is not looked through for what is served."""
     ids = islice(store.work.list_ids("edit", tenant), MAX_LOOKED_AT)
-    edits = each_readable(ids, lambda id: store.work.find(Place("edit", tenant, id)))
+    edits = store.objects.each_readable(ids, lambda id: store.work.find(Place("edit", tenant, id)))
     return (edit for _, edit in edits)

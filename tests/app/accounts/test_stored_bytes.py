@@ -77,6 +77,7 @@ def test_old_work_is_looked_at_until_it_has_ended(objects: SizedStore) -> None:
     old, older = ended(objects, 3, 6)
     work = WorkStore(objects)
     objects.delete(f"{old.folder}/result.json")
+    objects.delete(old.summary)
     objects.create(old.marker, b"{}")
     bytes = StoredBytes(objects, "one")
     bytes.count(False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,8 @@ from models_store.audit.check import check_log, lines_of
 from models_store.audit.log import FOLDER, MOST_LINES, AuditLine, AuditLog, Event
 from models_store.audit.reads import HOUR_SECONDS, ReadLog
 from models_store.errors import Unavailable
-from models_store.objects.store import ObjectStore, open_store
+from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor
-from models_store.settings import Settings
 
 WHO = Actor(key_id="key_1", scopes=("edits:read",))
 
@@ -38,11 +36,6 @@ class SlowStore:
 
     def read(self, path: str) -> bytes:
         return self._objects.read(path)
-
-
-@pytest.fixture
-def objects(tmp_path: Path) -> ObjectStore:
-    return open_store(Settings(data=tmp_path))
 
 
 @pytest.fixture

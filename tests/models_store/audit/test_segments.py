@@ -14,7 +14,7 @@ from models_store.errors import CorruptArtifact
 from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor
 
-LATER = time.time() + ENDED_SECONDS + 60
+LATER = time.time() + ENDED_SECONDS + 24 * 3600
 
 
 def write(objects: ObjectStore, writer: str, count: int) -> list[AuditLine]:
