@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.claims import RatioClaim, interleaved, parser, report, seconds
+from benchmarks.memory import peak_resident
 from models_store.objects.store import open_store
 from models_store.presets import load_preset
 from models_store.schemas.catalogue import SMOLLM2
@@ -195,15 +196,6 @@ def peak_bytes(what: str, side: int) -> int:
     command = [sys.executable, "-m", "benchmarks.edit_cost", "--peak", what, "--side", str(side)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1])
-
-
-def peak_resident() -> int:
-    """Most bytes that this process had in memory so far.
-
-    Not `ru_maxrss`, which includes the memory of the parent at the fork.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def _print_peak(what: str, side: int) -> None:

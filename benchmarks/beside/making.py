@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.beside import lora
 from benchmarks.beside.rows import Cost
-from benchmarks.edit_cost import load, official, peak_resident
+from benchmarks.edit_cost import load, official
+from benchmarks.memory import peak_resident
 from benchmarks.quality.data import TableBehavior
 from benchmarks.quality.rows import RULES, Options
 from benchmarks.quality.setting import Setting
