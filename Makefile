@@ -17,7 +17,7 @@ HERETIC := .venv-heretic
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling load paper-table quality beside clean
+.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling s3-lists load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench: $(VENV)/.dev ## Measure speed and memory, as ratios, and write docs/perfo
 
 scaling: $(VENV)/.dev ## Measure how costs grow with texts, model, editors and stored edits, and write it down
 	@$(BIN)/python -m benchmarks.scaling.main --write
+
+s3-lists: $(VENV)/.dev ## Measure lists, submissions and the daily sweep on S3 with a delay, and write it down: EDITS=100000
+	@$(BIN)/python -m benchmarks.serving.s3_lists $(if $(EDITS),--edits $(EDITS)) --write
 
 load: $(VENV)/.dev ## Load test: many clients for ten minutes, then paging through a long queue: SECONDS_OF_LOAD=600
 	@$(BIN)/python -m benchmarks.serving.load $(if $(SECONDS_OF_LOAD),--seconds $(SECONDS_OF_LOAD))
