@@ -214,6 +214,12 @@ _ALL = (
         "too_many_webhooks", 409, "The tenant has the most webhooks allowed", "Delete one of them."
     ),
     ErrorKind(
+        "too_many_api_keys",
+        409,
+        "The tenant has the most keys allowed",
+        "Use keys for longer; those that have ended count for 30 days.",
+    ),
+    ErrorKind(
         "changed_meanwhile",
         409,
         "Another request changed it at the same time",

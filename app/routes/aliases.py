@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.domain.accounts.quotas import RECORDS_BYTES
 from app.domain.bodies import RequestBody
 from app.domain.edits.requests import VariantField
 from app.domain.variants.aliases import AliasVersion
@@ -167,15 +168,16 @@ def _put(
         (resolve(share.variant, f"/shares/{place}/variant"), share.weight)
         for place, share in enumerate(body.shares)
     ]
-    store.aliases.put(
-        who.tenant,
-        name,
-        variant,
-        shares=shares,
-        without_parents=body.without_parents,
-        actor=who.actor,
-        rolls_back_to=rolls_back_to,
-    )
+    with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
+        store.aliases.put(
+            who.tenant,
+            name,
+            variant,
+            shares=shares,
+            without_parents=body.without_parents,
+            actor=who.actor,
+            rolls_back_to=rolls_back_to,
+        )
     return read_alias(name, store, who)
 
 

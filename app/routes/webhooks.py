@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.accounts.quotas import RECORDS_BYTES
 from app.domain.bodies import RequestBody
 from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try
 from app.domain.webhooks.webhooks import (
@@ -85,7 +86,7 @@ class WebhookSummary(BaseModel):
 
 class WebhookView(WebhookSummary):
     history: list[WebhookChange]
-    """Newest first."""
+    """The last 100 changes, newest first."""
 
 
 class WebhookWithSecret(WebhookSummary):
@@ -147,12 +148,13 @@ def create_webhook(
     creation: CreationDep,
 ) -> WebhookWithSecret:
     """It receives the events of edits made from now on."""
-    webhook, replayed = store.webhooks.add(
-        creation.sender(store),
-        body.url,
-        events=tuple(dict.fromkeys(body.events)),
-        description=body.description,
-    )
+    with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
+        webhook, replayed = store.webhooks.add(
+            creation.sender(store),
+            body.url,
+            events=tuple(dict.fromkeys(body.events)),
+            description=body.description,
+        )
     creation.mark(f"/v1/webhooks/{webhook.id}", replayed=replayed)
     return _with_secret(webhook.id, webhook.version, shown=not replayed)
 
@@ -190,7 +192,8 @@ def change_webhook(
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
     if changes:
-        store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
+        with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
+            store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
     return read_webhook(webhook_id, store, who)
 
 
@@ -205,7 +208,8 @@ def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
     """Messages are signed with both secrets while they overlap."""
-    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
+    with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
+        version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
     return _with_secret(webhook_id, version, shown=True)
 
 

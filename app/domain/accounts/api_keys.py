@@ -60,6 +60,12 @@ _USE_SECONDS = 3600
 """How exactly the last use is known: an object in the store for every key and hour, at most."""
 
 
+MOST_KEYS = 10_000
+"""Of one tenant, ended ones included."""
+KEPT_DAYS = 30
+"""How long a key that has ended is listed."""
+
+
 class ApiKey(Record):
     """What is known of a key; the secret is not."""
 
@@ -107,7 +113,8 @@ class KeyState:
     digest: str
     """SHA-256 of its secret."""
     key: ApiKey
-    revoked: bool = False
+    revoked_at: float | None = None
+    """Unix seconds."""
     replaced: Replaced | None = None
     last_used_at: int | None = None
     """Unix seconds, the beginning of an hour."""
@@ -119,8 +126,14 @@ class KeyState:
         return min((end for end in ends if end is not None), default=None)
 
     @property
+    def ended_at(self) -> float | None:
+        """Since when it is accepted no more, or from when on; None: no end is known."""
+        ends = [end for end in (self.revoked_at, self.expires_at) if end is not None]
+        return min(ends, default=None)
+
+    @property
     def status(self) -> KeyStatus:
-        if self.revoked:
+        if self.revoked_at is not None:
             return "revoked"
         expires_at = self.expires_at
         return "active" if expires_at is None or time.time() < expires_at else "expired"
@@ -154,9 +167,17 @@ class ApiKeys:
         Raises:
             InvalidRequest: unknown scopes, a tenant that cannot be one, no name, or an end that
                 has passed.
+            Conflict: `too_many_api_keys`.
         """
         check(name, tenant, scopes, expires_at)
-        self._require_distinct(tenant)
+        states = self.all()
+        _require_distinct(tenant, states)
+        if sum(state.key.tenant == tenant for state in states) >= MOST_KEYS:
+            raise Conflict(
+                f"there are {MOST_KEYS} keys of {tenant}, with those that ended in the last "
+                f"{KEPT_DAYS} days, which is as many as can be: use them for longer",
+                code="too_many_api_keys",
+            )
         secret = _PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(
             id=id or ids.new_id("api_key"),
@@ -193,16 +214,6 @@ class ApiKeys:
             if state.key.id == id:
                 return state
         raise NotFound(f"no such key: {id}")
-
-    def _require_distinct(self, tenant: str) -> None:
-        """Some file systems keep what differs by case only in one folder."""
-        for state in self.all():
-            other = state.key.tenant
-            if other != tenant and other.casefold() == tenant.casefold():
-                detail = (
-                    f"there is a tenant {other!r}: choose a name that differs by more than case"
-                )
-                raise InvalidRequest.at("/tenant", detail)
 
     def all(self, tenant: str | None = None) -> list[KeyState]:
         """Every key, of the tenant where one is given; oldest first."""
@@ -266,6 +277,17 @@ class ApiKeys:
             )
         return secret, key
 
+    def remove_ended(self, now: float) -> int:
+        """Remove the keys that ended `KEPT_DAYS` before `now` (Unix seconds): how many."""
+        limit = now - KEPT_DAYS * 24 * 3600
+        ended = [state for state in self.all() if (state.ended_at or now) < limit]
+        for state in ended:
+            # What ends it comes last, so that it is not accepted again if this breaks off.
+            paths = self._objects.paths(f"{_FOLDER}/{state.digest}")
+            for path in sorted(paths, key=lambda path: not path.endswith("/key.json")):
+                self._objects.delete(path)
+        return len(ended)
+
     def note_use(self, state: KeyState) -> None:
         """Remember the hour of this use; a store that cannot be written to is let pass."""
         hour = _hour()
@@ -288,7 +310,8 @@ class ApiKeys:
         replaced = None
         if "replaced.json" in names:
             replaced = self._objects.read_record(folder + "replaced.json", Replaced)
-        return KeyState(digest, key, "revoked.json" in names, replaced, max(used) if used else None)
+        revoked = (info.modified_at for info in files if info.path == folder + "revoked.json")
+        return KeyState(digest, key, next(revoked, None), replaced, max(used) if used else None)
 
     def _read(self, digest: str) -> ApiKey | None:
         key = self._known.get(digest)
@@ -320,6 +343,14 @@ def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None)
         problems.append(FieldError("/expires_at", "invalid_value", detail))
     if problems:
         raise InvalidRequest("; ".join(problem.detail for problem in problems), errors=problems)
+
+
+def _require_distinct(tenant: str, states: Sequence[KeyState]) -> None:
+    """Some file systems keep what differs by case only in one folder."""
+    for other in {state.key.tenant for state in states}:
+        if other != tenant and other.casefold() == tenant.casefold():
+            detail = f"there is a tenant {other!r}: choose a name that differs by more than case"
+            raise InvalidRequest.at("/tenant", detail)
 
 
 def digest_of(secret: str) -> str:

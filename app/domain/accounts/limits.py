@@ -42,7 +42,7 @@ class TenantLimits(_Part):
     running_edits: _Number
     """Of these, those that are worked on at the same time."""
     stored_bytes: _Number
-    """Of edits, exports and behaviours in the store."""
+    """Of edits, exports, behaviours, and versions of aliases and webhooks in the store."""
 
 
 class _Row(_Part):

@@ -22,8 +22,8 @@ _BYTES_SECONDS = 15.0
 """How long a count is good for."""
 _MOST_SHARE = 0.05
 """Of the time, to be spent on counting."""
-_RECORDS_BYTES = 4096
-"""What records of a new piece of work come to, about."""
+RECORDS_BYTES = 4096
+"""What records of a new piece of work come to, about, or a version of an alias."""
 _RETRY_WORK_SECONDS = 10
 _RETRY_BYTES_SECONDS = 60
 
@@ -117,7 +117,7 @@ class Quotas:
                     retry_after=_RETRY_WORK_SECONDS,
                     use=LimitUse("queued-edits", most, 0),
                 )
-            with self.room_for_bytes(tenant, bytes + _RECORDS_BYTES):
+            with self.room_for_bytes(tenant, bytes + RECORDS_BYTES):
                 yield
 
     @contextlib.contextmanager

@@ -8,12 +8,13 @@ from models_store.ids import bucket_at, bucket_of
 from models_store.objects.store import ObjectStore
 from models_store.work.store import FOLDERS, kind_of
 
+_OTHERS = ("behaviors", "aliases", "webhooks")
 _LATE_SECONDS = 3600.0
 """A new id may be older than it is put in: it is made first, and clocks differ."""
 
 
 class StoredBytes:
-    """Bytes of one tenant's edits, exports and behaviours.
+    """Bytes of one tenant's edits, exports, behaviours, aliases and webhooks.
 
     A bucket of work has settled once no new id falls into it and all of its work has ended: from
     then on it can only shrink, so its size is remembered. A count therefore takes as long as there
@@ -37,7 +38,8 @@ class StoredBytes:
         # Looked at before sizes are: what ends in between is counted once more.
         growing = self._growing()
         newest = bucket_at(time.time() - _LATE_SECONDS)
-        total = self._objects.size(f"behaviors/{self._tenant}")
+        others = (f"{folder}/{self._tenant}" for folder in _OTHERS)
+        total = sum(self._objects.in_parallel(self._objects.size, others))
         for folder in (FOLDERS["edit"], FOLDERS["export"]):
             root = f"{folder}/{self._tenant}"
             paths = {f"{root}/{bucket}": bucket for bucket in self._objects.children(root)}

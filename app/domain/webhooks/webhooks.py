@@ -44,6 +44,7 @@ Change = Literal[
     "webhook.deleted",
 ]
 MOST_WEBHOOKS = 16
+_SHOWN = 100
 """A tenant's."""
 MAX_URL_LENGTH = 2048
 _SECRET_BYTES = 32
@@ -158,9 +159,10 @@ class Webhooks:
         return _there(self.newest(tenant, id), id)
 
     def history(self, tenant: str, id: str) -> list[WebhookVersion]:
-        """Every version, oldest first."""
+        """The last 100 versions, oldest first."""
         self.get(tenant, id)
-        return self._versions.all(tenant, id)
+        numbers = self._versions.numbers(tenant, id)[-_SHOWN:]
+        return list(self._versions.versions(tenant, id, numbers))
 
     def all(self, tenant: str) -> dict[str, WebhookVersion]:
         """Every webhook that there is, by id, oldest first."""

@@ -11,6 +11,7 @@ from threading import Lock
 
 import structlog
 
+from app.domain.accounts.api_keys import ApiKeys
 from app.domain.accounts.sessions import remove_old_sessions
 from app.domain.behaviors.library import BEHAVIORS
 from app.domain.edits.idempotency import KEPT_SECONDS
@@ -52,7 +53,7 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
     - What was cached for a tenant a month ago is removed.
     - Chains of the audit log that have ended are moved into segments.
     - Expired idempotency keys, deliveries of old edits and to deleted webhooks, expired sign-ins,
-      and temporary files of dead writers are removed.
+      API keys that ended a month ago, and temporary files of dead writers are removed.
 
     Args:
         stopped: called between two pieces of work; when true, the sweep ends early.
@@ -60,9 +61,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     Returns:
         How many of each were repaired or removed: `marked`, `unmarked`, `erased`, `unborn`,
-        `summarized`,
-        `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `cached`, `sealed`, `temporary`;
-        and `unreadable`, what was left out since its records are damaged.
+        `summarized`, `unnamed`, `keys`, `suffixes`, `deliveries`, `sessions`, `api_keys`, `cached`,
+        `sealed`, `temporary`; and `unreadable`, what was left out since its records are damaged.
 
     Raises:
         Unavailable: the store is away.
@@ -109,6 +109,7 @@ class _Sweep:
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
         self._done["sessions"] = remove_old_sessions(self._objects, self._now)
+        self._done["api_keys"] = ApiKeys(self._objects, self._store.audit).remove_ended(self._now)
         old = self._now - _STALE_SECONDS
         self._done["temporary"] += self._objects.remove_temporary_files(old)
         return self._done

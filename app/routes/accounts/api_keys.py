@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -120,7 +121,7 @@ def create_api_key(
 def list_api_keys(
     store: StoreDep, who: Admin, tenant: TenantDep, page: PageDep
 ) -> Page[ApiKeyView]:
-    """Newest first by default; includes ended keys."""
+    """Newest first by default; includes keys that ended in the last 30 days."""
     states = {state.key.id: state for state in store.keys.all(tenant)}
     shown, has_more = page.cut(page.ordered(states))
     return page_of([_view(states[id]) for id in shown], has_more)
@@ -139,7 +140,7 @@ def revoke_api_key(
     state = store.keys.get(key_id, tenant)
     store.keys.revoke(state, who.key_id)
     key_cache(request).clear()
-    return _view(replace(state, revoked=True))
+    return _view(replace(state, revoked_at=time.time()))
 
 
 @router.post("/{key_id}/rotate", status_code=201, summary="Rotate an API key")

@@ -20,8 +20,7 @@ from models_store.work.store import Place, Work
 
 router = APIRouter(prefix="/v1/models", tags=["completions"])
 
-MAX_EDITS = 1_000
-MAX_LOOKED_AT = 2_000
+MAX_LOOKED_AT = 1_000
 _OWNER = "scalpel"
 
 
@@ -62,7 +61,7 @@ class Models(BaseModel):
 
 @router.get("", summary="List models")
 def list_models(store: StoreDep, who: Reader) -> Models:
-    """Base models, aliases and the newest 1,000 edits that succeeded."""
+    """Base models, aliases, and of your newest 1,000 edits those that succeeded."""
     bases = (_base(base) for base in store.bases.all() if base.status == "succeeded")
     return Models(data=[*bases, *_aliases(store, who), *_edits(store, who)])
 
@@ -168,7 +167,7 @@ def _edits(store: Store, who: Principal) -> Iterator[ModelView]:
         and (facts := ready.get(edit.request.base_model)) is not None
         and facts.fingerprint == edit.request.base_fingerprint
     )
-    for edit in islice(served, MAX_EDITS):
+    for edit in served:
         yield ModelView(
             id=variant_name(edit),
             created=edit.request.created_at,

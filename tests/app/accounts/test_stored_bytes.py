@@ -33,7 +33,7 @@ class SizedStore(ObjectStore):
     def buckets_sized(self) -> list[str]:
         """Buckets that were measured since the last call."""
         sized, self.sized = self.sized, []
-        return [folder for folder in sized if not folder.startswith("behaviors")]
+        return [folder for folder in sized if folder.startswith(("edits", "exports"))]
 
     @property
     def there(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from app.domain.accounts import api_keys
 from app.domain.accounts.api_keys import ALL_SCOPES, ApiKeys
 from models_store.errors import Conflict, InvalidRequest, NotFound
 from models_store.objects.store import ObjectStore
@@ -63,6 +64,37 @@ def test_a_revoked_key_stays_revoked_for_whoever_opens_the_store(
 
     assert status(ApiKeys(objects), secret) == "revoked"
     assert [state.status for state in ApiKeys(objects).all()] == ["revoked"]
+
+
+def test_a_key_that_ended_a_month_ago_is_removed_and_stays_ended(
+    objects: ObjectStore, keys: ApiKeys
+) -> None:
+    now = time.time()
+    revoked, made = keys.create(name="revoked")
+    keys.revoke(keys.get(made.id))
+    expired, _ = keys.create(name="expired", expires_at=int(now) + 1)
+    lasting, _ = keys.create(name="lasting")
+    later, _ = keys.create(name="later", expires_at=int(now) + 365 * 24 * 3600)
+
+    assert keys.remove_ended(now + 29 * 24 * 3600) == 0
+    assert keys.remove_ended(now + 31 * 24 * 3600) == 2
+    assert [state.key.name for state in keys.all()] == ["lasting", "later"]
+    for known in (keys, ApiKeys(objects)):
+        found = [status(known, secret) for secret in (revoked, expired, lasting, later)]
+        assert found == [None, None, "active", "active"]
+
+
+def test_a_tenant_has_a_limited_number_of_keys(
+    keys: ApiKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "MOST_KEYS", 2)
+    _, first = keys.create(name="1", tenant="red")
+    keys.create(name="2", tenant="red")
+    keys.revoke(keys.get(first.id))
+    with pytest.raises(Conflict) as refused:
+        keys.create(name="3", tenant="red")
+    assert refused.value.code == "too_many_api_keys"
+    keys.create(name="3", tenant="blue")
 
 
 def test_a_key_whose_record_was_taken_away_is_not_accepted(
