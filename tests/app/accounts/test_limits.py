@@ -237,15 +237,16 @@ def test_stored_bytes_are_those_in_the_store(limited: Api, redis_server: RedisSe
         assert fresh.http.post("/v1/edits", json=edit).status_code == 201
 
 
-@limits(limit_stored_bytes=8_000, **GENEROUS)
+@limits(limit_stored_bytes=20_000, **GENEROUS)
 def test_versions_of_aliases_and_webhooks_count_as_stored(limited: Api) -> None:
     def put() -> int:
         return limited.http.put("/v1/aliases/bot", json={"variant": "pico"}).status_code
 
     hook = limited.http.post("/v1/webhooks", json={"url": "https://hooks.example.com/"}).json()
     assert [put() for _ in range(3)] == [200] * 3
-    answers = [put() for _ in range(40)]
-    assert answers[-1] == 429
+    assert 429 in [put() for _ in range(100)]
+    time.sleep(0.5)
+    assert put() == 429
     changed = limited.http.patch(f"/v1/webhooks/{hook['id']}", json={"description": "again"})
     assert (changed.status_code, changed.json()["code"]) == (429, "quota_exceeded")
     assert limited.http.get("/v1/aliases/bot").status_code == 200
