@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class EditorProcess:
     env: dict[str, str]
     log: Path
     restarts: int = -1
-    process: Forked = field(init=False)
+    process: Forked | subprocess.Popen[bytes] = field(init=False)
     _stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -109,10 +110,10 @@ class Cluster:
         self.store = Store.over(open_store(settings), settings)
         self.client = connect(settings)
         self._logs = logs
-        self._env = own_environment(**as_variables(settings), OMP_NUM_THREADS="1")
-        self._env |= editor_env or {}
+        self.env = own_environment(**as_variables(settings), OMP_NUM_THREADS="1")
+        self.env |= editor_env or {}
         self.keeper = KeeperThread(settings)
-        self.editors = [EditorProcess(self._env, logs / f"editor-{n}.log") for n in range(editors)]
+        self.editors = [EditorProcess(self.env, logs / f"editor-{n}.log") for n in range(editors)]
 
     def stop(self) -> None:
         for editor in self.editors:
