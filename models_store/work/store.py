@@ -22,7 +22,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from pydantic import JsonValue
 
@@ -345,7 +344,10 @@ class WorkStore:
         try:
             work = self.read(kind, tenant, id)
         except CorruptArtifact as error:
-            self._end_unread(place, actor)
+            names = self._names(place)
+            if "result.json" not in names:
+                self._log(place, "canceled", actor)
+            self._end_unread(place, names)
             raise Conflict(
                 f"{id} is damaged, and is now ended if it was not: {error.message}; delete it",
                 code=f"{kind}_damaged",
@@ -374,10 +376,10 @@ class WorkStore:
             NotFound: there is no such work in this tenant, or it was deleted.
         """
         place = Place(kind, tenant, id)
-        self._names(place)
-        self._readable(place)  # a later version's is not ended here
-        self._end_unread(place, actor, "deleted")
+        names = self._names(place)
         request, result = self._readable(place)
+        self._log(place, "deleted", actor)
+        result = result or self._end_unread(place, names)
         tombstone = Deleted(
             request=None if request is None else _without_words(request),
             result=None if result is None else _without_message(result),
@@ -387,25 +389,24 @@ class WorkStore:
         self.erase(place)
 
     def _readable(self, place: Place) -> tuple[WorkRequest | None, Result | None]:
-        """Request and result, as far as they can be read."""
+        """Request and result, as far as they can be read.
+
+        Raises:
+            NewerRecord: a later version of Scalpel wrote one.
+        """
         path = f"{place.folder}/request.json"
         return (
             readable(path, lambda path: self.objects.read_record(path, WorkRequest)),
             readable(f"{place.folder}/result.json", lambda _: self.result_of(place)),
         )
 
-    def _end_unread(
-        self, place: Place, actor: Actor, what: Literal["canceled", "deleted"] = "canceled"
-    ) -> None:
-        """End work as canceled, unless it has a result, by the names of its records alone."""
-        names = self._names(place)
-        if "result.json" not in names or what == "deleted":
-            self._log(place, what, actor)
+    def _end_unread(self, place: Place, names: set[str]) -> Result | None:
+        """End work as canceled by the names of its records alone; None if it had a result."""
         if "result.json" in names:
             self.objects.delete(place.marker)
-            return
+            return None
         attempts = sum(name.endswith("/claim.json") for name in names)
-        self.finish(place, Result(status="canceled", attempt=attempts))
+        return self.finish(place, Result(status="canceled", attempt=attempts))
 
     def erase(self, place: Place) -> None:
         """Remove all of deleted work but its tombstone."""
