@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.attack.floods import ATTACKS, run, scene
+from tests.attack.floods import ATTACKS
+from tests.attack.scene import scene
+from tests.attack.victim import run
 
 
 def main() -> int:
@@ -21,7 +23,7 @@ def main() -> int:
             continue
         with (
             tempfile.TemporaryDirectory(prefix="attack-") as folder,
-            scene(Path(folder), **attack.settings) as there,
+            scene(Path(folder), attack) as there,
         ):
             outcome = run(attack, there, given.seconds)
         print(f"{'holds' if outcome.holds else 'FAILS'}  {outcome}", flush=True)

@@ -1,115 +1,66 @@
-"""Floods by somebody without a key, or by one tenant, while another tenant works.
-
-Each runs for some seconds against an API in a process of its own; what the other tenant's requests
-took, and by how much the API grew, is the outcome.
-"""
+"""Floods by somebody without a key, or by one tenant, while another tenant works."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import multiprocessing
+import json
 import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing.connection import Connection
-from pathlib import Path
+from typing import Any
 
 import httpx
-import numpy as np
 
-from app.services import Store
-from models_store.objects.store import open_store
-from tests.app.support.worker import Worker, edit_body
-from tests.security.api_process import ApiProcess, api_process
-from tests.support.services import api_settings, running_redis
-
-_SPAWNED = multiprocessing.get_context("spawn")
 MIB = 2**20
-P99_SECONDS = 0.25
-GROWTH_BYTES = 300 * MIB
-_PAUSE = 0.02
-"""Between two requests of the tenant who works."""
-
-
-@dataclass
-class Scene:
-    """The API, with an edit and a key of each of the tenants `victim` and `attacker`."""
-
-    api: ApiProcess
-    edit: str
-    attackers_edit: str
-    victim: dict[str, str]
-    attacker: dict[str, str]
+_JSON = {"Content-Type": "application/json"}
+_WORDS = ("calm", "storm", "river", "window", "paper", "stone", "music", "garden")
 
 
 @dataclass(frozen=True)
-class Attacker:
-    """An edit and a key of the attacker's own."""
+class Tenant:
+    """A key, and edits of one's own."""
 
-    edit: str
     key: dict[str, str]
+    """As a header."""
+    edit: str
+    """One that is queued."""
+    made: str
+    """One that has succeeded."""
 
 
-@dataclass
-class Outcome:
-    """Of one flood."""
-
-    name: str
-    latencies: list[float]
-    """Seconds of each GET of the victim."""
-    wrong: Counter[int]
-    """Statuses of the victim's that are not 200."""
-    statuses: Counter[int | str]
-    """What the attacker was answered."""
-    growth: int
-    """Bytes."""
-
-    @property
-    def p99(self) -> float:
-        return float(np.quantile(self.latencies, 0.99))
-
-    @property
-    def holds(self) -> bool:
-        return not self.wrong and self.p99 < P99_SECONDS and self.growth < GROWTH_BYTES
-
-    def __str__(self) -> str:
-        answers = ", ".join(f"{count} x {status}" for status, count in self.statuses.most_common(4))
-        return (
-            f"{self.name:<16} p99 of {len(self.latencies)} GETs {1000 * self.p99:4.0f} ms, growth "
-            f"{self.growth / MIB:4.0f} MiB, wrong {dict(self.wrong)}; attacker: {answers}"
-        )
-
-
-@dataclass
+@dataclass(frozen=True)
 class Attack:
     """What one attacker does until the time is over, on so many connections."""
 
     name: str
     connections: int
-    act: Callable[[httpx.AsyncClient, Attacker], Awaitable[int]]
+    act: Callable[[httpx.AsyncClient, Tenant], Awaitable[int]]
     """One request; its status."""
     per_second: float | None = None
     """Requests of all connections together; None: as many as they can."""
+    put_seconds: float | None = None
+    """The store is a bucket where a put takes so long; None: a folder."""
     settings: dict[str, str] = field(default_factory=dict)
 
 
-async def _docs(client: httpx.AsyncClient, own: Attacker) -> int:
+async def _docs(client: httpx.AsyncClient, own: Tenant) -> int:
     return (await client.get("/docs")).status_code
 
 
-async def _wrong_key(client: httpx.AsyncClient, own: Attacker) -> int:
+async def _wrong_key(client: httpx.AsyncClient, own: Tenant) -> int:
     key = {"Authorization": f"Bearer sk-{secrets.token_hex(16)}"}
     return (await client.get("/v1/edits", headers=key)).status_code
 
 
-async def _readiness(client: httpx.AsyncClient, own: Attacker) -> int:
+async def _readiness(client: httpx.AsyncClient, own: Tenant) -> int:
     return (await client.get("/readyz?require=all")).status_code
 
 
-async def _stream(client: httpx.AsyncClient, own: Attacker) -> int:
+async def _stream(client: httpx.AsyncClient, own: Tenant) -> int:
     headers = {**own.key, "Accept": "text/event-stream"}
     path = f"/v1/edits/{own.edit}/events"
     async with client.stream("GET", path, headers=headers) as answer:
@@ -119,16 +70,73 @@ async def _stream(client: httpx.AsyncClient, own: Attacker) -> int:
         return answer.status_code
 
 
-async def _unfinished_body(client: httpx.AsyncClient, own: Attacker) -> int:
+async def _download(client: httpx.AsyncClient, own: Tenant) -> int:
+    return (await client.get(f"/v1/edits/{own.made}/delta", headers=own.key)).status_code
+
+
+async def _echo(client: httpx.AsyncClient, own: Tenant) -> int:
+    return await _post(client, own, "/v1/completions", _largest_echo())
+
+
+async def _stop_strings(client: httpx.AsyncClient, own: Tenant) -> int:
+    return await _post(client, own, "/v1/completions", _long_stop_strings())
+
+
+async def _estimate(client: httpx.AsyncClient, own: Tenant) -> int:
+    return await _post(client, own, "/v1/edits/estimate", _many_texts())
+
+
+async def _unfinished_body(client: httpx.AsyncClient, own: Tenant) -> int:
     async def body() -> AsyncIterator[bytes]:
         for _ in range(30):
             yield b'"' + b"a" * MIB
             await asyncio.sleep(0.05)
         await asyncio.sleep(5)
 
-    headers = {**own.key, "Content-Type": "application/json"}
-    answer = await client.post("/v1/edits", content=body(), headers=headers)
-    return answer.status_code
+    return await _post(client, own, "/v1/edits", body())
+
+
+async def _post(
+    client: httpx.AsyncClient, own: Tenant, path: str, body: bytes | AsyncIterator[bytes]
+) -> int:
+    """The response is read, and not held."""
+    headers = {**own.key, **_JSON}
+    async with client.stream("POST", path, content=body, headers=headers) as answer:
+        async for _ in answer.aiter_raw():
+            pass
+        return answer.status_code
+
+
+@cache
+def _largest_echo() -> bytes:
+    """24 prompts as long as the context of `pico`, with the 20 likeliest of each token: a little
+    below 2^18 log-probabilities, the most that are returned."""
+    prompts = [[100 + (row * token) % 200 for token in range(511)] for row in range(1, 25)]
+    options = {"echo": True, "logprobs": 20, "max_tokens": 1}
+    return _body({"model": "pico", "prompt": prompts, **options})
+
+
+@cache
+def _long_stop_strings() -> bytes:
+    stop = [letter * MIB for letter in "abcd"]
+    return _body({"model": "pico", "prompt": "a", "stop": stop, "max_tokens": 1})
+
+
+@cache
+def _many_texts() -> bytes:
+    """As many texts as a behaviour has at most, and nearly as many bytes as a body."""
+
+    def texts(side: str) -> Iterator[str]:
+        for number in range(5_000):
+            word = _WORDS[number % len(_WORDS)]
+            yield f"{side} {number} " + f"{word} {number * 7919} " * 200
+
+    behavior = {"name": "tone", "undesired": list(texts("bad")), "desired": list(texts("good"))}
+    return _body({"base_model": "pico", "behavior": behavior})
+
+
+def _body(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode()
 
 
 ATTACKS = (
@@ -136,77 +144,25 @@ ATTACKS = (
     Attack("wrong keys", 32, _wrong_key, per_second=500),
     Attack("readiness", 64, _readiness),
     Attack("streams", 1000, _stream),
+    Attack("downloads", 100, _download, put_seconds=0.05),
+    Attack("echo", 4, _echo),
+    Attack("stop strings", 8, _stop_strings),
+    Attack("estimates", 8, _estimate),
     Attack("unfinished bodies", 200, _unfinished_body),
 )
 
 
-@contextlib.contextmanager
-def scene(folder: Path, **settings: str) -> Iterator[Scene]:
-    with running_redis() as redis:
-        known = api_settings(folder, redis, internal_token="a shared secret")
-        store = Store.over(open_store(known), known)
-        with contextlib.closing(redis.client()) as client:
-            Worker(store, client).register("pico")
-        tokens = {
-            tenant: store.keys.create(name=tenant, tenant=tenant)[0]
-            for tenant in ("victim", "attacker")
-        }
-        victim, attacker = ({"Authorization": f"Bearer {key}"} for key in tokens.values())
-        own = {"SCALPEL_AUTH": "keys", "SCALPEL_INTERNAL_TOKEN": known.internal_token}
-        with api_process(folder, redis.url, **own, **settings) as api:
-            edits = []
-            for headers in (victim, attacker):
-                answer = httpx.post(
-                    f"{api.url}/v1/edits",
-                    json=edit_body(),
-                    headers=headers,
-                    trust_env=False,
-                    timeout=30,
-                )
-                edits.append(answer.raise_for_status().json()["id"])
-            yield Scene(api, *edits, victim, attacker)
-
-
-def run(attack: Attack, scene: Scene, seconds: float) -> Outcome:
-    """Attack for so long, from a process of its own, and work meanwhile."""
-    before, grown, wrong = scene.api.memory, [0], Counter[int]()
-    received, sent = _SPAWNED.Pipe(duplex=False)
-    keys = (scene.attackers_edit, scene.attacker)
-    attacker = _SPAWNED.Process(
-        target=_attack, args=(attack.name, scene.api.url, keys, seconds, sent), daemon=True
-    )
-    attacker.start()
-    received.recv()  # it begins
-    over = time.monotonic() + seconds
-    latencies = []
-    with httpx.Client(
-        base_url=scene.api.url, headers=scene.victim, trust_env=False, timeout=30
-    ) as http:
-        while time.monotonic() < over:
-            started = time.monotonic()
-            status = http.get(f"/v1/edits/{scene.edit}").status_code
-            latencies.append(time.monotonic() - started)
-            if status != 200:
-                wrong[status] += 1
-            grown.append(scene.api.memory - before)
-            time.sleep(_PAUSE)
-    statuses = received.recv()
-    attacker.join()
-    return Outcome(attack.name, latencies, wrong, statuses, max(grown))
-
-
-def _attack(
-    name: str, url: str, own: tuple[str, dict[str, str]], seconds: float, outcome: Connection
-) -> None:
+def flood(name: str, url: str, own: Tenant, seconds: float, outcome: Connection) -> None:
+    """Send that it begins, attack for so long, and send how often each status was the answer."""
     (attack,) = [attack for attack in ATTACKS if attack.name == name]
     statuses: Counter[int | str] = Counter()
     outcome.send("it begins")
-    asyncio.run(_flood(attack, url, Attacker(*own), time.monotonic() + seconds, statuses))
+    asyncio.run(_flood(attack, url, own, time.monotonic() + seconds, statuses))
     outcome.send(statuses)
 
 
 async def _flood(
-    attack: Attack, url: str, own: Attacker, over: float, statuses: Counter[int | str]
+    attack: Attack, url: str, own: Tenant, over: float, statuses: Counter[int | str]
 ) -> None:
     limits = httpx.Limits(max_connections=attack.connections)
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, limits=limits) as http:

@@ -21,7 +21,7 @@ from app.cli import embedded_redis
 from app.server.uvicorn import ApiServer, make_server
 from app.services import Services, Store
 from models_store.settings import Settings
-from tests.support.s3 import running_s3
+from tests.support.s3 import CREDENTIALS, running_s3
 
 
 def own_environment(**settings: str) -> dict[str, str]:
@@ -149,9 +149,8 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of an empty bucket, with credentials for it in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     bucket = f"bucket-{time.time_ns()}"
     httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
     return bucket

@@ -16,6 +16,7 @@ import httpx
 
 from models_store.objects.store import open_store
 from models_store.work.store import WorkStore
+from tests.support.s3 import CREDENTIALS
 from tests.system.chaos import count
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.faults import Havoc, StoreKind, schedule
@@ -24,11 +25,6 @@ from tests.system.chaos.hook import Hook, running_hook
 from tests.system.chaos.s3_proxy import S3Proxy, running_proxy
 from tests.system.chaos.stack import Stack, running_stack
 
-_AWS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_REGION": "us-east-1",
-}
 _FIRST_ATTEMPT_SECONDS = 30.0
 """Limit until the first attempt runs, so that the first fault has a process to hit."""
 _HOOK_PATIENCE_SECONDS = 60.0
@@ -210,12 +206,12 @@ def stores(
     assert s3_endpoint is not None
     bucket = f"chaos-{uuid.uuid4().hex[:8]}"
     # The library reads them from the environment, in this process too.
-    os.environ.update(_AWS)
+    os.environ.update(CREDENTIALS)
     httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
     with running_proxy(s3_endpoint, plan.seed) as proxy:
         settings = {
             "SCALPEL_STORE_URL": f"s3://{bucket}/scalpel",
             "SCALPEL_S3_ENDPOINT": proxy.url,
-            **_AWS,
+            **CREDENTIALS,
         }
         yield settings, proxy, {"s3_endpoint": s3_endpoint}

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from models_store.schemas.records import STAGES
+from tests.support.s3 import CREDENTIALS
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import Cluster, is_alive, wait_for
 from tests.system.faults.observer import Observer
@@ -27,9 +28,8 @@ def store_settings(s3_endpoint: str) -> Iterator[dict[str, str]]:
     """A bucket of one's own; its credentials are in the environment of all processes."""
     bucket = f"faults-{uuid.uuid4().hex[:8]}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_REGION", "us-east-1")
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
         httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
         yield {"store_url": f"s3://{bucket}/scalpel", "s3_endpoint": s3_endpoint}
 
