@@ -21,7 +21,12 @@ def objects(tmp_path: Path) -> ObjectStore:
 @pytest.fixture(params=["file", "s3"])
 def any_objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """Each kind of store in turn."""
-    if request.param == "file":
+    return open_kind(request, tmp_path, request.param)
+
+
+def open_kind(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> ObjectStore:
+    """A store of its own for a test, in a folder (`file`) or in a bucket (`s3`)."""
+    if kind == "file":
         return open_store(Settings(data=tmp_path / "data"))
     bucket = request.getfixturevalue("s3_bucket")
     endpoint = request.getfixturevalue("s3_endpoint")

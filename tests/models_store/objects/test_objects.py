@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from models_store.objects.checksum import with_checksum
 from models_store.objects.store import PROBES, ObjectMissing, ObjectStore, open_store
 from models_store.schemas.base import Record
 from models_store.settings import Settings
+from tests.support.stores import open_kind
 
 
 class Note(Record):
@@ -54,6 +56,27 @@ def test_of_many_creates_at_once_one_wins(any_objects: ObjectStore) -> None:
         stored = any_objects.read_record(path, Note)
         assert stored is not None
         assert stored.text == str(won.index(True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "rounds"), [("file", 1000), ("s3", 100)])
+def test_of_eight_creates_at_once_one_wins_every_time(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, rounds: int
+) -> None:
+    objects, start = open_kind(request, tmp_path, kind), threading.Barrier(8)
+
+    def create(number: int) -> list[bool]:
+        won = []
+        for turn in range(rounds):
+            start.wait(60)
+            won.append(objects.create(f"race/{turn}", str(number).encode()))
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(create, range(8)))
+    for turn, of_turn in enumerate(zip(*won, strict=True)):
+        assert of_turn.count(True) == 1, (turn, of_turn)
+        assert objects.read(f"race/{turn}") == str(of_turn.index(True)).encode()
 
 
 def test_ones_own_write_is_a_success_even_when_the_store_denies_it(
