@@ -135,7 +135,9 @@ class Services:
         self.rates = Rates(self.live, self.limits)
         self.in_flight = InFlight(settings)
         self.watchers = Watchers()
-        self.generators = Generators(self.live, self.rates, internal_token(settings))
+        self.generators = Generators(
+            self.live, self.rates, self.in_flight, internal_token(settings)
+        )
         self._wakes: Batches[None, None] = Batches(self._wake, "wakes")
         self.draining = threading.Event()
         """Set when the server is about to stop: who waits, stops waiting."""

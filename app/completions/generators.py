@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
+from app.domain.accounts.in_flight import InFlight
 from app.domain.accounts.rates import Rates
 from app.domain.events.live_state import Generator, LiveState
 from app.http import rate_limits
@@ -95,9 +96,10 @@ class _TokenCount:
 class Generators:
     """The generators that are there, by their heartbeats."""
 
-    def __init__(self, live: LiveState, rates: Rates, token: str) -> None:
+    def __init__(self, live: LiveState, rates: Rates, in_flight: InFlight, token: str) -> None:
         self._live = live
         self._rates = rates
+        self._in_flight = in_flight
         self._token = token
         self._known: Sequence[Generator] = ()
         self._asked: Counter[str] = Counter()
@@ -126,8 +128,17 @@ class Generators:
             Unavailable: `no_generator`; `overloaded`.
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses the request.
-            QuotaExceeded: `rate_limited`, the tenant's tokens are used up.
+            QuotaExceeded: `rate_limited`, the tenant's tokens are used up, or too many prompts
+                of its that are scored are under way.
         """
+        scores = request.most_prompt_scores
+        held = self._in_flight.hold(request.tenant, "scores", scores) if scores else nullcontext()
+        with held:
+            async with aclosing(self._counted(request)) as lines:
+                async for line in lines:
+                    yield line
+
+    async def _counted(self, request: GenerationRequest) -> AsyncGenerator[TextPiece | Finished]:
         most = request.most_tokens
         rate_limits.report(
             await run_in_threadpool(self._rates.reserve_tokens, request.tenant, most)
@@ -185,7 +196,8 @@ class Generators:
             GenerationFailed: it broke off.
             InvalidRequest, Malformed, NotFound, CorruptArtifact: the generator refuses.
         """
-        attempt = partial(self._post_once, path, body, kind)
+        sent = await run_in_threadpool(body.model_dump_json)
+        attempt = partial(self._post_once, path, sent, kind)
         async with aclosing(self._tries(base_model, attempt, reading=True)) as results:
             return await anext(results)
 
@@ -252,7 +264,9 @@ class Generators:
         self, request: GenerationRequest, generator: Generator
     ) -> AsyncGenerator[TextPiece | Finished]:
         missing = len(request.prompts) * request.n
-        async with self._post(generator, "/internal/generate", request) as response:
+        async with self._post(
+            generator, "/internal/generate", request.model_dump_json()
+        ) as response:
             async for text in lines_of(response.aiter_bytes()):
                 line = generation_line.validate_json(text)
                 if isinstance(line, GenerationError):
@@ -263,21 +277,21 @@ class Generators:
             raise _Broken("it ended before its response was complete")
 
     async def _post_once(
-        self, path: str, body: BaseModel, kind: type[T], generator: Generator
+        self, path: str, body: str, kind: type[T], generator: Generator
     ) -> AsyncGenerator[T]:
         async with self._post(generator, path, body) as response:
             yield kind.model_validate_json(await response.aread())
 
     @asynccontextmanager
     async def _post(
-        self, generator: Generator, path: str, body: BaseModel
+        self, generator: Generator, path: str, body: str
     ) -> AsyncIterator[httpx.Response]:
         """The response of a generator that begins; errors inside mean that it is broken."""
         try:
             async with self._http.stream(
                 "POST",
                 f"{generator.url.rstrip('/')}{path}",
-                content=body.model_dump_json(),
+                content=body,
                 headers={"Content-Type": "application/json"},
             ) as response:
                 if response.status_code != 200:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections import defaultdict
@@ -39,13 +40,17 @@ class CompletionResponse:
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", f"{_PREFIX[self.kind]}-{secrets.token_hex(12)}")
 
-    def whole(self, choices: Sequence[CompletedChoice]) -> dict[str, Any]:
-        """The body once all choices are complete."""
-        return {
-            **self._head(_OBJECT[self.kind]),
-            "choices": [self._choice(index, choice) for index, choice in enumerate(choices)],
-            "usage": usage(choices, self.n),
-        }
+    def whole(self, choices: Sequence[CompletedChoice]) -> bytes:
+        """The body once all choices are complete.
+
+        Each is encoded by itself: with log-probabilities they may be megabytes, and no other thread
+        runs meanwhile.
+        """
+        head, count = self._head(_OBJECT[self.kind]), usage(choices, self.n)
+        each = b",".join(
+            _encoded(self._choice(index, choice)) for index, choice in enumerate(choices)
+        )
+        return _encoded(head)[:-1] + b',"choices":[%b],"usage":%b}' % (each, _encoded(count))
 
     async def stream(
         self, lines: AsyncIterator[TextPiece | Finished], *, include_usage: bool
@@ -117,6 +122,10 @@ class CompletionResponse:
         if include_usage:
             body["usage"] = None
         return sse(body)
+
+
+def _encoded(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def usage(choices: Sequence[CompletedChoice | Finished], n: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -80,8 +81,19 @@ class GenerationRequest(FrozenModel):
     def most_tokens(self) -> int:
         """Upper bound of the tokens of all choices together, scored prompts included."""
         each = min(self.sampling.max_tokens or self.context_length, self.context_length)
-        scored = sum(min(prompt.bytes, self.context_length) for prompt in self.prompts)
-        return self.n * (len(self.prompts) * each + (scored if self.scores_prompts else 0))
+        return self.n * len(self.prompts) * each + self._most_scored
+
+    @property
+    def most_prompt_scores(self) -> int:
+        """Upper bound of the log-probabilities of echoed prompts."""
+        return self._most_scored * (1 + (self.sampling.logprobs or 0))
+
+    @property
+    def _most_scored(self) -> int:
+        """Upper bound of the tokens of prompts that are scored."""
+        if not self.scores_prompts:
+            return 0
+        return self.n * sum(min(prompt.bytes, self.context_length) for prompt in self.prompts)
 
     @property
     def scores_prompts(self) -> bool:
@@ -89,14 +101,17 @@ class GenerationRequest(FrozenModel):
         return self.sampling.echo and self.sampling.logprobs is not None
 
 
-class LikelyToken(FrozenModel):
+# Tokens with their scores come by the hundred thousand, and a model takes three times the memory.
+@dataclass(frozen=True, slots=True)
+class LikelyToken:
     token: str
     """A part of a character is shown as U+FFFD."""
     bytes: tuple[int, ...]
     logprob: float
 
 
-class ScoredToken(FrozenModel):
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
     """One token and its log-probability, before temperature, penalties and biases."""
 
     token: str

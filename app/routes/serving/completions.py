@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
 
 from app.completions.openai_requests import MAX_CHOICES, ChatBody, CompletionBody
 from app.completions.openai_responses import CompletionResponse, Kind
@@ -69,7 +68,11 @@ async def _complete(
     )
     if not body.stream:
         choices = await services.generators.collect(generation, request)
-        return JSONResponse(response.whole(choices), headers=headers)
+        if generation.sampling.logprobs is None:
+            whole = response.whole(choices)
+        else:
+            whole = await run_in_threadpool(response.whole, choices)
+        return Response(whole, headers=headers, media_type="application/json")
     # Errors before the first token still get a status of their own.
     lines = while_allowed(request, await services.generators.begun(generation))
     return sse_response(response.stream(lines, include_usage=body.include_usage), **headers)

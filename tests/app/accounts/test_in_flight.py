@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -138,6 +139,26 @@ def locked(settings: Settings) -> Iterator[tuple[Api, FakeGenerator]]:
         Worker(api.store, api.services.live.client).register("pico")
         one.beat(api.services.live.client)
         yield api, one
+
+
+def test_large_echoes_of_one_tenant_are_bounded_together(locked: tuple[Api, FakeGenerator]) -> None:
+    api, _ = locked
+    secret, _ = api.store.keys.create(name="echoing")
+    prompts = [[7] * 100] * 100
+    ask = {"model": "pico", "prompt": prompts, "echo": True, "logprobs": 20, "max_tokens": 1}
+
+    def asked(**changes: Any) -> int:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return api.http.post(
+            "/v1/completions", json={**ask, **changes}, headers=headers
+        ).status_code
+
+    assert asked() == 200
+    with api.services.in_flight.hold("default", "scores", 2**19 - 21 * 100 * 100 + 1):
+        assert asked() == 429
+        assert asked(logprobs=19) == 200
+        assert asked(echo=False) == 200
+    assert not api.services.in_flight._held
 
 
 def test_a_revoked_key_ends_its_streams_within_five_seconds(

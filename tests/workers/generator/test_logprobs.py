@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from tests.support.pico import pico_tokenizer
 from tests.workers.generator.test_server import edit, lines, request, server, store, text_of
-from workers.generator.engine.token_names import TokenNames
+from workers.generator.engine.token_names import MOST_TOKENS, TokenNames
 from workers.generator.jobs import MOST_ECHOED
 from workers.runtime.loading import LoadedModel
 
@@ -65,6 +65,7 @@ def test_an_echo_tells_of_the_prompt_as_well(server: TestClient, pico: LoadedMod
     made = lines(server, request(pico, prompts=prompts, sampling=sampling))
 
     assert text_of(made, 1).startswith(PROMPT)
+    assert max(len(line.get("tokens", ())) for line in made) <= MOST_TOKENS
     for index, ids in enumerate([long, prompt, prompt[:1]]):
         tokens = told([line for line in made if line["index"] == index])
         assert len(tokens) == len(ids) + 1

@@ -57,7 +57,8 @@ class BuiltIn:
                     if not isinstance(line, Piece):
                         yield line
                     elif line.prompt or line.scored:
-                        yield await run_in_threadpool(named.piece, line)
+                        for piece in await run_in_threadpool(named.pieces, line):
+                            yield piece
                     else:
                         yield TextPiece(index=line.index, text=line.text)
                     if isinstance(line, GenerationError):

@@ -12,6 +12,8 @@ from workers.generator.engine.choice import Piece, Scored
 from workers.runtime.decoding.sampling import TokenScores
 
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
+MOST_TOKENS = 128
+"""Of one piece that is sent."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -25,6 +27,7 @@ class TokenNames:
             id: added.content for id, added in self._backend.get_added_tokens_decoder().items()
         }
         self._byte_level = "ByteLevel" in str(self._backend.decoder)
+        self._known: dict[int, tuple[str, tuple[int, ...]]] = {}
 
     def bytes(self, id: int) -> bytes:
         """The bytes of a token, which may be part of a character; empty for an unknown id."""
@@ -44,17 +47,23 @@ class TokenNames:
     def named(self, scores: TokenScores | None, id: int) -> ScoredToken:
         """A token with its scores; None for the first token, which is not predicted."""
         top = scores.top if scores is not None else ()
-        data = self.bytes(id)
+        text, data = self._text_and_bytes(id)
         return ScoredToken(
-            token=_text(data),
-            bytes=tuple(data),
+            token=text,
+            bytes=data,
             logprob=scores.logprob if scores is not None else None,
             top=tuple(self._likely(other, logprob) for other, logprob in top),
         )
 
     def _likely(self, id: int, logprob: float) -> LikelyToken:
-        data = self.bytes(id)
-        return LikelyToken(token=_text(data), bytes=tuple(data), logprob=logprob)
+        text, data = self._text_and_bytes(id)
+        return LikelyToken(token=text, bytes=data, logprob=logprob)
+
+    def _text_and_bytes(self, id: int) -> tuple[str, tuple[int, ...]]:
+        if id not in self._known:
+            data = self.bytes(id)
+            self._known[id] = data.decode(errors="replace"), tuple(data)
+        return self._known[id]
 
 
 class PieceNames:
@@ -68,18 +77,19 @@ class PieceNames:
         self._choices = choices
         self._echoes: dict[int, tuple[ScoredToken, ...]] = {}
 
-    def piece(self, piece: Piece) -> TextPiece:
+    def pieces(self, piece: Piece) -> list[TextPiece]:
+        """A long echo in several, since nothing else is done while one of them is parsed."""
         tokens = self._named(piece.scored)
         if piece.prompt:
             prompt = piece.index // self._choices
             if prompt not in self._echoes:
                 self._echoes[prompt] = self._named(piece.prompt)
             tokens = self._echoes[prompt] + tokens
-        return TextPiece(index=piece.index, text=piece.text, tokens=tokens)
+        parts = [tokens[at : at + MOST_TOKENS] for at in range(0, len(tokens), MOST_TOKENS)]
+        return [
+            TextPiece(index=piece.index, text="" if number else piece.text, tokens=part)
+            for number, part in enumerate(parts)
+        ]
 
     def _named(self, scored: tuple[Scored, ...]) -> tuple[ScoredToken, ...]:
         return tuple(self._names.named(scores, id) for scores, id in scored)
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
