@@ -124,12 +124,13 @@ def _long_stop_strings() -> bytes:
 
 @cache
 def _many_texts() -> bytes:
-    """As many texts as a behaviour has at most, and nearly as many bytes as a body."""
+    """As many texts as a behaviour has at most, so long that eight such bodies are about as many
+    bytes as a tenant may send at a time."""
 
     def texts(side: str) -> Iterator[str]:
         for number in range(5_000):
             word = _WORDS[number % len(_WORDS)]
-            yield f"{side} {number} " + f"{word} {number * 7919} " * 200
+            yield f"{side} {number} " + f"{word} {number * 7919} " * 28
 
     behavior = {"name": "tone", "undesired": list(texts("bad")), "desired": list(texts("good"))}
     return _body({"base_model": "pico", "behavior": behavior})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
+from app.domain.accounts.in_flight import Kind
 from app.http.errors import UnsupportedMediaType
 from app.http.pointers import field_errors, named, pointer_of
 from app.request.auth import Principal, counted
@@ -23,6 +26,8 @@ from models_store.errors import FieldError, InvalidRequest, Malformed
 
 _SMALL_BYTES = 2**20
 """Of a body that is not worth counting once it is read."""
+_LARGE = ThreadPoolExecutor(1, "large-bodies")
+"""Where all other bodies are read, one after the other: requests go on between the steps of one."""
 _MAX_DIGITS = 4_000
 """Of an integer; Python refuses to read one that is a little longer."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -33,12 +38,14 @@ class JsonRoute(APIRoute):
     """A route whose body is read strictly: no type is turned into another.
 
     The endpoint gets the validated model; the body as it came is `request.state.sent`. An endpoint
-    with `directly` first has a look at the request without the framework.
+    with `directly` first has a look at the request without the framework; of one with `bounded` a
+    tenant has so many under way, bodies that are on their way included.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         direct: Direct | None = getattr(self.endpoint, "direct", None)
+        kind: Kind | None = getattr(self.endpoint, "bounded", None)
         if self.body_field is None:
             return handler if direct is None else _either(direct, handler)
         annotation: Any = self.body_field.field_info.annotation
@@ -48,19 +55,32 @@ class JsonRoute(APIRoute):
             # Before the body: a stranger's is not even read.
             who = await counted(request)
             require_type(request, "json")
-            with ExitStack() as held:
+            bounds = services(request).in_flight
+            room = bounds.hold(who.tenant, kind) if kind is not None else nullcontext()
+            with room, ExitStack() as held:
                 pieces = [piece async for piece in arriving(request, who, held)]
                 data = request._body = b"".join(pieces)
-                request.state.sent = parse_json(data)
-                # The framework validates what it finds here; an instance of the model passes as it
-                # is.
-                body = request._json = validated(adapter, data, request.state.sent)
+                # The framework validates what it finds in `_json`; an instance of the model passes
+                # as it is.
                 if len(data) < _SMALL_BYTES:
+                    request.state.sent, body = _read(adapter, data)
                     held.close()  # what it takes from here on is no matter of its body
+                else:
+                    loop = asyncio.get_running_loop()
+                    request.state.sent, body = await loop.run_in_executor(
+                        _LARGE, _read, adapter, data
+                    )
+                request._json = body
                 response = await direct(request, body) if direct is not None else None
                 return response if response is not None else await handler(request)
 
         return read
+
+
+def _read(adapter: TypeAdapter[Any], data: bytes) -> tuple[Any, Any]:
+    """The body as it came, and as the adapter's type."""
+    sent = parse_json(data)
+    return sent, validated(adapter, data, sent)
 
 
 async def arriving(request: Request, who: Principal, held: ExitStack) -> AsyncGenerator[bytes]:
@@ -93,6 +113,17 @@ def directly(direct: Direct) -> Callable[[E], E]:
 
     def mark(endpoint: E) -> E:
         endpoint.direct = direct  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
+
+
+def bounded(kind: Kind) -> Callable[[E], E]:
+    """Count calls among what a tenant has under way, before their bodies are read: what is beyond
+    the bound is refused for nearly nothing."""
+
+    def mark(endpoint: E) -> E:
+        endpoint.bounded = kind  # type: ignore[attr-defined]
         return endpoint
 
     return mark

@@ -23,18 +23,16 @@ def check_shape(data: bytes, name: str) -> None:
     Raises:
         TooLarge, Malformed: it is so.
     """
-    if _values(data) <= MAX_VALUES and _opened(data) <= MAX_DEPTH:
+    opened = _opened(data)
+    if opened <= MAX_DEPTH and opened + data.count(b",") <= MAX_VALUES:
         return
     # What stands in texts does not count.
     bare = _STRING.sub(b"", data)
-    if _values(bare) > MAX_VALUES:
+    opened = _opened(bare)
+    if opened + bare.count(b",") > MAX_VALUES:
         raise TooLarge(f"{name} has more than {MAX_VALUES} values: send less at a time")
-    if _opened(bare) > MAX_DEPTH and _depth(bare) > MAX_DEPTH:
+    if opened > MAX_DEPTH and _depth(bare) > MAX_DEPTH:
         raise Malformed(f"{name} is nested too deeply: {MAX_DEPTH} levels are the most")
-
-
-def _values(data: bytes) -> int:
-    return data.count(b",") + _opened(data)
 
 
 def _opened(data: bytes) -> int:

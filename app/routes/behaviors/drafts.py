@@ -11,8 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from app.completions.draft_writers import writer_for
 from app.domain.behaviors import drafts
 from app.domain.behaviors.drafts import Draft, DraftBody, Judged, Reason, ResponsePair
-from app.request.auth import Caller, Principal
-from app.request.strict_input.json_body import JsonRoute
+from app.request.auth import Caller
+from app.request.strict_input.json_body import JsonRoute, bounded
 from app.services import Services, ServicesDep
 from models_store.errors import Unavailable
 from models_store.schemas.estimates import Distinction, ProbeRequest, ProbeScores
@@ -24,17 +24,13 @@ router = APIRouter(
 
 
 @router.post("/draft", summary="Draft a behaviour from one sentence")
+@bounded("drafts")
 async def draft_behavior(
     body: DraftBody, request: Request, services: ServicesDep, who: Caller
 ) -> Draft:
     """The base model answers neutral questions as the sentence says, and the opposite way. Nothing
     is stored: review the texts, then send `behavior` to `POST /v1/behaviors` or in an edit. It
     takes seconds to minutes."""
-    with services.in_flight.hold(who.tenant, "drafts"):
-        return await _drafted(body, request, services, who)
-
-
-async def _drafted(body: DraftBody, request: Request, services: Services, who: Principal) -> Draft:
     base = await run_in_threadpool(lambda: services.store.bases.ready(body.base_model))
     writer = writer_for(services.settings, services.generators, base, request, who.tenant)
     questions = drafts.questions(body)

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.domain.edits.past import past_costs
 from app.domain.edits.requests import EditBody
 from app.request.auth import Principal, Writer
-from app.request.strict_input.json_body import JsonRoute
+from app.request.strict_input.json_body import JsonRoute, bounded
 from app.services import Services, ServicesDep
 from models_store.schemas.estimates import Estimate, EstimateRequest
 
@@ -16,15 +16,15 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
 
 @router.post("/estimate", summary="Estimate an edit")
+@bounded("estimates")
 async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> Estimate:
     """Time and memory of the edit, and how separable its texts are. The body is that of `POST
     /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
     seconds."""
-    with services.in_flight.hold(who.tenant, "estimates"):
-        request = await run_in_threadpool(_prepare, body, services, who)
-        return await services.generators.call(
-            "/internal/estimate", request.base_model, request, Estimate
-        )
+    request = await run_in_threadpool(_prepare, body, services, who)
+    return await services.generators.call(
+        "/internal/estimate", request.base_model, request, Estimate
+    )
 
 
 def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:

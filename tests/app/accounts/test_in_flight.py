@@ -141,6 +141,15 @@ def locked(settings: Settings) -> Iterator[tuple[Api, FakeGenerator]]:
         yield api, one
 
 
+def test_beyond_the_bound_no_body_is_read(api: Api) -> None:
+    bounds = api.services.in_flight
+    with bounds.hold("default", "estimates", bounds._most["estimates"]):
+        answer = api.http.post(
+            "/v1/edits/estimate", content="{", headers={"Content-Type": "application/json"}
+        )
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+
+
 def test_large_echoes_of_one_tenant_are_bounded_together(locked: tuple[Api, FakeGenerator]) -> None:
     api, _ = locked
     secret, _ = api.store.keys.create(name="echoing")
