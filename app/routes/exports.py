@@ -14,6 +14,7 @@ from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, require_sound
 from app.http.zip_stream import zip_stream
 from app.request.auth import Reader, Writer
+from app.request.downloading import Downloading
 from app.request.idempotency import CreationDep
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute
@@ -117,6 +118,7 @@ def delete_export(
 @router.get(
     "/{export_id}/files/{name}",
     summary="Download a file of an export",
+    dependencies=[Downloading],
     response_class=Response,
     responses={
         200: {"content": {_FILE: {}, _JSON: {}}},
@@ -142,6 +144,7 @@ def read_file(
 @router.get(
     "/{export_id}/archive",
     summary="Download an export as one zip file",
+    dependencies=[Downloading],
     response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": {}}}},
 )

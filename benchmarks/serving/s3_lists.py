@@ -89,13 +89,21 @@ def fill(folder: Path, edits: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_s3(store: Path, delay: float = DELAY_SECONDS) -> Iterator[dict[str, str]]:
-    """The stand-in with the objects of a local store; yields the environment of its clients."""
+def running_s3(
+    store: Path, delay: float = DELAY_SECONDS, put_delay: float | None = None
+) -> Iterator[dict[str, str]]:
+    """The stand-in with the objects of a local store; yields the environment of its clients.
+
+    Args:
+        delay: seconds that a response takes.
+        put_delay: to a PUT, where it differs.
+    """
     port, parent = free_port("127.0.0.1"), os.getpid()
     command = [sys.executable, "-m", "benchmarks.serving.s3_server", str(store), str(port)]
-    process = subprocess.Popen(
-        [*command, "--delay", str(delay)], preexec_fn=lambda: die_with_parent(parent)
-    )
+    command += ["--delay", str(delay)]
+    if put_delay is not None:
+        command += ["--put-delay", str(put_delay)]
+    process = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(parent))
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(f"{url}/{_BUCKET}?list-type=2&max-keys=1", process)

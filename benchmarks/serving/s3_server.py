@@ -1,6 +1,6 @@
 """A small S3 server in memory, each of whose responses comes after a delay.
 
-    python -m benchmarks.serving.s3_server FOLDER PORT [--delay 0.03]
+    python -m benchmarks.serving.s3_server FOLDER PORT [--delay 0.03] [--put-delay 0.05]
 
 serves the files of a local store, under whatever name of a bucket. Unlike moto, which sorts all
 keys at each listing and would take hours over a million of them, it keeps them sorted and skips
@@ -133,15 +133,16 @@ def files_below(folder: Path) -> Iterator[tuple[str, Object]]:
 class Server:
     """The ASGI application."""
 
-    def __init__(self, bucket: Bucket, delay: float = DELAY_SECONDS) -> None:
+    def __init__(self, bucket: Bucket, delay: float, put_delay: float) -> None:
         self._bucket = bucket
         self._delay = delay
+        self._put_delay = put_delay
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await request.body()
         response = self._respond(request, body)
-        await asyncio.sleep(self._delay)
+        await asyncio.sleep(self._put_delay if request.method == "PUT" else self._delay)
         await response(scope, receive, send)
 
     def _respond(self, request: Request, body: bytes) -> Response:
@@ -240,13 +241,15 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("port", type=int)
     options.add_argument("--delay", type=float, default=DELAY_SECONDS, help="seconds a response")
+    options.add_argument("--put-delay", type=float, help="of those to a PUT, where it differs")
     given = options.parse_args()
+    put_delay = given.delay if given.put_delay is None else given.put_delay
     bucket = Bucket(files_below(given.folder))
     gc.collect()
     gc.freeze()  # a million objects that stay are not looked through again and again
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
-            Server(bucket, given.delay),
+            Server(bucket, given.delay, put_delay),
             port=given.port,
             loop="uvloop",
             http="httptools",

@@ -13,13 +13,13 @@ from unittest import mock
 import httpx
 
 from app.services import Store
+from benchmarks.serving.s3_lists import running_s3
 from models_store.objects.store import open_store
 from models_store.settings import Settings
 from tests.app.support.worker import Worker, edit_body
 from tests.attack.floods import Attack, Tenant
 from tests.security.api_process import ApiProcess, api_process
 from tests.support.forked import Forked
-from tests.support.s3 import CREDENTIALS, s3_process
 from tests.support.services import api_settings, own_environment, running_redis
 from tests.system.faults.harness import as_variables
 
@@ -43,7 +43,9 @@ class Scene:
 def scene(folder: Path, attack: Attack) -> Iterator[Scene]:
     with contextlib.ExitStack() as around:
         redis = around.enter_context(running_redis())
-        place = around.enter_context(_bucket(attack.put_seconds)) if attack.put_seconds else {}
+        place = {}
+        if attack.put_seconds:
+            place = around.enter_context(_bucket(folder, attack.put_seconds))
         known = api_settings(folder, redis, internal_token="a shared secret", **place)
         store = Store.over(open_store(known), known)
         _register(folder, store, known)
@@ -59,11 +61,17 @@ def scene(folder: Path, attack: Attack) -> Iterator[Scene]:
 
 
 @contextlib.contextmanager
-def _bucket(put_seconds: float) -> Iterator[dict[str, str]]:
+def _bucket(folder: Path, put_seconds: float) -> Iterator[dict[str, str]]:
     """The settings of a store in a bucket; its credentials are in the environment."""
-    with s3_process(put_seconds) as endpoint, mock.patch.dict(os.environ, CREDENTIALS):
-        httpx.put(f"{endpoint}/attacked", trust_env=False).raise_for_status()
-        yield {"store_url": "s3://attacked/scalpel", "s3_endpoint": endpoint}
+    empty = folder / "bucket"
+    empty.mkdir()
+    with running_s3(empty, delay=0, put_delay=put_seconds) as own:
+        keys = {name: value for name, value in own.items() if name.startswith("AWS_")}
+        with mock.patch.dict(os.environ, keys):
+            yield {
+                "store_url": own["SCALPEL_STORE_URL"],
+                "s3_endpoint": own["SCALPEL_S3_ENDPOINT"],
+            }
 
 
 def _register(folder: Path, store: Store, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from app.domain.variants.names import delta_artifact, require_report
 from app.http.files import artifact_response, read_checked
 from app.http.negotiation import wanted_type
 from app.request.auth import Reader
+from app.request.downloading import Downloading
 from app.services import StoreDep
 from models_store.objects.versions import parse_stored
 from models_store.schemas.report import Report
@@ -66,6 +67,7 @@ def read_report(edit_id: str, request: Request, store: StoreDep, who: Reader) ->
 @router.get(
     "/delta",
     summary="Download an edit's delta",
+    dependencies=[Downloading],
     response_class=Response,
     responses={
         200: {"content": {DELTA: {}}, "description": "The delta as safetensors"},

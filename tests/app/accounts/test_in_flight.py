@@ -112,11 +112,12 @@ def test_many_streams_of_an_edit_look_at_it_as_often_as_one(
     assert not api.services.watchers._watchers
 
 
-def test_more_streams_waits_or_estimates_than_may_be_are_refused(api: Api, worker: Worker) -> None:
+def test_more_under_way_than_may_be_is_refused(api: Api, worker: Worker) -> None:
     edit = api.http.post("/v1/edits", json=edit_body()).json()["id"]
     calls = {
         "streams": lambda: api.http.get(f"/v1/edits/{edit}/events", headers=STREAM),
         "waits": lambda: api.http.get(f"/v1/edits/{edit}?wait=5"),
+        "downloads": lambda: api.http.get(f"/v1/edits/{edit}/delta"),
         "estimates": lambda: api.http.post("/v1/edits/estimate", json=edit_body()),
         "drafts": lambda: api.http.post(
             "/v1/behaviors/draft", json={"base_model": "pico", "sentence": "be kinder to people"}
