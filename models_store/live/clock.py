@@ -61,10 +61,11 @@ class SharedClock:
         self._compare()
         return self._local() + (self._offset or 0.0)
 
-    def decides(self) -> bool:
-        """Whether this process may end work since time is over."""
-        self._compare()
-        return self._offset is not None and abs(self._offset) <= MOST_SECONDS
+    def trusted(self) -> float | None:
+        """The same where this process may end work since time is over; else None."""
+        now = self.now()
+        known = self._offset is not None and abs(self._offset) <= MOST_SECONDS
+        return now if known else None
 
     def _compare(self) -> None:
         with self._lock:

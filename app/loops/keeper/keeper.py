@@ -348,8 +348,7 @@ class Keeper:
             self._drop(entry)
         elif work.running is None:
             entry.pulse = None
-            wall = self._clock.now() if self._clock.decides() else None
-            error_info = verdict(work, wall, self._settings)
+            error_info = verdict(work, self._clock.trusted(), self._settings)
             if error_info is not None:
                 self._store.fail(place, work.attempt, error_info)
                 _log.warning("gave up", work_id=place.id, reason=error_info.message)
@@ -443,9 +442,8 @@ class Keeper:
 
     def _seconds_left(self, deadline: float) -> float:
         """After which RQ may end an attempt: not too early, should a clock be wrong."""
-        if not self._clock.decides():
-            return self._settings.edit_deadline_seconds
-        return deadline - self._clock.now()
+        now = self._clock.trusted()
+        return self._settings.edit_deadline_seconds if now is None else deadline - now
 
     def _is_pending(self, seen: _Seen, job: QueuedJob, waiting: set[str]) -> bool:
         """Whether an editor may still take the job of the due attempt."""

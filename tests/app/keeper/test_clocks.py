@@ -42,11 +42,10 @@ def test_a_keeper_with_a_wrong_clock_ends_nothing_and_enqueues_all(
 
 
 def test_who_cannot_reach_redis_decides_nothing_and_a_small_difference_is_put_right() -> None:
-    assert not SharedClock(lambda: None).decides()
+    assert SharedClock(lambda: None).trusted() is None
     clock = SharedClock(lambda: 1000.0, lambda: 970.0)
-    assert clock.decides()
-    assert clock.now() == 1000.0
-    assert not SharedClock(lambda: 1000.0, lambda: 930.0).decides()
+    assert clock.trusted() == clock.now() == 1000.0
+    assert SharedClock(lambda: 1000.0, lambda: 930.0).trusted() is None
 
 
 def test_a_difference_is_looked_for_now_and_then_and_what_was_known_stays() -> None:
@@ -57,8 +56,7 @@ def test_a_difference_is_looked_for_now_and_then_and_what_was_known_stays() -> N
     clock.now()
     assert len(asked) == 1, "not asked again at once"
     clock._compared_at = float("-inf")
-    assert clock.now() == 1000.0
-    assert clock.decides()
+    assert clock.trusted() == 1000.0
     assert asked == []
 
 

@@ -105,7 +105,8 @@ class Attempt:
             while not self._stopped:
                 self._renew()
                 self._look()
-                if self._clock.decides() and self._clock.now() >= self._deadline:
+                now = self._clock.trusted()
+                if now is not None and now >= self._deadline:
                     self._end_at_deadline()
                 if self._sigterm.wait(_LOOK_SECONDS) and not self._stopped:
                     self._obey_sigterm()
