@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from models_store.audit.heads import Head, find_head, stored_heads
 from models_store.audit.log import FIRST, FOLDER, MAX_BATCH_BYTES, AuditLine, read_line
 from models_store.audit.segments import (
-    READERS,
     Batch,
     Segment,
     batches_of,
@@ -118,10 +116,10 @@ def _batches(
             problems.append(batch.message)
         elif batch.info.modified_at >= since - _CLOCKS_DIFFER_SECONDS:
             found.append(batch)
-    with ThreadPoolExecutor(READERS) as readers:
-        for batch, lines in zip(found, readers.map(partial(_read, objects), found), strict=True):
-            if lines is not None:
-                yield batch, lines
+    read = objects.in_parallel(partial(_read, objects), found)
+    for batch, lines in zip(found, read, strict=True):
+        if lines is not None:
+            yield batch, lines
 
 
 def _read(objects: ObjectStore, batch: Batch) -> list[AuditLine | str] | None:

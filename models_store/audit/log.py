@@ -201,6 +201,8 @@ class AuditLog:
             if not waiting.given_up:
                 batch.append(waiting)
                 count += len(waiting.events)
+        if not batch:
+            return
         try:
             lines = iter(self._write([event for waiting in batch for event in waiting.events]))
         except BaseException as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -28,7 +27,6 @@ SEGMENTS = "audit_segments"
 ENDED_SECONDS = 2 * 24 * 3600
 """A chain to which nothing was added for so long has ended: processes begin one each day."""
 _MOST_BYTES = 8 * 2**20
-READERS = 16
 
 
 class SegmentHeader(Record):
@@ -159,10 +157,9 @@ def _move(objects: ObjectStore, group: Sequence[Batch]) -> int:
     numbers = segment_numbers(objects)
     last = read_segment(objects, numbers[-1]) if numbers else None
     held = set(last.lines) if last is not None else set()
-    with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(partial(_sound, objects), group))
-    sound = [(batch, lines) for batch, lines in zip(group, found, strict=True) if lines is not None]
-    new = [line for _, lines in sound if not held.issuperset(lines) for line in lines]
+    found = zip(group, objects.in_parallel(partial(_sound, objects), group), strict=True)
+    sound = {batch.info.path: lines for batch, lines in found if lines is not None}
+    new = [line for lines in sound.values() if not held.issuperset(lines) for line in lines]
     if new:
         number, previous = (last.number + 1, last.sha256) if last is not None else (0, None)
         header = canonical(SegmentHeader(number=number, previous=previous).model_dump(mode="json"))
@@ -170,9 +167,7 @@ def _move(objects: ObjectStore, group: Sequence[Batch]) -> int:
         objects.create(segment_path(number), data)
         if objects.read(segment_path(number)) != data:
             return 0  # another process was faster
-    with ThreadPoolExecutor(READERS) as removers:
-        list(removers.map(lambda pair: objects.delete(pair[0].info.path), sound))
-    return len(sound)
+    return sum(1 for _ in objects.in_parallel(objects.delete, sound))
 
 
 def _sound(objects: ObjectStore, batch: Batch) -> list[bytes] | None:
