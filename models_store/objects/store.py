@@ -46,6 +46,7 @@ _TRIES = 8
 _AHEAD = 64
 """Requests under way at a time in a list."""
 _BUCKETS_AHEAD = 8
+_MOST_FLUSHED = 10_000
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _S3_CONNECT = timedelta(seconds=3)
@@ -96,6 +97,8 @@ class ObjectStore:
         self._root = root
         self._folders = LocalFolders(root) if root is not None else None
         self._fsync = fsync and root is not None
+        self._flushed: set[Path] = set()
+        """Folders that are surely in their parents on disk; none is ever removed."""
 
     @property
     def root(self) -> Path | None:
@@ -149,11 +152,12 @@ class ObjectStore:
         if self._folders is not None and PLAIN_PATH.fullmatch(path):
             if not self._folders.create(path, data, flush=self._fsync):
                 return False
-        else:
-            try:
-                obstore.put(self._backend, path, data, mode="create")
-            except AlreadyExistsError:
-                return False
+            self._flush_folders(path)
+            return True
+        try:
+            obstore.put(self._backend, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
         self._flush(path)
         return True
 
@@ -411,17 +415,25 @@ class ObjectStore:
             )
 
     def _flush(self, path: str) -> None:
+        if self._fsync and self._root is not None:
+            _fsync(self._root / path)
+            self._flush_folders(path)
+
+    def _flush_folders(self, path: str) -> None:
+        """Flush the folder of a new file, and those above it once: a folder survives a crash only
+        if its parent was flushed, and another process may have made it and not come to that."""
         if not self._fsync or self._root is None:
             return
-        file = self._root / path
-        folders = [folder for folder in file.parents if folder.is_relative_to(self._root)]
-        # A new folder survives a crash only if its parent folder was flushed too.
-        for target in (file, *folders):
-            descriptor = os.open(target, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        folder = (self._root / path).parent
+        _fsync(folder)
+        new = []
+        while folder != self._root and folder not in self._flushed:
+            new.append(folder)
+            folder = folder.parent
+            _fsync(folder)
+        if len(self._flushed) > _MOST_FLUSHED:
+            self._flushed.clear()
+        self._flushed.update(new)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -443,6 +455,14 @@ class ObjectStore:
             raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
             raise _unavailable(error) from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -300,7 +300,15 @@ def test_a_record_is_on_disk_with_its_folders_before_it_is_acknowledged(
     root = tmp_path / "store"
     staged, *after = flushed
     assert staged.startswith(f"{root}/a/b/c#")  # before it has its name
-    assert after == [str(root / path) for path in ("a/b/c", "a/b", "a", "")]
+    assert after == [str(root / path) for path in ("a/b", "a", "")]
+
+    # What is above a folder was flushed with its first file.
+    flushed.clear()
+    assert store.create("a/b/d", b"1")
+    assert flushed[1:] == [str(root / "a/b")]
+    flushed.clear()
+    store.put("a/e/f", b"1")
+    assert flushed == [str(root / path) for path in ("a/e/f", "a/e", "a")]
 
 
 def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
