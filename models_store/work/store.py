@@ -19,14 +19,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from pydantic import JsonValue
 
 from models_store import ids
-from models_store.audit.log import NOBODY, AuditLog, about
+from models_store.audit.log import NOBODY, AuditLog, Event, about
 from models_store.audit.reads import ReadLog
 from models_store.errors import Conflict, CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.store import ObjectMissing, ObjectStore, readable
@@ -154,16 +154,22 @@ class WorkStore:
         self.audit = audit or AuditLog(objects)
         self.reads = ReadLog(self.audit)
 
-    def submit(self, request: WorkRequest, texts: bytes | None = None) -> Work:
+    def submit(
+        self, request: WorkRequest, texts: bytes | None = None, *, logged: Sequence[Event] = ()
+    ) -> Work:
         """Submit a piece of work; once this returns it will be done, or fail with a reason.
 
         Submitting the same id again completes an interrupted submission and changes nothing else.
+
+        Args:
+            logged: events that get their lines in the audit log with its own.
         """
         if texts is not None:
             digest = hashlib.sha256(texts).hexdigest()
             request = request.model_copy(update={"texts_sha256": digest})
         place = Place(request.kind, request.tenant, request.id)
-        self._log(place, "submitted", request.actor, **about(request))
+        own = _event(place, "submitted", request.actor, **about(request))
+        self.audit.extend([*logged, own])
         self.objects.create_record(place.marker, Marker(kind=request.kind))
         if request.kind == "edit":
             Outbox(self.objects).put(request.tenant, request.id)
@@ -491,5 +497,8 @@ class WorkStore:
         Raises:
             Unavailable: it cannot be written.
         """
-        event = f"{place.kind}.{what}"
-        self.audit.append(event, tenant=place.tenant, actor=actor, id=place.id, **fields)
+        self.audit.extend([_event(place, what, actor, **fields)])
+
+
+def _event(place: Place, what: str, actor: Actor, **fields: JsonValue) -> Event:
+    return Event(f"{place.kind}.{what}", place.tenant, actor, {"id": place.id, **fields})

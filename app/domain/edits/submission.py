@@ -15,6 +15,7 @@ from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, Resol
 from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.requests import EditBody, ExportBody
 from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
+from models_store.audit.log import Event
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
 from models_store.operator.policy import Policy, direction_of
 from models_store.operator.suites import check_suites
@@ -277,10 +278,8 @@ class Submission:
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
-            self._work.audit.append(
-                "policy.allowed", tenant=sender.tenant, actor=sender.actor, id=id, rule=rule
-            )
-            return self._work.submit(request, texts)
+            allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
+            return self._work.submit(request, texts, logged=[allowed])
 
     def _request(
         self,
