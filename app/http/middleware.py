@@ -16,6 +16,9 @@ from models_store.errors import TooLarge
 
 _REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PROMPT_BODY_BYTES = 4 * 2**20
+"""Of a body with prompts: little else is done while a large one is parsed, and prompts that a model
+could read are smaller."""
 
 
 def _new_id() -> str:
@@ -42,15 +45,15 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        received = 0
+        received, most = 0, self._most_bytes(scope["path"])
         reported = rate_limits.begin()
 
         async def bounded() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                raise self._too_large()
+            if received > most:
+                raise _too_large(most)
             return message
 
         async def named(message: Message) -> None:
@@ -63,10 +66,15 @@ class RequestMiddleware:
             await send(message)
 
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self.max_body_bytes:
-            await error_response(scope, self._too_large())(scope, receive, named)
+        if length.isdigit() and int(length) > most:
+            await error_response(scope, _too_large(most))(scope, receive, named)
             return
         await self.app(scope, bounded, named)
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"a body may have at most {self.max_body_bytes} bytes")
+    def _most_bytes(self, path: str) -> int:
+        prompts = path.endswith(("/completions", "/compare"))
+        return min(PROMPT_BODY_BYTES, self.max_body_bytes) if prompts else self.max_body_bytes
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"a body may have at most {most} bytes here")

@@ -86,6 +86,13 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """As uvicorn makes one."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -108,6 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_since = 0.0
         self._body_bytes = 0
         self._wire_bytes = 0
+        self._left = 0
+        """Bytes to come of a body that says how long it is."""
         self._unread_since: float | None = None
         self._closing_since: float | None = None
 
@@ -134,12 +143,24 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse a piece at a time, up to a request that has to wait for a response before it."""
         at = 0
         while at < len(data) and not self.pipeline and not self.transport.is_closing():
-            piece = data[at : at + _PIECE_BYTES]
-            at += self._parse_piece(piece)
+            if self._left and self._is_idle:
+                at += self._skip(len(data) - at)
+            else:
+                at += self._parse_piece(data[at : at + max(self._left, _PIECE_BYTES)])
         self._unparsed = b"" if self.transport.is_closing() else data[at:]
         self.flow.behind = bool(self._unparsed)
         if self._unparsed:
             self.flow.pause_reading()
+
+    def _skip(self, there: int) -> int:
+        """Drop what came of a body whose request was answered without it; how many bytes."""
+        count = min(self._left, there)
+        self._left -= count
+        self._count_body(count)
+        if not self._left:
+            self.parser = _new_parser(self)
+            self.on_message_complete()
+        return count
 
     def _parse_piece(self, piece: bytes) -> int:
         """Parse what one look at the bounds may let in; returns how many bytes were parsed."""
@@ -181,10 +202,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._headers_since = None
         self._all.idle.pop(self, None)
         self._body_bytes = self._wire_bytes = 0
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        self._left = int(lengths[0]) if len(lengths) == 1 else 0
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
+        self._left = max(0, self._left - len(body))
         super().on_body(body)
+        self._count_body(len(body))
+
+    def _count_body(self, count: int) -> None:
+        self._body_bytes += count
         # Of a request that has been answered without it.
         if self._is_idle and self._body_bytes > self._settings.max_body_bytes + _DISCARDED_BYTES:
             self._give_up("its body does not end")

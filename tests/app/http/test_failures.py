@@ -107,6 +107,23 @@ def test_bodies_are_bounded(settings: Settings) -> None:
             assert raw.recv(100).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.parametrize("piece", [1_000_003, 6 * 2**20])
+def test_a_connection_goes_on_after_a_body_that_nobody_read(api: Api, piece: int) -> None:
+    body = b"x" * (5 * 2**20)
+    after = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((httpx.URL(api.url).host, httpx.URL(api.url).port)) as raw:
+        raw.settimeout(10)
+        for _ in range(2):
+            raw.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            assert raw.recv(2_000).startswith(b"HTTP/1.1 413")
+            for at in range(0, len(body + after), piece):
+                raw.sendall((body + after)[at : at + piece])
+            assert raw.recv(2_000).startswith(b"HTTP/1.1 200")
+
+
 def test_an_unreadable_store_is_unavailable_until_it_is_back(
     api: Api, worker: Worker, settings: Settings
 ) -> None:
