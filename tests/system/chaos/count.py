@@ -81,7 +81,7 @@ def _orphans(store: WorkStore) -> Iterator[str]:
     named: set[str] = set()
     works = all_work(store)
     for place, work in works:
-        names = ["request.json", "texts.jsonl", "result.json"]
+        names = ["request.json", "texts.jsonl", "result.json", "summary.json"]
         for claim in work.claims:
             names += [f"attempts/{claim.attempt}/{name}.json" for name in ("claim", "end")]
         named |= {f"{place.folder}/{name}" for name in names}
