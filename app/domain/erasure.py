@@ -73,9 +73,11 @@ def erase_tenant(
     _end_work(work, client, tenant)
     removed["redis"] = _forget(client, _ids(work, tenant), tenant)
     for folder in _FOLDERS:
-        for path in work.objects.paths(f"{folder}/{tenant}"):
-            work.objects.delete(path)
-            removed[folder] += 1
+        # Again until nothing is left: a process that has just ended some work adds its summary.
+        while paths := work.objects.paths(f"{folder}/{tenant}"):
+            for path in paths:
+                work.objects.delete(path)
+                removed[folder] += 1
     counts: dict[str, JsonValue] = {folder: count for folder, count in removed.items() if count}
     work.audit.append("tenant.erased", tenant=tenant, actor=NOBODY, removed=counts)
     return +removed

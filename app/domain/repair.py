@@ -67,7 +67,8 @@ def find_damaged(objects: ObjectStore) -> Iterator[Damaged]:
 
 def quarantine(objects: ObjectStore, damaged: Damaged) -> list[str]:
     """Move a damaged record to the folder `quarantine`, with what is of no use without it: of a
-    request its whole work, of a claim or an end its attempt's other record.
+    request its whole work, of a claim or an end its attempt's other record; and the summary, which
+    repeats them.
 
     The rest then goes on: an edit without a result is completed from its last attempt or done
     again, and an alias is what it was a version earlier.
@@ -82,6 +83,9 @@ def quarantine(objects: ObjectStore, damaged: Damaged) -> list[str]:
             paths = objects.paths(folder)
         elif name in ("claim.json", "end.json"):
             paths = [f"{folder}/claim.json", f"{folder}/end.json"]
+            paths.append(f"{folder.rpartition('/attempts/')[0]}/summary.json")
+        elif name == "result.json":
+            paths.append(f"{folder}/summary.json")
     moved = []
     for path in paths:
         try:

@@ -217,7 +217,7 @@ _ALL = (
         "too_many_api_keys",
         409,
         "The tenant has the most keys allowed",
-        "Use keys for longer; those that have ended count for 30 days.",
+        "Revoke some.",
     ),
     ErrorKind(
         "changed_meanwhile",

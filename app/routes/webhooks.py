@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.accounts.quotas import RECORDS_BYTES
 from app.domain.bodies import RequestBody
 from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try
 from app.domain.webhooks.webhooks import (
@@ -148,13 +147,12 @@ def create_webhook(
     creation: CreationDep,
 ) -> WebhookWithSecret:
     """It receives the events of edits made from now on."""
-    with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
-        webhook, replayed = store.webhooks.add(
-            creation.sender(store),
-            body.url,
-            events=tuple(dict.fromkeys(body.events)),
-            description=body.description,
-        )
+    webhook, replayed = store.webhooks.add(
+        creation.sender(store),
+        body.url,
+        events=tuple(dict.fromkeys(body.events)),
+        description=body.description,
+    )
     creation.mark(f"/v1/webhooks/{webhook.id}", replayed=replayed)
     return _with_secret(webhook.id, webhook.version, shown=not replayed)
 
@@ -192,8 +190,7 @@ def change_webhook(
     if nulls:
         raise InvalidRequest.at(f"/{nulls[0]}", f"{nulls[0]}: leave it out where it is to stay")
     if changes:
-        with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
-            store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
+        store.webhooks.update(who.tenant, webhook_id, who.actor, **changes)
     return read_webhook(webhook_id, store, who)
 
 
@@ -208,8 +205,7 @@ def rotate_secret(
     webhook_id: str, body: SecretRotation, store: StoreDep, who: Writer
 ) -> WebhookWithSecret:
     """Messages are signed with both secrets while they overlap."""
-    with store.quotas.room_for_bytes(who.tenant, RECORDS_BYTES):
-        version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
+    version = store.webhooks.rotate(who.tenant, webhook_id, body.overlap_seconds, who.actor)
     return _with_secret(webhook_id, version, shown=True)
 
 

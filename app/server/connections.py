@@ -197,6 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise ValueError("a request has one Host header")
+        self._unset_keepalive_if_required()  # it came with what was left of the one before
         super().on_headers_complete()
         self._in_headers, self._in_body = False, True
         self._headers_since = None

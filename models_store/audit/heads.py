@@ -93,12 +93,17 @@ def make_head(
             grown |= _tip(objects, firsts[max(firsts)])
     # Looked at last: what was moved into one meanwhile is in it.
     sealed, ends = _new_segments(objects, before)
-    for writer, tip in old.items():
-        first = tip.n if tip.first is None else tip.first
-        if first not in objects_of.get(writer, ()) and ends.get(writer, -1) < tip.n:
-            raise CorruptArtifact(
-                f"line {tip.n} of the chain {writer} was removed from the audit log"
-            )
+    gone = {
+        writer: tip.n
+        for writer, tip in old.items()
+        if (tip.n if tip.first is None else tip.first) not in objects_of.get(writer, ())
+    }
+    if any(ends.get(writer, -1) < n for writer, n in gone.items()):
+        # It was made after a segment was written, and before the objects that it holds were gone.
+        _, ends = _new_segments(objects, None)
+    for writer, n in gone.items():
+        if ends.get(writer, -1) < n:
+            raise CorruptArtifact(f"line {n} of the chain {writer} was removed from the audit log")
     if before is not None and not grown and sealed == before.sealed:
         return before
     tips = {writer: tip for writer, tip in old.items() if writer in objects_of} | grown

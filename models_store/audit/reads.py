@@ -26,6 +26,10 @@ class _Read:
     actor: Actor
     fields: tuple[tuple[str, JsonValue], ...]
 
+    def counted(self, further_reads: int) -> Event:
+        fields = {**dict(self.fields), "further_reads": further_reads}
+        return Event(self.event, self.tenant, self.actor, fields)
+
 
 class ReadLog:
     """The first read of something by a key in an hour gets a line before it is let through; those
@@ -41,6 +45,8 @@ class ReadLog:
         self._hour = self._this_hour
         self._further: Counter[_Read] = Counter()
         """How often each was read in this hour after its line."""
+        self._unwritten: list[Event] = []
+        """Counts of hours before."""
         self._lock = Lock()
 
     def log(self, event: str, *, tenant: str, actor: Actor, **fields: JsonValue) -> None:
@@ -70,20 +76,19 @@ class ReadLog:
         with self._lock:
             self._hour = self._this_hour
             counts, self._further = self._further, Counter()
-        events = [
-            Event(
-                read.event, read.tenant, read.actor, {**dict(read.fields), "further_reads": count}
-            )
-            for read, count in counts.items()
-            if count
-        ]
-        try:
-            for begin in range(0, len(events), MOST_LINES):
-                self._audit.extend(events[begin : begin + MOST_LINES])
-        except Unavailable:
+            self._unwritten += [read.counted(count) for read, count in counts.items() if count]
+        while True:
             with self._lock:
-                self._further.update(counts)
-            raise
+                batch = self._unwritten[:MOST_LINES]
+                del self._unwritten[:MOST_LINES]
+            if not batch:
+                return
+            try:
+                self._audit.extend(batch)
+            except Unavailable:
+                with self._lock:
+                    self._unwritten[:0] = batch
+                raise
 
     @property
     def _this_hour(self) -> int:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -45,6 +46,8 @@ _TRIES = 8
 """Creates of one path at once, of which one may win."""
 _AHEAD = 64
 """Requests under way at a time in a list."""
+_MOST_THREADS = 256
+"""Of all lists together."""
 _BUCKETS_AHEAD = 8
 _MOST_FLUSHED = 10_000
 _MAX_RECORD_BYTES = 64 * 2**20
@@ -97,6 +100,8 @@ class ObjectStore:
         self._root = root
         self._folders = LocalFolders(root) if root is not None else None
         self._fsync = fsync and root is not None
+        self._threads_left = _MOST_THREADS
+        self._lock = Lock()
         self._flushed: set[Path] = set()
         """Folders that are surely in their parents on disk; none is ever removed."""
 
@@ -113,19 +118,23 @@ class ObjectStore:
         if self._root is not None:
             yield from map(call, items)
             return
-        coming = iter(items)
-        with ThreadPoolExecutor(ahead) as pool:
-            under_way = deque(pool.submit(call, item) for item in itertools.islice(coming, ahead))
-            try:
-                while under_way:
-                    value = under_way.popleft().result()
-                    under_way.extend(
-                        pool.submit(call, item) for item in itertools.islice(coming, 1)
-                    )
-                    yield value
-            finally:
-                for later in under_way:
-                    later.cancel()
+        with self._threads(ahead) as count:
+            if count:
+                yield from _ahead(call, items, count)
+            else:
+                yield from map(call, items)
+
+    @contextlib.contextmanager
+    def _threads(self, wanted: int) -> Iterator[int]:
+        """So many threads, of those that all lists of this store may have at a time."""
+        with self._lock:
+            count = min(wanted, self._threads_left)
+            self._threads_left -= count
+        try:
+            yield count
+        finally:
+            with self._lock:
+                self._threads_left += count
 
     def each_readable(
         self, names: Iterable[str], read: Callable[[str], T | None], *, ahead: int = _AHEAD
@@ -203,6 +212,22 @@ class ObjectStore:
         body = without_checksum(path, data)
         # Unknown fields are a later version's, but only of what is surely as it was written.
         return parse_stored(kind, body, f"the record {path}", strict=body is data)
+
+    def record_body(self, path: str) -> bytes | None:
+        """The JSON of the record under `path`, which is what was written; None when there is none.
+
+        Raises:
+            CorruptArtifact: it is not what was written.
+        """
+        try:
+            data = self._record_bytes(path)
+        except ObjectMissing:
+            return None
+        return without_checksum(path, data) if data is not None else None
+
+    def put_record(self, path: str, record: Record) -> None:
+        """Store `record` in place of whatever is at `path`."""
+        self.put(path, with_checksum(path, record.model_dump_json().encode()))
 
     def _record_bytes(self, path: str) -> bytes | None:
         """None for what is too large to be a record."""
@@ -455,6 +480,21 @@ class ObjectStore:
             raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
             raise _unavailable(error) from error
+
+
+def _ahead(call: Callable[[K], T], items: Iterable[K], count: int) -> Iterator[T]:
+    """`call` of each item in order, of `count` items at a time."""
+    coming = iter(items)
+    with ThreadPoolExecutor(count) as pool:
+        under_way = deque(pool.submit(call, item) for item in itertools.islice(coming, count))
+        try:
+            while under_way:
+                value = under_way.popleft().result()
+                under_way.extend(pool.submit(call, item) for item in itertools.islice(coming, 1))
+                yield value
+        finally:
+            for later in under_way:
+                later.cancel()
 
 
 def _fsync(path: Path) -> None:

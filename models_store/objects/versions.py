@@ -45,13 +45,6 @@ def parse_stored(kind: type[M], data: bytes, what: str, *, strict: bool = False)
     return parsed
 
 
-def is_newer(record: BaseModel) -> bool:
-    """Whether a record inside another one has a later major version than this program's."""
-    version: int = record.schema_version  # type: ignore[attr-defined]
-    known: int = type(record).model_fields["schema_version"].default
-    return version > known
-
-
 def _version(data: bytes) -> object:
     try:
         return json.loads(data)["schema_version"]

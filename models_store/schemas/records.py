@@ -165,15 +165,10 @@ class Summary(Record):
     """`summary.json`: the records of work that has ended in one, so that lists read one object
     each. It is made from them, and can be made again."""
 
-    request: WorkRequest
-    claims: tuple[Claim, ...]
-    ends: tuple[AttemptEnd | None, ...]
-    result: Result
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        ends = (end for end in self.ends if end is not None)
-        return (self.request, *self.claims, *ends, self.result)
+    deleted: bool = False
+    """There is none to be made any more."""
+    records: dict[str, str] = Field(default_factory=dict)
+    """Their JSON by name, word for word: a later version may have written some of it."""
 
 
 class Marker(Record):

@@ -22,6 +22,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -30,7 +31,8 @@ from models_store.audit.log import NOBODY, AuditLog, Event, about
 from models_store.audit.reads import ReadLog
 from models_store.errors import Conflict, CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.store import ObjectMissing, ObjectStore, readable
-from models_store.objects.versions import is_newer
+from models_store.objects.versions import parse_stored
+from models_store.schemas.base import Record
 from models_store.schemas.records import (
     Actor,
     AttemptEnd,
@@ -50,6 +52,7 @@ from models_store.work.outbox import Outbox
 
 FOLDERS: dict[Kind, str] = {"edit": "edits", "export": "exports", "base_model": "base_models"}
 _ULID_LENGTH = 26
+R = TypeVar("R", bound=Record)
 SHARED_TENANT = "_"
 """Owner of work that depends on base models alone."""
 
@@ -124,6 +127,28 @@ class Place:
         return f"{self.folder}/attempts/{number}"
 
 
+class _Read(Protocol):
+    def __call__(self, name: str, kind: type[R], /) -> R | None: ...
+
+
+def _fold(place: Place, read: _Read) -> Work:
+    """Work from its records, which `read` gives by name."""
+    request = read("request.json", WorkRequest)
+    if request is None:
+        raise _no_such(place)
+    result = read("result.json", Result)
+    claims: list[Claim] = []
+    ends: list[AttemptEnd | None] = []
+    while result is None or len(claims) < result.attempt:
+        folder = f"attempts/{len(claims) + 1}"
+        claim = read(f"{folder}/claim.json", Claim)
+        if claim is None:
+            break
+        claims.append(claim)
+        ends.append(read(f"{folder}/end.json", AttemptEnd))
+    return Work(request, tuple(claims), tuple(ends), result)
+
+
 def _no_such(place: Place) -> NotFound:
     return NotFound(f"no such {place.kind.replace('_', ' ')}: {place.id}")
 
@@ -192,56 +217,60 @@ class WorkStore:
         return (self._summary(place) if ended else None) or self._from_records(place, names)
 
     def _from_records(self, place: Place, names: set[str]) -> Work:
-        folder = place.folder
-        request = self.objects.read_record(f"{folder}/request.json", WorkRequest)
-        if request is None:
-            raise _no_such(place)
-        result = None
-        if "result.json" in names:
-            result = self.objects.read_record(f"{folder}/result.json", Result)
-        claims: list[Claim] = []
-        ends: list[AttemptEnd | None] = []
-        while result is None or len(claims) < result.attempt:
-            number = len(claims) + 1
-            if f"attempts/{number}/claim.json" not in names:
-                break
-            claim = self.objects.read_record(f"{place.attempt(number)}/claim.json", Claim)
-            if claim is None:
-                break
-            claims.append(claim)
-            ends.append(
-                self.objects.read_record(f"{place.attempt(number)}/end.json", AttemptEnd)
-                if f"attempts/{number}/end.json" in names
-                else None
-            )
-        return Work(request, tuple(claims), tuple(ends), result)
+        def read(name: str, kind: type[R]) -> R | None:
+            path = f"{place.folder}/{name}"
+            return self.objects.read_record(path, kind) if name in names else None
+
+        return _fold(place, read)
 
     def summarize(self, place: Place) -> bool:
         """Make the summary of work that has ended; False if its records cannot be read."""
+        bodies: dict[str, str] = {}
+
+        def read(name: str, kind: type[R]) -> R | None:
+            path = f"{place.folder}/{name}"
+            body = self.objects.record_body(path)
+            if body is None:
+                return None
+            bodies[name] = body.decode()
+            return parse_stored(kind, body, f"the record {path}")
+
         try:
-            work = self._from_records(place, self._names(place))
-        except (NotFound, CorruptArtifact, NewerRecord):
+            self._names(place)  # it was not deleted
+            if _fold(place, read).result is None:
+                return False
+        except (NotFound, CorruptArtifact, NewerRecord, UnicodeDecodeError):
             return False
-        if work.result is None:
-            return False
-        summary = Summary(
-            request=work.request, claims=work.claims, ends=work.ends, result=work.result
-        )
-        self.objects.create_record(place.summary, summary)
-        # A delete that came meanwhile has not seen it.
-        if self.objects.exists(f"{place.folder}/deleted.json"):
-            self.objects.delete(place.summary)
+        # Refused where there is one, as there is of deleted work.
+        summary = Summary(records=bodies)
+        try:
+            self.objects.create_record(place.summary, summary)
+        except CorruptArtifact:
+            self.objects.put_record(place.summary, summary)
         return True
 
     def _summary(self, place: Place) -> Work | None:
-        """Work that has ended, by its summary; None where there is none that can be read."""
+        """Work that has ended, by its summary; None where there is none that can be read.
+
+        Raises:
+            NotFound: it was deleted.
+            NewerRecord: a record in it is of a later version.
+        """
         try:
             summary = self.objects.read_record(place.summary, Summary)
-        except CorruptArtifact:
+        except (CorruptArtifact, NewerRecord):
             return None  # what it was made from may be whole
-        if summary is None or any(map(is_newer, summary.records)):
-            return None  # the records say of which version they are
-        return Work(summary.request, summary.claims, summary.ends, summary.result)
+        if summary is None:
+            return None
+        if summary.deleted:
+            raise _no_such(place)
+        records = summary.records
+
+        def read(name: str, kind: type[R]) -> R | None:
+            what = f"the record {place.folder}/{name}"
+            return parse_stored(kind, records[name].encode(), what) if name in records else None
+
+        return _fold(place, read)
 
     def _names(self, place: Place) -> set[str]:
         """Paths of its objects, within its folder.
@@ -390,7 +419,8 @@ class WorkStore:
             request=None if request is None else _without_words(request),
             result=None if result is None else _without_message(result),
         )
-        self.objects.delete(place.summary)  # readers look for nothing else where there is one
+        # First what readers look at, so that it is not seen again if this breaks off.
+        self.objects.put_record(place.summary, Summary(deleted=True))
         self.objects.create_record(f"{place.folder}/deleted.json", tombstone)
         self.erase(place)
 
@@ -415,11 +445,13 @@ class WorkStore:
         return self.finish(place, Result(status="canceled", attempt=attempts))
 
     def erase(self, place: Place) -> None:
-        """Remove all of deleted work but its tombstone."""
-        tombstone = f"{place.folder}/deleted.json"
-        for info in self.objects.files(place.folder):
-            if info.path != tombstone:
-                self.objects.delete(info.path)
+        """Remove all of deleted work but its tombstone and a summary that says so: none can be made
+        of it any more, and readers look for nothing else where there is one."""
+        self.objects.put_record(place.summary, Summary(deleted=True))
+        kept = {place.summary, f"{place.folder}/deleted.json"}
+        for path in self.objects.paths(place.folder):
+            if path not in kept:
+                self.objects.delete(path)
 
     def open_work(self) -> Iterator[Place]:
         """All work without a result, by its markers, which may be stale."""

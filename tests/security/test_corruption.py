@@ -291,7 +291,8 @@ def test_repair_puts_damage_aside_and_the_edit_is_completed_again(shop: Shop) ->
     path = f"{Place('edit', 'default', edit).folder}/result.json"
     objects.put(path, b"")
     (damaged,) = find_damaged(objects)
-    assert quarantine(objects, damaged) == [path]
+    summary = Place("edit", "default", edit).summary
+    assert quarantine(objects, damaged) == [path, summary]
     assert objects.read(f"{QUARANTINE}/{path}") == b""
     assert list(find_damaged(objects)) == []
     shop.api.services._store = None

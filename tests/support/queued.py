@@ -33,9 +33,10 @@ def end_many(root: Path, tenant: str, edit_ids: Iterable[str]) -> list[Place]:
     result = Result(status="canceled", attempt=0)
     places = _write_requests(root, tenant, edit_ids)
     for place in places:
-        summary = Summary(request=_request(place), claims=(), ends=(), result=result)
+        names = ("request.json", "result.json")
         (root / place.folder / "result.json").write_text(result.model_dump_json())
-        (root / place.summary).write_text(summary.model_dump_json())
+        records = {name: (root / place.folder / name).read_text() for name in names}
+        (root / place.summary).write_text(Summary(records=records).model_dump_json())
     return places
 
 

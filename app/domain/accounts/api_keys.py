@@ -61,9 +61,9 @@ _USE_SECONDS = 3600
 
 
 MOST_KEYS = 10_000
-"""Of one tenant, ended ones included."""
+"""Of one tenant, ended ones included, which then make room."""
 KEPT_DAYS = 30
-"""How long a key that has ended is listed."""
+"""How long a key that has ended is listed, at most."""
 
 
 class ApiKey(Record):
@@ -172,12 +172,7 @@ class ApiKeys:
         check(name, tenant, scopes, expires_at)
         states = self.all()
         _require_distinct(tenant, states)
-        if sum(state.key.tenant == tenant for state in states) >= MOST_KEYS:
-            raise Conflict(
-                f"there are {MOST_KEYS} keys of {tenant}, with those that ended in the last "
-                f"{KEPT_DAYS} days, which is as many as can be: use them for longer",
-                code="too_many_api_keys",
-            )
+        self._make_room([state for state in states if state.key.tenant == tenant])
         secret = _PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(
             id=id or ids.new_id("api_key"),
@@ -201,8 +196,7 @@ class ApiKeys:
         key = self._read(digest)
         files = self._objects.files(f"{_FOLDER}/{digest}") if key is not None else []
         # What is remembered may have been erased since.
-        there = any(info.path.endswith("/key.json") for info in files)
-        return self._state(digest, key, files) if key is not None and there else None
+        return self._state(digest, key, files) if key is not None and _is_whole(files) else None
 
     def get(self, id: str, tenant: str | None = None) -> KeyState:
         """The key of that id, among those of the tenant where one is given.
@@ -217,15 +211,40 @@ class ApiKeys:
 
     def all(self, tenant: str | None = None) -> list[KeyState]:
         """Every key, of the tenant where one is given; oldest first."""
+        folders = self._folders()
+
+        def read(digest: str) -> KeyState | None:
+            files = folders[digest]
+            key = self._read(digest) if _is_whole(files) else None
+            if key is None or tenant not in (None, key.tenant):
+                return None
+            return self._state(digest, key, files)
+
+        states = [state for _, state in self._objects.each_readable(folders, read)]
+        return sorted(states, key=lambda state: state.key.id)
+
+    def _folders(self) -> dict[str, list[ObjectInfo]]:
+        """The files of each key by digest."""
         folders: dict[str, list[ObjectInfo]] = {}
         for info in self._objects.files(_FOLDER):
             folders.setdefault(info.path.split("/")[1], []).append(info)
-        states = (
-            self._state(digest, key, folders[digest])
-            for digest, key in self._objects.each_readable(folders, self._read)
-            if tenant in (None, key.tenant)
-        )
-        return sorted(states, key=lambda state: state.key.id)
+        return folders
+
+    def _make_room(self, states: Sequence[KeyState]) -> None:
+        """For one more key beside these of its tenant: the one that ended first goes.
+
+        Raises:
+            Conflict: `too_many_api_keys`, none has ended.
+        """
+        if len(states) < MOST_KEYS:
+            return
+        ended = [state for state in states if state.status != "active"]
+        if not ended:
+            raise Conflict(
+                f"there are {MOST_KEYS} keys, which is as many as can be: revoke some",
+                code="too_many_api_keys",
+            )
+        self._remove(min(ended, key=lambda state: state.ended_at or 0.0).digest)
 
     def revoke(self, state: KeyState, by: str | None = None) -> None:
         """Accept the key no longer; API processes notice within seconds.
@@ -280,13 +299,21 @@ class ApiKeys:
     def remove_ended(self, now: float) -> int:
         """Remove the keys that ended `KEPT_DAYS` before `now` (Unix seconds): how many."""
         limit = now - KEPT_DAYS * 24 * 3600
-        ended = [state for state in self.all() if (state.ended_at or now) < limit]
-        for state in ended:
-            # What ends it comes last, so that it is not accepted again if this breaks off.
-            paths = self._objects.paths(f"{_FOLDER}/{state.digest}")
-            for path in sorted(paths, key=lambda path: not path.endswith("/key.json")):
-                self._objects.delete(path)
+        ended = [state.digest for state in self.all() if (state.ended_at or now) < limit]
+        left = [
+            digest
+            for digest, files in self._folders().items()
+            if not _is_whole(files) and all(info.modified_at < limit for info in files)
+        ]
+        for digest in (*ended, *left):
+            self._remove(digest)
         return len(ended)
+
+    def _remove(self, digest: str) -> None:
+        # What ends it goes last, so that it is not accepted again if this breaks off.
+        paths = self._objects.paths(f"{_FOLDER}/{digest}")
+        for path in sorted(paths, key=lambda path: not path.endswith("/key.json")):
+            self._objects.delete(path)
 
     def note_use(self, state: KeyState) -> None:
         """Remember the hour of this use; a store that cannot be written to is let pass."""
@@ -343,6 +370,11 @@ def check(name: str, tenant: str, scopes: Sequence[str], expires_at: int | None)
         problems.append(FieldError("/expires_at", "invalid_value", detail))
     if problems:
         raise InvalidRequest("; ".join(problem.detail for problem in problems), errors=problems)
+
+
+def _is_whole(files: Sequence[ObjectInfo]) -> bool:
+    """Whether these are the files of a key, and not what is left of one."""
+    return any(info.path.endswith("/key.json") for info in files)
 
 
 def _require_distinct(tenant: str, states: Sequence[KeyState]) -> None:

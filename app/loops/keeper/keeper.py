@@ -452,11 +452,14 @@ class Keeper:
         return job.job_id in waiting or time.time() - job.at < self._settings.ring_seconds
 
     def _sweep_daily(self) -> None:
+        now = self._clock.trusted()
+        if now is None:
+            return  # what is old cannot be known
         try:
             if not self._client.set(redis_keys.SWEPT, "1", nx=True, ex=_DAY_SECONDS):
                 return
             try:
-                swept = sweep(self._store, self._stopping.is_set)
+                swept = sweep(self._store, self._stopping.is_set, now)
             except Unavailable as error:
                 _log.warning("the daily sweep broke off", error=error.message)
                 self._client.delete(redis_keys.SWEPT)

@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 
 _STALE_SECONDS = 24 * 3600
 """Younger objects may still be in use."""
-_TOMBSTONE = {"deleted.json"}
+_TOMBSTONE = {"deleted.json", "summary.json"}
 _LOOKED_BACK_SECONDS = 30 * 24 * 3600
 """What ended, or was taken, earlier was put in order by the sweeps since."""
 _CACHED_SECONDS = 30 * 24 * 3600
@@ -109,7 +109,9 @@ class _Sweep:
             if self._is_stale(info):
                 self._remove(info.path, "temporary")
         self._done["sessions"] = remove_old_sessions(self._objects, self._now)
-        self._done["api_keys"] = ApiKeys(self._objects, self._store.audit).remove_ended(self._now)
+        keys = ApiKeys(self._objects, self._store.audit)
+        with self._contained("api_keys"):
+            self._done["api_keys"] = keys.remove_ended(self._now)
         old = self._now - _STALE_SECONDS
         self._done["temporary"] += self._objects.remove_temporary_files(old)
         return self._done

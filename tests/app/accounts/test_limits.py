@@ -251,8 +251,10 @@ def test_versions_of_aliases_and_webhooks_count_as_stored(limited: Api) -> None:
     hook = limited.http.post("/v1/webhooks", json={"url": "https://hooks.example.com/"}).json()
     assert [put() for _ in range(3)] == [200] * 3
     assert any(is_full() for _ in range(200))
-    changed = limited.http.patch(f"/v1/webhooks/{hook['id']}", json={"description": "again"})
-    assert (changed.status_code, changed.json()["code"]) == (429, "quota_exceeded")
+    for _ in range(2):  # what undoes something still goes
+        assert limited.http.post("/v1/aliases/bot/rollback", json={"version": 1}).status_code == 200
+        off = limited.http.patch(f"/v1/webhooks/{hook['id']}", json={"enabled": False})
+        assert off.status_code == 200
     assert limited.http.get("/v1/aliases/bot").status_code == 200
 
 

@@ -90,11 +90,24 @@ def test_a_tenant_has_a_limited_number_of_keys(
     monkeypatch.setattr(api_keys, "MOST_KEYS", 2)
     _, first = keys.create(name="1", tenant="red")
     keys.create(name="2", tenant="red")
-    keys.revoke(keys.get(first.id))
     with pytest.raises(Conflict) as refused:
         keys.create(name="3", tenant="red")
     assert refused.value.code == "too_many_api_keys"
     keys.create(name="3", tenant="blue")
+    keys.revoke(keys.get(first.id))
+    keys.create(name="3", tenant="red")  # the one that has ended makes room
+    assert [state.key.name for state in keys.all("red")] == ["2", "3"]
+
+
+def test_what_is_left_of_a_removed_key_is_no_key(objects: ObjectStore, keys: ApiKeys) -> None:
+    secret, made = keys.create(name="ci")
+    digest = keys.get(made.id).digest
+    objects.create(f"api_keys/{digest}/used/3600", b"")
+    objects.delete(f"api_keys/{digest}/key.json")  # its removal broke off here
+    assert keys.all() == []
+    assert status(keys, secret) is None
+    keys.remove_ended(time.time() + 31 * 24 * 3600)
+    assert objects.paths("api_keys") == []
 
 
 def test_a_key_whose_record_was_taken_away_is_not_accepted(

@@ -66,7 +66,8 @@ def test_of_a_deleted_edit_nothing_remains_that_its_sender_wrote(api: Api, worke
         }
         assert http.get(f"/v1/edits/{edit}").status_code == 404
         folder = Place("edit", "default", edit).folder
-        assert objects.paths(folder) == [f"{folder}/deleted.json"]
+        left = [f"{folder}/{name}.json" for name in ("deleted", "summary")]
+        assert objects.paths(folder) == left
     assert found(objects) == []
     for export in exports:
         assert http.get(f"/v1/exports/{export['id']}").status_code == 404

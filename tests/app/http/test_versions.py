@@ -113,5 +113,5 @@ def test_no_record_of_a_later_major_version_is_left_out_of_an_answer(
                 assert (answer.status_code, code_of(answer)) == (503, "newer_record"), path
                 refused += 1
         objects.put(path, data)
-    assert refused > 20
+    assert refused > 5  # what has ended is in a summary too
     assert answers(api, names) == before

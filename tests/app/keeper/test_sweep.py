@@ -77,7 +77,7 @@ def test_a_deletion_that_was_cut_short_is_finished(world: World, store: WorkStor
     left = {
         info.path.removeprefix(f"{place.folder}/") for info in store.objects.files(place.folder)
     }
-    assert left == {"deleted.json"}
+    assert left == {"deleted.json", "summary.json"}
     assert sweep(store, never) == {}
 
 

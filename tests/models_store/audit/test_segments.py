@@ -63,6 +63,25 @@ def test_a_head_after_sealing_covers_segments_and_only_the_chains_beside_them(
     assert problems(objects, before.hash, after.hash, last.hash) == ""
 
 
+def test_a_head_between_a_segment_and_the_removal_of_its_objects_holds(
+    objects: ObjectStore,
+) -> None:
+    write(objects, "one", 3)
+    make_head(objects)
+    kept = {info.path: objects.read(info.path) for info in objects.files(FOLDER)}
+    seal(objects, LATER)
+    for path, data in kept.items():
+        objects.create(path, data)
+    between = make_head(objects)
+    assert (between.sealed and between.sealed[0], set(between.tips)) == (0, {"one"})
+    assert seal(objects, LATER) == 3
+    assert make_head(objects, between) == between
+    write(objects, "two", 1)
+    after = make_head(objects, between)
+    assert set(after.tips) == {"two"}
+    assert problems(objects, between.hash, after.hash) == ""
+
+
 @pytest.mark.parametrize("removed", [0, 1, 2])
 def test_an_interrupted_move_is_finished_without_repeating_a_line(
     objects: ObjectStore, removed: int

@@ -9,10 +9,11 @@ from typing import TypeVar
 import pytest
 
 from app.loops.keeper.sweep import sweep
-from models_store.errors import NotFound
+from models_store.errors import NotFound, Unavailable
+from models_store.objects.checksum import with_checksum
 from models_store.objects.store import ObjectStore
 from models_store.schemas.base import Record
-from models_store.schemas.records import ErrorInfo, Result
+from models_store.schemas.records import ErrorInfo, Result, Summary
 from models_store.work.cache import CachedWorkStore
 from models_store.work.store import Place, WorkStore
 from tests.models_store.make import edit_request, end, finished_edit, place_of
@@ -91,6 +92,30 @@ def test_open_work_has_none_and_gets_one_when_it_ends(work: WorkStore) -> None:
     assert work.objects.exists(place.summary)
 
 
+def test_a_damaged_summary_is_made_again_by_who_ends_the_work(work: WorkStore) -> None:
+    place = Place("edit", "default", finished_edit(work))
+    work.objects.put(place.summary, b"{")
+    before = work.read("edit", "default", place.id)
+    assert work.summarize(place)
+    assert CachedWorkStore(work.objects).read("edit", "default", place.id) == before
+
+
+def test_what_a_later_version_wrote_is_in_a_summary_word_for_word(
+    objects: ObjectStore, work: WorkStore
+) -> None:
+    place = Place("edit", "default", finished_edit(work))
+    path = f"{place.folder}/result.json"
+    body = objects.record_body(path)
+    assert body is not None
+    objects.put(path, with_checksum(path, body[:-1] + b',"later":["a field"]}'))
+    objects.delete(place.summary)
+    assert work.summarize(place)
+    summary = objects.read_record(place.summary, Summary)
+    assert summary is not None
+    assert '"later":["a field"]' in summary.records["result.json"]
+    assert CachedWorkStore(objects).read("edit", "default", place.id).status == "succeeded"
+
+
 def test_deleted_work_stays_deleted_when_its_summary_comes_late(
     objects: ObjectStore, work: WorkStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,16 +132,37 @@ def test_deleted_work_stays_deleted_when_its_summary_comes_late(
     work.summarize(place)
     with pytest.raises(NotFound):
         CachedWorkStore(objects).read("edit", "default", place.id)
-    assert not objects.exists(place.summary)
+    assert sweep(work, never) == {}
 
 
-def test_a_delete_that_broke_off_before_its_tombstone_changed_nothing(
-    objects: ObjectStore, work: WorkStore
+@pytest.mark.parametrize("step", ["tombstone", "erase"])
+def test_a_delete_that_broke_off_is_seen_and_can_be_repeated(
+    objects: ObjectStore, work: WorkStore, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     place = Place("edit", "default", finished_edit(work))
-    before = work.read("edit", "default", place.id)
-    objects.delete(place.summary)
-    assert CachedWorkStore(objects).read("edit", "default", place.id) == before
+    create = ObjectStore.create_record
+
+    def broken(*_: object) -> bool:
+        raise Unavailable("the store is away", code="store_unavailable")
+
+    def breaks(self: ObjectStore, path: str, record: Record) -> bool:
+        return broken() if path.endswith("deleted.json") else create(self, path, record)
+
+    with monkeypatch.context() as patch:
+        if step == "tombstone":
+            patch.setattr(ObjectStore, "create_record", breaks)
+        else:
+            patch.setattr(WorkStore, "erase", broken)
+        with pytest.raises(Unavailable):
+            work.delete("edit", "default", place.id)
+    with pytest.raises(NotFound):
+        CachedWorkStore(objects).read("edit", "default", place.id)
+    if step == "tombstone":
+        work.delete("edit", "default", place.id)
+    else:
+        assert sweep(work, never)["erased"] == 1
+    left = {path.rpartition("/")[2] for path in objects.paths(place.folder)}
+    assert left == {"deleted.json", "summary.json"}
 
 
 def test_calls_in_parallel_keep_their_order_and_can_be_left(any_objects: ObjectStore) -> None:
@@ -131,6 +177,17 @@ def test_calls_in_parallel_keep_their_order_and_can_be_left(any_objects: ObjectS
     called.clear()
     assert next(any_objects.in_parallel(double, range(200), ahead=7)) == 0
     assert len(called) <= 8
+
+
+def test_lists_beyond_the_threads_of_a_store_read_one_after_the_other(
+    any_objects: ObjectStore,
+) -> None:
+    any_objects._threads_left = 5
+    outer = any_objects.in_parallel(str, range(9), ahead=5)
+    assert next(outer) == "0"
+    assert list(any_objects.in_parallel(str, range(3))) == ["0", "1", "2"]
+    assert list(outer) == [str(number) for number in range(1, 9)]
+    assert any_objects._threads_left == 5
 
 
 def test_a_call_in_parallel_that_fails_ends_the_list(any_objects: ObjectStore) -> None:

@@ -179,7 +179,7 @@ def test_deleted_work_is_gone_but_for_its_tombstone(work: WorkStore) -> None:
     assert work.find(place) is None
     assert work.was_deleted("edit", "default", id)
     names = [info.path.rpartition("/")[2] for info in work.objects.files(place.folder)]
-    assert names == ["deleted.json"]
+    assert names == ["deleted.json", "summary.json"]
     remains = work.remains(place)
     assert remains is not None
     assert remains.status == "succeeded"
