@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from models_store.weights.delta import Delta, DeltaTerm
-from workers.surgery.terms import Term, canonical, make_term
+from workers.surgery.terms import Mixture, Term, canonical, make_term
 
 
 def to_delta(terms: Iterable[Term], base_fingerprint: str, method: str) -> Delta:
@@ -34,6 +34,15 @@ def to_delta(terms: Iterable[Term], base_fingerprint: str, method: str) -> Delta
             if term.rows.numel()
         ),
     )
+
+
+def stored_terms(mixture: Mixture, base_fingerprint: str) -> list[tuple[DeltaTerm, float]]:
+    """The terms of all edits as they are stored, with their strengths."""
+    return [
+        (term, strength)
+        for edit, strength in mixture
+        for term in to_delta(edit, base_fingerprint, "").terms
+    ]
 
 
 def from_delta(delta: Delta) -> list[Term]:

@@ -192,6 +192,14 @@ class LoadedModel:
         module = self.model.get_submodule(self.architecture.tensor(key).removesuffix(".weight"))
         return module, module.out_features // 2 if slot.part == "second_half" else 0
 
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """`(out, in)` of every linear module, by its name."""
+        return {
+            name: (module.out_features, module.in_features)
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in the model's dtype of last hidden states `[..., hidden]`, capped as it does."""
         logits: Tensor = self.model.lm_head(hidden)

@@ -10,29 +10,19 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from torch import nn
-
 from models_store.schemas.records import Variant
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from workers.editor.formats.protocol import Files, Loader
-from workers.runtime.deltas import to_delta
+from workers.runtime.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
 
 def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
     """One LoRA adapter for all edits."""
-    weighted = [
-        (term, strength)
-        for edit, strength in mixture
-        for term in to_delta(edit, base.fingerprint, "").terms
-    ]
-    linears = {
-        name: (module.out_features, module.in_features)
-        for name, module in base.model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
-    config, weights = to_peft(weighted, linears, base.architecture, base_model=variant.base_model)
+    weighted = stored_terms(mixture, base.fingerprint)
+    shapes = base.linear_shapes()
+    config, weights = to_peft(weighted, shapes, base.architecture, base_model=variant.base_model)
     return {CONFIG_NAME: json.dumps(config, indent=2).encode(), WEIGHTS_NAME: weights}
 
 

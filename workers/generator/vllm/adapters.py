@@ -14,12 +14,11 @@ import httpx
 import structlog
 import torch
 from starlette.concurrency import run_in_threadpool
-from torch import nn
 
 from models_store.errors import Unavailable
 from models_store.weights.architectures import OUTPUT
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
-from workers.runtime.deltas import to_delta
+from workers.runtime.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, flatten, make_term
 
@@ -154,16 +153,9 @@ def _zero_term(base: LoadedModel) -> Term:
 
 
 def _write(base: LoadedModel, mixture: Mixture, folder: Path) -> None:
-    weighted = [
-        (term, strength)
-        for terms, strength in mixture or [([_zero_term(base)], 1.0)]
-        for term in to_delta(terms, base.fingerprint, method="").terms
-    ]
-    shapes = {
-        name: (module.out_features, module.in_features)
-        for name, module in base.model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
+    mixture = mixture or [([_zero_term(base)], 1.0)]
+    weighted = stored_terms(mixture, base.fingerprint)
+    shapes = base.linear_shapes()
     config, weights = to_peft(weighted, shapes, base.architecture, ranks=RANKS)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
