@@ -52,6 +52,9 @@ _BUCKETS_AHEAD = 8
 _MOST_FLUSHED = 10_000
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
+_PART_BYTES = 16 * 2**20
+"""S3 takes 10,000 parts, so 156 GiB a file."""
+_PARTS_AHEAD = 4
 _S3_CONNECT = timedelta(seconds=3)
 _S3_LONGEST = timedelta(hours=1)
 
@@ -182,9 +185,18 @@ class ObjectStore:
         return stored is not None and stored.writer == record.writer
 
     def put(self, path: str, data: bytes | Iterable[bytes]) -> None:
-        """Store an artifact under a path that nobody else writes."""
+        """Store an artifact under a path that nobody else writes.
+
+        Of chunks no more than a few parts are in memory; nothing is stored unless all of them are.
+        """
         with self._guard():
-            obstore.put(self._backend, path, data if isinstance(data, bytes) else iter(data))
+            obstore.put(
+                self._backend,
+                path,
+                data if isinstance(data, bytes) else iter(data),
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AHEAD,
+            )
             self._flush(path)
 
     def read(self, path: str) -> bytes:

@@ -95,18 +95,24 @@ class Divergence:
 
 
 @torch.no_grad()
-def compare(base: LoadedModel, reference: TextReading, reading: TextReading) -> Divergence:
+def compare(
+    base: LoadedModel,
+    reference: TextReading,
+    reading: TextReading,
+    reader: LoadedModel | None = None,
+) -> Divergence:
     """Compare a model with edits to the base, both read over the same texts.
 
     Args:
         reference: of the base itself.
         reading: of the base with edits.
+        reader: the model that `reading` is of, where it is another one than the base.
     """
     found = torch.zeros(4, len(reference.targets), dtype=torch.float64)
     with base.ranks_for_logits(2 * len(reference.targets)) as ranks:
         for part in _chunks(base, reference, ranks):
             before = _log_probabilities(base, reference.states[part])
-            after = _log_probabilities(base, reading.states[part])
+            after = _log_probabilities(reader or base, reading.states[part])
             targets = reference.targets[part, None].to(before.device)
             changed = before.argmax(dim=1) != after.argmax(dim=1)
             nll = [-model.gather(1, targets)[:, 0] for model in (before, after)]

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,6 +127,22 @@ def test_large_objects_are_streamed_whole(any_objects: ObjectStore) -> None:
     data = os.urandom(2**20 * 2 + 17)
     any_objects.put("large", data)
     assert b"".join(any_objects.stream("large", 0, len(data))) == data
+
+
+def test_chunks_of_many_parts_become_one_object(any_objects: ObjectStore) -> None:
+    data = os.urandom(2**20 * 35 + 17)
+    any_objects.put("chunks", (data[at : at + 2**22] for at in range(0, len(data), 2**22)))
+    assert any_objects.read("chunks") == data
+
+
+def test_chunks_that_break_off_store_nothing(any_objects: ObjectStore) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"1" * 2**22
+        raise OSError("the disk is gone")
+
+    with pytest.raises(Unavailable):
+        any_objects.put("chunks", chunks())
+    assert any_objects.info("chunks") is None
 
 
 def test_a_record_comes_back_as_it_was(any_objects: ObjectStore) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from models_store.weights.delta import load_delta
 from models_store.weights.peft import WEIGHTS_NAME
 from tests.workers.conftest import Bench
 from workers.editor.formats import peft
-from workers.editor.formats.protocol import Loader
+from workers.editor.formats.protocol import Loader, content
 from workers.editor.jobs.proof import has_room, prove
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
@@ -72,13 +73,15 @@ def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str)
     assert proof_of(outcome)["passed"] is True
 
 
-def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(pico: LoadedModel) -> None:
+def test_an_adapter_whose_names_are_wrong_by_one_word_is_caught(
+    pico: LoadedModel, tmp_path: Path
+) -> None:
     mixture = some_edit(pico)
     variant = Variant(name="pico", base_model="pico", base_fingerprint=pico.fingerprint)
-    right = peft.files(pico, mixture, variant)
+    right = peft.files(pico, mixture, variant, tmp_path)
     renamed = {
         name.replace("base_model.model.", "base_model."): tensor
-        for name, tensor in load(right[WEIGHTS_NAME]).items()
+        for name, tensor in load(content(right[WEIGHTS_NAME])).items()
     }
     wrong = {**right, WEIGHTS_NAME: save(renamed)}
     assert prove(pico, mixture, peft.loader(right), reloaded(pico)).passed
@@ -105,7 +108,12 @@ def some_edit(base: LoadedModel, size: float = 1.0) -> Mixture:
 
 
 def in_weights(mixture: Mixture) -> Loader:
-    return Loader("weights", "1", lambda base: WeightEditor(base).applied(mixture))
+    @contextmanager
+    def loaded(base: LoadedModel) -> Iterator[LoadedModel]:
+        with WeightEditor(base).applied(mixture):
+            yield base
+
+    return Loader("weights", "1", loaded)
 
 
 def reloaded(base: LoadedModel) -> Callable[[str], LoadedModel]:
@@ -139,7 +147,7 @@ def test_a_proof_refuses_what_changes_nothing(
     load_pico: Callable[..., LoadedModel], dtype: str
 ) -> None:
     base = load_pico(load_dtype=dtype)
-    nothing = Loader("nothing", "1", lambda base: nullcontext())
+    nothing = Loader("nothing", "1", nullcontext)
     with pytest.raises(EditFailed, match="is not the variant"):
         prove(base, some_edit(base), nothing, reloaded(base))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from models_store.schemas.records import Variant
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
-from workers.editor.formats.protocol import Files, Loader
+from workers.editor.formats.protocol import Files, Loader, content
 from workers.runtime.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
 
-def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
+def files(base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) -> Files:
     """One LoRA adapter for all edits."""
     weighted = stored_terms(mixture, base.fingerprint)
     shapes = base.linear_shapes()
@@ -28,20 +28,20 @@ def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
 
 def loader(files: Files) -> Loader:
     @contextmanager
-    def loaded(base: LoadedModel) -> Iterator[None]:
+    def loaded(base: LoadedModel) -> Iterator[LoadedModel]:
         # Imported here: it takes seconds, and only an export has a use for it.
         from peft import PeftModel
 
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
-                (Path(folder) / name).write_bytes(data)
+                (Path(folder) / name).write_bytes(content(data))
             with warnings.catch_warnings():
                 # PEFT uses a deprecated name of transformers.
                 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
                 adapted = PeftModel.from_pretrained(base.model, folder)
         # It puts its layers into the model itself, which goes on running with them.
         try:
-            yield
+            yield base
         finally:
             adapted.unload()
 

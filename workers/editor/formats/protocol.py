@@ -5,29 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from models_store.schemas.records import Variant
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 
-Files = Mapping[str, bytes]
-"""By name."""
+Files = Mapping[str, bytes | Path]
+"""By name: the bytes, or a file that has them."""
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How an export is put on a base model again."""
+    """How an export is loaded again."""
 
     name: str
     version: str
-    loaded: Callable[[LoadedModel], AbstractContextManager[None]]
-    """Within the block the base model runs with the export on it."""
+    loaded: Callable[[LoadedModel], AbstractContextManager[LoadedModel]]
+    """Within the block the model that it gives runs as exported: the base model with the export
+    on it, or another one."""
+    dtype: str = "float32"
+    """Of the numbers in the files; the coarsest, where there are several."""
 
 
 class Format(Protocol):
-    def files(self, base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
+    def files(self, base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) -> Files:
         """The files of a variant.
+
+        Args:
+            scratch: an empty folder for those that are not held in memory; it is there until they
+                are published.
 
         Raises:
             InvalidRequest: the format cannot hold such edits.
@@ -37,3 +45,8 @@ class Format(Protocol):
     def loader(self, files: Files) -> Loader:
         """Loads them with the library that they are for."""
         ...
+
+
+def content(file: bytes | Path) -> bytes:
+    """All bytes of a file of an export."""
+    return file if isinstance(file, bytes) else file.read_bytes()

@@ -10,6 +10,7 @@ from workers import progress
 from workers.editor.formats.protocol import Format
 from workers.editor.jobs.inputs import base_of, mixture_of, registered_base
 from workers.editor.jobs.proof import has_room, prove
+from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome, Task
 
 _FORMATS: Mapping[str, Format] = Registry("scalpel.exports")
@@ -27,16 +28,16 @@ def run(task: Task) -> Outcome:
     """
     settings = task.request.settings
     assert isinstance(settings, ExportSettings)
-    with progress.watch(task.report):
+    with progress.watch(task.report), scratch_folder(task.settings.cache) as scratch:
         with progress.step("load"):
-            # Both formats hold fp32 numbers, so what they give in fp32 can be compared sharply.
+            # In fp32 what an export gives can be compared sharply.
             room = has_room(registered_base(task).facts.parameters, task.settings.device)
             base = base_of(task, dtype="float32" if room else None)
             mixture = mixture_of(task, settings.variant)
         with progress.step("evaluate"):
             format = _FORMATS[settings.format]
             with progress.step("files", 0.3):
-                files = format.files(base, mixture, settings.variant)
+                files = format.files(base, mixture, settings.variant, scratch)
             with progress.step("proof"):
                 proof = prove(
                     base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype)

@@ -40,7 +40,9 @@ class Proof(BaseModel):
     mean_kl: float
     """KL(edited ‖ export) in nats a position."""
     tolerance: float
-    """What the first may be for a model in fp32, the second for one in 16 bits."""
+    """What the first may be for files and a model in fp32, the second where either has 16 bits."""
+    dtype: str
+    """Of the numbers in the files."""
     passed: bool
 
 
@@ -72,20 +74,28 @@ def prove(
     plain = EditedModel(base).reading(texts)
     edited = EditedModel(base, mixture).reading(texts)
     effect = compare(base, plain, edited).mean_kl
-    exact = base.dtype in (torch.float32, torch.float64)
+    exact = _is_wide(base.dtype) and _is_wide(getattr(torch, loader.dtype))
     if exact:
         noise = 0.0
         limit = ROUNDING_FACTOR * _rounding(base, mixture, texts, reload)
     else:
-        noise = _noise(base, plain, texts, reload)
+        noise = _noise(base, plain, texts, reload, loader.dtype)
         limit = KL_SHARE * effect + noise
-    with loader.loaded(base):
-        exported = EditedModel(base).reading(texts)
-    mean_kl = compare(base, edited, exported).mean_kl
-    difference = max_logit_difference(base, edited, base, exported)
+    with loader.loaded(base) as model:
+        exported = EditedModel(model).reading(texts)
+        mean_kl = compare(base, edited, exported, model).mean_kl
+        difference = max_logit_difference(base, edited, model, exported)
+        change = compare(base, plain, exported, model).mean_kl
+        same_tokens = model is base or _texts(model) == texts
+    if not same_tokens:
+        raise EditFailed(
+            f"loaded back by {loader.name} {loader.version}, the export's tokenizer makes other "
+            "tokens than the base model's",
+            code="export_mismatch",
+        )
     close = difference <= limit if exact else mean_kl <= limit
     # A file whose names are wrong by one word loads without an error and does nothing.
-    differs = compare(base, plain, exported).mean_kl > max(noise, effect / 2)
+    differs = change > max(noise, effect / 2)
     if not close:
         raise EditFailed(
             f"loaded back by {loader.name} {loader.version}, the export is not the variant: "
@@ -106,6 +116,7 @@ def prove(
         max_logit_diff=difference,
         mean_kl=max(0.0, mean_kl),
         tolerance=limit,
+        dtype=loader.dtype,
         passed=True,
     )
 
@@ -115,17 +126,29 @@ def _noise(
     plain: TextReading,
     texts: list[Encoded],
     reload: Callable[[str], LoadedModel],
+    dtype: str,
 ) -> float:
-    """KL(base ‖ base in fp32): what 16 bits alone do to it, in nats a position."""
-    wide_base = reload("float32")
-    wide = EditedModel(wide_base).reading(texts)
+    """KL(base in 16 bits ‖ base in fp32): what these alone do to it, in nats a position.
+
+    Args:
+        plain: what the base, as it is loaded, makes of the texts.
+        dtype: the one of 16 bits, where the base is loaded in fp32.
+    """
+    other = reload(dtype if _is_wide(base.dtype) else "float32")
+    reading = EditedModel(other).reading(texts)
+    pairs = ((base, plain), (other, reading))
+    (narrow, first), (wide, second) = pairs if _is_wide(other.dtype) else pairs[::-1]
     total = 0.0
     with torch.no_grad():
-        for a, b in zip(torch.split(plain.states, 64), torch.split(wide.states, 64), strict=True):
-            before = torch.log_softmax(base.logits(a).float(), dim=-1)
-            after = torch.log_softmax(wide_base.logits(b), dim=-1)
+        for a, b in zip(torch.split(first.states, 64), torch.split(second.states, 64), strict=True):
+            before = torch.log_softmax(narrow.logits(a).float(), dim=-1)
+            after = torch.log_softmax(wide.logits(b), dim=-1)
             total += float((before.exp() * (before - after)).sum())
     return total / len(plain.targets)
+
+
+def _is_wide(dtype: torch.dtype) -> bool:
+    return dtype in (torch.float32, torch.float64)
 
 
 def _rounding(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -20,6 +21,7 @@ from workers.editor.process.patience import patiently
 from workers.progress import Watcher
 
 _PATIENCE_SECONDS = 60.0
+_CHUNK_BYTES = 4 * 2**20
 T = TypeVar("T")
 
 
@@ -68,20 +70,37 @@ class Task:
         """
         return self.patiently(lambda: self.store.read_artifact(path, sha256))
 
-    def save(self, name: str, file: str, data: bytes) -> Artifact:
+    def save(self, name: str, file: str, data: bytes | Path) -> Artifact:
         """Store an artifact of this attempt under `file`, in its folder.
+
+        Args:
+            data: its bytes, or a file that has them, which is read a chunk at a time.
 
         Raises:
             Unavailable: the store stayed away, or full.
         """
         path = f"{self.place.attempt(self.attempt)}/{file}"
-        self.patiently(lambda: self.store.objects.put(path, data))
-        return Artifact(
-            name=name,
-            path=path,
-            sha256=hashlib.sha256(data).hexdigest(),
-            bytes=len(data),
-        )
+        if isinstance(data, Path):
+            sha256, size = self.patiently(lambda: self._put_file(path, data))
+        else:
+            self.patiently(lambda: self.store.objects.put(path, data))
+            sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+        return Artifact(name=name, path=path, sha256=sha256, bytes=size)
+
+    def _put_file(self, path: str, file: Path) -> tuple[str, int]:
+        """SHA-256 and size of what was stored."""
+        digest, size = hashlib.sha256(), 0
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal size
+            with file.open("rb", buffering=0) as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+        self.store.objects.put(path, chunks())
+        return digest.hexdigest(), size
 
 
 @dataclass(frozen=True)
