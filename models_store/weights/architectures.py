@@ -9,7 +9,7 @@ transformers' loaded modules, in which the experts of a sparse layer are one ten
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from models_store.errors import InvalidRequest
@@ -77,6 +77,14 @@ _ROUTED_AND_SHARED = {
     **_ROUTED,
     **{name: _linear(name) for name in (SHARED_GATE, SHARED_UP, SHARED_DOWN)},
 }
+_EXPERT_FILES = {
+    name: f"model.layers.{{layer}}.mlp.experts.{{expert}}.{name.removeprefix('mlp.')}.weight"
+    for name in (GATE, UP, DOWN)
+}
+_MIXTRAL_FILES = {
+    name: f"model.layers.{{layer}}.block_sparse_moe.experts.{{expert}}.{short}.weight"
+    for name, short in ((GATE, "w1"), (UP, "w3"), (DOWN, "w2"))
+}
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,13 @@ class Family:
     """Slots of a layer with routed experts, for families that have such layers."""
     experts_fields: tuple[str, ...] = ()
     """Fields of the configuration that may hold the number of experts."""
+    expert_files: Mapping[str, str] = field(default_factory=lambda: _EXPERT_FILES)
+    """By module: the tensor of each expert in files that do not hold all of a layer in one."""
 
 
 DENSE = Family("dense", _PLAIN)
 PHI3 = Family("fused", _FUSED)
-MIXTRAL = Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",))
+MIXTRAL = Family("sparse", _PLAIN, _ROUTED, ("num_local_experts",), _MIXTRAL_FILES)
 OLMOE = Family("sparse", _PLAIN, _ROUTED, ("num_experts",))
 QWEN2_MOE = Family("sparse", _PLAIN, _ROUTED_AND_SHARED, ("num_experts",))
 # transformers 5 renames what configurations on the hub call num_experts.
@@ -140,6 +150,11 @@ class Architecture:
     def tensor(self, key: MatrixKey) -> str:
         """Name of the parameter that holds `key`."""
         return self.slot(key).tensor.format(layer=key.layer)
+
+    def expert_file_tensor(self, key: MatrixKey) -> str:
+        """Name of the tensor of one routed expert, in files that hold each by itself."""
+        name = ARCHITECTURES[self.model_type].expert_files[key.module]
+        return name.format(layer=key.layer, expert=key.expert)
 
     def matrices(self, *modules: str) -> Iterator[MatrixKey]:
         """All matrices of the named modules that the model has, in the order of `MatrixKey`."""

@@ -85,15 +85,8 @@ class Bench:
         """The next attempt at the work, by `handler` or an editor's, published as a success."""
         claim = self.store.work.claim(place, "bench")
         assert claim is not None
-        request = self.read(place).request
         self.told.clear()
-        task = Task(
-            request=request,
-            attempt=claim.attempt,
-            store=self.store.work,
-            settings=self.settings,
-            report=lambda stage, progress: self.told.append((stage, progress)),
-        )
+        task = self.task(place, claim.attempt)
         outcome = (handler or HANDLERS[place.kind])(task)
         end = AttemptEnd(
             attempt=claim.attempt,
@@ -103,6 +96,16 @@ class Bench:
         )
         assert self.store.work.publish(place, end)
         return outcome
+
+    def task(self, place: Place, attempt: int = 1) -> Task:
+        """An attempt at the work, as its handler sees it."""
+        return Task(
+            request=self.read(place).request,
+            attempt=attempt,
+            store=self.store.work,
+            settings=self.settings,
+            report=lambda stage, progress: self.told.append((stage, progress)),
+        )
 
     def read(self, place: Place) -> Work:
         return self.store.work.read(place.kind, place.tenant, place.id)

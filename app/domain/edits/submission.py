@@ -35,6 +35,8 @@ from models_store.work.base_models import BaseModels, ReadyBase, registration
 from models_store.work.reservations import Reservations
 from models_store.work.store import Place, Work, WorkStore
 
+_WHOLE_MODELS = frozenset({"merged"})
+"""Formats of exports that are as large as the base model."""
 _MOST_ERRORS = 100
 """Wrong fields that are named."""
 ClaimId = Callable[[], str]
@@ -218,7 +220,8 @@ class Submission:
                 )
             base = self._bases.ready(variant.base_model)
             settings = ExportSettings(variant=variant, format=body.format)
-            with self._quotas.room_for_work(sender.tenant, 0):
+            size = base.facts.bytes if body.format in _WHOLE_MODELS else 0
+            with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
                 return self._work.submit(request)
 

@@ -84,6 +84,18 @@ def test_a_failed_export_has_no_files(api: Api, worker: Worker, edit: str) -> No
         assert (answer.status_code, answer.json()["code"]) == (404, "no_files")
 
 
+def test_a_merged_export_needs_room_for_another_model(api: Api, worker: Worker) -> None:
+    limit = api.services.settings.limit_stored_bytes
+    for name, size, status in (("small", limit // 2, 201), ("large", limit + 1, 429)):
+        worker.register(name, bytes=size)
+        body = edit_body(base_model=name, suffix="kinder")
+        worker.succeed(api.http.post("/v1/edits", json=body).json()["id"])
+        answer = post(api, variant=f"{name}:kinder", format="merged")
+        assert answer.status_code == status
+    assert answer.json()["code"] == "quota_exceeded"
+    assert post(api, variant="large:kinder", format="peft").status_code == 201
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "pointer"),
     [
