@@ -1,25 +1,26 @@
 """Write a base model with edits in its weights, without loading it: files in, files out.
 
-Every file of weights is copied as it is, by the kernel where that can; then the rows that an edit
-touches are read, changed and written in their place. So names, dtypes, order and metadata stay,
-and a few MiB of memory do whatever the model's size. The arithmetic is that of
+Every file of weights is copied as it is, by the kernel where that can, but for the rows that an
+edit touches, which are read, changed and written in their place. So names, dtypes, order and
+metadata stay, and a few MiB of memory do whatever the model's size. The arithmetic is that of
 `apply.WeightEditor`: new row = round once(fp32(row) + Σ s·c·v in fp32, terms in canonical order).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models_store.errors import InvalidRequest
+from models_store.errors import BaseModelUnavailable, InvalidRequest
 from models_store.weights.architectures import Architecture, MatrixKey
 from workers import progress
 from workers.runtime.base_models.staging import MANIFEST
@@ -65,8 +66,9 @@ _DTYPES = {
     "BF16": torch.bfloat16,
 }
 _COPY_BYTES = 64 * 2**20
-_BLOCK_VALUES = 2**20
-"""Of a matrix, changed at once: 4 MiB in fp32, a few times over."""
+_BLOCK_BYTES = 2**18
+_BLOCK_VALUES = 2**18
+"""Of a matrix, changed at once: 1 MiB in fp32, a few times over, which stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,12 @@ def merge(folder: Path, architecture: Architecture, mixture: Mixture, target: Pa
     for path in _beside(folder):
         shutil.copyfile(path, target / path.name)
     for path in progress.track(weight_files(folder)):
-        copy_file(path, target / path.name)
-        with (target / path.name).open("r+b") as stream:
-            for place, weighted in changed:
-                if place.tensor.file == path:
-                    _add(stream, place, weighted)
+        inside = [pair for pair in changed if pair[0].tensor.file == path]
+        with (
+            path.open("rb", buffering=0) as reader,
+            (target / path.name).open("wb", buffering=0) as writer,
+        ):
+            _write(reader, writer, inside)
 
 
 def coarsest_dtype(folder: Path) -> str:
@@ -123,17 +126,6 @@ def coarsest_dtype(folder: Path) -> str:
     stored = {tensor.dtype for tensor in stored_tensors(folder).values()}
     floats = [dtype for name, dtype in _DTYPES.items() if name in stored]
     return str(max(floats, key=lambda dtype: torch.finfo(dtype).eps)).removeprefix("torch.")
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes, inside the kernel where it can, which some file systems do at once."""
-    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
-        try:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), _COPY_BYTES):
-                pass
-        except (AttributeError, OSError):
-            # Not on this system, or not between these two; both are where they got to.
-            shutil.copyfileobj(reader, writer, _BLOCK_VALUES)
 
 
 def _beside(folder: Path) -> Iterator[Path]:
@@ -186,31 +178,92 @@ def _check_fit(place: _Place, weighted: Sequence[WeightedTerm]) -> None:
             )
 
 
-@torch.no_grad()
-def _add(stream: BufferedRandom, place: _Place, weighted: Sequence[WeightedTerm]) -> None:
-    """Add terms to a matrix in a file, a block of rows at a time."""
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a matrix, `[low, high)`, of which at least one is touched."""
+
+    place: _Place
+    weighted: Sequence[WeightedTerm]
+    low: int
+    high: int
+    touched: Tensor
+
+    @property
+    def start(self) -> int:
+        return self.place.at(self.low)
+
+    @property
+    def stop(self) -> int:
+        return self.place.at(self.high)
+
+
+def _blocks(place: _Place, weighted: Sequence[WeightedTerm]) -> Iterator[_Block]:
     step = max(1, _BLOCK_VALUES // place.width)
     rows = union_of_rows(weighted)
-    for block in torch.unique(rows // step).tolist():
-        low, high = block * step, min((block + 1) * step, place.rows)
-        touched = rows[(rows >= low) & (rows < high)]
-        stream.seek(place.at(low))
-        data = bytearray(place.at(high) - place.at(low))
-        stream.readinto(data)
-        values = torch.frombuffer(data, dtype=place.dtype).view(-1, place.width)
-        cut = [(_between(term, low, high), strength) for term, strength in weighted]
-        values[touched - low] = _changed(values[touched - low], cut, touched)
-        stream.seek(place.at(low))
-        stream.write(data)
-    stream.flush()
+    for number in torch.unique(rows // step).tolist():
+        low, high = number * step, min((number + 1) * step, place.rows)
+        start, stop = torch.searchsorted(rows, torch.tensor([low, high])).tolist()
+        yield _Block(place, weighted, low, high, rows[start:stop])
 
 
-def _changed(pristine: Tensor, weighted: Sequence[WeightedTerm], rows: Tensor) -> Tensor:
-    wide = torch.promote_types(pristine.dtype, torch.float32)
-    return (pristine.to(wide) + change(weighted, rows, wide)).to(pristine.dtype)
+def _write(
+    reader: FileIO, writer: FileIO, changed: Sequence[tuple[_Place, Sequence[WeightedTerm]]]
+) -> None:
+    """Copy a file with the matrices changed that are in it; both are at their beginning."""
+    blocks = [block for place, weighted in changed for block in _blocks(place, weighted)]
+    for block in sorted(blocks, key=lambda block: block.start):
+        copy(reader, writer, block.start - reader.tell())
+        data = bytearray(block.stop - block.start)
+        _fill(reader, data)
+        _add(block, data)
+        _put(writer, data)
+    copy(reader, writer, os.fstat(reader.fileno()).st_size - reader.tell())
+
+
+@torch.no_grad()
+def _add(block: _Block, data: bytearray) -> None:
+    """Add the terms to the rows in `data`."""
+    values = torch.frombuffer(data, dtype=block.place.dtype).view(-1, block.place.width)
+    terms = [(_between(term, block.low, block.high), strength) for term, strength in block.weighted]
+    wide = torch.promote_types(values.dtype, torch.float32)
+    added = change(terms, block.touched, wide)
+    if len(added) == len(values):
+        values.copy_(added.add_(values))
+    else:
+        at = block.touched - block.low
+        values[at] = added.add_(values[at]).to(values.dtype)
 
 
 def _between(term: Term, low: int, high: int) -> Term:
     """The part of a term in rows `[low, high)`."""
     start, stop = torch.searchsorted(term.rows, torch.tensor([low, high])).tolist()
     return replace(term, rows=term.rows[start:stop], coefficients=term.coefficients[start:stop])
+
+
+def copy(reader: FileIO, writer: FileIO, size: int) -> None:
+    """Copy the next `size` bytes, inside the kernel where it can."""
+    end = reader.tell() + size
+    with contextlib.suppress(AttributeError, OSError):  # not here, or not between these two
+        while left := end - reader.tell():
+            if not os.copy_file_range(reader.fileno(), writer.fileno(), min(left, _COPY_BYTES)):
+                break
+    while left := end - reader.tell():
+        data = bytearray(min(left, _BLOCK_BYTES))
+        _fill(reader, data)
+        _put(writer, data)
+
+
+def _fill(reader: FileIO, data: bytearray) -> None:
+    """Read as many bytes as there is room for."""
+    view = memoryview(data)
+    while view:
+        count = reader.readinto(view)
+        if not count:
+            raise BaseModelUnavailable(f"{reader.name} became shorter while it was read")
+        view = view[count:]
+
+
+def _put(writer: FileIO, data: bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[writer.write(view) :]

@@ -142,9 +142,12 @@ def change(weighted: Sequence[WeightedTerm], rows: Tensor, dtype: torch.dtype) -
     """
     total = torch.zeros(len(rows), len(weighted[0][0].direction), dtype=dtype)
     for term, strength in weighted:
-        place = torch.searchsorted(rows, term.rows)
         factors = strength * term.coefficients.to(dtype)
-        total.index_add_(0, place, factors[:, None] * term.direction.to(dtype))
+        part = factors[:, None] * term.direction.to(dtype)
+        if len(term.rows) == len(rows):
+            total += part
+        else:
+            total.index_add_(0, torch.searchsorted(rows, term.rows), part)
     return total
 
 

@@ -19,7 +19,7 @@ from workers.runtime import merging
 from workers.runtime.apply import WeightEditor
 from workers.runtime.base_models.weights import stored_tensors
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.merging import coarsest_dtype, copy_file, merge
+from workers.runtime.merging import coarsest_dtype, copy, merge
 from workers.surgery.terms import Mixture, Term
 
 FAMILIES = ("llama", "phi3", "gemma3_text", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
@@ -84,6 +84,7 @@ def test_a_matrix_in_many_blocks_is_merged_alike(
     pico: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merging, "_BLOCK_VALUES", 7 * pico.hidden_size)
+    monkeypatch.setattr(merging, "_BLOCK_BYTES", 100)
     mixture = [([random_term(pico, MatrixKey(1, m), seed=3, rows=64) for m in (GATE, UP)], 2.0)]
     mixture += some_mixture(pico)
     require_equal(pico, mixture, merged(pico, mixture, tmp_path / "merged"))
@@ -153,7 +154,10 @@ def test_where_the_kernel_cannot_copy_python_does(
 
     monkeypatch.setattr(merging.os, "copy_file_range", breaks_off)
     (tmp_path / "one").write_bytes(os.urandom(3000))
-    copy_file(tmp_path / "one", tmp_path / "two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    with one.open("rb", buffering=0) as reader, two.open("wb", buffering=0) as writer:
+        copy(reader, writer, 2000)
+        copy(reader, writer, 1000)
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
 
 

@@ -25,7 +25,7 @@ from models_store.errors import EditFailed
 from models_store.schemas.records import Variant
 from models_store.weights.gguf import architecture_name, tensor_names, to_gguf
 from models_store.weights.lora import lora_factors
-from workers.editor.formats.protocol import Files, Loader
+from workers.editor.formats.protocol import Files, Loader, content
 from workers.runtime.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
@@ -33,7 +33,7 @@ from workers.surgery.terms import Mixture
 NAME = "adapter.gguf"
 
 
-def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
+def files(base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) -> Files:
     """One adapter for all edits, with their strengths in it."""
     weighted = stored_terms(mixture, base.fingerprint)
     factors = lora_factors(weighted, base.linear_shapes(), base.architecture)
@@ -43,14 +43,14 @@ def files(base: LoadedModel, mixture: Mixture, variant: Variant) -> Files:
 
 def loader(files: Files) -> Loader:
     @contextmanager
-    def loaded(base: LoadedModel) -> Iterator[None]:
+    def loaded(base: LoadedModel) -> Iterator[LoadedModel]:
         modules = _modules(base)
         with ExitStack() as stack:
-            for name, pair in _read(files[NAME], base).items():
+            for name, pair in _read(content(files[NAME]), base).items():
                 if name not in modules:
                     raise _mismatch(f"{name} is no tensor of the base model")
                 stack.callback(_put_beside(modules[name], name, pair).remove)
-            yield
+            yield base
 
     return Loader("gguf", version("gguf"), loaded)
 
