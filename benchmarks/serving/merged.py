@@ -27,14 +27,14 @@ from models_store.weights.architectures import DOWN, GATE, MatrixKey, architectu
 from workers.runtime.merging import merge
 from workers.surgery.terms import Mixture, make_term
 
-HIDDEN, INTERMEDIATE, VOCABULARY = 4096, 14336, 32000
-LAYERS = 4
+HIDDEN, INTERMEDIATE, VOCABULARY = 2048, 8192, 32000
+LAYERS = 16
 CONFIG = {"model_type": "llama", "num_hidden_layers": LAYERS}
 MEMORY_BYTES = 200 * 10**6
 
 
 def shapes() -> dict[str, tuple[int, int]]:
-    """Those of a Llama of 8 billion parameters, with fewer layers."""
+    """Those of a Llama of a billion parameters."""
     made = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}"

@@ -12,9 +12,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from io import FileIO
 from pathlib import Path
 
 import torch
@@ -113,11 +113,7 @@ def merge(folder: Path, architecture: Architecture, mixture: Mixture, target: Pa
         shutil.copyfile(path, target / path.name)
     for path in progress.track(weight_files(folder)):
         inside = [pair for pair in changed if pair[0].tensor.file == path]
-        with (
-            path.open("rb", buffering=0) as reader,
-            (target / path.name).open("wb", buffering=0) as writer,
-        ):
-            _write(reader, writer, inside)
+        _write(path, target / path.name, inside)
 
 
 def coarsest_dtype(folder: Path) -> str:
@@ -207,21 +203,36 @@ def _blocks(place: _Place, weighted: Sequence[WeightedTerm]) -> Iterator[_Block]
 
 
 def _write(
-    reader: FileIO, writer: FileIO, changed: Sequence[tuple[_Place, Sequence[WeightedTerm]]]
+    source: Path, target: Path, changed: Sequence[tuple[_Place, Sequence[WeightedTerm]]]
 ) -> None:
-    """Copy a file with the matrices changed that are in it; both are at their beginning."""
+    """Copy a file with the matrices changed that are in it."""
     blocks = [block for place, weighted in changed for block in _blocks(place, weighted)]
-    for block in sorted(blocks, key=lambda block: block.start):
-        copy(reader, writer, block.start - reader.tell())
-        data = bytearray(block.stop - block.start)
-        _fill(reader, data)
+    blocks.sort(key=lambda block: block.start)
+    ends = [0, *(block.stop for block in blocks)]
+    starts = [*(block.start for block in blocks), source.stat().st_size]
+    with (
+        source.open("rb", buffering=0) as reader,
+        target.open("wb", buffering=0) as writer,
+        # The kernel copies in this thread, another one computes.
+        ThreadPoolExecutor(1) as pool,
+    ):
+        computed = pool.submit(_change, reader.fileno(), writer.fileno(), blocks)
+        for start, stop in zip(ends, starts, strict=True):
+            copy(reader.fileno(), writer.fileno(), start, stop)
+        computed.result()
+
+
+def _change(reader: int, writer: int, blocks: Sequence[_Block]) -> None:
+    room = bytearray(max((block.stop - block.start for block in blocks), default=0))
+    for block in blocks:
+        data = memoryview(room)[: block.stop - block.start]
+        _fill(reader, data, block.start)
         _add(block, data)
-        _put(writer, data)
-    copy(reader, writer, os.fstat(reader.fileno()).st_size - reader.tell())
+        _put(writer, data, block.start)
 
 
 @torch.no_grad()
-def _add(block: _Block, data: bytearray) -> None:
+def _add(block: _Block, data: memoryview) -> None:
     """Add the terms to the rows in `data`."""
     values = torch.frombuffer(data, dtype=block.place.dtype).view(-1, block.place.width)
     terms = [(_between(term, block.low, block.high), strength) for term, strength in block.weighted]
@@ -240,30 +251,32 @@ def _between(term: Term, low: int, high: int) -> Term:
     return replace(term, rows=term.rows[start:stop], coefficients=term.coefficients[start:stop])
 
 
-def copy(reader: FileIO, writer: FileIO, size: int) -> None:
-    """Copy the next `size` bytes, inside the kernel where it can."""
-    end = reader.tell() + size
+def copy(reader: int, writer: int, start: int, stop: int) -> None:
+    """Copy the bytes `[start, stop)` between two open files, inside the kernel where it can."""
     with contextlib.suppress(AttributeError, OSError):  # not here, or not between these two
-        while left := end - reader.tell():
-            if not os.copy_file_range(reader.fileno(), writer.fileno(), min(left, _COPY_BYTES)):
+        while start < stop:
+            count = min(stop - start, _COPY_BYTES)
+            copied = os.copy_file_range(reader, writer, count, start, start)
+            if not copied:
                 break
-    while left := end - reader.tell():
-        data = bytearray(min(left, _BLOCK_BYTES))
-        _fill(reader, data)
-        _put(writer, data)
+            start += copied
+    while start < stop:
+        data = memoryview(bytearray(min(stop - start, _BLOCK_BYTES)))
+        _fill(reader, data, start)
+        _put(writer, data, start)
+        start += len(data)
 
 
-def _fill(reader: FileIO, data: bytearray) -> None:
+def _fill(reader: int, data: memoryview, start: int) -> None:
     """Read as many bytes as there is room for."""
-    view = memoryview(data)
-    while view:
-        count = reader.readinto(view)
+    while data:
+        count = os.preadv(reader, [data], start)
         if not count:
-            raise BaseModelUnavailable(f"{reader.name} became shorter while it was read")
-        view = view[count:]
+            raise BaseModelUnavailable("a file of the base model became shorter while it was read")
+        data, start = data[count:], start + count
 
 
-def _put(writer: FileIO, data: bytearray) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[writer.write(view) :]
+def _put(writer: int, data: memoryview, start: int) -> None:
+    while data:
+        count = os.pwrite(writer, data, start)
+        data, start = data[count:], start + count

@@ -146,18 +146,18 @@ def test_where_the_kernel_cannot_copy_python_does(
 ) -> None:
     real, calls = os.copy_file_range, []
 
-    def breaks_off(source: int, target: int, count: int) -> int:
+    def breaks_off(source: int, target: int, count: int, *offsets: int) -> int:
         calls.append(count)
         if len(calls) == 1:
-            return real(source, target, 5)
+            return real(source, target, 5, *offsets)
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(merging.os, "copy_file_range", breaks_off)
     (tmp_path / "one").write_bytes(os.urandom(3000))
     one, two = tmp_path / "one", tmp_path / "two"
     with one.open("rb", buffering=0) as reader, two.open("wb", buffering=0) as writer:
-        copy(reader, writer, 2000)
-        copy(reader, writer, 1000)
+        copy(reader.fileno(), writer.fileno(), 0, 2000)
+        copy(reader.fileno(), writer.fileno(), 2000, 3000)
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
 
 
