@@ -206,7 +206,7 @@ def test_a_deleted_edit_is_gone_with_its_files(api: Api, worker: Worker) -> None
         assert api.http.delete(f"/v1/edits/{id}").status_code == 404
         left = api.store.objects.files(Place("edit", "default", id).folder)
         names = {info.path.rpartition("/")[2] for info in left}
-        assert names == {"deleted.json"}
+        assert names == {"deleted.json", "summary.json"}
 
 
 def test_an_edit_behind_an_alias_is_in_use(api: Api, worker: Worker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from standardwebhooks import WebhookVerificationError
 
+from models_store.audit.check import lines_of
 from models_store.settings import Settings
 from tests.app.support.receiver import Receiver, running_receiver
 from tests.app.support.worker import Worker, edit_body
@@ -315,11 +315,8 @@ def test_a_receiver_that_takes_nothing_in_all_tries_is_disabled_and_says_why(
     assert "503" in shown["disabled_reason"]
     assert shown["history"][0]["type"] == "webhook.disabled"
     assert shown["history"][0]["reason"] == shown["disabled_reason"]
-    lines = [
-        json.loads(api.store.objects.read(info.path)) for info in api.store.objects.files("audit")
-    ]
-    (line,) = [line for line in lines if line["event"] == "webhook.disabled"]
-    assert line["fields"]["id"] == webhook["id"]
+    (line,) = [line for line in lines_of(api.store.objects) if line.event == "webhook.disabled"]
+    assert line.fields["id"] == webhook["id"]
 
     worker.succeed(edit)
     receiver.wait_for(lambda: not markers(api))

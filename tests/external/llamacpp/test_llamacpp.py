@@ -17,6 +17,7 @@ from models_store.schemas.records import Variant
 from tests.external.llamacpp.bases import write_base
 from tests.support.edits import random_edit
 from workers.editor.formats import gguf as format
+from workers.editor.formats.protocol import content
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
@@ -94,7 +95,7 @@ def ask(
 def adapter_of(base: LoadedModel, mixture: Mixture, folder: Path) -> Path:
     variant = Variant(name="v", base_model="base", base_fingerprint=base.fingerprint)
     path = folder / format.NAME
-    path.write_bytes(format.files(base, mixture, variant)[format.NAME])
+    path.write_bytes(content(format.files(base, mixture, variant, folder)[format.NAME]))
     return path
 
 

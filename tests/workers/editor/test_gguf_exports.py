@@ -30,6 +30,7 @@ from models_store.weights.lora import Factors
 from tests.support.edits import random_edit, random_term
 from tests.workers.conftest import Bench
 from workers.editor.formats import gguf as format
+from workers.editor.formats.protocol import content
 from workers.editor.jobs.proof import Proof, prove
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
@@ -70,13 +71,16 @@ EXPECTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
+_UNUSED = Path("nothing is written here")
+
+
 def variant(base: LoadedModel) -> Variant:
     return Variant(name="pico:kinder@0.5", base_model="pico", base_fingerprint=base.fingerprint)
 
 
 def adapter_of(base: LoadedModel, mixture: Mixture) -> bytes:
-    (data,) = format.files(base, mixture, variant(base)).values()
-    return data
+    (data,) = format.files(base, mixture, variant(base), _UNUSED).values()
+    return content(data)
 
 
 def read(data: bytes, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
