@@ -10,10 +10,21 @@ from tests.attack.floods import ATTACKS, Attack
 from tests.attack.scene import scene
 from tests.attack.victim import GROWTH_BYTES, run
 
+_ALWAYS = ("docs", "wrong keys", "streams", "downloads", "echo")
+"""What is bounded in one way each; the others take a while longer."""
+
 
 @pytest.mark.slow
 @pytest.mark.system
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(
+            attack, id=attack.name, marks=[] if attack.name in _ALWAYS else [pytest.mark.long]
+        )
+        for attack in ATTACKS
+    ],
+)
 def test_a_flood_refuses_no_other_tenant_and_fills_no_memory(
     tmp_path: Path, attack: Attack
 ) -> None:
