@@ -32,6 +32,8 @@ _log = structlog.get_logger()
 MAX_HEADER_BYTES = 32 * 1024
 _PIECE_BYTES = 4 * 1024
 """Parsed at a time, so that what is wrong or too much is noticed before all of it was parsed."""
+_BODY_PIECE_BYTES = 64 * 1024
+"""The same of a body in chunks."""
 _BODY_BYTES_PER_SECOND = 16 * 1024
 _CHUNKING_BYTES = 64 * 1024
 """That chunks may take beyond what is in them: of tiny ones each costs as much as a large one."""
@@ -146,7 +148,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._left and self._is_idle:
                 at += self._skip(len(data) - at)
             else:
-                at += self._parse_piece(data[at : at + max(self._left, _PIECE_BYTES)])
+                most = _BODY_PIECE_BYTES if self._in_body else _PIECE_BYTES
+                at += self._parse_piece(data[at : at + max(self._left, most)])
         self._unparsed = b"" if self.transport.is_closing() else data[at:]
         self.flow.behind = bool(self._unparsed)
         if self._unparsed:
