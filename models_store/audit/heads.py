@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from models_store.audit.log import AuditLine, canonical, read_line, read_lines
+from models_store.audit.log import canonical, read_line, read_lines
 from models_store.audit.segments import Batch, batches_of, read_segment, segment_numbers
 from models_store.errors import CorruptArtifact, InvalidRequest
 from models_store.objects.store import ObjectMissing, ObjectStore
@@ -140,7 +140,7 @@ def _objects_of(objects: ObjectStore) -> dict[str, dict[int, Batch]]:
 def _tip(objects: ObjectStore, batch: Batch) -> dict[str, Tip]:
     """Of the chain that ends with that object; none if it was moved into a segment meanwhile."""
     try:
-        last: AuditLine = read_lines(objects.read(batch.info.path))[-1]
+        last = read_lines(objects.read(batch.info.path))[-1]
     except ObjectMissing:
         return {}
     except CorruptArtifact as error:

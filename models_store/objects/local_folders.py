@@ -24,6 +24,7 @@ _SETTLED_NS = 2_500_000_000
 """A listing is cached only if the folder's time is older than this: some file systems count in
 steps of two seconds, so a second change may leave the time as it is."""
 _CAPACITY = 256
+_MOST_FLUSHED = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class LocalFolders:
         self._root = root
         self._cached: OrderedDict[str, _Listing] = OrderedDict()
         self._lock = Lock()
+        self._flushed: set[Path] = set()
+        """Folders that are surely in their parents on disk; none is ever removed."""
 
     def entries(self, folder: str) -> Mapping[str, bool]:
         """Names in a folder, sorted, each with whether it is a folder; empty if there is none.
@@ -105,7 +108,7 @@ class LocalFolders:
         """Write a file that appears as a whole; False if there is one already.
 
         Args:
-            flush: its bytes to disk, before it appears.
+            flush: its bytes to disk, before it appears, and then the folders above it.
 
         Raises:
             OSError: it cannot be written.
@@ -123,7 +126,28 @@ class LocalFolders:
             return False
         finally:
             os.unlink(staged)  # noqa: PTH108
+        if flush:
+            self._flush_above(path)
         return True
+
+    def flush(self, path: str) -> None:
+        """Bring a file to disk, and the folders above it."""
+        fsync(self._root / path)
+        self._flush_above(path)
+
+    def _flush_above(self, path: str) -> None:
+        """Flush the folder of a new file, and those above it once: a folder survives a crash only
+        if its parent was flushed, and another process may have made it and not come to that."""
+        folder = (self._root / path).parent
+        fsync(folder)
+        new = []
+        while folder != self._root and folder not in self._flushed:
+            new.append(folder)
+            folder = folder.parent
+            fsync(folder)
+        if len(self._flushed) > _MOST_FLUSHED:
+            self._flushed.clear()
+        self._flushed.update(new)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file.
@@ -150,6 +174,15 @@ class LocalFolders:
                 return file.read() if os.fstat(file.fileno()).st_size <= most else None
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
+
+
+def fsync(path: Path) -> None:
+    """Bring a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_temporary(name: str) -> bool:

@@ -13,13 +13,11 @@ import itertools
 import json
 import os
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from threading import Lock
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +30,7 @@ from models_store.errors import CorruptArtifact, InvalidRequest, NotFound, Unava
 from models_store.ids import bucket_of
 from models_store.objects.checksum import with_checksum, without_checksum
 from models_store.objects.local_folders import PLAIN_PATH, TEMPORARY, LocalFolders
+from models_store.objects.parallel import Threads
 from models_store.objects.versions import parse_stored
 from models_store.schemas.base import Record
 from models_store.settings import Settings
@@ -49,7 +48,6 @@ _AHEAD = 64
 _MOST_THREADS = 256
 """Of all lists together."""
 _BUCKETS_AHEAD = 8
-_MOST_FLUSHED = 10_000
 _MAX_RECORD_BYTES = 64 * 2**20
 _READ_CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 * 2**20
@@ -103,10 +101,7 @@ class ObjectStore:
         self._root = root
         self._folders = LocalFolders(root) if root is not None else None
         self._fsync = fsync and root is not None
-        self._threads_left = _MOST_THREADS
-        self._lock = Lock()
-        self._flushed: set[Path] = set()
-        """Folders that are surely in their parents on disk; none is ever removed."""
+        self._threads = Threads(_MOST_THREADS)
 
     @property
     def root(self) -> Path | None:
@@ -121,23 +116,7 @@ class ObjectStore:
         if self._root is not None:
             yield from map(call, items)
             return
-        with self._threads(ahead) as count:
-            if count:
-                yield from _ahead(call, items, count)
-            else:
-                yield from map(call, items)
-
-    @contextlib.contextmanager
-    def _threads(self, wanted: int) -> Iterator[int]:
-        """So many threads, of those that all lists of this store may have at a time."""
-        with self._lock:
-            count = min(wanted, self._threads_left)
-            self._threads_left -= count
-        try:
-            yield count
-        finally:
-            with self._lock:
-                self._threads_left += count
+        yield from self._threads.map(call, items, ahead)
 
     def each_readable(
         self, names: Iterable[str], read: Callable[[str], T | None], *, ahead: int = _AHEAD
@@ -162,16 +141,17 @@ class ObjectStore:
 
     def _create(self, path: str, data: bytes) -> bool:
         if self._folders is not None and PLAIN_PATH.fullmatch(path):
-            if not self._folders.create(path, data, flush=self._fsync):
-                return False
-            self._flush_folders(path)
-            return True
+            return self._folders.create(path, data, flush=self._fsync)
         try:
             obstore.put(self._backend, path, data, mode="create")
         except AlreadyExistsError:
             return False
         self._flush(path)
         return True
+
+    def _flush(self, path: str) -> None:
+        if self._folders is not None and self._fsync:
+            self._folders.flush(path)
 
     def create_record(self, path: str, record: Record) -> bool:
         """Store `record` if there is nothing at `path`; True when this record is what is stored.
@@ -451,27 +431,6 @@ class ObjectStore:
                 code="store_unavailable",
             )
 
-    def _flush(self, path: str) -> None:
-        if self._fsync and self._root is not None:
-            _fsync(self._root / path)
-            self._flush_folders(path)
-
-    def _flush_folders(self, path: str) -> None:
-        """Flush the folder of a new file, and those above it once: a folder survives a crash only
-        if its parent was flushed, and another process may have made it and not come to that."""
-        if not self._fsync or self._root is None:
-            return
-        folder = (self._root / path).parent
-        _fsync(folder)
-        new = []
-        while folder != self._root and folder not in self._flushed:
-            new.append(folder)
-            folder = folder.parent
-            _fsync(folder)
-        if len(self._flushed) > _MOST_FLUSHED:
-            self._flushed.clear()
-        self._flushed.update(new)
-
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
         self._require_root()
@@ -492,29 +451,6 @@ class ObjectStore:
             raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
             raise _unavailable(error) from error
-
-
-def _ahead(call: Callable[[K], T], items: Iterable[K], count: int) -> Iterator[T]:
-    """`call` of each item in order, of `count` items at a time."""
-    coming = iter(items)
-    with ThreadPoolExecutor(count) as pool:
-        under_way = deque(pool.submit(call, item) for item in itertools.islice(coming, count))
-        try:
-            while under_way:
-                value = under_way.popleft().result()
-                under_way.extend(pool.submit(call, item) for item in itertools.islice(coming, 1))
-                yield value
-        finally:
-            for later in under_way:
-                later.cancel()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(error: Exception) -> Unavailable:

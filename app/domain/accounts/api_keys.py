@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -211,8 +211,11 @@ class ApiKeys:
 
     def all(self, tenant: str | None = None) -> list[KeyState]:
         """Every key, of the tenant where one is given; oldest first."""
-        folders = self._folders()
+        return self._states(self._folders(), tenant)
 
+    def _states(
+        self, folders: Mapping[str, Sequence[ObjectInfo]], tenant: str | None = None
+    ) -> list[KeyState]:
         def read(digest: str) -> KeyState | None:
             files = folders[digest]
             key = self._read(digest) if _is_whole(files) else None
@@ -299,10 +302,11 @@ class ApiKeys:
     def remove_ended(self, now: float) -> int:
         """Remove the keys that ended `KEPT_DAYS` before `now` (Unix seconds): how many."""
         limit = now - KEPT_DAYS * 24 * 3600
-        ended = [state.digest for state in self.all() if (state.ended_at or now) < limit]
+        folders = self._folders()
+        ended = [s.digest for s in self._states(folders) if (s.ended_at or now) < limit]
         left = [
             digest
-            for digest, files in self._folders().items()
+            for digest, files in folders.items()
             if not _is_whole(files) and all(info.modified_at < limit for info in files)
         ]
         for digest in (*ended, *left):

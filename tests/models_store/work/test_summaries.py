@@ -182,12 +182,12 @@ def test_calls_in_parallel_keep_their_order_and_can_be_left(any_objects: ObjectS
 def test_lists_beyond_the_threads_of_a_store_read_one_after_the_other(
     any_objects: ObjectStore,
 ) -> None:
-    any_objects._threads_left = 5
+    any_objects._threads.left = 5
     outer = any_objects.in_parallel(str, range(9), ahead=5)
     assert next(outer) == "0"
     assert list(any_objects.in_parallel(str, range(3))) == ["0", "1", "2"]
     assert list(outer) == [str(number) for number in range(1, 9)]
-    assert any_objects._threads_left == 5
+    assert any_objects._threads.left == 5
 
 
 def test_a_call_in_parallel_that_fails_ends_the_list(any_objects: ObjectStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
 from models_store.errors import BaseModelUnavailable
+from models_store.objects.local_folders import fsync
 
 MANIFEST = "scalpel.json"
 
@@ -77,11 +77,11 @@ def _make(
         for path in staging.iterdir():
             # safetensors writes files that only their owner may read.
             path.chmod(0o644)
-            _flush(path)
-        _flush(staging)
+            fsync(path)  # a rename must not overtake the bytes it stands for
+        fsync(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
-        _flush(target.parent)
+        fsync(target.parent)
     finally:
         if not resume:
             shutil.rmtree(staging, ignore_errors=True)
@@ -105,15 +105,6 @@ def _locked(path: Path) -> Iterator[None]:
         finally:
             # Explicitly: a child forked meanwhile holds a copy of the descriptor.
             fcntl.flock(stream, fcntl.LOCK_UN)
-
-
-def _flush(path: Path) -> None:
-    """Bring `path` to disk: a rename must not overtake the bytes it stands for."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_write(target: Path, error: Exception) -> str:
