@@ -53,10 +53,6 @@ class Histories(Generic[V]):
             return None
         return self._objects.read_record(self.path(tenant, name, numbers[-1]), self._version)
 
-    def all(self, tenant: str, name: str) -> list[V]:
-        """Every version, oldest first."""
-        return list(self.versions(tenant, name, self.numbers(tenant, name)))
-
     def versions(self, tenant: str, name: str, numbers: Iterable[int]) -> Iterator[V]:
         """The versions of these numbers, read as they are asked for."""
         for number in numbers:

@@ -23,7 +23,11 @@ def test_the_newest_version_is_the_current_one(names: Histories[Named]) -> None:
     for number, value in enumerate("xyz", start=1):
         names.append("t", "a", Named(number=number, value=value))
     assert names.get("t", "a").value == "z"
-    assert [version.value for version in names.all("t", "a")] == ["x", "y", "z"]
+    assert [version.value for version in names.versions("t", "a", names.numbers("t", "a"))] == [
+        "x",
+        "y",
+        "z",
+    ]
     assert list(names.names("t")) == ["a"]
     assert names.tenants() == ["t"]
     assert names.current("u", "a") is None
