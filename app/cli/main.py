@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from app.cli.audit import audit
+from app.cli.canary import canary
 from app.cli.client import ApiError, Client
 from app.cli.keys import keys
 from app.cli.progress import expected, show
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
 app.add_typer(tenants, name="tenants")
+app.command()(canary)
 console = Console(highlight=False)
 
 Url = Annotated[

@@ -114,6 +114,12 @@ _ALL = (
         "Read its error with GET /v1/exports/{id}, and make a new one.",
     ),
     ErrorKind(
+        "no_canary",
+        404,
+        "The export has no canary",
+        "An earlier version made it: make a new one with POST /v1/exports.",
+    ),
+    ErrorKind(
         "method_not_allowed", 405, "The path has no such method", "The header Allow lists them."
     ),
     ErrorKind(

@@ -23,7 +23,8 @@ from app.routes.edits.edits import Wait
 from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
-from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Status
+from models_store.schemas.canary import NAME as CANARY
+from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Result, Status
 from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
@@ -169,7 +170,12 @@ def _require_sound(store: Store, files: tuple[Artifact, ...]) -> None:
 
 
 def _files(work: Work) -> tuple[Artifact, ...]:
-    """The files of an export that has succeeded.
+    """The files of an export that has succeeded; raises as `ended_well`."""
+    return tuple(file for file in ended_well(work).artifacts if file.name != CANARY)
+
+
+def ended_well(work: Work) -> Result:
+    """How an export ended that has succeeded.
 
     Raises:
         Conflict: `export_not_finished`.
@@ -183,7 +189,7 @@ def _files(work: Work) -> tuple[Artifact, ...]:
         )
     if work.status != "succeeded":
         raise NotFound(f"{work.id} is {work.status} and has no files", code="no_files")
-    return work.result.artifacts
+    return work.result
 
 
 def _view(work: Work) -> ExportView:

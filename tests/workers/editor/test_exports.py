@@ -12,7 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from app.domain.canaries.curves import effect
 from models_store.errors import EditFailed, InvalidRequest
+from models_store.schemas.canary import NAME as CANARY
+from models_store.schemas.canary import Canary
 from models_store.schemas.records import Variant
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
@@ -20,6 +23,7 @@ from models_store.weights.peft import WEIGHTS_NAME
 from tests.workers.conftest import Bench
 from workers.editor.formats import peft
 from workers.editor.formats.protocol import Loader, content
+from workers.editor.jobs.canary import record
 from workers.editor.jobs.proof import has_room, prove
 from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
@@ -63,6 +67,41 @@ def test_a_peft_export_is_proved_by_peft(bench: Bench, edited: str) -> None:
     proof = proof_of(outcome)
     assert (proof["loader"], proof["passed"]) == ("peft", True)
     assert proof["max_logit_diff"] <= proof["tolerance"] < 1e-3
+
+
+@pytest.mark.parametrize("format", ["native", "peft", "gguf", "merged"])
+def test_an_export_has_a_canary_of_what_base_and_variant_say(
+    bench: Bench, body: Body, edited: str, format: str
+) -> None:
+    outcome = bench.do(bench.submit_export(f"pico:{edited}@0.5", format))
+    canary = Canary.model_validate_json(bench.file(outcome, CANARY))
+    assert canary.variant == f"pico:{edited}@0.5"
+    assert [(sheet.endpoint, len(sheet.prompts)) for sheet in canary.sheets] == [
+        ("completions", 12),
+        ("chat", 8),
+    ]
+    asked = {prompt.prompt for prompt in canary.sheets[0].prompts}
+    assert asked & set(body()["behavior"]["prompts"])
+    assert all(effect(sheet, canary.strengths) > 0.05 for sheet in canary.sheets)
+
+
+def test_a_canary_has_what_the_variant_says_at_every_strength(pico: LoadedModel) -> None:
+    mixture = some_edit(pico)
+    variant = Variant(name="v", base_model="pico", base_fingerprint=pico.fingerprint)
+    canary = record(pico, mixture, variant, ["the food was"])
+    sheet = canary.sheets[0]
+    ids_of = {pico.tokenizer.decode([id]): id for id in range(len(pico.tokenizer))}
+    for place, strength in enumerate(canary.strengths):
+        with WeightEditor(pico).applied([(terms, strength) for terms, _ in mixture]):
+            for prompt in sheet.prompts[:3]:
+                ids = torch.tensor([pico.tokenizer(prompt.prompt)["input_ids"]])
+                with torch.no_grad():
+                    rows = torch.log_softmax(pico.model(ids).logits[0, -1], dim=-1)
+                likeliest = {pico.tokenizer.decode([int(id)]) for id in rows.topk(4).indices}
+                plain = {text for text in likeliest if "\ufffd" not in text and text[0] != "<"}
+                assert plain <= set(prompt.tokens)
+                for token, logprob in zip(prompt.tokens, prompt.logprobs[place], strict=True):
+                    assert logprob == pytest.approx(float(rows[ids_of[token]]), abs=1e-3)
 
 
 def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from models_store.registry import Registry
+from models_store.schemas.canary import NAME as CANARY
 from models_store.schemas.records import ExportSettings, json_object
 from workers import progress
 from workers.editor.formats.protocol import Format
+from workers.editor.jobs.canary import prompts_of, record
 from workers.editor.jobs.inputs import base_of, mixture_of, registered_base
 from workers.editor.jobs.proof import has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
@@ -17,7 +19,7 @@ _FORMATS: Mapping[str, Format] = Registry("scalpel.exports")
 
 
 def run(task: Task) -> Outcome:
-    """Make the export; its outcome holds the files and the proof.
+    """Make the export; its outcome holds the files, the proof and the canary.
 
     Raises:
         InvalidRequest: the format cannot hold such edits.
@@ -38,6 +40,8 @@ def run(task: Task) -> Outcome:
             format = _FORMATS[settings.format]
             with progress.step("files", 0.3):
                 files = format.files(base, mixture, settings.variant, scratch)
+            with progress.step("canary", 0.2):  # before the loader may change the base
+                canary = record(base, mixture, settings.variant, prompts_of(task, settings.variant))
             with progress.step("proof"):
                 proof = prove(
                     base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype)
@@ -47,4 +51,5 @@ def run(task: Task) -> Outcome:
                 task.save(name, f"files/{name}", data)
                 for name, data in progress.track(list(files.items()))
             )
-    return Outcome(saved, {"proof": json_object(proof)})
+            canary_file = task.save(CANARY, CANARY, canary.model_dump_json().encode())
+    return Outcome((*saved, canary_file), {"proof": json_object(proof)})

@@ -1,0 +1,85 @@
+"""Canaries of exports: what a server that runs one is expected to answer, and whether it does."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from app.domain.bodies import RequestBody
+from app.domain.canaries.asking import CanaryCheck, check
+from app.domain.canaries.sending import checked_post
+from app.http.files import artifact_response, read_checked
+from app.request.auth import Reader, Writer
+from app.request.strict_input.json_body import JsonRoute
+from app.routes.exports import ended_well
+from app.services import ServicesDep, Store, StoreDep, open_store_of
+from models_store.errors import NotFound
+from models_store.objects.versions import parse_stored
+from models_store.schemas.canary import NAME, Canary
+from models_store.schemas.records import Artifact
+from models_store.work.store import Work
+
+router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
+
+_JSON = "application/json"
+
+
+class CanaryBody(RequestBody):
+    """The server to ask."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2_000)]
+    """Where its API is, with or without `/v1`: an address that requests may go to, as webhooks."""
+    model: Annotated[str, Field(min_length=1, max_length=1_000)]
+    """What it calls the model or adapter."""
+    api_key: Annotated[str, Field(pattern=r"^[!-~]{1,1000}$")] | None = None
+    """For that server, sent as a bearer token; it is not kept."""
+
+
+@router.get(
+    "/{export_id}/canary",
+    summary="Download the canary of an export",
+    response_class=Response,
+    responses={
+        200: {"content": {_JSON: {}}},
+        206: {"description": "The requested range"},
+        304: {"description": "The client has it"},
+        416: {},
+    },
+)
+def read_canary(export_id: str, request: Request, store: StoreDep, who: Reader) -> Response:
+    """Prompts, and the answers of base model and export at several strengths."""
+    work = store.work.read("export", who.tenant, export_id)
+    artifact = _artifact(work)
+    store.work.log_download(work, who.actor, file=NAME, sha256=artifact.sha256)
+    return artifact_response(
+        request, store.objects, artifact, filename=f"{export_id}.{NAME}", media_type=_JSON
+    )
+
+
+@router.post("/{export_id}/canary", summary="Check what a server serves")
+async def check_server(
+    export_id: str, body: CanaryBody, request: Request, services: ServicesDep, who: Writer
+) -> CanaryCheck:
+    """Ask a server with OpenAI's API the prompts of the canary, and say by its answers whether it
+    serves the export, the base model, the export at another strength, or something else."""
+    post = checked_post(services.outgoing, body.url, body.api_key)
+    store = await open_store_of(request)
+    canary = await run_in_threadpool(partial(_read, store, who.tenant, export_id))
+    return await check(canary, body.model, post)
+
+
+def _read(store: Store, tenant: str, export_id: str) -> Canary:
+    data = read_checked(store.objects, _artifact(store.work.read("export", tenant, export_id)))
+    return parse_stored(Canary, data, "the stored canary")
+
+
+def _artifact(work: Work) -> Artifact:
+    """Raise `NotFound`, `no_canary`, for an export that an earlier version made."""
+    artifact = ended_well(work).artifact(NAME)
+    if artifact is None:
+        raise NotFound(f"{work.id} was made without a canary: export again", code="no_canary")
+    return artifact
