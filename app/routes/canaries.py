@@ -14,7 +14,7 @@ from app.domain.canaries.asking import CanaryCheck, check
 from app.domain.canaries.sending import checked_post
 from app.http.files import artifact_response, read_checked
 from app.request.auth import Reader, Writer
-from app.request.strict_input.json_body import JsonRoute
+from app.request.strict_input.json_body import JsonRoute, bounded
 from app.routes.exports import ended_well
 from app.services import ServicesDep, Store, StoreDep, open_store_of
 from models_store.errors import NotFound
@@ -61,6 +61,7 @@ def read_canary(export_id: str, request: Request, store: StoreDep, who: Reader) 
 
 
 @router.post("/{export_id}/canary", summary="Check what a server serves")
+@bounded("canaries")
 async def check_server(
     export_id: str, body: CanaryBody, request: Request, services: ServicesDep, who: Writer
 ) -> CanaryCheck:

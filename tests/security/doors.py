@@ -136,6 +136,7 @@ BODIES: dict[str, Bodies] = {
         {"variant": name, "format": "peft"} for name in names.variants()
     ],
     "POST /v1/exports/*/cancel": _nothing,
+    "POST /v1/exports/*/canary": lambda names: [{"url": "https://models.invalid/", "model": "m"}],
     "POST /v1/behaviors": lambda names: [_BEHAVIOR],
     "POST /v1/behaviors/draft": lambda names: [
         {"base_model": names.base_model, "sentence": "Answer more kindly to everybody."}

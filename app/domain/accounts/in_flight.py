@@ -11,7 +11,9 @@ from typing import Literal
 from models_store.errors import LimitUse, QuotaExceeded
 from models_store.settings import Settings
 
-Kind = Literal["body-bytes", "streams", "waits", "estimates", "drafts", "scores", "downloads"]
+Kind = Literal[
+    "body-bytes", "streams", "waits", "estimates", "drafts", "canaries", "scores", "downloads"
+]
 _RETRY_SECONDS = 1
 _WORDS: dict[Kind, str] = {
     "body-bytes": "bytes of request bodies",
@@ -19,6 +21,7 @@ _WORDS: dict[Kind, str] = {
     "waits": "requests that wait",
     "estimates": "estimates",
     "drafts": "drafts",
+    "canaries": "checks of servers",
     "downloads": "downloads",
     "scores": "log-probabilities of echoed prompts",
 }
@@ -35,6 +38,7 @@ class InFlight:
             "waits": 128,
             "estimates": 2,
             "drafts": 2,
+            "canaries": 2,
             "downloads": 8,
             # Twice as many as one response may have.
             "scores": 2**19,

@@ -3,7 +3,7 @@
 Every outcome is as likely as another beforehand. An answer is a recorded one plus an error: of its
 log-probabilities, normal with a size that is not known beforehand; of its text, another text with
 a chance that is not known beforehand. What is not known is summed over, and what remains is the
-probability of each outcome. A prompt counts as one observation, however many tokens it has.
+probability of each outcome.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _ENOUGH = 1 / 3
 """Share of a text at its beginning by which another one is taken for it."""
 _MISSES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 _STEP = 0.05
+_OBSERVATIONS = 3
+"""That the tokens of a prompt count as: their errors have some of their causes in common."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def decide_by_logprobs(
         squares = [curve.distance(top, strength) ** 2 for curve, top in seen]
         for error in _ERRORS:
             likelihood = -len(squares) * math.log(error) - sum(squares) / (2 * error**2)
-            cases.append(_Case(_by_error(strength, error, largest), strength, likelihood))
+            outcome = _by_error(strength, error, largest)
+            cases.append(_Case(outcome, strength, _OBSERVATIONS * likelihood))
     return _verdict(cases, f"base model and edit are {size:.2g} nats apart on these prompts")
 
 

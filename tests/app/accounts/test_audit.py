@@ -36,6 +36,7 @@ LOGGED = {
     "DELETE /v1/exports/{export_id}": "export.deleted",
     "GET /v1/exports/{export_id}/files/{name}": "export.downloaded",
     "GET /v1/exports/{export_id}/archive": "export.downloaded",
+    "GET /v1/exports/{export_id}/canary": "export.downloaded",
     "POST /v1/behaviors": "behavior.created",
     "DELETE /v1/behaviors/{behavior_id}": "behavior.deleted",
     "POST /v1/base_models": "base_model.submitted",
@@ -54,6 +55,7 @@ LOGGED = {
 CHANGE_NOTHING = {
     "POST /v1/edits/estimate",
     "POST /v1/edits/{edit_id}/compare",
+    "POST /v1/exports/{export_id}/canary",
     "POST /v1/behaviors/draft",
     "POST /v1/chat/completions",
     "POST /v1/completions",
@@ -109,7 +111,7 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
 
     edit, other = done(new_edit()), done(new_edit())
     exported = export()
-    worker.export(exported, {"a.json": b"{}"}, tenant="default")
+    worker.export(exported, {"a.json": b"{}", "canary.json": b"{}"}, tenant="default")
     behavior = {"name": "tone", "undesired": texts("bad"), "desired": texts("good")}
     uploaded = call("POST", "/v1/behaviors", behavior)["id"]
     base = {"id": "new", "source": {"type": "folder", "path": "/weights/new"}}
@@ -140,6 +142,7 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         "GET /v1/exports/{export_id}/archive": lambda: call(
             "GET", f"/v1/exports/{exported}/archive"
         ),
+        "GET /v1/exports/{export_id}/canary": lambda: call("GET", f"/v1/exports/{exported}/canary"),
         "POST /v1/behaviors": lambda: call("POST", "/v1/behaviors", behavior),
         "DELETE /v1/behaviors/{behavior_id}": lambda: call("DELETE", f"/v1/behaviors/{uploaded}"),
         "POST /v1/base_models": lambda: call("POST", "/v1/base_models", base),

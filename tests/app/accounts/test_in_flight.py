@@ -122,6 +122,9 @@ def test_more_under_way_than_may_be_is_refused(api: Api, worker: Worker) -> None
         "drafts": lambda: api.http.post(
             "/v1/behaviors/draft", json={"base_model": "pico", "sentence": "be kinder to people"}
         ),
+        "canaries": lambda: api.http.post(
+            "/v1/exports/exp_1/canary", json={"url": "https://models.invalid", "model": "m"}
+        ),
     }
     for kind, call in calls.items():
         bounds = api.services.in_flight
