@@ -19,7 +19,7 @@ from app.domain.canaries.answers import (
     read_answer,
     same_text,
 )
-from app.domain.canaries.curves import Curve, effect, plain_tokens
+from app.domain.canaries.curves import Curve, are_bare, effect, plain_tokens
 from app.domain.canaries.deciding import Outcome, Verdict, decide_by_logprobs, decide_by_texts
 from models_store.schemas.canary import Canary, CanaryPrompt, CanarySheet, Endpoint
 
@@ -105,6 +105,7 @@ async def check(canary: Canary, model: str, post: Post) -> CanaryCheck:
         verdict = decide_by_logprobs(asked.sheet, canary.strengths, asked.answers)
     else:
         verdict = decide_by_texts(asked.sheet, canary.text_strengths, asked.answers)
+    bare = are_bare(asked.answers)
     rows = zip(asked.sheet.prompts, asked.answers, strict=True)
     return _result(
         canary,
@@ -112,7 +113,7 @@ async def check(canary: Canary, model: str, post: Post) -> CanaryCheck:
         verdict,
         endpoint=asked.sheet.endpoint,
         by=asked.by,
-        prompts=[_row(canary, asked.by, prompt, answer) for prompt, answer in rows],
+        prompts=[_row(canary, asked.by, prompt, answer, bare=bare) for prompt, answer in rows],
     )
 
 
@@ -212,7 +213,9 @@ def _result(canary: Canary, model: str, verdict: Verdict, **found: Any) -> Canar
     )
 
 
-def _row(canary: Canary, by: str, prompt: CanaryPrompt, answer: Answer | None) -> CanaryRow:
+def _row(
+    canary: Canary, by: str, prompt: CanaryPrompt, answer: Answer | None, *, bare: bool
+) -> CanaryRow:
     if by == "texts":
         base, edited = (prompt.texts[canary.text_strengths.index(each)] for each in (0.0, 1.0))
         served = None if answer is None else answer.text
@@ -224,7 +227,7 @@ def _row(canary: Canary, by: str, prompt: CanaryPrompt, answer: Answer | None) -
             from_base=None,
             from_edited=None,
         )
-    curve = Curve(prompt, canary.strengths)
+    curve = Curve(prompt, canary.strengths, bare=bare)
     top: Mapping[str, float] = plain_tokens((answer and answer.top) or {})
     distances = [round(curve.distance(top, each), 3) if top else None for each in (0.0, 1.0)]
     return CanaryRow(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from app.domain.canaries.answers import same_token
+from app.domain.canaries.answers import Answer, same_token
 from models_store.schemas.canary import TOP, CanaryPrompt, CanarySheet
 
 _SPECIAL = re.compile(r"|<.+>|.*\ufffd.*", re.DOTALL)
@@ -17,10 +17,16 @@ _SPECIAL = re.compile(r"|<.+>|.*\ufffd.*", re.DOTALL)
 class Curve:
     """The recorded log-probabilities of one prompt's next token, at every strength in between."""
 
-    def __init__(self, prompt: CanaryPrompt, strengths: Sequence[float]) -> None:
+    def __init__(
+        self, prompt: CanaryPrompt, strengths: Sequence[float], *, bare: bool = False
+    ) -> None:
+        """Args:
+        bare: the server leaves out the spaces before words; see `are_bare`.
+        """
         self._strengths = strengths
         self._places = {same_token(token): i for i, token in enumerate(prompt.tokens)}
         self._rows = prompt.logprobs
+        self._bare = bare
 
     def at(self, strength: float) -> Sequence[float]:
         """Log-probabilities `[tokens]`, on a line between the two nearest strengths."""
@@ -63,13 +69,18 @@ class Curve:
 
     def _match(self, top: Mapping[str, float]) -> dict[str, int]:
         """The recorded place of each of the server's tokens."""
-        if any(token.startswith(" ") for token in top):
+        if not self._bare:
             return {token: self._places[token] for token in top if token in self._places}
-        # Some servers leave out the space before a word.
         bare: dict[str, list[int]] = {}
         for token, place in self._places.items():
             bare.setdefault(token.strip(), []).append(place)
         return {token: bare[token][0] for token in top if len(bare.get(token, ())) == 1}
+
+
+def are_bare(answers: Iterable[Answer | None]) -> bool:
+    """Whether none of the tokens that a server lists has a space before it."""
+    tops = [answer.top or {} for answer in answers if answer is not None]
+    return not any(token.startswith(" ") for top in tops for token in top)
 
 
 def plain_tokens(top: Mapping[str, float]) -> dict[str, float]:

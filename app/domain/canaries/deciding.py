@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Literal
 
 from app.domain.canaries.answers import Answer, same_text
-from app.domain.canaries.curves import Curve, effect, plain_tokens
+from app.domain.canaries.curves import Curve, are_bare, effect, plain_tokens
 from models_store.schemas.canary import CanarySheet
 
 Outcome = Literal["applied", "not_applied", "other_strength", "something_else", "undecided"]
@@ -26,14 +26,17 @@ SURE = 0.9
 """A verdict is given from this probability on."""
 _MOST_CERTAIN = 0.999
 """What the model of the errors leaves out keeps it from being surer."""
-_SHARE, _MOST = 1 / 4, 0.3
-"""An error that is a larger share of the effect, or has more nats, is none of rounding."""
+_SHARE, _MOST = 1 / 2, 0.3
+"""An error that is a larger share of the effect at the strength (near 0: of half the effect), or
+has more nats, is none of rounding."""
 ROUNDING = 0.15
 """Nats that rounding and quantization may move log-probabilities by: below it a difference that
 fits no strength is not taken for another model."""
 _ERRORS = tuple(0.005 * 1.2**i for i in range(46))
 _ENOUGH = 1 / 3
 """Share of a text at its beginning by which another one is taken for it."""
+_CHANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""That something else says a recorded text."""
 _MISSES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 _STEP = 0.05
 _OBSERVATIONS = 3
@@ -72,15 +75,16 @@ def decide_by_logprobs(
     Args:
         answers: to each prompt; those without log-probabilities do not count.
     """
+    bare = are_bare(answers)
     seen = [
-        (Curve(prompt, strengths), top)
+        (Curve(prompt, strengths, bare=bare), top)
         for prompt, answer in zip(sheet.prompts, answers, strict=True)
         if answer is not None and answer.top and (top := plain_tokens(answer.top))
     ]
     size = effect(sheet, strengths)
-    largest = min(_SHARE * size, _MOST)
     cases = []
     for strength in _grid(strengths):
+        largest = min(_MOST, _SHARE * size * max(0.5, abs(strength)))
         squares = [curve.distance(top, strength) ** 2 for curve, top in seen]
         for error in _ERRORS:
             likelihood = -len(squares) * math.log(error) - sum(squares) / (2 * error**2)
@@ -111,8 +115,9 @@ def decide_by_texts(
         for place, strength in enumerate(strengths)
         for missed in _MISSES
     ]
-    unlike = sum(math.log(0.1 / len(set(texts)) if like else 0.9) for texts, like in seen)
-    cases.append(_Case("something_else", None, unlike))
+    for chance in _CHANCES:
+        unlike = (chance / len(set(texts)) if like else 1 - chance for texts, like in seen)
+        cases.append(_Case("something_else", None, sum(map(math.log, unlike))))
     places = strengths.index(0.0), strengths.index(1.0)
     differ = sum(texts[places[0]] != texts[places[1]] for texts, _ in seen)
     return _verdict(cases, f"base model and edit continue {differ} of {len(seen)} prompts apart")
@@ -180,6 +185,11 @@ def _verdict(cases: Sequence[_Case], evidence: str) -> Verdict:
         if case.strength is not None and case.outcome not in ("something_else", "undecided")
     ]
     strength, low, high = (None,) * 3 if outcome == "something_else" else _interval(alike)
+    if outcome == "something_else" and chance >= SURE:
+        evidence = (
+            f"{evidence}, and its answers are further off; so may those of a base model be that is "
+            "quantized more coarsely than this"
+        )
     if chance < SURE:
         names = sorted(chances, key=lambda each: -chances[each])[:2]
         first, second = (name.replace("_", " ") for name in names)
