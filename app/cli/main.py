@@ -169,6 +169,35 @@ def edit(
 
 
 @app.command()
+def measure(
+    variant: Annotated[str, typer.Argument(help="Such as smollm2-135m-instruct:kinder@1+calmer")],
+    behavior: Annotated[
+        str | None,
+        typer.Argument(help="As of `edit`; by default that of the variant's last edit."),
+    ] = None,
+    effort: Annotated[Effort, typer.Option(help="How much is measured.")] = "standard",
+    seed: Annotated[int | None, typer.Option(help="By default that of the last edit.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="A name for what is measured.")] = None,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Get the receipt of a variant as it is, such as of several edits together."""
+    body = {
+        "variant": variant,
+        "behavior": None if behavior is None else _behavior(behavior, None, None),
+        "effort": effort,
+        "seed": seed,
+        "suffix": suffix,
+    }
+    with connect(url, key) as client:
+        made = client.post("/v1/receipts", body)
+        typer.echo(made["id"])
+        if wait:
+            finish(show(client, made["id"], console))
+
+
+@app.command()
 def watch(edit_id: str, url: Url = "", key: Key = "") -> None:
     """Show the progress of an edit until it is done."""
     with connect(url, key) as client:

@@ -321,6 +321,7 @@ def about(request: WorkRequest) -> dict[str, JsonValue]:
         fields |= {
             "method": settings.method.type,
             "on_top_of": None if settings.on_top_of is None else settings.on_top_of.name,
+            "measures": None if settings.measures is None else settings.measures.name,
             "reproduces": settings.reproduces,
         }
     elif isinstance(settings, ExportSettings):

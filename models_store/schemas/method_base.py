@@ -220,6 +220,16 @@ class FixedMethod(_Method):
                 )
 
 
+class Given(FixedMethod):
+    """No fit: the edits of a variant are measured as they are."""
+
+    fit: ClassVar = ""
+    modules: ClassVar = ()
+    carrier: ClassVar = "direction"
+
+    type: Literal["given"] = "given"
+
+
 class Auto(_Method):
     """A search: tries methods, layers, scales and pairs, and keeps the one that does most within
     the limits."""

@@ -14,7 +14,7 @@ from models_store.registry import Registry
 from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.methods import AnyMethod, Effort, Limits
 
 Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
@@ -59,7 +59,7 @@ class EditSettings(FrozenModel):
     """An edit's request with all defaults filled in."""
 
     kind: Literal["edit"] = "edit"
-    method: Method
+    method: AnyMethod
     limits: Limits = Limits()
     effort: Effort = "standard"
     suites: tuple[str, ...] = ()
@@ -68,6 +68,8 @@ class EditSettings(FrozenModel):
     metadata: dict[str, str] = Field(default_factory=dict)
     on_top_of: Variant | None = None
     """The variant it is fitted on, if not the base model."""
+    measures: Variant | None = None
+    """The variant that is measured as it is; None where an edit is fitted."""
     reproduces: str | None = None
     """The edit, of the same tenant, that this one repeats."""
 

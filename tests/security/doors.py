@@ -131,6 +131,10 @@ BODIES: dict[str, Bodies] = {
     ],
     "POST /v1/edits/*/cancel": _nothing,
     "POST /v1/edits/*/reproduce": _nothing,
+    "POST /v1/receipts": lambda names: [
+        *({"variant": name} for name in names.variants()),
+        {"variant": "pico", "behavior": names.behavior},
+    ],
     "POST /v1/edits/*/compare": lambda names: [{"prompts": ["a"]}],
     "POST /v1/exports": lambda names: [
         {"variant": name, "format": "peft"} for name in names.variants()

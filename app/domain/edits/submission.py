@@ -4,7 +4,7 @@ leaves either nothing or something that a repeat of the request finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,16 +12,32 @@ from pydantic import JsonValue
 
 from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
+from app.domain.edits.checks import check_fit, check_scorers
 from app.domain.edits.idempotency import Sender, create_once
-from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
+from app.domain.edits.requests import EditBody, ExportBody, ReceiptBody
+from app.domain.variants.names import (
+    MAX_TERMS,
+    Variants,
+    measured_by,
+    parents_of,
+    require_report,
+    suffix_key,
+)
 from models_store.audit.log import Event
-from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
+from models_store.errors import Conflict, InvalidRequest, NotFound, PolicyRefused
 from models_store.operator.policy import Policy, direction_of
 from models_store.operator.suites import check_suites
-from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, with_preserved
+from models_store.schemas.behaviors import (
+    Behavior,
+    BehaviorRef,
+    checked,
+    from_lines,
+    reference,
+    to_lines,
+    with_preserved,
+)
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.items import ChatItem, Item
+from models_store.schemas.methods import Given
 from models_store.schemas.records import (
     Actor,
     EditSettings,
@@ -37,8 +53,6 @@ from models_store.work.store import Place, Work, WorkStore
 
 _WHOLE_MODELS = frozenset({"merged"})
 """Formats of exports that are as large as the base model."""
-_MOST_ERRORS = 100
-"""Wrong fields that are named."""
 ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
@@ -57,6 +71,19 @@ class Examined:
     base: ReadyBase
     resolved: ResolvedBehavior
     on_top_of: Variant | None
+    rule: str
+    """Of the policy, that allows it."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a variant is measured by."""
+
+    base: ReadyBase
+    behavior: BehaviorRef
+    texts: bytes
+    """As an edit keeps them."""
+    seed: int
     rule: str
     """Of the policy, that allows it."""
 
@@ -134,11 +161,73 @@ class Submission:
 
         return self._once("edit", sender, make)
 
+    def measurement(self, sender: Sender, body: ReceiptBody, sent: JsonValue) -> Submitted:
+        """Queue the measurement of a variant as it is; `sent` is the body as it came."""
+
+        def make(claim: ClaimId) -> Work:
+            # Where harm is measured, what no receipt covers gets one that way.
+            actor = None if self._policy.margins.prompts else sender.actor
+            variant = self._variants.named(sender.tenant, body.variant, "/variant", actor=actor)
+            if not variant.terms:
+                raise InvalidRequest.at(
+                    "/variant", f"{body.variant!r} changes nothing: there is nothing to measure"
+                )
+            made = self._work.read("edit", sender.tenant, variant.terms[-1].edit_id)
+            subject = self._subject(sender, body, variant, made)
+            settings = EditSettings(
+                method=Given(),
+                limits=body.limits,
+                effort=body.effort,
+                suites=body.suites,
+                seed=subject.seed,
+                suffix=body.suffix,
+                metadata=body.metadata,
+                measures=variant,
+            )
+            return self._queue_edit(
+                sender,
+                claim,
+                subject.base,
+                settings,
+                _without_texts(sent),
+                subject.behavior,
+                subject.texts,
+                subject.rule,
+            )
+
+        return self._once("edit", sender, make)
+
+    def _subject(self, sender: Sender, body: ReceiptBody, variant: Variant, made: Work) -> _Subject:
+        """What a variant is measured by: what the request gives, else what its last edit, `made`,
+        was made for."""
+        tenant, actor = sender.tenant, sender.actor
+        if body.behavior is not None:
+            examined = self.examine(tenant, actor, body.as_edit(variant.base_model))
+            lines = with_preserved(examined.resolved.lines, body.preserve)
+            return _Subject(
+                examined.base, examined.resolved.ref, lines, body.seed or 0, examined.rule
+            )
+        base, earlier = self._bases.ready(variant.base_model), made.request
+        assert isinstance(earlier.settings, EditSettings)
+        assert earlier.behavior is not None
+        check_suites(body.suites, self._suites)
+        behavior, _ = from_lines(self._work.texts_of(made))
+        # Other texts than its own would be tested on with another seed.
+        seed = earlier.settings.seed if body.seed is None else body.seed
+        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
+        return _Subject(
+            base,
+            earlier.behavior,
+            with_preserved(to_lines(behavior), body.preserve),
+            seed,
+            self._rule_for(tenant, actor, base.id, direction_of(sent)),
+        )
+
     def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
         base = self._bases.ready(body.base_model)
         resolved = self._behavior(tenant, body)
-        _check_fit(body, resolved, base)
+        check_fit(body, resolved, base)
         check_suites(body.suites, self._suites)
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
@@ -332,12 +421,11 @@ class Submission:
                 )
 
     def _require_parents(self, tenant: str, edit: Work) -> None:
-        """Refuse where a delta that the edit was fitted on is no longer there."""
-        for parent in parents_of(edit):
+        """Refuse where a delta that the edit was fitted on, or measures, is no longer there."""
+        for parent in (*parents_of(edit), *measured_by(edit)):
             if self._work.find(Place("edit", tenant, parent)) is None:
                 raise Conflict(
-                    f"{edit.id} was fitted on top of {parent}, which was deleted: it cannot be "
-                    "made again",
+                    f"{edit.id} was made of {parent}, which was deleted: it cannot be made again",
                     code="parents_missing",
                 )
 
@@ -364,84 +452,6 @@ class Submission:
                 "/on_top_of", f"a variant has at most {MAX_TERMS} edits, so this one takes no more"
             )
         return variant if variant.terms else None
-
-
-def check_scorers(behavior: Behavior, pointer: str, available: Mapping[str, ScorerInfo]) -> None:
-    """Raise `InvalidRequest` where a scorer is not among the available ones, or named twice, or
-    would have to learn from texts that it is to choose."""
-    names = behavior.scorers
-    problems = [
-        FieldError(
-            f"{pointer}/scorers/{index}",
-            "unknown_scorer" if name not in available else "duplicate",
-            f"scorers.{index}: {name[:100]!r} is "
-            + (f"none of {', '.join(available)}" if name not in available else "there twice"),
-        )
-        for index, name in enumerate(names)
-        if name not in available or name in names[:index]
-    ]
-    if behavior.scorer is not None:
-        problems += _unfit_teacher(behavior.scorer, f"{pointer}/scorer", available)
-    if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
-
-
-def _unfit_teacher(
-    name: str, pointer: str, available: Mapping[str, ScorerInfo]
-) -> Iterator[FieldError]:
-    """Why a scorer cannot choose the texts of a behaviour."""
-    fit = ", ".join(known for known, info in available.items() if not info.learns)
-    if name not in available:
-        detail = f"scorer: {name[:100]!r} is none of {fit}"
-        yield FieldError(pointer, "unknown_scorer", detail)
-    elif available[name].learns:
-        detail = (
-            f"scorer: {name} learns from the behaviour's texts, and without them there is nothing "
-            f"to learn from: name one of {fit}, or give undesired and desired texts"
-        )
-        yield FieldError(pointer, "scorer_learns", detail)
-
-
-def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:
-    """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
-    problems: list[FieldError] = []
-    if not body.method.searches:
-        problems += body.method.problems(
-            base.id, base.facts.layers, resolved.behavior, body.preserve
-        )
-    if not base.facts.chat_template:
-        problems += _messages(body, resolved, base.id)
-    if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
-
-
-def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:
-    """Every item that only a chat template could make a text of."""
-
-    def problem(path: str, where: str) -> FieldError:
-        return FieldError(
-            f"/{path.replace('.', '/')}",
-            "no_chat_template",
-            f"{where}: {base_model} has no chat template, so it cannot take messages: give texts, "
-            "or prompts with completions",
-        )
-
-    for index in _chats(body.preserve):
-        path = f"preserve.{index}.messages"
-        yield problem(path, path)
-    # A behaviour in place as it was sent: what was found is without repeats.
-    given = resolved.behavior if isinstance(body.behavior, str) else body.behavior
-    for side, items in (("undesired", given.undesired), ("desired", given.desired)):
-        for index in _chats(items):
-            path = f"{side}.{index}.messages"
-            if isinstance(body.behavior, str):
-                yield problem("behavior", f"behavior: {path} of {body.behavior}")
-                return
-            yield problem(f"behavior.{path}", f"behavior.{path}")
-
-
-def _chats(items: Sequence[Item]) -> Iterator[int]:
-    return (index for index, item in enumerate(items) if isinstance(item, ChatItem))
 
 
 def _without_suffix(body: JsonValue) -> JsonValue:

@@ -305,6 +305,13 @@ def parents_of(edit: Work) -> tuple[str, ...]:
     return tuple(term.edit_id for term in below(edit))
 
 
+def measured_by(edit: Work) -> tuple[str, ...]:
+    """The edits of the variant that `edit` is a measurement of."""
+    settings = edit.request.settings
+    assert isinstance(settings, EditSettings)
+    return () if settings.measures is None else tuple(t.edit_id for t in settings.measures.terms)
+
+
 def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) -> str:
     """The name under which an edit is served: with the edits that it was fitted on."""
     terms = [TermName(term.edit_id, term.point, term.strength) for term in below(edit)]

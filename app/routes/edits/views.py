@@ -12,7 +12,7 @@ from app.domain.events.live_state import EditProgress
 from app.domain.variants.names import variant_name
 from app.services import Services
 from models_store.schemas.behaviors import BehaviorRef
-from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.methods import AnyMethod, Effort, Limits
 from models_store.schemas.records import EditSettings, Outcome, Stage, Status
 from models_store.work.store import Work
 
@@ -78,12 +78,14 @@ class EditView(View):
     """Among the tenant's edits, 1 is next; null unless queued and the queue is known."""
     base_model: str
     behavior: EditBehavior
-    method: Method
+    method: AnyMethod
     limits: Limits
     effort: Effort
     seed: int
     suffix: str | None
     on_top_of: str | None
+    measures: str | None
+    """The variant that was measured; null where an edit was fitted."""
     suites: tuple[str, ...]
     reproduces: str | None
     """The edit that this one reproduces."""
@@ -143,6 +145,7 @@ def _view(
         seed=settings.seed,
         suffix=settings.suffix,
         on_top_of=settings.on_top_of.name if settings.on_top_of is not None else None,
+        measures=settings.measures.name if settings.measures is not None else None,
         suites=settings.suites,
         reproduces=settings.reproduces,
         metadata=settings.metadata,

@@ -78,7 +78,7 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
         Unavailable: the store stayed away.
     """
     parents = []
-    for ref in variant.terms if variant is not None else ():
+    for index, ref in enumerate(variant.terms if variant is not None else ()):
         place = Place("edit", task.request.tenant, ref.edit_id)
         work = task.patiently(partial(task.store.find, place))
         if work is None:
@@ -91,5 +91,5 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
             splits = split_behavior(behavior, settings.seed)
         except InvalidRequest:
             continue
-        parents.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
+        parents.append(Parent(index, behavior, splits, settings.seed))
     return parents

@@ -75,8 +75,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
             else 0
         )
         parts["long_form"] = 2 * min(long.prompts, prompts) * (long.long_tokens + turns) / GENERATED
-    if context.model.mixture:
-        arms = 2 + 4 * len(context.parents)
+    if context.model.mixture or len(context.given) > 1:
+        # Of an edit's own trait two arms are there already.
+        arms = 4 * len(context.parents) + (0 if context.given else 2)
         parts["composition"] = arms * min(COMPOSED_PROMPTS, prompts) * new / GENERATED
     if kinds:
         parts["controls_kl"] = neutral + kl
