@@ -201,7 +201,7 @@ def test_a_part_that_is_not_there_has_no_heading(format: str) -> None:
         "What else changed",
         "In longer text",
         "On top of other edits",
-        "Standard suites",
+        "Suites",
         "Compared with",
         "to preserve",
     ):

@@ -71,7 +71,7 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
     assert extras.selectivity is not None
     assert not extras.long_form
     assert not extras.composition
-    assert not extras.suites
+    assert [suite.name for suite in extras.suites] == ["basics"]
 
 
 def test_an_undecided_test_goes_on_with_more_samples_of_edit_and_decisive_control(
@@ -243,7 +243,7 @@ def test_a_suite_that_is_asked_for_is_run(base: LoadedModel, tmp_path: Path) -> 
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
     asked = NamedSuites(("capability",), configured_suites(settings))
     found = evaluate(small_context(base, suites=asked), [bias_term()])
-    assert [suite.name for suite in found.extras.suites] == ["capability"]
+    assert [suite.name for suite in found.extras.suites] == ["basics", "capability"]
     assert "suites" in found.seconds
 
 

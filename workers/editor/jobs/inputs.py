@@ -91,5 +91,5 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
             splits = split_behavior(behavior, settings.seed)
         except InvalidRequest:
             continue
-        parents.append(Parent(index, behavior, splits, settings.seed))
+        parents.append(Parent(behavior, splits, settings.seed, index))
     return parents

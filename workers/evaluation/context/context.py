@@ -27,12 +27,12 @@ from workers.surgery.terms import Mixture
 class Parent:
     """An edit that the new one is on top of, or that is measured, by what it was made for."""
 
-    place: int
-    """In the variant that names it."""
     behavior: Behavior
     splits: Splits
     seed: int
     """Of its own request, so that its scorers are those of its receipt."""
+    place: int = 0
+    """In the variant that names it."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from workers.evaluation.damage.domain import heldout_meter
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
+from workers.evaluation.extras.basics import basics
 from workers.evaluation.extras.composition import (
     Combination,
     ComposedTrait,
@@ -35,6 +36,7 @@ from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
+from workers.evaluation.suites.protocol import ModelPair
 from workers.evaluation.suites.run import run_suites
 from workers.runtime.edited_model import EditedModel
 from workers.surgery.terms import Term
@@ -92,7 +94,7 @@ def measure_extras(
         long_form=_long_form(context, terms, scored),
         selectivity=_selectivity(context, terms, meter),
         composition=_composition(context, terms, before, after, scored),
-        suites=_suites(context, terms),
+        suites=(*_basics(context, terms), *_suites(context, terms)),
     )
 
 
@@ -219,6 +221,14 @@ def _parents(context: EvaluationContext) -> Iterator[tuple[Parent, Sequence[Prep
         except (InvalidRequest, EditFailed):
             continue
         yield parent, scorers
+
+
+def _basics(context: EvaluationContext, terms: Sequence[Term]) -> Iterator[SuiteResult]:
+    if not context.plan.basics:
+        return
+    pair = ModelPair(context.model, context.model.plus(terms), context.seed, context.bootstrap)
+    with progress.step("basics"):
+        yield basics(pair, context.base_text)
 
 
 def _suites(context: EvaluationContext, terms: Sequence[Term]) -> tuple[SuiteResult, ...]:
