@@ -130,6 +130,18 @@ class Artifact(FrozenModel):
     path: str
     sha256: str
     bytes: int
+    parts_sha256: str | None = None
+    """Of the object that has the sums of its parts, see `models_store.work.artifacts`; None of
+    small files, and of those that earlier versions wrote."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all that is stored of it."""
+        return (self.path,) if self.parts_sha256 is None else (self.path, self.parts_path)
+
+    @property
+    def parts_path(self) -> str:
+        return f"{self.path}.parts"
 
 
 class AttemptEnd(Record):
