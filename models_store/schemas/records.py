@@ -106,6 +106,9 @@ class WorkRequest(Record):
     policy_sha256: str | None = None
     """Of the operator's policy that allowed it; an editor with another one refuses the work. None
     of what no policy is about, or earlier versions wrote."""
+    announced_bytes: int = 0
+    """What its files will come to, about, if that is much: the tenant's quota counts them until
+    they are there, or it has ended. 0 in requests of earlier versions."""
     texts_sha256: str | None = None
     """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 

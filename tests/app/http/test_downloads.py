@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import subprocess
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +16,11 @@ import httpx
 import pytest
 
 from app.cli.client import Client
-from models_store.errors import Unavailable
+from app.loops.keeper.sweep import sweep
+from models_store.errors import ScalpelError, Unavailable
 from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Artifact
+from models_store.work.artifacts import part_sums
 from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api
 
@@ -73,6 +78,81 @@ def arrived(large: Large, path: str) -> bytes:
         with pytest.raises(httpx.RemoteProtocolError):
             chunks.extend(response.iter_raw())
     return b"".join(chunks)
+
+
+def test_a_range_reads_little_more_than_itself(
+    large: Large, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    stream = ObjectStore.stream
+
+    def counted(objects: ObjectStore, path: str, start: int, end: int) -> Iterator[bytes]:
+        nonlocal read
+        read += end - start
+        return stream(objects, path, start, end)
+
+    monkeypatch.setattr(ObjectStore, "stream", counted)
+    part = large.get(Range=f"bytes={20 * MIB - 5}-{20 * MIB + 4}")
+    assert (part.status_code, part.content) == (206, large.data[20 * MIB - 5 : 20 * MIB + 5])
+    assert read <= 2 * MIB
+    head = large.api.http.head(large.url)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(SIZE))
+    assert read <= 2 * MIB
+    assert large.get().content == large.data
+    assert read <= 2 * MIB + SIZE
+
+
+def test_the_sums_of_parts_are_not_swept_away(large: Large) -> None:
+    sweep(large.api.store.work, lambda: False, now=time.time() + 3 * 24 * 3600)
+    assert part_sums(large.api.store.objects, large.artifact) is not None
+
+
+def test_curl_goes_on_with_a_download_that_broke_off(large: Large, tmp_path: Path) -> None:
+    url, file = large.api.url + large.url, tmp_path / NAME
+    cut = ["curl", "-sS", "--limit-rate", "8M", "--max-time", "1", "-o", str(file), url]
+    assert subprocess.run(cut, capture_output=True).returncode == 28
+    assert 0 < file.stat().st_size < SIZE
+    rest = ["curl", "-sSf", "-C", "-", "-o", str(file), "-w", "%{http_code}", url]
+    done = subprocess.run(rest, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "206"), done.stderr
+    assert file.read_bytes() == large.data
+
+
+def test_ranges_go_on_while_it_is_the_same_file(large: Large) -> None:
+    got = b""
+    with large.api.http.stream("GET", large.url) as response:
+        etag = response.headers["ETag"]
+        for chunk in response.iter_raw():
+            got += chunk
+            if len(got) > 3 * MIB:
+                break
+    assert etag == large.etag
+    rest = large.get(Range=f"bytes={len(got)}-", **{"If-Range": etag})
+    assert (rest.status_code, rest.headers["ETag"]) == (206, etag)
+    assert rest.headers["Content-Range"] == f"bytes {len(got)}-{SIZE - 1}/{SIZE}"
+    assert got + rest.content == large.data
+    for other in ('"another"', f"W/{etag}", "Wed, 21 Oct 2026 07:28:00 GMT"):
+        whole = large.get(Range="bytes=5-", **{"If-Range": other})
+        assert (whole.status_code, len(whole.content)) == (200, SIZE)
+    beyond = large.get(Range=f"bytes={SIZE}-")
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
+    assert large.get(**{"If-None-Match": etag}).status_code == 304
+
+
+def test_a_damaged_file_is_never_completed(large: Large, tmp_path: Path) -> None:
+    large.damage(30 * MIB + 3)
+    assert arrived(large, large.url) == large.data[: 30 * MIB]
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(arrived(large, large.archive))
+    assert not zipfile.is_zipfile(broken)
+    for bytes in (f"{30 * MIB}-{30 * MIB + 9}", f"{30 * MIB + 100}-", "-999"):
+        answer = large.get(Range=f"bytes={bytes}")
+        sound = bytes == "-999"
+        assert answer.status_code == (206 if sound else 500)
+        assert sound or answer.json()["code"] == "corrupt_artifact"
+    client = Client(large.api.url)
+    with client, pytest.raises(ScalpelError, match=r"model\.safetensors is damaged"):
+        client.save(large.url, tmp_path / NAME)
 
 
 @pytest.mark.parametrize("what", ["first", "cut", "gone"])
