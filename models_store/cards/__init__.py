@@ -122,7 +122,11 @@ def environment() -> Environment:
 
 def _context_of(term: DeltaRef, facts: ExportFacts) -> dict[str, Any] | None:
     report = facts.receipts.get(term.edit_id)
-    return None if report is None else receipt_context(report)
+    if report is None:
+        return None
+    # A wording may show a few of the texts that the edit was made from.
+    controls = tuple(one.model_copy(update={"wording": None}) for one in report.controls)
+    return receipt_context(report.model_copy(update={"controls": controls}))
 
 
 def _licence(given: str) -> list[str]:

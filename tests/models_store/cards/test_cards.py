@@ -125,6 +125,9 @@ def test_nobodys_texts_are_published_with_it() -> None:
     assert report.damage.preserve_worst
     for kept in report.damage.preserve_worst:
         assert kept.text not in text
+    wordings = [control.wording for control in report.controls if control.wording]
+    assert wordings
+    assert not any(wording in text for wording in wordings)
     assert "curl" not in text
 
 
