@@ -57,6 +57,16 @@ def test_bytes_and_files_are_stored_alike(objects: ObjectStore, tmp_path: Path) 
     assert sums[-32:] == hashlib.sha256(DATA[5 * PART_BYTES :]).digest()
 
 
+def test_parts_are_read_of_each_kind_of_store(any_objects: ObjectStore) -> None:
+    assert read(any_objects, 7, 4 * PART_BYTES + 7) == DATA[7 : 4 * PART_BYTES + 7]
+    artifact = store_artifact(any_objects, "weights", "w", DATA)
+    sums = part_sums(any_objects, artifact)
+    assert sums is not None
+    any_objects.put("w", DATA[:-1])
+    with pytest.raises(CorruptArtifact):
+        next(checked_range(any_objects, artifact, sums, 0, 1))
+
+
 def test_a_small_file_has_no_parts(objects: ObjectStore) -> None:
     artifact = store_artifact(objects, "weights", "w", DATA[: 4 * PART_BYTES])
     assert artifact.paths == ("w",)
