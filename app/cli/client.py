@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -15,6 +16,8 @@ from models_store.errors import ScalpelError
 _FINAL = ("succeeded", "failed", "canceled")
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 30.0
+_TRIES = 5
+"""Of a download that brings nothing new."""
 
 
 class ApiError(ScalpelError):
@@ -49,6 +52,34 @@ class Client:
         with _readable(self.url):
             response = self._http.get(path)
         return _checked(response).content
+
+    def save(self, path: str, file: Path) -> None:
+        """Download into a new file; where the connection breaks, go on behind what has arrived.
+
+        Raises:
+            ApiError: the API refuses, or finds what it has stored damaged.
+            Unreachable: nothing comes any more.
+        """
+        etag, size, tries = "", 0, 0
+        while True:
+            ranged = {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
+            try:
+                with self._http.stream("GET", path, headers=ranged) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        _checked(response)
+                    etag = response.headers["ETag"]
+                    with file.open("ab" if response.status_code == 206 else "wb") as out:
+                        for chunk in response.iter_raw():
+                            out.write(chunk)
+                return
+            except httpx.TransportError as error:
+                arrived = file.stat().st_size if file.exists() else 0
+                tries = 0 if arrived > size else tries + 1
+                if tries >= _TRIES:
+                    raise Unreachable(f"the download of {path} breaks off: {error}") from error
+                size = arrived
+                time.sleep(_POLL_SECONDS)
 
     def text(self, path: str, accept: str) -> str:
         with _readable(self.url):

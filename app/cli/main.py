@@ -49,6 +49,13 @@ Key = Annotated[
     str,
     typer.Option("--key", envvar="SCALPEL_API_KEY", help="API key, where the API asks for one."),
 ]
+Token = Annotated[
+    str,
+    typer.Option(envvar="HF_TOKEN", help="Of the hub; else the saved one.", show_default=False),
+]
+Endpoint = Annotated[
+    str, typer.Option(envvar="HF_ENDPOINT", help="Address of the hub.", show_default=False)
+]
 _DEFAULT_URL = "http://127.0.0.1:8080"
 
 
@@ -233,6 +240,44 @@ def chat(
             messages.append({"role": "assistant", "content": reply})
             if message is not None:
                 return
+
+
+@app.command()
+def push(
+    export: Annotated[str, typer.Argument(help="An exp_… id.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    token: Token = "",
+    endpoint: Endpoint = "",
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Upload an export to the Hugging Face hub, with its card and checksums."""
+    from app.cli import hub
+
+    with connect(url, key) as client:
+        pushed = hub.push(client, export, repo, token=token, endpoint=endpoint, private=private)
+    typer.echo(pushed)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME")],
+    folder: Annotated[Path | None, typer.Argument(help="By default NAME.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch, a tag or a commit.")] = None,
+    token: Token = "",
+    endpoint: Endpoint = "",
+) -> None:
+    """Download an export from the Hugging Face hub; 1 unless it matches its checksums."""
+    from app.cli import hub
+
+    target = folder or Path(repo.rpartition("/")[2])
+    names, problems = hub.pull(repo, target, revision=revision, token=token, endpoint=endpoint)
+    for name, problem in problems:
+        typer.echo(f"{problem} {name}", err=True)
+    if problems:
+        fail(f"{len(problems)} of {len(names)} files are not what was pushed")
+    typer.echo(f"{len(names)} files in {target}, all as they were pushed")
 
 
 @app.command()

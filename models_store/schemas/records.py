@@ -108,6 +108,9 @@ class WorkRequest(Record):
     policy_sha256: str | None = None
     """Of the operator's policy that allowed it; an editor with another one refuses the work. None
     of what no policy is about, or earlier versions wrote."""
+    announced_bytes: int = 0
+    """What its files will come to, about, if that is much: the tenant's quota counts them until
+    they are there, or it has ended. 0 in requests of earlier versions."""
     texts_sha256: str | None = None
     """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 
@@ -132,6 +135,18 @@ class Artifact(FrozenModel):
     path: str
     sha256: str
     bytes: int
+    parts_sha256: str | None = None
+    """Of the object that has the sums of its parts, see `models_store.work.artifacts`; None of
+    small files, and of those that earlier versions wrote."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all that is stored of it."""
+        return (self.path,) if self.parts_sha256 is None else (self.path, self.parts_path)
+
+    @property
+    def parts_path(self) -> str:
+        return f"{self.path}.parts"
 
 
 class AttemptEnd(Record):

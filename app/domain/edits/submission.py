@@ -312,7 +312,7 @@ class Submission:
             size = base.facts.bytes if body.format in _WHOLE_MODELS else 0
             with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
-                return self._work.submit(request)
+                return self._work.submit(request.model_copy(update={"announced_bytes": size}))
 
         return self._once("export", sender, make)
 

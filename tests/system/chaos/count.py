@@ -88,7 +88,7 @@ def _orphans(store: WorkStore) -> Iterator[str]:
         if work.result is None:
             named |= {place.marker, *(info.path for info in store.objects.files(place.folder))}
         else:
-            named |= {artifact.path for artifact in work.result.artifacts}
+            named |= {path for artifact in work.result.artifacts for path in artifact.paths}
     ids = {place.id for place, _ in works}
     for info in store.objects.files(""):
         top = info.path.partition("/")[0]

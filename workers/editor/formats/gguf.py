@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from models_store.cards import Use
 from models_store.errors import EditFailed
 from models_store.schemas.records import Variant
 from models_store.weights.gguf import architecture_name, tensor_names, to_gguf
@@ -53,6 +54,20 @@ def loader(files: Files) -> Loader:
             yield base
 
     return Loader("gguf", version("gguf"), loaded)
+
+
+_LOAD = """\
+With llama.cpp, `base.gguf` being the same base model as its `convert_hf_to_gguf.py` makes it,
+quantized or not; a scale multiplies the strengths that are in the adapter:
+
+```sh
+llama-cli -m base.gguf --lora adapter.gguf
+llama-cli -m base.gguf --lora-scaled adapter.gguf:0.5
+```"""
+
+
+def use(files: Files, base: str) -> Use:
+    return Use(library="gguf", relation="adapter", tags=("lora", "llama-cpp"), load=_LOAD)
 
 
 @dataclass(frozen=True, eq=False)
