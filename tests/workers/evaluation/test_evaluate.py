@@ -34,6 +34,7 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
+from workers.evaluation.extras.basics import STRUCTURED_TOKENS
 from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
@@ -184,7 +185,11 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
 
     again = evaluate(replace(context, base_text=kept), [bias_term()])
     assert asked[0] == context.decoding
-    assert [decoding.max_new_tokens for decoding in asked[1:]] == [LONG_TOKENS, REFUSAL_TOKENS]
+    assert [decoding.max_new_tokens for decoding in asked[1:]] == [
+        LONG_TOKENS,
+        REFUSAL_TOKENS,
+        STRUCTURED_TOKENS,
+    ]
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.verdict == evaluation.verdict
