@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         openapi_url=None,  # made once, in `app.routes.pages`
         redoc_url=None,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     app.state.keys = KeyCache()
