@@ -353,6 +353,13 @@ _ALL = (
         "The message says why; correct the behaviour and make a new edit.",
     ),
     ErrorKind(
+        "invalid_import",
+        None,
+        "No edit can be made of the files",
+        "The message says why. Import LoRA adapters of linear modules of the same base model, or "
+        "deltas that were made for the same weights.",
+    ),
+    ErrorKind(
         "behavior_not_shown",
         None,
         "The scorer finds no texts of both kinds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.routing import APIRoute
 
-from app.routes import aliases, base_models, exports, health, pages, webhooks
+from app.routes import aliases, base_models, exports, health, imports, pages, webhooks
 from app.routes.accounts import api_keys, sign_in
 from app.routes.behaviors import behaviors, drafts
 from app.routes.edits import edits, estimate, reproduce
@@ -19,6 +19,7 @@ ROUTERS = (
     edit_outcomes.router,
     compare.edit_router,
     reproduce.router,
+    imports.router,
     exports.router,
     behaviors.router,
     drafts.router,

@@ -6,7 +6,7 @@ Each is created once and never changed; the state of the work follows from which
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, JsonValue
 
@@ -14,7 +14,8 @@ from models_store.registry import Registry
 from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.imports import Imported, ImportSource
+from models_store.schemas.methods import METHODS, Auto, Effort, Limits, Method
 
 Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
@@ -22,8 +23,10 @@ Stage = Literal["load", "extract", "probe", "select", "tune", "evaluate", "publi
 Outcome = Literal["succeeded", "failed", "lost", "handed_back"]
 if TYPE_CHECKING:
     ExportFormat = str
+    AnyMethod = Method
 else:
     ExportFormat = Literal[tuple(Registry("scalpel.exports"))]
+    AnyMethod = Annotated[Union[(*METHODS.values(), Auto, Imported)], Field(discriminator="type")]
 
 STAGES: tuple[Stage, ...] = ("load", "extract", "probe", "select", "tune", "evaluate", "publish")
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})
@@ -59,7 +62,7 @@ class EditSettings(FrozenModel):
     """An edit's request with all defaults filled in."""
 
     kind: Literal["edit"] = "edit"
-    method: Method
+    method: AnyMethod
     limits: Limits = Limits()
     effort: Effort = "standard"
     suites: tuple[str, ...] = ()
@@ -70,6 +73,8 @@ class EditSettings(FrozenModel):
     """The variant it is fitted on, if not the base model."""
     reproduces: str | None = None
     """The edit, of the same tenant, that this one repeats."""
+    source: ImportSource | None = None
+    """Of an edit that was made elsewhere, which has no behaviour and no texts."""
 
 
 class ExportSettings(FrozenModel):

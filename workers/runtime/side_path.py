@@ -23,8 +23,9 @@ from workers.runtime.apply import check_fit
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, by_matrix, dense, flatten
 
-_CACHED_EDITS = 64
-"""Whose terms are kept as the model needs them: dense, in its dtype, on its device."""
+_CACHED_BYTES = 512 * 2**20
+"""Of terms that are kept as the model needs them: dense, in its dtype, on its device. Those of the
+newest mixtures are kept even if they are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,10 @@ class _Piece:
     """`[in]`, of unit length: half precision would lose very short ones."""
     output: Tensor
     """`[out]`."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.direction.nbytes + self.output.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +96,7 @@ class SidePath:
         self.base = base
         self._pieces: OrderedDict[str, _Piece] = OrderedDict()
         """By the digest of the term, which says which matrix it is of."""
+        self._bytes = 0
 
     @contextmanager
     def rows(self, mixtures: Sequence[Mixture]) -> Iterator[RowPlan]:
@@ -122,8 +128,10 @@ class SidePath:
         Raises:
             InvalidRequest: a term does not fit the model or is a routed expert's.
         """
-        for term, _ in flatten(mixture):
+        terms = flatten(mixture)
+        for term, _ in terms:
             self._piece(term, *self.base.linear(term.key))
+        self._forget(beyond=len(terms))
 
     def plan(self, mixtures: Sequence[Mixture]) -> RowPlan:
         """Work out which layers get which terms at which strength in which row."""
@@ -152,6 +160,7 @@ class SidePath:
                     strengths.to(outputs.device),
                 )
             )
+        self._forget(beyond=len(distinct))
         return RowPlan({module: _join(pieces) for module, pieces in parts.items()})
 
     def _piece(self, term: Term, module: nn.Module, first_row: int) -> _Piece:
@@ -173,9 +182,14 @@ class SidePath:
             output.to(weight.device, weight.dtype),
         )
         self._pieces[term.digest] = piece
-        while len(self._pieces) > _CACHED_EDITS * self.base.layers:
-            self._pieces.popitem(last=False)
+        self._bytes += piece.nbytes
         return piece
+
+    def _forget(self, *, beyond: int) -> None:
+        """Drop the terms that were used longest ago, but for the newest `beyond`."""
+        while self._bytes > _CACHED_BYTES and len(self._pieces) > beyond:
+            _, piece = self._pieces.popitem(last=False)
+            self._bytes -= piece.nbytes
 
 
 def _join(parts: Sequence[_Stack]) -> _Stack:

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
 from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
+from models_store.schemas.catalogue import HubSource
 from models_store.schemas.items import Item
 from models_store.schemas.methods import Auto, Effort, Limits, Method
 from models_store.schemas.records import ExportFormat
@@ -23,6 +24,10 @@ def _named_or_in_place(value: Any) -> str:
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 VariantField = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)]
+Suffix = Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")]
 
 
 class EditBody(RequestBody):
@@ -40,11 +45,9 @@ class EditBody(RequestBody):
     effort: Effort = "standard"
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    suffix: Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")] | None = None
+    suffix: Suffix | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
-        default_factory=dict
-    )
+    metadata: Metadata = Field(default_factory=dict)
     """Your own strings, to filter by."""
     preserve: Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)] = ()
     """Texts that must not change; also bounded by `max_kl`."""
@@ -52,6 +55,19 @@ class EditBody(RequestBody):
     """Standard suites to run on the base and on the edit, by name."""
     on_top_of: VariantField | None = None
     """A variant of the same base model that the edit is fitted on, in place of the base."""
+
+
+class ImportBody(RequestBody):
+    """Make an edit of what was made elsewhere."""
+
+    base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
+    """The id of the base model that it was made for."""
+    source: HubSource | None = None
+    """A repository on the Hugging Face hub; files are sent as a form in its place."""
+    suffix: Suffix | None = None
+    """A name for the edit among those of its base model: `base:suffix` serves it."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Your own strings, to filter by."""
 
 
 class ExportBody(RequestBody):

@@ -7,20 +7,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
 from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.idempotency import Sender, create_once
-from app.domain.edits.requests import EditBody, ExportBody
+from app.domain.edits.imports import Received, recognised
+from app.domain.edits.requests import EditBody, ExportBody, ImportBody
 from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
 from models_store.audit.log import Event
 from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
-from models_store.operator.policy import Policy, direction_of
+from models_store.operator.policy import IMPORTED, Policy, direction_of
 from models_store.operator.suites import check_suites
 from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, with_preserved
 from models_store.schemas.catalogue import BaseModelSpec
+from models_store.schemas.imports import Imported, ImportSource
 from models_store.schemas.items import ChatItem, Item
 from models_store.schemas.records import (
     Actor,
@@ -127,9 +130,9 @@ class Submission:
                 examined.base,
                 settings,
                 _without_texts(sent),
+                examined.rule,
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
-                examined.rule,
             )
 
         return self._once("edit", sender, make)
@@ -196,9 +199,9 @@ class Submission:
                 base,
                 settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
                 _without_suffix(earlier.body),
+                rule,
                 earlier.behavior,
                 self._work.texts_of(original),
-                rule,
             )
 
         return self._once("edit", sender, make)
@@ -226,6 +229,26 @@ class Submission:
                 return self._work.submit(request)
 
         return self._once("export", sender, make)
+
+    def imported(
+        self, sender: Sender, body: ImportBody, sent: JsonValue, files: Sequence[Received]
+    ) -> Submitted:
+        """Queue an edit that was made elsewhere: of `files`, or of the source in the body."""
+
+        def make(claim: ClaimId) -> Work:
+            base = self._bases.ready(body.base_model)
+            rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
+            kept: Mapping[str, Received] = {}
+            if body.source is not None:
+                source = ImportSource(hub=body.source)
+            else:
+                source, kept = recognised(files, base.facts)
+            settings = EditSettings(
+                method=Imported(), suffix=body.suffix, metadata=body.metadata, source=source
+            )
+            return self._queue_edit(sender, claim, base, settings, sent, rule, files=kept)
+
+        return self._once("edit", sender, make)
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
@@ -271,18 +294,21 @@ class Submission:
         base: ReadyBase,
         settings: EditSettings,
         body: JsonValue,
-        behavior: BehaviorRef,
-        texts: bytes,
         rule: str,
+        behavior: BehaviorRef | None = None,
+        texts: bytes | None = None,
+        files: Mapping[str, Received] = MappingProxyType({}),
     ) -> Work:
         """Put an edit in that was found in order; `rule` is that of the policy which allows it."""
-        with self._quotas.room_for_work(sender.tenant, len(texts)):
+        size = len(texts or b"") + sum(file.size for file in files.values())
+        with self._quotas.room_for_work(sender.tenant, size):
             id = claim()
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
             allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
-            return self._work.submit(request, texts, logged=[allowed])
+            pieces = {name: file.pieces() for name, file in files.items()}
+            return self._work.submit(request, texts, files=pieces, logged=[allowed])
 
     def _request(
         self,
