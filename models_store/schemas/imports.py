@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from models_store.schemas.base import DocumentedModel
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.method_base import DocsRow, FixedMethod
 
-ImportKind = Literal["native", "peft"]
+ImportKind = Literal["native", "peft", "control_vector", "steering_vectors"]
 
 
 class Imported(FixedMethod):
@@ -40,6 +40,17 @@ class ImportSource(DocumentedModel):
     hub: HubSource | None = None
 
 
+class Approximation(DocumentedModel):
+    """How close an edit comes to what it was made of, where it cannot do the same."""
+
+    kl: float
+    """KL(base ‖ what was imported) in nats a token, on neutral text."""
+    kl_missed: float
+    """KL(what was imported ‖ edit), likewise: 0 would be the same."""
+    texts: int
+    """That both were measured on; nothing was fitted on them."""
+
+
 class ImportFacts(DocumentedModel):
     """What reading the files has shown; `imported` in the `outcome_data` of such an edit."""
 
@@ -55,6 +66,8 @@ class ImportFacts(DocumentedModel):
     """The method that a delta names."""
     made_for: str | None = None
     """The base model that an adapter names."""
-    proof: dict[str, JsonValue] = Field(default_factory=dict)
+    approximation: Approximation | None = None
+    """Of vectors: a constant shift is no change of weights, so the edit is the nearest one."""
+    proof: dict[str, JsonValue] | None = None
     """How closely the edit, as it is served, agrees with the files as their own library runs them,
     and that it differs from the base model; as `proof` of an export."""

@@ -6,6 +6,7 @@ Looked at when they arrive, by their headers alone, and again by the editor that
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,9 +17,14 @@ from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, LoraPair, read_
 from models_store.weights.safetensors import Layout, read_layout
 
 DELTA_NAME = "delta.safetensors"
+CONTROL_NAME = "control_vector.gguf"
+VECTORS_NAME = "steering_vectors.safetensors"
+VECTOR_TENSOR = r"(?:(?:layers?|direction)[._])?([0-9]{1,6})"
+"""Names of tensors that are vectors of a layer, with its number."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CONFIG_BYTES = 2**20
 _LORA = ".lora_A."
+_GGUF = b"GGUF"
 
 
 class ForeignFile(NamedTuple):
@@ -54,6 +60,11 @@ def recognise(files: Mapping[str, ForeignFile]) -> tuple[ImportKind, dict[str, s
             f"{names[:500]}",
         )
     (name,) = weights
+    files[name].stream.seek(0)
+    if files[name].stream.read(4) == _GGUF:
+        if configs:
+            raise _refusal(name, f"send it without {configs[0][:100]}: control vectors have none")
+        return "control_vector", {CONTROL_NAME: name}
     layout = _layout(name, files[name])
     if configs:
         return "peft", {CONFIG_NAME: configs[0], WEIGHTS_NAME: name}
@@ -63,10 +74,12 @@ def recognise(files: Mapping[str, ForeignFile]) -> tuple[ImportKind, dict[str, s
         raise _refusal(
             name, f"an adapter needs its {CONFIG_NAME} too, which says how it is scaled", "missing"
         )
+    if layout.tensors and all(re.fullmatch(VECTOR_TENSOR, tensor) for tensor in layout.tensors):
+        return "steering_vectors", {VECTORS_NAME: name}
     raise _refusal(
         name,
-        f"neither a delta of the format {FORMAT} nor an adapter: its format is "
-        f"{layout.metadata.get('format')!r:.100}",
+        f"neither a delta of the format {FORMAT}, nor an adapter, nor vectors named layer.0, "
+        f"layer.1, …: it has {', '.join(sorted(layout.tensors)[:3])[:300] or 'no tensors'}",
     )
 
 

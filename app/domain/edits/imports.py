@@ -28,7 +28,7 @@ from models_store.work.base_models import BaseFacts
 _CHUNK_BYTES = 2**20
 _ZIP = b"PK\x03\x04"
 _MOST_MEMBERS = 1_000
-_WANTED = (".safetensors", *PICKLES)
+_WANTED = (".safetensors", ".gguf", *PICKLES)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def recognised(
     kind, names = recognise(opened)
     if kind == "native":
         check_delta(opened[names[DELTA_NAME]], facts.fingerprint)
-    else:
+    elif kind == "peft":
         read_adapter(opened[names[CONFIG_NAME]], opened[names[WEIGHTS_NAME]], facts.layers)
     kept = {name: by_name[given] for name, given in names.items()}
     described = tuple(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
@@ -20,10 +21,13 @@ from app.domain.edits.idempotency import Sender
 from app.domain.edits.imports import Received
 from app.domain.edits.requests import ImportBody
 from models_store.errors import EditFailed
+from models_store.schemas.catalogue import HubSource
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
 from tests.support.adapters import ATTENTION, configured, make_adapter
 from tests.workers.conftest import Bench
+from tests.workers.runtime.base_models.test_hub import COMMIT, REPO
+from tests.workers.runtime.base_models.test_hub import hub as hub
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import published_terms
 from workers.runtime.side_path import SidePath
@@ -286,3 +290,39 @@ def test_an_edit_can_be_fitted_on_top_of_an_import(
         for ref in bench.store.variants.resolve("default", f"pico:{id}+{child}", actor=None).terms
     ]
     assert names == [id, child]
+
+
+def use_hub(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `HF_ENDPOINT` would, which is read once a process."""
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def test_an_adapter_comes_from_the_hub(
+    bench: Bench,
+    pico: LoadedModel,
+    hub: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_hub(hub, monkeypatch)
+    hub.folder = make_adapter(pico, tmp_path / "adapter")
+
+    place = submit(bench, source=HubSource(repo=REPO, revision=COMMIT))
+    facts = bench.do(place).data["imported"]
+
+    assert isinstance(facts, dict)
+    assert facts["kind"] == "peft"
+    assert [file["name"] for file in facts["files"]] == [path.name for path in parts(hub.folder)]
+    edits = mixture(bench, f"pico:{place.id}")
+    assert same(served(pico, edits), expected(pico, hub.folder))
+
+
+def test_a_repository_without_an_edit_is_refused(
+    bench: Bench, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub(hub, monkeypatch)
+    with pytest.raises(EditFailed, match="neither a delta") as caught:
+        bench.do(submit(bench, source=HubSource(repo=REPO, revision=COMMIT)))
+    assert caught.value.code == "invalid_import"

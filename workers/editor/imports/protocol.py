@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models_store.errors import InvalidRequest
+from models_store.schemas.imports import Approximation
 from workers.editor.formats.protocol import Loader
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term
@@ -21,12 +22,14 @@ class ReadEdit:
 
     terms: Sequence[Term]
     """At strength 1 they do what the files do."""
-    loader: Loader
-    """Puts the files on the base model, with the library that they are for."""
+    loader: Loader | None
+    """Puts the files on the base model, with the library that they are for; None where the edit is
+    not the same, and `approximation` says how close it is."""
     made_by: str | None = None
     """The method that the files name."""
     made_for: str | None = None
     """The base model that the files name."""
+    approximation: Approximation | None = None
 
 
 Reader = Callable[[Mapping[str, Path], LoadedModel], ReadEdit]

@@ -14,16 +14,23 @@ from models_store.schemas.records import EditSettings, json_object
 from models_store.weights.delta import dump_delta
 from models_store.weights.foreign import ForeignFile, recognise
 from workers import progress
-from workers.editor.imports import native, peft
+from workers.editor.imports import native, peft, vectors
 from workers.editor.imports.protocol import ReadEdit, Reader
-from workers.editor.jobs.harm import policy_for
+from workers.editor.jobs.harm import policy_for, require_harmless_import
 from workers.editor.jobs.inputs import base_of, registered_base
-from workers.editor.jobs.proof import has_room, prove
+from workers.editor.jobs.proof import Proof, has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.deltas import to_delta
+from workers.runtime.edited_model import EditedModel
+from workers.runtime.loading import LoadedModel
 
-_READERS: Mapping[ImportKind, Reader] = {"native": native.read, "peft": peft.read}
+_READERS: Mapping[ImportKind, Reader] = {
+    "native": native.read,
+    "peft": peft.read,
+    "control_vector": vectors.read_control_vector,
+    "steering_vectors": vectors.read_steering_vectors,
+}
 
 
 def run(task: Task) -> Outcome:
@@ -32,7 +39,7 @@ def run(task: Task) -> Outcome:
     Raises:
         EditFailed: `invalid_import`, no edit can be made of the files, or the edit is not what
             their own library makes of them, or cannot be told from the base model;
-            `policy_changed`, as `policy_for` says.
+            `policy_changed`, as `policy_for` says; `policy_refused`, as `require_harmless_import`.
         BaseModelUnavailable, CorruptArtifact, NotFound: something that it starts from is missing
             or broken.
         Unavailable: the store stayed away.
@@ -40,7 +47,7 @@ def run(task: Task) -> Outcome:
     settings = task.request.settings
     assert isinstance(settings, EditSettings)
     assert settings.source is not None
-    policy_for(task)
+    policy = policy_for(task)
     with progress.watch(task.report), scratch_folder(task.settings.cache) as scratch:
         with progress.step("load"):
             source, files = _bring(task, settings.source, scratch)
@@ -52,23 +59,34 @@ def run(task: Task) -> Outcome:
             if not edit.terms:
                 raise InvalidRequest("it changes nothing: all of its terms are zero")
         with progress.step("evaluate"):
-            proof = prove(
-                base,
-                [(edit.terms, 1.0)],
-                edit.loader,
-                lambda dtype: base_of(task, dtype=dtype),
-                what="what was imported",
-                code="invalid_import",
-            )
+            require_harmless_import(task, policy, EditedModel(base, [(edit.terms, 1.0)]))
+            proof = _proof(task, base, edit)
         with progress.step("publish"):
             method = edit.made_by or "imported"
             data = dump_delta(to_delta(edit.terms, base.fingerprint, method))
             delta = task.save("delta", "delta.safetensors", data)
-    facts = _facts(source, edit).model_copy(update={"proof": json_object(proof)})
-    return Outcome((delta,), {"imported": json_object(facts)})
+    return Outcome((delta,), {"imported": json_object(_facts(source, edit, proof))})
 
 
-def _facts(source: ImportSource, edit: ReadEdit) -> ImportFacts:
+def _proof(task: Task, base: LoadedModel, edit: ReadEdit) -> Proof | None:
+    """That the edit is what the files' own library makes of them; None where it is not the same.
+
+    Raises:
+        EditFailed: `invalid_import`, it is not, or it cannot be told from the base model.
+    """
+    if edit.loader is None:
+        return None
+    return prove(
+        base,
+        [(edit.terms, 1.0)],
+        edit.loader,
+        lambda dtype: base_of(task, dtype=dtype),
+        what="what was imported",
+        code="invalid_import",
+    )
+
+
+def _facts(source: ImportSource, edit: ReadEdit, proof: Proof | None) -> ImportFacts:
     assert source.kind is not None
     return ImportFacts(
         kind=source.kind,
@@ -79,6 +97,8 @@ def _facts(source: ImportSource, edit: ReadEdit) -> ImportFacts:
         terms=len(edit.terms),
         made_by=edit.made_by,
         made_for=edit.made_for,
+        approximation=edit.approximation,
+        proof=None if proof is None else json_object(proof),
     )
 
 

@@ -29,7 +29,7 @@ from models_store.schemas.catalogue import HubSource
 from workers.runtime.base_models.hub_client import Bounds, use_checked_client
 
 _WANTED = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja")
-_EDIT = ("adapter_config.json", "*.safetensors")
+_EDIT = ("adapter_config.json", "*.safetensors", "*.gguf")
 # A second copy of the weights in another layout.
 _UNWANTED = ("consolidated*",)
 # It fetches from wherever the hub says, through a client of its own, which nothing checks.
