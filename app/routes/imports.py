@@ -27,6 +27,8 @@ router = APIRouter(prefix="/v1/imports", tags=["edits"])
 
 JSON, FORM = "application/json", "multipart/form-data"
 _BODY: TypeAdapter[ImportBody] = TypeAdapter(ImportBody)
+_DOCUMENTED = ImportBody.model_json_schema(ref_template="#/components/schemas/{model}")
+del _DOCUMENTED["$defs"]  # they are among the components already
 _FIELDS: dict[str, Any] = {
     "type": "object",
     "required": ["base_model", "file"],
@@ -36,7 +38,7 @@ _FIELDS: dict[str, Any] = {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "description": "`adapter_config.json` and `adapter_model.safetensors`, or a zip file "
-            "with both; or a `delta.safetensors` of Scalpel's.",
+            "with both; or a `delta.safetensors` of Scalpel's; or a control vector.",
         },
         "suffix": {"type": "string"},
         "metadata": {"type": "string", "description": "A JSON object of strings."},
@@ -53,7 +55,7 @@ _FIELDS: dict[str, Any] = {
             "required": True,
             "content": {
                 FORM: {"schema": _FIELDS},
-                JSON: {"schema": {"$ref": "#/components/schemas/ImportBody"}},
+                JSON: {"schema": _DOCUMENTED},
             },
         }
     },
@@ -61,8 +63,9 @@ _FIELDS: dict[str, Any] = {
 async def create_import(
     request: Request, services: ServicesDep, who: Writer, creation: CreationDep
 ) -> EditView:
-    """A LoRA adapter of PEFT, or another Scalpel's delta: as a form with files, or as JSON that
-    names a repository on the hub. It becomes an edit like any other, but without a receipt."""
+    """A LoRA adapter of PEFT, another Scalpel's delta, or a control vector: as a form with files,
+    or as JSON that names a repository on the hub. It becomes an edit like any other, but without a
+    receipt."""
     with services.in_flight.hold(who.tenant, "imports"), ExitStack() as held:
         body, files = await _received(request, who, held)
         store = await run_in_threadpool(lambda: services.store)
