@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from models_store.schemas.base import DocumentedModel
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.method_base import DocsRow, FixedMethod
 
-ImportKind = Literal["native", "peft", "control_vector", "steering_vectors"]
+ImportKind = Literal["native", "peft", "control_vector", "steering_vectors", "difference"]
+
+
+class ModelSource(DocumentedModel):
+    """Another registered model of the same shape, such as a fine-tuned one: the edit is what it
+    differs by from the base model, up to a rank."""
+
+    type: Literal["base_model"] = "base_model"
+    id: Annotated[str, Field(max_length=200)]
+    rank: Annotated[int, Field(ge=1, le=256)] = 16
+    """Of the change of each matrix."""
 
 
 class Imported(FixedMethod):
@@ -38,6 +48,8 @@ class ImportSource(DocumentedModel):
     """None until the files of the repository were looked at."""
     files: tuple[SourceFile, ...] = ()
     hub: HubSource | None = None
+    model: ModelSource | None = None
+    model_fingerprint: str | None = None
 
 
 class Approximation(DocumentedModel):
@@ -67,7 +79,10 @@ class ImportFacts(DocumentedModel):
     made_for: str | None = None
     """The base model that an adapter names."""
     approximation: Approximation | None = None
-    """Of vectors: a constant shift is no change of weights, so the edit is the nearest one."""
+    """Of vectors, since a constant shift is no change of weights, and of a difference of models."""
+    left: dict[str, float] | None = None
+    """Of a difference: what the edit lacks of the change of each tensor, as a share of its
+    Frobenius norm; 1 of what no edit can reach."""
     proof: dict[str, JsonValue] | None = None
     """How closely the edit, as it is served, agrees with the files as their own library runs them,
     and that it differs from the base model; as `proof` of an export."""

@@ -22,8 +22,8 @@ from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, 
 from models_store.operator.policy import IMPORTED, Policy, direction_of
 from models_store.operator.suites import check_suites
 from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, with_preserved
-from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.imports import Imported, ImportSource
+from models_store.schemas.catalogue import BaseModelSpec, HubSource
+from models_store.schemas.imports import Imported, ImportSource, ModelSource
 from models_store.schemas.items import ChatItem, Item
 from models_store.schemas.records import (
     Actor,
@@ -239,8 +239,10 @@ class Submission:
             base = self._bases.ready(body.base_model)
             rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
             kept: Mapping[str, Received] = {}
-            if body.source is not None:
+            if isinstance(body.source, HubSource):
                 source = ImportSource(hub=body.source)
+            elif body.source is not None:
+                source = self._difference(base, body.source)
             else:
                 source, kept = recognised(files, base.facts)
             settings = EditSettings(
@@ -249,6 +251,23 @@ class Submission:
             return self._queue_edit(sender, claim, base, settings, sent, rule, files=kept)
 
         return self._once("edit", sender, make)
+
+    def _difference(self, base: ReadyBase, source: ModelSource) -> ImportSource:
+        """Another model's difference to the base, if the two can be compared."""
+        other = self._bases.ready(source.id, "/source/id")
+        fields = ("architecture", "layers", "hidden_size", "parameters")
+        for field in fields:
+            ours, theirs = getattr(base.facts, field), getattr(other.facts, field)
+            if ours != theirs:
+                raise InvalidRequest.at(
+                    "/source/id",
+                    f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
+                )
+        if other.facts.fingerprint == base.facts.fingerprint:
+            raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
+        return ImportSource(
+            kind="difference", model=source, model_fingerprint=other.facts.fingerprint
+        )
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""

@@ -290,10 +290,35 @@ def test_a_repository_is_queued_to_be_fetched(api: Api, worker: Worker) -> None:
     source = {"type": "hub", "repo": "somebody/adapter", "revision": "0" * 40}
     answer = api.http.post("/v1/imports", json={"base_model": "pico", "source": source})
     assert answer.status_code == 201, answer.text
-    assert answer.json()["imported"]["source"] == {"kind": None, "files": [], "hub": source}
+    found = answer.json()["imported"]["source"]
+    assert (found["kind"], found["files"], found["hub"]) == (None, [], source)
     moving = {**source, "revision": "main"}
     answer = api.http.post("/v1/imports", json={"base_model": "pico", "source": moving})
     assert answer.json()["errors"][0]["pointer"] == "/source/revision"
+
+
+def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, worker: Worker) -> None:
+    worker.register("wide", hidden_size=48)
+    worker.register("tuned", fingerprint="sha256:" + "ef" * 32)
+    worker.register("copy")
+
+    def post(id: str, **more: Any) -> Any:
+        source = {"type": "base_model", "id": id, **more}
+        return api.http.post("/v1/imports", json={"base_model": "pico", "source": source})
+
+    for id, words in (
+        ("wide", "hidden_size is 48, not 32"),
+        ("copy", "has the weights of pico"),
+        ("nobody", "unknown base model"),
+    ):
+        answer = post(id)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/source/id"
+        assert words in answer.json()["detail"]
+    assert post("tuned", rank=0).json()["errors"][0]["pointer"] == "/source/rank"
+    made = post("tuned", rank=4).json()["imported"]["source"]
+    assert made["model"] == {"type": "base_model", "id": "tuned", "rank": 4}
+    assert made["model_fingerprint"] == "sha256:" + "ef" * 32
 
 
 def imported(api: Api, worker: Worker, tenant: str = "default", **options: Any) -> str:

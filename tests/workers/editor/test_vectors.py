@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from models_store.errors import EditFailed
 from tests.workers.conftest import Bench
 from tests.workers.editor.test_imports import mixture, served, submit
-from workers.editor.imports import vectors
+from workers.editor.imports import approximation
 from workers.runtime.loading import LoadedModel
 from workers.runtime.steering import steered
 
@@ -126,9 +126,9 @@ def test_families_that_normalise_outputs_are_refused(
 def test_an_edit_that_misses_too_much_is_refused(
     first_token_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "MAX_MISSED", 1e-3)
+    monkeypatch.setattr(approximation, "MAX_MISSED", 1e-3)
     path = control_vector(tmp_path / "a.gguf", {1: vector(0)})
-    assert "is not close to these vectors" in refused(first_token_bench, path)
+    assert "is not close to what was imported" in refused(first_token_bench, path)
 
 
 def test_a_layer_in_which_first_tokens_would_move_is_refused(bench: Bench, tmp_path: Path) -> None:

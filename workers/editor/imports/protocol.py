@@ -30,6 +30,8 @@ class ReadEdit:
     made_for: str | None = None
     """The base model that the files name."""
     approximation: Approximation | None = None
+    left: Mapping[str, float] | None = None
+    """By tensor, of a difference: the share of its norm that the terms leave."""
 
 
 Reader = Callable[[Mapping[str, Path], LoadedModel], ReadEdit]

@@ -13,7 +13,7 @@ misses half of what they do is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -23,25 +23,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models_store.errors import CorruptArtifact, EditFailed, InvalidRequest
-from models_store.schemas.imports import Approximation
 from models_store.weights.architectures import DOWN, MatrixKey
 from models_store.weights.foreign import CONTROL_NAME, VECTOR_TENSOR, VECTORS_NAME
+from workers.editor.imports.approximation import measure
 from workers.editor.imports.protocol import ReadEdit
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.runtime.edited_model import EditedModel
-from workers.runtime.likelihood import compare
+from workers.runtime.likelihood import TextReading
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.passes import read_texts
 from workers.runtime.reading.residuals import InputMoments, first_tokens
 from workers.runtime.steering import steered
+from workers.runtime.tokens import Encoded
 from workers.surgery.regression import DEFAULT_RIDGE, MAX_FIRST_TOKEN_RMS, respond
 from workers.surgery.terms import Term, make_term
 
 _FITTED_EACH = 60
-_MEASURED_EACH = 16
 _MAX_TOKENS = 128
-MAX_MISSED = 0.5
-"""KL(steered ‖ edited) over KL(base ‖ steered) beyond which an edit is refused."""
 _NORMALISED = ("post_feedforward_layernorm",)
 """Modules of a layer that change what `down_proj` gives before it is added to the stream."""
 
@@ -98,7 +96,12 @@ def _read(tensors: Mapping[str, Tensor], base: LoadedModel, made_for: str | None
                 "add it, so no change of weights can add a given vector"
             )
     terms = _fit(base, vectors)
-    return ReadEdit(terms, None, made_for=made_for, approximation=_measure(base, vectors, terms))
+
+    def wanted(texts: Sequence[Encoded]) -> TextReading:
+        with steered(base, vectors):
+            return EditedModel(base).reading(texts)
+
+    return ReadEdit(terms, None, made_for=made_for, approximation=measure(base, terms, wanted))
 
 
 def _by_layer(tensors: Mapping[str, Tensor], base: LoadedModel) -> Iterator[tuple[int, Tensor]]:
@@ -156,26 +159,3 @@ def _fit(base: LoadedModel, vectors: Mapping[int, Tensor]) -> list[Term]:
         rows = torch.arange(base.hidden_size)
         terms.append(make_term(MatrixKey(layer, DOWN), fitted.vector, rows, vector))
     return terms
-
-
-def _measure(base: LoadedModel, vectors: Mapping[int, Tensor], terms: list[Term]) -> Approximation:
-    """How close the edit comes to the vectors.
-
-    Raises:
-        EditFailed: not close enough.
-    """
-    texts = encode_neutral(base, "reporting", each=_MEASURED_EACH, max_tokens=_MAX_TOKENS).texts
-    model = EditedModel(base)
-    plain, edited = model.reading(texts), model.plus(terms).reading(texts)
-    with steered(base, vectors):
-        wanted = model.reading(texts)
-    effect = compare(base, plain, wanted).mean_kl
-    error = compare(base, wanted, edited).mean_kl
-    found = Approximation(kl=effect, kl_missed=error, texts=len(texts))
-    if not error < MAX_MISSED * effect:
-        raise EditFailed(
-            f"the nearest edit is not close to these vectors: their KL to the base model is "
-            f"{effect:.3g} nats a token, and the edit's KL to them {error:.3g}",
-            code="invalid_import",
-        )
-    return found

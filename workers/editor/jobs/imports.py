@@ -13,8 +13,9 @@ from models_store.schemas.imports import ImportFacts, ImportKind, ImportSource, 
 from models_store.schemas.records import EditSettings, json_object
 from models_store.weights.delta import dump_delta
 from models_store.weights.foreign import ForeignFile, recognise
+from models_store.work.base_models import BaseModels
 from workers import progress
-from workers.editor.imports import native, peft, vectors
+from workers.editor.imports import difference, native, peft, vectors
 from workers.editor.imports.protocol import ReadEdit, Reader
 from workers.editor.jobs.harm import policy_for, require_harmless_import
 from workers.editor.jobs.inputs import base_of, registered_base
@@ -24,6 +25,7 @@ from workers.editor.jobs.task import Outcome, Task
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
+from workers.runtime.pinned import load_pinned
 
 _READERS: Mapping[ImportKind, Reader] = {
     "native": native.read,
@@ -55,7 +57,7 @@ def run(task: Task) -> Outcome:
             base = base_of(task, dtype="float32" if room else None)
         assert source.kind is not None
         with progress.step("extract"), _refusing():
-            edit = _READERS[source.kind](files, base)
+            edit = _read(task, source, files, base)
             if not edit.terms:
                 raise InvalidRequest("it changes nothing: all of its terms are zero")
         with progress.step("evaluate"):
@@ -66,6 +68,22 @@ def run(task: Task) -> Outcome:
             data = dump_delta(to_delta(edit.terms, base.fingerprint, method))
             delta = task.save("delta", "delta.safetensors", data)
     return Outcome((delta,), {"imported": json_object(_facts(source, edit, proof))})
+
+
+def _read(
+    task: Task, source: ImportSource, files: Mapping[str, Path], base: LoadedModel
+) -> ReadEdit:
+    """What the files, or another model, are as terms."""
+    assert source.kind is not None
+    if source.model is None:
+        return _READERS[source.kind](files, base)
+    named = source.model.id
+    spec = task.patiently(lambda: BaseModels(task.store).ready(named)).spec
+    dtype = str(base.dtype).removeprefix("torch.")
+    other = load_pinned(
+        named, source.model_fingerprint or "", spec.source, task.settings, dtype=dtype, ranks=True
+    )
+    return difference.read(base, other, source.model.rank)
 
 
 def _proof(task: Task, base: LoadedModel, edit: ReadEdit) -> Proof | None:
@@ -98,6 +116,7 @@ def _facts(source: ImportSource, edit: ReadEdit, proof: Proof | None) -> ImportF
         made_by=edit.made_by,
         made_for=edit.made_for,
         approximation=edit.approximation,
+        left=None if edit.left is None else dict(edit.left),
         proof=None if proof is None else json_object(proof),
     )
 
@@ -111,6 +130,8 @@ def _bring(task: Task, source: ImportSource, scratch: Path) -> tuple[ImportSourc
         CorruptArtifact, NotFound: they are not what was sent.
         Unavailable: the store stayed away.
     """
+    if source.model is not None:
+        return source, {}
     if source.hub is None:
         files = {file.name: scratch / file.name for file in source.files}
         for file in source.files:
