@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(BrowserMiddleware, settings=settings)
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware, settings=settings)
     errors.install(app, methods_at)
     for router in ROUTERS:
         lax = router in OPENAI_ROUTERS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +47,15 @@ class Client:
 
     def post(self, path: str, body: Any) -> Any:
         return self._request("POST", path, json=body)
+
+    def send_files(self, path: str, fields: dict[str, str], files: Sequence[Path]) -> Any:
+        """Send a form with files."""
+        with ExitStack() as opened, _readable(self.url):
+            parts = [("file", (f.name, opened.enter_context(f.open("rb")))) for f in files]
+            # As long as it takes to send them.
+            timeout = httpx.Timeout(None, connect=5.0)
+            response = self._http.post(path, data=fields, files=parts, timeout=timeout)
+        return _checked(response).json()
 
     def download(self, path: str) -> bytes:
         with _readable(self.url):

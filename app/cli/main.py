@@ -20,6 +20,7 @@ from rich.console import Console
 
 from app.cli.audit import audit
 from app.cli.client import ApiError, Client
+from app.cli.importing import import_files
 from app.cli.keys import keys
 from app.cli.progress import expected, show
 from app.cli.tenants import tenants
@@ -173,6 +174,26 @@ def edit(
         if wait:
             estimate = expected(client, {**body, "suffix": None})
             finish(show(client, made["id"], console, estimate=estimate))
+
+
+@app.command("import")
+def import_(
+    base_model: Annotated[str, typer.Argument(help="The base model that it was made for.")],
+    path: Annotated[
+        Path, typer.Argument(help="An adapter's folder or zip file, or a delta of Scalpel's.")
+    ],
+    name: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Make an edit of what was made elsewhere."""
+    fields = {"base_model": base_model, **({} if name is None else {"suffix": name})}
+    with connect(url, key) as client:
+        made = client.send_files("/v1/imports", fields, import_files(path))
+        typer.echo(made["id"])
+        if wait:
+            finish(show(client, made["id"], console))
 
 
 @app.command()

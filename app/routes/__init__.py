@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.routing import APIRoute
 
-from app.routes import aliases, base_models, exports, health, pages, webhooks
+from app.routes import aliases, base_models, exports, health, imports, pages, webhooks
 from app.routes.accounts import api_keys, sign_in
 from app.routes.behaviors import behaviors, drafts
 from app.routes.edits import edits, estimate, receipts, reproduce
@@ -20,6 +20,7 @@ ROUTERS = (
     compare.edit_router,
     reproduce.router,
     receipts.router,
+    imports.router,
     exports.router,
     behaviors.router,
     drafts.router,

@@ -221,13 +221,23 @@ class FixedMethod(_Method):
 
 
 class Given(FixedMethod):
-    """No fit: the edits of a variant are measured as they are."""
+    """In place of the method where the edits of a variant are measured as they are."""
 
-    fit: ClassVar = ""
+    docs: ClassVar = DocsRow("", "")
     modules: ClassVar = ()
-    carrier: ClassVar = "direction"
+    carrier: ClassVar = "coefficients"
 
     type: Literal["given"] = "given"
+
+
+class Imported(FixedMethod):
+    """In place of the method of an edit that was made elsewhere."""
+
+    docs: ClassVar = DocsRow("", "")
+    modules: ClassVar = ()
+    carrier: ClassVar = "coefficients"
+
+    type: Literal["imported"] = "imported"
 
 
 class Auto(_Method):

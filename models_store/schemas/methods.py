@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field
 
 from models_store.registry import Registry
-from models_store.schemas.method_base import Auto, FixedMethod, Given
+from models_store.schemas.method_base import Auto, FixedMethod, Given, Imported
 
 _REGISTERED: Mapping[str, type[FixedMethod]] = Registry("scalpel.methods")
 METHODS: Mapping[str, type[FixedMethod]] = {
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     AnyMethod = FixedMethod | Auto
 else:
     Method = Annotated[Union[(*METHODS.values(), Auto)], Field(discriminator="type")]
-    AnyMethod = Annotated[Union[(*METHODS.values(), Auto, Given)], Field(discriminator="type")]
-    """What edits that exist were made by; no request gives the last one."""
+    AnyMethod = Annotated[
+        Union[(*METHODS.values(), Auto, Given, Imported)], Field(discriminator="type")
+    ]
+    """What edits that exist were made by; no request names the last two."""
 
 Effort = Literal["quick", "standard", "thorough"]
 """How much is tried and measured."""
@@ -65,6 +67,7 @@ __all__ = [
     "Effort",
     "FixedMethod",
     "Given",
+    "Imported",
     "Limits",
     "Method",
 ]

@@ -14,6 +14,7 @@ from models_store.registry import Registry
 from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
+from models_store.schemas.imports import ImportSource
 from models_store.schemas.methods import AnyMethod, Effort, Limits
 
 Kind = Literal["edit", "export", "base_model"]
@@ -72,6 +73,8 @@ class EditSettings(FrozenModel):
     """The variant that is measured as it is; None where an edit is fitted."""
     reproduces: str | None = None
     """The edit, of the same tenant, that this one repeats."""
+    source: ImportSource | None = None
+    """Of an edit that was made elsewhere, which has no behaviour and no texts."""
 
 
 class ExportSettings(FrozenModel):

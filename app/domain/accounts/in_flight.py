@@ -11,7 +11,9 @@ from typing import Literal
 from models_store.errors import LimitUse, QuotaExceeded
 from models_store.settings import Settings
 
-Kind = Literal["body-bytes", "streams", "waits", "estimates", "drafts", "scores", "downloads"]
+Kind = Literal[
+    "body-bytes", "streams", "waits", "estimates", "drafts", "scores", "downloads", "imports"
+]
 _RETRY_SECONDS = 1
 _WORDS: dict[Kind, str] = {
     "body-bytes": "bytes of request bodies",
@@ -20,6 +22,7 @@ _WORDS: dict[Kind, str] = {
     "estimates": "estimates",
     "drafts": "drafts",
     "downloads": "downloads",
+    "imports": "imports",
     "scores": "log-probabilities of echoed prompts",
 }
 
@@ -36,6 +39,7 @@ class InFlight:
             "estimates": 2,
             "drafts": 2,
             "downloads": 8,
+            "imports": 2,
             # Twice as many as one response may have.
             "scores": 2**19,
         }

@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag
 from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
 from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
+from models_store.schemas.catalogue import HubSource
+from models_store.schemas.imports import ModelSource
 from models_store.schemas.items import Item
 from models_store.schemas.methods import Auto, Effort, Limits, Method
 from models_store.schemas.records import ExportFormat
@@ -91,6 +93,20 @@ class ReceiptBody(RequestBody):
             preserve=self.preserve,
             suites=self.suites,
         )
+
+
+class ImportBody(RequestBody):
+    """Make an edit of what was made elsewhere."""
+
+    base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
+    """The id of the base model that it was made for."""
+    source: Annotated[HubSource | ModelSource, Field(discriminator="type")] | None = None
+    """A repository on the Hugging Face hub, or another registered model; files are sent as a form
+    in its place."""
+    suffix: Suffix | None = None
+    """A name for the edit among those of its base model: `base:suffix` serves it."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Your own strings, to filter by."""
 
 
 class ExportBody(RequestBody):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
@@ -14,7 +15,8 @@ from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.checks import check_fit, check_scorers
 from app.domain.edits.idempotency import Sender, create_once
-from app.domain.edits.requests import EditBody, ExportBody, ReceiptBody
+from app.domain.edits.imports import Received, recognised
+from app.domain.edits.requests import EditBody, ExportBody, ImportBody, ReceiptBody
 from app.domain.variants.names import (
     MAX_TERMS,
     Variants,
@@ -25,7 +27,7 @@ from app.domain.variants.names import (
 )
 from models_store.audit.log import Event
 from models_store.errors import Conflict, InvalidRequest, NotFound, PolicyRefused
-from models_store.operator.policy import Policy, direction_of
+from models_store.operator.policy import IMPORTED, Policy, direction_of
 from models_store.operator.suites import check_suites
 from models_store.schemas.behaviors import (
     Behavior,
@@ -36,8 +38,9 @@ from models_store.schemas.behaviors import (
     to_lines,
     with_preserved,
 )
-from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.methods import Given
+from models_store.schemas.catalogue import BaseModelSpec, HubSource
+from models_store.schemas.imports import ImportSource, ModelSource
+from models_store.schemas.methods import Given, Imported
 from models_store.schemas.records import (
     Actor,
     EditSettings,
@@ -154,9 +157,9 @@ class Submission:
                 examined.base,
                 settings,
                 _without_texts(sent),
+                examined.rule,
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
-                examined.rule,
             )
 
         return self._once("edit", sender, make)
@@ -190,9 +193,9 @@ class Submission:
                 subject.base,
                 settings,
                 _without_texts(sent),
+                subject.rule,
                 subject.behavior,
                 subject.texts,
-                subject.rule,
             )
 
         return self._once("edit", sender, make)
@@ -209,7 +212,10 @@ class Submission:
             )
         base, earlier = self._bases.ready(variant.base_model), made.request
         assert isinstance(earlier.settings, EditSettings)
-        assert earlier.behavior is not None
+        if earlier.behavior is None:
+            raise InvalidRequest.at(
+                "/behavior", f"{made.id} was imported: say by which behavior it is measured"
+            )
         check_suites(body.suites, self._suites)
         behavior, _ = from_lines(self._work.texts_of(made))
         # Other texts than its own would be tested on with another seed.
@@ -285,9 +291,9 @@ class Submission:
                 base,
                 settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
                 _without_suffix(earlier.body),
+                rule,
                 earlier.behavior,
                 self._work.texts_of(original),
-                rule,
             )
 
         return self._once("edit", sender, make)
@@ -315,6 +321,45 @@ class Submission:
                 return self._work.submit(request.model_copy(update={"announced_bytes": size}))
 
         return self._once("export", sender, make)
+
+    def imported(
+        self, sender: Sender, body: ImportBody, sent: JsonValue, files: Sequence[Received]
+    ) -> Submitted:
+        """Queue an edit that was made elsewhere: of `files`, or of the source in the body."""
+
+        def make(claim: ClaimId) -> Work:
+            base = self._bases.ready(body.base_model)
+            rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
+            kept: Mapping[str, Received] = {}
+            if isinstance(body.source, HubSource):
+                source = ImportSource(hub=body.source)
+            elif body.source is not None:
+                source = self._difference(base, body.source)
+            else:
+                source, kept = recognised(files, base.facts)
+            settings = EditSettings(
+                method=Imported(), suffix=body.suffix, metadata=body.metadata, source=source
+            )
+            return self._queue_edit(sender, claim, base, settings, sent, rule, files=kept)
+
+        return self._once("edit", sender, make)
+
+    def _difference(self, base: ReadyBase, source: ModelSource) -> ImportSource:
+        """Another model's difference to the base, if the two can be compared."""
+        other = self._bases.ready(source.id, "/source/id")
+        fields = ("architecture", "layers", "hidden_size", "parameters")
+        for field in fields:
+            ours, theirs = getattr(base.facts, field), getattr(other.facts, field)
+            if ours != theirs:
+                raise InvalidRequest.at(
+                    "/source/id",
+                    f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
+                )
+        if other.facts.fingerprint == base.facts.fingerprint:
+            raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
+        return ImportSource(
+            kind="difference", model=source, model_fingerprint=other.facts.fingerprint
+        )
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
@@ -360,18 +405,21 @@ class Submission:
         base: ReadyBase,
         settings: EditSettings,
         body: JsonValue,
-        behavior: BehaviorRef,
-        texts: bytes,
         rule: str,
+        behavior: BehaviorRef | None = None,
+        texts: bytes | None = None,
+        files: Mapping[str, Received] = MappingProxyType({}),
     ) -> Work:
         """Put an edit in that was found in order; `rule` is that of the policy which allows it."""
-        with self._quotas.room_for_work(sender.tenant, len(texts)):
+        size = len(texts or b"") + sum(file.size for file in files.values())
+        with self._quotas.room_for_work(sender.tenant, size):
             id = claim()
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
             allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
-            return self._work.submit(request, texts, logged=[allowed])
+            pieces = {name: file.pieces() for name, file in files.items()}
+            return self._work.submit(request, texts, files=pieces, logged=[allowed])
 
     def _request(
         self,

@@ -64,6 +64,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
         "points": [],
         "report_summary": None,
         "variant": None,
+        "imported": None,
     }
 
 

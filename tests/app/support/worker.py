@@ -103,6 +103,10 @@ class Worker:
             outcome_data={"points": shown, "report_summary": {"verdict": "It works."}},
         )
 
+    def end(self, place: Place, *, files: dict[str, bytes], data: dict[str, JsonValue]) -> None:
+        """Work of any kind ends well."""
+        self._end(place, files=files, outcome_data=data)
+
     def export(self, id: str, files: dict[str, bytes], tenant: str = "default") -> None:
         proof: dict[str, JsonValue] = {"loader": "native", "passed": True}
         self._end(Place("export", tenant, id), files=files, outcome_data={"proof": proof})

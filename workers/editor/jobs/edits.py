@@ -15,6 +15,7 @@ from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import point_of
 from workers import progress
+from workers.editor.jobs import imports
 from workers.editor.jobs.harm import harm_of, policy_for, with_safety
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
 from workers.editor.jobs.reader import reader_for
@@ -49,6 +50,8 @@ _HARM_FROM = 0.92
 def run(task: Task) -> Outcome:
     """Make the edit; its outcome holds the delta, the report and the points.
 
+    What was made elsewhere is imported: see `imports.run`.
+
     Raises:
         InvalidRequest: the behaviour cannot be used with this model.
         BaseModelUnavailable, CorruptArtifact, NotFound: something that it starts from is missing
@@ -60,6 +63,10 @@ def run(task: Task) -> Outcome:
             than the operator's policy allows; `policy_changed`, as `policy_for` says.
         Unavailable: the store stayed away.
     """
+    settings = task.request.settings
+    assert isinstance(settings, EditSettings)
+    if settings.source is not None:
+        return imports.run(task)
     policy, earlier = policy_for(task), earlier_report(task)
     task = as_recorded(task, earlier)
     with progress.watch(task.report, began=task.started_at) as work:

@@ -71,8 +71,8 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
 
 
 def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
-    """What the edits of a variant were made for; without those that were deleted since, and those
-    of which no prompt may be tested on any more.
+    """What the edits of a variant were made for; without those that were deleted since or
+    imported, and those of which no prompt may be tested on any more.
 
     Raises:
         Unavailable: the store stayed away.
@@ -85,6 +85,8 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
             continue
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
+        if settings.source is not None:
+            continue
         texts = task.patiently(partial(task.store.texts_of, work))
         behavior, _ = from_lines(texts)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from models_store.errors import EditFailed
+from models_store.errors import CorruptArtifact, EditFailed, NotFound
 from models_store.schemas.behaviors import Behavior, from_lines
 from models_store.schemas.items import Item
 from models_store.schemas.records import Artifact, WorkRequest
@@ -68,6 +69,27 @@ class Task:
             Unavailable: the store stayed away.
         """
         return self.patiently(lambda: self.store.read_artifact(path, sha256))
+
+    def fetch(self, path: str, sha256: str, target: Path) -> None:
+        """Bring an artifact into a file, a chunk at a time; `sha256` says what it must be.
+
+        Raises:
+            NotFound: it is gone.
+            CorruptArtifact: it is another one.
+            Unavailable: the store stayed away.
+        """
+        self.patiently(lambda: self._fetch(path, sha256, target))
+
+    def _fetch(self, path: str, sha256: str, target: Path) -> None:
+        info, digest = self.store.objects.info(path), hashlib.sha256()
+        if info is None:
+            raise NotFound(f"the artifact {path} is gone")
+        with target.open("wb") as file:
+            for chunk in self.store.objects.stream(path, 0, info.size):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise CorruptArtifact(f"the artifact {path} is not what was written")
 
     def save(self, name: str, file: str, data: bytes | Path) -> Artifact:
         """Store an artifact of this attempt under `file`, in its folder.
