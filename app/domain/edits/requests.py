@@ -45,7 +45,8 @@ class EditBody(RequestBody):
     """The id of a base model in the catalogue."""
     behavior: BehaviorField = Field(examples=["negativity"])
     """What to change: a preset's name, an uploaded behaviour's id, or the texts themselves."""
-    method: Method = Auto()
+    method: Method = Field(default_factory=Auto)
+    """By default `auto`, a search."""
     limits: Limits = Limits()
     effort: Effort = "standard"
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
