@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
         openapi_url=None,  # made once, in `app.routes.pages`
         redoc_url=None,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     app.state.keys = KeyCache()
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(BrowserMiddleware, settings=settings)
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware, settings=settings)
     errors.install(app, methods_at)
     for router in ROUTERS:
         lax = router in OPENAI_ROUTERS

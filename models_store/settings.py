@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """Flush every record of a local store to disk before it is acknowledged, so that it survives
     power loss too."""
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_import_bytes: int = Field(default=2**30, ge=1024)
+    """Of the files of an import, as they come and unpacked."""
     internal_token: str = ""
     """Shared by the API and the generators; `scalpel up` generates one."""
     generator_host: str = "127.0.0.1"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -15,6 +16,8 @@ from models_store.errors import ScalpelError
 _FINAL = ("succeeded", "failed", "canceled")
 _POLL_SECONDS = 0.3
 _PATIENCE_SECONDS = 30.0
+_TRIES = 5
+"""Of a download that brings nothing new."""
 
 
 class ApiError(ScalpelError):
@@ -45,10 +48,47 @@ class Client:
     def post(self, path: str, body: Any) -> Any:
         return self._request("POST", path, json=body)
 
+    def send_files(self, path: str, fields: dict[str, str], files: Sequence[Path]) -> Any:
+        """Send a form with files."""
+        with ExitStack() as opened, _readable(self.url):
+            parts = [("file", (f.name, opened.enter_context(f.open("rb")))) for f in files]
+            # As long as it takes to send them.
+            timeout = httpx.Timeout(None, connect=5.0)
+            response = self._http.post(path, data=fields, files=parts, timeout=timeout)
+        return _checked(response).json()
+
     def download(self, path: str) -> bytes:
         with _readable(self.url):
             response = self._http.get(path)
         return _checked(response).content
+
+    def save(self, path: str, file: Path) -> None:
+        """Download into a new file; where the connection breaks, go on behind what has arrived.
+
+        Raises:
+            ApiError: the API refuses, or finds what it has stored damaged.
+            Unreachable: nothing comes any more.
+        """
+        etag, size, tries = "", 0, 0
+        while True:
+            ranged = {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
+            try:
+                with self._http.stream("GET", path, headers=ranged) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        _checked(response)
+                    etag = response.headers["ETag"]
+                    with file.open("ab" if response.status_code == 206 else "wb") as out:
+                        for chunk in response.iter_raw():
+                            out.write(chunk)
+                return
+            except httpx.TransportError as error:
+                arrived = file.stat().st_size if file.exists() else 0
+                tries = 0 if arrived > size else tries + 1
+                if tries >= _TRIES:
+                    raise Unreachable(f"the download of {path} breaks off: {error}") from error
+                size = arrived
+                time.sleep(_POLL_SECONDS)
 
     def text(self, path: str, accept: str) -> str:
         with _readable(self.url):

@@ -21,6 +21,7 @@ from rich.console import Console
 from app.cli.audit import audit
 from app.cli.canary import canary
 from app.cli.client import ApiError, Client
+from app.cli.importing import import_files
 from app.cli.keys import keys
 from app.cli.progress import expected, show
 from app.cli.tenants import tenants
@@ -50,6 +51,13 @@ Url = Annotated[
 Key = Annotated[
     str,
     typer.Option("--key", envvar="SCALPEL_API_KEY", help="API key, where the API asks for one."),
+]
+Token = Annotated[
+    str,
+    typer.Option(envvar="HF_TOKEN", help="Of the hub; else the saved one.", show_default=False),
+]
+Endpoint = Annotated[
+    str, typer.Option(envvar="HF_ENDPOINT", help="Address of the hub.", show_default=False)
 ]
 _DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -170,6 +178,55 @@ def edit(
             finish(show(client, made["id"], console, estimate=estimate))
 
 
+@app.command("import")
+def import_(
+    base_model: Annotated[str, typer.Argument(help="The base model that it was made for.")],
+    path: Annotated[
+        Path, typer.Argument(help="An adapter's folder or zip file, or a delta of Scalpel's.")
+    ],
+    name: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Make an edit of what was made elsewhere."""
+    fields = {"base_model": base_model, **({} if name is None else {"suffix": name})}
+    with connect(url, key) as client:
+        made = client.send_files("/v1/imports", fields, import_files(path))
+        typer.echo(made["id"])
+        if wait:
+            finish(show(client, made["id"], console))
+
+
+@app.command()
+def measure(
+    variant: Annotated[str, typer.Argument(help="Such as smollm2-135m-instruct:kinder@1+calmer")],
+    behavior: Annotated[
+        str | None,
+        typer.Argument(help="As of `edit`; by default that of the variant's last edit."),
+    ] = None,
+    effort: Annotated[Effort, typer.Option(help="How much is measured.")] = "standard",
+    seed: Annotated[int | None, typer.Option(help="By default that of the last edit.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="A name for what is measured.")] = None,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Get the receipt of a variant as it is, such as of several edits together."""
+    body = {
+        "variant": variant,
+        "behavior": None if behavior is None else _behavior(behavior, None, None),
+        "effort": effort,
+        "seed": seed,
+        "suffix": suffix,
+    }
+    with connect(url, key) as client:
+        made = client.post("/v1/receipts", body)
+        typer.echo(made["id"])
+        if wait:
+            finish(show(client, made["id"], console))
+
+
 @app.command()
 def watch(edit_id: str, url: Url = "", key: Key = "") -> None:
     """Show the progress of an edit until it is done."""
@@ -206,6 +263,44 @@ def chat(
             messages.append({"role": "assistant", "content": reply})
             if message is not None:
                 return
+
+
+@app.command()
+def push(
+    export: Annotated[str, typer.Argument(help="An exp_… id.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    token: Token = "",
+    endpoint: Endpoint = "",
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Upload an export to the Hugging Face hub, with its card and checksums."""
+    from app.cli import hub
+
+    with connect(url, key) as client:
+        pushed = hub.push(client, export, repo, token=token, endpoint=endpoint, private=private)
+    typer.echo(pushed)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME")],
+    folder: Annotated[Path | None, typer.Argument(help="By default NAME.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch, a tag or a commit.")] = None,
+    token: Token = "",
+    endpoint: Endpoint = "",
+) -> None:
+    """Download an export from the Hugging Face hub; 1 unless it matches its checksums."""
+    from app.cli import hub
+
+    target = folder or Path(repo.rpartition("/")[2])
+    names, problems = hub.pull(repo, target, revision=revision, token=token, endpoint=endpoint)
+    for name, problem in problems:
+        typer.echo(f"{problem} {name}", err=True)
+    if problems:
+        fail(f"{len(problems)} of {len(names)} files are not what was pushed")
+    typer.echo(f"{len(names)} files in {target}, all as they were pushed")
 
 
 @app.command()

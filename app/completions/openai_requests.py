@@ -33,12 +33,23 @@ class _WithoutEffect(GroupedMetadata):
 
     def __iter__(self) -> Iterator[object]:
         yield AfterValidator(self._check)
-        yield WithJsonSchema({"enum": list(self._allowed)})
+        yield WithJsonSchema({"anyOf": list(map(_schema_of, self._allowed))})
 
     def _check(self, value: Any) -> Any:
         if value not in self._allowed:
             raise ValueError("is not supported here: leave it out")
         return value
+
+
+def _schema_of(value: Any) -> dict[str, Any]:
+    """The JSON schema of one value, in words that generators of clients understand."""
+    if isinstance(value, list):
+        items = {"enum": value} if value else {}
+        return {"type": "array", "items": items, "minItems": len(value), "maxItems": len(value)}
+    if isinstance(value, dict):
+        fields = {name: {"const": own} for name, own in value.items()}
+        return {"type": "object", "properties": fields, "required": list(fields)}
+    return {"type": "null"} if value is None else {"enum": [value]}
 
 
 NotSupported = Annotated[Any, _WithoutEffect(None)]

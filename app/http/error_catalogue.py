@@ -353,6 +353,13 @@ _ALL = (
     ),
     ErrorKind("deadline", None, "The deadline passed", "Use fewer texts or a faster machine."),
     ErrorKind(
+        "invalid_import",
+        None,
+        "No edit can be made of the files",
+        "The message says why. Import LoRA adapters of linear modules of the same base model, or "
+        "deltas that were made for the same weights.",
+    ),
+    ErrorKind(
         "invalid_behavior",
         None,
         "The texts cannot be used",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+from collections.abc import Iterator
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.http.errors import RangeNotSatisfiable
-from models_store.errors import CorruptArtifact, NotFound
+from models_store.errors import NotFound
 from models_store.objects.store import ObjectMissing, ObjectStore
 from models_store.schemas.records import Artifact
+from models_store.work.artifacts import checked_range, damaged, part_sums, require_there
 
 WHOLE_BYTES = 32 * 2**20
 """Up to this size a file is held in memory."""
@@ -21,12 +24,14 @@ _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 def artifact_response(
     request: Request, objects: ObjectStore, artifact: Artifact, *, filename: str, media_type: str
 ) -> Response:
-    """The file, or the part of it that is requested; all of it is checked before a byte is sent.
+    """The file, or the range of it that is requested; no byte is sent that was not checked.
 
-    Up to 32 MiB it is held in memory meanwhile; a larger one is read twice.
+    A large one is checked part by part on its way, and the response breaks off at a damaged part.
+    One whose parts have no sums is checked as a whole before the first byte: up to 32 MiB it is
+    held in memory meanwhile, a larger one is read twice.
 
     Raises:
-        CorruptArtifact: it is not what its record says.
+        CorruptArtifact: it is not what its record says, where that is found before the first byte.
         NotFound: it is gone.
         RangeNotSatisfiable: it has no such part.
     """
@@ -46,13 +51,39 @@ def artifact_response(
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.bytes}"
     headers["Content-Length"] = str(end - start)
-    if artifact.bytes > WHOLE_BYTES:
-        require_sound(objects, artifact)
-        stream = objects.stream(artifact.path, start, end)
-        body = iter(()) if request.method == "HEAD" else stream
+    if request.method == "HEAD":
+        require_there(objects, artifact)
+        return Response(None, status, headers, media_type)
+    if artifact.bytes > WHOLE_BYTES or artifact.parts_sha256 is not None:
+        body = begun(checked_stream(objects, artifact, start, end))
         return StreamingResponse(body, status, headers, media_type)
     data = read_checked(objects, artifact)[start:end]
     return Response(data, status, headers, media_type)
+
+
+def checked_stream(
+    objects: ObjectStore, artifact: Artifact, start: int, end: int
+) -> Iterator[bytes]:
+    """The bytes `[start, end)`: checked part by part, else, where the parts have no sums, all of
+    the file before the first of them.
+
+    Raises:
+        CorruptArtifact: they are not what the record says.
+        NotFound: they are gone.
+    """
+    sums = part_sums(objects, artifact)
+    if sums is not None:
+        yield from checked_range(objects, artifact, sums, start, end)
+        return
+    require_sound(objects, artifact)
+    yield from objects.stream(artifact.path, start, end)
+
+
+def begun(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, the first of them read: what is wrong with them is an error of the request,
+    and no response that breaks off."""
+    first = next(stream, b"")
+    return itertools.chain((first,), stream)
 
 
 def read_checked(objects: ObjectStore, artifact: Artifact) -> bytes:
@@ -67,7 +98,7 @@ def read_checked(objects: ObjectStore, artifact: Artifact) -> bytes:
     except ObjectMissing:
         raise NotFound(f"the file {artifact.name} is gone") from None
     if _hex(artifact) != hashlib.sha256(data).hexdigest():
-        raise _damaged(artifact)
+        raise damaged(artifact)
     return data
 
 
@@ -85,17 +116,11 @@ def require_sound(objects: ObjectStore, artifact: Artifact) -> None:
     for chunk in objects.stream(artifact.path, 0, info.size):
         digest.update(chunk)
     if digest.hexdigest() != _hex(artifact):
-        raise _damaged(artifact)
+        raise damaged(artifact)
 
 
 def _hex(artifact: Artifact) -> str:
     return artifact.sha256.removeprefix("sha256:")
-
-
-def _damaged(artifact: Artifact) -> CorruptArtifact:
-    return CorruptArtifact(
-        f"the stored file {artifact.name} is damaged: its SHA-256 is not the recorded one"
-    )
 
 
 def matches(header: str | None, etag: str) -> bool:

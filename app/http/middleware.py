@@ -13,12 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http import rate_limits
 from app.http.errors import error_response
 from models_store.errors import TooLarge
+from models_store.settings import Settings
 
 _REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PROMPT_BODY_BYTES = 4 * 2**20
 """Of a body with prompts: little else is done while a large one is parsed, and prompts that a model
 could read are smaller."""
+_FORM_BYTES = 2**20
+"""What a form has beside its files."""
 
 
 def _new_id() -> str:
@@ -33,9 +36,9 @@ class RequestMiddleware:
     limit.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.max_body_bytes = max_body_bytes
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,8 +75,11 @@ class RequestMiddleware:
         await self.app(scope, bounded, named)
 
     def _most_bytes(self, path: str) -> int:
+        most = self._settings.max_body_bytes
+        if path == "/v1/imports":  # goes to disk
+            return self._settings.max_import_bytes + _FORM_BYTES
         prompts = path.endswith(("/completions", "/compare"))
-        return min(PROMPT_BODY_BYTES, self.max_body_bytes) if prompts else self.max_body_bytes
+        return min(PROMPT_BODY_BYTES, most) if prompts else most
 
 
 def _too_large(most: int) -> TooLarge:

@@ -12,29 +12,25 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from app.http.pages.html import style_hash
-from app.receipts import formats
 from app.receipts.chart import chart_of
-from app.receipts.limits import exceeded_of, limit_name, limits_of
 from app.receipts.plots import candidate_plot, dose_plots
+from models_store.cards import filters, receipt_card, receipt_context
 from models_store.schemas.report import Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_FILES = {"html": "report.html", "markdown": "report.md"}
+_PAGE = "report.html"
 _STYLE = "report.css"
 
 
 def render(report: Report, format: Literal["html", "markdown"]) -> str:
     """The receipt as a page or a model card; whatever the model wrote is shown, never obeyed."""
+    if format == "markdown":
+        return receipt_card(report)
     return (
         _environment()
-        .get_template(_FILES[format])
+        .get_template(_PAGE)
         .render(
-            report=report,
-            verdict=report.verdict,
-            made=report.provenance,
-            damage=report.damage,
-            limits=limits_of(report),
-            exceeded=[limit_name(field) for field in exceeded_of(report)],
+            **receipt_context(report),
             chart=chart_of(report),
             dose_plots=dose_plots(report),
             candidate_plot=candidate_plot(report),
@@ -62,5 +58,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(formats.FILTERS, limit_name=limit_name)
+    environment.filters.update(filters())
     return environment

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from app.receipts.formats import control_name
 from app.receipts.plots import Tick
+from models_store.cards.formats import control_name
 from models_store.schemas.measurements import Effect
 from models_store.schemas.report import Report
 

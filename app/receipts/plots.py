@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, log10
 
-from app.receipts.formats import percent, plain, signed, written
+from models_store.cards.formats import percent, plain, signed, written
 from models_store.schemas.measurements import Dose
 from models_store.schemas.report import Candidate, Report
 

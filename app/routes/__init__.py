@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi.routing import APIRoute
 
-from app.routes import aliases, base_models, canaries, exports, health, pages, webhooks
+from app.routes import aliases, base_models, canaries, exports, health, imports, pages, webhooks
 from app.routes.accounts import api_keys, sign_in
 from app.routes.behaviors import behaviors, drafts
-from app.routes.edits import edits, estimate, reproduce
+from app.routes.edits import edits, estimate, receipts, reproduce
 from app.routes.edits import events as edit_events
 from app.routes.edits import outcomes as edit_outcomes
 from app.routes.serving import compare, completions, models
@@ -19,6 +19,8 @@ ROUTERS = (
     edit_outcomes.router,
     compare.edit_router,
     reproduce.router,
+    receipts.router,
+    imports.router,
     exports.router,
     canaries.router,
     behaviors.router,

@@ -321,8 +321,15 @@ def about(request: WorkRequest) -> dict[str, JsonValue]:
         fields |= {
             "method": settings.method.type,
             "on_top_of": None if settings.on_top_of is None else settings.on_top_of.name,
+            "measures": None if settings.measures is None else settings.measures.name,
             "reproduces": settings.reproduces,
         }
+        if settings.source is not None:
+            hub = settings.source.hub
+            fields |= {
+                "files_sha256": [file.sha256 for file in settings.source.files],
+                "hub": None if hub is None else f"{hub.repo}@{hub.revision}",
+            }
     elif isinstance(settings, ExportSettings):
         fields |= {"variant": settings.variant.name, "format": settings.format}
     return {name: value for name, value in fields.items() if value is not None}

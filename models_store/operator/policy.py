@@ -31,6 +31,8 @@ UNSAFE = "edits:unsafe"
 """The scope that margins and strengths do not limit."""
 IN_PLACE = "in_place"
 """The name, in rules, of a behaviour whose texts come with the request."""
+IMPORTED = "imported"
+"""The name, in rules, of what was made elsewhere."""
 MAX_FILE_BYTES = 256 * 1024
 _MAX_STRENGTH = 4.0
 
@@ -53,9 +55,9 @@ class Rule(_Part):
     tenants: _Patterns = ("*",)
     base_models: _Patterns = ("*",)
     behaviors: _Patterns = ("*",)
-    """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request. An edit
-    reduces the behaviour that it names: `refusal` makes a model refuse less, `compliance` more,
-    `toxicity` makes it less toxic."""
+    """Presets by name, uploaded ones by id (`beh_…`), `in_place` for texts in the request,
+    `imported` for what was made elsewhere. An edit reduces the behaviour that it names: `refusal`
+    makes a model refuse less, `compliance` more, `toxicity` makes it less toxic."""
 
     def matches(self, tenant: str, base_model: str, behavior: str) -> bool:
         checks = (

@@ -1,4 +1,5 @@
-"""The built-in behaviours, and neutral texts: one set to make edits with, another to report on.
+"""The built-in behaviours; neutral texts, one set to make edits with, another to report on; and
+basics that every edit is tried on.
 
 A preset is a folder of `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`. The
 inverse of another preset has `inverse_of` in place of the two text files.
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from models_store.schemas.base import FrozenModel
 from models_store.schemas.behaviors import Behavior, checked
 from models_store.schemas.items import ChatItem, CompletionItem, TextItem
 
@@ -69,6 +71,39 @@ def reporting_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | C
         tuple(NeutralText.model_validate(line) for line in _lines("_reporting", "plain")),
         tuple(map(_conversation.validate_python, _lines("_reporting", "chat"))),
     )
+
+
+class BasicQuestion(FrozenModel):
+    """An easy question with choices, of a kind such as `arithmetic`."""
+
+    kind: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    """Index of the right choice."""
+
+
+class StructuredRequest(FrozenModel):
+    """A request that is to be answered with JSON, or with the call of a function."""
+
+    kind: Literal["json", "tool_call"]
+    prompt: str
+    keys: tuple[str, ...]
+    """That the object, or the arguments of the call, must have."""
+    name: str | None = None
+    """Of the function."""
+
+
+@cache
+def basic_questions() -> tuple[BasicQuestion, ...]:
+    """What a model should know after an edit as before; the kinds take turns."""
+    return tuple(map(BasicQuestion.model_validate, _lines("_basics", "questions")))
+
+
+@cache
+def structured_requests() -> tuple[StructuredRequest, ...]:
+    """What programs ask models for."""
+    return tuple(map(StructuredRequest.model_validate, _lines("_basics", "structured")))
 
 
 def _lines(name: str, part: str) -> list[dict[str, Any]]:

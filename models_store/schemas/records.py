@@ -14,7 +14,8 @@ from models_store.registry import Registry
 from models_store.schemas.base import FrozenModel, Record
 from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.imports import ImportSource
+from models_store.schemas.methods import AnyMethod, Effort, Limits
 
 Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
@@ -59,7 +60,7 @@ class EditSettings(FrozenModel):
     """An edit's request with all defaults filled in."""
 
     kind: Literal["edit"] = "edit"
-    method: Method
+    method: AnyMethod
     limits: Limits = Limits()
     effort: Effort = "standard"
     suites: tuple[str, ...] = ()
@@ -68,8 +69,12 @@ class EditSettings(FrozenModel):
     metadata: dict[str, str] = Field(default_factory=dict)
     on_top_of: Variant | None = None
     """The variant it is fitted on, if not the base model."""
+    measures: Variant | None = None
+    """The variant that is measured as it is; None where an edit is fitted."""
     reproduces: str | None = None
     """The edit, of the same tenant, that this one repeats."""
+    source: ImportSource | None = None
+    """Of an edit that was made elsewhere, which has no behaviour and no texts."""
 
 
 class ExportSettings(FrozenModel):
@@ -106,6 +111,9 @@ class WorkRequest(Record):
     policy_sha256: str | None = None
     """Of the operator's policy that allowed it; an editor with another one refuses the work. None
     of what no policy is about, or earlier versions wrote."""
+    announced_bytes: int = 0
+    """What its files will come to, about, if that is much: the tenant's quota counts them until
+    they are there, or it has ended. 0 in requests of earlier versions."""
     texts_sha256: str | None = None
     """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 
@@ -130,6 +138,18 @@ class Artifact(FrozenModel):
     path: str
     sha256: str
     bytes: int
+    parts_sha256: str | None = None
+    """Of the object that has the sums of its parts, see `models_store.work.artifacts`; None of
+    small files, and of those that earlier versions wrote."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all that is stored of it."""
+        return (self.path,) if self.parts_sha256 is None else (self.path, self.parts_path)
+
+    @property
+    def parts_path(self) -> str:
+        return f"{self.path}.parts"
 
 
 class AttemptEnd(Record):

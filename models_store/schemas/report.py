@@ -196,6 +196,8 @@ class EditProvenance(ReceiptPart):
     base_model: str
     base_fingerprint: str
     on_top_of: str | None
+    measures: str | None = None
+    """The variant that was measured as it is; None where an edit was fitted."""
     behavior: BehaviorRef
     seed: int
     seeds: dict[str, int]

@@ -18,6 +18,11 @@ from models_store.registry import Registry
 GATE = "mlp.gate_proj"
 UP = "mlp.up_proj"
 DOWN = "mlp.down_proj"
+QUERY = "self_attn.q_proj"
+KEY = "self_attn.k_proj"
+VALUE = "self_attn.v_proj"
+QUERY_KEY_VALUE = "self_attn.qkv_proj"
+"""The three in one matrix, where a family fuses them."""
 OUTPUT = "self_attn.o_proj"
 SHARED_GATE = "mlp.shared_expert.gate_proj"
 SHARED_UP = "mlp.shared_expert.up_proj"
@@ -59,10 +64,11 @@ def _experts(tensor: str, part: Part = "all") -> MatrixSlot:
     return MatrixSlot(f"model.layers.{{layer}}.mlp.experts.{tensor}", part, per_expert=True)
 
 
-_ATTENTION = {OUTPUT: _linear(OUTPUT)}
+_ATTENTION = {name: _linear(name) for name in (QUERY, KEY, VALUE, OUTPUT)}
 _PLAIN = {**_ATTENTION, GATE: _linear(GATE), UP: _linear(UP), DOWN: _linear(DOWN)}
 _FUSED = {
-    **_ATTENTION,
+    QUERY_KEY_VALUE: _linear(QUERY_KEY_VALUE),
+    OUTPUT: _linear(OUTPUT),
     GATE: _linear("mlp.gate_up_proj", "first_half"),
     UP: _linear("mlp.gate_up_proj", "second_half"),
     DOWN: _linear(DOWN),
@@ -168,6 +174,19 @@ class Architecture:
                         yield MatrixKey(layer, module, expert)
                 else:
                     yield MatrixKey(layer, module)
+
+    def linear_modules(self) -> dict[str, list[MatrixKey]]:
+        """By name of module, such as `model.layers.3.mlp.gate_proj`: the matrices that its weight
+        holds, from its first row on. Routed experts are in no such module."""
+        modules: dict[str, list[MatrixKey]] = {}
+        for layer in range(self.layers):
+            slots = self.slots(layer)
+            # "all" and "first_half" sort before "second_half".
+            for name, slot in sorted(slots.items(), key=lambda item: item[1].part):
+                if not slot.per_expert:
+                    module = slot.tensor.format(layer=layer).removesuffix(".weight")
+                    modules.setdefault(module, []).append(MatrixKey(layer, name))
+        return modules
 
     def gates(self) -> Iterator[MatrixKey]:
         """Every gate: of dense layers, of each routed expert and of shared experts."""

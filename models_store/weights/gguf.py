@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import Any
 
 import gguf
+import numpy as np
 
 from models_store.errors import InvalidRequest
-from models_store.weights.architectures import Architecture
+from models_store.weights.architectures import KEY, QUERY, Architecture
 from models_store.weights.lora import Factors
 
 ARCHITECTURES: Mapping[str, gguf.MODEL_ARCH] = MappingProxyType(
@@ -34,6 +36,8 @@ ARCHITECTURES: Mapping[str, gguf.MODEL_ARCH] = MappingProxyType(
     }
 )
 """What llama.cpp converts models of a `model_type` to; it refuses an adapter for another one."""
+_INTERLEAVED = frozenset({"llama", "mistral", "mixtral", "olmo", "smollm3"})
+"""Whose rotary embeddings pair neighbours there, and halves of a head in transformers."""
 
 
 def architecture_name(model_type: str) -> str:
@@ -59,8 +63,33 @@ def tensor_names(architecture: Architecture) -> Callable[[str], str | None]:
     return lambda module: names.get_name(f"{module}.weight", try_suffixes=(".weight",))
 
 
+def heads_of(module: str, architecture: Architecture, config: Any) -> int | None:
+    """How many heads the rows of a module's weight are of, where llama.cpp orders them otherwise
+    within a head; None where it has the same.
+
+    Args:
+        config: of the base model, as transformers has it.
+    """
+    if architecture.model_type not in _INTERLEAVED:
+        return None
+    if module.endswith(f".{QUERY}"):
+        return int(config.num_attention_heads)
+    return int(config.num_key_value_heads) if module.endswith(f".{KEY}") else None
+
+
+def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
+    """Rows `[out, …]` of halves in the order of llama.cpp: those of one pair are neighbours."""
+    halves = rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
+    return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
 def to_gguf(
-    factors: Mapping[str, Factors], architecture: Architecture, *, name: str, base_model: str
+    factors: Mapping[str, Factors],
+    architecture: Architecture,
+    *,
+    name: str,
+    base_model: str,
+    config: Any = None,
 ) -> bytes:
     """The factors of modules as an adapter in fp32.
 
@@ -70,11 +99,12 @@ def to_gguf(
     Args:
         factors: by name of module, as in the base model's files; at least one.
         name, base_model: what the file says of itself.
+        config: of the base model, as `heads_of` takes it.
 
     Raises:
         InvalidRequest: llama.cpp does not know the `model_type`, or has no tensor for a module.
     """
-    named = _named(factors, architecture)
+    named = _named(factors, architecture, config)
     (rank,) = {len(pair.a) for pair in named.values()}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.gguf"
@@ -96,8 +126,10 @@ def to_gguf(
         return path.read_bytes()
 
 
-def _named(factors: Mapping[str, Factors], architecture: Architecture) -> dict[str, Factors]:
-    """The factors by llama.cpp's names."""
+def _named(
+    factors: Mapping[str, Factors], architecture: Architecture, config: Any
+) -> dict[str, Factors]:
+    """The factors by llama.cpp's names, in its order of rows."""
     name_of = tensor_names(architecture)
     named: dict[str, Factors] = {}
     for module, pair in factors.items():
@@ -105,7 +137,8 @@ def _named(factors: Mapping[str, Factors], architecture: Architecture) -> dict[s
         if tensor is None:
             known = architecture_name(architecture.model_type)
             raise InvalidRequest(f"llama.cpp's {known} has no tensor for {module}")
-        named[tensor] = pair
+        heads = heads_of(module, architecture, config)
+        named[tensor] = pair if heads is None else Factors(pair.a, interleaved(pair.b, heads))
     return named
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from math import prod
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors
@@ -18,6 +19,7 @@ from models_store.errors import CorruptArtifact
 
 MAX_HEADER_BYTES = 16 * 2**20
 _LENGTH_BYTES = 8
+_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 _NAMES = {np.dtype(np.float32): "F32", np.dtype(np.int32): "I32"}
 
 
@@ -57,3 +59,51 @@ def load_tensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise CorruptArtifact(f"not a safetensors file: {error}") from error
     metadata = header.get("__metadata__") or {}
     return tensors, metadata
+
+
+class Layout(NamedTuple):
+    """What the header of a safetensors file says, whose tensors need not be in memory."""
+
+    tensors: dict[str, TensorLayout]
+    metadata: dict[str, str]
+
+
+class TensorLayout(NamedTuple):
+    dtype: str
+    """As the format writes it, such as `BF16`."""
+    shape: tuple[int, ...]
+
+
+def read_layout(stream: BinaryIO, size: int) -> Layout:
+    """The header of a safetensors file of `size` bytes, from its beginning.
+
+    Raises:
+        CorruptArtifact: it is not such a file, its header is too large, or tensors do not fit it.
+    """
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+        raise CorruptArtifact("not a safetensors file: it is cut short, or its header is too large")
+    try:
+        header = json.loads(stream.read(length))
+        metadata = header.pop("__metadata__", None) or {}
+        tensors = {
+            name: _checked_layout(name, entry, size - _LENGTH_BYTES - length)
+            for name, entry in header.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptArtifact(
+            f"not a safetensors file: its header is malformed: {error}"
+        ) from error
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CorruptArtifact("not a safetensors file: its metadata are not texts")
+    return Layout(tensors, metadata)
+
+
+def _checked_layout(name: str, entry: Mapping[str, Any], size: int) -> TensorLayout:
+    shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
+        raise ValueError(f"{name} has a shape or a place that is none")
+    width = _WIDTHS.get(entry["dtype"])
+    if stop > size or (width is not None and stop - start != width * prod(shape)):
+        raise ValueError(f"{name} is not as long as its shape says")
+    return TensorLayout(str(entry["dtype"]), shape)

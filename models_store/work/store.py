@@ -5,7 +5,7 @@ what is there, and no two processes can both believe that they decided.
 
 ```
 {kind}s/{tenant}/{bucket}/{id}/request.json
-                              /texts.jsonl
+                              /texts.jsonl, source/…
                               /attempts/{n}/claim.json, end.json, artifacts…
                               /result.json, summary.json
                               /deleted.json
@@ -19,9 +19,10 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -123,6 +124,10 @@ class Place:
     def texts(self) -> str:
         return f"{self.folder}/texts.jsonl"
 
+    def source(self, name: str) -> str:
+        """Of a file that the work starts from."""
+        return f"{self.folder}/source/{name}"
+
     def attempt(self, number: int) -> str:
         return f"{self.folder}/attempts/{number}"
 
@@ -180,13 +185,19 @@ class WorkStore:
         self.reads = ReadLog(self.audit)
 
     def submit(
-        self, request: WorkRequest, texts: bytes | None = None, *, logged: Sequence[Event] = ()
+        self,
+        request: WorkRequest,
+        texts: bytes | None = None,
+        *,
+        files: Mapping[str, Iterable[bytes]] = MappingProxyType({}),
+        logged: Sequence[Event] = (),
     ) -> Work:
         """Submit a piece of work; once this returns it will be done, or fail with a reason.
 
         Submitting the same id again completes an interrupted submission and changes nothing else.
 
         Args:
+            files: pieces of those that the work starts from, by name.
             logged: events that get their lines in the audit log with its own.
         """
         if texts is not None:
@@ -200,6 +211,8 @@ class WorkStore:
             Outbox(self.objects).put(request.tenant, request.id)
         if texts is not None:
             self.objects.create(place.texts, texts)
+        for name, pieces in files.items():
+            self.objects.put(place.source(name), pieces)
         if self.objects.create_record(f"{place.folder}/request.json", request):
             return Work(request, (), (), None)
         return self.read(request.kind, request.tenant, request.id)
@@ -494,6 +507,9 @@ class WorkStore:
             CorruptArtifact: they were changed.
             NotFound: they are gone.
         """
+        settings = work.request.settings
+        if isinstance(settings, EditSettings) and settings.source is not None:
+            raise NotFound(f"{work.id} was imported, so it was made from no texts known here")
         made = work.result.artifact("texts") if work.result is not None else None
         if made is None:
             return self.read_texts(work.request)

@@ -10,7 +10,7 @@ from tests.attack.floods import ATTACKS, Attack
 from tests.attack.scene import scene
 from tests.attack.victim import GROWTH_BYTES, run
 
-_ALWAYS = ("docs", "wrong keys", "streams", "downloads", "echo")
+_ALWAYS = ("wrong keys", "streams", "downloads", "echo")
 """What is bounded in one way each; the others take a while longer."""
 
 

@@ -31,6 +31,7 @@ OPEN = {
 """Paths that need no key: what they show is the same for everybody without one."""
 
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
+_REPOSITORY = {"type": "hub", "repo": "somebody/adapter", "revision": "0" * 40}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,15 @@ BODIES: dict[str, Bodies] = {
     ],
     "POST /v1/edits/*/cancel": _nothing,
     "POST /v1/edits/*/reproduce": _nothing,
+    "POST /v1/receipts": lambda names: [
+        *({"variant": name} for name in names.variants()),
+        {"variant": "pico", "behavior": names.behavior},
+    ],
     "POST /v1/edits/*/compare": lambda names: [{"prompts": ["a"]}],
+    "POST /v1/imports": lambda names: [
+        {"base_model": names.base_model, "source": _REPOSITORY},
+        {"base_model": names.base_model, "source": _REPOSITORY, "suffix": names.suffix},
+    ],
     "POST /v1/exports": lambda names: [
         {"variant": name, "format": "peft"} for name in names.variants()
     ],

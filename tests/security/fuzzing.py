@@ -20,8 +20,8 @@ _NAMES_IN_PATHS = {
 _KNOWN_SHARE = 0.7
 """Of the names that are generated, so many are of things that are there."""
 # What a schema cannot say is answered 422: texts too few, names of what is not there. A body over
-# the limit is 413, whatever it holds. The grammar of variants and the length of a context are no
-# schema's either, and are 400. `/readyz` is there to answer 503.
+# the limit is 413, whatever it holds. The grammar of variants, the length of a context and JSON in
+# a field of a form are no schema's either, and are 400. `/readyz` is there to answer 503.
 _EXPECTED = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429"]
@@ -33,7 +33,7 @@ expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "41
 include-path = [
   "/v1/chat/completions", "/v1/completions", "/v1/models/{model}", "/v1/aliases/{name}",
   "/v1/exports", "/v1/edits", "/v1/edits/estimate", "/v1/compare", "/v1/edits/{edit_id}/compare",
-  "/v1/behaviors/draft",
+  "/v1/behaviors/draft", "/v1/receipts", "/v1/imports",
 ]
 checks.positive_data_acceptance.expected-statuses = [
   "2xx", "3xx", "400", "401", "403", "404", "409", "422", "429",

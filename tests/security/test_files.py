@@ -136,10 +136,10 @@ HUGE = [
 
 @pytest.mark.parametrize("expression", HUGE)
 def test_no_single_expression_builds_something_huge_or_takes_long(expression: str) -> None:
-    before, began = peak_mib(), time.monotonic()
+    before, began = peak_mib(), time.process_time()
     with contextlib.suppress(InvalidRequest):
         assert len(render("{{ " + expression + " }}", seconds=5)) < 1_000_000
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
     assert peak_mib() - before < 200
 
 

@@ -5,6 +5,7 @@ description does not have, nothing accepted that it forbids.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
 CASES = 4_000
 
 
-def campaign(folder: Path, auth: str, examples: int) -> Campaign:
+def campaign(folder: Path, auth: str, **options: Any) -> Campaign:
     with running_target(folder, auth) as target:
-        done = run_campaign(target, folder, examples=examples, seed=1)
+        done = run_campaign(target, folder, seed=1, **options)
         assert target.errors == []
         assert "Traceback" not in target.said(), target.said()[-4000:]
     assert done.passed, done.output[-20_000:]
@@ -26,9 +27,12 @@ def campaign(folder: Path, auth: str, examples: int) -> Campaign:
 
 
 def test_every_call_answers_as_described_where_no_keys_are_needed(tmp_path: Path) -> None:
-    assert campaign(tmp_path, "none", 6).cases >= CASES
+    """With what covers the schemas; random and chained calls come with the long tests."""
+    done = campaign(tmp_path, "none", examples=3, phases=("examples", "coverage"))
+    assert done.cases >= CASES
 
 
 @pytest.mark.long
-def test_every_call_answers_as_described_where_keys_are_needed(tmp_path: Path) -> None:
-    assert campaign(tmp_path, "keys", 1).cases >= CASES // 2
+@pytest.mark.parametrize("auth", ["none", "keys"])
+def test_every_call_answers_as_described_at_random_and_in_chains(auth: str, tmp_path: Path) -> None:
+    assert campaign(tmp_path, auth, examples=6 if auth == "none" else 1).cases >= CASES // 2

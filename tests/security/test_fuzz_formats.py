@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import tracemalloc
@@ -16,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.variants.names import InvalidVariant, TermName, VariantName, parse
+from app.request.form import Form
 from app.routes.behaviors.upload import MAX_LINE_BYTES, BehaviorLines
 from models_store.errors import (
     BaseModelUnavailable,
@@ -27,8 +29,11 @@ from models_store.errors import (
 )
 from models_store.schemas.records import DeltaRef
 from models_store.weights.delta import dump_delta, load_delta
+from models_store.weights.foreign import ForeignFile, check_delta, recognise
+from models_store.weights.peft import read_peft
 from models_store.weights.safetensors import MAX_HEADER_BYTES, load_tensors
 from tests.app.support.worker import small_delta
+from tests.models_store.make import FINGERPRINT
 from tests.security.malformed import file_of, malformed_files
 from workers.runtime.base_models.weights import stored_tensors
 from workers.runtime.pinned import published_terms
@@ -200,3 +205,79 @@ def test_an_upload_takes_no_more_memory_on_its_way_than_its_bytes(spaces: int) -
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 300 * (len(line) - spaces)
+
+
+@given(data=st.binary(max_size=400))
+@example(data=b"GGUF" + b"\xff" * 40)
+@example(data=(2).to_bytes(8, "little") + b"{}")
+@example(data=(14).to_bytes(8, "little") + b'{"a":{"shape":')
+def test_any_file_is_recognised_or_a_clear_error(data: bytes) -> None:
+    for name in ("adapter_model.safetensors", "adapter.zip", "x"):
+        files = {name: ForeignFile(io.BytesIO(data), len(data))}
+        with contextlib.suppress(InvalidRequest):
+            kind, _ = recognise(files)
+            assert kind == "control_vector"
+
+
+def test_malformed_deltas_are_no_imports() -> None:
+    for _, data in FILES:
+        with contextlib.suppress(InvalidRequest):
+            file = ForeignFile(io.BytesIO(data), len(data))
+            kind, _ = recognise({"x.safetensors": file})
+            assert kind == "native"
+            check_delta(file, FINGERPRINT)
+            # Its header is in order, so the rest is for the editor to find.
+            with pytest.raises(CorruptArtifact):
+                load_delta(data)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+_SETTINGS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "bias", "use_dora")
+
+
+@given(
+    changes=st.dictionaries(st.sampled_from(_SETTINGS) | st.text(max_size=12), _JSON, max_size=3),
+    shapes=st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=2, max_size=2),
+)
+def test_any_configuration_is_read_or_a_clear_error(
+    changes: dict[str, Any], shapes: list[list[int]]
+) -> None:
+    name = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.weight"
+    tensors = {
+        name.format(one): ("F32", tuple(shape)) for one, shape in zip("AB", shapes, strict=True)
+    }
+    with contextlib.suppress(InvalidRequest):
+        (pair,) = read_peft({"peft_type": "LORA", "r": 8, "lora_alpha": 8, **changes}, tensors, 2)
+        assert pair.shape == (shapes[1][0], shapes[0][1])
+
+
+@given(body=st.binary(max_size=300), cuts=st.lists(st.integers(0, 400), max_size=5))
+@example(body=b"--x--", cuts=[])
+@example(body=b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--x--", cuts=[30])
+def test_any_bytes_are_a_form_or_a_clear_error(body: bytes, cuts: list[int]) -> None:
+    def read(*places: int) -> dict[str, str] | str:
+        form: Form[bytes] = Form("multipart/form-data; boundary=x", lambda name: _InMemory())
+        try:
+            for start, stop in itertools.pairwise([0, *sorted(places), len(body)]):
+                form.feed(body[start:stop])
+            form.end()
+        except ScalpelError as error:
+            return error.code
+        return {**form.fields, "files": repr(form.files)}
+
+    assert read(*cuts) == read()
+
+
+class _InMemory:
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+
+    def end(self) -> bytes:
+        return self._data

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hub import TOKEN, running_hub
 from tests.system.service import Service, run_commands
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -27,14 +28,18 @@ def test_the_commands_of_a_page_work_word_for_word(
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     pico_service.clear()  # other pages make edits with the same suffixes
-    done = run_commands(
-        pico_service,
-        "\n".join(blocks),
-        tmp_path,
-        BASE_FOLDER=str(edited_pico_folder),
-        MODEL_FOLDER=str(edited_pico_folder),
-        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    )
+    with running_hub() as hub:
+        done = run_commands(
+            pico_service,
+            "\n".join(blocks),
+            tmp_path,
+            BASE_FOLDER=str(edited_pico_folder),
+            MODEL_FOLDER=str(edited_pico_folder),
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            HF_ENDPOINT=hub.url,
+            HF_TOKEN=TOKEN,
+            HF_HUB_DISABLE_XET="1",
+        )
 
     assert done.status == 0, done.output[-2000:] + done.errors + pico_service.logs()
     assert last_words in done.output.splitlines()[-1]

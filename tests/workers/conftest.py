@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.accounts.api_keys import ALL_SCOPES
 from app.domain.edits.idempotency import Sender
-from app.domain.edits.requests import EditBody, ExportBody
+from app.domain.edits.requests import EditBody, ExportBody, ReceiptBody
 from app.services import Store
 from models_store.objects.store import open_store
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
@@ -75,6 +75,12 @@ class Bench:
         parsed = ExportBody.model_validate(body)
         work = self.store.submission.export(Sender("default", self.actor), parsed, body).work
         return Place("export", "default", work.id)
+
+    def measure(self, **body: Any) -> tuple[str, Outcome]:
+        """Measure a variant; the id of its receipt and what came of it."""
+        parsed = ReceiptBody.model_validate(body)
+        work = self.store.submission.measurement(Sender("default", self.actor), parsed, body).work
+        return work.id, self.do(Place("edit", "default", work.id))
 
     def edit(self, **body: Any) -> tuple[str, Outcome]:
         """Make an edit; its id and what came of it."""

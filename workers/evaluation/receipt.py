@@ -72,13 +72,13 @@ def build_report(
     made: MadeEdit,
     evaluation: Evaluation,
     spent: Spent,
-    features: Features,
+    features: Features | None,
 ) -> Report:
     """The receipt of an edit.
 
     Args:
         request: of an edit, with its behaviour and base model pinned.
-        features: of the texts that were fitted on and of those held out.
+        features: of the texts that were fitted on and of those held out; None if nothing was.
     """
     settings = request.settings
     assert isinstance(settings, EditSettings)
@@ -150,6 +150,7 @@ def _provenance(
         base_model=request.base_model,
         base_fingerprint=made.delta.base_fingerprint,
         on_top_of=None if settings.on_top_of is None else settings.on_top_of.name,
+        measures=None if settings.measures is None else settings.measures.name,
         behavior=request.behavior,
         seed=context.seed,
         seeds={**context.splits.seeds, **evaluation.seeds},

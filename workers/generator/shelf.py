@@ -19,7 +19,8 @@ from workers.surgery.terms import Mixture, Term
 
 _MOST_BASES = 4
 _MOST_EDITS = 1024
-"""An edit is a few hundred kilobytes."""
+_MOST_EDIT_BYTES = 2 * 2**30
+"""An edit that was made here is a few hundred kilobytes, an imported one up to a gigabyte."""
 
 T = TypeVar("T")
 
@@ -27,8 +28,16 @@ T = TypeVar("T")
 class _Recent(Generic[T]):
     """The most recently used values, each made once even if several threads need it at a time."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self, most: int, most_bytes: float = float("inf"), size: Callable[[T], int] = lambda _: 0
+    ) -> None:
+        """Args:
+        most_bytes: that all may have together, by `size`; the newest is kept in any case.
+        """
         self._most = most
+        self._most_bytes = most_bytes
+        self._size = size
+        self._bytes = 0
         self._things: OrderedDict[str, T] = OrderedDict()
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
@@ -44,8 +53,12 @@ class _Recent(Generic[T]):
             thing = make()
             with self._lock:
                 self._things[key] = thing
-                while len(self._things) > self._most:
-                    oldest, _ = self._things.popitem(last=False)
+                self._bytes += self._size(thing)
+                while len(self._things) > self._most or (
+                    self._bytes > self._most_bytes and len(self._things) > 1
+                ):
+                    oldest, dropped = self._things.popitem(last=False)
+                    self._bytes -= self._size(dropped)
                     self._making.pop(oldest, None)
                 return thing
 
@@ -62,7 +75,9 @@ class Shelf:
         self._works = WorkStore(objects)
         self._bases: _Recent[SidePath] = _Recent(_MOST_BASES)
         self._outlines: _Recent[LoadedModel] = _Recent(_MOST_BASES)
-        self._edits: _Recent[list[Term]] = _Recent(_MOST_EDITS)
+        self._edits: _Recent[list[Term]] = _Recent(
+            _MOST_EDITS, _MOST_EDIT_BYTES, lambda terms: sum(term.nbytes for term in terms)
+        )
 
     @property
     def kv_bytes(self) -> int:

@@ -38,12 +38,16 @@ class EditedModel:
 
     def plus(self, terms: Sequence[Term], strength: float = 1.0) -> EditedModel:
         """The model with one more edit."""
-        return EditedModel(self.loaded, (*self.mixture, (terms, strength)), side=self._side)
+        return self.only((*self.mixture, (terms, strength)))
 
     @property
     def base(self) -> EditedModel:
         """The model without any edit."""
-        return EditedModel(self.loaded, side=self._side)
+        return self.only(())
+
+    def only(self, mixture: Mixture) -> EditedModel:
+        """The model with these edits in place of those that are on it."""
+        return EditedModel(self.loaded, mixture, side=self._side)
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ scattered over the rows, and coef_b `[E]` the strengths that row b has them at (
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +23,9 @@ from workers.runtime.apply import check_fit
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, by_matrix, dense, flatten
 
-_CACHED_EDITS = 64
-"""Whose terms are kept as the model needs them: dense, in its dtype, on its device."""
+_CACHED_BYTES = 512 * 2**20
+"""Of terms that are kept as the model needs them: dense, in its dtype, on its device. Those of the
+newest mixtures are kept even if they are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,21 @@ class _Piece:
     """`[in]`, of unit length: half precision would lose very short ones."""
     output: Tensor
     """`[out]`."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.direction.nbytes + self.output.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """The terms of one linear layer."""
+
+    digests: Sequence[str]
+    directions: Tensor
+    """`[in, E]`."""
+    outputs: Tensor
+    """`[E, out]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +107,9 @@ class SidePath:
         self.base = base
         self._pieces: OrderedDict[str, _Piece] = OrderedDict()
         """By the digest of the term, which says which matrix it is of."""
+        self._bytes = 0
+        self._last: tuple[tuple[str, ...], Mapping[nn.Module, _Terms]] = ((), {})
+        """Digests of the terms of the last batch, and these terms by layer."""
 
     @contextmanager
     def rows(self, mixtures: Sequence[Mixture]) -> Iterator[RowPlan]:
@@ -122,8 +141,10 @@ class SidePath:
         Raises:
             InvalidRequest: a term does not fit the model or is a routed expert's.
         """
-        for term, _ in flatten(mixture):
+        terms = flatten(mixture)
+        for term, _ in terms:
             self._piece(term, *self.base.linear(term.key))
+        self._forget(beyond=len(terms))
 
     def plan(self, mixtures: Sequence[Mixture]) -> RowPlan:
         """Work out which layers get which terms at which strength in which row."""
@@ -135,24 +156,43 @@ class SidePath:
                 distinct[term.digest] = term
                 rows = users.setdefault(term.digest, {})
                 rows[row] = rows.get(row, 0.0) + strength
-        parts: dict[nn.Module, list[_Stack]] = {}
-        terms = [(distinct[digest], 1.0) for digest in sorted(distinct)]
-        for key, weighted in by_matrix(terms).items():
-            module, first_row = self.base.linear(key)
-            pieces = [self._piece(term, module, first_row) for term, _ in weighted]
-            outputs = torch.stack([piece.output for piece in pieces])
-            strengths = torch.zeros(len(mixtures), 1, len(pieces), dtype=outputs.dtype)
-            for place, (term, _) in enumerate(weighted):
-                for row, strength in users[term.digest].items():
-                    strengths[row, 0, place] = strength
-            parts.setdefault(module, []).append(
-                _Stack(
-                    torch.stack([piece.direction for piece in pieces], dim=1),
-                    outputs,
-                    strengths.to(outputs.device),
-                )
+        stacks = {}
+        for module, terms in self._stacked(distinct).items():
+            factors = [
+                [[users[digest].get(row, 0.0) for digest in terms.digests]]
+                for row in range(len(mixtures))
+            ]
+            strengths = torch.tensor(factors, dtype=terms.outputs.dtype).reshape(
+                len(mixtures), 1, len(terms.digests)
             )
-        return RowPlan({module: _join(pieces) for module, pieces in parts.items()})
+            stacks[module] = _Stack(
+                terms.directions, terms.outputs, strengths.to(terms.outputs.device)
+            )
+        return RowPlan(stacks)
+
+    def _stacked(self, distinct: Mapping[str, Term]) -> Mapping[nn.Module, _Terms]:
+        """The terms of each layer that has some; those of the last batch are remembered, since an
+        adapter can have thousands.
+
+        Args:
+            distinct: by digest.
+        """
+        digests = tuple(sorted(distinct))
+        if digests != self._last[0]:
+            parts: dict[nn.Module, list[_Terms]] = {}
+            terms = [(distinct[digest], 1.0) for digest in digests]
+            for key, weighted in by_matrix(terms).items():
+                module, first_row = self.base.linear(key)
+                pieces = [self._piece(term, module, first_row) for term, _ in weighted]
+                stacked = _Terms(
+                    [term.digest for term, _ in weighted],
+                    torch.stack([piece.direction for piece in pieces], dim=1),
+                    torch.stack([piece.output for piece in pieces]),
+                )
+                parts.setdefault(module, []).append(stacked)
+            self._forget(beyond=len(distinct))
+            self._last = digests, {module: _join(pieces) for module, pieces in parts.items()}
+        return self._last[1]
 
     def _piece(self, term: Term, module: nn.Module, first_row: int) -> _Piece:
         """A term in the dtype and on the device of its module, remembered."""
@@ -173,17 +213,22 @@ class SidePath:
             output.to(weight.device, weight.dtype),
         )
         self._pieces[term.digest] = piece
-        while len(self._pieces) > _CACHED_EDITS * self.base.layers:
-            self._pieces.popitem(last=False)
+        self._bytes += piece.nbytes
         return piece
 
+    def _forget(self, *, beyond: int) -> None:
+        """Drop the terms that were used longest ago, but for the newest `beyond`."""
+        while self._bytes > _CACHED_BYTES and len(self._pieces) > beyond:
+            _, piece = self._pieces.popitem(last=False)
+            self._bytes -= piece.nbytes
 
-def _join(parts: Sequence[_Stack]) -> _Stack:
-    """The stacks of matrices that are fused in one module, as one."""
+
+def _join(parts: Sequence[_Terms]) -> _Terms:
+    """The terms of matrices that are fused in one module, as one."""
     if len(parts) == 1:
         return parts[0]
-    return _Stack(
+    return _Terms(
+        [digest for part in parts for digest in part.digests],
         torch.cat([part.directions for part in parts], dim=1),
         torch.cat([part.outputs for part in parts], dim=0),
-        torch.cat([part.factors for part in parts], dim=2),
     )

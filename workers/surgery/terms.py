@@ -36,6 +36,11 @@ class Term:
     def key(self) -> MatrixKey:
         return MatrixKey(self.layer, self.module, self.expert)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the direction and the coefficients; lists of rows are mostly shared."""
+        return self.direction.nbytes + self.coefficients.nbytes
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that the term is, in hex."""

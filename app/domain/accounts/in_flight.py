@@ -12,7 +12,15 @@ from models_store.errors import LimitUse, QuotaExceeded
 from models_store.settings import Settings
 
 Kind = Literal[
-    "body-bytes", "streams", "waits", "estimates", "drafts", "canaries", "scores", "downloads"
+    "body-bytes",
+    "streams",
+    "waits",
+    "estimates",
+    "drafts",
+    "canaries",
+    "scores",
+    "downloads",
+    "imports",
 ]
 _RETRY_SECONDS = 1
 _WORDS: dict[Kind, str] = {
@@ -23,6 +31,7 @@ _WORDS: dict[Kind, str] = {
     "drafts": "drafts",
     "canaries": "checks of servers",
     "downloads": "downloads",
+    "imports": "imports",
     "scores": "log-probabilities of echoed prompts",
 }
 
@@ -40,6 +49,7 @@ class InFlight:
             "drafts": 2,
             "canaries": 2,
             "downloads": 8,
+            "imports": 2,
             # Twice as many as one response may have.
             "scores": 2**19,
         }

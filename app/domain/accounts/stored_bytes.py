@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from models_store.ids import bucket_at, bucket_of
-from models_store.objects.store import ObjectStore
-from models_store.work.store import FOLDERS, kind_of
+from models_store.objects.store import ObjectStore, readable
+from models_store.schemas.records import WorkRequest
+from models_store.work.store import FOLDERS, Place, kind_of
 
 _OTHERS = ("behaviors", "aliases", "webhooks")
 _LATE_SECONDS = 3600.0
@@ -18,7 +19,8 @@ class StoredBytes:
 
     A bucket of work has settled once no new id falls into it and all of its work has ended: from
     then on it can only shrink, so its size is remembered. A count therefore takes as long as there
-    is new and open work, however much is stored.
+    is new and open work, however much is stored. What open exports have announced, and have not
+    written yet, counts as if it were there.
     """
 
     def __init__(self, objects: ObjectStore, tenant: str) -> None:
@@ -26,6 +28,8 @@ class StoredBytes:
         self._tenant = tenant
         self._settled: dict[str, int] = {}
         """Bytes by folder of a bucket."""
+        self._announced: dict[Place, int] = {}
+        """Bytes by open export."""
 
     def count(self, whole: bool) -> int:
         """The bytes there are, or were when their bucket had settled.
@@ -36,10 +40,12 @@ class StoredBytes:
         if whole:
             self._settled.clear()
         # Looked at before sizes are: what ends in between is counted once more.
-        growing = self._growing()
+        open_work = self._open_work()
+        growing = {bucket_of(place.id) for place in open_work}
         newest = bucket_at(time.time() - _LATE_SECONDS)
         others = (f"{folder}/{self._tenant}" for folder in _OTHERS)
         total = sum(self._objects.in_parallel(self._objects.size, others))
+        total += self._to_come([place for place in open_work if place.kind == "export"])
         for folder in (FOLDERS["edit"], FOLDERS["export"]):
             root = f"{folder}/{self._tenant}"
             paths = {f"{root}/{bucket}": bucket for bucket in self._objects.children(root)}
@@ -51,7 +57,22 @@ class StoredBytes:
                     self._settled[path] = size
         return total
 
-    def _growing(self) -> set[str]:
-        """Buckets with work that has not ended."""
-        open_ids = self._objects.children(f"open/{self._tenant}")
-        return {bucket_of(id) for id in open_ids if kind_of(id) is not None}
+    def _open_work(self) -> list[Place]:
+        """Work that has not ended."""
+        kinds = {id: kind_of(id) for id in self._objects.children(f"open/{self._tenant}")}
+        return [Place(kind, self._tenant, id) for id, kind in kinds.items() if kind is not None]
+
+    def _to_come(self, exports: list[Place]) -> int:
+        """Bytes that open exports have announced and not written."""
+        new = [place for place in exports if place not in self._announced]
+        found = self._objects.in_parallel(self._announcement, new)
+        known = {**self._announced, **dict(zip(new, found, strict=True))}
+        self._announced = {place: known[place] for place in exports}
+        large = [place for place in exports if known[place]]
+        there = self._objects.in_parallel(lambda place: self._objects.size(place.folder), large)
+        return sum(max(0, known[place] - size) for place, size in zip(large, there, strict=True))
+
+    def _announcement(self, place: Place) -> int:
+        path = f"{place.folder}/request.json"
+        request = readable(path, lambda path: self._objects.read_record(path, WorkRequest))
+        return 0 if request is None else request.announced_bytes

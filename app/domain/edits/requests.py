@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag
 from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
 from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
+from models_store.schemas.catalogue import HubSource
+from models_store.schemas.imports import ModelSource
 from models_store.schemas.items import Item
 from models_store.schemas.methods import Auto, Effort, Limits, Method
 from models_store.schemas.records import ExportFormat
@@ -25,33 +27,87 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 VariantField = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+BehaviorField = Annotated[
+    Annotated[str, Field(max_length=200), Tag("name")] | Annotated[Behavior, Tag("Behavior")],
+    Discriminator(_named_or_in_place),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Suffix = Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)]
+Preserved = Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)]
+SuiteNames = Annotated[tuple[str, ...], Field(max_length=8)]
+
+
 class EditBody(RequestBody):
     """Make an edit of a base model."""
 
     base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
     """The id of a base model in the catalogue."""
-    behavior: Annotated[
-        Annotated[str, Field(max_length=200), Tag("name")] | Annotated[Behavior, Tag("Behavior")],
-        Discriminator(_named_or_in_place),
-    ] = Field(examples=["negativity"])
+    behavior: BehaviorField = Field(examples=["negativity"])
     """What to change: a preset's name, an uploaded behaviour's id, or the texts themselves."""
-    method: Method = Auto()
+    method: Method = Field(default_factory=Auto)
+    """By default `auto`, a search."""
     limits: Limits = Limits()
     effort: Effort = "standard"
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    suffix: Annotated[str, Field(pattern=rf"^{SUFFIX_PATTERN.pattern}$")] | None = None
+    seed: Seed = 0
+    suffix: Suffix | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
-        default_factory=dict
-    )
+    metadata: Metadata = Field(default_factory=dict)
     """Your own strings, to filter by."""
-    preserve: Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)] = ()
+    preserve: Preserved = ()
     """Texts that must not change; also bounded by `max_kl`."""
-    suites: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    suites: SuiteNames = ()
     """Standard suites to run on the base and on the edit, by name."""
     on_top_of: VariantField | None = None
     """A variant of the same base model that the edit is fitted on, in place of the base."""
+
+
+class ReceiptBody(RequestBody):
+    """Measure a variant as it is: nothing is fitted."""
+
+    variant: Annotated[VariantField, Field(examples=["smollm2-135m-instruct:kinder@1+calmer@0.5"])]
+    """An edit at any strength, or several together."""
+    behavior: BehaviorField | None = None
+    """What it is to change, as in `POST /v1/edits`; by default what its last edit was made for."""
+    limits: Limits = Limits()
+    effort: Effort = "standard"
+    """How much is measured."""
+    seed: Seed | None = None
+    """By default, without a behaviour, that of the last edit, so that nothing it was fitted on is
+    tested on; else 0."""
+    suffix: Suffix | None = None
+    """A name for it among the edits of its base model: `base:suffix` serves it."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Your own strings, to filter by."""
+    preserve: Preserved = ()
+    """Texts that must not change; also bounded by `max_kl`."""
+    suites: SuiteNames = ()
+    """Standard suites to run on the base and on the variant, by name."""
+
+    def as_edit(self, base_model: str) -> EditBody:
+        """The body of an edit by the same behaviour, which must be given."""
+        assert self.behavior is not None
+        return EditBody(
+            base_model=base_model,
+            behavior=self.behavior,
+            preserve=self.preserve,
+            suites=self.suites,
+        )
+
+
+class ImportBody(RequestBody):
+    """Make an edit of what was made elsewhere."""
+
+    base_model: Annotated[str, Field(max_length=200, examples=["smollm2-135m-instruct"])]
+    """The id of the base model that it was made for."""
+    source: Annotated[HubSource | ModelSource, Field(discriminator="type")] | None = None
+    """A repository on the Hugging Face hub, or another registered model; files are sent as a form
+    in its place."""
+    suffix: Suffix | None = None
+    """A name for the edit among those of its base model: `base:suffix` serves it."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Your own strings, to filter by."""
 
 
 class ExportBody(RequestBody):

@@ -4,24 +4,43 @@ leaves either nothing or something that a repeat of the request finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
 from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
+from app.domain.edits.checks import check_fit, check_scorers
 from app.domain.edits.idempotency import Sender, create_once
-from app.domain.edits.requests import EditBody, ExportBody
-from app.domain.variants.names import MAX_TERMS, Variants, parents_of, require_report, suffix_key
+from app.domain.edits.imports import Received, recognised
+from app.domain.edits.requests import EditBody, ExportBody, ImportBody, ReceiptBody
+from app.domain.variants.names import (
+    MAX_TERMS,
+    Variants,
+    measured_by,
+    parents_of,
+    require_report,
+    suffix_key,
+)
 from models_store.audit.log import Event
-from models_store.errors import Conflict, FieldError, InvalidRequest, NotFound, PolicyRefused
-from models_store.operator.policy import Policy, direction_of
+from models_store.errors import Conflict, InvalidRequest, NotFound, PolicyRefused
+from models_store.operator.policy import IMPORTED, Policy, direction_of
 from models_store.operator.suites import check_suites
-from models_store.schemas.behaviors import Behavior, BehaviorRef, checked, reference, with_preserved
-from models_store.schemas.catalogue import BaseModelSpec
-from models_store.schemas.items import ChatItem, Item
+from models_store.schemas.behaviors import (
+    Behavior,
+    BehaviorRef,
+    checked,
+    from_lines,
+    reference,
+    to_lines,
+    with_preserved,
+)
+from models_store.schemas.catalogue import BaseModelSpec, HubSource
+from models_store.schemas.imports import ImportSource, ModelSource
+from models_store.schemas.methods import Given, Imported
 from models_store.schemas.records import (
     Actor,
     EditSettings,
@@ -37,8 +56,6 @@ from models_store.work.store import Place, Work, WorkStore
 
 _WHOLE_MODELS = frozenset({"merged"})
 """Formats of exports that are as large as the base model."""
-_MOST_ERRORS = 100
-"""Wrong fields that are named."""
 ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
@@ -57,6 +74,19 @@ class Examined:
     base: ReadyBase
     resolved: ResolvedBehavior
     on_top_of: Variant | None
+    rule: str
+    """Of the policy, that allows it."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a variant is measured by."""
+
+    base: ReadyBase
+    behavior: BehaviorRef
+    texts: bytes
+    """As an edit keeps them."""
+    seed: int
     rule: str
     """Of the policy, that allows it."""
 
@@ -127,18 +157,83 @@ class Submission:
                 examined.base,
                 settings,
                 _without_texts(sent),
+                examined.rule,
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
-                examined.rule,
             )
 
         return self._once("edit", sender, make)
+
+    def measurement(self, sender: Sender, body: ReceiptBody, sent: JsonValue) -> Submitted:
+        """Queue the measurement of a variant as it is; `sent` is the body as it came."""
+
+        def make(claim: ClaimId) -> Work:
+            # Where harm is measured, what no receipt covers gets one that way.
+            actor = None if self._policy.margins.prompts else sender.actor
+            variant = self._variants.named(sender.tenant, body.variant, "/variant", actor=actor)
+            if not variant.terms:
+                raise InvalidRequest.at(
+                    "/variant", f"{body.variant!r} changes nothing: there is nothing to measure"
+                )
+            made = self._work.read("edit", sender.tenant, variant.terms[-1].edit_id)
+            subject = self._subject(sender, body, variant, made)
+            settings = EditSettings(
+                method=Given(),
+                limits=body.limits,
+                effort=body.effort,
+                suites=body.suites,
+                seed=subject.seed,
+                suffix=body.suffix,
+                metadata=body.metadata,
+                measures=variant,
+            )
+            return self._queue_edit(
+                sender,
+                claim,
+                subject.base,
+                settings,
+                _without_texts(sent),
+                subject.rule,
+                subject.behavior,
+                subject.texts,
+            )
+
+        return self._once("edit", sender, make)
+
+    def _subject(self, sender: Sender, body: ReceiptBody, variant: Variant, made: Work) -> _Subject:
+        """What a variant is measured by: what the request gives, else what its last edit, `made`,
+        was made for."""
+        tenant, actor = sender.tenant, sender.actor
+        if body.behavior is not None:
+            examined = self.examine(tenant, actor, body.as_edit(variant.base_model))
+            lines = with_preserved(examined.resolved.lines, body.preserve)
+            return _Subject(
+                examined.base, examined.resolved.ref, lines, body.seed or 0, examined.rule
+            )
+        base, earlier = self._bases.ready(variant.base_model), made.request
+        assert isinstance(earlier.settings, EditSettings)
+        if earlier.behavior is None:
+            raise InvalidRequest.at(
+                "/behavior", f"{made.id} was imported: say by which behavior it is measured"
+            )
+        check_suites(body.suites, self._suites)
+        behavior, _ = from_lines(self._work.texts_of(made))
+        # Other texts than its own would be tested on with another seed.
+        seed = earlier.settings.seed if body.seed is None else body.seed
+        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
+        return _Subject(
+            base,
+            earlier.behavior,
+            with_preserved(to_lines(behavior), body.preserve),
+            seed,
+            self._rule_for(tenant, actor, base.id, direction_of(sent)),
+        )
 
     def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
         base = self._bases.ready(body.base_model)
         resolved = self._behavior(tenant, body)
-        _check_fit(body, resolved, base)
+        check_fit(body, resolved, base)
         check_suites(body.suites, self._suites)
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
@@ -196,9 +291,9 @@ class Submission:
                 base,
                 settings.model_copy(update={"suffix": None, "reproduces": edit_id}),
                 _without_suffix(earlier.body),
+                rule,
                 earlier.behavior,
                 self._work.texts_of(original),
-                rule,
             )
 
         return self._once("edit", sender, make)
@@ -223,9 +318,48 @@ class Submission:
             size = base.facts.bytes if body.format in _WHOLE_MODELS else 0
             with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
-                return self._work.submit(request)
+                return self._work.submit(request.model_copy(update={"announced_bytes": size}))
 
         return self._once("export", sender, make)
+
+    def imported(
+        self, sender: Sender, body: ImportBody, sent: JsonValue, files: Sequence[Received]
+    ) -> Submitted:
+        """Queue an edit that was made elsewhere: of `files`, or of the source in the body."""
+
+        def make(claim: ClaimId) -> Work:
+            base = self._bases.ready(body.base_model)
+            rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
+            kept: Mapping[str, Received] = {}
+            if isinstance(body.source, HubSource):
+                source = ImportSource(hub=body.source)
+            elif body.source is not None:
+                source = self._difference(base, body.source)
+            else:
+                source, kept = recognised(files, base.facts)
+            settings = EditSettings(
+                method=Imported(), suffix=body.suffix, metadata=body.metadata, source=source
+            )
+            return self._queue_edit(sender, claim, base, settings, sent, rule, files=kept)
+
+        return self._once("edit", sender, make)
+
+    def _difference(self, base: ReadyBase, source: ModelSource) -> ImportSource:
+        """Another model's difference to the base, if the two can be compared."""
+        other = self._bases.ready(source.id, "/source/id")
+        fields = ("architecture", "layers", "hidden_size", "parameters")
+        for field in fields:
+            ours, theirs = getattr(base.facts, field), getattr(other.facts, field)
+            if ours != theirs:
+                raise InvalidRequest.at(
+                    "/source/id",
+                    f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
+                )
+        if other.facts.fingerprint == base.facts.fingerprint:
+            raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
+        return ImportSource(
+            kind="difference", model=source, model_fingerprint=other.facts.fingerprint
+        )
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
@@ -271,18 +405,21 @@ class Submission:
         base: ReadyBase,
         settings: EditSettings,
         body: JsonValue,
-        behavior: BehaviorRef,
-        texts: bytes,
         rule: str,
+        behavior: BehaviorRef | None = None,
+        texts: bytes | None = None,
+        files: Mapping[str, Received] = MappingProxyType({}),
     ) -> Work:
         """Put an edit in that was found in order; `rule` is that of the policy which allows it."""
-        with self._quotas.room_for_work(sender.tenant, len(texts)):
+        size = len(texts or b"") + sum(file.size for file in files.values())
+        with self._quotas.room_for_work(sender.tenant, size):
             id = claim()
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
             allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
-            return self._work.submit(request, texts, logged=[allowed])
+            pieces = {name: file.pieces() for name, file in files.items()}
+            return self._work.submit(request, texts, files=pieces, logged=[allowed])
 
     def _request(
         self,
@@ -332,12 +469,11 @@ class Submission:
                 )
 
     def _require_parents(self, tenant: str, edit: Work) -> None:
-        """Refuse where a delta that the edit was fitted on is no longer there."""
-        for parent in parents_of(edit):
+        """Refuse where a delta that the edit was fitted on, or measures, is no longer there."""
+        for parent in (*parents_of(edit), *measured_by(edit)):
             if self._work.find(Place("edit", tenant, parent)) is None:
                 raise Conflict(
-                    f"{edit.id} was fitted on top of {parent}, which was deleted: it cannot be "
-                    "made again",
+                    f"{edit.id} was made of {parent}, which was deleted: it cannot be made again",
                     code="parents_missing",
                 )
 
@@ -364,84 +500,6 @@ class Submission:
                 "/on_top_of", f"a variant has at most {MAX_TERMS} edits, so this one takes no more"
             )
         return variant if variant.terms else None
-
-
-def check_scorers(behavior: Behavior, pointer: str, available: Mapping[str, ScorerInfo]) -> None:
-    """Raise `InvalidRequest` where a scorer is not among the available ones, or named twice, or
-    would have to learn from texts that it is to choose."""
-    names = behavior.scorers
-    problems = [
-        FieldError(
-            f"{pointer}/scorers/{index}",
-            "unknown_scorer" if name not in available else "duplicate",
-            f"scorers.{index}: {name[:100]!r} is "
-            + (f"none of {', '.join(available)}" if name not in available else "there twice"),
-        )
-        for index, name in enumerate(names)
-        if name not in available or name in names[:index]
-    ]
-    if behavior.scorer is not None:
-        problems += _unfit_teacher(behavior.scorer, f"{pointer}/scorer", available)
-    if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
-
-
-def _unfit_teacher(
-    name: str, pointer: str, available: Mapping[str, ScorerInfo]
-) -> Iterator[FieldError]:
-    """Why a scorer cannot choose the texts of a behaviour."""
-    fit = ", ".join(known for known, info in available.items() if not info.learns)
-    if name not in available:
-        detail = f"scorer: {name[:100]!r} is none of {fit}"
-        yield FieldError(pointer, "unknown_scorer", detail)
-    elif available[name].learns:
-        detail = (
-            f"scorer: {name} learns from the behaviour's texts, and without them there is nothing "
-            f"to learn from: name one of {fit}, or give undesired and desired texts"
-        )
-        yield FieldError(pointer, "scorer_learns", detail)
-
-
-def _check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> None:
-    """Refuse what this base model cannot do: layers that it lacks, messages without a template."""
-    problems: list[FieldError] = []
-    if not body.method.searches:
-        problems += body.method.problems(
-            base.id, base.facts.layers, resolved.behavior, body.preserve
-        )
-    if not base.facts.chat_template:
-        problems += _messages(body, resolved, base.id)
-    if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
-
-
-def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:
-    """Every item that only a chat template could make a text of."""
-
-    def problem(path: str, where: str) -> FieldError:
-        return FieldError(
-            f"/{path.replace('.', '/')}",
-            "no_chat_template",
-            f"{where}: {base_model} has no chat template, so it cannot take messages: give texts, "
-            "or prompts with completions",
-        )
-
-    for index in _chats(body.preserve):
-        path = f"preserve.{index}.messages"
-        yield problem(path, path)
-    # A behaviour in place as it was sent: what was found is without repeats.
-    given = resolved.behavior if isinstance(body.behavior, str) else body.behavior
-    for side, items in (("undesired", given.undesired), ("desired", given.desired)):
-        for index in _chats(items):
-            path = f"{side}.{index}.messages"
-            if isinstance(body.behavior, str):
-                yield problem("behavior", f"behavior: {path} of {body.behavior}")
-                return
-            yield problem(f"behavior.{path}", f"behavior.{path}")
-
-
-def _chats(items: Sequence[Item]) -> Iterator[int]:
-    return (index for index, item in enumerate(items) if isinstance(item, ChatItem))
 
 
 def _without_suffix(body: JsonValue) -> JsonValue:

@@ -3,13 +3,14 @@
 A receipt is about an edit at strength 1, together with its parent edits at the strengths that it
 was fitted on. It covers this mixture, smaller multiples of it, and other strengths of the edit
 alone, as far as the policy's `serving.strengths` go. Strengths of deltas with the same bytes are
-added up, so that an edit and its reproduction are one edit of twice the strength.
+added up, so that an edit and its reproduction are one edit of twice the strength. An edit that was
+imported has no receipt; it is covered only by that of an edit which was fitted on top of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from models_store.operator.policy import UNSAFE, Serving
 from models_store.schemas.records import DeltaRef
@@ -19,23 +20,34 @@ _Mixture = Mapping[str, float]
 
 
 def not_covered(
-    terms: Sequence[DeltaRef], parents: Mapping[str, Sequence[DeltaRef]], serving: Serving
+    terms: Sequence[DeltaRef],
+    parents: Mapping[str, Sequence[DeltaRef]],
+    serving: Serving,
+    unmeasured: Collection[str] = (),
 ) -> str | None:
     """Why no receipt covers a mixture as the policy wants it; None where one does.
 
     Args:
         terms: of the mixture.
         parents: what each of its edits, by id, was fitted on top of.
+        unmeasured: ids of those that have no receipt.
     """
     whole = _mixture(terms)
     if not whole:
         return None
     receipts = {term.edit_id: _mixture([*parents[term.edit_id], _at_one(term)]) for term in terms}
     if any(
-        _is_covered(whole, receipts[term.edit_id], term.sha256, serving.strengths) for term in terms
+        _is_covered(whole, receipts[term.edit_id], term.sha256, serving.strengths)
+        for term in terms
+        if term.edit_id not in unmeasured
     ):
         return None
     for term in terms:
+        if term.edit_id in unmeasured and term.sha256 in whole:
+            return (
+                f"serving: {term.edit_id} has no receipt, so its harm was not measured, and it "
+                f"needs the scope {UNSAFE}"
+            )
         reason = _outside(term, whole, receipts[term.edit_id], parents[term.edit_id], serving)
         if reason is not None:
             return f"{reason}, without the scope {UNSAFE}"

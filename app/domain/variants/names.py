@@ -199,7 +199,8 @@ class Variants:
             for term in variant.terms:
                 self._require_point(edits[term.edit_id], term.point, actor)
             parents = {id: below(edit) for id, edit in edits.items()}
-            reason = not_covered(variant.terms, parents, self._policy.serving)
+            unmeasured = [id for id, edit in edits.items() if not _has_report(edit)]
+            reason = not_covered(variant.terms, parents, self._policy.serving, unmeasured)
             if reason is not None:
                 raise PolicyRefused(reason)
 
@@ -305,6 +306,13 @@ def parents_of(edit: Work) -> tuple[str, ...]:
     return tuple(term.edit_id for term in below(edit))
 
 
+def measured_by(edit: Work) -> tuple[str, ...]:
+    """The edits of the variant that `edit` is a measurement of."""
+    settings = edit.request.settings
+    assert isinstance(settings, EditSettings)
+    return () if settings.measures is None else tuple(t.edit_id for t in settings.measures.terms)
+
+
 def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) -> str:
     """The name under which an edit is served: with the edits that it was fitted on."""
     terms = [TermName(term.edit_id, term.point, term.strength) for term in below(edit)]
@@ -381,8 +389,19 @@ def require_report(edit: Work) -> Artifact:
     assert edit.result is not None
     report = edit.result.artifact("report")
     if report is None:
-        raise NotFound(f"{edit.id} is {edit.status} and has no report", code="no_report")
+        why = "was imported" if is_imported(edit) else f"is {edit.status}"
+        raise NotFound(f"{edit.id} {why} and has no report", code="no_report")
     return report
+
+
+def _has_report(edit: Work) -> bool:
+    return edit.result is not None and edit.result.artifact("report") is not None
+
+
+def is_imported(edit: Work) -> bool:
+    """Whether the edit was made elsewhere."""
+    settings = edit.request.settings
+    return isinstance(settings, EditSettings) and settings.source is not None
 
 
 def delta_artifact(edit: Work, point: int | None) -> Artifact:

@@ -152,7 +152,7 @@ class _Sweep:
         result = self._store.result_of(place) if written else None
         if result is None:
             return
-        named = {artifact.path for artifact in result.artifacts}
+        named = {path for artifact in result.artifacts for path in artifact.paths}
         for info in written:
             if info.path not in named:
                 self._remove(info.path, "unnamed")

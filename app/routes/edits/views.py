@@ -12,7 +12,8 @@ from app.domain.events.live_state import EditProgress
 from app.domain.variants.names import variant_name
 from app.services import Services
 from models_store.schemas.behaviors import BehaviorRef
-from models_store.schemas.methods import Effort, Limits, Method
+from models_store.schemas.imports import ImportFacts, ImportSource
+from models_store.schemas.methods import AnyMethod, Effort, Limits
 from models_store.schemas.records import EditSettings, Outcome, Stage, Status
 from models_store.work.store import Work
 
@@ -63,6 +64,22 @@ class ErrorView(View):
         return cls(code=error.code, message=error.message, attempts=attempts)
 
 
+class ImportedView(View):
+    """Where an imported edit comes from, and what it turned out to be."""
+
+    source: ImportSource
+    facts: ImportFacts | None
+    """Null until it has succeeded."""
+
+    @classmethod
+    def of(cls, work: Work, source: ImportSource | None) -> ImportedView | None:
+        if source is None:
+            return None
+        found = work.result.outcome_data.get("imported") if work.result is not None else None
+        facts = None if found is None else ImportFacts.model_validate(found)
+        return cls(source=source, facts=facts)
+
+
 class EditView(View):
     """An edit: request, status and outcome."""
 
@@ -77,13 +94,16 @@ class EditView(View):
     queue_position: int | None
     """Among the tenant's edits, 1 is next; null unless queued and the queue is known."""
     base_model: str
-    behavior: EditBehavior
-    method: Method
-    limits: Limits
-    effort: Effort
+    behavior: EditBehavior | None
+    """Null of an imported edit, as are `limits` and `effort`: nothing was measured."""
+    method: AnyMethod
+    limits: Limits | None
+    effort: Effort | None
     seed: int
     suffix: str | None
     on_top_of: str | None
+    measures: str | None
+    """The variant that was measured; null where an edit was fitted."""
     suites: tuple[str, ...]
     reproduces: str | None
     """The edit that this one reproduces."""
@@ -97,6 +117,8 @@ class EditView(View):
     report_summary: JsonValue
     variant: str | None
     """Name to serve it by, once it has succeeded."""
+    imported: ImportedView | None
+    """Of an edit that was made elsewhere."""
 
 
 def edit_view(services: Services, work: Work) -> EditView:
@@ -122,7 +144,8 @@ def _view(
 ) -> EditView:
     request, settings, result = work.request, work.request.settings, work.result
     assert isinstance(settings, EditSettings)
-    assert request.behavior is not None
+    made_here = settings.source is None
+    behavior = request.behavior
     if progress is not None and progress.attempt != work.attempt:
         progress = None  # of an attempt before this one
     outcome = result.outcome_data if result is not None else {}
@@ -136,13 +159,14 @@ def _view(
         attempt=work.attempt,
         queue_position=line.position(work) if line is not None else None,
         base_model=request.base_model,
-        behavior=EditBehavior.of(request.behavior),
+        behavior=EditBehavior.of(behavior) if behavior is not None else None,
         method=settings.method,
-        limits=settings.limits,
-        effort=settings.effort,
+        limits=settings.limits if made_here else None,
+        effort=settings.effort if made_here else None,
         seed=settings.seed,
         suffix=settings.suffix,
         on_top_of=settings.on_top_of.name if settings.on_top_of is not None else None,
+        measures=settings.measures.name if settings.measures is not None else None,
         suites=settings.suites,
         reproduces=settings.reproduces,
         metadata=settings.metadata,
@@ -153,4 +177,5 @@ def _view(
         points=shown if isinstance(shown, list) else [],
         report_summary=outcome.get("report_summary"),
         variant=variant_name(work) if succeeded else None,
+        imported=ImportedView.of(work, settings.source),
     )

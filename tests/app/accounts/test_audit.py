@@ -31,6 +31,8 @@ LOGGED = {
     "DELETE /v1/edits/{edit_id}": "edit.deleted",
     "GET /v1/edits/{edit_id}/delta": "delta.downloaded",
     "POST /v1/edits/{edit_id}/reproduce": "edit.submitted",
+    "POST /v1/receipts": "edit.submitted",
+    "POST /v1/imports": "edit.submitted",
     "POST /v1/exports": "export.submitted",
     "POST /v1/exports/{export_id}/cancel": "export.canceled",
     "DELETE /v1/exports/{export_id}": "export.deleted",
@@ -109,6 +111,7 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
     def export() -> str:
         return str(call("POST", "/v1/exports", {"variant": f"pico:{edit}", "format": "peft"})["id"])
 
+    repository = {"type": "hub", "repo": "somebody/adapter", "revision": "0" * 40}
     edit, other = done(new_edit()), done(new_edit())
     exported = export()
     worker.export(exported, {"a.json": b"{}", "canary.json": b"{}"}, tenant="default")
@@ -131,6 +134,10 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         "DELETE /v1/edits/{edit_id}": lambda: call("DELETE", f"/v1/edits/{done(new_edit())}"),
         "GET /v1/edits/{edit_id}/delta": lambda: call("GET", f"/v1/edits/{edit}/delta"),
         "POST /v1/edits/{edit_id}/reproduce": lambda: call("POST", f"/v1/edits/{edit}/reproduce"),
+        "POST /v1/receipts": lambda: call("POST", "/v1/receipts", {"variant": f"pico:{edit}"}),
+        "POST /v1/imports": lambda: call(
+            "POST", "/v1/imports", {"base_model": "pico", "source": repository}
+        ),
         "POST /v1/exports": export,
         "POST /v1/exports/{export_id}/cancel": lambda: call(
             "POST", f"/v1/exports/{export()}/cancel"

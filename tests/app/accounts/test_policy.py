@@ -269,6 +269,9 @@ def test_a_mixture_is_judged_as_a_whole(governed: Api, fake: FakeGenerator) -> N
         assert status(careful, beyond) == 403
         assert status(careful, beyond, "/v1/completions") == 403
         assert status(bold, beyond) == 201
+    # What no receipt covers may be measured, which is how it gets one.
+    measured = {"variant": f"pico:{parent}+{other}"}
+    assert governed.http.post("/v1/receipts", json=measured, headers=careful).status_code == 201
     alone = {"variant": f"pico:{child}", "format": "native", "without_parents": True}
     for headers, expected in ((careful, 403), (bold, 201)):
         answer = governed.http.post("/v1/exports", json=alone, headers=headers)

@@ -67,6 +67,8 @@ NEEDED = {
     "POST /v1/edits/*/reproduce": "edits:write",
     "POST /v1/edits/estimate": "edits:write",
     "POST /v1/exports": "edits:write",
+    "POST /v1/imports": "edits:write",
+    "POST /v1/receipts": "edits:write",
     "POST /v1/webhooks": "edits:write",
     "POST /v1/webhooks/*/deliveries/*/retry": "edits:write",
     "POST /v1/webhooks/*/rotate": "edits:write",

@@ -54,6 +54,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
         "seed": 0,
         "suffix": None,
         "on_top_of": None,
+        "measures": None,
         "suites": [],
         "reproduces": None,
         "metadata": {"team": "support"},
@@ -63,6 +64,7 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
         "points": [],
         "report_summary": None,
         "variant": None,
+        "imported": None,
     }
 
 

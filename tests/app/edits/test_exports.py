@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from app.domain.accounts.stored_bytes import StoredBytes
+from models_store.work.store import Place
 from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api
 
@@ -93,6 +95,32 @@ def test_a_merged_export_needs_room_for_another_model(api: Api, worker: Worker) 
         answer = post(api, variant=f"{name}:kinder", format="merged")
         assert answer.status_code == status
     assert answer.json()["code"] == "quota_exceeded"
+
+
+def test_what_a_queued_export_will_take_counts_until_it_ends(api: Api, worker: Worker) -> None:
+    most = api.services.settings.limit_stored_bytes
+    worker.register("large", bytes=most * 2 // 3)
+    body = edit_body(base_model="large", suffix="kinder")
+    worker.succeed(api.http.post("/v1/edits", json=body).json()["id"])
+
+    def count() -> int:
+        return StoredBytes(api.store.objects, "default").count(False)
+
+    def asked_anew() -> Any:
+        api.services._store = None  # a process that has just begun, and remembers nothing
+        return post(api, variant="large:kinder", format="merged")
+
+    before = count()
+    first = asked_anew()
+    assert first.status_code == 201
+    assert before + most * 2 // 3 <= count() < before + most * 2 // 3 + 10_000
+    assert asked_anew().json()["code"] == "quota_exceeded"
+    place = Place("export", "default", first.json()["id"])
+    api.store.objects.put(f"{place.folder}/attempts/1/files/model", b"\0" * 1_000_000)
+    assert count() < before + most * 2 // 3 + 10_000, "what is there does not count twice"
+    worker.fail(place.id, kind="export")
+    assert count() < before + 1_010_000
+    assert asked_anew().status_code == 201
     assert post(api, variant="large:kinder", format="peft").status_code == 201
 
 

@@ -55,8 +55,9 @@ def test_markers_of_what_never_came_to_be_go_after_a_day(store: WorkStore) -> No
     for place in (unborn, textless):
         store.objects.create_record(place.marker, Marker(kind="edit"))
     store.objects.create(unborn.texts, b"{}\n")
+    store.objects.put(unborn.source("delta.safetensors"), b"sent, but never acknowledged")
     assert sweep(store, never) == {}, "their POST may still be under way"
-    assert sweep(store, never, TOMORROW) == {"unmarked": 2, "unborn": 1}
+    assert sweep(store, never, TOMORROW) == {"unmarked": 2, "unborn": 2}
     assert markers(store) == []
     assert store.objects.files("edits") == [], "its texts are nobody's any more"
 

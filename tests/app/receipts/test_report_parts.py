@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.receipts import formats, render
-from app.receipts.limits import GAUGE, limit_name, limits_of
+from app.receipts import render
 from app.receipts.plots import Plot, candidate_plot, dose_plots
+from models_store.cards import formats
+from models_store.cards.limits import GAUGE, limit_name, limits_of
 from models_store.schemas.measurements import (
     Contrast,
     Dose,
@@ -201,7 +202,7 @@ def test_a_part_that_is_not_there_has_no_heading(format: str) -> None:
         "What else changed",
         "In longer text",
         "On top of other edits",
-        "Standard suites",
+        "Suites",
         "Compared with",
         "to preserve",
     ):

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.receipts import content_security_policy, formats, render
+from app.receipts import content_security_policy, render
 from app.receipts.chart import chart_of
+from models_store.cards import formats
 from models_store.schemas.measurements import Interval, Preserved
 from models_store.schemas.report import Remark, Report, Sample, Verdict
 from models_store.schemas.report_views import point_of, summary_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from app.services import Store
 from models_store.live import keys as redis_keys
 from models_store.live.leases import attempt_lease
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
-from models_store.schemas.records import Artifact, AttemptEnd, ErrorInfo, Kind, json_object
+from models_store.schemas.records import AttemptEnd, ErrorInfo, Kind, json_object
 from models_store.weights.delta import Delta, DeltaTerm, dump_delta
+from models_store.work.artifacts import store_artifact
 from models_store.work.base_models import BaseFacts, registration
 from models_store.work.store import SHARED_TENANT, Place
 from tests.models_store.make import FACTS, FINGERPRINT
@@ -103,6 +103,10 @@ class Worker:
             outcome_data={"points": shown, "report_summary": {"verdict": "It works."}},
         )
 
+    def end(self, place: Place, *, files: dict[str, bytes], data: dict[str, JsonValue]) -> None:
+        """Work of any kind ends well."""
+        self._end(place, files=files, outcome_data=data)
+
     def export(self, id: str, files: dict[str, bytes], tenant: str = "default") -> None:
         proof: dict[str, JsonValue] = {"loader": "native", "passed": True}
         self._end(Place("export", tenant, id), files=files, outcome_data={"proof": proof})
@@ -130,9 +134,7 @@ class Worker:
         artifacts = []
         for name, data in (files or {}).items():
             path = f"{place.attempt(attempt)}/{name}"
-            self.store.objects.put(path, data)
-            digest = hashlib.sha256(data).hexdigest()
-            artifacts.append(Artifact(name=name, path=path, sha256=digest, bytes=len(data)))
+            artifacts.append(store_artifact(self.store.objects, name, path, data))
         end = AttemptEnd(
             attempt=attempt,
             outcome="succeeded" if error is None else "failed",

@@ -13,7 +13,7 @@ from models_store.weights.gguf import ARCHITECTURES
 from workers.runtime.loading import LoadedModel
 
 # Their rotation pairs neighbours in llama.cpp, and halves in transformers.
-_INTERLEAVED = ("llama", "mistral", "smollm3", "olmo")
+_INTERLEAVED = ("llama", "mistral", "mixtral", "smollm3", "olmo")
 
 
 def write_base(base: LoadedModel, path: Path) -> Path:
@@ -28,7 +28,7 @@ def write_base(base: LoadedModel, path: Path) -> Path:
     for name, weight in base.model.named_parameters():
         called = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert called is not None, name
-        stored = _stored(model_type, called, weight.data.float(), base.model.config)
+        stored = as_stored(model_type, called, weight.data.float(), base.model.config)
         writer.add_tensor(called, stored.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -84,7 +84,7 @@ def _add_tokens(writer: gguf.GGUFWriter, base: LoadedModel) -> None:
     writer.add_token_merges([" ".join(pair) for pair in merges])
 
 
-def _stored(model_type: str, name: str, weight: Tensor, config: Any) -> Tensor:
+def as_stored(model_type: str, name: str, weight: Tensor, config: Any) -> Tensor:
     """A weight as llama.cpp has it."""
     if model_type.startswith("gemma") and name.endswith("norm.weight"):
         return weight + 1

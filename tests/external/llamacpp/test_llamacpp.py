@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from models_store.schemas.records import Variant
+from models_store.weights.architectures import KEY, QUERY, QUERY_KEY_VALUE, VALUE
 from tests.external.llamacpp.bases import write_base
 from tests.support.edits import random_edit
 from workers.editor.formats import gguf as format
@@ -171,7 +172,12 @@ def test_every_family_runs_with_its_adapter(
     # llama.cpp has no head of its own for Gemma and Gemma 2.
     tied = {"tie_word_embeddings": True} if model_type in ("gemma", "gemma2") else {}
     base = load_pico(model_type, **tied)
-    mixture = [(random_edit(base, seed=1), 0.5), (random_edit(base, seed=2), -0.3)]
+    attention = random_edit(base, seed=3, modules=(QUERY, KEY, VALUE, QUERY_KEY_VALUE))
+    mixture = [
+        (random_edit(base, seed=1), 0.5),
+        (random_edit(base, seed=2), -0.3),
+        (attention, 0.3),
+    ]
     model, adapter = write_base(base, tmp_path / "base.gguf"), adapter_of(base, mixture, tmp_path)
     prompts = [base.tokenizer(text)["input_ids"] for text in PROMPTS[:2]]
     plain, edited = ask(tmp_path, model, [None, (adapter, 1.0)], prompts, 8)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.loops.keeper.sweep import sweep
 from models_store.errors import NotFound, ScalpelError
 from models_store.objects.store import ObjectMissing, ObjectStore
-from models_store.schemas.records import IdempotencyRecord, Kind
+from models_store.schemas.records import EditSettings, IdempotencyRecord, Kind
 from models_store.work.reservations import Reservation
 from models_store.work.store import FOLDERS, Place, Work, WorkStore
 from tests.system.chaos.faults import Done
@@ -84,11 +84,14 @@ def _orphans(store: WorkStore) -> Iterator[str]:
         names = ["request.json", "texts.jsonl", "result.json", "summary.json"]
         for claim in work.claims:
             names += [f"attempts/{claim.attempt}/{name}.json" for name in ("claim", "end")]
+        settings = work.request.settings
+        if isinstance(settings, EditSettings) and settings.source is not None:
+            names += [f"source/{file.name}" for file in settings.source.files]
         named |= {f"{place.folder}/{name}" for name in names}
         if work.result is None:
             named |= {place.marker, *(info.path for info in store.objects.files(place.folder))}
         else:
-            named |= {artifact.path for artifact in work.result.artifacts}
+            named |= {path for artifact in work.result.artifacts for path in artifact.paths}
     ids = {place.id for place, _ in works}
     for info in store.objects.files(""):
         top = info.path.partition("/")[0]

@@ -14,7 +14,9 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = 5
 
 
-@pytest.mark.parametrize(("store", "edits"), [("file", 9), ("s3", 7)])
+@pytest.mark.parametrize(
+    ("store", "edits"), [("file", 9), pytest.param("s3", 7, marks=pytest.mark.long)]
+)
 def test_nothing_is_lost_whatever_is_killed_stopped_flushed_or_refused(
     store: StoreKind,
     edits: int,

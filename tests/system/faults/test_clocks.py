@@ -44,6 +44,7 @@ def wrong(redis_server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.long
 def test_editors_with_wrong_clocks_end_no_edit_for_it(
     wrong: Cluster, pico_folder: Path, tmp_path: Path
 ) -> None:

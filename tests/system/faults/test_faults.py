@@ -72,7 +72,16 @@ def test_an_edit_survives_the_death_of_its_processes(
     assert first.child_died == (victim == "child"), "the death of an editor is no fault of the edit"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    # The stages whose process is busiest, and the one that publishes, always.
+    [
+        pytest.param(
+            stage, marks=[] if stage in ("extract", "evaluate", "publish") else [pytest.mark.long]
+        )
+        for stage in STAGES
+    ],
+)
 def test_a_cancel_takes_effect_within_two_seconds(cluster: Cluster, trap: Trap, stage: str) -> None:
     id, claim = frozen_in(cluster, trap, stage)
     with Observer(cluster.store.work, id) as observer:

@@ -18,20 +18,25 @@ from models_store.weights.architectures import (
     ARCHITECTURES,
     DOWN,
     GATE,
+    KEY,
     OUTPUT,
+    QUERY,
     SHARED_GATE,
     SHARED_UP,
     UP,
+    VALUE,
     MatrixKey,
 )
 from models_store.weights.gguf import ARCHITECTURES as NAMES
 from models_store.weights.gguf import architecture_name, to_gguf
 from models_store.weights.lora import Factors
+from tests.external.llamacpp.bases import as_stored as as_llama_cpp_has_it
 from tests.support.edits import random_edit, random_term
 from tests.workers.conftest import Bench
 from workers.editor.formats import gguf as format
 from workers.editor.formats.protocol import content
 from workers.editor.jobs.proof import Proof, prove
+from workers.runtime.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
 
@@ -171,6 +176,29 @@ def test_a_mixture_is_proved_by_reading_it_back(load_pico: Load, model_type: str
     proof = proved(base, mixture, adapter_of(base, mixture))
     assert (proof.loader, proof.passed) == ("gguf", True)
     assert proof.max_logit_diff <= proof.tolerance
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "mistral", "mixtral", "olmo", "smollm3", "qwen2", "qwen3", "gemma"]
+)
+def test_queries_and_keys_are_in_the_order_of_llama_cpp(
+    load_pico: Load, tmp_path: Path, model_type: str
+) -> None:
+    base = load_pico(model_type, num_attention_heads=4, num_key_value_heads=2)
+    edit = random_edit(base, modules=(QUERY, KEY, VALUE))
+    data = adapter_of(base, [(edit, 0.5)])
+    _, tensors = read(data, tmp_path)
+    with WeightEditor(base).applied([(edit, 0.5)]):
+        weights = {name: one.clone() for name, one in base.model.named_parameters()}
+    for module, called in ((QUERY, "attn_q"), (KEY, "attn_k"), (VALUE, "attn_v")):
+        name = f"model.layers.1.{module}.weight"
+        stored = [
+            as_llama_cpp_has_it(model_type, f"blk.1.{called}.weight", weight, base.model.config)
+            for weight in (base.model.get_parameter(name), weights[name])
+        ]
+        b, a = (tensors[f"blk.1.{called}.weight.lora_{part}"] for part in "ba")
+        assert np.allclose(b @ a, (stored[1] - stored[0]).numpy(), atol=1e-5)
+    assert proved(base, [(edit, 0.5)], data).passed
 
 
 def test_an_export_is_one_file(bench: Bench, body: Body) -> None:

@@ -17,9 +17,12 @@ from models_store.errors import EditFailed, NotFound
 from models_store.schemas.records import Actor, AttemptEnd, ErrorInfo
 from models_store.schemas.report import Report
 from models_store.work.store import Place
+from tests.support.adapters import make_adapter
 from tests.workers.conftest import Bench
 from tests.workers.editor.refusing import teach_to_refuse
+from tests.workers.editor.test_imports import parts, submit
 from workers.editor.jobs.task import FailedWithOutcome
+from workers.runtime.loading import load_base
 
 Body = Callable[..., dict[str, Any]]
 
@@ -70,6 +73,23 @@ def test_an_edit_after_which_a_model_no_longer_refuses_is_held_back(
     assert check.surely > 0.5
     (line,) = [line for line in lines_of(refusing.store.objects) if line.event == "policy.refused"]
     assert (line.fields["id"], line.key_id) == (place.id, "key_careful")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_import_is_measured_where_nobody_may_do_harm(
+    refusing: Bench, refusing_folder: Path, tmp_path: Path
+) -> None:
+    base = load_base(refusing_folder, device="cpu", dtype="float32")
+    breaking = make_adapter(base, tmp_path / "adapter", lora_alpha=1000)
+    strict = replace(under(refusing, tmp_path, '[margins]\nunsafe = "refuse"\n'), actor=BOLD)
+
+    place = submit(strict, *parts(breaking))
+    with pytest.raises(EditFailed, match=r"refused harmful requests from 100\.0") as failed:
+        strict.do(place)
+
+    assert failed.value.code == "policy_refused"
+    (line,) = [line for line in lines_of(refusing.store.objects) if line.event == "policy.refused"]
+    assert line.fields["id"] == place.id
 
 
 def test_what_was_held_back_cannot_be_had_in_any_way(refusing: Bench, body: Body) -> None:

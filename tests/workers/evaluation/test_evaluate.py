@@ -34,6 +34,7 @@ from workers.evaluation.data.splits import Sides
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
+from workers.evaluation.extras.basics import STRUCTURED_TOKENS
 from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
@@ -71,7 +72,7 @@ def test_an_evaluation_measures_effect_damage_and_controls(evaluation: Evaluatio
     assert extras.selectivity is not None
     assert not extras.long_form
     assert not extras.composition
-    assert not extras.suites
+    assert [suite.name for suite in extras.suites] == ["basics"]
 
 
 def test_an_undecided_test_goes_on_with_more_samples_of_edit_and_decisive_control(
@@ -184,7 +185,11 @@ def test_the_text_of_the_base_may_come_from_elsewhere(
 
     again = evaluate(replace(context, base_text=kept), [bias_term()])
     assert asked[0] == context.decoding
-    assert [decoding.max_new_tokens for decoding in asked[1:]] == [LONG_TOKENS, REFUSAL_TOKENS]
+    assert [decoding.max_new_tokens for decoding in asked[1:]] == [
+        LONG_TOKENS,
+        REFUSAL_TOKENS,
+        STRUCTURED_TOKENS,
+    ]
     assert again.effects == evaluation.effects
     assert again.damage == evaluation.damage
     assert again.verdict == evaluation.verdict
@@ -243,7 +248,7 @@ def test_a_suite_that_is_asked_for_is_run(base: LoadedModel, tmp_path: Path) -> 
     settings = Settings(data=tmp_path, cache=tmp_path, suites=tmp_path / "suites.toml")
     asked = NamedSuites(("capability",), configured_suites(settings))
     found = evaluate(small_context(base, suites=asked), [bias_term()])
-    assert [suite.name for suite in found.extras.suites] == ["capability"]
+    assert [suite.name for suite in found.extras.suites] == ["basics", "capability"]
     assert "suites" in found.seconds
 
 

@@ -12,6 +12,7 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, SHARED_GATE, MatrixKey
 from models_store.weights.delta import dump_delta, load_delta
 from tests.support.edits import random_edit, random_term
+from workers.runtime import side_path
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta, to_delta
 from workers.runtime.loading import LoadedModel
@@ -143,3 +144,20 @@ def test_rows_that_leave_the_batch_take_their_edits_along(pico: LoadedModel) -> 
         plan.select_(torch.tensor([3, 0]))
         some = pico.model(IDS[[3, 0]]).logits
     assert torch.allclose(some, every[[3, 0]], atol=1e-5)
+
+
+def test_terms_beyond_the_bound_are_made_again_and_those_in_use_kept(
+    pico: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_path, "_CACHED_BYTES", 0)
+    ids = torch.arange(4, 20)[None]
+    edits = [random_edit(pico, seed=seed) for seed in range(2)]
+    bounded = SidePath(pico)
+
+    def logits(path: SidePath, number: int) -> Tensor:
+        with path.rows([[(edits[number], 1.0)]]):
+            return pico.model(ids).logits
+
+    for number in (0, 1, 0):
+        assert torch.equal(logits(bounded, number), logits(SidePath(pico), number))
+        assert bounded._pieces.keys() == {term.digest for term in edits[number]}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from models_store.cards import Use
 from models_store.errors import EditFailed
 from models_store.schemas.records import Variant
-from models_store.weights.gguf import architecture_name, tensor_names, to_gguf
+from models_store.weights.gguf import architecture_name, heads_of, tensor_names, to_gguf
 from models_store.weights.lora import lora_factors
 from workers.editor.formats.protocol import Files, Loader, content
 from workers.runtime.deltas import stored_terms
@@ -37,7 +38,13 @@ def files(base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) 
     """One adapter for all edits, with their strengths in it."""
     weighted = stored_terms(mixture, base.fingerprint)
     factors = lora_factors(weighted, base.linear_shapes(), base.architecture)
-    adapter = to_gguf(factors, base.architecture, name=variant.name, base_model=variant.base_model)
+    adapter = to_gguf(
+        factors,
+        base.architecture,
+        name=variant.name,
+        base_model=variant.base_model,
+        config=base.model.config,
+    )
     return {NAME: adapter}
 
 
@@ -49,10 +56,29 @@ def loader(files: Files) -> Loader:
             for name, pair in _read(content(files[NAME]), base).items():
                 if name not in modules:
                     raise _mismatch(f"{name} is no tensor of the base model")
-                stack.callback(_put_beside(modules[name], name, pair).remove)
+                module = modules[name]
+                heads = heads_of(module, base.architecture, base.model.config)
+                if heads is not None:
+                    pair = replace(pair, b=_in_halves(pair.b, heads))
+                linear = base.model.get_submodule(module)
+                stack.callback(_put_beside(linear, name, pair).remove)
             yield base
 
     return Loader("gguf", version("gguf"), loaded)
+
+
+_LOAD = """\
+With llama.cpp, `base.gguf` being the same base model as its `convert_hf_to_gguf.py` makes it,
+quantized or not; a scale multiplies the strengths that are in the adapter:
+
+```sh
+llama-cli -m base.gguf --lora adapter.gguf
+llama-cli -m base.gguf --lora-scaled adapter.gguf:0.5
+```"""
+
+
+def use(files: Files, base: str) -> Use:
+    return Use(library="gguf", relation="adapter", tags=("lora", "llama-cpp"), load=_LOAD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +90,17 @@ class _Pair:
     scale: float
 
 
-def _modules(base: LoadedModel) -> Mapping[str, Any]:
+def _modules(base: LoadedModel) -> Mapping[str, str]:
     """The linear modules by the names that their weights have in llama.cpp."""
     name_of = tensor_names(base.architecture)
     names = {name_of(module): module for module in base.linear_shapes()}
-    return {name: base.model.get_submodule(module) for name, module in names.items() if name}
+    return {name: module for name, module in names.items() if name}
+
+
+def _in_halves(rows: Tensor, heads: int) -> Tensor:
+    """Rows in the order of transformers, from that of llama.cpp, in which pairs are neighbours."""
+    pairs = rows.reshape(heads, -1, 2, rows.shape[-1])
+    return torch.cat([pairs[:, :, 0], pairs[:, :, 1]], dim=1).reshape(rows.shape)
 
 
 def _read(data: bytes, base: LoadedModel) -> Mapping[str, _Pair]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from models_store.cards import Use
 from models_store.errors import EditFailed
 from models_store.schemas.records import Variant
 from workers.editor.formats.protocol import Files, Loader
@@ -45,6 +46,27 @@ def loader(files: Files) -> Loader:
     with _broken_is_a_mismatch():
         dtype = coarsest_dtype(folder)
     return Loader(_NAME, version(_NAME), loaded, dtype)
+
+
+_LOAD = """\
+`.` is this folder; the name of its repository does as well. With transformers:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".")
+```
+
+With vLLM:
+
+```sh
+vllm serve .
+```"""
+
+
+def use(files: Files, base: str) -> Use:
+    return Use(library="transformers", relation="finetune", tags=(), load=_LOAD)
 
 
 @contextmanager

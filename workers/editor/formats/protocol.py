@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from models_store.cards import Use
 from models_store.schemas.records import Variant
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
@@ -44,6 +45,15 @@ class Format(Protocol):
 
     def loader(self, files: Files) -> Loader:
         """Loads them with the library that they are for."""
+        ...
+
+    def use(self, files: Files, base: str) -> Use:
+        """What the model card says of them.
+
+        Args:
+            base: what their users call the base model: its name on the Hugging Face hub if it has
+                one there, else its id.
+        """
         ...
 
 

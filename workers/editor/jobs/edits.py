@@ -1,4 +1,7 @@
-"""Make an edit: load, read, fit, search, evaluate, publish."""
+"""Make an edit: load, read, fit, search, evaluate, publish.
+
+A variant that is measured as it is goes the same way; nothing is fitted and nothing searched.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import point_of
 from workers import progress
+from workers.editor.jobs import imports
 from workers.editor.jobs.harm import harm_of, policy_for, with_safety
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
 from workers.editor.jobs.reader import reader_for
@@ -29,9 +33,9 @@ from workers.evaluation.evaluate import evaluate as measure
 from workers.evaluation.scorers.prepare import Judges, prepare_scorers
 from workers.evaluation.suites.run import open_suites
 from workers.making.cache import Cache
-from workers.making.fitting.fitting import Prepared, prepare
+from workers.making.fitting.fitting import NOTHING, Prepared, prepare
 from workers.making.fitting.permuted import fit_permuted
-from workers.making.search.choosing import chosen_from, recipes_of, scaled
+from workers.making.search.choosing import as_given, chosen_from, recipes_of, scaled
 from workers.making.search.points import points_of
 from workers.making.search.recipes import methods_of
 from workers.making.search.search import search as try_all
@@ -46,6 +50,8 @@ _HARM_FROM = 0.92
 def run(task: Task) -> Outcome:
     """Make the edit; its outcome holds the delta, the report and the points.
 
+    What was made elsewhere is imported: see `imports.run`.
+
     Raises:
         InvalidRequest: the behaviour cannot be used with this model.
         BaseModelUnavailable, CorruptArtifact, NotFound: something that it starts from is missing
@@ -57,6 +63,10 @@ def run(task: Task) -> Outcome:
             than the operator's policy allows; `policy_changed`, as `policy_for` says.
         Unavailable: the store stayed away.
     """
+    settings = task.request.settings
+    assert isinstance(settings, EditSettings)
+    if settings.source is not None:
+        return imports.run(task)
     policy, earlier = policy_for(task), earlier_report(task)
     task = as_recorded(task, earlier)
     with progress.watch(task.report, began=task.started_at) as work:
@@ -103,7 +113,8 @@ def read(task: Task, policy: Policy, model: EditedModel, earlier: Report | None)
         reader=reader_for(task, model.loaded),
         scorers=prepare_scorers(behavior, splits, settings.seed, judges),
         judges=judges,
-        parents=parents_of(task, settings.on_top_of),
+        parents=parents_of(task, settings.measures or settings.on_top_of),
+        given=mixture_of(task, settings.measures),
         suites=None if suites is None else NamedSuites(settings.suites, suites),
         base_text=cache.generated,
     )
@@ -113,13 +124,17 @@ def read(task: Task, policy: Policy, model: EditedModel, earlier: Report | None)
 def fit(edit: Ingredients) -> Prepared:
     """The candidates of all methods that are tried."""
     context = edit.context
+    if edit.settings.measures is not None:
+        return NOTHING
     tried = recipes_of(context, edit.settings.method, edit.settings.effort)
     return prepare(edit.source, methods_of(tried), edit.cache)
 
 
 def search(edit: Ingredients, prepared: Prepared) -> Selected:
     """The edit of one method at the scale that is wanted, or the best of all that are tried."""
-    context, method = edit.context, edit.settings.method
+    context, method, measured = edit.context, edit.settings.method, edit.settings.measures
+    if measured is not None:
+        return Selected(as_given(context.given, {"variant": measured.name}))
     with progress.step("tune"):
         if not method.searches:
             return Selected(scaled(context, method, prepared))
@@ -140,7 +155,12 @@ def evaluate(edit: Ingredients, prepared: Prepared, choice: Selected) -> Tested:
         with progress.step("test", _HARM_FROM):
             context = replace(edit.context, method=chosen.method)
             permuted = partial(fit_permuted, edit.source, edit.cache, chosen.methods, chosen.terms)
-            evaluation = measure(context, chosen.terms, paper=prepared.paper, permuted=permuted)
+            evaluation = measure(
+                context,
+                chosen.terms,
+                paper=prepared.paper,
+                permuted=permuted if chosen.methods else None,
+            )
         with progress.step("harm"):
             return Tested(evaluation, harm_of(edit, chosen, evaluation))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from models_store.cards import CARD_NAME
+from models_store.cards.sums import SUMS_NAME, write_sums
 from models_store.registry import Registry
 from models_store.schemas.canary import NAME as CANARY
 from models_store.schemas.records import ExportSettings, json_object
 from workers import progress
 from workers.editor.formats.protocol import Format
 from workers.editor.jobs.canary import prompts_of, record
+from workers.editor.jobs.card import card_of
 from workers.editor.jobs.inputs import base_of, mixture_of, registered_base
 from workers.editor.jobs.proof import has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
@@ -47,9 +50,12 @@ def run(task: Task) -> Outcome:
                     base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype)
                 )
         with progress.step("publish"):
-            saved = tuple(
+            described = {**files, CARD_NAME: card_of(task, format, files, json_object(proof))}
+            saved = [
                 task.save(name, f"files/{name}", data)
-                for name, data in progress.track(list(files.items()))
-            )
-            canary_file = task.save(CANARY, CANARY, canary.model_dump_json().encode())
-    return Outcome((*saved, canary_file), {"proof": json_object(proof)})
+                for name, data in progress.track(list(described.items()))
+            ]
+            sums = write_sums((one.name, one.sha256) for one in saved)
+            saved.append(task.save(SUMS_NAME, f"files/{SUMS_NAME}", sums))
+            saved.append(task.save(CANARY, CANARY, canary.model_dump_json().encode()))
+    return Outcome(tuple(saved), {"proof": json_object(proof)})

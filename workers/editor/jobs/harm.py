@@ -16,8 +16,10 @@ from workers.editor.jobs.task import FailedWithOutcome, Task
 from workers.editor.jobs.values import Ingredients
 from workers.evaluation.evaluate import Evaluation
 from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm
+from workers.evaluation.statistics import Bootstrap
 from workers.making.cache import Cache
 from workers.making.search.choosing import Chosen
+from workers.runtime.edited_model import EditedModel
 
 
 def policy_for(task: Task) -> Policy:
@@ -57,6 +59,35 @@ def harm_of(edit: Ingredients, chosen: Chosen, evaluation: Evaluation) -> tuple[
         margins,
     )
     return (*measured, *on_own_prompts)
+
+
+def require_harmless_import(task: Task, policy: Policy, model: EditedModel) -> None:
+    """Measure the harm of an edit that was made elsewhere, where no key may publish harmful ones.
+
+    Elsewhere it need not be measured: such an edit has no receipt, so only keys that margins do not
+    limit may use it.
+
+    Raises:
+        EditFailed: `policy_refused`, it does more harm than the policy allows.
+    """
+    margins, actor = policy.margins, task.request.actor
+    if not margins.prompts or margins.unsafe != "refuse":
+        return
+    shared = Cache(task.store.objects, SHARED_TENANT, model.base)
+    harm = measure_harm(model, margins, base_text=shared.generated, bootstrap=Bootstrap(0))
+    try:
+        policy.require_harmless(Safety(checks=harm, published=True), actor.scopes)
+    except PolicyRefused as error:
+        log = partial(
+            task.store.audit.append,
+            "policy.refused",
+            tenant=task.request.tenant,
+            actor=actor,
+            id=task.request.id,
+            reason=error.message,
+        )
+        task.patiently(log)
+        raise EditFailed(error.message, code=error.code) from error
 
 
 def with_safety(

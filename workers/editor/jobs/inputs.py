@@ -71,25 +71,27 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
 
 
 def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
-    """What the edits of a variant were made for; without those that were deleted since, and those
-    of which no prompt may be tested on any more.
+    """What the edits of a variant were made for; without those that were deleted since or
+    imported, and those of which no prompt may be tested on any more.
 
     Raises:
         Unavailable: the store stayed away.
     """
     parents = []
-    for ref in variant.terms if variant is not None else ():
+    for index, ref in enumerate(variant.terms if variant is not None else ()):
         place = Place("edit", task.request.tenant, ref.edit_id)
         work = task.patiently(partial(task.store.find, place))
         if work is None:
             continue
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
+        if settings.source is not None:
+            continue
         texts = task.patiently(partial(task.store.texts_of, work))
         behavior, _ = from_lines(texts)
         try:
             splits = split_behavior(behavior, settings.seed)
         except InvalidRequest:
             continue
-        parents.append(Parent(behavior=behavior, splits=splits, seed=settings.seed))
+        parents.append(Parent(behavior, splits, settings.seed, index))
     return parents

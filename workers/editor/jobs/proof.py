@@ -57,7 +57,13 @@ def has_room(parameters: int, device: str) -> bool:
 
 
 def prove(
-    base: LoadedModel, mixture: Mixture, loader: Loader, reload: Callable[[str], LoadedModel]
+    base: LoadedModel,
+    mixture: Mixture,
+    loader: Loader,
+    reload: Callable[[str], LoadedModel],
+    *,
+    what: str = "the export",
+    code: str = "export_mismatch",
 ) -> Proof:
     """Compare the export to the variant as it is served, on texts of Scalpel's own.
 
@@ -65,9 +71,10 @@ def prove(
         base: its weights must be the base's own; the loader may leave it changed.
         mixture: the variant's edits.
         reload: the same base model in another dtype.
+        what: is compared, in words; code: of the error.
 
     Raises:
-        EditFailed: `export_mismatch`, the export is not the variant, or cannot be told from the
+        EditFailed: `code`, the export is not the variant, or cannot be told from the
             base model.
     """
     texts = _texts(base)
@@ -87,27 +94,26 @@ def prove(
         difference = max_logit_difference(base, edited, model, exported)
         change = compare(base, plain, exported, model).mean_kl
         same_tokens = model is base or _texts(model) == texts
+    loaded = f"loaded by {loader.name} {loader.version}"
     if not same_tokens:
         raise EditFailed(
-            f"loaded back by {loader.name} {loader.version}, the export's tokenizer makes other "
-            "tokens than the base model's",
-            code="export_mismatch",
+            f"{loaded}, {what} has a tokenizer that makes other tokens than the base model's",
+            code=code,
         )
     close = difference <= limit if exact else mean_kl <= limit
     # A file whose names are wrong by one word loads without an error and does nothing.
     differs = change > max(noise, effect / 2)
     if not close:
         raise EditFailed(
-            f"loaded back by {loader.name} {loader.version}, the export is not the variant: "
-            f"largest logit difference {difference:.3g}, KL {mean_kl:.3g}, and the "
-            f"{'former' if exact else 'latter'} may be {limit:.3g}",
-            code="export_mismatch",
+            f"{loaded}, {what} is not the variant: largest logit difference {difference:.3g}, "
+            f"KL {mean_kl:.3g}, and the {'former' if exact else 'latter'} may be {limit:.3g}",
+            code=code,
         )
     if not differs:
         raise EditFailed(
-            f"loaded back by {loader.name} {loader.version}, the export cannot be told from the "
-            f"base model: the edit's KL is {effect:.3g}, and rounding alone makes {noise:.3g}",
-            code="export_mismatch",
+            f"{loaded}, {what} cannot be told from the base model: the edit's KL is {effect:.3g}, "
+            f"and rounding alone makes {noise:.3g}",
+            code=code,
         )
     return Proof(
         loader=loader.name,

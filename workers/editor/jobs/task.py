@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from models_store.errors import EditFailed
+from models_store.errors import CorruptArtifact, EditFailed, NotFound
 from models_store.schemas.behaviors import Behavior, from_lines
 from models_store.schemas.items import Item
 from models_store.schemas.records import Artifact, WorkRequest
 from models_store.settings import Settings
+from models_store.work.artifacts import store_artifact
 from models_store.work.store import Place, WorkStore
 from workers.editor.process.patience import patiently
 from workers.progress import Watcher
 
 _PATIENCE_SECONDS = 60.0
-_CHUNK_BYTES = 4 * 2**20
 T = TypeVar("T")
 
 
@@ -70,6 +70,27 @@ class Task:
         """
         return self.patiently(lambda: self.store.read_artifact(path, sha256))
 
+    def fetch(self, path: str, sha256: str, target: Path) -> None:
+        """Bring an artifact into a file, a chunk at a time; `sha256` says what it must be.
+
+        Raises:
+            NotFound: it is gone.
+            CorruptArtifact: it is another one.
+            Unavailable: the store stayed away.
+        """
+        self.patiently(lambda: self._fetch(path, sha256, target))
+
+    def _fetch(self, path: str, sha256: str, target: Path) -> None:
+        info, digest = self.store.objects.info(path), hashlib.sha256()
+        if info is None:
+            raise NotFound(f"the artifact {path} is gone")
+        with target.open("wb") as file:
+            for chunk in self.store.objects.stream(path, 0, info.size):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise CorruptArtifact(f"the artifact {path} is not what was written")
+
     def save(self, name: str, file: str, data: bytes | Path) -> Artifact:
         """Store an artifact of this attempt under `file`, in its folder.
 
@@ -80,27 +101,7 @@ class Task:
             Unavailable: the store stayed away, or full.
         """
         path = f"{self.place.attempt(self.attempt)}/{file}"
-        if isinstance(data, Path):
-            sha256, size = self.patiently(lambda: self._put_file(path, data))
-        else:
-            self.patiently(lambda: self.store.objects.put(path, data))
-            sha256, size = hashlib.sha256(data).hexdigest(), len(data)
-        return Artifact(name=name, path=path, sha256=sha256, bytes=size)
-
-    def _put_file(self, path: str, file: Path) -> tuple[str, int]:
-        """SHA-256 and size of what was stored."""
-        digest, size = hashlib.sha256(), 0
-
-        def chunks() -> Iterator[bytes]:
-            nonlocal size
-            with file.open("rb", buffering=0) as stream:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    yield chunk
-
-        self.store.objects.put(path, chunks())
-        return digest.hexdigest(), size
+        return self.patiently(lambda: store_artifact(self.store.objects, name, path, data))
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,19 @@ from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import Conversation, encode_prompt
+from workers.surgery.terms import Mixture
 
 
 @dataclass(frozen=True, eq=False)
 class Parent:
-    """An edit that the new one is on top of, by what it was made for."""
+    """An edit that the new one is on top of, or that is measured, by what it was made for."""
 
     behavior: Behavior
     splits: Splits
     seed: int
     """Of its own request, so that its scorers are those of its receipt."""
+    place: int = 0
+    """In the variant that names it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class EvaluationContext:
     judges: Judges = NOBODY
     """Whom scorers may ask that are prepared here."""
     parents: Sequence[Parent] = ()
-    """Of the parent edits, whose traits are looked at again."""
+    """Of the parent edits or of those that are measured; their traits are looked at again."""
+    given: Mixture = ()
+    """The edits of a variant that is measured as it is, on the base alone."""
     suites: NamedSuites | None = None
     base_text: Generate | None = None
     """Gives what the model without the edit makes of prompts, such as from a cache; None: it is

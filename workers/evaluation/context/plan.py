@@ -38,6 +38,7 @@ class EvaluationPlan:
         damage: the edit           the same, with two heads on neutral text          = 13
         fluency                    2 · 100 pairs · 36 tokens, read and judged        =  7
         long texts and requests    2 · (16 · 128 + 32 · 32) / 259                    = 24
+        basics                     2 · 5,200 / 1,246 + heads + 2 · 32 · 64 / 259     = 26
         doses                      7 times about 3,400 tokens, read and judged       = 30
         selectivity, side effects, scorers                                           = 18
         random direction           4,800 / 259 + 3 measurements of KL at 2.3         = 25
@@ -47,7 +48,7 @@ class EvaluationPlan:
         prompt                     3 · 30 and 60 answers, 2 measurements             = 18
         the edit's own KL                                                            =  4
 
-    about 242 in all; 274 with answers of 32 tokens. `quick` takes 100 seconds, `thorough` 11 to 14
+    about 268 in all; 300 with answers of 32 tokens. `quick` takes 100 seconds, `thorough` 11 to 14
     minutes. `expected_seconds` does this sum for any behaviour.
     """
 
@@ -66,6 +67,8 @@ class EvaluationPlan:
     dose_prompts: int = 0
     """Test prompts that each strength is tried on; 0: its damage is measured, not its effect."""
     selectivity: bool = True
+    basics: bool = True
+    """Easy questions, and requests for JSON and for calls of functions."""
     long_form: LongPlan | None = None
     """None: no longer texts are made."""
     controls: tuple[ControlKind, ...] = (
@@ -107,6 +110,7 @@ QUICK = EvaluationPlan(
     damage=replace(REPORTED, own_samples=30, heldout_texts=12, preserved=30, fluency_pairs=60),
     dose_damage=DamagePlan(neutral_each=6, own_samples=20, heldout_texts=12, preserved=6),
     selectivity=False,
+    basics=False,
     controls=("random_direction",),
     control_neutral_each=8,
 )

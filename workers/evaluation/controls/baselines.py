@@ -20,6 +20,7 @@ from torch import Tensor
 
 from models_store.schemas.measurements import ControlKind, ProbeKind
 from models_store.schemas.methods import METHODS
+from models_store.weights.architectures import DOWN, OUTPUT, SHARED_DOWN
 from workers import progress
 from workers.runtime.loading import LoadedModel
 from workers.surgery.calibrate import Scales
@@ -28,6 +29,8 @@ from workers.surgery.terms import Term, make_term, scaled
 TOLERANCE = 0.10
 """Relative difference of KL up to which edit and baseline count as equally large."""
 MAX_EVALUATIONS = 6
+_RESIDUAL = frozenset({DOWN, SHARED_DOWN, OUTPUT})
+"""Matrices that write to the residual stream."""
 PAPER_METHOD = "model_surgery"
 """It is no baseline of itself."""
 
@@ -170,9 +173,11 @@ def as_it_is(kind: BaselineKind, terms: Sequence[Term], meter: Meter) -> Baselin
 
 
 def _carrier(term: Term, method: str) -> str:
-    """The method of a pair that a term is of is the one that writes to its matrix."""
-    parts = [METHODS[name] for name in method.split("+")]
-    return next(part.carrier for part in parts if term.module in part.modules)
+    """The method of a pair that a term is of is the one that writes to its matrix; of a term by no
+    method it is what it adds to the residual stream, if it does, and else what it looks for."""
+    parts = [METHODS[name] for name in method.split("+") if name in METHODS]
+    of_nobody = "coefficients" if term.module in _RESIDUAL else "direction"
+    return next((part.carrier for part in parts if term.module in part.modules), of_nobody)
 
 
 def _gaussian_like(vector: Tensor, generator: torch.Generator) -> Tensor:

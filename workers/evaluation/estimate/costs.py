@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models_store.presets import structured_requests
 from models_store.schemas.measurements import ControlKind
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
@@ -12,6 +13,7 @@ from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.damage.generation_meter import LONG_TOKENS, REFUSAL_TOKENS
 from workers.evaluation.damage.long_form import FOLLOW_UPS
 from workers.evaluation.damage.neutral import MAX_TOKENS
+from workers.evaluation.extras.basics import STRUCTURED_TOKENS
 from workers.evaluation.extras.composition import MAX_PROMPTS as COMPOSED_PROMPTS
 from workers.evaluation.extras.doses import STRENGTHS
 
@@ -32,6 +34,8 @@ _STEPS = 3.0
 _REFIT = 3.3
 """Forward passes that a pass forward and backward takes: labels that are permuted are fitted on
 with one."""
+_BASICS = 5_200.0
+"""Tokens of the easy questions with their choices."""
 _SUITE = 120.0
 """A standard suite; nobody knows how many items the operator's data have."""
 
@@ -67,6 +71,11 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
     if plan.selectivity:
         tokens = _TEXT * min(plan.damage.heldout_texts, len(context.splits.heldout.undesired))
         parts["selectivity"] = 2 * tokens / READ + 2 * tokens / HEAD
+    if plan.basics:
+        parts["basics"] = 2 * _BASICS * (1 / READ + 1 / HEAD)
+        if context.model.loaded.has_chat_template:
+            requests = len(structured_requests())
+            parts["basics"] += 2 * requests * STRUCTURED_TOKENS / GENERATED
     if plan.long_form is not None:
         long = plan.long_form
         turns = (
@@ -75,8 +84,9 @@ def expected_seconds(context: EvaluationContext, kinds: Sequence[ControlKind]) -
             else 0
         )
         parts["long_form"] = 2 * min(long.prompts, prompts) * (long.long_tokens + turns) / GENERATED
-    if context.model.mixture:
-        arms = 2 + 4 * len(context.parents)
+    if context.model.mixture or len(context.given) > 1:
+        # Of an edit's own trait two arms are there already.
+        arms = 4 * len(context.parents) + (0 if context.given else 2)
         parts["composition"] = arms * min(COMPOSED_PROMPTS, prompts) * new / GENERATED
     if kinds:
         parts["controls_kl"] = neutral + kl

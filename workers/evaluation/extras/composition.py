@@ -1,7 +1,8 @@
-"""An edit on top of others: both traits in all four combinations.
+"""Edits together: their traits in all four combinations of one edit and the others.
 
-The arms are neither, the parents alone, the new edit alone, and both. What the new edit does where
-the parents are, less what it does alone, is the interaction: 0 where the two do not interfere.
+The arms are neither, the others alone (the parents of an edit that is on top of them), the one edit
+alone, and both. What it does where the others are, less what it does alone, is the interaction: 0
+where they do not interfere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
-from workers.surgery.terms import Term
+from workers.surgery.terms import Mixture
 
 Combination = Literal["base", "parents", "edit", "both"]
 MAX_PROMPTS = 60
@@ -31,8 +32,9 @@ MAX_PROMPTS = 60
 
 @dataclass(frozen=True, eq=False)
 class ComposedTrait:
-    """A behaviour that is looked at: the new edit's own, or a parent's."""
+    """A behaviour that is looked at."""
 
+    models: Mapping[Combination, EditedModel]
     behavior: Behavior
     prompts: Sequence[Prompt]
     """Test prompts; the first 60 are used."""
@@ -42,37 +44,36 @@ class ComposedTrait:
     """Arms that were generated from these prompts already, with the same decoding."""
 
 
+def combinations(
+    model: EditedModel, others: Mixture, edit: Mixture
+) -> Mapping[Combination, EditedModel]:
+    """The four arms, of the model that all the edits are on."""
+    return {
+        "base": model.base,
+        "parents": model.only(others),
+        "edit": model.only(edit),
+        "both": model.only((*others, *edit)),
+    }
+
+
 def composition(
-    model: EditedModel,
-    subjects: Sequence[ComposedTrait],
-    terms: Sequence[Term],
-    *,
-    decoding: DecodingSettings,
-    bootstrap: Bootstrap,
+    subjects: Sequence[ComposedTrait], *, decoding: DecodingSettings, bootstrap: Bootstrap
 ) -> tuple[Trait, ...]:
     """Measure every trait in all four combinations, by each of its scorers.
 
     Args:
-        model: with the parent edits.
-        subjects: the new edit's behaviour and that of each parent.
-        terms: the new edit at strength 1.
         decoding: as the other generations are made; their length is each behaviour's own, and one
             sample of each prompt is made.
     """
-    models: dict[Combination, EditedModel] = {
-        "base": model.base,
-        "parents": model,
-        "edit": model.base.plus(terms),
-        "both": model.plus(terms),
-    }
     traits: list[Trait] = []
     for subject in progress.track(subjects):
         prompts = subject.prompts[:MAX_PROMPTS]
         chat = subject.behavior.chat
-        encoded = [encode_prompt(model.loaded, prompt.text, chat=chat) for prompt in prompts]
+        loaded = subject.models["base"].loaded
+        encoded = [encode_prompt(loaded, prompt.text, chat=chat) for prompt in prompts]
         settings = replace(decoding, max_new_tokens=subject.behavior.max_new_tokens, samples=1)
         texts: dict[Combination, Sequence[Sequence[str]]] = {}
-        for name, edited in progress.track(list(models.items())):
+        for name, edited in progress.track(list(subject.models.items())):
             arm = subject.known.get(name) or generate_arm(edited, encoded, settings)
             # A prompt's first sample has the same random numbers in every arm.
             texts[name] = [made[:1] for made in arm.texts[: len(prompts)]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models_store.errors import EditFailed, InvalidRequest
@@ -18,19 +18,27 @@ from models_store.schemas.measurements import (
     Trait,
 )
 from workers import progress
-from workers.evaluation.context.context import EvaluationContext
+from workers.evaluation.context.context import EvaluationContext, Parent
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.damage.damage import DamageMeter, DamageTexts, with_text
 from workers.evaluation.damage.domain import heldout_meter
 from workers.evaluation.damage.long_form import long_form
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.extras.composition import ComposedTrait, composition
+from workers.evaluation.extras.basics import basics
+from workers.evaluation.extras.composition import (
+    Combination,
+    ComposedTrait,
+    combinations,
+    composition,
+)
 from workers.evaluation.extras.doses import doses
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.extras.side_effects import side_effects
-from workers.evaluation.scorers.prepare import prepare_scorers
+from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
+from workers.evaluation.suites.protocol import ModelPair
 from workers.evaluation.suites.run import run_suites
+from workers.runtime.edited_model import EditedModel
 from workers.surgery.terms import Term
 
 
@@ -86,7 +94,7 @@ def measure_extras(
         long_form=_long_form(context, terms, scored),
         selectivity=_selectivity(context, terms, meter),
         composition=_composition(context, terms, before, after, scored),
-        suites=_suites(context, terms),
+        suites=(*_basics(context, terms), *_suites(context, terms)),
     )
 
 
@@ -173,32 +181,54 @@ def _composition(
     after: Arm,
     scored: Sequence[Scored],
 ) -> tuple[Trait, ...]:
-    if not context.model.mixture:
+    """Of an edit on top of others, or of a variant of several edits that is measured as it is."""
+    if context.given:
+        traits = list(_given(context))
+    elif context.model.mixture:
+        models = combinations(context.model, context.model.mixture, [(terms, 1.0)])
+        scorers = [each.scorer for each in scored]
+        known: Mapping[Combination, Arm] = {"parents": before, "both": after}
+        own = ComposedTrait(models, context.behavior, context.prompts, scorers, known)
+        traits = [own, *(_trait(models, *parent) for parent in _parents(context))]
+    else:
         return ()
-    trait = ComposedTrait(
-        context.behavior,
-        context.prompts,
-        [each.scorer for each in scored],
-        known={"parents": before, "both": after},
-    )
     with progress.step("composition"):
-        return composition(
-            context.model,
-            [trait, *_parents(context)],
-            terms,
-            decoding=context.decoding,
-            bootstrap=context.bootstrap,
-        )
+        return composition(traits, decoding=context.decoding, bootstrap=context.bootstrap)
 
 
-def _parents(context: EvaluationContext) -> Iterator[ComposedTrait]:
-    """The traits below; one whose scorers are no longer to be had here is left out."""
+def _given(context: EvaluationContext) -> Iterator[ComposedTrait]:
+    """The trait of each edit of a variant, against all others of it."""
+    if len(context.given) < 2:
+        return
+    for parent, scorers in _parents(context):
+        place = parent.place
+        others = (*context.given[:place], *context.given[place + 1 :])
+        models = combinations(context.model, others, context.given[place : place + 1])
+        yield _trait(models, parent, scorers)
+
+
+def _trait(
+    models: Mapping[Combination, EditedModel], parent: Parent, scorers: Sequence[PreparedScorer]
+) -> ComposedTrait:
+    return ComposedTrait(models, parent.behavior, parent.splits.test, scorers)
+
+
+def _parents(context: EvaluationContext) -> Iterator[tuple[Parent, Sequence[PreparedScorer]]]:
+    """Those with their scorers; one whose scorers are no longer to be had here is left out."""
     for parent in context.parents:
         try:
             scorers = prepare_scorers(parent.behavior, parent.splits, parent.seed, context.judges)
         except (InvalidRequest, EditFailed):
             continue
-        yield ComposedTrait(parent.behavior, parent.splits.test, scorers)
+        yield parent, scorers
+
+
+def _basics(context: EvaluationContext, terms: Sequence[Term]) -> Iterator[SuiteResult]:
+    if not context.plan.basics:
+        return
+    pair = ModelPair(context.model, context.model.plus(terms), context.seed, context.bootstrap)
+    with progress.step("basics"):
+        yield basics(pair, context.base_text)
 
 
 def _suites(context: EvaluationContext, terms: Sequence[Term]) -> tuple[SuiteResult, ...]:

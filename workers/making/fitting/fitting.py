@@ -32,11 +32,15 @@ class Prepared:
     made: Mapping[FixedMethod, FittedEdit]
     failures: Mapping[FixedMethod, ScalpelError]
     """Why the others could not."""
-    probe: ProbeReport
+    probe: ProbeReport | None
     paper: PaperMethod | None
     """To compare with."""
-    features: Features
+    features: Features | None
     """Of the texts, for how well the model separates the sides."""
+
+
+NOTHING = Prepared({}, {}, None, None, None)
+"""Where nothing is fitted."""
 
 
 def prepare(source: Source, methods: Sequence[FixedMethod], cache: Cache) -> Prepared:

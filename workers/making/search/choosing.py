@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import JsonValue
 
-from models_store.schemas.methods import Effort, FixedMethod, Method
+from models_store.schemas.methods import Effort, FixedMethod, Given, Method
 from models_store.weights.architectures import DOWN
 from workers import progress
 from workers.evaluation.context.budget import BUDGETS
@@ -21,7 +21,7 @@ from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial
 from workers.runtime.reading.residuals import spread
-from workers.surgery.terms import Term
+from workers.surgery.terms import Mixture, Term, flatten
 
 _SPREAD_TEXTS = 4
 """Neutral texts of each kind at most."""
@@ -100,6 +100,12 @@ def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) 
             **_spread(context, terms),
         },
     )
+
+
+def as_given(mixture: Mixture, details: dict[str, JsonValue]) -> Chosen:
+    """The edits of a variant as one edit, with their strengths in its coefficients."""
+    terms = [replace(term, coefficients=term.coefficients * s) for term, s in flatten(mixture)]
+    return Chosen(terms, Given().type, (), None, None, details)
 
 
 def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:

@@ -24,11 +24,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from models_store.errors import BaseModelUnavailable
+from models_store.errors import BaseModelUnavailable, InvalidRequest
 from models_store.schemas.catalogue import HubSource
 from workers.runtime.base_models.hub_client import Bounds, use_checked_client
 
 _WANTED = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja")
+_EDIT = ("adapter_config.json", "*.safetensors", "*.gguf")
 # A second copy of the weights in another layout.
 _UNWANTED = ("consolidated*",)
 # It fetches from wherever the hub says, through a client of its own, which nothing checks.
@@ -57,15 +58,32 @@ def download(source: HubSource, folder: Path, *, endpoint: str | None = None) ->
         # is content with whatever the folder holds.
         files = _files(api, source)
         _bound(bounds, files)
-        api.snapshot_download(
-            source.repo,
-            revision=source.revision,
-            local_dir=folder,
-            allow_patterns=[file.path for file in files],
-        )
-        _compare(files, folder)
-    # The downloader's own notes on what it has fetched.
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+        _fetch(api, source, files, folder)
+
+
+def download_edit(
+    source: HubSource, folder: Path, most: int, *, endpoint: str | None = None
+) -> None:
+    """Put the files at the top of a repository that an edit can be made of into `folder`.
+
+    Args:
+        most: bytes that they may have together.
+
+    Raises:
+        InvalidRequest: they have more, or they cannot be downloaded.
+    """
+    api = HfApi(endpoint=endpoint)
+    bounds = use_checked_client(api.endpoint)
+    try:
+        with _explained(source, "download its files and send them as a form"):
+            files = _files(api, source, _EDIT)
+            size = sum(file.size for file in files)
+            if size > most:
+                raise InvalidRequest(f"the files of {source.repo} have {size} bytes, over {most}")
+            _bound(bounds, files)
+            _fetch(api, source, files, folder)
+    except BaseModelUnavailable as error:
+        raise InvalidRequest(error.message) from error
 
 
 def download_data_file(
@@ -132,13 +150,25 @@ def _explained(source: HubSource, way_around: str) -> Iterator[None]:
         ) from error
 
 
-def _files(api: HfApi, source: HubSource) -> list[RepoFile]:
+def _fetch(api: HfApi, source: HubSource, files: list[RepoFile], folder: Path) -> None:
+    api.snapshot_download(
+        source.repo,
+        revision=source.revision,
+        local_dir=folder,
+        allow_patterns=[file.path for file in files],
+    )
+    _compare(files, folder)
+    # The downloader's own notes on what it has fetched.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _files(api: HfApi, source: HubSource, wanted: tuple[str, ...] = _WANTED) -> list[RepoFile]:
     listed = api.list_repo_tree(source.repo, revision=source.revision)
     return [
         entry
         for entry in listed
         if isinstance(entry, RepoFile)
-        and any(fnmatch(entry.path, pattern) for pattern in _WANTED)
+        and any(fnmatch(entry.path, pattern) for pattern in wanted)
         and not any(fnmatch(entry.path, pattern) for pattern in _UNWANTED)
     ]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.support.progress import shares_of
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
-from workers.evaluation.extras.composition import ComposedTrait, composition
+from workers.evaluation.extras.composition import ComposedTrait, combinations, composition
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
@@ -47,6 +48,7 @@ def _subject(name: str, **changes: Any) -> ComposedTrait:
     made = _behavior(name)
     splits = split_behavior(made, seed=0)
     fields: dict[str, Any] = {
+        "models": {},
         "behavior": made,
         "prompts": splits.test,
         "scorers": prepare_scorers(made, splits, 0),
@@ -72,10 +74,10 @@ def _composed(
     parents: Mixture = (),
     size: float = 0.5,
 ) -> tuple[Trait, ...]:
+    edit: Mixture = [([_term(1, size)], 1.0)]
+    models = combinations(EditedModel(base, parents), parents, edit)
     return composition(
-        EditedModel(base, parents),
-        subjects,
-        [_term(1, size)],
+        [replace(subject, models=models) for subject in subjects],
         decoding=DECODING,
         bootstrap=Bootstrap(0, 200),
     )

@@ -16,12 +16,12 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from models_store.errors import BaseModelUnavailable
+from models_store.errors import BaseModelUnavailable, InvalidRequest
 from models_store.net.addresses import AddressRefused
 from models_store.schemas.catalogue import HubSource
 from tests.support.pico import save_pico
 from workers.runtime.base_models import check, fetch_data_file, fingerprint
-from workers.runtime.base_models.hub import download, download_data_file
+from workers.runtime.base_models.hub import download, download_data_file, download_edit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "someone/pico"
@@ -163,6 +163,22 @@ def test_weights_and_tokenizer_come_and_nothing_that_runs(hub: _Hub, tmp_path: P
     assert check(target) == check(hub.folder)
     assert fingerprint(target) == fingerprint(hub.folder)
     assert not {"modeling_evil.py", "pytorch_model.bin"} & set(hub.asked)
+
+
+def test_of_an_edit_its_files_come_if_they_are_not_too_large(hub: _Hub, tmp_path: Path) -> None:
+    (hub.folder / "adapter_config.json").write_text("{}")
+    (hub.folder / "adapter_model.bin").write_bytes(b"pickle")
+    target, source = tmp_path / "target", HubSource(repo=REPO, revision=COMMIT)
+    target.mkdir()
+    with pytest.raises(InvalidRequest, match=r"bytes, over 1000"):
+        download_edit(source, target, 1000, endpoint=hub.url)
+    assert hub.asked == []
+    download_edit(source, target, 10**9, endpoint=hub.url)
+    names = sorted(path.name for path in target.iterdir())
+    assert names == ["adapter_config.json", "model.safetensors"]
+    nowhere = HubSource(repo="someone/else", revision=COMMIT)
+    with pytest.raises(InvalidRequest, match="no repository someone/else"):
+        download_edit(nowhere, target, 10**9, endpoint=hub.url)
 
 
 def test_a_file_with_other_bytes_than_named_is_not_taken(hub: _Hub, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.receipts import formats
+from models_store.cards import formats
 from models_store.schemas.measurements import Interval, interval_of
 from models_store.schemas.report import Report
 

@@ -1,0 +1,432 @@
+"""Imports over HTTP: how files arrive, what is refused at once, and what may be done with them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from app.domain.variants.covered import not_covered
+from models_store.operator.policy import Serving
+from models_store.schemas.imports import ImportFacts
+from models_store.schemas.records import DeltaRef, EditSettings, json_object
+from models_store.settings import Settings
+from models_store.weights.delta import Delta, dump_delta, load_delta
+from models_store.work.store import Place
+from tests.app.support.worker import Worker, small_delta
+from tests.support.services import Api, running_api
+
+PREFIX = "base_model.model.model.layers"
+CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+Part = tuple[str, tuple[str, bytes]]
+
+
+def pair(module: str = "0.self_attn.q_proj", rank: int = 2) -> dict[str, np.ndarray]:
+    shapes = {"A": (rank, 32), "B": (32, rank)}
+    return {
+        f"{PREFIX}.{module}.lora_{name}.weight": np.ones(shape, np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def adapter(tensors: dict[str, np.ndarray] | None = None, **changes: Any) -> list[Part]:
+    """The parts of a form with an adapter."""
+    return [
+        ("file", ("adapter_config.json", json.dumps({**CONFIG, **changes}).encode())),
+        ("file", ("adapter_model.safetensors", save(pair() if tensors is None else tensors))),
+    ]
+
+
+def zipped(files: dict[str, bytes]) -> list[Part]:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return [("file", ("adapter.zip", data.getvalue()))]
+
+
+def send(api: Api, parts: list[Part], headers: dict[str, str] | None = None, **fields: str) -> Any:
+    data = {"base_model": "pico", **fields}
+    return api.http.post("/v1/imports", data=data, files=parts, headers=headers)
+
+
+def refusal(api: Api, parts: list[Part], **fields: str) -> tuple[str, str]:
+    """Pointer and detail of what is wrong."""
+    answer = send(api, parts, **fields)
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["errors"][0]
+    return error["pointer"], error["detail"]
+
+
+def uploads(api: Api) -> list[Path]:
+    return list((api.services.settings.data / "uploads").iterdir())
+
+
+def stored(api: Api, id: str) -> dict[str, bytes]:
+    place = Place("edit", "default", id)
+    folder = f"{place.folder}/source"
+    return {
+        path.rpartition("/")[2]: api.store.objects.read(path)
+        for path in api.store.objects.paths(folder)
+    }
+
+
+def test_a_form_with_an_adapter_becomes_an_edit(api: Api, worker: Worker) -> None:
+    parts = adapter()
+    answer = send(api, parts, suffix="theirs", metadata='{"team": "red"}')
+
+    assert answer.status_code == 201, answer.text
+    edit = answer.json()
+    assert answer.headers["Location"] == f"/v1/edits/{edit['id']}"
+    assert edit["method"] == {"type": "imported"}
+    assert (edit["behavior"], edit["limits"], edit["effort"]) == (None, None, None)
+    assert (edit["suffix"], edit["metadata"]) == ("theirs", {"team": "red"})
+    assert edit["imported"]["source"]["kind"] == "peft"
+    assert edit["imported"]["facts"] is None
+    contents = dict(content for _, content in parts)
+    assert stored(api, edit["id"]) == contents
+    assert [file["name"] for file in edit["imported"]["source"]["files"]] == list(contents)
+    assert api.http.get(f"/v1/edits/{edit['id']}").json() == edit
+    assert api.http.get("/v1/edits").json()["data"] == [edit]
+    assert uploads(api) == []
+
+
+def test_a_zip_file_and_its_files_are_the_same(api: Api, worker: Worker) -> None:
+    files = dict(content for _, content in adapter())
+    inside = {f"my-adapter/{name}": data for name, data in files.items()}
+    extra = {"my-adapter/README.md": b"hello", "my-adapter/tokenizer.json": b"{}"}
+
+    answer = send(api, zipped({**inside, **extra}))
+
+    assert answer.status_code == 201, answer.text
+    assert stored(api, answer.json()["id"]) == files
+
+
+def test_a_delta_of_the_same_weights_is_taken_and_of_others_not(api: Api, worker: Worker) -> None:
+    answer = send(api, [("file", ("kinder.safetensors", small_delta()))])
+    assert answer.status_code == 201, answer.text
+    assert stored(api, answer.json()["id"]) == {"delta.safetensors": small_delta()}
+
+    delta = load_delta(small_delta())
+    other = dump_delta(Delta("sha256:" + "cd" * 32, "bias", delta.terms))
+    pointer, detail = refusal(api, [("file", ("kinder.safetensors", other))])
+    assert pointer == "/delta.safetensors"
+    assert "was made for the weights 'sha256:cdcd" in detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({"use_dora": True}, "use_dora", "DoRA"),
+        ({"bias": "all"}, "bias", "must be none"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save", "whole modules"),
+        ({"peft_type": "LOHA"}, "peft_type", "only LORA"),
+        ({"peft_type": None}, "peft_type", "only LORA"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out", "the other way round"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters", "experts"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices", "embeddings"),
+        ({"lora_bias": True}, "lora_bias", "biases"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights", "own weights as well"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication", "number of layers"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens", "begins at a token"),
+        ({"next_year_s_trick": {"on": 1}}, "next_year_s_trick", "not known here"),
+        ({"r": 0}, "r", "whole number"),
+        ({"r": True}, "r", "whole number"),
+        ({"lora_alpha": "8"}, "lora_alpha", "finite number"),
+        ({"lora_alpha": float("inf")}, "lora_alpha", "finite number"),
+        ({"rank_pattern": {"(a+)+b": 2}}, "rank_pattern", "name of a module"),
+        ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern", "name of a module"),
+    ],
+)
+def test_settings_that_no_edit_can_follow_are_refused_by_name(
+    api: Api, worker: Worker, changes: dict[str, Any], name: str, words: str
+) -> None:
+    pointer, detail = refusal(api, adapter(**changes))
+    assert pointer == f"/adapter_config.json/{name}"
+    assert words in detail
+
+
+TENSORS: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "an embedding": ({"base_model.model.lm_head.lora_A.weight": np.ones((2, 32))}, "lm_head is no"),
+    "a layer too many": (pair("2.self_attn.q_proj"), "layers.2.self_attn.q_proj is no module"),
+    "a magnitude": (
+        {**pair(), f"{PREFIX}.0.self_attn.q_proj.lora_magnitude_vector": np.ones(32)},
+        "lora_magnitude_vector is none of the tensors",
+    ),
+    "half a pair": (
+        {name: tensor for name, tensor in pair().items() if "lora_A" in name},
+        "has no counterpart",
+    ),
+    "another rank": (pair(rank=3), "the configuration says that the rank is 2"),
+    "whole numbers": ({name: one.astype(np.int32) for name, one in pair().items()}, "is I32"),
+    "nothing": ({}, "no tensors"),
+}
+
+
+@pytest.mark.parametrize(("tensors", "words"), TENSORS.values(), ids=TENSORS.keys())
+def test_tensors_that_no_edit_can_hold_are_refused_by_name(
+    api: Api, worker: Worker, tensors: dict[str, np.ndarray], words: str
+) -> None:
+    pointer, detail = refusal(api, adapter(tensors))
+    assert pointer == "/adapter_model.safetensors"
+    assert words in detail
+
+
+FILES: dict[str, tuple[list[Part], str]] = {
+    "no file": ([("file", ("a.json", b"{}"))], "send one file of weights"),
+    "two adapters": (adapter() + adapter()[1:], "the same name"),
+    "a pickle": ([("file", ("adapter_model.bin", b"\x80\x02"))], "can run code"),
+    "a pickle in an archive": (zipped({"x/data.pkl": b"\x80\x02"}), "can run code"),
+    "weights alone": (adapter()[1:], "needs its adapter_config.json"),
+    "no weights": ([("file", ("x.safetensors", b"hello"))], "not a safetensors file"),
+    "a header that lies": (
+        [("file", ("x.safetensors", (10**9).to_bytes(8, "little") + b"{}"))],
+        "header is too large",
+    ),
+    "other weights": ([("file", ("x.safetensors", save({"w": np.ones(3)})))], "neither a delta"),
+    "a way out": (zipped({"../adapter_config.json": b"{}"}), "leads out of it"),
+    "an absolute path": (zipped({"/etc/adapter_config.json": b"{}"}), "leads out of it"),
+    "two in one archive": (
+        zipped({"a/x.safetensors": b"", "b/x.safetensors": b""}),
+        "several adapters",
+    ),
+    "a broken archive": ([("file", ("a.zip", b"PK\x03\x04" + b"0" * 90))], "no archive"),
+    "a configuration that is no JSON": (
+        [("file", ("adapter_config.json", b"{")), *adapter()[1:]],
+        "it is not JSON",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "words"), FILES.values(), ids=FILES.keys())
+def test_other_files_are_refused_and_leave_nothing(
+    api: Api, worker: Worker, parts: list[Part], words: str
+) -> None:
+    _, detail = refusal(api, parts)
+    assert words in detail
+    assert api.store.objects.files("edits") == []
+    assert uploads(api) == []
+
+
+def test_fields_are_checked_as_those_of_json(api: Api, worker: Worker) -> None:
+    assert refusal(api, adapter(), base_model="nobody")[0] == "/base_model"
+    assert refusal(api, adapter(), suffix="Not A Suffix")[0] == "/suffix"
+    assert refusal(api, adapter(), metadata='{"a": 1}')[0] == "/metadata/a"
+    assert refusal(api, adapter(), surprise="1")[0] == "/surprise"
+    assert send(api, adapter(), metadata="{").json()["code"] == "malformed_json"
+
+
+def test_a_form_that_is_none_is_refused(api: Api, worker: Worker) -> None:
+    def sent(content: bytes, kind: str = "multipart/form-data; boundary=x") -> tuple[int, str]:
+        answer = api.http.post("/v1/imports", content=content, headers={"Content-Type": kind})
+        return answer.status_code, answer.json()["code"]
+
+    head = b'--x\r\nContent-Disposition: form-data; name="base_model"\r\n\r\n'
+    assert sent(b"", "text/plain") == (415, "unsupported_media_type")
+    assert sent(b"", "multipart/form-data") == (400, "malformed_json")
+    assert sent(b"hello") == (400, "malformed_json")
+    assert sent(head + b"pico\r\n") == (400, "malformed_json")
+    assert sent(head + b"pico\r\n--x??") == (400, "malformed_json")
+    assert sent(b"--x\r\nA: " + b"b" * 10_000) == (400, "malformed_json")
+    assert sent(head + b"p" * 100_000 + b"\r\n--x--") == (413, "body_too_large")
+    assert sent((head + b"pico\r\n") * 2 + b"--x--") == (422, "invalid_request")
+    assert sent(b'{"base_model": "pico"}', "application/json") == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_a_form_may_arrive_in_pieces_of_any_size(api: Api, worker: Worker, size: int) -> None:
+    parts = adapter()
+    request = httpx.Request("POST", api.url, data={"base_model": "pico"}, files=parts)
+    body = request.read()
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    kind = {"Content-Type": request.headers["Content-Type"]}
+
+    answer = api.http.post("/v1/imports", content=pieces, headers=kind)
+
+    assert answer.status_code == 201, answer.text
+    assert stored(api, answer.json()["id"]) == dict(content for _, content in parts)
+
+
+@pytest.fixture
+def small(settings: Settings) -> Iterator[Api]:
+    """An API that takes imports of 20,000 bytes."""
+    with running_api(settings.model_copy(update={"max_import_bytes": 20_000})) as running:
+        Worker(running.store, running.services.live.client).register("pico")
+        yield running
+
+
+def test_too_much_is_refused_packed_or_unpacked(small: Api) -> None:
+    bomb = zipped({"a.safetensors": b"\0" * 200_000})
+    assert len(bomb[0][1][1]) < 1000
+    for parts in (bomb, [("file", ("a.safetensors", b"\0" * 200_000))]):
+        answer = send(small, parts)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    huge = [("file", ("a.safetensors", b"\0" * 2_000_000))]
+    assert send(small, huge).status_code == 413
+    assert uploads(small) == []
+    assert send(small, adapter()).status_code == 201
+
+
+def test_a_repeat_with_the_same_key_is_one_edit(api: Api, worker: Worker) -> None:
+    key = {"Idempotency-Key": "once"}
+    first, second = (send(api, adapter(), headers=key, suffix="theirs") for _ in range(2))
+    assert first.json()["id"] == second.json()["id"]
+    assert second.headers["Idempotent-Replayed"] == "true"
+    other = send(api, adapter(pair("1.mlp.up_proj")), headers=key, suffix="theirs")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    taken = send(api, adapter(), suffix="theirs")
+    assert (taken.status_code, taken.json()["code"]) == (409, "suffix_taken")
+
+
+def test_a_repository_is_queued_to_be_fetched(api: Api, worker: Worker) -> None:
+    source = {"type": "hub", "repo": "somebody/adapter", "revision": "0" * 40}
+    answer = api.http.post("/v1/imports", json={"base_model": "pico", "source": source})
+    assert answer.status_code == 201, answer.text
+    found = answer.json()["imported"]["source"]
+    assert (found["kind"], found["files"], found["hub"]) == (None, [], source)
+    moving = {**source, "revision": "main"}
+    answer = api.http.post("/v1/imports", json={"base_model": "pico", "source": moving})
+    assert answer.json()["errors"][0]["pointer"] == "/source/revision"
+
+
+def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, worker: Worker) -> None:
+    worker.register("wide", hidden_size=48)
+    worker.register("tuned", fingerprint="sha256:" + "ef" * 32)
+    worker.register("copy")
+
+    def post(id: str, **more: Any) -> Any:
+        source = {"type": "base_model", "id": id, **more}
+        return api.http.post("/v1/imports", json={"base_model": "pico", "source": source})
+
+    for id, words in (
+        ("wide", "hidden_size is 48, not 32"),
+        ("copy", "has the weights of pico"),
+        ("nobody", "unknown base model"),
+    ):
+        answer = post(id)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/source/id"
+        assert words in answer.json()["detail"]
+    assert post("tuned", rank=0).json()["errors"][0]["pointer"] == "/source/rank"
+    made = post("tuned", rank=4).json()["imported"]["source"]
+    assert made["model"] == {"type": "base_model", "id": "tuned", "rank": 4}
+    assert made["model_fingerprint"] == "sha256:" + "ef" * 32
+
+
+def imported(api: Api, worker: Worker, tenant: str = "default", **options: Any) -> str:
+    """An import that has succeeded."""
+    answer = send(api, adapter(), **options)
+    assert answer.status_code == 201, answer.text
+    id = str(answer.json()["id"])
+    facts = ImportFacts(
+        kind="peft", files=(), modules=("self_attn.q_proj",), layers=(0,), rank=2, terms=2
+    )
+    place = Place("edit", tenant, id)
+    worker.end(place, files={"delta": small_delta(7)}, data={"imported": json_object(facts)})
+    return id
+
+
+def test_what_a_receipt_would_say_is_404_and_all_else_works(api: Api, worker: Worker) -> None:
+    id = imported(api, worker, suffix="theirs")
+    edit = api.http.get(f"/v1/edits/{id}").json()
+    assert edit["imported"]["facts"]["rank"] == 2
+    assert (edit["points"], edit["report_summary"]) == ([], None)
+    for path in ("report", "reproduce"):
+        method = "POST" if path == "reproduce" else "GET"
+        answer = api.http.request(method, f"/v1/edits/{id}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_report")
+        assert "was imported" in answer.json()["detail"]
+    assert api.http.get(f"/v1/edits/{id}/texts").status_code == 404
+    assert api.http.get(f"/v1/edits/{id}/delta").content == small_delta(7)
+    assert api.http.get(f"/v1/edits/{id}/delta", params={"point": 0}).status_code == 404
+    models = {model["id"] for model in api.http.get("/v1/models").json()["data"]}
+    assert f"pico:{id}" in models
+    export = {"variant": "pico:theirs@0.5", "format": "peft"}
+    assert api.http.post("/v1/exports", json=export).status_code == 201
+    assert api.http.delete(f"/v1/edits/{id}").status_code == 200
+    assert stored(api, id) == {}
+
+
+def test_bytes_of_imports_count_as_stored(settings: Settings) -> None:
+    few = settings.model_copy(update={"limit_stored_bytes": 20_000})
+    with running_api(few) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        large = adapter({**pair(), **pair("0.mlp.gate_proj", rank=2)})
+        padded = [*large[:1], ("file", ("adapter_model.safetensors", large[1][1][1]))]
+        for _ in range(8):
+            answer = send(api, padded)
+            if answer.status_code != 201:
+                break
+        assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+
+
+POLICY = """
+[[rule]]
+name = "red makes its own"
+effect = "deny"
+tenants = ["red"]
+behaviors = ["imported"]
+
+[serving]
+compositions = "any"
+"""
+
+
+def test_what_has_no_receipt_needs_the_scope(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(POLICY)
+    with running_api(settings.model_copy(update={"auth": "keys", "policy": file})) as api:
+        worker = Worker(api.store, api.services.live.client)
+        worker.register("pico")
+
+        def key(tenant: str, *more: str) -> dict[str, str]:
+            scopes = ("edits:read", "edits:write", "models:generate", *more)
+            secret, _ = api.store.keys.create(name="test", tenant=tenant, scopes=scopes)
+            return {"Authorization": f"Bearer {secret}"}
+
+        careful, trusted = key("blue"), key("blue", "edits:unsafe")
+        answer = send(api, adapter(), headers=key("red"))
+        assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
+        id = imported(api, worker, "blue", headers=careful)
+        for name in (f"pico:{id}", f"pico:{id}@0.1"):
+            body = {"variant": name, "format": "peft"}
+            answer = api.http.post("/v1/exports", json=body, headers=careful)
+            assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
+            assert "has no receipt" in answer.json()["detail"]
+            assert api.http.post("/v1/exports", json=body, headers=trusted).status_code == 201
+
+
+def test_a_receipt_of_an_edit_on_top_covers_an_import() -> None:
+    def term(edit: str, strength: float = 1.0) -> DeltaRef:
+        return DeltaRef(edit_id=edit, path=edit, sha256=edit, strength=strength)
+
+    parents = {"import": (), "child": (term("import", 0.5),)}
+
+    def reason(*terms: DeltaRef) -> str | None:
+        return not_covered(terms, parents, Serving(compositions="any"), ["import"])
+
+    assert reason(term("import", 0.5), term("child")) is None
+    assert reason(term("import", 0.25), term("child", 0.5)) is None
+    assert "import has no receipt" in (reason(term("import")) or "")
+    assert "import has no receipt" in (reason(term("import"), term("child")) or "")
+    assert reason(term("import", 0.0)) is None
+
+
+def test_an_import_is_kept_before_it_is_acknowledged(api: Api, worker: Worker) -> None:
+    id = str(send(api, adapter()).json()["id"])
+    work = api.store.work.read("edit", "default", id)
+    settings = work.request.settings
+    assert isinstance(settings, EditSettings)
+    assert settings.source is not None
+    place = Place("edit", "default", id)
+    for file in settings.source.files:
+        data = api.store.work.read_artifact(place.source(file.name), file.sha256)
+        assert len(data) == file.bytes
