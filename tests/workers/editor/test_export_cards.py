@@ -17,6 +17,7 @@ from app.services import Store
 from models_store.cards import CARD_NAME
 from models_store.cards.sums import SUMS_NAME
 from models_store.objects.store import open_store
+from models_store.schemas.canary import NAME as CANARY
 from models_store.settings import Settings
 from models_store.weights.peft import CONFIG_NAME
 from tests.workers.conftest import Bench, small_edit
@@ -80,7 +81,7 @@ def test_an_export_carries_a_card_and_checksums_of_all_its_files(
     assert "Exported at strength 0.5" in card
     sums = (folder / SUMS_NAME).read_text()
     named = {line.split("  ")[1] for line in sums.splitlines()}
-    assert named == {path.name for path in folder.iterdir()} - {SUMS_NAME}
+    assert named == {path.name for path in folder.iterdir()} - {SUMS_NAME, CANARY}
     check = subprocess.run(["sha256sum", "--strict", "-c", SUMS_NAME], cwd=folder)
     assert check.returncode == 0
 
