@@ -118,7 +118,7 @@ def test_a_block_undoes_its_edit_when_it_fails(pico: LoadedModel) -> None:
         (MatrixKey(0, DOWN), 64, 32, "outside"),
         (MatrixKey(2, GATE), 32, 0, "no matrix"),
         (MatrixKey(0, GATE, expert=0), 32, 0, "no matrix"),
-        (MatrixKey(0, "self_attn.q_proj"), 32, 0, "no matrix"),
+        (MatrixKey(0, "self_attn.q_norm"), 32, 0, "no matrix"),
     ],
 )
 def test_an_edit_that_does_not_fit_changes_nothing(
