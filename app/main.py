@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.http import errors
 from app.http.browsers import EXPOSED_HEADERS, BrowserMiddleware
-from app.http.middleware import RequestMiddleware
+from app.http.middleware import HeadMiddleware, RequestMiddleware
 from app.http.openapi import DocumentedApp
 from app.http.prepared import Prepared
 from app.loops.background import background
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None, *, with_keeper: bool = True) ->
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
+    app.add_middleware(HeadMiddleware, methods_at=methods_at)
     app.add_middleware(BrowserMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware, settings=settings)
     errors.install(app, methods_at)

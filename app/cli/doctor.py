@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
 
+import httpx
 import redis
 
 from app.cli import embedded_redis
-from models_store.errors import ScalpelError
+from app.cli.supervisor import require_free
+from models_store.errors import Conflict, ScalpelError
 from models_store.live.redis import redis_url
 from models_store.objects.store import open_store
 from models_store.operator.policy import read_policy
@@ -30,6 +33,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         ("policy", _policy),
         ("weights", _weights),
         ("disk", _disk),
+        ("port", _port),
     ):
         try:
             yield name, None, check(settings)
@@ -50,6 +54,21 @@ def _packages(_: Settings) -> str:
     if missing:
         raise ScalpelError(f"not installed: {', '.join(missing)}; run `make install`")
     return "torch, transformers, safetensors, rq and peft are installed"
+
+
+def _port(settings: Settings) -> str:
+    place = f"{settings.port} of {settings.host}"
+    if settings.port == 0:
+        return f"any free one of {settings.host}"
+    try:
+        require_free(settings.host, settings.port)
+    except Conflict:
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            url = f"http://{settings.host}:{settings.port}/healthz"
+            if httpx.get(url, timeout=2, trust_env=False).json() == {"status": "ok"}:
+                return f"{place}: Scalpel answers there"
+        raise
+    return f"{place} is free"
 
 
 def _redis(settings: Settings) -> str:

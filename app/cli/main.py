@@ -9,6 +9,7 @@ gc.disable()
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ Endpoint = Annotated[
     str, typer.Option(envvar="HF_ENDPOINT", help="Address of the hub.", show_default=False)
 ]
 _DEFAULT_URL = "http://127.0.0.1:8080"
+_PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
+"""Of an address."""
 
 
 def main() -> None:
@@ -133,7 +136,8 @@ def config() -> None:
     shown = Settings().model_dump(mode="json")
     shown["internal_token"] = "set" if shown["internal_token"] else "not set"
     for name, value in shown.items():
-        typer.echo(f"SCALPEL_{name.upper()}={'' if value is None else value}")
+        shown_value = "" if value is None else _PASSWORD.sub(r"\1…@", str(value))
+        typer.echo(f"SCALPEL_{name.upper()}={shown_value}")
     typer.echo(f"# policy: {read_policy(Settings()).summary()}")
 
 
@@ -175,7 +179,7 @@ def edit(
         typer.echo(made["id"])
         if wait:
             estimate = expected(client, {**body, "suffix": None})
-            finish(show(client, made["id"], console, estimate=estimate))
+            _watch(client, made["id"], estimate)
 
 
 @app.command("import")
@@ -195,7 +199,7 @@ def import_(
         made = client.send_files("/v1/imports", fields, import_files(path))
         typer.echo(made["id"])
         if wait:
-            finish(show(client, made["id"], console))
+            _watch(client, made["id"])
 
 
 @app.command()
@@ -224,14 +228,21 @@ def measure(
         made = client.post("/v1/receipts", body)
         typer.echo(made["id"])
         if wait:
-            finish(show(client, made["id"], console))
+            _watch(client, made["id"])
 
 
 @app.command()
 def watch(edit_id: str, url: Url = "", key: Key = "") -> None:
     """Show the progress of an edit until it is done."""
     with connect(url, key) as client:
-        finish(show(client, edit_id, console))
+        _watch(client, edit_id)
+
+
+@app.command()
+def cancel(edit_id: str, url: Url = "", key: Key = "") -> None:
+    """Cancel an edit."""
+    with connect(url, key) as client:
+        typer.echo(client.post(f"/v1/edits/{edit_id}/cancel", None)["status"])
 
 
 @app.command()
@@ -364,6 +375,19 @@ def repair(
 
 def connect(url: str, key: str) -> Client:
     return Client(url or _DEFAULT_URL, key or None)
+
+
+def _watch(client: Client, edit_id: str, estimate: dict[str, float] | None = None) -> None:
+    """Show an edit until it has ended; Ctrl-C ends the showing alone."""
+    try:
+        finish(show(client, edit_id, console, estimate=estimate))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"{edit_id} goes on; `scalpel watch {edit_id}` shows it again, `scalpel cancel "
+            f"{edit_id}` ends it",
+            err=True,
+        )
+        sys.exit(130)
 
 
 def finish(edit: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ class Supervisor:
     """Starts Redis, the API, one editor and one generator; takes them all down again.
 
     Raises (on entering `running`):
-        Conflict: another one runs on the same data folder.
+        Conflict: another one runs on the same data folder, or a program listens on the port.
         Unavailable: there is no Redis server to start.
     """
 
@@ -108,6 +108,7 @@ class Supervisor:
         """All parts run inside; none is left outside, however it is left."""
         self.logs.mkdir(parents=True, exist_ok=True)
         with self._lock():
+            require_free(self.settings.host, self.port)
             try:
                 self._start_redis()
                 for name, module in (
@@ -246,8 +247,26 @@ def _wait_for_redis(url: str, timeout: float = 20.0) -> None:
 
 def free_port(host: str) -> int:
     """A TCP port of the host that nothing listens on now."""
+    return _bound_port(host, 0)
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise `Conflict` if a program listens on the port."""
+    try:
+        _bound_port(host, port)
+    except OSError as error:
+        raise Conflict(
+            f"cannot listen on port {port} of {host} ({error.strerror}): stop the program that "
+            "does, or choose another port with --port; --port 0 takes a free one",
+            code="in_use",
+        ) from error
+
+
+def _bound_port(host: str, port: int) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        # As the API does: what only waits to close does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        found: int = probe.getsockname()[1]
+        return found

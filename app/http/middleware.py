@@ -1,11 +1,12 @@
 """Around every request: an id, a bound on its body, and headers that say what is left of the
-tenant's limits.
+tenant's limits; and HEAD, wherever there is GET.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,3 +85,18 @@ class RequestMiddleware:
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"a body may have at most {most} bytes here")
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET where no route does better; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp, methods_at: Callable[[str], Collection[str]]) -> None:
+        self.app = app
+        self.methods_at = methods_at
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            there = self.methods_at(scope["path"])
+            if "GET" in there and "HEAD" not in there:
+                scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)

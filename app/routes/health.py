@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+from importlib import metadata
 from typing import Literal
 
 import structlog
@@ -20,6 +22,11 @@ _log = structlog.get_logger()
 
 class Alive(BaseModel):
     status: Literal["ok"] = "ok"
+
+
+class Version(BaseModel):
+    version: str
+    """Of Scalpel."""
 
 
 class Part(BaseModel):
@@ -53,6 +60,13 @@ class Readiness(BaseModel):
 @router.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
     return Alive()
+
+
+@router.get("/version", summary="Version")
+async def version() -> Version:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return Version(version=metadata.version("scalpel-edit"))
+    return Version(version="not installed")
 
 
 @router.get(

@@ -23,6 +23,7 @@ OPEN = {
     "/docs",
     "/docs/errors",
     "/healthz",
+    "/version",
     "/login",
     "/logout",
     "/openapi.json",

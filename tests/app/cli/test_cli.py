@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import app
 from app.domain.accounts.api_keys import ALL_SCOPES
-from models_store.errors import ScalpelError
-from tests.app.support.worker import Worker
+from models_store.errors import Conflict, ScalpelError
+from tests.app.support.worker import Worker, edit_body
 from tests.support.services import Api
 
 runner = CliRunner()
@@ -120,3 +126,54 @@ def test_a_scorer_and_a_file_of_prompts_stand_in_for_a_behaviour(
     for wrong in ([], by_scorer[:2], ["negativity", *by_scorer]):
         failed = runner.invoke(app, [*asked[:2], *wrong, *asked[2:]])
         assert "give a behaviour, or --scorer and --prompts" in str(failed.exception)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        yield port
+
+
+def test_up_on_a_taken_port_ends_at_once_and_says_what_to_do(taken: int) -> None:
+    result = runner.invoke(app, ["up", "--port", str(taken)])
+    assert isinstance(result.exception, Conflict)
+    assert f"port {taken}" in result.exception.message
+    assert "--port" in result.exception.message
+
+
+def test_doctor_looks_at_the_port(api: Api, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(port: int) -> str:
+        monkeypatch.setenv("SCALPEL_PORT", str(port))
+        lines = runner.invoke(app, ["doctor"]).stdout.splitlines()
+        return next(line for line in lines if line.split()[1:2] == ["port"])
+
+    assert said(taken).startswith("fail")
+    assert "Scalpel answers there" in said(httpx.URL(api.url).port or 0)
+
+
+def test_passwords_in_addresses_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALPEL_REDIS_URL", "redis://scalpel:very-secret@redis:6379/0")
+    printed = runner.invoke(app, ["config"]).stdout
+    assert "SCALPEL_REDIS_URL=redis://scalpel:…@redis:6379/0" in printed
+    assert "very-secret" not in printed
+
+
+def test_an_edit_is_canceled(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    result = runner.invoke(app, ["cancel", id, "--url", api.url])
+    assert result.stdout.strip() == "canceled"
+    assert api.http.get(f"/v1/edits/{id}").json()["status"] == "canceled"
+
+
+def test_ctrl_c_while_watching_says_how_to_go_on(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        result = runner.invoke(app, ["watch", id, "--url", api.url])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130
+    assert f"scalpel cancel {id}" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from importlib import metadata
 from pathlib import Path
 
 from models_store.live import keys as redis_keys
@@ -142,3 +143,18 @@ def test_readiness_is_looked_at_once_a_second(api: Api) -> None:
     assert status_of(api) == before
     cache.seconds = 0.0
     assert status_of(api)[1]["editors"] == "ok"
+
+
+def test_the_version_is_that_of_the_package(api: Api) -> None:
+    assert api.http.get("/version").json() == {"version": metadata.version("scalpel-edit")}
+
+
+def test_head_is_answered_wherever_get_is(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    for path in (f"/v1/edits/{id}", "/v1/edits", "/healthz", "/docs", "/v1/models"):
+        got, head = api.http.get(path), api.http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(got.content))
+        assert head.headers["Content-Type"] == got.headers["Content-Type"]
+    assert api.http.head("/v1/edits/nobody").status_code == 404
+    assert api.http.head("/v1/edits/estimate").status_code == 405
