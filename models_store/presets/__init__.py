@@ -46,6 +46,17 @@ def load_preset(name: str) -> Behavior:
 
 
 @cache
+def inverse_of(name: str) -> str | None:
+    """The preset with the sides of another one swapped, if there is one."""
+    heads = {
+        one: json.loads((_FOLDER / one / "behavior.json").read_text(encoding="utf-8"))
+        for one in preset_names()
+    }
+    inverses = {one: head["inverse_of"] for one, head in heads.items() if "inverse_of" in head}
+    return {**inverses, **{other: one for one, other in inverses.items()}}.get(name)
+
+
+@cache
 def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
     """Plain texts, and questions with responses, that no edit is meant to change."""
     return (

@@ -19,7 +19,7 @@ class StoredBytes:
 
     A bucket of work has settled once no new id falls into it and all of its work has ended: from
     then on it can only shrink, so its size is remembered. A count therefore takes as long as there
-    is new and open work, however much is stored. What open exports have announced, and have not
+    is new and open work, however much is stored. What open work has announced, and have not
     written yet, counts as if it were there.
     """
 
@@ -29,7 +29,7 @@ class StoredBytes:
         self._settled: dict[str, int] = {}
         """Bytes by folder of a bucket."""
         self._announced: dict[Place, int] = {}
-        """Bytes by open export."""
+        """Bytes by open work."""
 
     def count(self, whole: bool) -> int:
         """The bytes there are, or were when their bucket had settled.
@@ -45,7 +45,7 @@ class StoredBytes:
         newest = bucket_at(time.time() - _LATE_SECONDS)
         others = (f"{folder}/{self._tenant}" for folder in _OTHERS)
         total = sum(self._objects.in_parallel(self._objects.size, others))
-        total += self._to_come([place for place in open_work if place.kind == "export"])
+        total += self._to_come(open_work)
         for folder in (FOLDERS["edit"], FOLDERS["export"]):
             root = f"{folder}/{self._tenant}"
             paths = {f"{root}/{bucket}": bucket for bucket in self._objects.children(root)}
@@ -62,17 +62,19 @@ class StoredBytes:
         kinds = {id: kind_of(id) for id in self._objects.children(f"open/{self._tenant}")}
         return [Place(kind, self._tenant, id) for id, kind in kinds.items() if kind is not None]
 
-    def _to_come(self, exports: list[Place]) -> int:
-        """Bytes that open exports have announced and not written."""
-        new = [place for place in exports if place not in self._announced]
-        found = self._objects.in_parallel(self._announcement, new)
-        known = {**self._announced, **dict(zip(new, found, strict=True))}
-        self._announced = {place: known[place] for place in exports}
-        large = [place for place in exports if known[place]]
+    def _to_come(self, open_work: list[Place]) -> int:
+        """Bytes that open work has announced and not written."""
+        new = [place for place in open_work if place not in self._announced]
+        found = zip(new, self._objects.in_parallel(self._announcement, new), strict=True)
+        # What is not there yet is looked at again.
+        known = {**self._announced, **{place: size for place, size in found if size is not None}}
+        self._announced = {place: known[place] for place in open_work if place in known}
+        large = [place for place, size in self._announced.items() if size]
         there = self._objects.in_parallel(lambda place: self._objects.size(place.folder), large)
         return sum(max(0, known[place] - size) for place, size in zip(large, there, strict=True))
 
-    def _announcement(self, place: Place) -> int:
+    def _announcement(self, place: Place) -> int | None:
+        """None while the request is not written."""
         path = f"{place.folder}/request.json"
         request = readable(path, lambda path: self._objects.read_record(path, WorkRequest))
-        return 0 if request is None else request.announced_bytes
+        return None if request is None else request.announced_bytes

@@ -1,4 +1,4 @@
-"""Deleting an edit, and all that holds its delta."""
+"""Deleting an edit, and the exports that hold its delta."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from models_store.work.store import WorkStore
 
 def delete_with_exports(work: WorkStore, tenant: str, edit_id: str, actor: Actor) -> None:
     """Delete an edit and, before it, the exports that hold it, finished or not.
+
+    Edits that repeat or measure it are edits of their own, and stay.
 
     Raises:
         NotFound: there is no such edit in this tenant, or it was deleted.

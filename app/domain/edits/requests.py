@@ -85,12 +85,11 @@ class ReceiptBody(RequestBody):
     suites: SuiteNames = ()
     """Standard suites to run on the base and on the variant, by name."""
 
-    def as_edit(self, base_model: str) -> EditBody:
-        """The body of an edit by the same behaviour, which must be given."""
-        assert self.behavior is not None
+    def as_edit(self, base_model: str, behavior: str | Behavior) -> EditBody:
+        """The body of an edit by that behaviour."""
         return EditBody(
             base_model=base_model,
-            behavior=self.behavior,
+            behavior=behavior,
             preserve=self.preserve,
             suites=self.suites,
         )

@@ -4,7 +4,7 @@ leaves either nothing or something that a repeat of the request finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -16,10 +16,19 @@ from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, Resol
 from app.domain.edits.checks import check_fit, check_scorers
 from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.imports import Received, recognised
+from app.domain.edits.measuring import (
+    adapter_bytes,
+    behavior_of,
+    body_behavior,
+    delta_bytes,
+    directions,
+    seed_of,
+)
 from app.domain.edits.requests import EditBody, ExportBody, ImportBody, ReceiptBody
 from app.domain.variants.names import (
     MAX_TERMS,
     Variants,
+    delta_artifact,
     measured_by,
     parents_of,
     require_report,
@@ -33,9 +42,7 @@ from models_store.schemas.behaviors import (
     Behavior,
     BehaviorRef,
     checked,
-    from_lines,
     reference,
-    to_lines,
     with_preserved,
 )
 from models_store.schemas.catalogue import BaseModelSpec, HubSource
@@ -56,6 +63,8 @@ from models_store.work.store import Place, Work, WorkStore
 
 _WHOLE_MODELS = frozenset({"merged"})
 """Formats of exports that are as large as the base model."""
+_USUAL_RANK = 64
+"""Of an adapter that is still to be downloaded."""
 ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
@@ -74,19 +83,6 @@ class Examined:
     base: ReadyBase
     resolved: ResolvedBehavior
     on_top_of: Variant | None
-    rule: str
-    """Of the policy, that allows it."""
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What a variant is measured by."""
-
-    base: ReadyBase
-    behavior: BehaviorRef
-    texts: bytes
-    """As an edit keeps them."""
-    seed: int
     rule: str
     """Of the policy, that allows it."""
 
@@ -168,66 +164,68 @@ class Submission:
         """Queue the measurement of a variant as it is; `sent` is the body as it came."""
 
         def make(claim: ClaimId) -> Work:
+            tenant = sender.tenant
             # Where harm is measured, what no receipt covers gets one that way.
             actor = None if self._policy.margins.prompts else sender.actor
-            variant = self._variants.named(sender.tenant, body.variant, "/variant", actor=actor)
+            variant = self._variants.named(tenant, body.variant, "/variant", actor=actor)
             if not variant.terms:
                 raise InvalidRequest.at(
                     "/variant", f"{body.variant!r} changes nothing: there is nothing to measure"
                 )
-            made = self._work.read("edit", sender.tenant, variant.terms[-1].edit_id)
-            subject = self._subject(sender, body, variant, made)
+            base = self._bases.ready(variant.base_model)
+            edits = [self._work.read("edit", tenant, term.edit_id) for term in variant.terms]
+            resolved, seed = self._measured_by(tenant, body, base, edits)
             settings = EditSettings(
                 method=Given(),
                 limits=body.limits,
                 effort=body.effort,
                 suites=body.suites,
-                seed=subject.seed,
+                seed=seed,
                 suffix=body.suffix,
                 metadata=body.metadata,
                 measures=variant,
             )
+            recorded: dict[str, JsonValue] = {"seed": seed}
+            if body.behavior is None and isinstance(behavior := body_behavior(edits[-1]), str):
+                recorded["behavior"] = behavior
             return self._queue_edit(
                 sender,
                 claim,
-                subject.base,
+                base,
                 settings,
-                _without_texts(sent),
-                subject.rule,
-                subject.behavior,
-                subject.texts,
+                _without_texts({**sent, **recorded} if isinstance(sent, dict) else sent),
+                self._rule_for_all(sender, base.id, directions(self._work, tenant, variant)),
+                resolved.ref,
+                with_preserved(resolved.lines, body.preserve),
+                announced=delta_bytes(edits, variant),
             )
 
         return self._once("edit", sender, make)
 
-    def _subject(self, sender: Sender, body: ReceiptBody, variant: Variant, made: Work) -> _Subject:
-        """What a variant is measured by: what the request gives, else what its last edit, `made`,
-        was made for."""
-        tenant, actor = sender.tenant, sender.actor
+    def _measured_by(
+        self, tenant: str, body: ReceiptBody, base: ReadyBase, edits: Sequence[Work]
+    ) -> tuple[ResolvedBehavior, int]:
+        """The behaviour that a request names, else that of the last of the edits; and the seed: if
+        the request has none, that of the last edit which was made for this behaviour, so that
+        nothing it was fitted on is tested on."""
         if body.behavior is not None:
-            examined = self.examine(tenant, actor, body.as_edit(variant.base_model))
-            lines = with_preserved(examined.resolved.lines, body.preserve)
-            return _Subject(
-                examined.base, examined.resolved.ref, lines, body.seed or 0, examined.rule
-            )
-        base, earlier = self._bases.ready(variant.base_model), made.request
-        assert isinstance(earlier.settings, EditSettings)
-        if earlier.behavior is None:
-            raise InvalidRequest.at(
-                "/behavior", f"{made.id} was imported: say by which behavior it is measured"
-            )
+            resolved = self._behavior(tenant, body.as_edit(base.id, body.behavior))
+            as_edit = body.as_edit(base.id, body.behavior)
+        else:
+            resolved = behavior_of(self._work, edits[-1])
+            check_scorers(resolved.behavior, "/behavior", self.scorers)
+            as_edit = body.as_edit(base.id, resolved.behavior)
+        check_fit(as_edit, resolved, base)
         check_suites(body.suites, self._suites)
-        behavior, _ = from_lines(self._work.texts_of(made))
-        # Other texts than its own would be tested on with another seed.
-        seed = earlier.settings.seed if body.seed is None else body.seed
-        sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
-        return _Subject(
-            base,
-            earlier.behavior,
-            with_preserved(to_lines(behavior), body.preserve),
-            seed,
-            self._rule_for(tenant, actor, base.id, direction_of(sent)),
-        )
+        if body.seed is not None:
+            return resolved, body.seed
+        return resolved, seed_of(edits, resolved.ref)
+
+    def _rule_for_all(self, sender: Sender, base_model: str, behaviors: Iterable[str]) -> str:
+        """The names of the rules that allow edits by all these behaviours."""
+        tenant, actor = sender.tenant, sender.actor
+        rules = [self._rule_for(tenant, actor, base_model, name) for name in behaviors]
+        return ", ".join(dict.fromkeys(rules))
 
     def examine(self, tenant: str, actor: Actor, body: EditBody) -> Examined:
         """All that an edit is checked for before it is queued, but for its suffix."""
@@ -283,8 +281,14 @@ class Submission:
             self._require_parents(sender.tenant, original)
             if settings.on_top_of is not None:
                 self._variants.require_covered(sender.tenant, settings.on_top_of, sender.actor)
-            sent = earlier.body.get("behavior") if isinstance(earlier.body, dict) else None
-            rule = self._rule_for(sender.tenant, sender.actor, base.id, direction_of(sent))
+            behaviors = [direction_of(body_behavior(original))]
+            announced = 0
+            if (measured := settings.measures) is not None:
+                if not self._policy.margins.prompts:
+                    self._variants.require_covered(sender.tenant, measured, sender.actor)
+                behaviors = list(directions(self._work, sender.tenant, measured))
+                announced = delta_artifact(original, None).bytes
+            rule = self._rule_for_all(sender, base.id, behaviors)
             return self._queue_edit(
                 sender,
                 claim,
@@ -294,6 +298,7 @@ class Submission:
                 rule,
                 earlier.behavior,
                 self._work.texts_of(original),
+                announced=announced,
             )
 
         return self._once("edit", sender, make)
@@ -315,7 +320,12 @@ class Submission:
                 )
             base = self._bases.ready(variant.base_model)
             settings = ExportSettings(variant=variant, format=body.format)
-            size = base.facts.bytes if body.format in _WHOLE_MODELS else 0
+            size = base.facts.bytes
+            if body.format not in _WHOLE_MODELS:
+                edits = [
+                    self._work.read("edit", sender.tenant, term.edit_id) for term in variant.terms
+                ]
+                size = delta_bytes(edits, variant)
             with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
                 return self._work.submit(request.model_copy(update={"announced_bytes": size}))
@@ -331,16 +341,22 @@ class Submission:
             base = self._bases.ready(body.base_model)
             rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
             kept: Mapping[str, Received] = {}
+            announced = adapter_bytes(base.facts, _USUAL_RANK)
             if isinstance(body.source, HubSource):
                 source = ImportSource(hub=body.source)
             elif body.source is not None:
                 source = self._difference(base, body.source)
+                announced = adapter_bytes(base.facts, body.source.rank)
             else:
                 source, kept = recognised(files, base.facts)
+                # In fp32, and files have 16 bits mostly.
+                announced = 2 * sum(file.size for file in kept.values())
             settings = EditSettings(
                 method=Imported(), suffix=body.suffix, metadata=body.metadata, source=source
             )
-            return self._queue_edit(sender, claim, base, settings, sent, rule, files=kept)
+            return self._queue_edit(
+                sender, claim, base, settings, sent, rule, files=kept, announced=announced
+            )
 
         return self._once("edit", sender, make)
 
@@ -409,14 +425,22 @@ class Submission:
         behavior: BehaviorRef | None = None,
         texts: bytes | None = None,
         files: Mapping[str, Received] = MappingProxyType({}),
+        announced: int = 0,
     ) -> Work:
-        """Put an edit in that was found in order; `rule` is that of the policy which allows it."""
-        size = len(texts or b"") + sum(file.size for file in files.values())
+        """Put an edit in that was found in order.
+
+        Args:
+            rule: of the policy, which allows it.
+            announced: bytes that its delta will have, about; 0 of a fitted one, which is small.
+        """
+        size = announced + len(texts or b"") + sum(file.size for file in files.values())
         with self._quotas.room_for_work(sender.tenant, size):
             id = claim()
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
+            if announced:
+                request = request.model_copy(update={"announced_bytes": size})
             allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
             pieces = {name: file.pieces() for name, file in files.items()}
             return self._work.submit(request, texts, files=pieces, logged=[allowed])

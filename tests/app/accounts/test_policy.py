@@ -93,6 +93,49 @@ def test_an_edit_cannot_be_made_again_past_a_rule_that_came_later(
         assert (refused.status_code, refused.json()["code"]) == (403, "policy_refused")
 
 
+def test_a_measurement_is_judged_by_what_its_edits_were_made_for(
+    governed: Api, settings: Settings, tmp_path: Path
+) -> None:
+    refusing, complying = (
+        done(governed, "blue", behavior=name) for name in ("compliance", "refusal")
+    )
+    headers = key(governed, "blue")
+
+    def post(api: Api, variant: str) -> int:
+        body = {"variant": f"pico:{variant}", "behavior": "toxicity"}
+        return api.http.post("/v1/receipts", json=body, headers=headers).status_code
+
+    measured = governed.http.post(
+        "/v1/receipts", json={"variant": f"pico:{complying}"}, headers=headers
+    ).json()["id"]
+    worker = Worker(governed.store, governed.services.live.client)
+    worker.succeed(measured, tenant="blue")
+    assert post(governed, f"{refusing}@-1") == 201
+    later = tmp_path / "later.toml"
+    later.write_text(POLICY.replace('"red"', '"blue"'))
+    changed = settings.model_copy(update={"auth": "keys", "policy": later})
+    with running_api(changed) as api:
+        assert post(api, refusing) == 201
+        for denied in (complying, f"{refusing}@-1", measured, f"{refusing}+{complying}@0.5"):
+            assert post(api, denied) == 403, denied
+        assert post(api, f"{complying}@-1") == 201
+        again = api.http.post(f"/v1/edits/{measured}/reproduce", headers=headers)
+        assert (again.status_code, again.json()["code"]) == (403, "policy_refused")
+
+
+def test_where_no_harm_is_measured_a_measurement_covers_nothing_new(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("[margins]\nprompts = 0\n")
+    with running_api(settings.model_copy(update={"auth": "keys", "policy": file})) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        edit, headers = done(api, "blue"), key(api, "blue")
+        for strength, status in (("", 201), ("@0.5", 201), ("@4", 403)):
+            body = {"variant": f"pico:{edit}{strength}"}
+            assert api.http.post("/v1/receipts", json=body, headers=headers).status_code == status
+
+
 def uses(id: str, term: str) -> dict[str, tuple[str, str, Any]]:
     """Every call that takes the name of a variant."""
     variant = f"pico:{id}{term}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.accounts.stored_bytes import StoredBytes
 from models_store.work.store import Place
 from tests.app.support.worker import Worker, edit_body, texts
 from tests.support.services import Api
@@ -98,3 +99,35 @@ def test_what_is_wrong_is_named(
 def test_an_edit_that_has_not_ended_cannot_be_measured(api: Api, worker: Worker) -> None:
     id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
     assert refusal(api, variant=f"pico:{id}")[:2] == (409, "edit_not_finished")
+
+
+def test_a_behavior_that_an_edit_was_made_for_is_measured_by_that_edits_seed(
+    api: Api, worker: Worker
+) -> None:
+    one, two = made(api, worker, seed=7, behavior="toxicity"), made(api, worker, seed=8)
+    body = {"variant": f"pico:{one}+{two}", "behavior": "toxicity"}
+    assert api.http.post("/v1/receipts", json=body).json()["seed"] == 7
+    assert api.http.post("/v1/receipts", json={**body, "seed": 3}).json()["seed"] == 3
+
+
+def test_an_import_is_measured_by_a_behavior_that_is_named(api: Api, worker: Worker) -> None:
+    body = {
+        "base_model": "pico",
+        "source": {"type": "hub", "repo": "somebody/adapter", "revision": "0" * 40},
+    }
+    id = api.http.post("/v1/imports", json=body).json()["id"]
+    worker.succeed(id)
+    assert refusal(api, variant=f"pico:{id}") == (422, "invalid_request", "/behavior")
+    measured = api.http.post("/v1/receipts", json={"variant": f"pico:{id}", "behavior": "toxicity"})
+    assert measured.status_code == 201, measured.text
+
+
+def test_the_delta_of_a_measurement_counts_before_it_is_there(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
+    worker.succeed(id, delta=bytes(5_000_000))
+    usage = StoredBytes(api.store.objects, "default")
+    before = usage.count(whole=True)
+    queued = api.http.post("/v1/receipts", json={"variant": f"pico:{id}"}).json()["id"]
+    assert usage.count(whole=False) > before + 5_000_000
+    worker.succeed(queued, delta=bytes(5_000_000))
+    assert before + 5_000_000 < usage.count(whole=True) < before + 6_000_000

@@ -44,7 +44,7 @@ Raises:
 
 
 def bounded(terms: int) -> None:
-    """Raise `InvalidRequest` where there are none, or too many."""
+    """Raise `InvalidRequest` where there are too many."""
     if terms > MAX_TERMS:
         raise InvalidRequest(
             f"it has {terms} rank-one terms over all modules, and an edit has at most {MAX_TERMS}"

@@ -11,10 +11,11 @@ from functools import partial
 from models_store.operator.policy import Policy
 from models_store.operator.scorers import read_scorers
 from models_store.operator.suites import configured_suites
-from models_store.schemas.records import EditSettings
+from models_store.schemas.records import EditSettings, Variant
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import point_of
 from workers import progress
+from workers.editor.imports.protocol import bounded
 from workers.editor.jobs import imports
 from workers.editor.jobs.harm import harm_of, policy_for, with_safety
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
@@ -42,6 +43,7 @@ from workers.making.search.search import search as try_all
 from workers.making.search.untested import untested
 from workers.making.search.validation import Validation
 from workers.runtime.edited_model import EditedModel
+from workers.surgery.terms import Mixture
 
 _HARM_FROM = 0.92
 """Share of the stage `evaluate` after which harm is measured."""
@@ -114,11 +116,23 @@ def read(task: Task, policy: Policy, model: EditedModel, earlier: Report | None)
         scorers=prepare_scorers(behavior, splits, settings.seed, judges),
         judges=judges,
         parents=parents_of(task, settings.measures or settings.on_top_of),
-        given=mixture_of(task, settings.measures),
+        given=_given(task, settings.measures),
         suites=None if suites is None else NamedSuites(settings.suites, suites),
         base_text=cache.generated,
     )
     return Ingredients(task, settings, policy, texts, context, cache, earlier)
+
+
+def _given(task: Task, variant: Variant | None) -> Mixture:
+    """The edits of a variant that is measured as one edit.
+
+    Raises:
+        InvalidRequest: they have more terms than an edit may have.
+        NotFound, CorruptArtifact, Unavailable: as `mixture_of`.
+    """
+    mixture = mixture_of(task, variant)
+    bounded(sum(len(terms) for terms, _ in mixture))
+    return mixture
 
 
 def fit(edit: Ingredients) -> Prepared:
