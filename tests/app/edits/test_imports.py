@@ -275,6 +275,21 @@ def test_too_much_is_refused_packed_or_unpacked(small: Api) -> None:
     assert send(small, adapter()).status_code == 201
 
 
+def test_only_a_form_may_be_larger_than_other_bodies(settings: Settings) -> None:
+    with running_api(settings.model_copy(update={"max_body_bytes": 2 * 2**20})) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+
+        def post(size: int) -> httpx.Response:
+            kind = {"Content-Type": "application/json"}
+            content = b'{"base_model": "pico"' + b" " * size + b"}"
+            return api.http.post("/v1/imports", content=content, headers=kind)
+
+        assert post(3 * 2**20).json()["code"] == "body_too_large"
+        assert post(2**20).json()["errors"][0]["pointer"] == "/source"
+        large = [("file", ("a.safetensors", b"\0" * 3 * 2**20))]
+        assert send(api, large).status_code == 422
+
+
 def test_a_repeat_with_the_same_key_is_one_edit(api: Api, worker: Worker) -> None:
     key = {"Idempotency-Key": "once"}
     first, second = (send(api, adapter(), headers=key, suffix="theirs") for _ in range(2))
