@@ -64,7 +64,8 @@ async def create_import(
     request: Request, services: ServicesDep, who: Writer, creation: CreationDep
 ) -> EditView:
     """A LoRA adapter of PEFT, another Scalpel's delta, or a control vector: as a form with files,
-    or as JSON that names a repository on the hub. It becomes an edit like any other, but without a
+    or as JSON that names a public repository on the hub. Or the difference of another registered
+    model of the same shape: as JSON that names it. It becomes an edit like any other, but without a
     receipt."""
     with services.in_flight.hold(who.tenant, "imports"), ExitStack() as held:
         body, files = await _received(request, who, held)

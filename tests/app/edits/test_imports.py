@@ -354,6 +354,7 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
     worker.register("wide", hidden_size=48)
     worker.register("tuned", fingerprint="sha256:" + "ef" * 32)
     worker.register("copy")
+    worker.register("far", "other", fingerprint="sha256:" + "12" * 32)
 
     def post(id: str, **more: Any) -> Any:
         source = {"type": "base_model", "id": id, **more}
@@ -362,6 +363,7 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
     for id, words in (
         ("wide", "hidden_size is 48, not 32"),
         ("copy", "has the weights of pico"),
+        ("far", "far is in the pool other"),
         ("nobody", "unknown base model"),
     ):
         answer = post(id)
@@ -369,13 +371,18 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
         assert answer.json()["errors"][0]["pointer"] == "/source/id"
         assert words in answer.json()["detail"]
     assert post("tuned", rank=0).json()["errors"][0]["pointer"] == "/source/rank"
-    made = post("tuned", rank=4).json()["imported"]["source"]
+    edit = post("tuned", rank=4).json()
+    made = edit["imported"]["source"]
     assert made["model"] == {"type": "base_model", "id": "tuned", "rank": 4}
     assert made["model_fingerprint"] == "sha256:" + "ef" * 32
     (line,) = [line for line in lines_of(api.store.objects) if line.event == "edit.submitted"]
     assert line.fields["source_model"] == "tuned"
     assert line.fields["source_fingerprint"] == "sha256:" + "ef" * 32
     assert "files_sha256" not in line.fields
+    answer = api.http.delete("/v1/base_models/tuned")
+    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    api.http.post(f"/v1/edits/{edit['id']}/cancel")
+    assert api.http.delete("/v1/base_models/tuned").status_code == 200
 
 
 def imported(api: Api, worker: Worker, tenant: str = "default", **options: Any) -> str:
@@ -470,6 +477,7 @@ def test_what_has_no_receipt_needs_the_scope(settings: Settings, tmp_path: Path)
             answer = api.http.post("/v1/exports", json=body, headers=careful)
             assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
             assert "has no receipt" in answer.json()["detail"]
+            assert "POST /v1/receipts" in answer.json()["detail"]
             assert api.http.post("/v1/exports", json=body, headers=trusted).status_code == 201
 
 
