@@ -188,13 +188,13 @@ def import_(
     path: Annotated[
         Path, typer.Argument(help="An adapter's folder or zip file, or a delta of Scalpel's.")
     ],
-    name: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="A name for the edit.")] = None,
     wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
     url: Url = "",
     key: Key = "",
 ) -> None:
     """Make an edit of what was made elsewhere."""
-    fields = {"base_model": base_model, **({} if name is None else {"suffix": name})}
+    fields = {"base_model": base_model, **({} if suffix is None else {"suffix": suffix})}
     with connect(url, key) as client:
         made = client.send_files("/v1/imports", fields, import_files(path))
         typer.echo(made["id"])

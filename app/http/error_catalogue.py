@@ -105,7 +105,7 @@ _ALL = (
         "no_report",
         404,
         "The edit ended without a report",
-        "Read its error with GET /v1/edits/{id}.",
+        "Read its error with GET /v1/edits/{id}; what was imported gets one by POST /v1/receipts.",
     ),
     ErrorKind(
         "no_files",

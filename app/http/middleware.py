@@ -49,7 +49,7 @@ class RequestMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        received, most = 0, self._most_bytes(scope["path"])
+        received, most = 0, self._most_bytes(scope["path"], headers.get("content-type", ""))
         reported = rate_limits.begin()
 
         async def bounded() -> Message:
@@ -75,9 +75,10 @@ class RequestMiddleware:
             return
         await self.app(scope, bounded, named)
 
-    def _most_bytes(self, path: str) -> int:
+    def _most_bytes(self, path: str, content_type: str) -> int:
         most = self._settings.max_body_bytes
-        if path == "/v1/imports":  # goes to disk
+        is_form = content_type.lower().startswith("multipart/form-data")
+        if path == "/v1/imports" and is_form:  # goes to disk
             return self._settings.max_import_bytes + _FORM_BYTES
         prompts = path.endswith(("/completions", "/compare"))
         return min(PROMPT_BODY_BYTES, most) if prompts else most

@@ -20,7 +20,7 @@ from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict
 from models_store.schemas.catalogue import BaseModelSource, BaseModelSpec, FolderSource
-from models_store.schemas.records import Status
+from models_store.schemas.records import EditSettings, Status, WorkRequest
 from models_store.work.base_models import BaseFacts, RegisteredBase
 from models_store.work.store import SHARED_TENANT
 
@@ -116,8 +116,16 @@ def _users(store: Store, base_model: str) -> Iterator[str]:
     for place in store.work.open_work():
         if place.kind != "base_model":
             work = store.work.find(place)
-            if work is not None and work.result is None and work.request.base_model == base_model:
+            if work is not None and work.result is None and base_model in _needed(work.request):
                 yield f"the {place.kind} {place.id}"
+
+
+def _needed(request: WorkRequest) -> list[str]:
+    """The base models of an edit or an export: its own, and the other one of a difference."""
+    settings = request.settings
+    source = settings.source if isinstance(settings, EditSettings) else None
+    other = source.model if source is not None else None
+    return [request.base_model, *([other.id] if other is not None else [])]
 
 
 def _view(base: RegisteredBase, who: Principal) -> BaseModelView:

@@ -18,7 +18,7 @@ from app.http.errors import UnsupportedMediaType
 from app.request.auth import Writer
 from app.request.form import Form
 from app.request.idempotency import CreationDep
-from app.request.strict_input.json_body import arriving, content_type, parse_json, validated
+from app.request.strict_input.json_body import content_type, parse_json, read_json, validated
 from app.routes.edits.views import EditView, edit_view
 from app.services import ServicesDep
 from models_store.errors import InvalidRequest
@@ -64,7 +64,8 @@ async def create_import(
     request: Request, services: ServicesDep, who: Writer, creation: CreationDep
 ) -> EditView:
     """A LoRA adapter of PEFT, another Scalpel's delta, or a control vector: as a form with files,
-    or as JSON that names a repository on the hub. It becomes an edit like any other, but without a
+    or as JSON that names a public repository on the hub. Or the difference of another registered
+    model of the same shape: as JSON that names it. It becomes an edit like any other, but without a
     receipt."""
     with services.in_flight.hold(who.tenant, "imports"), ExitStack() as held:
         body, files = await _received(request, who, held)
@@ -83,9 +84,7 @@ async def _received(
     """The request, and its files, which are there until `held` is closed."""
     kind = content_type(request)
     if kind == JSON:
-        data = b"".join([piece async for piece in arriving(request, who, held)])
-        request.state.sent = parse_json(data)
-        body = validated(_BODY, data, request.state.sent)
+        body = await read_json(request, who, held, _BODY)
         if body.source is None:
             raise InvalidRequest.at("/source", "name a repository, or send a form", "missing")
         return body, []

@@ -325,10 +325,12 @@ def about(request: WorkRequest) -> dict[str, JsonValue]:
             "reproduces": settings.reproduces,
         }
         if settings.source is not None:
-            hub = settings.source.hub
+            hub, model = settings.source.hub, settings.source.model
             fields |= {
-                "files_sha256": [file.sha256 for file in settings.source.files],
+                "files_sha256": [file.sha256 for file in settings.source.files] or None,
                 "hub": None if hub is None else f"{hub.repo}@{hub.revision}",
+                "source_model": None if model is None else model.id,
+                "source_fingerprint": settings.source.model_fingerprint,
             }
     elif isinstance(settings, ExportSettings):
         fields |= {"variant": settings.variant.name, "format": settings.format}

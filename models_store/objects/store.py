@@ -450,10 +450,11 @@ class ObjectStore:
                 raise  # from the iterator that yields the bytes to put
             raise NotFound("no such object") from error
         except (BaseError, OSError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
 
-def _unavailable(error: Exception) -> Unavailable:
+def unavailable(error: Exception) -> Unavailable:
+    """What an error of the storage means: `store_full`, or else `store_unavailable`."""
     text = str(error)
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if any(f"os error {number})" in text for number in full) or (
@@ -512,7 +513,7 @@ def _open_folder(root: Path, fsync: bool) -> ObjectStore:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
     return ObjectStore(LocalStore(root), root=root, fsync=fsync)
 
 

@@ -159,10 +159,10 @@ def _no_such(place: Place) -> NotFound:
 
 
 def _without_words(request: WorkRequest) -> WorkRequest:
-    """A request without what its sender wrote: behaviour, texts, suffix, metadata."""
+    """A request without what its sender wrote: behaviour, texts, suffix, metadata, source."""
     settings = request.settings
     if isinstance(settings, EditSettings):
-        settings = settings.model_copy(update={"suffix": None, "metadata": {}})
+        settings = settings.model_copy(update={"suffix": None, "metadata": {}, "source": None})
     return request.model_copy(update={"body": None, "behavior": None, "settings": settings})
 
 

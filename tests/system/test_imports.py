@@ -79,7 +79,7 @@ def test_the_command_line_imports_a_folder(
     pico_service.clear()
     run = CliRunner().invoke(
         cli.app,
-        ["import", SMOLLM2.id, str(adapter), "--name", "mine", "--url", pico_service.url],
+        ["import", SMOLLM2.id, str(adapter), "--suffix", "mine", "--url", pico_service.url],
     )
     assert run.exit_code == 0, run.output
     assert f"variant: {SMOLLM2.id}:edit_" in run.output

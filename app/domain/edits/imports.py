@@ -8,11 +8,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from models_store.errors import InvalidRequest, TooLarge
+from models_store.objects.store import unavailable
 from models_store.schemas.imports import ImportSource, SourceFile
 from models_store.weights.foreign import (
     DELTA_NAME,
@@ -28,7 +30,19 @@ from models_store.work.base_models import BaseFacts
 _CHUNK_BYTES = 2**20
 _ZIP = b"PK\x03\x04"
 _MOST_MEMBERS = 1_000
-_WANTED = (".safetensors", ".gguf", *PICKLES)
+_WEIGHTS = (".safetensors", ".gguf")
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_BROKEN = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    EOFError,
+    ValueError,  # of a name that is no text, or a negative place
+    OSError,  # of a place that no file has
+    IndexError,  # of an empty name
+)
+"""What reading a crafted archive raises."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class Receiver:
 
     Raises (`feed`):
         TooLarge: there are more than it may have.
+        Unavailable: as `__init__` and `end`, `store_full` or `store_unavailable`: the disk is full
+            or broken.
     """
 
     def __init__(self, name: str, folder: Path, most: int) -> None:
@@ -59,21 +75,33 @@ class Receiver:
         self._size = 0
         self._sha256 = hashlib.sha256()
         # Without a name, so that no crash leaves it behind.
-        self._stream: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        with _writing():
+            self._stream: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
 
     def feed(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._most:
             raise TooLarge(f"{self._name[:200]} has more than {self._most} bytes")
         self._sha256.update(data)
-        self._stream.write(data)
+        with _writing():
+            self._stream.write(data)
 
     def end(self) -> Received:
-        self._stream.flush()
+        with _writing():
+            self._stream.flush()
         return Received(self._name, self._stream, self._size, self._sha256.hexdigest())
 
     def close(self) -> None:
-        self._stream.close()
+        with suppress(OSError):  # what a full disk did not take is written once more
+            self._stream.close()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(error) from error
 
 
 def unpacked(
@@ -104,12 +132,16 @@ def _members(file: Received, receive: Callable[[str, int], Receiver], most: int)
         with zipfile.ZipFile(file.stream) as archive:
             if len(archive.infolist()) > _MOST_MEMBERS:
                 raise _refusal(file, f"it has more than {_MOST_MEMBERS} files")
-            wanted = [info for info in archive.infolist() if _is_wanted(file, info)]
+            wanted = _without_pickles(
+                [info for info in archive.infolist() if _is_wanted(file, info)]
+            )
             names = [PurePosixPath(info.filename).name for info in wanted]
             if len(set(names)) < len(names):
                 raise _refusal(file, "it holds several adapters: send one")
             members = []
             for info, name in zip(wanted, names, strict=True):
+                if info.compress_type not in _COMPRESSIONS:
+                    raise _refusal(file, f"{name[:200]} is compressed otherwise than by deflate")
                 receiver = receive(name, most)
                 with archive.open(info) as stream:
                     while piece := stream.read(_CHUNK_BYTES):
@@ -117,7 +149,7 @@ def _members(file: Received, receive: Callable[[str, int], Receiver], most: int)
                 members.append(receiver.end())
                 most -= members[-1].size
             return members
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError) as error:
+    except _BROKEN as error:
         raise _refusal(file, f"it is no archive that can be read: {error}") from error
 
 
@@ -131,7 +163,16 @@ def _is_wanted(file: Received, info: zipfile.ZipInfo) -> bool:
     if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(info.external_attr >> 16):
         raise _refusal(file, f"{info.filename[:200]!r} leads out of it")
     name = path.name.lower()
-    return not info.is_dir() and (name == CONFIG_NAME or name.endswith(_WANTED))
+    return not info.is_dir() and (name == CONFIG_NAME or name.endswith((*_WEIGHTS, *PICKLES)))
+
+
+def _without_pickles(members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Members without what training leaves beside weights, such as `training_args.bin`; where there
+    are no other weights, with them, so that they are refused."""
+    names = {info.filename: info.filename.lower() for info in members}
+    if not any(name.endswith(_WEIGHTS) for name in names.values()):
+        return members
+    return [info for info in members if not names[info.filename].endswith(PICKLES)]
 
 
 def _refusal(file: Received, detail: str) -> InvalidRequest:

@@ -371,6 +371,12 @@ class Submission:
                     "/source/id",
                     f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
                 )
+        if other.spec.pool != base.spec.pool:
+            raise InvalidRequest.at(
+                "/source/id",
+                f"{other.id} is in the pool {other.spec.pool}, {base.id} in {base.spec.pool}: no "
+                "editor has both",
+            )
         if other.facts.fingerprint == base.facts.fingerprint:
             raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
         return ImportSource(

@@ -4,7 +4,9 @@ A receipt is about an edit at strength 1, together with its parent edits at the 
 was fitted on. It covers this mixture, smaller multiples of it, and other strengths of the edit
 alone, as far as the policy's `serving.strengths` go. Strengths of deltas with the same bytes are
 added up, so that an edit and its reproduction are one edit of twice the strength. An edit that was
-imported has no receipt; it is covered only by that of an edit which was fitted on top of it.
+imported has no receipt. It gets one when it is measured (`POST /v1/receipts`, `scalpel measure`),
+under the name of the edit that this makes; else it is covered only by that of an edit which was
+fitted on top of it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def not_covered(
         if term.edit_id in unmeasured and term.sha256 in whole:
             return (
                 f"serving: {term.edit_id} has no receipt, so its harm was not measured, and it "
-                f"needs the scope {UNSAFE}"
+                f"needs the scope {UNSAFE}; POST /v1/receipts (`scalpel measure`) makes an edit of "
+                "it that has one"
             )
         reason = _outside(term, whole, receipts[term.edit_id], parents[term.edit_id], serving)
         if reason is not None:

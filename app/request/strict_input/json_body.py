@@ -30,6 +30,7 @@ _LARGE = ThreadPoolExecutor(1, "large-bodies")
 """Where all other bodies are read, one after the other: requests go on between the steps of one."""
 _MAX_DIGITS = 4_000
 """Of an integer; Python refuses to read one that is a little longer."""
+T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -58,23 +59,36 @@ class JsonRoute(APIRoute):
             bounds = services(request).in_flight
             room = bounds.hold(who.tenant, kind) if kind is not None else nullcontext()
             with room, ExitStack() as held:
-                pieces = [piece async for piece in arriving(request, who, held)]
-                data = request._body = b"".join(pieces)
                 # The framework validates what it finds in `_json`; an instance of the model passes
                 # as it is.
-                if len(data) < _SMALL_BYTES:
-                    request.state.sent, body = _read(adapter, data)
-                    held.close()  # what it takes from here on is no matter of its body
-                else:
-                    loop = asyncio.get_running_loop()
-                    request.state.sent, body = await loop.run_in_executor(
-                        _LARGE, _read, adapter, data
-                    )
-                request._json = body
+                body = request._json = await read_json(request, who, held, adapter)
                 response = await direct(request, body) if direct is not None else None
                 return response if response is not None else await handler(request)
 
         return read
+
+
+async def read_json(
+    request: Request, who: Principal, held: ExitStack, adapter: TypeAdapter[T]
+) -> T:
+    """The body as the adapter's type; as it came it is `request.state.sent`.
+
+    Args:
+        held: counts the body as `arriving` does; closed early after a small one.
+
+    Raises:
+        QuotaExceeded: as `arriving`.
+        InvalidRequest, Malformed, TooLarge: as `parse_json` and `validated`.
+    """
+    data = request._body = b"".join([piece async for piece in arriving(request, who, held)])
+    body: T
+    if len(data) < _SMALL_BYTES:
+        request.state.sent, body = _read(adapter, data)
+        held.close()  # what it takes from here on is no matter of its body
+    else:
+        loop = asyncio.get_running_loop()
+        request.state.sent, body = await loop.run_in_executor(_LARGE, _read, adapter, data)
+    return body
 
 
 def _read(adapter: TypeAdapter[Any], data: bytes) -> tuple[Any, Any]:

@@ -76,7 +76,8 @@ class ImportedView(View):
         if source is None:
             return None
         found = work.result.outcome_data.get("imported") if work.result is not None else None
-        facts = None if found is None else ImportFacts.model_validate(found)
+        # A newer version may know more of it.
+        facts = None if found is None else ImportFacts.model_validate(found, extra="ignore")
         return cls(source=source, facts=facts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from app.domain.edits.imports import Receiver
 from app.domain.variants.covered import not_covered
+from models_store.audit.check import lines_of
+from models_store.errors import Unavailable
 from models_store.operator.policy import Serving
 from models_store.schemas.imports import ImportFacts
 from models_store.schemas.records import DeltaRef, EditSettings, json_object
@@ -45,12 +49,19 @@ def adapter(tensors: dict[str, np.ndarray] | None = None, **changes: Any) -> lis
     ]
 
 
-def zipped(files: dict[str, bytes]) -> list[Part]:
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> list[Part]:
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(data, "w", compression) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return [("file", ("adapter.zip", data.getvalue()))]
+
+
+def spoilt(parts: list[Part], old: bytes, new: bytes) -> list[Part]:
+    """An archive with other bytes in it."""
+    ((field, (name, data)),) = parts
+    assert old in data
+    return [(field, (name, data.replace(old, new)))]
 
 
 def send(api: Api, parts: list[Part], headers: dict[str, str] | None = None, **fields: str) -> Any:
@@ -103,6 +114,7 @@ def test_a_zip_file_and_its_files_are_the_same(api: Api, worker: Worker) -> None
     files = dict(content for _, content in adapter())
     inside = {f"my-adapter/{name}": data for name, data in files.items()}
     extra = {"my-adapter/README.md": b"hello", "my-adapter/tokenizer.json": b"{}"}
+    extra |= {f"my-adapter/{name}": b"\x80\x02" for name in ("training_args.bin", "optimizer.pt")}
 
     answer = send(api, zipped({**inside, **extra}))
 
@@ -199,6 +211,18 @@ FILES: dict[str, tuple[list[Part], str]] = {
         "several adapters",
     ),
     "a broken archive": ([("file", ("a.zip", b"PK\x03\x04" + b"0" * 90))], "no archive"),
+    "another compression": (
+        zipped({"a.safetensors": b"0" * 99}, zipfile.ZIP_LZMA),
+        "otherwise than by deflate",
+    ),
+    "a name that is no text": (
+        spoilt(zipped({"é.safetensors": b"0"}), "é".encode(), b"\xff\xff"),
+        "no archive",
+    ),
+    "a place that no file has": (
+        spoilt(zipped({"a.safetensors": b"0"}), b".\0\0\0\0\0", b".\0\0\x7f\0\0"),
+        "no archive",
+    ),
     "a configuration that is no JSON": (
         [("file", ("adapter_config.json", b"{")), *adapter()[1:]],
         "it is not JSON",
@@ -275,6 +299,35 @@ def test_too_much_is_refused_packed_or_unpacked(small: Api) -> None:
     assert send(small, adapter()).status_code == 201
 
 
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    receiver = Receiver("a", tmp_path, 10**9)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
+    try:
+        with pytest.raises(Unavailable) as caught:
+            receiver.feed(b"\0" * 10**6)
+        receiver.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert caught.value.code == "store_full"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_form_may_be_larger_than_other_bodies(settings: Settings) -> None:
+    with running_api(settings.model_copy(update={"max_body_bytes": 2 * 2**20})) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+
+        def post(size: int) -> httpx.Response:
+            kind = {"Content-Type": "application/json"}
+            content = b'{"base_model": "pico"' + b" " * size + b"}"
+            return api.http.post("/v1/imports", content=content, headers=kind)
+
+        assert post(3 * 2**20).json()["code"] == "body_too_large"
+        assert post(2**20).json()["errors"][0]["pointer"] == "/source"
+        large = [("file", ("a.safetensors", b"\0" * 3 * 2**20))]
+        assert send(api, large).status_code == 422
+
+
 def test_a_repeat_with_the_same_key_is_one_edit(api: Api, worker: Worker) -> None:
     key = {"Idempotency-Key": "once"}
     first, second = (send(api, adapter(), headers=key, suffix="theirs") for _ in range(2))
@@ -301,6 +354,7 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
     worker.register("wide", hidden_size=48)
     worker.register("tuned", fingerprint="sha256:" + "ef" * 32)
     worker.register("copy")
+    worker.register("far", "other", fingerprint="sha256:" + "12" * 32)
 
     def post(id: str, **more: Any) -> Any:
         source = {"type": "base_model", "id": id, **more}
@@ -309,6 +363,7 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
     for id, words in (
         ("wide", "hidden_size is 48, not 32"),
         ("copy", "has the weights of pico"),
+        ("far", "far is in the pool other"),
         ("nobody", "unknown base model"),
     ):
         answer = post(id)
@@ -316,9 +371,18 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
         assert answer.json()["errors"][0]["pointer"] == "/source/id"
         assert words in answer.json()["detail"]
     assert post("tuned", rank=0).json()["errors"][0]["pointer"] == "/source/rank"
-    made = post("tuned", rank=4).json()["imported"]["source"]
+    edit = post("tuned", rank=4).json()
+    made = edit["imported"]["source"]
     assert made["model"] == {"type": "base_model", "id": "tuned", "rank": 4}
     assert made["model_fingerprint"] == "sha256:" + "ef" * 32
+    (line,) = [line for line in lines_of(api.store.objects) if line.event == "edit.submitted"]
+    assert line.fields["source_model"] == "tuned"
+    assert line.fields["source_fingerprint"] == "sha256:" + "ef" * 32
+    assert "files_sha256" not in line.fields
+    answer = api.http.delete("/v1/base_models/tuned")
+    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    api.http.post(f"/v1/edits/{edit['id']}/cancel")
+    assert api.http.delete("/v1/base_models/tuned").status_code == 200
 
 
 def imported(api: Api, worker: Worker, tenant: str = "default", **options: Any) -> str:
@@ -353,6 +417,18 @@ def test_what_a_receipt_would_say_is_404_and_all_else_works(api: Api, worker: Wo
     assert api.http.post("/v1/exports", json=export).status_code == 201
     assert api.http.delete(f"/v1/edits/{id}").status_code == 200
     assert stored(api, id) == {}
+    place = Place("edit", "default", id)
+    assert b"adapter_model" not in api.store.objects.read(f"{place.folder}/deleted.json")
+
+
+def test_what_a_newer_version_knows_of_an_import_is_no_matter(api: Api, worker: Worker) -> None:
+    facts = {"kind": "peft", "files": [], "modules": [], "layers": [0], "rank": 2, "terms": 2}
+    data = {"imported": {**facts, "approximation": None, "next_year": 1}}
+    id = send(api, adapter()).json()["id"]
+    worker.end(Place("edit", "default", id), files={"delta": small_delta()}, data=data)
+    answer = api.http.get("/v1/edits")
+    assert answer.status_code == 200
+    assert answer.json()["data"][0]["imported"]["facts"]["rank"] == 2
 
 
 def test_bytes_of_imports_count_as_stored(settings: Settings) -> None:
@@ -401,6 +477,7 @@ def test_what_has_no_receipt_needs_the_scope(settings: Settings, tmp_path: Path)
             answer = api.http.post("/v1/exports", json=body, headers=careful)
             assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
             assert "has no receipt" in answer.json()["detail"]
+            assert "POST /v1/receipts" in answer.json()["detail"]
             assert api.http.post("/v1/exports", json=body, headers=trusted).status_code == 201
 
 

@@ -55,9 +55,10 @@ class Worker:
     client: redis.Redis
     name: str = "worker-1"
 
-    def register(self, base_model: str, **facts: Any) -> None:
+    def register(self, base_model: str, pool: str = "cpu", **facts: Any) -> None:
         """A base model whose registration has succeeded."""
-        spec = BaseModelSpec(id=base_model, source=FolderSource(path=Path("/weights/pico")))
+        source = FolderSource(path=Path("/weights/pico"))
+        spec = BaseModelSpec(id=base_model, source=source, pool=pool)
         work = self.store.bases.register(registration(spec, 3600))
         self.end_registration(work.id, **facts)
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models_store.errors import EditFailed
+from models_store.errors import BaseModelUnavailable, EditFailed
 from tests.workers.conftest import Bench
 from tests.workers.editor.test_imports import IDS, mixture, same, served, submit
 from workers.runtime.loading import LoadedModel, load_base
@@ -71,6 +71,19 @@ def test_a_change_of_low_rank_is_found_again(
     assert facts["left"].keys() == {UP, VALUE}
     assert max(facts["left"].values()) < 1e-3
     assert facts["approximation"]["kl_missed"] < 1e-6 < facts["approximation"]["kl"]
+
+
+def test_a_model_that_is_gone_since_ends_the_edit_as_a_base_model_that_is(
+    bench: Bench, pico_folder: Path, tmp_path: Path
+) -> None:
+    def change(tensors: dict[str, Tensor]) -> None:
+        tensors[UP] += of_rank(tensors[UP].shape, [2.0], 0)
+
+    bench.register(tuned(pico_folder, tmp_path / "tuned", change), "tuned")
+    place = submit(bench, source=source(4))
+    bench.store.bases.remove("tuned")
+    with pytest.raises(BaseModelUnavailable, match="tuned"):
+        bench.do(place)
 
 
 def test_what_a_rank_and_an_edit_leave_is_said(

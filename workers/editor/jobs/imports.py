@@ -13,7 +13,7 @@ from models_store.schemas.imports import ImportFacts, ImportKind, ImportSource, 
 from models_store.schemas.records import EditSettings, json_object
 from models_store.weights.delta import dump_delta
 from models_store.weights.foreign import ForeignFile, recognise
-from models_store.work.base_models import BaseModels
+from models_store.work.base_models import ReadyBase
 from workers import progress
 from workers.editor.imports import difference, native, peft, vectors
 from workers.editor.imports.protocol import ReadEdit, Reader
@@ -53,11 +53,15 @@ def run(task: Task) -> Outcome:
     with progress.watch(task.report), scratch_folder(task.settings.cache) as scratch:
         with progress.step("load"):
             source, files = _bring(task, settings.source, scratch)
-            room = has_room(registered_base(task).facts.parameters, task.settings.device)
+            models = [registered_base(task)]
+            if source.model is not None:
+                models.append(registered_base(task, source.model.id))
+            parameters = sum(model.facts.parameters for model in models)
+            room = has_room(parameters, task.settings.device)
             base = base_of(task, dtype="float32" if room else None)
         assert source.kind is not None
         with progress.step("extract"), _refusing():
-            edit = _read(task, source, files, base)
+            edit = _read(task, source, files, base, models[-1])
             if not edit.terms:
                 raise InvalidRequest("it changes nothing: all of its terms are zero")
         with progress.step("evaluate"):
@@ -71,17 +75,30 @@ def run(task: Task) -> Outcome:
 
 
 def _read(
-    task: Task, source: ImportSource, files: Mapping[str, Path], base: LoadedModel
+    task: Task,
+    source: ImportSource,
+    files: Mapping[str, Path],
+    base: LoadedModel,
+    model: ReadyBase,
 ) -> ReadEdit:
-    """What the files, or another model, are as terms."""
+    """What the files, or another model, are as terms.
+
+    Args:
+        model: the other one, where there is one.
+
+    Raises:
+        BaseModelUnavailable: it is missing or broken, or no longer the one that was named.
+    """
     assert source.kind is not None
     if source.model is None:
         return _READERS[source.kind](files, base)
-    named = source.model.id
-    spec = task.patiently(lambda: BaseModels(task.store).ready(named)).spec
-    dtype = str(base.dtype).removeprefix("torch.")
     other = load_pinned(
-        named, source.model_fingerprint or "", spec.source, task.settings, dtype=dtype, ranks=True
+        source.model.id,
+        source.model_fingerprint or "",
+        model.spec.source,
+        task.settings,
+        dtype=str(base.dtype).removeprefix("torch."),
+        ranks=True,
     )
     return difference.read(base, other, source.model.rank)
 

@@ -22,15 +22,15 @@ from workers.runtime.pinned import load_pinned, published_terms
 from workers.surgery.terms import Mixture
 
 
-def registered_base(task: Task) -> ReadyBase:
-    """The base model of the request, as the catalogue has it.
+def registered_base(task: Task, id: str | None = None) -> ReadyBase:
+    """A base model as the catalogue has it, by default that of the request.
 
     Raises:
         BaseModelUnavailable: it is no longer there.
         Unavailable: the store stayed away.
     """
     try:
-        return task.patiently(lambda: BaseModels(task.store).ready(task.request.base_model))
+        return task.patiently(lambda: BaseModels(task.store).ready(id or task.request.base_model))
     except (NotFound, InvalidRequest, Conflict) as error:
         raise BaseModelUnavailable(error.message) from error
 

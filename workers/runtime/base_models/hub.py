@@ -66,16 +66,18 @@ def download_edit(
 ) -> None:
     """Put the files at the top of a repository that an edit can be made of into `folder`.
 
+    Without the operator's token, which may open repositories that are not the tenant's to read.
+
     Args:
         most: bytes that they may have together.
 
     Raises:
         InvalidRequest: they have more, or they cannot be downloaded.
     """
-    api = HfApi(endpoint=endpoint)
+    api = HfApi(endpoint=endpoint, token=False)
     bounds = use_checked_client(api.endpoint)
     try:
-        with _explained(source, "download its files and send them as a form"):
+        with _explained(source, "download its files and send them as a form", with_token=False):
             files = _files(api, source, _EDIT)
             size = sum(file.size for file in files)
             if size > most:
@@ -118,27 +120,30 @@ def download_data_file(
 
 
 @contextmanager
-def _explained(source: HubSource, way_around: str) -> Iterator[None]:
+def _explained(source: HubSource, way_around: str, *, with_token: bool = True) -> Iterator[None]:
     """Turn what the hub's client raises into errors that say what to do.
 
     Args:
         way_around: what to do on another machine, where this one has no connection.
+        with_token: whether the operator's token is used.
     """
+    closed = f"it is not public, and no token is used here: {way_around}"
     try:
         yield
     except GatedRepoError as error:
+        advice = "accept its terms there and set HF_TOKEN to a token that may read it"
         raise BaseModelUnavailable(
-            f"{source.repo} on the Hugging Face hub is gated: accept its terms there and set "
-            "HF_TOKEN to a token that may read it"
+            f"{source.repo} on the Hugging Face hub is gated: {advice if with_token else closed}"
         ) from error
     except RevisionNotFoundError as error:
         raise BaseModelUnavailable(
             f"{source.repo} on the Hugging Face hub has no commit {source.revision}"
         ) from error
     except RepositoryNotFoundError as error:
+        private = "it is private and HF_TOKEN does not open it"
         raise BaseModelUnavailable(
-            f"the Hugging Face hub has no repository {source.repo}, or it is private and HF_TOKEN "
-            "does not open it"
+            f"the Hugging Face hub has no repository {source.repo}, or "
+            f"{private if with_token else closed}"
         ) from error
     except (OSError, HTTPError, EntryNotFoundError) as error:
         # HTTPError: of the connection, whichever client the hub's library uses; "offline and not

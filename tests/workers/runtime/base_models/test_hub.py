@@ -36,6 +36,8 @@ class _Hub(ThreadingHTTPServer):
         super().__init__((host, port), _Answers)
         self.folder = folder
         self.asked: list[str] = []
+        self.tokens: set[str | None] = set()
+        """That came with requests."""
         self.spoilt: str | None = None
         """Name of a file that is sent with a wrong byte."""
         self.moved_to: str | None = None
@@ -67,6 +69,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._refuse("RepoNotFound", 404)
 
     def do_GET(self) -> None:
+        self.server.tokens.add(self.headers["Authorization"])
         path = self.path.partition("?")[0].replace("/datasets/", "/", 1)
         if path.startswith(f"/api/models/{REPO}/") and path.endswith(f"/{COMMIT}"):
             if self.server.endless:
@@ -179,6 +182,23 @@ def test_of_an_edit_its_files_come_if_they_are_not_too_large(hub: _Hub, tmp_path
     nowhere = HubSource(repo="someone/else", revision=COMMIT)
     with pytest.raises(InvalidRequest, match="no repository someone/else"):
         download_edit(nowhere, target, 10**9, endpoint=hub.url)
+
+
+def test_only_base_models_are_downloaded_with_the_operator_s_token(
+    hub: _Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_operator")
+    source = HubSource(repo=REPO, revision=COMMIT)
+    targets = [tmp_path / name for name in ("edit", "base")]
+    for target in targets:
+        target.mkdir()
+    download_edit(source, targets[0], 10**9, endpoint=hub.url)
+    assert hub.tokens == {None}
+    download(source, targets[1], endpoint=hub.url)
+    assert "Bearer hf_operator" in hub.tokens
+    gated = HubSource(repo="someone/gated", revision=COMMIT)
+    with pytest.raises(InvalidRequest, match="no token is used here: download its files"):
+        download_edit(gated, targets[0], 10**9, endpoint=hub.url)
 
 
 def test_a_file_with_other_bytes_than_named_is_not_taken(hub: _Hub, tmp_path: Path) -> None:
