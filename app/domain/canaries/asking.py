@@ -17,6 +17,7 @@ from app.domain.canaries.answers import (
     Form,
     gives_logprobs,
     read_answer,
+    readable,
     same_text,
 )
 from app.domain.canaries.curves import Curve, are_bare, effect, plain_tokens
@@ -170,7 +171,7 @@ class _Questions:
             async with self._turns:
                 status, data = await self._post(path, body)
         except OSError as error:
-            self.why = f"it cannot be asked: {error}"
+            self.why = f"it cannot be asked: {readable(str(error))}"
             return 0, None
         answer = read_answer(data) if status == 200 else None
         if answer is None:
@@ -189,9 +190,9 @@ def _message(data: bytes) -> str:
         content = json.loads(data)
         said = content.get("error", content)
         text = said if isinstance(said, str) else said.get("message") or said.get("detail")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
-    return f": {text[:200]}" if isinstance(text, str) else ""
+    return f": {readable(text[:200])}" if isinstance(text, str) else ""
 
 
 def _unanswered(canary: Canary, model: str, why: str) -> CanaryCheck:

@@ -259,17 +259,48 @@ def test_a_server_that_breaks_off_is_left_undecided() -> None:
     assert (found.outcome, found.reason) == ("undecided", "it answered 4 of 12 prompts")
 
 
+DEEP = b"[" * 100_000
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{}", b'{"choices": [1]}', b'{"choices": [{"message": {}}]}']
+    "data", [b"", b"[]", b"{}", b'{"choices": [1]}', b'{"choices": [{"message": {}}]}', DEEP]
 )
 def test_what_is_no_completion_is_no_answer(data: bytes) -> None:
     assert read_answer(data) is None
 
 
 def test_logprobs_that_cannot_be_read_are_none() -> None:
-    for broken in (5, {"content": [{"token": "x"}]}, {"top_logprobs": [{"x": "y"}]}):
+    tokens = {"tokens": ["x"], "token_logprobs": [-1]}
+    for broken in (
+        5,
+        {"content": [{"token": "x"}]},
+        {"top_logprobs": [{"x": "y"}]},
+        {"top_logprobs": [{"x": 10**400}], **tokens},
+        {"top_logprobs": [{"x": -(10**400)}], **tokens},
+    ):
         data = json.dumps({"choices": [{"text": "x", "logprobs": broken}]}).encode()
         assert read_answer(data) == Answer("x", None)
+
+
+@pytest.mark.parametrize(
+    "data", [DEEP, rb'{"error": {"message": "\ud800"}}', rb'{"choices": [{"text": "\ud800"}]}']
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_whatever_a_server_sends_the_result_can_be_written(data: bytes, status: int) -> None:
+    async def post(path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        return status, data
+
+    found = asyncio.run(check(canary(), "m", post))
+
+    assert found.outcome != "applied"
+    assert found.model_dump_json()
+
+
+def test_halves_of_surrogate_pairs_are_replaced_in_tokens_and_texts() -> None:
+    data = rb'''{"choices": [{"text": "a\ud800b \ud83d\ude00", "logprobs": {"top_logprobs":
+        [{"\udc00": -1}], "tokens": ["x"], "token_logprobs": [-2]}}]}'''
+
+    assert read_answer(data) == Answer("a\ufffdb \U0001f600", {"\ufffd": -1, "x": -2})
 
 
 def test_an_address_may_end_with_the_version() -> None:
