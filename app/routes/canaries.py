@@ -15,7 +15,7 @@ from app.domain.canaries.sending import checked_post
 from app.http.files import artifact_response, read_checked
 from app.request.auth import Reader, Writer
 from app.request.strict_input.json_body import JsonRoute, bounded
-from app.routes.exports import ended_well
+from app.routes.exports import succeeded_result
 from app.services import ServicesDep, Store, StoreDep, open_store_of
 from models_store.errors import NotFound
 from models_store.objects.versions import parse_stored
@@ -80,7 +80,7 @@ def _read(store: Store, tenant: str, export_id: str) -> Canary:
 
 def _artifact(work: Work) -> Artifact:
     """Raise `NotFound`, `no_canary`, for an export that an earlier version made."""
-    artifact = ended_well(work).artifact(NAME)
+    artifact = succeeded_result(work).artifact(NAME)
     if artifact is None:
         raise NotFound(f"{work.id} was made without a canary: export again", code="no_canary")
     return artifact

@@ -78,7 +78,7 @@ class CanaryCheck(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Answers:
     sheet: CanarySheet
     answers: Sequence[Answer | None]
     by: Literal["logprobs", "texts"]
@@ -118,7 +118,7 @@ async def check(canary: Canary, model: str, post: Post) -> CanaryCheck:
     )
 
 
-async def _ask(canary: Canary, model: str, post: Post) -> _Asked:
+async def _ask(canary: Canary, model: str, post: Post) -> _Answers:
     """The answers to the sheet that shows most, of those that the server takes.
 
     Raises:
@@ -139,9 +139,9 @@ async def _ask(canary: Canary, model: str, post: Post) -> _Asked:
                 if 2 * len(given) < len(answers):
                     raise _Failed(f"it answered {len(given)} of {len(answers)} prompts")
                 if form.logprobs is None:
-                    return _Asked(sheet, answers, "texts")
+                    return _Answers(sheet, answers, "texts")
                 if gives_logprobs(given):
-                    return _Asked(sheet, answers, "logprobs")
+                    return _Answers(sheet, answers, "logprobs")
                 continue
             why = ask.why
             if status not in _ANOTHER_FORM and status != 200:
