@@ -297,8 +297,8 @@ def test_whatever_a_server_sends_the_result_can_be_written(data: bytes, status: 
 
 
 def test_halves_of_surrogate_pairs_are_replaced_in_tokens_and_texts() -> None:
-    data = rb'''{"choices": [{"text": "a\ud800b \ud83d\ude00", "logprobs": {"top_logprobs":
-        [{"\udc00": -1}], "tokens": ["x"], "token_logprobs": [-2]}}]}'''
+    data = rb"""{"choices": [{"text": "a\ud800b \ud83d\ude00", "logprobs": {"top_logprobs":
+        [{"\udc00": -1}], "tokens": ["x"], "token_logprobs": [-2]}}]}"""
 
     assert read_answer(data) == Answer("a\ufffdb \U0001f600", {"\ufffd": -1, "x": -2})
 
