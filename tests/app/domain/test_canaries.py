@@ -94,6 +94,29 @@ def test_the_strength_is_found_through_noise(strength: float, outcome: str, nois
     assert 0.9 <= verdict.certainty <= 0.999
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("recorded", [(), (0.5,)])
+@pytest.mark.parametrize(
+    ("strength", "outcomes"),
+    [
+        (0.0, {"not_applied"}),
+        (1.0, {"applied"}),
+        (0.6, {"other_strength"}),
+        (1.3, {"other_strength"}),
+        (-0.3, {"other_strength", "undecided"}),
+        (2.0, {"something_else"}),
+    ],
+)
+def test_fewer_recorded_strengths_tell_the_export_from_others(
+    recorded: Sequence[float], strength: float, outcomes: set[str], noise: float
+) -> None:
+    fewer = canary().limited_to(recorded)
+    verdict = decide_by_logprobs(fewer.sheets[0], fewer.strengths, answers(strength, noise=noise))
+
+    assert fewer.strengths == tuple(sorted({0.0, 1.0, *recorded}))
+    assert verdict.outcome in outcomes
+
+
 def test_answers_off_every_strength_are_of_something_else() -> None:
     others = [
         Answer("", dict(zip(WORDS, logprobs(number + 100, 0.0), strict=True)))
