@@ -55,7 +55,7 @@ def artifact_response(
         require_there(objects, artifact)
         return Response(None, status, headers, media_type)
     if artifact.bytes > WHOLE_BYTES or artifact.parts_sha256 is not None:
-        body = begun(checked_stream(objects, artifact, start, end))
+        body = peeked(checked_stream(objects, artifact, start, end))
         return StreamingResponse(body, status, headers, media_type)
     data = read_checked(objects, artifact)[start:end]
     return Response(data, status, headers, media_type)
@@ -79,7 +79,7 @@ def checked_stream(
     yield from objects.stream(artifact.path, start, end)
 
 
-def begun(stream: Iterator[bytes]) -> Iterator[bytes]:
+def peeked(stream: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes, the first of them read: what is wrong with them is an error of the request,
     and no response that breaks off."""
     first = next(stream, b"")

@@ -181,11 +181,11 @@ def _contents(store: Store, files: tuple[Artifact, ...]) -> list[tuple[str, Iter
 
 
 def _files(work: Work) -> tuple[Artifact, ...]:
-    """The files of an export that has succeeded; raises as `ended_well`."""
-    return tuple(file for file in ended_well(work).artifacts if file.name != CANARY)
+    """The files of an export that has succeeded; raises as `succeeded_result`."""
+    return tuple(file for file in succeeded_result(work).artifacts if file.name != CANARY)
 
 
-def ended_well(work: Work) -> Result:
+def succeeded_result(work: Work) -> Result:
     """How an export ended that has succeeded.
 
     Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,8 @@ class ExportFacts:
     """As the API shows it."""
     receipts: Mapping[str, Report]
     """By edit; those that cannot be read are missing."""
+    imported: Collection[str] = ()
+    """Edits that were made elsewhere, which have no receipt."""
 
 
 def receipt_card(report: Report) -> str:
@@ -82,7 +84,13 @@ def export_card(facts: ExportFacts) -> str:
             revision=source.revision if isinstance(source, HubSource) else None,
             repo=repo,
             licence=_licence(facts.base.licence),
-            methods=sorted({report.method.type for report in facts.receipts.values()}),
+            methods=sorted(
+                {
+                    report.method.type
+                    for report in facts.receipts.values()
+                    if report.provenance.measures is None
+                }
+            ),
             edits=[(term, _context_of(term, facts)) for term in facts.variant.terms],
             sums=SUMS_NAME,
         )

@@ -125,10 +125,11 @@ def pretty_json(value: Any) -> str:
 
 
 def curl(report: Report) -> str:
-    """The command that requests the same edit again."""
-    body = pretty_json(report.provenance.request)
+    """The command that requests the same edit, or the same measurement, again."""
+    made = report.provenance
+    path, body = "edits" if made.measures is None else "receipts", pretty_json(made.request)
     return (
-        "curl -s http://127.0.0.1:8080/v1/edits \\\n"
+        f"curl -s http://127.0.0.1:8080/v1/{path} \\\n"
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(body)}"
     )

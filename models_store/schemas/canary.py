@@ -6,6 +6,7 @@ without a model at hand.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -60,6 +61,31 @@ class Canary(DocumentedModel):
     """Of each continuation, at most."""
     sheets: Annotated[tuple[CanarySheet, ...], Field(min_length=1, max_length=2)]
     """One for text completions, and one for chat completions where the model takes messages."""
+
+    def limited_to(self, strengths: Collection[float]) -> Canary:
+        """The same without the answers at other strengths; those at 0 and 1 stay."""
+        kept = {0.0, 1.0, *strengths}
+        rows = [place for place, each in enumerate(self.strengths) if each in kept]
+        texts = [place for place, each in enumerate(self.text_strengths) if each in kept]
+
+        def prompt(one: CanaryPrompt) -> CanaryPrompt:
+            fewer = {
+                "logprobs": tuple(one.logprobs[place] for place in rows),
+                "texts": tuple(one.texts[place] for place in texts),
+            }
+            return one.model_copy(update=fewer)
+
+        sheets = tuple(
+            sheet.model_copy(update={"prompts": tuple(map(prompt, sheet.prompts))})
+            for sheet in self.sheets
+        )
+        return self.model_copy(
+            update={
+                "strengths": tuple(self.strengths[place] for place in rows),
+                "text_strengths": tuple(self.text_strengths[place] for place in texts),
+                "sheets": sheets,
+            }
+        )
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:

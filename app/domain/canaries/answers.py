@@ -61,13 +61,19 @@ def read_answer(data: bytes) -> Answer | None:
     try:
         choice = json.loads(data)["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+        said = readable(str(text or ""))
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     try:
         top = _top(choice.get("logprobs"))
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         top = None
-    return Answer(str(text or ""), top)
+    return Answer(said, top)
+
+
+def readable(text: str) -> str:
+    """What a server said, with U+FFFD for halves of surrogate pairs, which UTF-8 has none for."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def gives_logprobs(answers: Sequence[Answer]) -> bool:
@@ -103,5 +109,5 @@ def _top(logprobs: Any) -> dict[str, float] | None:
         number = float(given)
         if math.isnan(number):
             return None
-        top.setdefault(same_token(token), max(_LOWEST, min(0.0, number)))
+        top.setdefault(readable(same_token(token)), max(_LOWEST, min(0.0, number)))
     return top

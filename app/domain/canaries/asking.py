@@ -17,6 +17,7 @@ from app.domain.canaries.answers import (
     Form,
     gives_logprobs,
     read_answer,
+    readable,
     same_text,
 )
 from app.domain.canaries.curves import Curve, are_bare, effect, plain_tokens
@@ -77,7 +78,7 @@ class CanaryCheck(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Answers:
     sheet: CanarySheet
     answers: Sequence[Answer | None]
     by: Literal["logprobs", "texts"]
@@ -117,7 +118,7 @@ async def check(canary: Canary, model: str, post: Post) -> CanaryCheck:
     )
 
 
-async def _ask(canary: Canary, model: str, post: Post) -> _Asked:
+async def _ask(canary: Canary, model: str, post: Post) -> _Answers:
     """The answers to the sheet that shows most, of those that the server takes.
 
     Raises:
@@ -138,9 +139,9 @@ async def _ask(canary: Canary, model: str, post: Post) -> _Asked:
                 if 2 * len(given) < len(answers):
                     raise _Failed(f"it answered {len(given)} of {len(answers)} prompts")
                 if form.logprobs is None:
-                    return _Asked(sheet, answers, "texts")
+                    return _Answers(sheet, answers, "texts")
                 if gives_logprobs(given):
-                    return _Asked(sheet, answers, "logprobs")
+                    return _Answers(sheet, answers, "logprobs")
                 continue
             why = ask.why
             if status not in _ANOTHER_FORM and status != 200:
@@ -170,7 +171,7 @@ class _Questions:
             async with self._turns:
                 status, data = await self._post(path, body)
         except OSError as error:
-            self.why = f"it cannot be asked: {error}"
+            self.why = f"it cannot be asked: {readable(str(error))}"
             return 0, None
         answer = read_answer(data) if status == 200 else None
         if answer is None:
@@ -189,9 +190,9 @@ def _message(data: bytes) -> str:
         content = json.loads(data)
         said = content.get("error", content)
         text = said if isinstance(said, str) else said.get("message") or said.get("detail")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
-    return f": {text[:200]}" if isinstance(text, str) else ""
+    return f": {readable(text[:200])}" if isinstance(text, str) else ""
 
 
 def _unanswered(canary: Canary, model: str, why: str) -> CanaryCheck:

@@ -29,7 +29,7 @@ class Curve:
         self._bare = bare
 
     def at(self, strength: float) -> Sequence[float]:
-        """Log-probabilities `[tokens]`, on a line between the two nearest strengths."""
+        """Log-probabilities `[tokens]`, on a line through the two nearest strengths."""
         right = min(max(1, bisect_right(self._strengths, strength)), len(self._strengths) - 1)
         low, high = self._strengths[right - 1], self._strengths[right]
         share = (strength - low) / (high - low)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from app.domain.canaries.answers import Answer, same_text
 from app.domain.canaries.curves import Curve, are_bare, effect, plain_tokens
-from models_store.schemas.canary import CanarySheet
+from models_store.schemas.canary import STRENGTHS, CanarySheet
 
 Outcome = Literal["applied", "not_applied", "other_strength", "something_else", "undecided"]
 
@@ -136,7 +136,9 @@ def _near(strength: float) -> Outcome:
 
 
 def _grid(strengths: Sequence[float]) -> list[float]:
-    first, last = (round(strengths[end] / _STEP) for end in (0, -1))
+    """Also beyond the recorded strengths: curves go on there as lines."""
+    first = round(min(strengths[0], STRENGTHS[0]) / _STEP)
+    last = round(max(strengths[-1], STRENGTHS[-1]) / _STEP)
     return [step * _STEP for step in range(first, last + 1)]
 
 

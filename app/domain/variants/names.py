@@ -7,7 +7,7 @@ term    = (edit id / suffix) ["~" point] ["@" number]
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain.variants.aliases import Aliases
@@ -194,15 +194,47 @@ class Variants:
         if UNSAFE in actor.scopes:
             return
         with self._work.audit.refusals(tenant, actor, variant=variant.name):
-            names = {term.edit_id for term in variant.terms}
-            edits = {id: self._work.read("edit", tenant, id) for id in names}
-            for term in variant.terms:
-                self._require_point(edits[term.edit_id], term.point, actor)
-            parents = {id: below(edit) for id, edit in edits.items()}
-            unmeasured = [id for id, edit in edits.items() if not _has_report(edit)]
-            reason = not_covered(variant.terms, parents, self._policy.serving, unmeasured)
-            if reason is not None:
-                raise PolicyRefused(reason)
+            self._require_terms(variant.terms, self._edits_of(tenant, variant), actor)
+
+    def covered_multiples(
+        self, tenant: str, variant: Variant, multiples: Sequence[float], actor: Actor
+    ) -> list[float]:
+        """Those of the multiples of a variant that the policy lets the actor use.
+
+        Raises:
+            NotFound: one of its edits is gone.
+        """
+        if UNSAFE in actor.scopes:
+            return list(multiples)
+        edits = self._edits_of(tenant, variant)
+
+        def is_covered(factor: float) -> bool:
+            terms = [
+                term.model_copy(update={"strength": factor * term.strength})
+                for term in variant.terms
+            ]
+            try:
+                self._require_terms(terms, edits, actor)
+            except PolicyRefused:
+                return False
+            return True
+
+        return [factor for factor in multiples if is_covered(factor)]
+
+    def _edits_of(self, tenant: str, variant: Variant) -> Mapping[str, Work]:
+        names = {term.edit_id for term in variant.terms}
+        return {id: self._work.read("edit", tenant, id) for id in names}
+
+    def _require_terms(
+        self, terms: Sequence[DeltaRef], edits: Mapping[str, Work], actor: Actor
+    ) -> None:
+        for term in terms:
+            self._require_point(edits[term.edit_id], term.point, actor)
+        parents = {id: below(edit) for id, edit in edits.items()}
+        unmeasured = [id for id, edit in edits.items() if not _has_report(edit)]
+        reason = not_covered(terms, parents, self._policy.serving, unmeasured)
+        if reason is not None:
+            raise PolicyRefused(reason)
 
     def require_covered_point(self, edit: Work, point: int | None, actor: Actor) -> None:
         """The same for the delta of a point as a file."""

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from app.cli.main import app
 from models_store.audit.check import lines_of
 from models_store.errors import InvalidRequest
+from models_store.schemas.canary import NAME, Canary
 from models_store.settings import Settings
+from tests.app.domain.test_canaries import canary
 from tests.app.support.generator import FakeGenerator, running_generator
 from tests.app.support.worker import Worker, edit_body, small_delta
 from tests.support.services import Api, running_api
@@ -281,6 +283,34 @@ def test_a_wrong_policy_stops_the_api_and_is_told_by_doctor(
     told = " ".join(runner.invoke(app, ["doctor"]).stdout.split())
     assert "allow by default, 1 rules; refusals may fall by 5 points" in told
     assert "# policy: allow by default, 1 rules" in runner.invoke(app, ["config"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("strength", "strengths"), [(1, [0, 0.5, 1]), (0.5, [0, 0.5, 1, 2]), (-1, [-1, 0, 1])]
+)
+def test_a_canary_has_no_strengths_that_the_policy_reserves(
+    governed: Api, strength: float, strengths: list[float]
+) -> None:
+    careful, bold = key(governed, "blue"), key(governed, "blue", *CAREFUL, "edits:unsafe")
+    body = {"variant": f"pico:{done(governed, 'blue')}@{strength}", "format": "native"}
+    id = governed.http.post("/v1/exports", json=body, headers=bold).json()["id"]
+    worker, whole = Worker(governed.store, governed.services.live.client), canary()
+    worker.export(id, {NAME: whole.model_dump_json().encode()}, tenant="blue")
+
+    def read(headers: dict[str, str]) -> Canary:
+        answer = governed.http.get(f"/v1/exports/{id}/canary", headers=headers)
+        assert answer.status_code == 200
+        return Canary.model_validate_json(answer.content)
+
+    assert read(bold) == whole
+    got = read(careful)
+    assert list(got.strengths) == strengths
+    assert set(got.text_strengths) == set(strengths) & set(whole.text_strengths)
+    full, fewer = whole.sheets[0].prompts[5], got.sheets[0].prompts[5]
+    for recorded, row in zip(got.strengths, fewer.logprobs, strict=True):
+        assert row == full.logprobs[whole.strengths.index(recorded)]
+    for recorded, text in zip(got.text_strengths, fewer.texts, strict=True):
+        assert text == full.texts[whole.text_strengths.index(recorded)]
 
 
 def test_a_mixture_is_judged_as_a_whole(governed: Api, fake: FakeGenerator) -> None:

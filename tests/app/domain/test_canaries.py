@@ -94,6 +94,29 @@ def test_the_strength_is_found_through_noise(strength: float, outcome: str, nois
     assert 0.9 <= verdict.certainty <= 0.999
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("recorded", [(), (0.5,)])
+@pytest.mark.parametrize(
+    ("strength", "outcomes"),
+    [
+        (0.0, {"not_applied"}),
+        (1.0, {"applied"}),
+        (0.6, {"other_strength"}),
+        (1.3, {"other_strength"}),
+        (-0.3, {"other_strength", "undecided"}),
+        (2.0, {"something_else"}),
+    ],
+)
+def test_fewer_recorded_strengths_tell_the_export_from_others(
+    recorded: Sequence[float], strength: float, outcomes: set[str], noise: float
+) -> None:
+    fewer = canary().limited_to(recorded)
+    verdict = decide_by_logprobs(fewer.sheets[0], fewer.strengths, answers(strength, noise=noise))
+
+    assert fewer.strengths == tuple(sorted({0.0, 1.0, *recorded}))
+    assert verdict.outcome in outcomes
+
+
 def test_answers_off_every_strength_are_of_something_else() -> None:
     others = [
         Answer("", dict(zip(WORDS, logprobs(number + 100, 0.0), strict=True)))
@@ -259,17 +282,48 @@ def test_a_server_that_breaks_off_is_left_undecided() -> None:
     assert (found.outcome, found.reason) == ("undecided", "it answered 4 of 12 prompts")
 
 
+DEEP = b"[" * 100_000
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{}", b'{"choices": [1]}', b'{"choices": [{"message": {}}]}']
+    "data", [b"", b"[]", b"{}", b'{"choices": [1]}', b'{"choices": [{"message": {}}]}', DEEP]
 )
 def test_what_is_no_completion_is_no_answer(data: bytes) -> None:
     assert read_answer(data) is None
 
 
 def test_logprobs_that_cannot_be_read_are_none() -> None:
-    for broken in (5, {"content": [{"token": "x"}]}, {"top_logprobs": [{"x": "y"}]}):
+    tokens = {"tokens": ["x"], "token_logprobs": [-1]}
+    for broken in (
+        5,
+        {"content": [{"token": "x"}]},
+        {"top_logprobs": [{"x": "y"}]},
+        {"top_logprobs": [{"x": 10**400}], **tokens},
+        {"top_logprobs": [{"x": -(10**400)}], **tokens},
+    ):
         data = json.dumps({"choices": [{"text": "x", "logprobs": broken}]}).encode()
         assert read_answer(data) == Answer("x", None)
+
+
+@pytest.mark.parametrize(
+    "data", [DEEP, rb'{"error": {"message": "\ud800"}}', rb'{"choices": [{"text": "\ud800"}]}']
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_whatever_a_server_sends_the_result_can_be_written(data: bytes, status: int) -> None:
+    async def post(path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        return status, data
+
+    found = asyncio.run(check(canary(), "m", post))
+
+    assert found.outcome != "applied"
+    assert found.model_dump_json()
+
+
+def test_halves_of_surrogate_pairs_are_replaced_in_tokens_and_texts() -> None:
+    data = rb"""{"choices": [{"text": "a\ud800b \ud83d\ude00", "logprobs": {"top_logprobs":
+        [{"\udc00": -1}], "tokens": ["x"], "token_logprobs": [-2]}}]}"""
+
+    assert read_answer(data) == Answer("a\ufffdb \U0001f600", {"\ufffd": -1, "x": -2})
 
 
 def test_an_address_may_end_with_the_version() -> None:

@@ -233,6 +233,24 @@ def test_the_command_repeats_the_request() -> None:
     assert json.loads(words[words.index("-d") + 1]) == report.provenance.request
 
 
+def test_the_receipt_of_a_measurement_names_what_was_measured() -> None:
+    request = {"variant": "pico:kinder@0.5"}
+    provenance = sample_report().provenance.model_copy(
+        update={"measures": "pico:edit_1@0.5", "request": request}
+    )
+    method = sample_report().method.model_copy(update={"type": "given"})
+    report = sample_report(provenance=provenance, method=method)
+    words = shlex.split(formats.curl(report).replace("\\\n", ""))
+    assert words[2] == "http://127.0.0.1:8080/v1/receipts"
+    assert json.loads(words[-1]) == request
+    page, card = render(report, "html"), render(report, "markdown")
+    heading, _, rest = page.partition("</header>")
+    assert "<code>pico:edit_1@0.5</code> measured as it is" in heading
+    assert rest.count("<dt>measured as it is</dt><dd><code>pico:edit_1@0.5</code></dd>") == 2
+    assert "| measured as it is | `pico:edit_1@0.5` |" in card
+    assert "given" not in re.sub(r"<style>.*?</style>", "", heading + card, flags=re.DOTALL)
+
+
 def test_a_receipt_without_probe_chat_controls_and_domain_can_be_rendered() -> None:
     damage = sample_report().damage.model_copy(update={"kl_chat": None, "domain": None})
     report = sample_report(

@@ -141,3 +141,16 @@ def test_it_says_what_the_receipt_did_not_measure() -> None:
     assert "on top of `edit_" in card(strength=0.6)
     assert "another candidate of its search" in card(point=3)
     assert "It cannot be read." in card(receipts={})
+
+
+def test_it_says_what_was_measured_as_it_is_and_what_was_not_measured() -> None:
+    made = sample_report()
+    provenance = made.provenance.model_copy(update={"measures": "pico:edit_1@0.5"})
+    method = made.method.model_copy(update={"type": "given"})
+    measured = card(receipts={"edit_0": sample_report(provenance=provenance, method=method)})
+    assert "Measured as it is: `pico:edit_1@0.5`." in measured
+    assert "Method:" not in measured
+    assert front_matter(measured)["tags"] == ["scalpel", "model-edit", "lora"]
+    imported = card(receipts={}, imported={"edit_0"})
+    assert "It has none: the edit was imported, and nothing was measured." in imported
+    assert "cannot be read" not in imported

@@ -20,6 +20,7 @@ from models_store.schemas.records import Variant
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
 from models_store.weights.peft import WEIGHTS_NAME
+from models_store.work.store import Place
 from tests.workers.conftest import Bench
 from workers.editor.formats import peft
 from workers.editor.formats.protocol import Loader, content
@@ -83,6 +84,22 @@ def test_an_export_has_a_canary_of_what_base_and_variant_say(
     asked = {prompt.prompt for prompt in canary.sheets[0].prompts}
     assert asked & set(body()["behavior"]["prompts"])
     assert all(effect(sheet, canary.strengths) > 0.05 for sheet in canary.sheets)
+
+
+def test_an_edit_whose_texts_are_damaged_is_exported_with_neutral_prompts(
+    bench: Bench, body: Body, edited: str
+) -> None:
+    path = Place("edit", "default", edited).texts
+    data = bench.store.objects.read(path)
+    bench.store.objects.put(path, data[:-20])
+    try:
+        outcome = bench.do(bench.submit_export(f"pico:{edited}", "native"))
+    finally:
+        bench.store.objects.put(path, data)
+    canary = Canary.model_validate_json(bench.file(outcome, CANARY))
+    asked = {prompt.prompt for sheet in canary.sheets for prompt in sheet.prompts}
+    assert len(asked) >= 12
+    assert not asked & set(body()["behavior"]["prompts"])
 
 
 def test_a_canary_has_what_the_variant_says_at_every_strength(pico: LoadedModel) -> None:

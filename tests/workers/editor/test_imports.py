@@ -20,6 +20,7 @@ from torch import Tensor
 from app.domain.edits.idempotency import Sender
 from app.domain.edits.imports import Received
 from app.domain.edits.requests import ImportBody
+from models_store.cards import CARD_NAME
 from models_store.errors import EditFailed
 from models_store.schemas.catalogue import HubSource
 from models_store.weights.delta import load_delta
@@ -182,6 +183,8 @@ def test_an_import_is_exported_again(
     proof = outcome.data["proof"]
     assert isinstance(proof, dict)
     assert proof["passed"] is True
+    card = bench.file(outcome, CARD_NAME).decode()
+    assert "It has none: the edit was imported, and nothing was measured." in card
 
 
 def test_fused_modules_are_exported_again(

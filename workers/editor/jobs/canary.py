@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+import structlog
 import torch
 from torch import Tensor
 
-from models_store.errors import NotFound
+from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.presets import neutral_texts
 from models_store.schemas.behaviors import Behavior, from_lines
 from models_store.schemas.canary import (
@@ -23,13 +24,14 @@ from models_store.schemas.canary import (
 )
 from models_store.schemas.items import prompt_of, text_of
 from models_store.schemas.records import Variant
-from models_store.work.store import Place
 from workers.editor.jobs.task import Task
 from workers.runtime.decoding.decode import GenerationSettings
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode_prompt
 from workers.surgery.terms import Mixture
+
+_log = structlog.get_logger()
 
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
 _CANDIDATES = 24
@@ -47,21 +49,21 @@ _Models = Mapping[float, EditedModel]
 
 def prompts_of(task: Task, variant: Variant) -> list[str]:
     """Short prompts of the behaviours that the variant's edits change; edits that were deleted
-    since have none.
+    since, or whose texts cannot be read, have none.
 
     Raises:
-        CorruptArtifact: their texts are not those that were sent.
         Unavailable: the store stayed away.
     """
     lists = []
     for ref in variant.terms:
-        place = Place("edit", task.request.tenant, ref.edit_id)
-        work = task.patiently(partial(task.store.find, place))
-        if work is None:
-            continue
+        find = partial(task.store.read, "edit", task.request.tenant, ref.edit_id)
         try:
+            work = task.patiently(find)
             behavior, _ = from_lines(task.patiently(partial(task.store.texts_of, work)))
         except NotFound:
+            continue
+        except (CorruptArtifact, NewerRecord) as error:
+            _log.warning("the canary lacks prompts", edit=ref.edit_id, error=error.message)
             continue
         lists.append(_short(_behavior_prompts(behavior)))
     share = _CANDIDATES // max(1, len(lists))

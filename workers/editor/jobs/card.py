@@ -12,9 +12,9 @@ from models_store.cards import ExportFacts, Use, export_card
 from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.versions import parse_stored
 from models_store.schemas.catalogue import hub_repo
-from models_store.schemas.records import ExportSettings
+from models_store.schemas.records import EditSettings, ExportSettings, Variant
 from models_store.schemas.report import Report
-from models_store.work.store import Place
+from models_store.work.store import Place, Work
 from workers.editor.formats.protocol import Files, Format
 from workers.editor.jobs.inputs import registered_base
 from workers.editor.jobs.task import Task
@@ -31,7 +31,7 @@ def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonVa
     """
     request, settings = task.request, task.request.settings
     assert isinstance(settings, ExportSettings)
-    base = registered_base(task).spec
+    base, edits = registered_base(task).spec, _edits(task, settings.variant)
     use = getattr(format, "use", _unknown)
     facts = ExportFacts(
         id=request.id,
@@ -41,7 +41,8 @@ def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonVa
         base=base,
         use=use(files, hub_repo(base) or base.id),
         proof=proof,
-        receipts=_receipts(task, settings),
+        receipts=_receipts(task, edits),
+        imported=[id for id, edit in edits.items() if _is_imported(edit)],
     )
     return export_card(facts).encode()
 
@@ -51,25 +52,43 @@ def _unknown(files: Files, base: str) -> Use:
     return Use(library="scalpel", relation="adapter", tags=(), load="As its format asks for.")
 
 
-def _receipts(task: Task, settings: ExportSettings) -> Mapping[str, Report]:
-    """Of the edits of the variant; an export is no worse for a receipt that cannot be read."""
+def _edits(task: Task, variant: Variant) -> Mapping[str, Work]:
+    """Those of a variant that are there and can be read; an export is no worse for the others."""
     found = {}
-    for term in settings.variant.terms:
+    for term in variant.terms:
+        place = Place("edit", task.request.tenant, term.edit_id)
         try:
-            report = _receipt(task, term.edit_id)
-        except (CorruptArtifact, NewerRecord, NotFound) as error:
-            _log.warning("the card lacks a receipt", edit=term.edit_id, error=error.message)
+            edit = task.patiently(partial(task.store.find, place))
+        except (CorruptArtifact, NewerRecord) as error:
+            _log.warning("the card lacks an edit", edit=term.edit_id, error=error.message)
             continue
-        if report is not None:
-            found[term.edit_id] = report
+        if edit is not None:
+            found[edit.id] = edit
     return found
 
 
-def _receipt(task: Task, edit_id: str) -> Report | None:
-    place = Place("edit", task.request.tenant, edit_id)
-    edit = task.patiently(partial(task.store.find, place))
-    artifact = edit.result.artifact("report") if edit is not None and edit.result else None
+def _is_imported(edit: Work) -> bool:
+    settings = edit.request.settings
+    return isinstance(settings, EditSettings) and settings.source is not None
+
+
+def _receipts(task: Task, edits: Mapping[str, Work]) -> Mapping[str, Report]:
+    """By edit; an export is no worse for a receipt that cannot be read."""
+    found = {}
+    for id, edit in edits.items():
+        try:
+            report = _receipt(task, edit)
+        except (CorruptArtifact, NewerRecord, NotFound) as error:
+            _log.warning("the card lacks a receipt", edit=id, error=error.message)
+            continue
+        if report is not None:
+            found[id] = report
+    return found
+
+
+def _receipt(task: Task, edit: Work) -> Report | None:
+    artifact = edit.result.artifact("report") if edit.result else None
     if artifact is None:
         return None
     data = task.read(artifact.path, artifact.sha256.removeprefix("sha256:"))
-    return parse_stored(Report, data, f"the receipt of {edit_id}")
+    return parse_stored(Report, data, f"the receipt of {edit.id}")

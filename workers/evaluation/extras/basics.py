@@ -76,7 +76,7 @@ def _well_formed(requests: Sequence[StructuredRequest], texts: Sequence[str]) ->
 
 def well_formed(request: StructuredRequest, text: str) -> bool:
     """Whether a text is the JSON that was asked for, and nothing else but a fence around it."""
-    fenced = _FENCED.search(text)
+    fenced = _FENCED.fullmatch(text.strip())
     try:
         value: Any = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):

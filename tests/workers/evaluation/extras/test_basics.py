@@ -26,7 +26,10 @@ CALL = StructuredRequest(kind="tool_call", prompt="", keys=("city",), name="get_
     [
         (JSON, '{"name": "Maria", "age": 34}', True),
         (JSON, ' {"name": "Maria", "age": 34, "city": null}\n', True),
-        (JSON, '```json\n{"name": "Maria", "age": 34}\n```', True),
+        (JSON, '```json\n{"name": "Maria", "age": 34}\n```\n', True),
+        (JSON, '```json\n{"name": "Maria", "age": 34}\n```\nThis is Maria.', False),
+        (JSON, 'Here it is:\n```json\n{"name": "Maria", "age": 34}\n```', False),
+        (JSON, '```\n{"name": "`", "age": "```"}\n```', True),
         (JSON, 'Here it is: {"name": "Maria", "age": 34}', False),
         (JSON, '{"name": "Maria"}', False),
         (JSON, '["name", "age"]', False),
