@@ -28,7 +28,6 @@ from app.domain.edits.requests import EditBody, ExportBody, ImportBody, ReceiptB
 from app.domain.variants.names import (
     MAX_TERMS,
     Variants,
-    delta_artifact,
     measured_by,
     parents_of,
     require_report,
@@ -209,8 +208,8 @@ class Submission:
         the request has none, that of the last edit which was made for this behaviour, so that
         nothing it was fitted on is tested on."""
         if body.behavior is not None:
-            resolved = self._behavior(tenant, body.as_edit(base.id, body.behavior))
             as_edit = body.as_edit(base.id, body.behavior)
+            resolved = self._behavior(tenant, as_edit)
         else:
             resolved = behavior_of(self._work, edits[-1])
             check_scorers(resolved.behavior, "/behavior", self.scorers)
@@ -287,7 +286,8 @@ class Submission:
                 if not self._policy.margins.prompts:
                     self._variants.require_covered(sender.tenant, measured, sender.actor)
                 behaviors = list(directions(self._work, sender.tenant, measured))
-                announced = delta_artifact(original, None).bytes
+                delta = original.result.artifact("delta") if original.result is not None else None
+                announced = 0 if delta is None else delta.bytes
             rule = self._rule_for_all(sender, base.id, behaviors)
             return self._queue_edit(
                 sender,

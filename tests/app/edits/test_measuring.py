@@ -122,6 +122,12 @@ def test_an_import_is_measured_by_a_behavior_that_is_named(api: Api, worker: Wor
     assert measured.status_code == 201, measured.text
 
 
+def test_a_measurement_that_the_policy_held_back_is_made_again(api: Api, worker: Worker) -> None:
+    id = api.http.post("/v1/receipts", json={"variant": f"pico:{made(api, worker)}"}).json()["id"]
+    worker.hold_back(id, {"report": b"{}"})
+    assert api.http.post(f"/v1/edits/{id}/reproduce").status_code == 201
+
+
 def test_the_delta_of_a_measurement_counts_before_it_is_there(api: Api, worker: Worker) -> None:
     id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
     worker.succeed(id, delta=bytes(5_000_000))
