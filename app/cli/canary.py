@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import httpx
 import typer
 
-from app.cli.client import ApiError, Client
+from app.cli.client import DEFAULT_URL, ApiError, Client
 
 if TYPE_CHECKING:
     from app.domain.canaries.asking import CanaryCheck, Post
@@ -46,11 +47,8 @@ def canary(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Say by its answers what a server serves; 0 if the export is applied, else 1."""
-    # Imported here: other commands have no use for it.
-    from app.domain.canaries.asking import check
-
-    known = _canary(export, api or "http://127.0.0.1:8080", key)
-    found = asyncio.run(_through(check, known, url, model, server_key))
+    known = _canary(export, api or DEFAULT_URL, key)
+    found = asyncio.run(_checked(known, url, model, server_key))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -72,19 +70,16 @@ def _canary(export: str, api: str, key: str) -> Canary:
     return parse_stored(Canary, data, export[1:])
 
 
-async def _through(check: Any, known: Canary, url: str, model: str, key: str) -> CanaryCheck:
-    import httpx
-
+async def _checked(known: Canary, url: str, model: str, key: str) -> CanaryCheck:
+    # Imported here: other commands have no use for it.
+    from app.domain.canaries.asking import check
     from app.domain.canaries.sending import headers_for, root_of
 
     async with httpx.AsyncClient(headers=headers_for(key or None), timeout=_SECONDS) as http:
-        found: CanaryCheck = await check(known, model, _post(http, root_of(url)))
-    return found
+        return await check(known, model, _post(http, root_of(url)))
 
 
-def _post(http: Any, root: str) -> Post:
-    import httpx
-
+def _post(http: httpx.AsyncClient, root: str) -> Post:
     async def post(path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         try:
             response = await http.post(root + path, json=body)

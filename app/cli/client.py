@@ -26,6 +26,9 @@ class ApiError(ScalpelError):
     code = "api_error"
 
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
 class Client:
     """Talks to one API; `key` is sent as a bearer token where there is one."""
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from app.cli.audit import audit
 from app.cli.canary import canary
-from app.cli.client import ApiError, Client
+from app.cli.client import DEFAULT_URL, ApiError, Client
 from app.cli.importing import import_files
 from app.cli.keys import keys
 from app.cli.progress import expected, show
@@ -60,7 +60,6 @@ Token = Annotated[
 Endpoint = Annotated[
     str, typer.Option(envvar="HF_ENDPOINT", help="Address of the hub.", show_default=False)
 ]
-_DEFAULT_URL = "http://127.0.0.1:8080"
 _PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
 """Of an address."""
 
@@ -374,7 +373,7 @@ def repair(
 
 
 def connect(url: str, key: str) -> Client:
-    return Client(url or _DEFAULT_URL, key or None)
+    return Client(url or DEFAULT_URL, key or None)
 
 
 def _watch(client: Client, edit_id: str, estimate: dict[str, float] | None = None) -> None:

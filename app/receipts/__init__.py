@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 
 from app.http.pages.html import style_hash
 from app.receipts.chart import chart_of
 from app.receipts.plots import candidate_plot, dose_plots
-from models_store.cards import filters, receipt_card, receipt_context
+from models_store.cards import environment, receipt_card, receipt_context
 from models_store.schemas.report import Report
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -50,13 +50,4 @@ def content_security_policy() -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=select_autoescape(("html",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(filters())
-    return environment
+    return environment(_TEMPLATES)

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, JsonValue
 
 from app.domain.edits.requests import ExportBody
-from app.http.files import artifact_response, require_sound
+from app.http.files import artifact_response, checked_stream, peeked
 from app.http.zip_stream import zip_stream
 from app.request.auth import Reader, Writer
 from app.request.downloading import Downloading
@@ -26,7 +26,6 @@ from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
 from models_store.schemas.canary import NAME as CANARY
 from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Result, Status
-from models_store.work.artifacts import checked_range, part_sums, require_there
 from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
@@ -165,19 +164,11 @@ async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> St
 
 
 def _contents(store: Store, files: tuple[Artifact, ...]) -> list[tuple[str, Iterator[bytes]]]:
-    """Names and bytes. What cannot be checked on its way is checked now: an archive that breaks off
-    says nothing of why."""
-    contents = []
-    for file in files:
-        sums = part_sums(store.objects, file)
-        if sums is None:
-            require_sound(store.objects, file)
-            stream = store.objects.stream(file.path, 0, file.bytes)
-        else:
-            require_there(store.objects, file)
-            stream = checked_range(store.objects, file, sums, 0, file.bytes)
-        contents.append((file.name, stream))
-    return contents
+    """Names and bytes. What cannot be checked on its way is checked now, and so is the beginning of
+    the rest: an archive that breaks off says nothing of why."""
+    return [
+        (file.name, peeked(checked_stream(store.objects, file, 0, file.bytes))) for file in files
+    ]
 
 
 def _files(work: Work) -> tuple[Artifact, ...]:

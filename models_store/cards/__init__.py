@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from pydantic import JsonValue
 
 from models_store.cards import formats
@@ -65,7 +65,7 @@ class ExportFacts:
 
 def receipt_card(report: Report) -> str:
     """All of a receipt."""
-    return environment().get_template("receipt.md").render(receipt_context(report))
+    return _markdown().get_template("receipt.md").render(receipt_context(report))
 
 
 def export_card(facts: ExportFacts) -> str:
@@ -76,7 +76,7 @@ def export_card(facts: ExportFacts) -> str:
     repo = hub_repo(facts.base)
     source = facts.base.source
     return (
-        environment()
+        _markdown()
         .get_template("export.md")
         .render(
             one=facts,
@@ -109,23 +109,24 @@ def receipt_context(report: Report) -> dict[str, Any]:
     }
 
 
-def filters() -> dict[str, Any]:
-    """How templates write figures and texts."""
-    return {**formats.FILTERS, "limit_name": limit_name}
-
-
-@cache
-def environment() -> Environment:
-    """For Markdown, in which nothing is escaped unless a filter does it."""
-    found = Environment(  # noqa: S701 - it writes no HTML
-        loader=FileSystemLoader(_TEMPLATES),
+def environment(templates: Path) -> Environment:
+    """For the templates of a folder: figures and texts are written as receipts have them, and what
+    is HTML is escaped; in Markdown only a filter does it."""
+    found = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=select_autoescape(("html",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters.update(filters())
+    found.filters.update(formats.FILTERS, limit_name=limit_name)
     return found
+
+
+@cache
+def _markdown() -> Environment:
+    return environment(_TEMPLATES)
 
 
 def _context_of(term: DeltaRef, facts: ExportFacts) -> dict[str, Any] | None:

@@ -223,19 +223,11 @@ class FixedMethod(_Method):
 class Given(FixedMethod):
     """In place of the method where the edits of a variant are measured as they are."""
 
-    docs: ClassVar = DocsRow("", "")
-    modules: ClassVar = ()
-    carrier: ClassVar = "coefficients"
-
     type: Literal["given"] = "given"
 
 
 class Imported(FixedMethod):
     """In place of the method of an edit that was made elsewhere."""
-
-    docs: ClassVar = DocsRow("", "")
-    modules: ClassVar = ()
-    carrier: ClassVar = "coefficients"
 
     type: Literal["imported"] = "imported"
 

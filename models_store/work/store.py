@@ -82,6 +82,12 @@ class Work:
     def id(self) -> str:
         return self.request.id
 
+    @property
+    def imported(self) -> bool:
+        """Whether it is an edit that was made elsewhere."""
+        settings = self.request.settings
+        return isinstance(settings, EditSettings) and settings.source is not None
+
     @cached_property
     def status(self) -> Status:
         if self.result is not None:
@@ -507,8 +513,7 @@ class WorkStore:
             CorruptArtifact: they were changed.
             NotFound: they are gone.
         """
-        settings = work.request.settings
-        if isinstance(settings, EditSettings) and settings.source is not None:
+        if work.imported:
             raise NotFound(f"{work.id} was imported, so it was made from no texts known here")
         made = work.result.artifact("texts") if work.result is not None else None
         if made is None:

@@ -124,6 +124,14 @@ def flatten(mixture: Mixture) -> list[WeightedTerm]:
     return sorted(weighted, key=lambda pair: (pair[0].key.order, pair[0].digest, pair[1]))
 
 
+def folded(mixture: Mixture) -> list[Term]:
+    """The terms of all edits of a mixture, with their strengths in the coefficients."""
+    return [
+        replace(term, coefficients=term.coefficients * strength)
+        for term, strength in flatten(mixture)
+    ]
+
+
 def by_matrix(weighted: Iterable[WeightedTerm]) -> Mapping[MatrixKey, list[WeightedTerm]]:
     """Group terms by the matrix they change; the order within a group is kept."""
     groups: dict[MatrixKey, list[WeightedTerm]] = {}

@@ -19,7 +19,7 @@ class StoredBytes:
 
     A bucket of work has settled once no new id falls into it and all of its work has ended: from
     then on it can only shrink, so its size is remembered. A count therefore takes as long as there
-    is new and open work, however much is stored. What open work has announced, and have not
+    is new and open work, however much is stored. What open work has announced, and not
     written yet, counts as if it were there.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -201,17 +201,8 @@ def _unanswered(canary: Canary, model: str, why: str) -> CanaryCheck:
 
 
 def _result(canary: Canary, model: str, verdict: Verdict, **found: Any) -> CanaryCheck:
-    return CanaryCheck(
-        variant=canary.variant,
-        model=model,
-        outcome=verdict.outcome,
-        certainty=round(verdict.certainty, 4),
-        strength=verdict.strength,
-        low=verdict.low,
-        high=verdict.high,
-        reason=verdict.reason,
-        **found,
-    )
+    decided = {**asdict(verdict), "certainty": round(verdict.certainty, 4)}
+    return CanaryCheck(variant=canary.variant, model=model, **decided, **found)
 
 
 def _row(

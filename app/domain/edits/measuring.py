@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import JsonValue
 
 from app.domain.behaviors.library import ResolvedBehavior
-from app.domain.variants.names import delta_artifact
 from models_store.errors import InvalidRequest
 from models_store.operator.policy import IMPORTED, IN_PLACE, direction_of
 from models_store.presets import inverse_of
@@ -46,22 +45,32 @@ def seed_of(edits: Sequence[Work], ref: BehaviorRef) -> int:
 
 
 def directions(
-    work: WorkStore, tenant: str, variant: Variant, factor: float = 1.0
+    work: WorkStore, edits: Iterable[Work | None], variant: Variant, factor: float = 1.0
 ) -> Iterator[str]:
     """What the policy's rules call the edits of a variant: of one at a negative strength its
-    opposite, of one that measures others those; of one that is gone texts in place."""
-    for term in variant.terms:
-        edit, strength = work.find(Place("edit", tenant, term.edit_id)), factor * term.strength
+    opposite, of one that measures others those; of one that is gone texts in place.
+
+    Args:
+        edits: of its terms, in their order; None: it is gone.
+    """
+    for edit, term in zip(edits, variant.terms, strict=True):
+        strength = factor * term.strength
         settings = None if edit is None else edit.request.settings
         if edit is None or not isinstance(settings, EditSettings):
             yield IN_PLACE
-        elif settings.measures is not None:
-            yield from directions(work, tenant, settings.measures, strength)
-        elif settings.source is not None:
+        elif (measured := settings.measures) is not None:
+            inner = edits_of(work, edit.request.tenant, measured)
+            yield from directions(work, inner, measured, strength)
+        elif edit.imported:
             yield IMPORTED
         else:
             named = direction_of(body_behavior(edit))
             yield named if strength > 0 else inverse_of(named) or IN_PLACE
+
+
+def edits_of(work: WorkStore, tenant: str, variant: Variant) -> Iterator[Work | None]:
+    """The edits of a variant's terms; None of one that was deleted."""
+    return (work.find(Place("edit", tenant, term.edit_id)) for term in variant.terms)
 
 
 def body_behavior(edit: Work) -> JsonValue:
@@ -70,14 +79,10 @@ def body_behavior(edit: Work) -> JsonValue:
     return body.get("behavior") if isinstance(body, dict) else None
 
 
-def delta_bytes(edits: Sequence[Work], variant: Variant) -> int:
-    """Size of the deltas of a variant.
-
-    Args:
-        edits: of its terms, in their order.
-    """
-    terms = zip(edits, variant.terms, strict=True)
-    return sum(delta_artifact(edit, term.point).bytes for edit, term in terms)
+def delta_bytes(work: WorkStore, variant: Variant) -> int:
+    """Size of the deltas of a variant, as they are stored."""
+    found = (work.objects.info(term.path) for term in variant.terms)
+    return sum(info.size for info in found if info is not None)
 
 
 def adapter_bytes(facts: BaseFacts, rank: int) -> int:

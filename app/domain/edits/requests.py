@@ -74,8 +74,8 @@ class ReceiptBody(RequestBody):
     effort: Effort = "standard"
     """How much is measured."""
     seed: Seed | None = None
-    """By default, without a behaviour, that of the last edit, so that nothing it was fitted on is
-    tested on; else 0."""
+    """By default that of the last edit which was made for the behaviour, so that nothing it was
+    fitted on is tested on; 0 if none was."""
     suffix: Suffix | None = None
     """A name for it among the edits of its base model: `base:suffix` serves it."""
     metadata: Metadata = Field(default_factory=dict)

@@ -22,6 +22,7 @@ from app.domain.edits.measuring import (
     body_behavior,
     delta_bytes,
     directions,
+    edits_of,
     seed_of,
 )
 from app.domain.edits.requests import EditBody, ExportBody, ImportBody, ReceiptBody
@@ -193,10 +194,10 @@ class Submission:
                 base,
                 settings,
                 _without_texts({**sent, **recorded} if isinstance(sent, dict) else sent),
-                self._rule_for_all(sender, base.id, directions(self._work, tenant, variant)),
+                self._rule_for_all(sender, base.id, directions(self._work, edits, variant)),
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
-                announced=delta_bytes(edits, variant),
+                announced=delta_bytes(self._work, variant),
             )
 
         return self._once("edit", sender, make)
@@ -285,7 +286,8 @@ class Submission:
             if (measured := settings.measures) is not None:
                 if not self._policy.margins.prompts:
                     self._variants.require_covered(sender.tenant, measured, sender.actor)
-                behaviors = list(directions(self._work, sender.tenant, measured))
+                parts = edits_of(self._work, sender.tenant, measured)
+                behaviors = list(directions(self._work, parts, measured))
                 delta = original.result.artifact("delta") if original.result is not None else None
                 announced = 0 if delta is None else delta.bytes
             rule = self._rule_for_all(sender, base.id, behaviors)
@@ -320,12 +322,8 @@ class Submission:
                 )
             base = self._bases.ready(variant.base_model)
             settings = ExportSettings(variant=variant, format=body.format)
-            size = base.facts.bytes
-            if body.format not in _WHOLE_MODELS:
-                edits = [
-                    self._work.read("edit", sender.tenant, term.edit_id) for term in variant.terms
-                ]
-                size = delta_bytes(edits, variant)
+            whole = body.format in _WHOLE_MODELS
+            size = base.facts.bytes if whole else delta_bytes(self._work, variant)
             with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
                 return self._work.submit(request.model_copy(update={"announced_bytes": size}))

@@ -421,19 +421,13 @@ def require_report(edit: Work) -> Artifact:
     assert edit.result is not None
     report = edit.result.artifact("report")
     if report is None:
-        why = "was imported" if is_imported(edit) else f"is {edit.status}"
+        why = "was imported" if edit.imported else f"is {edit.status}"
         raise NotFound(f"{edit.id} {why} and has no report", code="no_report")
     return report
 
 
 def _has_report(edit: Work) -> bool:
     return edit.result is not None and edit.result.artifact("report") is not None
-
-
-def is_imported(edit: Work) -> bool:
-    """Whether the edit was made elsewhere."""
-    settings = edit.request.settings
-    return isinstance(settings, EditSettings) and settings.source is not None
 
 
 def delta_artifact(edit: Work, point: int | None) -> Artifact:

@@ -15,13 +15,11 @@ import pytest
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import FixedMethod, Limits
-from models_store.schemas.report import ProbeReport
 from tests.workers.making.test_tuning import candidate, damage, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
 from workers.evaluation.damage.limits import exceeded
 from workers.evaluation.effect.generations import Arm
-from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.statistics import Floats
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import points_of, search_report
@@ -150,7 +148,7 @@ def searched(
         with_generation_figures=costs.with_generation_figures,
     )
     made = {method: candidate() for method in methods}
-    prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
+    prepared = Prepared(made, {}, None, None, None)
     budget = Budget(None, 40, finalists=finalists, final_prompts=None, damage=SEARCHED)
     recipes = [Recipe((method,), (1.0,)) for method in methods]
     if pair:

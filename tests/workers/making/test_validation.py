@@ -10,7 +10,6 @@ import pytest
 
 from models_store.objects.store import open_store
 from models_store.schemas.methods import Limits
-from models_store.schemas.report import ProbeReport
 from models_store.settings import Settings
 from tests.workers.evaluation.contexts import bias_term, small_context
 from tests.workers.making.test_tuning import candidate
@@ -19,7 +18,6 @@ from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.generation_meter import GenerationMeter
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
-from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared
@@ -100,7 +98,7 @@ def test_a_method_alone_is_scaled_on_no_text_that_damage_is_reported_on(
     base, method = context.model.loaded, Bias(layers=(1,))
     limited = small_context(base, limits=Limits(max_kl=0.05))
     made = {method: candidate()}
-    prepared = Prepared(made, {}, cast(ProbeReport, None), None, cast(Features, None))
+    prepared = Prepared(made, {}, None, None, None)
     chosen = scaled(limited, method, prepared)
     calibration = neutral_kl(base, "calibration", 44, list(chosen.terms))
     assert chosen.details["calibration"] is not None

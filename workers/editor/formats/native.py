@@ -13,15 +13,14 @@ from workers.editor.formats.protocol import Files, Loader, content
 from workers.runtime.apply import WeightEditor
 from workers.runtime.deltas import from_delta, to_delta
 from workers.runtime.loading import LoadedModel
-from workers.surgery.terms import Mixture, scaled
+from workers.surgery.terms import Mixture, folded
 
 _NAME = "delta.safetensors"
 
 
 def files(base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) -> Files:
     """All edits in one delta, with their strengths in the coefficients."""
-    terms = [term for edit, strength in mixture for term in scaled(edit, strength)]
-    return {_NAME: dump_delta(to_delta(terms, base.fingerprint, "mixture"))}
+    return {_NAME: dump_delta(to_delta(folded(mixture), base.fingerprint, "mixture"))}
 
 
 def loader(files: Files) -> Loader:

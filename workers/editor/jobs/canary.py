@@ -24,6 +24,7 @@ from models_store.schemas.canary import (
 )
 from models_store.schemas.items import prompt_of, text_of
 from models_store.schemas.records import Variant
+from models_store.work.store import Work
 from workers.editor.jobs.task import Task
 from workers.runtime.decoding.decode import GenerationSettings
 from workers.runtime.edited_model import EditedModel
@@ -47,23 +48,20 @@ _Models = Mapping[float, EditedModel]
 """By multiple of the variant's strengths."""
 
 
-def prompts_of(task: Task, variant: Variant) -> list[str]:
-    """Short prompts of the behaviours that the variant's edits change; edits that were deleted
-    since, or whose texts cannot be read, have none.
+def prompts_of(task: Task, edits: Iterable[Work]) -> list[str]:
+    """Short prompts of the behaviours that edits change; one whose texts cannot be read has none.
 
     Raises:
         Unavailable: the store stayed away.
     """
     lists = []
-    for ref in variant.terms:
-        find = partial(task.store.read, "edit", task.request.tenant, ref.edit_id)
+    for edit in edits:
         try:
-            work = task.patiently(find)
-            behavior, _ = from_lines(task.patiently(partial(task.store.texts_of, work)))
+            behavior, _ = from_lines(task.patiently(partial(task.store.texts_of, edit)))
         except NotFound:
             continue
         except (CorruptArtifact, NewerRecord) as error:
-            _log.warning("the canary lacks prompts", edit=ref.edit_id, error=error.message)
+            _log.warning("the canary lacks prompts", edit=edit.id, error=error.message)
             continue
         lists.append(_short(_behavior_prompts(behavior)))
     share = _CANDIDATES // max(1, len(lists))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import structlog
 from pydantic import JsonValue
@@ -12,9 +11,9 @@ from models_store.cards import ExportFacts, Use, export_card
 from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.objects.versions import parse_stored
 from models_store.schemas.catalogue import hub_repo
-from models_store.schemas.records import EditSettings, ExportSettings, Variant
+from models_store.schemas.records import ExportSettings
 from models_store.schemas.report import Report
-from models_store.work.store import Place, Work
+from models_store.work.store import Work
 from workers.editor.formats.protocol import Files, Format
 from workers.editor.jobs.inputs import registered_base
 from workers.editor.jobs.task import Task
@@ -22,8 +21,17 @@ from workers.editor.jobs.task import Task
 _log = structlog.get_logger()
 
 
-def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonValue]) -> bytes:
+def card_of(
+    task: Task,
+    edits: Mapping[str, Work],
+    format: Format,
+    files: Files,
+    proof: Mapping[str, JsonValue],
+) -> bytes:
     """What is in it besides the format is in `models_store.cards`.
+
+    Args:
+        edits: of the variant, by id, as far as they can be read.
 
     Raises:
         BaseModelUnavailable: the base model is no longer in the catalogue.
@@ -31,7 +39,7 @@ def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonVa
     """
     request, settings = task.request, task.request.settings
     assert isinstance(settings, ExportSettings)
-    base, edits = registered_base(task).spec, _edits(task, settings.variant)
+    base = registered_base(task).spec
     use = getattr(format, "use", _unknown)
     facts = ExportFacts(
         id=request.id,
@@ -42,7 +50,7 @@ def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonVa
         use=use(files, hub_repo(base) or base.id),
         proof=proof,
         receipts=_receipts(task, edits),
-        imported=[id for id, edit in edits.items() if _is_imported(edit)],
+        imported=[id for id, edit in edits.items() if edit.imported],
     )
     return export_card(facts).encode()
 
@@ -50,26 +58,6 @@ def card_of(task: Task, format: Format, files: Files, proof: Mapping[str, JsonVa
 def _unknown(files: Files, base: str) -> Use:
     """Of a format from outside that says nothing of its use."""
     return Use(library="scalpel", relation="adapter", tags=(), load="As its format asks for.")
-
-
-def _edits(task: Task, variant: Variant) -> Mapping[str, Work]:
-    """Those of a variant that are there and can be read; an export is no worse for the others."""
-    found = {}
-    for term in variant.terms:
-        place = Place("edit", task.request.tenant, term.edit_id)
-        try:
-            edit = task.patiently(partial(task.store.find, place))
-        except (CorruptArtifact, NewerRecord) as error:
-            _log.warning("the card lacks an edit", edit=term.edit_id, error=error.message)
-            continue
-        if edit is not None:
-            found[edit.id] = edit
-    return found
-
-
-def _is_imported(edit: Work) -> bool:
-    settings = edit.request.settings
-    return isinstance(settings, EditSettings) and settings.source is not None
 
 
 def _receipts(task: Task, edits: Mapping[str, Work]) -> Mapping[str, Report]:

@@ -13,7 +13,7 @@ from workers import progress
 from workers.editor.formats.protocol import Format
 from workers.editor.jobs.canary import prompts_of, record
 from workers.editor.jobs.card import card_of
-from workers.editor.jobs.inputs import base_of, mixture_of, registered_base
+from workers.editor.jobs.inputs import base_of, mixture_of, readable_edits, registered_base
 from workers.editor.jobs.proof import has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome, Task
@@ -39,18 +39,23 @@ def run(task: Task) -> Outcome:
             room = has_room(registered_base(task).facts.parameters, task.settings.device)
             base = base_of(task, dtype="float32" if room else None)
             mixture = mixture_of(task, settings.variant)
+            edits = readable_edits(task, settings.variant)
         with progress.step("evaluate"):
             format = _FORMATS[settings.format]
             with progress.step("files", 0.3):
                 files = format.files(base, mixture, settings.variant, scratch)
             with progress.step("canary", 0.2):  # before the loader may change the base
-                canary = record(base, mixture, settings.variant, prompts_of(task, settings.variant))
+                prompts = prompts_of(task, edits.values())
+                canary = record(base, mixture, settings.variant, prompts)
             with progress.step("proof"):
                 proof = prove(
                     base, mixture, format.loader(files), lambda dtype: base_of(task, dtype=dtype)
                 )
         with progress.step("publish"):
-            described = {**files, CARD_NAME: card_of(task, format, files, json_object(proof))}
+            described = {
+                **files,
+                CARD_NAME: card_of(task, edits, format, files, json_object(proof)),
+            }
             saved = [
                 task.save(name, f"files/{name}", data)
                 for name, data in progress.track(list(described.items()))

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 
+import structlog
+
 from models_store.errors import (
     BaseModelUnavailable,
     Conflict,
+    CorruptArtifact,
     InvalidRequest,
+    NewerRecord,
     NotFound,
 )
 from models_store.schemas.behaviors import from_lines
 from models_store.schemas.records import EditSettings, Variant
 from models_store.work.base_models import BaseModels, ReadyBase
-from models_store.work.store import Place
+from models_store.work.store import Place, Work
 from workers.editor.jobs.task import Task
 from workers.evaluation.context.context import Parent
 from workers.evaluation.data.splits import split_behavior
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned, published_terms
 from workers.surgery.terms import Mixture
+
+_log = structlog.get_logger()
 
 
 def registered_base(task: Task, id: str | None = None) -> ReadyBase:
@@ -70,6 +76,26 @@ def mixture_of(task: Task, variant: Variant | None) -> Mixture:
     ]
 
 
+def readable_edits(task: Task, variant: Variant) -> dict[str, Work]:
+    """The edits of a variant, by id, that are there and can be read: what is said of an export is
+    only the less for the others.
+
+    Raises:
+        Unavailable: the store stayed away.
+    """
+    found = {}
+    for term in variant.terms:
+        place = Place("edit", task.request.tenant, term.edit_id)
+        try:
+            edit = task.patiently(partial(task.store.find, place))
+        except (CorruptArtifact, NewerRecord) as error:
+            _log.warning("an edit of a variant cannot be read", edit=place.id, error=error.message)
+            continue
+        if edit is not None:
+            found[edit.id] = edit
+    return found
+
+
 def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
     """What the edits of a variant were made for; without those that were deleted since or
     imported, and those of which no prompt may be tested on any more.
@@ -81,12 +107,10 @@ def parents_of(task: Task, variant: Variant | None) -> list[Parent]:
     for index, ref in enumerate(variant.terms if variant is not None else ()):
         place = Place("edit", task.request.tenant, ref.edit_id)
         work = task.patiently(partial(task.store.find, place))
-        if work is None:
+        if work is None or work.imported:
             continue
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
-        if settings.source is not None:
-            continue
         texts = task.patiently(partial(task.store.texts_of, work))
         behavior, _ = from_lines(texts)
         try:

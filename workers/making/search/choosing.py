@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
@@ -21,7 +21,7 @@ from workers.making.search.recipes import Recipe, recipes
 from workers.making.search.tuning import calibrated, details_of
 from workers.making.search.validation import Trial
 from workers.runtime.reading.residuals import spread
-from workers.surgery.terms import Mixture, Term, flatten
+from workers.surgery.terms import Mixture, Term, folded
 
 _SPREAD_TEXTS = 4
 """Neutral texts of each kind at most."""
@@ -104,8 +104,7 @@ def scaled(context: EvaluationContext, method: FixedMethod, prepared: Prepared) 
 
 def as_given(mixture: Mixture, details: dict[str, JsonValue]) -> Chosen:
     """The edits of a variant as one edit, with their strengths in its coefficients."""
-    terms = [replace(term, coefficients=term.coefficients * s) for term, s in flatten(mixture)]
-    return Chosen(terms, Given().type, (), None, None, details)
+    return Chosen(folded(mixture), Given().type, (), None, None, details)
 
 
 def chosen_from(context: EvaluationContext, trial: Trial) -> Chosen:
