@@ -1,4 +1,6 @@
-"""Files of an import, as they arrive: unpacked, recognised, and checked by their headers."""
+"""What an import begins with: files as they arrive, unpacked, recognised and checked by their
+headers; or a repository, or another model.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from typing import BinaryIO
 
 from models_store.errors import InvalidRequest, TooLarge
 from models_store.objects.store import unavailable
-from models_store.schemas.imports import ImportSource, SourceFile
+from models_store.schemas.catalogue import HubSource
+from models_store.schemas.imports import ImportSource, ModelSource, SourceFile
 from models_store.weights.foreign import (
     DELTA_NAME,
     PICKLES,
@@ -25,7 +28,7 @@ from models_store.weights.foreign import (
     recognise,
 )
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME
-from models_store.work.base_models import BaseFacts
+from models_store.work.base_models import BaseFacts, BaseModels, ReadyBase
 
 _CHUNK_BYTES = 2**20
 _ZIP = b"PK\x03\x04"
@@ -43,6 +46,12 @@ _BROKEN = (
     IndexError,  # of an empty name
 )
 """What reading a crafted archive raises."""
+
+_USUAL_RANK = 64
+"""Of an adapter that is still to be downloaded."""
+_WIDTHS = 23
+"""Rows and columns of the seven matrices of a layer, as multiples of its width: four of attention,
+and three between it and about four times as many."""
 
 
 @dataclass(frozen=True)
@@ -204,3 +213,62 @@ def recognised(
         SourceFile(name=name, sha256=file.sha256, bytes=file.size) for name, file in kept.items()
     )
     return ImportSource(kind=kind, files=described), kept
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an import begins with."""
+
+    source: ImportSource
+    files: Mapping[str, Received]
+    """By the names that they are kept under."""
+    delta_bytes: int
+    """That its delta will have, about."""
+
+
+def source_of(
+    named: HubSource | ModelSource | None,
+    files: Sequence[Received],
+    base: ReadyBase,
+    bases: BaseModels,
+) -> Source:
+    """The repository or model that a request names, or else the files that came with it.
+
+    Raises:
+        InvalidRequest: no edit of the base model can be made of it.
+        Conflict: `base_model_not_ready`, the other model is not.
+    """
+    if isinstance(named, HubSource):
+        return Source(ImportSource(hub=named), {}, _adapter_bytes(base.facts, _USUAL_RANK))
+    if named is not None:
+        source = _difference(base, named, bases)
+        return Source(source, {}, _adapter_bytes(base.facts, named.rank))
+    source, kept = recognised(files, base.facts)
+    # In fp32, and files have 16 bits mostly.
+    return Source(source, kept, 2 * sum(file.size for file in kept.values()))
+
+
+def _difference(base: ReadyBase, source: ModelSource, bases: BaseModels) -> ImportSource:
+    """Another model's difference to the base, if the two can be compared."""
+    other = bases.ready(source.id, "/source/id")
+    for field in ("architecture", "layers", "hidden_size", "parameters"):
+        ours, theirs = getattr(base.facts, field), getattr(other.facts, field)
+        if ours != theirs:
+            raise InvalidRequest.at(
+                "/source/id",
+                f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
+            )
+    if other.spec.pool != base.spec.pool:
+        raise InvalidRequest.at(
+            "/source/id",
+            f"{other.id} is in the pool {other.spec.pool}, {base.id} in {base.spec.pool}: no "
+            "editor has both",
+        )
+    if other.facts.fingerprint == base.facts.fingerprint:
+        raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
+    return ImportSource(kind="difference", model=source, model_fingerprint=other.facts.fingerprint)
+
+
+def _adapter_bytes(facts: BaseFacts, rank: int) -> int:
+    """Size of a delta of a rank in every matrix of a model, about."""
+    return 4 * rank * facts.layers * _WIDTHS * facts.hidden_size

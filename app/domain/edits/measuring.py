@@ -1,4 +1,4 @@
-"""What variants are measured by, what the policy's rules say of them, and how large they are."""
+"""What variants are measured by, what the policy's rules call them, and how large they are."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from models_store.operator.policy import IMPORTED, IN_PLACE, direction_of
 from models_store.presets import inverse_of
 from models_store.schemas.behaviors import BehaviorRef, from_lines
 from models_store.schemas.records import EditSettings, Variant
-from models_store.work.base_models import BaseFacts
 from models_store.work.store import Place, Work, WorkStore
-
-_WIDTHS = 23
-"""Rows and columns of the seven matrices of a layer, as multiples of its width: four of attention,
-and three between it and about four times as many."""
 
 
 def behavior_of(work: WorkStore, edit: Work) -> ResolvedBehavior:
@@ -83,8 +78,3 @@ def delta_bytes(work: WorkStore, variant: Variant) -> int:
     """Size of the deltas of a variant, as they are stored."""
     found = (work.objects.info(term.path) for term in variant.terms)
     return sum(info.size for info in found if info is not None)
-
-
-def adapter_bytes(facts: BaseFacts, rank: int) -> int:
-    """Size of a delta of a rank in every matrix of a model, about."""
-    return 4 * rank * facts.layers * _WIDTHS * facts.hidden_size

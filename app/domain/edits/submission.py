@@ -15,9 +15,8 @@ from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.checks import check_fit, check_scorers
 from app.domain.edits.idempotency import Sender, create_once
-from app.domain.edits.imports import Received, recognised
+from app.domain.edits.imports import Received, source_of
 from app.domain.edits.measuring import (
-    adapter_bytes,
     behavior_of,
     body_behavior,
     delta_bytes,
@@ -45,8 +44,7 @@ from models_store.schemas.behaviors import (
     reference,
     with_preserved,
 )
-from models_store.schemas.catalogue import BaseModelSpec, HubSource
-from models_store.schemas.imports import ImportSource, ModelSource
+from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.methods import Given, Imported
 from models_store.schemas.records import (
     Actor,
@@ -63,8 +61,6 @@ from models_store.work.store import Place, Work, WorkStore
 
 _WHOLE_MODELS = frozenset({"merged"})
 """Formats of exports that are as large as the base model."""
-_USUAL_RANK = 64
-"""Of an adapter that is still to be downloaded."""
 ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
@@ -338,48 +334,22 @@ class Submission:
         def make(claim: ClaimId) -> Work:
             base = self._bases.ready(body.base_model)
             rule = self._rule_for(sender.tenant, sender.actor, base.id, IMPORTED)
-            kept: Mapping[str, Received] = {}
-            announced = adapter_bytes(base.facts, _USUAL_RANK)
-            if isinstance(body.source, HubSource):
-                source = ImportSource(hub=body.source)
-            elif body.source is not None:
-                source = self._difference(base, body.source)
-                announced = adapter_bytes(base.facts, body.source.rank)
-            else:
-                source, kept = recognised(files, base.facts)
-                # In fp32, and files have 16 bits mostly.
-                announced = 2 * sum(file.size for file in kept.values())
+            given = source_of(body.source, files, base, self._bases)
             settings = EditSettings(
-                method=Imported(), suffix=body.suffix, metadata=body.metadata, source=source
+                method=Imported(), suffix=body.suffix, metadata=body.metadata, source=given.source
             )
             return self._queue_edit(
-                sender, claim, base, settings, sent, rule, files=kept, announced=announced
+                sender,
+                claim,
+                base,
+                settings,
+                sent,
+                rule,
+                files=given.files,
+                announced=given.delta_bytes,
             )
 
         return self._once("edit", sender, make)
-
-    def _difference(self, base: ReadyBase, source: ModelSource) -> ImportSource:
-        """Another model's difference to the base, if the two can be compared."""
-        other = self._bases.ready(source.id, "/source/id")
-        fields = ("architecture", "layers", "hidden_size", "parameters")
-        for field in fields:
-            ours, theirs = getattr(base.facts, field), getattr(other.facts, field)
-            if ours != theirs:
-                raise InvalidRequest.at(
-                    "/source/id",
-                    f"{other.id} and {base.id} cannot be compared: {field} is {theirs}, not {ours}",
-                )
-        if other.spec.pool != base.spec.pool:
-            raise InvalidRequest.at(
-                "/source/id",
-                f"{other.id} is in the pool {other.spec.pool}, {base.id} in {base.spec.pool}: no "
-                "editor has both",
-            )
-        if other.facts.fingerprint == base.facts.fingerprint:
-            raise InvalidRequest.at("/source/id", f"{other.id} has the weights of {base.id}")
-        return ImportSource(
-            kind="difference", model=source, model_fingerprint=other.facts.fingerprint
-        )
 
     def base_model(self, sender: Sender, spec: BaseModelSpec) -> Submitted:
         """Queue the registration of a base model."""
