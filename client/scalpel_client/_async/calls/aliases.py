@@ -1,0 +1,104 @@
+# Generated from openapi.json by `make client`: do not change it here.
+"""Calls under `aliases`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from scalpel_client import models, params
+from scalpel_client._async.pager import AsyncPager
+from scalpel_client._async.transport import AsyncTransport
+from scalpel_client._shared.encoding import segment
+
+
+class AsyncAliases:
+    """Calls under `aliases`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] | None = None,
+        after: str | None = None,
+    ) -> AsyncPager[models.AliasSummary]:
+        """List aliases.
+
+        Ordered by name.
+        """
+        return AsyncPager(
+            self._transport,
+            "/v1/aliases",
+            models.AliasSummary,
+            query={"limit": limit, "order": order, "after": after},
+        )
+
+    async def delete(self, name: str) -> models.DeletedAlias:
+        """Delete an alias."""
+        return await self._transport.request(
+            "DELETE", f"/v1/aliases/{segment(name)}", models.DeletedAlias
+        )
+
+    async def retrieve(self, name: str) -> models.Alias:
+        """Read an alias and its history."""
+        return await self._transport.request("GET", f"/v1/aliases/{segment(name)}", models.Alias)
+
+    async def put(
+        self,
+        name: str,
+        *,
+        variant: str,
+        shares: Sequence[params.ShareParams | models.ShareBody] | None = None,
+        without_parents: bool | None = None,
+    ) -> models.Alias:
+        """Make or switch an alias.
+
+        Requests that begin after the response get the new variant.
+
+        Args:
+            shares: Shares of requests for other variants; the rest goes to `variant`.
+            without_parents: Leave out parent edits that the variant does not name.
+        """
+        return await self._transport.request(
+            "PUT",
+            f"/v1/aliases/{segment(name)}",
+            models.Alias,
+            json={"shares": shares, "variant": variant, "without_parents": without_parents},
+        )
+
+    def history(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] | None = None,
+        after: int | None = None,
+    ) -> AsyncPager[models.AliasVersion]:
+        """List the versions of an alias.
+
+        Newest first by default; those of a deleted alias too.
+
+        Args:
+            after: A number.
+        """
+        return AsyncPager(
+            self._transport,
+            f"/v1/aliases/{segment(name)}/history",
+            models.AliasVersion,
+            query={"limit": limit, "order": order, "after": after},
+        )
+
+    async def roll_back_alias(self, name: str, *, version: int | None = None) -> models.Alias:
+        """Roll back an alias.
+
+        Adds a version equal to an older one; the history is kept.
+
+        Args:
+            version: Null: the newest version that differs from the present one.
+        """
+        return await self._transport.request(
+            "POST", f"/v1/aliases/{segment(name)}/rollback", models.Alias, json={"version": version}
+        )

@@ -1,0 +1,277 @@
+# Generated from openapi.json by `make client`: do not change it here.
+"""Calls under `edits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from scalpel_client import models, params
+from scalpel_client._async.download import AsyncDownload
+from scalpel_client._async.pager import AsyncPager
+from scalpel_client._async.transport import AsyncTransport
+from scalpel_client._shared.encoding import metadata_query, new_key, segment
+
+
+class AsyncEdits:
+    """Calls under `edits`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
+        base_model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] | None = None,
+        after: str | None = None,
+    ) -> AsyncPager[models.Edit]:
+        """List edits.
+
+        Newest first by default. A page is chosen from at most 1,000 edits: with filters it may
+        have
+        fewer than `limit`, or none, while `has_more` is true.
+
+        Args:
+            metadata: Only those with these.
+            after: An id.
+        """
+        return AsyncPager(
+            self._transport,
+            "/v1/edits",
+            models.Edit,
+            query={
+                "status": status,
+                "base_model": base_model,
+                **metadata_query(metadata),
+                "limit": limit,
+                "order": order,
+                "after": after,
+            },
+        )
+
+    async def create(
+        self,
+        *,
+        base_model: str,
+        behavior: str | params.BehaviorParams | models.Behavior,
+        effort: Literal["quick", "standard", "thorough"] | None = None,
+        limits: params.LimitsParams | models.Limits | None = None,
+        metadata: Mapping[str, str] | None = None,
+        method: params.Method | None = None,
+        on_top_of: str | None = None,
+        preserve: Sequence[params.Item] | None = None,
+        seed: int | None = None,
+        suffix: str | None = None,
+        suites: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> models.Edit:
+        """Queue an edit.
+
+        Args:
+            base_model: The id of a base model in the catalogue.
+            behavior: What to change: a preset's name, an uploaded behaviour's id, or the texts
+                themselves.
+            effort: How much is tried and measured: a few minutes, ten minutes, or longer.
+            metadata: Your own strings, to filter by.
+            method: By default `auto`, a search.
+            on_top_of: A variant of the same base model that the edit is fitted on, in place of
+                the base.
+            preserve: Texts that must not change; also bounded by `max_kl`.
+            suffix: A name for the edit among those of its base model: `base:suffix` serves it.
+            suites: Standard suites to run on the base and on the edit, by name.
+            idempotency_key: By default one of its own, which repeats of the request keep.
+        """
+        return await self._transport.request(
+            "POST",
+            "/v1/edits",
+            models.Edit,
+            json={
+                "base_model": base_model,
+                "behavior": behavior,
+                "effort": effort,
+                "limits": limits,
+                "metadata": metadata,
+                "method": method,
+                "on_top_of": on_top_of,
+                "preserve": preserve,
+                "seed": seed,
+                "suffix": suffix,
+                "suites": suites,
+            },
+            key=idempotency_key or new_key(),
+        )
+
+    async def estimate(
+        self,
+        *,
+        base_model: str,
+        behavior: str | params.BehaviorParams | models.Behavior,
+        effort: Literal["quick", "standard", "thorough"] | None = None,
+        limits: params.LimitsParams | models.Limits | None = None,
+        metadata: Mapping[str, str] | None = None,
+        method: params.Method | None = None,
+        on_top_of: str | None = None,
+        preserve: Sequence[params.Item] | None = None,
+        seed: int | None = None,
+        suffix: str | None = None,
+        suites: Sequence[str] | None = None,
+    ) -> models.Estimate:
+        """Estimate an edit.
+
+        Time and memory of the edit, and how separable its texts are. The body is that of `POST
+        /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which
+        takes some
+        seconds.
+
+        Args:
+            base_model: The id of a base model in the catalogue.
+            behavior: What to change: a preset's name, an uploaded behaviour's id, or the texts
+                themselves.
+            effort: How much is tried and measured: a few minutes, ten minutes, or longer.
+            metadata: Your own strings, to filter by.
+            method: By default `auto`, a search.
+            on_top_of: A variant of the same base model that the edit is fitted on, in place of
+                the base.
+            preserve: Texts that must not change; also bounded by `max_kl`.
+            suffix: A name for the edit among those of its base model: `base:suffix` serves it.
+            suites: Standard suites to run on the base and on the edit, by name.
+        """
+        return await self._transport.request(
+            "POST",
+            "/v1/edits/estimate",
+            models.Estimate,
+            json={
+                "base_model": base_model,
+                "behavior": behavior,
+                "effort": effort,
+                "limits": limits,
+                "metadata": metadata,
+                "method": method,
+                "on_top_of": on_top_of,
+                "preserve": preserve,
+                "seed": seed,
+                "suffix": suffix,
+                "suites": suites,
+            },
+        )
+
+    async def delete(self, edit_id: str) -> models.DeletedEdit:
+        """Delete an edit and its files.
+
+        With the exports that hold it. One that has not ended is canceled.
+        """
+        return await self._transport.request(
+            "DELETE", f"/v1/edits/{segment(edit_id)}", models.DeletedEdit
+        )
+
+    async def retrieve(self, edit_id: str, *, wait: float | None = None) -> models.Edit:
+        """Read an edit.
+
+        Args:
+            wait: Wait until it has finished, for at most so many seconds.
+        """
+        return await self._transport.request(
+            "GET", f"/v1/edits/{segment(edit_id)}", models.Edit, query={"wait": wait}
+        )
+
+    async def cancel(self, edit_id: str) -> models.Edit:
+        """Cancel an edit."""
+        return await self._transport.request(
+            "POST", f"/v1/edits/{segment(edit_id)}/cancel", models.Edit
+        )
+
+    async def compare(
+        self,
+        edit_id: str,
+        *,
+        prompts: Sequence[str],
+        chat: bool | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        strengths: Sequence[float] | None = None,
+        temperature: float | None = None,
+    ) -> models.Comparison:
+        """Compare responses at several strengths.
+
+        Parent edits are applied too.
+
+        Args:
+            chat: Send the prompts as a user's messages; default: if the base model has a chat
+                template.
+            strengths: 0 is the base model.
+        """
+        return await self._transport.request(
+            "POST",
+            f"/v1/edits/{segment(edit_id)}/compare",
+            models.Comparison,
+            json={
+                "chat": chat,
+                "max_tokens": max_tokens,
+                "prompts": prompts,
+                "seed": seed,
+                "strengths": strengths,
+                "temperature": temperature,
+            },
+        )
+
+    def delta(self, edit_id: str, *, point: int | None = None) -> AsyncDownload:
+        """Download an edit's delta.
+
+        The weight difference of the selected point, or of another one.
+        """
+        return AsyncDownload(
+            self._transport, f"/v1/edits/{segment(edit_id)}/delta", query={"point": point}
+        )
+
+    def list_events(
+        self,
+        edit_id: str,
+        *,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] | None = None,
+        after: int | None = None,
+    ) -> AsyncPager[models.Event]:
+        """Follow an edit.
+
+        A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
+        `Last-Event-ID` on.
+
+        Args:
+            after: A number.
+        """
+        return AsyncPager(
+            self._transport,
+            f"/v1/edits/{segment(edit_id)}/events",
+            models.Event,
+            query={"limit": limit, "order": order, "after": after},
+        )
+
+    async def reproduce(self, edit_id: str, *, idempotency_key: str | None = None) -> models.Edit:
+        """Reproduce an edit.
+
+        A new edit with the settings, seed and texts of this one, on the same weights. Its
+        report
+        says whether the two deltas are equal bit for bit, and otherwise what differs.
+
+        Args:
+            idempotency_key: By default one of its own, which repeats of the request keep.
+        """
+        return await self._transport.request(
+            "POST",
+            f"/v1/edits/{segment(edit_id)}/reproduce",
+            models.Edit,
+            key=idempotency_key or new_key(),
+        )
+
+    def texts(self, edit_id: str) -> AsyncDownload:
+        """Download an edit's texts.
+
+        Its behaviour as JSON lines: all but the texts, then one text a line. A behaviour that
+        names
+        a scorer has none until the edit has made them.
+        """
+        return AsyncDownload(self._transport, f"/v1/edits/{segment(edit_id)}/texts")

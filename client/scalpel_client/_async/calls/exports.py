@@ -1,0 +1,105 @@
+# Generated from openapi.json by `make client`: do not change it here.
+"""Calls under `exports`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scalpel_client import models
+from scalpel_client._async.download import AsyncDownload
+from scalpel_client._async.pager import AsyncPager
+from scalpel_client._async.transport import AsyncTransport
+from scalpel_client._shared.encoding import new_key, segment
+
+
+class AsyncExports:
+    """Calls under `exports`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
+        base_model: str | None = None,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] | None = None,
+        after: str | None = None,
+    ) -> AsyncPager[models.Export]:
+        """List exports.
+
+        A page is chosen from at most 1,000 exports, as for edits.
+
+        Args:
+            after: An id.
+        """
+        return AsyncPager(
+            self._transport,
+            "/v1/exports",
+            models.Export,
+            query={
+                "status": status,
+                "base_model": base_model,
+                "limit": limit,
+                "order": order,
+                "after": after,
+            },
+        )
+
+    async def create(
+        self,
+        *,
+        format: Literal["gguf", "merged", "native", "peft"],
+        variant: str,
+        without_parents: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> models.Export:
+        """Export a variant.
+
+        Args:
+            without_parents: Leave out parent edits that the variant does not name.
+            idempotency_key: By default one of its own, which repeats of the request keep.
+        """
+        return await self._transport.request(
+            "POST",
+            "/v1/exports",
+            models.Export,
+            json={"format": format, "variant": variant, "without_parents": without_parents},
+            key=idempotency_key or new_key(),
+        )
+
+    async def delete(self, export_id: str) -> models.DeletedExport:
+        """Delete an export and its files.
+
+        One that has not ended is canceled.
+        """
+        return await self._transport.request(
+            "DELETE", f"/v1/exports/{segment(export_id)}", models.DeletedExport
+        )
+
+    async def retrieve(self, export_id: str, *, wait: float | None = None) -> models.Export:
+        """Read an export.
+
+        Args:
+            wait: Wait until it has finished, for at most so many seconds.
+        """
+        return await self._transport.request(
+            "GET", f"/v1/exports/{segment(export_id)}", models.Export, query={"wait": wait}
+        )
+
+    def archive(self, export_id: str) -> AsyncDownload:
+        """Download an export as one zip file."""
+        return AsyncDownload(self._transport, f"/v1/exports/{segment(export_id)}/archive")
+
+    async def cancel(self, export_id: str) -> models.Export:
+        """Cancel an export."""
+        return await self._transport.request(
+            "POST", f"/v1/exports/{segment(export_id)}/cancel", models.Export
+        )
+
+    def file(self, export_id: str, name: str) -> AsyncDownload:
+        """Download a file of an export."""
+        return AsyncDownload(
+            self._transport, f"/v1/exports/{segment(export_id)}/files/{segment(name)}"
+        )

@@ -1,0 +1,1 @@
+"""Resources that do more than one call of the API at a time."""

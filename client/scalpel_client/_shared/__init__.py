@@ -1,0 +1,1 @@
+"""What both halves of the client use: no input or output over the network."""

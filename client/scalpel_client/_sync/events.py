@@ -1,0 +1,59 @@
+# Generated from `_async` by `make client`: do not change it here.
+"""Events of an edit as they happen, across connections that break."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from scalpel_client._shared.retries import delay, may_repeat
+from scalpel_client._shared.sse import Decoder, ServerEvent
+from scalpel_client._sync.transport import Transport
+from scalpel_client.errors import APIError
+from scalpel_client.models import Event
+
+EVENT_STREAM = "text/event-stream"
+_FINAL = ("edit.succeeded", "edit.failed", "edit.canceled")
+
+
+def follow(transport: Transport, path: str, after: int | None = None) -> Iterator[Event]:
+    """The events behind number `after`, or all, up to the final one; none twice.
+
+    Raises:
+        APIError: the API refuses, or cannot be reached any more.
+    """
+    last, repeats, decoder = after, 0, Decoder()
+    while True:
+        headers = {"Accept": EVENT_STREAM, **({"Last-Event-ID": str(last)} if last else {})}
+        broken: APIError | None = None
+        try:
+            with transport.stream("GET", path, headers=headers) as response:
+                if response.status_code == 204:
+                    return
+                for received in server_events(response, decoder):
+                    event = Event.model_validate(received.data)
+                    repeats = 0
+                    last = last if event.id is None else event.id
+                    yield event
+                    if event.type in _FINAL:
+                        return
+        except APIError as error:
+            if repeats >= transport.max_retries or not may_repeat(error, "GET"):
+                raise
+            broken = error
+        time.sleep(max(decoder.retry_seconds or 0.0, delay(repeats, broken)))
+        repeats += 1
+
+
+def server_events(
+    response: httpx.Response, decoder: Decoder | None = None
+) -> Iterator[ServerEvent]:
+    """The events of one response."""
+    decoder = decoder or Decoder()
+    decoder.restart()
+    for line in response.iter_lines():
+        event = decoder.feed(line)
+        if event is not None:
+            yield event

@@ -1,0 +1,40 @@
+# Generated from `_async` by `make client`: do not change it here.
+"""`client.exports`"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from scalpel_client._shared.defaults import Deadline
+from scalpel_client._sync.calls import exports as calls
+from scalpel_client._sync.waiting import succeeded
+from scalpel_client.models import Export
+from scalpel_client.params import ExportParams
+
+
+class Exports(calls.Exports):
+    """Files of variants for other programs."""
+
+    def create_and_wait(
+        self,
+        *,
+        wait_timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **request: Unpack[ExportParams],
+    ) -> Export:
+        """Make an export and wait until it has succeeded.
+
+        Args:
+            wait_timeout: seconds to wait, by default as long as it takes.
+            request: as `create` takes it.
+
+        Raises:
+            WorkFailedError: the export has failed or was canceled.
+            WaitTimeoutError: it has not ended in time, and goes on.
+        """
+        export = self.create(**request, idempotency_key=idempotency_key)
+        return self.wait(export.id, timeout=wait_timeout)
+
+    def wait(self, export_id: str, *, timeout: float | None = None) -> Export:
+        """Wait until an export has succeeded; raises as `create_and_wait` does."""
+        return succeeded(lambda wait: self.retrieve(export_id, wait=wait), Deadline(timeout))

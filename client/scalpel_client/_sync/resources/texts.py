@@ -1,0 +1,113 @@
+# Generated from `_async` by `make client`: do not change it here.
+"""`client.behaviors`, `client.imports` and `client.receipts`: what is sent and read as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._shared.uploads import CHUNK_BYTES, Progress, Upload, UploadProgress
+from scalpel_client._sync.calls import behaviors, imports, receipts
+from scalpel_client._sync.download import Download
+from scalpel_client.models import BehaviorSummary, Edit
+
+
+class Behaviors(behaviors.Behaviors):
+    """What edits change: texts that show it and texts that do not."""
+
+    def upload(
+        self,
+        file: Path | str,
+        *,
+        name: str,
+        on_progress: Progress | None = None,
+        idempotency_key: str | None = None,
+    ) -> BehaviorSummary:
+        """Store a behaviour from a file of JSON lines, each a text and its `label`.
+
+        Args:
+            on_progress: is told the bytes that are sent, and of how many.
+        """
+        path = Path(file)
+        headers = {
+            "Content-Type": "application/jsonl",
+            "Content-Length": str(path.stat().st_size),
+        }
+        response = self._transport.send(
+            "POST",
+            "/v1/behaviors",
+            lambda: {"content": _chunks(path, on_progress), "headers": headers},
+            query={"name": name},
+            key=idempotency_key or new_key(),
+        )
+        return BehaviorSummary.model_validate_json(response.content)
+
+
+class Imports(imports.Imports):
+    """Edits that were made elsewhere."""
+
+    def upload(
+        self,
+        files: Sequence[Path | str],
+        *,
+        base_model: str,
+        suffix: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        on_progress: Progress | None = None,
+        idempotency_key: str | None = None,
+    ) -> Edit:
+        """Make an edit of files: a LoRA adapter of PEFT, a delta, or a control vector.
+
+        Args:
+            files: `adapter_config.json` and `adapter_model.safetensors`, or one file.
+            suffix: a name for the edit among those of its base model.
+            on_progress: is told the bytes that are sent, and of how many.
+        """
+        paths = [Path(file) for file in files]
+        fields = {"base_model": base_model}
+        if suffix is not None:
+            fields["suffix"] = suffix
+        if metadata is not None:
+            fields["metadata"] = json.dumps(dict(metadata))
+        with ExitStack() as opened:
+            handles = [opened.enter_context(path.open("rb")) for path in paths]
+
+            def form() -> dict[str, object]:
+                told = UploadProgress(paths, on_progress)
+                parts = [
+                    ("file", (path.name, Upload(handle, told)))
+                    for path, handle in zip(paths, handles, strict=True)
+                ]
+                return {"data": fields, "files": parts}
+
+            response = self._transport.send(
+                "POST", "/v1/imports", form, key=idempotency_key or new_key()
+            )
+        return Edit.model_validate_json(response.content)
+
+
+class Receipts(receipts.Receipts):
+    """What edits do, measured."""
+
+    def html(self, edit_id: str) -> str:
+        """A receipt as a page of its own."""
+        return self._as(edit_id, "text/html").text()
+
+    def markdown(self, edit_id: str) -> str:
+        """A receipt as a model card."""
+        return self._as(edit_id, "text/markdown").text()
+
+    def _as(self, edit_id: str, accept: str) -> Download:
+        path = f"/v1/edits/{segment(edit_id)}/report"
+        return Download(self._transport, path, accept=accept)
+
+
+def _chunks(file: Path, on_progress: Progress | None) -> Iterator[bytes]:
+    told = UploadProgress([file], on_progress)
+    with file.open("rb") as opened:
+        while chunk := opened.read(CHUNK_BYTES):
+            yield chunk
+            told(len(chunk))
