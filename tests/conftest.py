@@ -21,6 +21,7 @@ pytest_plugins = ["tests.support.services", "tests.support.stores"]
 
 _SERVICES = {
     "test_readme.py": "pico_service",
+    "test_client.py": "pico_service",
     "test_logs.py": "pico_service",
     "test_pages.py": "pico_service",
     "test_serving.py": "smollm2_service",

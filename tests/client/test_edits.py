@@ -58,6 +58,18 @@ def test_models_are_sent_without_what_nobody_set(client: Scalpel, worker: Worker
     assert (edit.limits.max_kl, edit.limits.max_domain) == (0.05, 0.3)
 
 
+def test_a_method_that_the_client_does_not_know_is_any_object(
+    client: Scalpel, worker: Worker
+) -> None:
+    edit = client.edits.create(base_model="pico", behavior=BEHAVIOR)
+    method = {"type": "mean_shift", "depth": 0.5}
+
+    newer = models.Edit.model_validate({**edit.model_dump(), "method": method})
+
+    assert type(newer.method) is type(newer).__base__
+    assert newer.method.model_dump() == method
+
+
 def test_a_list_goes_on_from_page_to_page(client: Scalpel, worker: Worker) -> None:
     made = [client.edits.create(base_model="pico", behavior=BEHAVIOR).id for _ in range(5)]
     client.edits.create(base_model="pico", behavior=BEHAVIOR, metadata={"team": "other"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,6 +15,8 @@ from scalpel_client.errors import APIError
 from scalpel_client.models import Event
 
 EVENT_STREAM = "text/event-stream"
+_STEADY_SECONDS = 5.0
+"""A connection that lasted longer is no sign of a server that is away."""
 _FINAL = ("edit.succeeded", "edit.failed", "edit.canceled")
 
 
@@ -28,7 +31,7 @@ async def follow(
     last, repeats, decoder = after, 0, Decoder()
     while True:
         headers = {"Accept": EVENT_STREAM, **({"Last-Event-ID": str(last)} if last else {})}
-        broken: APIError | None = None
+        opened, broken = time.monotonic(), None
         try:
             async with transport.stream("GET", path, headers=headers) as response:
                 if response.status_code == 204:
@@ -40,7 +43,10 @@ async def follow(
                     yield event
                     if event.type in _FINAL:
                         return
+            repeats = 0
         except APIError as error:
+            if time.monotonic() > opened + _STEADY_SECONDS:
+                repeats = 0
             if repeats >= transport.max_retries or not may_repeat(error, "GET"):
                 raise
             broken = error

@@ -38,7 +38,7 @@ def may_repeat(error: APIError, method: str, *, keyed: bool = False) -> bool:
 def delay(repeat: int, error: APIError | None = None) -> float:
     """Seconds before a repeat, the first of which is number 0: doubled each time, and spread so
     that clients which failed together do not come back together."""
-    longest = min(MOST_SECONDS, FIRST_SECONDS * 2**repeat)
+    longest = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(repeat, 10))
     spread: float = longest * random.uniform(0.5, 1.0)  # noqa: S311
     asked = error.retry_after if isinstance(error, APIStatusError) else None
     return spread if asked is None else asked + random.uniform(0, 0.25)  # noqa: S311
