@@ -16,6 +16,7 @@ PROBLEM_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
 """Where errors have the shape that OpenAI's clients read."""
 _REFERENCE = "#/components/schemas/{model}"
+_BINARY = {"type": "string", "format": "binary"}
 _BODY_STATUSES = (413, 415, 422)
 _ANY_STATUSES = (400, 429, 500, 503)
 """An invalid query; a limit; a damaged record; a part that is unavailable."""
@@ -83,10 +84,20 @@ class DocumentedApp(FastAPI):
                 for method, operation in operations.items():
                     if not self._with_keys:
                         operation.pop("security", None)
+                    _describe_files(operation["responses"])
                     for status in _error_statuses(path, method, operation):
                         _describe(operation["responses"], shared, path, status)
         assert self.openapi_schema is not None
         return self.openapi_schema
+
+
+def _describe_files(responses: dict[str, Any]) -> None:
+    """Say of bodies that are no JSON what generators of clients have to know: text, or bytes."""
+    for response in responses.values():
+        for kind, content in response.get("content", {}).items():
+            if kind != "application/json" and "schema" not in content:
+                is_text = kind.startswith("text/") or kind == "application/jsonl"
+                content["schema"] = {"type": "string"} if is_text else _BINARY
 
 
 def _error_statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:

@@ -54,10 +54,9 @@ def test_the_export_is_downloaded_whole_and_file_by_file(page_run: tuple[Path, s
         packed = {Path(name).name: archive.read(name) for name in archive.namelist()}
 
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed)
-    assert (folder / "adapter_model.safetensors").read_bytes() == packed[
-        "adapter_model.safetensors"
-    ]
-    size = len(packed["adapter_model.safetensors"])
+    weights = (folder / "adapter_model.safetensors").read_bytes()
+    assert weights == packed["adapter_model.safetensors"]
+    size = len(weights)
     assert f"{size} of {size} bytes" in output
 
 
