@@ -93,7 +93,7 @@ class Types:
         references = [option for option in schema.get("oneOf", ()) if "$ref" in option]
         if not self._requests and len(references) > 1:
             # What a newer server has in addition is read as any object.
-            return f'Annotated[{joined} | Model, Field(union_mode="left_to_right")]'
+            return f'Annotated[{joined} | Unknown, Field(union_mode="left_to_right")]'
         return joined
 
     def _parts(self, schema: Schema) -> Iterator[str]:
@@ -148,7 +148,7 @@ def models(document: Document) -> str:
     head = '"""What the API answers with, and what it is sent."""\n\n' + _imports(
         "from typing import Annotated, Any, Literal",
         "from pydantic import Field",
-        "from scalpel_client._base import Model, ReceiptModel",
+        "from scalpel_client._base import Model, ReceiptModel, Unknown",
     )
     return "\n\n".join([head, *parts])
 

@@ -19,6 +19,10 @@ class Model(BaseModel):
         return table((name, value) for name, value in self if not isinstance(value, _NESTED))
 
 
+class Unknown(Model):
+    """An object of a kind that is newer than this client, with all its fields."""
+
+
 class ReceiptModel(Model):
     """A receipt, which notebooks show by its verdict, effects and damage."""
 

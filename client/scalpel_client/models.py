@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scalpel_client._base import Model, ReceiptModel
+from scalpel_client._base import Model, ReceiptModel, Unknown
 
 
 class AliasBody(Model):
@@ -147,7 +147,7 @@ class BaseModelSpec(Model):
     quantization: str | None = None
     """An earlier quantization of the weights, if any."""
     source: Annotated[
-        PackageSource | FolderSource | HubSource | Model, Field(union_mode="left_to_right")
+        PackageSource | FolderSource | HubSource | Unknown, Field(union_mode="left_to_right")
     ]
 
 
@@ -173,7 +173,7 @@ class BaseModel(Model):
     pool: str
     quantization: str | None
     source: Annotated[
-        PackageSource | FolderSource | HubSource | Model, Field(union_mode="left_to_right")
+        PackageSource | FolderSource | HubSource | Unknown, Field(union_mode="left_to_right")
     ]
     status: Literal["queued", "running", "succeeded", "failed", "canceled"] | str
 
@@ -186,7 +186,7 @@ class Behavior(Model):
     description: str = ""
     desired: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ] = Field(default_factory=list)
     max_new_tokens: int = 24
@@ -207,7 +207,7 @@ class Behavior(Model):
     """
     undesired: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ] = Field(default_factory=list)
 
@@ -246,7 +246,7 @@ class StoredBehavior(Model):
     description: str
     desired: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ]
     id: str | None
@@ -260,7 +260,7 @@ class StoredBehavior(Model):
     sha256: str
     undesired: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ]
 
@@ -626,7 +626,14 @@ class EditBody(Model):
     """Your own strings, to filter by."""
     method: (
         Annotated[
-            ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution | Auto | Model,
+            ModelSurgery
+            | Bias
+            | Natural
+            | NaturalBias
+            | Conditional
+            | Attribution
+            | Auto
+            | Unknown,
             Field(union_mode="left_to_right"),
         ]
         | None
@@ -636,7 +643,7 @@ class EditBody(Model):
     """A variant of the same base model that the edit is fitted on, in place of the base."""
     preserve: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ] = Field(default_factory=list)
     """Texts that must not change; also bounded by `max_kl`."""
@@ -701,7 +708,7 @@ class Edit(Model):
         | Auto
         | Given
         | Imported
-        | Model,
+        | Unknown,
         Field(union_mode="left_to_right"),
     ]
     object: Literal["edit"] = "edit"
@@ -752,7 +759,7 @@ class Estimate(Model):
     memory_bytes: int
     """Peak resident memory of the editor's process."""
     method: Annotated[
-        ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution | Auto | Model,
+        ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution | Auto | Unknown,
         Field(union_mode="left_to_right"),
     ]
     object: Literal["estimate"] = "estimate"
@@ -1244,7 +1251,7 @@ class ReceiptBody(Model):
     """Your own strings, to filter by."""
     preserve: list[
         Annotated[
-            str | TextItem | CompletionItem | ChatItem | Model, Field(union_mode="left_to_right")
+            str | TextItem | CompletionItem | ChatItem | Unknown, Field(union_mode="left_to_right")
         ]
     ] = Field(default_factory=list)
     """Texts that must not change; also bounded by `max_kl`."""
