@@ -72,15 +72,28 @@ class NeutralText(TextItem):
 
 
 @cache
-def reporting_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | ChatItem, ...]]:
-    """Neutral texts that damage is reported on, written apart from `neutral_texts`.
+def calibration_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | ChatItem, ...]]:
+    """Neutral texts that edits are scaled and chosen on, of the kinds of `reporting_texts`.
 
-    Nothing may be fitted, scaled or chosen on them. The kinds of the plain ones take turns, so that
-    the first few hold as much of one as of another.
+    Nothing may be fitted on them: what an edit is fitted to leave alone it changes less than other
+    text. The kinds of the plain ones take turns, so that the first few hold as much of one as of
+    another.
     """
+    return _of_kinds("_calibration")
+
+
+@cache
+def reporting_texts() -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | ChatItem, ...]]:
+    """The same for what damage is reported on. Nothing may be fitted, scaled or chosen on them."""
+    return _of_kinds("_reporting")
+
+
+def _of_kinds(
+    folder: str,
+) -> tuple[tuple[NeutralText, ...], tuple[CompletionItem | ChatItem, ...]]:
     return (
-        tuple(NeutralText.model_validate(line) for line in _lines("_reporting", "plain")),
-        tuple(map(_conversation.validate_python, _lines("_reporting", "chat"))),
+        tuple(NeutralText.model_validate(line) for line in _lines(folder, "plain")),
+        tuple(map(_conversation.validate_python, _lines(folder, "chat"))),
     )
 
 

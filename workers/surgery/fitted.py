@@ -68,9 +68,6 @@ class FittedEdit:
     felt_kl: float = 0.0
     """Estimate of the KL at scale 1 where the edit is felt; not 0 where what is measured does not
     feel it, as of `conditional`."""
-    kl_elsewhere: float = 1.0
-    """Its KL on neutral text unlike that which scales are calibrated on, as a multiple of that of
-    other edits with the same KL on the latter."""
     methods: tuple[FixedMethod, ...] = ()
     """With their settings; of a pair both."""
 
@@ -98,6 +95,5 @@ def pair(
                 for part, scale in zip((first, second), scales, strict=True)
             ]
         },
-        kl_elsewhere=max(first.kl_elsewhere, second.kl_elsewhere),
         methods=(*first.methods, *second.methods),
     )

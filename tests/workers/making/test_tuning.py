@@ -89,19 +89,16 @@ def trial(
 
 def test_the_limit_that_is_used_up_most_counts() -> None:
     limits = Limits(max_kl=0.1, max_perplexity_ratio=1.21, max_domain=0.4, max_fluency=0.2)
-    # Of the KL there is room for 0.08 on these texts.
-    assert used(limits, damage()) == pytest.approx(0.625)
-    assert used(limits, damage(perplexity_ratio=1.1)) == pytest.approx(0.625)
+    # Of the KL there is room for 0.085 on these texts.
+    assert used(limits, damage()) == pytest.approx(0.5 / 0.85)
+    assert used(limits, damage(perplexity_ratio=1.1)) == pytest.approx(0.5 / 0.85)
     assert used(limits, damage(perplexity_ratio=1.1**1.5)) == pytest.approx(0.75)
     assert used(limits, damage(domain=0.8, fluency=0.1)) == pytest.approx(2.0)
     assert used(limits, damage(fluency=0.15)) == pytest.approx(0.75)
-    assert used(limits, damage(kl_preserve=0.3)) == pytest.approx(3.75)
-    assert used(limits, damage(kl_p95=limits.max_kl_p95)) == pytest.approx(1.25)
+    assert used(limits, damage(kl_preserve=0.3)) == pytest.approx(3 / 0.85)
+    assert used(limits, damage(kl_p95=limits.max_kl_p95)) == pytest.approx(1 / 0.85)
     assert used(limits, damage(changed_choices=0.2)) == pytest.approx(0.2 / 0.25)
     assert used(limits, damage(loops=0.3, repetition=-1.0)) == pytest.approx(2.0)
-    # What moves text of other kinds further has so much less room.
-    assert used(limits, damage(), kl_elsewhere=1.5) == pytest.approx(1.5 * used(limits, damage()))
-    assert used(limits, damage(domain=0.8), kl_elsewhere=1.5) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("guess", [0.01, 1.0, 50.0])
@@ -111,7 +108,7 @@ def test_a_scale_is_found_from_any_guess(meter: DamageMeter, guess: float) -> No
         found = calibrated(meter, candidate(guess), limits)
         assert shares[-1] < 1
     assert found.reached
-    assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.036, rel=0.06)
+    assert meter.kl(candidate().at(found.scale)) == pytest.approx(0.9 * 0.85 * 0.05, rel=0.06)
     assert shares == sorted(shares)
 
 
@@ -166,7 +163,7 @@ def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
 def test_what_is_felt_elsewhere_limits_the_scale_too(meter: DamageMeter) -> None:
     limits = Limits(max_kl=0.1)
     free = calibrated(meter, candidate(), limits).scale
-    held = candidate(felt_kl=0.072 / (0.3 * free) ** 2)
+    held = candidate(felt_kl=0.0765 / (0.3 * free) ** 2)
     assert calibrated(meter, held, limits).scale == pytest.approx(0.3 * free, rel=0.05)
     fitted, damage = fitted_to_limits(
         meter, held, limits, guess=free, target=0.9, tolerance=0.05, max_steps=12

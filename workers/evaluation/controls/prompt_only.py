@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models_store.presets import calibration_texts
 from models_store.schemas.items import ChatItem, CompletionItem
 from models_store.schemas.measurements import WordingRole
 from workers import progress
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import fewer
 from workers.evaluation.controls.alternatives import prompt_wordings
-from workers.evaluation.damage.neutral import calibration_texts, encode_neutral, mean_kl
+from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.runtime.edited_model import EditedModel
@@ -31,14 +32,16 @@ class Wording:
             return [("system", self.text), ("user", prompt)]
         return f"{self.text}\n\n{prompt}"
 
-    def with_item(self, item: CompletionItem) -> CompletionItem | ChatItem:
-        """A neutral answer to a prompt."""
-        prompt = self.with_prompt(item.prompt)
-        if isinstance(prompt, str):
-            return item.model_copy(update={"prompt": prompt})
-        turns = [*prompt, ("assistant", item.completion)]
+    def with_item(self, item: CompletionItem | ChatItem) -> ChatItem:
+        """A neutral answer, in a conversation that the wording begins."""
+        if isinstance(item, ChatItem):
+            first, *later = ((message.role, message.content) for message in item.messages)
+        else:
+            first, later = ("user", item.prompt), [("assistant", item.completion)]
+        begun = self.with_prompt(first[1])
+        turns = [("user", begun)] if isinstance(begun, str) else begun
         return ChatItem.model_validate(
-            {"messages": [{"role": role, "content": content} for role, content in turns]}
+            {"messages": [{"role": role, "content": text} for role, text in (*turns, *later)]}
         )
 
 

@@ -104,7 +104,7 @@ class DamageMeter:
     """Judges fluency."""
     neutral: KlMeter
     kinds: Sequence[str]
-    """Of the neutral plain texts; empty for those that edits are chosen by."""
+    """Of the neutral plain texts."""
     domain: DomainMeter
     preserved: _Preserved | None
     answers: Sequence[tuple[str, str]]

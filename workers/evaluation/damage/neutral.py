@@ -1,4 +1,4 @@
-"""KL to the base on neutral text: of three sets, to fit on, to calibrate on, and to report."""
+"""KL to the base on neutral text: some to fit edits on, some to scale them on, some to report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from models_store.presets import NeutralText, neutral_texts, reporting_texts
+from models_store.presets import (
+    NeutralText,
+    calibration_texts,
+    neutral_texts,
+    reporting_texts,
+)
 from models_store.schemas.items import ChatItem, CompletionItem, TextItem, text_of
 from workers.evaluation.seeds import derive
 from workers.runtime.edited_model import EditedModel
@@ -21,7 +26,7 @@ from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Term
 
 T = TypeVar("T")
-Use = Literal["fitting", "calibration", "reporting"]
+Use = Literal["curvature", "fitting", "calibration", "reporting"]
 NeutralItems = tuple[Sequence[TextItem], Sequence[CompletionItem | ChatItem]]
 """Plain texts and conversations."""
 MAX_TOKENS = 48
@@ -54,7 +59,6 @@ def encode_neutral(
     texts: Use | NeutralItems,
     *,
     each: int | None = None,
-    skip: int = 0,
     max_tokens: int = MAX_TOKENS,
 ) -> NeutralTexts:
     """Neutral texts as the model reads them.
@@ -63,12 +67,11 @@ def encode_neutral(
         texts: Scalpel's own for one use, or others. For a model without a chat template an empty
             line stands between a message and the answer to it.
         each: so many plain texts and so many answers at most.
-        skip: so many of each are left out first.
         max_tokens: a text is cut after so many tokens.
     """
     if isinstance(texts, str):
         texts = _TEXTS[texts]()
-    plain, chat = texts[0][skip:][:each], texts[1][skip:][:each]
+    plain, chat = texts[0][:each], texts[1][:each]
     if not base.has_chat_template:
         chat = [_spelled_out(item) for item in chat]
     read_plain = encode(base, plain, max_tokens=max_tokens, chat=False)
@@ -78,15 +81,15 @@ def encode_neutral(
 
 
 @cache
-def calibration_texts() -> tuple[Sequence[TextItem], Sequence[CompletionItem]]:
-    """The neutral texts that curvature is read and scales are calibrated on."""
+def curvature_texts() -> NeutralItems:
+    """The neutral texts that the curvature of a model is read on."""
     plain, chat = neutral_texts()
     return _halves(plain)[0], _halves(chat)[0]
 
 
 @cache
-def fitting_texts() -> tuple[Sequence[TextItem], Sequence[CompletionItem]]:
-    """The neutral texts that methods are fitted on; no scale is calibrated on them."""
+def fitting_texts() -> NeutralItems:
+    """The neutral texts that methods are fitted on."""
     plain, chat = neutral_texts()
     return _halves(plain)[1], _halves(chat)[1]
 
@@ -100,6 +103,7 @@ def _halves(texts: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
 
 
 _TEXTS: Mapping[Use, Callable[[], NeutralItems]] = {
+    "curvature": curvature_texts,
     "fitting": fitting_texts,
     "calibration": calibration_texts,
     "reporting": reporting_texts,

@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from models_store.weights.architectures import MatrixKey
-from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.making.cache import Cache
 from workers.making.fitting.shipped import shipped_curvature
@@ -27,6 +26,8 @@ from workers.surgery.regression import FirstTokens
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+_BENIGN_EACH = 44
+"""So many plain texts and as many answers."""
 BENIGN_TOKENS = 160
 """Neutral texts are cut there when the curvature is read."""
 
@@ -146,7 +147,5 @@ def _spelled(texts: Sequence[Encoded]) -> list[JsonValue]:
 def benign_texts(base: LoadedModel) -> list[Encoded]:
     """Neutral texts that scales are not calibrated on: an edit that is aimed at changing them
     least would seem to do less harm than it does."""
-    neutral = encode_neutral(
-        base, "calibration", skip=REPORTED.neutral_each, max_tokens=BENIGN_TOKENS
-    )
+    neutral = encode_neutral(base, "curvature", each=_BENIGN_EACH, max_tokens=BENIGN_TOKENS)
     return list(neutral.texts)

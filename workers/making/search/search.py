@@ -184,7 +184,7 @@ class _Search:
                 max_steps=_STEPS,
             )
             if not others:
-                self._alone[method] = self._at_limit(scale, damage.kl * candidate.kl_elsewhere)
+                self._alone[method] = self._at_limit(scale, damage.kl)
             entry = self._validation.entry(candidate, scale, damage)
             self.entries.append(replace(entry, seconds=time.monotonic() - begun))
         except (EditFailed, InvalidRequest) as error:
@@ -236,7 +236,7 @@ class _Search:
 
     def _used(self, trial: Trial) -> float:
         """How much of the limit that is used up most."""
-        return used(self._limits, trial.damage, trial.candidate.kl_elsewhere)
+        return used(self._limits, trial.damage)
 
     def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
         """Scale a candidate with care and try it on more prompts, at smaller scales too where its

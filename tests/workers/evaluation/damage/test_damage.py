@@ -167,7 +167,6 @@ def test_every_kind_of_neutral_text_has_a_mean_of_its_own(pico: LoadedModel) -> 
     for kind, one in found.kl_by_kind.items():
         assert one.kl.value == pytest.approx(_mean(slow[rows[kind]], 0), rel=2e-3)
         assert one.kl.low <= one.kl.value <= one.kl.high
-    assert not _meter(pico, use="calibration").measure(edit, *arms).kl_by_kind
 
 
 def test_fewer_neutral_texts_are_the_first_ones(pico: LoadedModel) -> None:

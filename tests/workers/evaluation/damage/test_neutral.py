@@ -2,21 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
-from models_store.presets import reporting_texts
 from models_store.schemas.items import ChatItem, CompletionItem, Message, TextItem
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
-from workers.evaluation.damage.neutral import (
-    KlMeter,
-    calibration_texts,
-    encode_neutral,
-    fitting_texts,
-)
+from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
 from workers.runtime.apply import WeightEditor
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
@@ -88,16 +83,11 @@ def test_a_broken_model_is_infinitely_far_away(base: LoadedModel) -> None:
     assert meter.kl([_term(size=1e38)]) == float("inf")
 
 
-def test_no_text_is_both_calibrated_and_reported_on(base: LoadedModel) -> None:
-    fitting, calibration, reporting = (
-        {text.ids for text in encode_neutral(base, use).texts}
-        for use in ("fitting", "calibration", "reporting")
-    )
-    assert not fitting & calibration
-    assert not (fitting | calibration) & reporting
-    assert len(fitting) == sum(map(len, fitting_texts()))
-    assert len(calibration) == sum(map(len, calibration_texts()))
-    assert len(reporting) == sum(map(len, reporting_texts()))
+def test_no_text_has_two_uses(base: LoadedModel) -> None:
+    uses: tuple[Use, ...] = get_args(Use)
+    texts = [text.ids for use in uses for text in encode_neutral(base, use).texts]
+    assert len(uses) == 4
+    assert len(set(texts)) == len(texts)
 
 
 def test_of_every_kind_the_first_texts_are_given(base: LoadedModel) -> None:

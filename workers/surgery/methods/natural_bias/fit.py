@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -34,11 +34,6 @@ from workers.surgery.terms import Term, make_term
 
 _START_KL = 0.1
 """The KL that a first guess of a scale aims at."""
-_ELSEWHERE = 1.0
-"""Neutral text that weighs in the regression stands for text like it, less for other kinds. On
-SmolLM2, at one KL on calibration texts, edits of review openings with a weight of 0.1, 0.3 and 1
-moved the more varied texts that are reported on 1.26, 1.36 and 1.54 times as far as without, one of
-toxicity with a weight of 1 1.9 times."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,7 @@ def fit(readings: Readings, method: NaturalBias) -> FittedEdit:
         readings["shift curvature"],
         damping=method.damping,
     )
-    made = candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
-    return replace(made, kl_elsewhere=1 + _ELSEWHERE * math.cbrt(method.neutral_weight))
+    return candidate_of(fitted, method.type, method.model_copy(update={"layers": layers}).label)
 
 
 def candidate_of(fitted: NaturalBiasFit, method: str, label: str) -> FittedEdit:
