@@ -218,6 +218,14 @@ direction does significantly more than the edit. Else `unconfirmed`: it helps, a
 seen."""
 
 
+EditOutcome = Literal["success", "within_limits", "exceeded", "harmful"]
+"""The outcome of an edit, the first of these that holds. `harmful`: it does more harm than the
+operator's margins allow. `exceeded`: it is over a limit on damage. `success`: as `verdict.success`
+says. `within_limits`: it keeps all limits, but its effect is not shown."""
+
+HARMFUL = "harmful_edit"
+"""Code of the remark on harm that is beyond the operator's margins."""
+
 SECOND_LOOK = 3
 """Times as many samples of each prompt, where the test of an edit is undecided."""
 
@@ -226,6 +234,10 @@ class Verdict(ReceiptPart):
     """The receipt in one sentence."""
 
     sentence: str
+    outcome: EditOutcome | None = None
+    """None in receipts of earlier versions."""
+    advice: str | None = None
+    """Whether to use the edit, and why, in a sentence that begins with Yes or No."""
     conclusion: Conclusion | None = None
     """None where nothing was tested, and in receipts of earlier versions."""
     prompts_needed: int | None = None
@@ -295,7 +307,7 @@ class Report(ReceiptPart):
     """None if the texts were given."""
     separability: Separability
     warnings: tuple[Remark, ...] = ()
-    """About the texts and prompts."""
+    """Harm that is beyond the operator's margins, and what could be better about the texts."""
     probe: ProbeReport | None
     scorers: tuple[ScorerCard, ...]
     effects: tuple[Effect, ...]

@@ -345,11 +345,17 @@ def measured_by(edit: Work) -> tuple[str, ...]:
     return () if settings.measures is None else tuple(t.edit_id for t in settings.measures.terms)
 
 
-def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) -> str:
-    """The name under which an edit is served: with the edits that it was fitted on."""
+def variant_name(
+    edit: Work, strength: float = 1.0, point: int | None = None, suffix: str | None = None
+) -> str:
+    """The name under which an edit is served: with the edits that it was fitted on.
+
+    Args:
+        suffix: names the edit in place of its id.
+    """
     terms = [TermName(term.edit_id, term.point, term.strength) for term in below(edit)]
-    name = VariantName(edit.request.base_model, (*terms, TermName(edit.id, point, strength)))
-    return str(name)
+    own = TermName(suffix or edit.id, point, strength)
+    return str(VariantName(edit.request.base_model, (*terms, own)))
 
 
 def variant_of(edit: Work) -> Variant:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from app.domain.edits.queue_line import QueueLine
 from app.domain.events.live_state import EditProgress
@@ -15,6 +15,7 @@ from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.imports import ImportFacts, ImportSource
 from models_store.schemas.methods import AnyMethod, Effort, Limits
 from models_store.schemas.records import EditSettings, Outcome, Stage, Status
+from models_store.schemas.report import EditOutcome, Remark
 from models_store.work.store import Work
 
 
@@ -116,10 +117,29 @@ class EditView(View):
     points: list[JsonValue]
     """Every measured trial; empty in lists."""
     report_summary: JsonValue
+    outcome: EditOutcome | None
+    """What came of it, by its receipt; null until there is one, and where an earlier version made
+    the edit."""
+    warnings: tuple[Remark, ...]
+    """What can be foreseen of its harm; once it has a receipt, what that warns of."""
     variant: str | None
-    """Name to serve it by, once it has succeeded."""
+    """Name to serve it by, once it has succeeded: by its id, which never means another edit."""
+    model: str | None
+    """Name to serve it by, with its suffix if it has one: the `model` of a completion."""
     imported: ImportedView | None
     """Of an edit that was made elsewhere."""
+
+
+_OUTCOME: TypeAdapter[EditOutcome | None] = TypeAdapter(EditOutcome | None)
+
+
+def _warnings(work: Work, summary: Mapping[str, JsonValue]) -> tuple[Remark, ...]:
+    """Those of the receipt, in place of those at the submission."""
+    measured = summary.get("warnings")
+    if not isinstance(measured, list):
+        return work.request.warnings
+    # A newer version may say more of each.
+    return tuple(Remark.model_validate(one, extra="ignore") for one in measured)
 
 
 def edit_view(services: Services, work: Work) -> EditView:
@@ -152,6 +172,8 @@ def _view(
     outcome = result.outcome_data if result is not None else {}
     shown = outcome.get("points") if points else None
     succeeded = work.status == "succeeded"
+    summary = outcome.get("report_summary")
+    told = summary if isinstance(summary, dict) else {}
     return EditView(
         id=work.id,
         status=work.status,
@@ -176,7 +198,10 @@ def _view(
         finished_at=int(result.finished_at) if result is not None else None,
         error=ErrorView.of(work),
         points=shown if isinstance(shown, list) else [],
-        report_summary=outcome.get("report_summary"),
+        report_summary=summary,
+        outcome=_OUTCOME.validate_python(told.get("outcome")),
+        warnings=_warnings(work, told),
         variant=variant_name(work) if succeeded else None,
+        model=variant_name(work, suffix=settings.suffix) if succeeded else None,
         imported=ImportedView.of(work, settings.source),
     )
