@@ -129,7 +129,7 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
         ]
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest.of(problems)
     return behavior.model_copy(
         update={
             "undesired": tuple(undesired.values()),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, ValidationError, field_validator
 
 from models_store.errors import FieldError
-from models_store.ids import BASE_ID_PATTERN
+from models_store.ids import BASE_ID_PATTERN, HUB_REPO
 from models_store.operator.toml import field_errors, read_document, refuse
 from models_store.schemas.base import DocumentedModel
 
@@ -50,9 +50,7 @@ class HubSource(DocumentedModel):
     """A repository on the Hugging Face hub at one commit: it cannot change under an edit."""
 
     type: Literal["hub"] = "hub"
-    repo: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
-    ]
+    repo: Annotated[str, Field(pattern=HUB_REPO)]
     """`owner/name`."""
     revision: str
     """The full commit: 40 hexadecimal digits."""

@@ -128,6 +128,18 @@ class Variants:
         self._suffixes = suffixes
         self._aliases = aliases
 
+    def given_suffix(self, tenant: str, suffix: str, base_model: str | None) -> list[str]:
+        """Ids of the edits, of one base model or of all, that ever held a suffix."""
+        if not SUFFIX_PATTERN.fullmatch(suffix):
+            return []
+        bases = self._bases.every_id() if base_model is None else [base_model]
+        return [
+            id
+            for base in bases
+            if BASE_ID_PATTERN.fullmatch(base)
+            for id in self._suffixes.holders(tenant, suffix_key(base, suffix))
+        ]
+
     def resolve(
         self,
         tenant: str,

@@ -34,6 +34,8 @@ class BehaviorSummary(BaseModel):
     id: str | None
     """Null for a preset, which is named by its name."""
     object: Literal["behavior"] = "behavior"
+    preset: bool
+    """Whether it comes with Scalpel; else you have uploaded it."""
     name: str
     description: str
     chat: bool
@@ -46,6 +48,11 @@ class BehaviorSummary(BaseModel):
     sha256: str
     counts: dict[str, int]
     created_at: int | None
+
+    @property
+    def position(self) -> str:
+        """In lists."""
+        return self.id or self.name
 
 
 class BehaviorView(BehaviorSummary):
@@ -73,7 +80,9 @@ class DeletedBehavior(BaseModel):
                     "schema": {
                         "type": "string",
                         "description": "One text a line: an item, and `label`, which is "
-                        "`undesired`, `desired` or `prompt`; at most 1 MiB a line.",
+                        "`undesired`, `desired` or `prompt`; or a preference, as TRL has it "
+                        "(`prompt`, `chosen`, `rejected`) or OpenAI (`input`, `preferred_output`, "
+                        "`non_preferred_output`). At most 1 MiB a line.",
                     }
                 },
             },
@@ -89,7 +98,8 @@ async def create_behavior(
         str, Query(min_length=1, max_length=100, description="Of an upload in JSON lines.")
     ] = "uploaded",
 ) -> BehaviorSummary:
-    """As JSON, or as JSON lines of `{"text", "label"}`."""
+    """As JSON, or as JSON lines: of `{"text", "label"}`, or of preferences, whose chosen responses
+    are desired and whose rejected ones are undesired."""
     with ExitStack() as held:
         behavior, size = await _uploaded(request, name, arriving(request, who, held))
     store = await run_in_threadpool(lambda: services.store)
@@ -122,10 +132,21 @@ async def _uploaded(
     )
 
 
-@router.get("", summary="List your behaviours")
-def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[BehaviorSummary]:
-    ids = page.ordered(store.behaviors.ids(who.tenant))
-    return page_of(*page.cut(_summaries(store, who.tenant, ids)))
+@router.get("", summary="List behaviours")
+def list_behaviors(
+    store: StoreDep,
+    who: Reader,
+    page: PageDep,
+    preset: Annotated[
+        bool | None, Query(description="true: presets alone; false: your own alone.")
+    ] = None,
+) -> Page[BehaviorSummary]:
+    """By id, and presets by name: in the order `desc` presets are first, then your own, newest
+    first."""
+    presets_too = () if preset is False else presets.preset_names()
+    own = () if preset else store.behaviors.ids(who.tenant)
+    ids = page.ordered([*presets_too, *own])
+    return page_of(*page.cut(_summaries(store, who.tenant, ids)), "position")
 
 
 @router.get("/{behavior_id}", summary="Read a behaviour")
@@ -148,6 +169,8 @@ def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBe
 
 def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSummary]:
     def summary(id: str) -> BehaviorSummary | None:
+        if id in presets.preset_names():
+            return _preset(store.behaviors.find(tenant, id))
         try:
             return _summary(store.behaviors.head(tenant, id))
         except NotFound:
@@ -158,6 +181,10 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:
     return BehaviorSummary(**_fields(version.behavior, version), created_at=version.created_at)
+
+
+def _preset(resolved: ResolvedBehavior) -> BehaviorSummary:
+    return BehaviorSummary(**_fields(resolved.ref, resolved.behavior), created_at=None)
 
 
 def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
@@ -174,6 +201,7 @@ def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
 def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
     return {
         **ref.model_dump(include={"id", "name", "sha256", "counts"}),
+        "preset": ref.id is None,
         "description": of.description,
         "chat": of.chat,
         "scorers": of.scorers,

@@ -88,6 +88,17 @@ def list_edits(
     page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
+    suffix: Annotated[
+        str | None, Query(max_length=40, description="Only edits that were given this suffix.")
+    ] = None,
+    behavior: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Only edits by this behaviour: a preset's name, a `beh_…` id, or the name "
+            "of texts in the request.",
+        ),
+    ] = None,
     metadata: Annotated[
         str | None,
         Query(
@@ -97,20 +108,27 @@ def list_edits(
     ] = None,
 ) -> Response:
     """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
-    fewer than `limit`, or none, while `has_more` is true."""
+    fewer than `limit`, or none, while `has_more` is true. By `suffix` edits are found at once,
+    however many there are."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
 
-    def has_metadata(work: Work) -> bool:
-        settings = work.request.settings
+    def fits(work: Work) -> bool:
+        settings, made_for = work.request.settings, work.request.behavior
         assert isinstance(settings, EditSettings)
-        return wanted.items() <= settings.metadata.items()
+        names = () if made_for is None else (made_for.id, made_for.name)
+        return (
+            wanted.items() <= settings.metadata.items()
+            and suffix in (None, settings.suffix)
+            and (behavior is None or behavior in names)
+        )
 
+    among = None if suffix is None else store.variants.given_suffix(who.tenant, suffix, base_model)
     edits, has_more, looked_at = page.work(
-        store.work, "edit", who.tenant, status, base_model, also=has_metadata
+        store.work, "edit", who.tenant, status, base_model, also=fits, among=among
     )
     shown = page_of(edit_views(services, edits), has_more, looked_at=looked_at)
     return Response(shown.model_dump_json(), media_type=JSON)
