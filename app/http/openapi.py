@@ -10,7 +10,8 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+
+from app.domain.bodies import View
 
 PROBLEM_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
@@ -21,40 +22,55 @@ _ANY_STATUSES = (400, 429, 500, 503)
 """An invalid query; a limit; a damaged record; a part that is unavailable."""
 
 
-class FieldProblem(BaseModel):
+class FieldProblem(View):
     """What is wrong with one field."""
 
     pointer: str
     """JSON pointer into the body."""
     code: str
+    """Stable."""
     detail: str
+    """For people: the field, and what is wrong."""
 
 
-class Problem(BaseModel):
+class Problem(View):
     """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
     format of OpenAI's API instead."""
 
     type: str
+    """Where the code is explained."""
     title: str
+    """The kind of error, in words."""
     status: int
+    """That of HTTP."""
     detail: str
+    """For people: what is wrong, and what to do."""
     instance: str
+    """Path of the request."""
     code: str
+    """Stable, for programs."""
     request_id: str
+    """The `X-Request-Id`, by which the server's log has it."""
     errors: list[FieldProblem]
+    """By field of the body, a hundred at most."""
 
 
-class OpenAIErrorDetail(BaseModel):
+class OpenAIErrorDetail(View):
     message: str
+    """For people."""
     type: str
+    """The kind of error, as OpenAI names it."""
     param: str | None
+    """The field that is wrong, such as `messages[0].content`."""
     code: str
+    """Stable."""
 
 
-class OpenAIError(BaseModel):
+class OpenAIError(View):
     """An error in the format of OpenAI's API."""
 
     error: OpenAIErrorDetail
+    """What is wrong."""
 
 
 class DocumentedApp(FastAPI):

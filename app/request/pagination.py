@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
+from app.domain.bodies import View
 from models_store.ids import WORK_ID
 from models_store.objects.store import ObjectStore, readable
 from models_store.schemas.records import Kind, Status
@@ -22,14 +23,24 @@ S = TypeVar("S")
 T = TypeVar("T", bound=BaseModel)
 
 
-class Page(BaseModel, Generic[T]):
+class Page(View, Generic[T]):
     """One page of a list."""
 
     object: Literal["list"] = "list"
+    """What kind of thing this is: always the same word."""
     data: list[T]
+    """Of this page."""
     first_id: str | int | None
+    """Of the first one; null on an empty page."""
     last_id: str | int | None
+    """Give it as `after` for the next page."""
     has_more: bool
+    """Whether there is a next page."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        """`EditPage` of `EditView`."""
+        return params[0].__name__.removesuffix("View").removesuffix("Summary") + "Page"
 
 
 def page_of(

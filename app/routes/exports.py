@@ -9,8 +9,9 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
+from app.domain.bodies import View
 from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, checked_stream, peeked
 from app.http.zip_stream import zip_stream
@@ -34,33 +35,49 @@ _RETRY_SECONDS = 5
 _FILE, _JSON = "application/octet-stream", "application/json"
 
 
-class FileView(BaseModel):
+class FileView(View):
     name: str
+    """Name of the file."""
     bytes: int
+    """Size."""
     sha256: str
+    """SHA-256 of the content."""
     url: str
+    """Path to download it from."""
 
 
-class ExportView(BaseModel):
+class ExportView(View):
     """An export, its status and its files."""
 
     id: str
+    """`exp_…`."""
     object: Literal["export"] = "export"
+    """What kind of thing this is: always the same word."""
     status: Status
+    """`queued`, `running`, then one of `succeeded`, `failed`, `canceled`."""
     variant: str
+    """With ids in place of suffixes."""
     format: ExportFormat
+    """What the files are for."""
     files: list[FileView]
+    """Empty until it has succeeded."""
     proof: JsonValue
     """Comparison of the files with the variant."""
     created_at: int
+    """Unix seconds."""
     finished_at: int | None
+    """Unix seconds; null until it has ended."""
     error: ErrorView | None
+    """Why it failed; null if it did not."""
 
 
-class DeletedExport(BaseModel):
+class DeletedExport(View):
     id: str
+    """The export that was deleted."""
     object: Literal["export"] = "export"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.post("", status_code=201, summary="Export a variant")

@@ -67,9 +67,11 @@ class EditBody(RequestBody):
     method: MethodField = Field(default_factory=Auto)
     """A method with its settings, or its name alone; by default `auto`, a search."""
     limits: Limits = Limits()
+    """Bounds on the damage; what is left out has its default."""
     effort: Effort = "standard"
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
     seed: Seed = 0
+    """Of all that is random: the same request with the same seed makes the same edit."""
     suffix: Suffix | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
     metadata: Metadata = Field(default_factory=dict)
@@ -90,6 +92,7 @@ class ReceiptBody(RequestBody):
     behavior: BehaviorField | None = None
     """What it is to change, as in `POST /v1/edits`; by default what its last edit was made for."""
     limits: Limits = Limits()
+    """Bounds on the damage that the receipt compares with."""
     effort: Effort = "standard"
     """How much is measured."""
     seed: Seed | None = None
@@ -132,6 +135,8 @@ class ExportBody(RequestBody):
     """Make files of a variant for other programs."""
 
     variant: VariantField
+    """What is exported: edits at their strengths."""
     format: ExportFormat
+    """What the files are for."""
     without_parents: bool = False
     """Leave out parent edits that the variant does not name."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
 from app.domain.behaviors.library import BehaviorVersion, ResolvedBehavior
+from app.domain.bodies import View
 from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
 from app.request.idempotency import CreationDep
@@ -28,26 +28,35 @@ router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
 JSON_LINES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 
 
-class BehaviorSummary(BaseModel):
+class BehaviorSummary(View):
     """A behaviour without its texts."""
 
     id: str | None
     """Null for a preset, which is named by its name."""
     object: Literal["behavior"] = "behavior"
+    """What kind of thing this is: always the same word."""
     preset: bool
     """Whether it comes with Scalpel; else you have uploaded it."""
     name: str
+    """Its name; a preset is called by it."""
     description: str
+    """For people."""
     chat: bool
+    """Whether prompts go through the chat template."""
     scorers: tuple[str, ...]
+    """Names of the scorers of generated text, the first one leads."""
     scorer: str | None
     """In place of texts."""
     question: str | None
     """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
+    """Length of the generations that are scored, in tokens."""
     sha256: str
+    """Checksum of all that an edit depends on."""
     counts: dict[str, int]
+    """Numbers of texts on each side, and of prompts."""
     created_at: int | None
+    """Unix seconds; null for a preset."""
 
     @property
     def position(self) -> str:
@@ -57,14 +66,20 @@ class BehaviorSummary(BaseModel):
 
 class BehaviorView(BehaviorSummary):
     undesired: tuple[Item, ...]
+    """Texts that show it."""
     desired: tuple[Item, ...]
+    """Texts that do not."""
     prompts: tuple[Prompt, ...]
+    """Prompts that elicit it."""
 
 
-class DeletedBehavior(BaseModel):
+class DeletedBehavior(View):
     id: str
+    """The behaviour that was deleted."""
     object: Literal["behavior"] = "behavior"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.post(

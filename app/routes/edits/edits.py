@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
+from app.domain.bodies import View
 from app.domain.edits.deletion import delete_with_exports
 from app.domain.edits.requests import EditBody
 from app.request.auth import READ, WRITE, Reader, Writer, with_scope
@@ -37,10 +37,13 @@ Wait = Annotated[
 ]
 
 
-class DeletedEdit(BaseModel):
+class DeletedEdit(View):
     id: str
+    """The edit that was deleted."""
     object: Literal["edit"] = "edit"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 async def _create(request: Request, body: EditBody) -> Response | None:
