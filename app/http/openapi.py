@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.domain.bodies import View
+from app.http.reference import EXAMPLES, PARAMETERS, TAGS
 
 PROBLEM_TYPE = "application/problem+json"
 OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
@@ -94,15 +95,42 @@ class DocumentedApp(FastAPI):
                 schema = model.model_json_schema(ref_template=_REFERENCE)
                 schema.pop("$defs", None)
                 schemas[model.__name__] = schema
+            _name_pages_(document)
+            document["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
             shared = document["components"].setdefault("responses", {})
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     if not self._with_keys:
                         operation.pop("security", None)
+                    _explain_(operation)
                     for status in _error_statuses(path, method, operation):
                         _describe(operation["responses"], shared, path, status)
         assert self.openapi_schema is not None
         return self.openapi_schema
+
+
+def _name_pages_(document: dict[str, Any]) -> None:
+    """Call each page of a list by the name of its model, not by how the model is written."""
+    schemas = document["components"]["schemas"]
+    names = {name: schema["title"] for name, schema in schemas.items() if name.startswith("Page_")}
+    for old, new in names.items():
+        schemas[new] = schemas.pop(old)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for content in operation["responses"].get("200", {}).get("content", {}).values():
+                name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+                if name in names:
+                    content["schema"]["$ref"] = _REFERENCE.format(model=names[name])
+
+
+def _explain_(operation: dict[str, Any]) -> None:
+    """Add what parameters mean, and an example of the body."""
+    for parameter in operation.get("parameters", ()):
+        if "description" not in parameter and parameter["name"] in PARAMETERS:
+            parameter["description"] = PARAMETERS[parameter["name"]]
+    bodies = operation.get("requestBody", {}).get("content", {})
+    if "application/json" in bodies and operation["operationId"] in EXAMPLES:
+        bodies["application/json"]["example"] = EXAMPLES[operation["operationId"]]
 
 
 def _error_statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:

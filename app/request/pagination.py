@@ -38,9 +38,9 @@ class Page(View, Generic[T]):
     """Whether there is a next page."""
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """`EditPage` of `EditView`."""
-        return params[0].__name__.removesuffix("View").removesuffix("Summary") + "Page"
+        return str(params[0].__name__).removesuffix("View").removesuffix("Summary") + "Page"
 
 
 def page_of(

@@ -127,6 +127,7 @@ def list_aliases(store: StoreDep, who: Reader, page: PageDep) -> Page[AliasSumma
 
 @router.get("/{name}", summary="Read an alias and its history")
 def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
+    """With its newest versions."""
     current = store.aliases.get(who.tenant, name)
     newest = islice(store.aliases.history(who.tenant, name), _SHOWN)
     history = [AliasVersionView.of(version) for version in newest]
@@ -168,6 +169,7 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
 
 @router.delete("/{name}", summary="Delete an alias")
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
+    """Its history stays; the name can be used again."""
     store.aliases.delete(who.tenant, name, who.actor)
     return DeletedAlias(name=name)
 

@@ -96,6 +96,7 @@ def list_base_models(store: StoreDep, who: Reader, page: PageDep) -> Page[BaseMo
 async def read_base_model(
     base_model_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> BaseModelView:
+    """With what its registration has found out of the weights."""
     store = await run_in_threadpool(lambda: services.store)
     base = await run_in_threadpool(store.bases.get, base_model_id)
     work = await wait_until_ended(services, "base_model", SHARED_TENANT, base.work.id, wait)

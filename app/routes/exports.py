@@ -88,6 +88,7 @@ def create_export(
     who: Writer,
     creation: CreationDep,
 ) -> ExportView:
+    """It is made by an editor and compared with the variant before its files can be had."""
     submitted = store.submission.export(creation.sender(store), body, creation.sent)
     services.live.wake_keeper()
     creation.mark(f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
@@ -111,6 +112,7 @@ def list_exports(
 async def read_export(
     export_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> ExportView:
+    """With its files once it has succeeded."""
     return _view(await wait_until_ended(services, "export", who.tenant, export_id, wait))
 
 
@@ -118,6 +120,7 @@ async def read_export(
 def cancel_export(
     export_id: str, services: ServicesDep, store: StoreDep, who: Writer
 ) -> ExportView:
+    """Again has no further effect; 409 if it has succeeded or failed."""
     work = store.work.cancel("export", who.tenant, export_id, who.actor)
     services.live.wake_keeper()
     return _view(work)
@@ -149,6 +152,7 @@ def delete_export(
 def read_file(
     export_id: str, name: str, request: Request, store: StoreDep, who: Reader
 ) -> Response:
+    """In whole or in a range."""
     work = store.work.read("export", who.tenant, export_id)
     files = _files(work)
     artifact = next((file for file in files if file.name == name), None)
@@ -168,6 +172,7 @@ def read_file(
     responses={200: {"content": {"application/zip": {}}}},
 )
 async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> StreamingResponse:
+    """All files, put together while they are sent."""
     store = await run_in_threadpool(lambda: services.store)
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
     files = _files(work)

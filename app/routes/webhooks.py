@@ -194,6 +194,7 @@ def create_webhook(
 
 @router.get("", summary="List webhooks")
 def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSummary]:
+    """Without their secrets."""
     webhooks = store.webhooks.all(who.tenant)
     shown, has_more = page.cut(page.ordered(webhooks))
     return page_of([WebhookSummary(**_fields(id, webhooks[id])) for id in shown], has_more)
@@ -201,6 +202,7 @@ def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSu
 
 @router.get("/{webhook_id}", summary="Read a webhook and its history")
 def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
+    """Without its secret."""
     history = store.webhooks.history(who.tenant, webhook_id)
     changes = [
         WebhookChange(
@@ -231,6 +233,7 @@ def change_webhook(
 
 @router.delete("/{webhook_id}", summary="Delete a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
+    """Nothing more is sent to it."""
     store.webhooks.delete(who.tenant, webhook_id, who.actor)
     return DeletedWebhook(id=webhook_id)
 

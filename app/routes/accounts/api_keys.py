@@ -138,6 +138,7 @@ def list_api_keys(
 
 @router.get("/{key_id}", summary="Read an API key")
 def read_api_key(key_id: str, store: StoreDep, who: Admin, tenant: TenantDep) -> ApiKeyView:
+    """Without the key itself, which is shown once."""
     return _view(store.keys.get(key_id, tenant))
 
 

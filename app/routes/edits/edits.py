@@ -66,6 +66,8 @@ async def create_edit(
     who: Writer,
     creation: CreationDep,
 ) -> Response:
+    """Answered once it is stored: from then on it is made, whatever process dies. `warnings` say
+    what can be foreseen of its harm."""
     return await _created(request, response, body, store, creation)
 
 
@@ -150,12 +152,14 @@ async def _read(request: Request) -> Response | None:
 async def read_edit(
     edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> Response:
+    """With its points. `wait` answers as soon as it has ended."""
     work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
     return Response(await edit_reader(request).show(work), media_type=JSON)
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")
 def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> EditView:
+    """Again has no further effect; 409 if it has succeeded or failed."""
     work = store.work.cancel("edit", who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return edit_view(services, work)
