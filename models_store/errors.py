@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_NAMED = 3
+
 
 @dataclass(frozen=True)
 class FieldError:
@@ -55,6 +57,14 @@ class InvalidRequest(ScalpelError):
     ) -> None:
         super().__init__(message, code=code)
         self.errors = tuple(errors)
+
+    @classmethod
+    def of(cls, errors: Sequence[FieldError]) -> InvalidRequest:
+        """Several fields are wrong: the message names the first three."""
+        more = len(errors) - _NAMED
+        details = [error.detail for error in errors[:_NAMED]]
+        details += [f"and {more} more"] if more > 0 else []
+        return cls("; ".join(details), errors=errors)
 
     @classmethod
     def at(cls, pointer: str, detail: str, code: str = "invalid_value") -> InvalidRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ulid import ULID
 
@@ -13,6 +14,21 @@ BASE_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 """Base models and aliases."""
 SUFFIX_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 TENANT_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+HUB_REPO = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
+VISIBLE = r"^[!-~]{1,1000}$"
+IN_WORDS: Mapping[str, str] = {
+    f"^{BASE_ID_PATTERN.pattern}$": (
+        "1 to 63 of a-z, 0-9, '.' and '-', the first a letter or digit"
+    ),
+    f"^{SUFFIX_PATTERN.pattern}$": "1 to 40 of a-z, 0-9 and '-', the first a letter or digit",
+    f"^{TENANT_PATTERN.pattern}$": "1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
+    HUB_REPO: "OWNER/NAME, as on the Hugging Face hub",
+    WORK_ID: "an id, such as edit_01KB0000000000000000000000",
+    VISIBLE: "1 to 1,000 visible ASCII characters, without spaces",
+}
+"""What people are told of the patterns that fields of requests must match."""
 
 PREFIXES = {
     "edit": "edit",

@@ -110,6 +110,8 @@ def _receipt(console: Console, report: dict[str, Any]) -> None:
             table.add_row(label, *_contrast(effect["rate"]))
         against = _interval(control["versus_edit"])
         table.add_row(f"the edit against the {name}, same prompts", "", "", against)
+    for check in (report["safety"] or {"checks": ()})["checks"]:
+        table.add_row(check["name"], *_contrast(check["of"]))
     console.print()
     console.print(table)
     damage = report["damage"]
@@ -127,6 +129,8 @@ def _receipt(console: Console, report: dict[str, Any]) -> None:
         f"{report['cost']['peak_memory_bytes'] / 1e9:.1f} GB at most."
     )
     console.print(f"Verdict: {report['verdict']['sentence']}")
+    color = "green" if report["verdict"]["outcome"] == "success" else "red"
+    console.print(f"[bold]Use it?[/] [{color}]{report['verdict']['advice']}[/]")
 
 
 def _contrast(rate: dict[str, Any]) -> tuple[str, str, str]:

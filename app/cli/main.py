@@ -176,6 +176,7 @@ def edit(
     with connect(url, key) as client:
         made = client.post("/v1/edits", body)
         typer.echo(made["id"])
+        warn(made)
         if wait:
             estimate = expected(client, {**body, "suffix": None})
             _watch(client, made["id"], estimate)
@@ -226,6 +227,7 @@ def measure(
     with connect(url, key) as client:
         made = client.post("/v1/receipts", body)
         typer.echo(made["id"])
+        warn(made)
         if wait:
             _watch(client, made["id"])
 
@@ -392,12 +394,24 @@ def _watch(client: Client, edit_id: str, estimate: dict[str, float] | None = Non
 def finish(edit: dict[str, Any]) -> None:
     """Print how an edit ended; a failure ends the command with an error."""
     if edit["status"] == "succeeded":
-        for name, value in (edit["report_summary"] or {}).items():
+        shown = dict(edit["report_summary"] or {})
+        shown.pop("warnings", None)
+        if (advice := shown.pop("advice", None)) is not None:
+            typer.echo(f"use it? {advice}")
+        for name, value in shown.items():
             typer.echo(f"{name}: {value}")
         typer.echo(f"variant: {edit['variant']}")
+        typer.echo(f"model: {edit['model']}")
+        warn(edit)
         return
     error = edit["error"] or {"code": edit["status"], "message": "it was canceled"}
     raise ApiError(f"{edit['id']} {edit['status']}: {error['message']} ({error['code']})")
+
+
+def warn(edit: dict[str, Any]) -> None:
+    """Print what an edit is warned of, apart from what it prints."""
+    for warning in edit["warnings"]:
+        typer.echo(f"warning: {warning['detail']}", err=True)
 
 
 def _prompt() -> str | None:

@@ -25,6 +25,9 @@ _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
 
 
+_NOT_SUPPORTED = "Not supported: leave it out, or at the value that requests nothing."
+
+
 class _WithoutEffect(GroupedMetadata):
     """Of a field that may be there as long as it requests nothing."""
 
@@ -33,7 +36,9 @@ class _WithoutEffect(GroupedMetadata):
 
     def __iter__(self) -> Iterator[object]:
         yield AfterValidator(self._check)
-        yield WithJsonSchema({"anyOf": list(map(_schema_of, self._allowed))})
+        yield WithJsonSchema(
+            {"anyOf": list(map(_schema_of, self._allowed)), "description": _NOT_SUPPORTED}
+        )
 
     def _check(self, value: Any) -> Any:
         if value not in self._allowed:
@@ -47,7 +52,9 @@ def _schema_of(value: Any) -> dict[str, Any]:
         items = {"enum": value} if value else {}
         return {"type": "array", "items": items, "minItems": len(value), "maxItems": len(value)}
     if isinstance(value, dict):
-        fields = {name: {"const": own} for name, own in value.items()}
+        fields = {
+            name: {"const": own, "description": "No other value."} for name, own in value.items()
+        }
         return {"type": "object", "properties": fields, "required": list(fields)}
     return {"type": "null"} if value is None else {"enum": [value]}
 
@@ -62,6 +69,7 @@ StopString = Annotated[str, Field(max_length=256)]
 
 class StreamOptions(RequestBody):
     include_usage: bool | None = None
+    """Count tokens in a last piece."""
     include_obfuscation: Ignored = None
 
 
@@ -71,21 +79,32 @@ class _Generation(RequestBody):
     model: Annotated[str, Field(min_length=1, max_length=1000)]
     """A base model, an alias, or a variant such as `base:edit@0.6`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of a response; null: as many as fit, for text completions 16."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """From 0 (always the likeliest token) to 2; null: 1."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the probability that is drawn from; null: all."""
     top_k: Annotated[int, Field(ge=0)] | None = None
     """As in vLLM; 0 and null: all."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Tokens below this share of the likeliest one are not drawn; null: 0."""
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    """Responses to each prompt; null: 1."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    """The same seed gives the same random numbers; null: others each time."""
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
+    """Texts before which a response ends, up to 4."""
     stream: bool | None = None
+    """Send the response in pieces, as server-sent events."""
     stream_options: StreamOptions | None = None
+    """What a stream has in addition."""
     without_parents: bool = False
     """Allow an edit without its parent edits."""
 
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Taken off the logit of a token for each time that it was written; null: 0."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Taken off the logit of a token that was written at all; null: 0."""
     logit_bias: (
         Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
         | None
@@ -130,13 +149,18 @@ class _Generation(RequestBody):
 
 class TextPart(RequestBody):
     type: Literal["text"]
+    """Always `text`."""
     text: str
+    """Part of the message."""
 
 
 class OpenAIMessage(RequestBody):
     role: Literal["system", "developer", "user", "assistant"]
+    """Who says it; `developer` means `system`."""
     content: str | list[TextPart] | None = None
+    """The text, or its parts."""
     name: str | None = None
+    """Who of those with this role says it; some chat templates use it."""
     refusal: NotSupported = None
     annotations: NoList = None
     tool_calls: NoList = None
@@ -155,9 +179,12 @@ class ChatBody(_Generation):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[OpenAIMessage], Field(min_length=1, max_length=1000)]
+    """The conversation; its last message is answered."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of a response, in place of `max_tokens`."""
 
     logprobs: bool | None = None
+    """Return each token's log-probability."""
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     """Needs `logprobs`."""
 

@@ -18,7 +18,7 @@ from app.http import rate_limits
 from app.http.error_catalogue import ERRORS
 from app.http.openapi import OPENAI_PATHS, PROBLEM_TYPE
 from app.http.pages.login_page import login_page
-from app.http.pointers import field_errors
+from app.http.pointers import field_errors, in_words
 from models_store.errors import (
     FieldError,
     InvalidRequest,
@@ -105,9 +105,12 @@ def error_response(scope: Scope, error: ScalpelError) -> JSONResponse:
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
     errors: Sequence[FieldError] = error.errors if isinstance(error, InvalidRequest) else ()
+    status = status_of(error)
+    if _is_openai(scope) and status == 422:
+        status = 400  # as OpenAI answers wrong values
     if error.code in ("model_not_found", "invalid_variant") and _is_openai(scope):
         errors = [FieldError("/model", error.code, error.message)]
-    return _response(scope, status_of(error), error.code, error.message, errors, headers)
+    return _response(scope, status, error.code, error.message, errors, headers)
 
 
 def status_of(error: ScalpelError) -> int:
@@ -193,10 +196,12 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     name = ".".join(str(part) for part in path)
     if where == "body":
         fields = field_errors(problems, error.body)
-        return error_response(request.scope, InvalidRequest(fields[0].detail, errors=fields))
+        return error_response(request.scope, InvalidRequest.of(fields))
     return error_response(
         request.scope,
-        Malformed(f"the {where} parameter {name!r}: {problems[0]['msg']}", code="bad_request"),
+        Malformed(
+            f"the {where} parameter {name!r}: {in_words(problems[0]['msg'])}", code="bad_request"
+        ),
     )
 
 
@@ -239,7 +244,15 @@ def _response(
         param = _parameter(errors[0].pointer) if errors else None
         return JSONResponse(openai_error(status, code, detail, param), status, headers)
     body = problem(status, code, detail, scope["path"], request_id, errors)
+    if status == 404 and code == "not_found" and "route" not in scope and _is_v1(scope):
+        # A call of OpenAI's that is not here: its clients read this part.
+        body.update(openai_error(status, code, detail))
     return JSONResponse(body, status, headers, media_type=PROBLEM_TYPE)
+
+
+def _is_v1(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def _is_openai(scope: Scope) -> bool:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
+from app.domain.bodies import View
+from models_store.ids import WORK_ID
 from models_store.objects.store import ObjectStore, readable
 from models_store.schemas.records import Kind, Status
 from models_store.work.store import Place, Work, WorkStore
 
 DEFAULT_LIMIT = 20
-_WORK_ID = "^([A-Za-z0-9_]{0,37}_)?[A-Za-z0-9]{26}$"
 MOST_LOOKED_AT = 1_000
 """Things that one page of a filtered list is chosen from."""
 S = TypeVar("S")
 T = TypeVar("T", bound=BaseModel)
 
 
-class Page(BaseModel, Generic[T]):
+class Page(View, Generic[T]):
     """One page of a list."""
 
     object: Literal["list"] = "list"
+    """What kind of thing this is: always the same word."""
     data: list[T]
+    """Of this page."""
     first_id: str | int | None
+    """Of the first one; null on an empty page."""
     last_id: str | int | None
+    """Give it as `after` for the next page."""
     has_more: bool
+    """Whether there is a next page."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """`EditPage` of `EditView`."""
+        return str(params[0].__name__).removesuffix("View").removesuffix("Summary") + "Page"
 
 
 def page_of(
@@ -100,8 +111,13 @@ class PageQuery:
         base_model: str | None,
         *,
         also: Callable[[Work], bool] = lambda _: True,
+        among: Iterable[str] | None = None,
     ) -> tuple[list[Work], bool, str | None]:
-        """The tenant's work of that status and base model that is `also` so, as `chosen`."""
+        """The tenant's work of that status and base model that is `also` so, as `chosen`.
+
+        Args:
+            among: ids of all that may be so; None where only a look at each can tell.
+        """
 
         def find(id: str) -> Work | None:
             work = store.find(Place(kind, tenant, id))
@@ -113,8 +129,18 @@ class PageQuery:
             )
             return work if fits else None
 
-        ids = store.list_ids(kind, tenant, after=self.after, descending=self.descending)
+        ids: Iterable[str] = (
+            store.list_ids(kind, tenant, after=self.after, descending=self.descending)
+            if among is None
+            else self.by_time(among)
+        )
         return self.chosen(store.objects, ids, find)
+
+    def by_time(self, ids: Iterable[str]) -> list[str]:
+        """Those of the ids of work that come after the position, in the requested order."""
+        made = {id.rpartition("_")[2]: id for id in ids}
+        position = None if self.after is None else self.after.rpartition("_")[2]
+        return [made[ulid] for ulid in replace(self, after=position).ordered(made)]
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Those of the names that come after the position, in the requested order."""
@@ -140,7 +166,7 @@ async def _by_name(
 async def page_by_id(
     limit: Limit = DEFAULT_LIMIT,
     order: Order = "desc",
-    after: Annotated[str | None, Query(pattern=_WORK_ID, description="An id.")] = None,
+    after: Annotated[str | None, Query(pattern=WORK_ID, description="An id.")] = None,
 ) -> PageQuery:
     return PageQuery(limit, order, after)
 

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.domain.accounts.quotas import RECORDS_BYTES
-from app.domain.bodies import RequestBody
+from app.domain.bodies import RequestBody, View
 from app.domain.edits.requests import VariantField
 from app.domain.variants.aliases import AliasVersion
 from app.request.auth import Principal, Reader, Writer
@@ -31,13 +31,16 @@ class ShareBody(RequestBody):
     """A part of the requests."""
 
     variant: VariantField
+    """A variant of the same base model."""
     weight: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    """Its share of the requests, between 0 and 1."""
 
 
 class AliasBody(RequestBody):
     """The variant of an alias, and shares for others."""
 
     variant: VariantField
+    """The variant that the alias stands for."""
     shares: Annotated[tuple[ShareBody, ...], Field(max_length=8)] = ()
     """Shares of requests for other variants; the rest goes to `variant`."""
     without_parents: bool = False
@@ -51,18 +54,24 @@ class RollbackBody(RequestBody):
     """Null: the newest version that differs from the present one."""
 
 
-class ShareView(BaseModel):
+class ShareView(View):
     variant: str
+    """The variant, with ids in place of suffixes."""
     weight: float
+    """Its share of the requests, between 0 and 1."""
 
 
-class AliasVersionView(BaseModel):
+class AliasVersionView(View):
     version: int
+    """Number of the version, from 1."""
     variant: str | None
     """Null where the alias was deleted."""
     shares: list[ShareView]
+    """Variants that got a share of the requests."""
     at: int
+    """Unix seconds."""
     key_id: str | None
+    """The API key that did it; null without one."""
 
     @classmethod
     def of(cls, version: AliasVersion) -> AliasVersionView:
@@ -75,16 +84,23 @@ class AliasVersionView(BaseModel):
         )
 
 
-class AliasSummary(BaseModel):
+class AliasSummary(View):
     """An alias and its variant, with ids in place of suffixes, since suffixes can be reused."""
 
     object: Literal["alias"] = "alias"
+    """What kind of thing this is: always the same word."""
     name: str
+    """Name of the alias: the `model` of a completion."""
     variant: str
+    """What it stands for."""
     shares: list[ShareView]
+    """Variants that get a share of the requests; the rest goes to `variant`."""
     base_model: str
+    """Id of the base model."""
     version: int
+    """Number of the version, from 1."""
     updated_at: int
+    """Unix seconds of its newest version."""
 
 
 class AliasView(AliasSummary):
@@ -92,10 +108,13 @@ class AliasView(AliasSummary):
     """The newest ones, newest first; `GET /v1/aliases/{name}/history` has all."""
 
 
-class DeletedAlias(BaseModel):
+class DeletedAlias(View):
     name: str
+    """Name of the alias that was deleted."""
     object: Literal["alias"] = "alias"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.get("", summary="List aliases")
@@ -108,6 +127,7 @@ def list_aliases(store: StoreDep, who: Reader, page: PageDep) -> Page[AliasSumma
 
 @router.get("/{name}", summary="Read an alias and its history")
 def read_alias(name: str, store: StoreDep, who: Reader) -> AliasView:
+    """With its newest versions."""
     current = store.aliases.get(who.tenant, name)
     newest = islice(store.aliases.history(who.tenant, name), _SHOWN)
     history = [AliasVersionView.of(version) for version in newest]
@@ -149,6 +169,7 @@ def roll_back_alias(name: str, body: RollbackBody, store: StoreDep, who: Writer)
 
 @router.delete("/{name}", summary="Delete an alias")
 def delete_alias(name: str, store: StoreDep, who: Writer) -> DeletedAlias:
+    """Its history stays; the name can be used again."""
     store.aliases.delete(who.tenant, name, who.actor)
     return DeletedAlias(name=name)
 

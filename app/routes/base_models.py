@@ -8,8 +8,8 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
+from app.domain.bodies import View
 from app.request.auth import Operator, Principal, Reader
 from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
@@ -27,39 +27,61 @@ from models_store.work.store import SHARED_TENANT
 router = APIRouter(prefix="/v1/base_models", tags=["base models"], route_class=JsonRoute)
 
 
-class BaseModelView(BaseModel):
+class BaseModelView(View):
     """A base model; fields of its weights are null until the registration has succeeded."""
 
     id: str
+    """Its name in requests."""
     object: Literal["base_model"] = "base_model"
+    """What kind of thing this is: always the same word."""
     status: Status
+    """Of its registration."""
     source: BaseModelSource
+    """Where its weights are."""
     pool: str
+    """The editors that may edit it."""
     description: str
+    """For people."""
     licence: str
+    """Of the weights."""
     quantization: str | None
+    """An earlier quantization of the weights; null: none is known."""
     chat: bool | None
     """Whether it takes chat messages."""
     fingerprint: str | None
+    """Checksum of the weights, to which edits are bound."""
     architecture: str | None
+    """The `model_type` of its configuration."""
     layers: int | None
+    """Number of layers."""
     hidden_size: int | None
+    """Width of the residual stream."""
     parameters: int | None
+    """Number of parameters."""
     dtype: str | None
+    """Type of the stored weights."""
     context_length: int | None
+    """Most tokens of prompt and response together."""
     bytes: int | None
+    """Size of the weights."""
     created_at: int
+    """Unix seconds."""
     finished_at: int | None
+    """Unix seconds; null until it has ended."""
     error: ErrorView | None
+    """Why the registration failed; null if it did not."""
 
 
 _NOTHING_FOUND = dict.fromkeys(set(BaseFacts.model_fields) - {"chat_template"})
 
 
-class DeletedBaseModel(BaseModel):
+class DeletedBaseModel(View):
     id: str
+    """The base model that was deleted."""
     object: Literal["base_model"] = "base_model"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.get("", summary="List the base models")
@@ -74,6 +96,7 @@ def list_base_models(store: StoreDep, who: Reader, page: PageDep) -> Page[BaseMo
 async def read_base_model(
     base_model_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> BaseModelView:
+    """With what its registration has found out of the weights."""
     store = await run_in_threadpool(lambda: services.store)
     base = await run_in_threadpool(store.bases.get, base_model_id)
     work = await wait_until_ended(services, "base_model", SHARED_TENANT, base.work.id, wait)

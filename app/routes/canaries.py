@@ -19,6 +19,7 @@ from app.request.strict_input.json_body import JsonRoute, bounded
 from app.routes.exports import succeeded_result
 from app.services import ServicesDep, Store, StoreDep, open_store_of
 from models_store.errors import NotFound
+from models_store.ids import VISIBLE
 from models_store.objects.versions import parse_stored
 from models_store.operator.policy import UNSAFE
 from models_store.schemas.canary import NAME, Canary
@@ -37,7 +38,7 @@ class CanaryBody(RequestBody):
     """Where its API is, with or without `/v1`: an address that requests may go to, as webhooks."""
     model: Annotated[str, Field(min_length=1, max_length=1_000)]
     """What it calls the model or adapter."""
-    api_key: Annotated[str, Field(pattern=r"^[!-~]{1,1000}$")] | None = None
+    api_key: Annotated[str, Field(pattern=VISIBLE)] | None = None
     """For that server, sent as a bearer token; it is not kept."""
 
 

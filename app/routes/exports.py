@@ -9,8 +9,9 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
+from app.domain.bodies import View
 from app.domain.edits.requests import ExportBody
 from app.http.files import artifact_response, checked_stream, peeked
 from app.http.zip_stream import zip_stream
@@ -34,33 +35,49 @@ _RETRY_SECONDS = 5
 _FILE, _JSON = "application/octet-stream", "application/json"
 
 
-class FileView(BaseModel):
+class FileView(View):
     name: str
+    """Name of the file."""
     bytes: int
+    """Size."""
     sha256: str
+    """SHA-256 of the content."""
     url: str
+    """Path to download it from."""
 
 
-class ExportView(BaseModel):
+class ExportView(View):
     """An export, its status and its files."""
 
     id: str
+    """`exp_…`."""
     object: Literal["export"] = "export"
+    """What kind of thing this is: always the same word."""
     status: Status
+    """`queued`, `running`, then one of `succeeded`, `failed`, `canceled`."""
     variant: str
+    """With ids in place of suffixes."""
     format: ExportFormat
+    """What the files are for."""
     files: list[FileView]
+    """Empty until it has succeeded."""
     proof: JsonValue
     """Comparison of the files with the variant."""
     created_at: int
+    """Unix seconds."""
     finished_at: int | None
+    """Unix seconds; null until it has ended."""
     error: ErrorView | None
+    """Why it failed; null if it did not."""
 
 
-class DeletedExport(BaseModel):
+class DeletedExport(View):
     id: str
+    """The export that was deleted."""
     object: Literal["export"] = "export"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.post("", status_code=201, summary="Export a variant")
@@ -71,6 +88,7 @@ def create_export(
     who: Writer,
     creation: CreationDep,
 ) -> ExportView:
+    """It is made by an editor and compared with the variant before its files can be had."""
     submitted = store.submission.export(creation.sender(store), body, creation.sent)
     services.live.wake_keeper()
     creation.mark(f"/v1/exports/{submitted.work.id}", replayed=submitted.replayed)
@@ -94,6 +112,7 @@ def list_exports(
 async def read_export(
     export_id: str, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> ExportView:
+    """With its files once it has succeeded."""
     return _view(await wait_until_ended(services, "export", who.tenant, export_id, wait))
 
 
@@ -101,6 +120,7 @@ async def read_export(
 def cancel_export(
     export_id: str, services: ServicesDep, store: StoreDep, who: Writer
 ) -> ExportView:
+    """Again has no further effect; 409 if it has succeeded or failed."""
     work = store.work.cancel("export", who.tenant, export_id, who.actor)
     services.live.wake_keeper()
     return _view(work)
@@ -132,6 +152,7 @@ def delete_export(
 def read_file(
     export_id: str, name: str, request: Request, store: StoreDep, who: Reader
 ) -> Response:
+    """In whole or in a range."""
     work = store.work.read("export", who.tenant, export_id)
     files = _files(work)
     artifact = next((file for file in files if file.name == name), None)
@@ -151,6 +172,7 @@ def read_file(
     responses={200: {"content": {"application/zip": {}}}},
 )
 async def read_archive(export_id: str, services: ServicesDep, who: Reader) -> StreamingResponse:
+    """All files, put together while they are sent."""
     store = await run_in_threadpool(lambda: services.store)
     work = await run_in_threadpool(store.work.read, "export", who.tenant, export_id)
     files = _files(work)

@@ -11,8 +11,8 @@ from typing import Literal
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
+from app.domain.bodies import View
 from app.services import Services
 from models_store.errors import InvalidRequest, NewerRecord, Unavailable
 
@@ -20,50 +20,65 @@ router = APIRouter(tags=["health"])
 _log = structlog.get_logger()
 
 
-class Alive(BaseModel):
+class Alive(View):
     status: Literal["ok"] = "ok"
+    """Always `ok`: the process answers."""
 
 
-class Version(BaseModel):
+class Version(View):
     version: str
     """Of Scalpel."""
 
 
-class Part(BaseModel):
+class Part(View):
     status: Literal["ok", "missing"]
+    """Whether it answers."""
     count: int | None = None
+    """How many there are, where there may be several."""
     detail: str | None = None
+    """What is wrong; null: nothing."""
 
 
-class Parts(BaseModel):
+class Parts(View):
     store: Part
+    """Records and files."""
     redis: Part
+    """Queue and progress."""
     keeper: Part
+    """What schedules the work."""
     editors: Part
+    """What makes edits."""
     generators: Part
+    """What serves variants."""
 
 
-class BaseModelCounts(BaseModel):
+class BaseModelCounts(View):
     ready: int
+    """Base models that can be used."""
     preparing: int
+    """Those that are still being registered."""
     failed: int
+    """Those whose registration failed."""
 
 
-class Readiness(BaseModel):
+class Readiness(View):
     status: Literal["ready", "degraded"]
     """Ready: an edit and a completion would be served."""
     parts: Parts
+    """Each with its status."""
     base_models: BaseModelCounts | None
     """Null while the store is away."""
 
 
 @router.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
+    """200 as long as the process answers; it looks at nothing else."""
     return Alive()
 
 
 @router.get("/version", summary="Version")
 async def version() -> Version:
+    """That of the software that answers."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return Version(version=metadata.version("scalpel-edit"))
     return Version(version="not installed")

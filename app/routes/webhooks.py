@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from app.domain.bodies import RequestBody
+from app.domain.bodies import RequestBody, View
 from app.domain.webhooks.deliveries import Delivery, DeliveryStatus, Try
 from app.domain.webhooks.webhooks import (
     HOOK_EVENTS,
@@ -39,48 +39,67 @@ class WebhookBody(RequestBody):
     url: Url
     """`https://…`, at a public address."""
     events: Events = HOOK_EVENTS
+    """Types of events to send; by default the final ones."""
     description: Description = ""
+    """For people."""
 
 
 class WebhookPatch(RequestBody):
     """Fields to change; others stay."""
 
     url: Url | None = None
+    """Another address."""
     events: Events | None = None
+    """Other types of events."""
     description: Description | None = None
+    """For people."""
     enabled: bool | None = None
+    """Whether anything is sent."""
 
 
 class SecretRotation(RequestBody):
     """How long messages are also signed with the old secret."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_OVERLAP_SECONDS)] = _OVERLAP_SECONDS
+    """Seconds in which both secrets sign."""
 
 
-class WebhookChange(BaseModel):
+class WebhookChange(View):
     version: int
+    """Number of the version, from 1."""
     type: Change
+    """What was changed."""
     at: int
+    """Unix seconds."""
     reason: str | None
     """Why it was disabled."""
     key_id: str | None
+    """The API key that did it; null without one."""
 
 
-class WebhookSummary(BaseModel):
+class WebhookSummary(View):
     """A webhook; its secret is shown once, when it is made."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     id: str
+    """`whk_…`."""
     object: Literal["webhook"] = "webhook"
+    """What kind of thing this is: always the same word."""
     url: str
+    """Where events are sent."""
     events: tuple[HookEvent, ...]
+    """Types of events that are sent."""
     description: str
+    """For people."""
     enabled: bool
+    """Whether anything is sent."""
     disabled_reason: str | None
+    """Why nothing is sent; null: it is enabled, or you disabled it."""
     version: int
+    """Number of the version, from 1."""
     created_at: int
+    """Unix seconds."""
     updated_at: int
+    """Unix seconds of its newest version."""
 
 
 class WebhookView(WebhookSummary):
@@ -93,50 +112,66 @@ class WebhookWithSecret(WebhookSummary):
     """`whsec_…`: keep it. Null when the request is repeated."""
 
 
-class DeletedWebhook(BaseModel):
+class DeletedWebhook(View):
     id: str
+    """The webhook that was deleted."""
     object: Literal["webhook"] = "webhook"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
-class TryView(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+class TryView(View):
     at: int
+    """Unix seconds."""
     seconds: float
+    """How long it took."""
     status_code: int | None
     """Null without a response."""
     error: str | None
+    """Why it failed; null if it did not."""
     by_hand: bool
+    """Whether a request started it."""
 
 
-class WebhookDelivery(BaseModel):
+class WebhookDelivery(View):
     """One event to one webhook."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     """The `webhook-id` of the message, the same at every retry."""
     object: Literal["webhook_delivery"] = "webhook_delivery"
+    """What kind of thing this is: always the same word."""
     webhook_id: str
+    """Where it goes."""
     edit_id: str
+    """The edit that it is about."""
     event_id: int
+    """Of the event."""
     type: str
+    """Of the event."""
     status: DeliveryStatus
     """`pending`: will be retried; `failed`: given up; `skipped`: the webhook was disabled."""
     next_try_at: int | None
+    """Unix seconds; null: none is due."""
     tries: list[TryView]
+    """Oldest first."""
 
 
-class WebhookTest(BaseModel):
+class WebhookTest(View):
     """Outcome of a test message."""
 
     object: Literal["webhook_test"] = "webhook_test"
+    """What kind of thing this is: always the same word."""
     message_id: str
+    """The `webhook-id` of the message."""
     delivered: bool
+    """Whether the response was 2xx."""
     status_code: int | None
+    """Null without a response."""
     error: str | None
+    """Why it failed; null if it did not."""
     seconds: float
+    """How long it took."""
 
 
 @router.post("", status_code=201, summary="Make a webhook")
@@ -159,6 +194,7 @@ def create_webhook(
 
 @router.get("", summary="List webhooks")
 def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSummary]:
+    """Without their secrets."""
     webhooks = store.webhooks.all(who.tenant)
     shown, has_more = page.cut(page.ordered(webhooks))
     return page_of([WebhookSummary(**_fields(id, webhooks[id])) for id in shown], has_more)
@@ -166,6 +202,7 @@ def list_webhooks(store: StoreDep, who: Reader, page: PageDep) -> Page[WebhookSu
 
 @router.get("/{webhook_id}", summary="Read a webhook and its history")
 def read_webhook(webhook_id: str, store: StoreDep, who: Reader) -> WebhookView:
+    """Without its secret."""
     history = store.webhooks.history(who.tenant, webhook_id)
     changes = [
         WebhookChange(
@@ -196,6 +233,7 @@ def change_webhook(
 
 @router.delete("/{webhook_id}", summary="Delete a webhook")
 def delete_webhook(webhook_id: str, store: StoreDep, who: Writer) -> DeletedWebhook:
+    """Nothing more is sent to it."""
     store.webhooks.delete(who.tenant, webhook_id, who.actor)
     return DeletedWebhook(id=webhook_id)
 

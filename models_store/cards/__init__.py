@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pydantic import JsonValue
 
 from models_store.cards import formats
+from models_store.cards.decision import advice_of, harm_of, outcome_of
 from models_store.cards.limits import exceeded_of, limit_name, limits_of
 from models_store.cards.sums import SUMS_NAME
 from models_store.schemas.catalogue import BaseModelSpec, HubSource, hub_repo
@@ -105,6 +106,9 @@ def receipt_context(report: Report) -> dict[str, Any]:
         "made": report.provenance,
         "damage": report.damage,
         "limits": limits_of(report),
+        "outcome": outcome_of(report),
+        "advice": advice_of(report),
+        "harm": harm_of(report),
         "exceeded": [limit_name(field) for field in exceeded_of(report)],
     }
 

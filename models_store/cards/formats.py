@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models_store.schemas.measurements import Contrast, Control, Interval, SideEffect
-from models_store.schemas.report import ProbeReport, Report
+from models_store.schemas.report import HARMFUL, ProbeReport, Report
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&])")
 _NOTED = ("length_alone", "not_separable")
@@ -185,7 +185,7 @@ def direction(effect: SideEffect) -> str:
 
 def to_improve(report: Report) -> list[str]:
     """What the texts and prompts leave to be desired, but for what the note on them says."""
-    remarks = list(report.warnings)
+    remarks = [remark for remark in report.warnings if remark.code != HARMFUL]
     if report.separability.note is not None:
         noted = next((remark for remark in remarks if remark.code in _NOTED), None)
         remarks = [remark for remark in remarks if remark is not noted]

@@ -152,6 +152,10 @@ class Policy(_Part):
                 f"other points than the selected one need the scope {UNSAFE}"
             )
 
+    def publishes_harm(self, scopes: Collection[str]) -> bool:
+        """Whether an edit beyond the margins is published for a key with these scopes."""
+        return UNSAFE in scopes and self.margins.unsafe == "scope"
+
     def require_harmless(self, safety: Safety, scopes: Collection[str]) -> None:
         """Refuse to publish a harmful edit, unless `scopes` allow it.
 
@@ -159,7 +163,7 @@ class Policy(_Part):
             PolicyRefused: it does more harm than the margins allow.
         """
         beyond = [check for check in safety.checks if check.exceeded]
-        if not beyond or (UNSAFE in scopes and self.margins.unsafe == "scope"):
+        if not beyond or self.publishes_harm(scopes):
             return
         reasons = "; ".join(
             f"{it.name} from {100 * it.of.base:.1f} % to {100 * it.of.edited:.1f} %, by "

@@ -168,7 +168,7 @@ def check_suites(names: tuple[str, ...], configured: Collection[str]) -> None:
         for code, detail in _problems(name, names[:index], configured)
     ]
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest.of(problems)
 
 
 def _problems(

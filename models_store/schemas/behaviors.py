@@ -42,13 +42,19 @@ class Behavior(DocumentedModel):
     """What to change: texts that show it, texts that do not, prompts that elicit it."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    """For people and receipts."""
     description: Annotated[str, Field(max_length=2_000)] = ""
+    """What it is, for people and for scorers that ask a model."""
     undesired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)] = ()
+    """Texts that show it: 16 or more different ones; 200 work well."""
     desired: Annotated[tuple[Item, ...], Field(max_length=MAX_TEXTS)] = ()
+    """Texts that do not show it, alike in length and topic: as many."""
     scorer: Annotated[str, Field(max_length=100)] | None = None
     """In place of `undesired` and `desired`: the scorer of which the edit is to lower the scores.
     The base model continues half of the prompts, and its scores make two sides of that."""
     prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
+    """Prompts that elicit it; without them, beginnings of held-out texts are used. 200 work
+    well."""
     chat: bool = False
     """Send prompts and pairs through the chat template, if the base model has one."""
     scorers: Annotated[tuple[str, ...], Field(max_length=8)] = ()
@@ -66,15 +72,19 @@ class Behavior(DocumentedModel):
         return self.scorer is not None and not (self.undesired or self.desired)
 
 
-class BehaviorRef(FrozenModel):
+class BehaviorRef(DocumentedModel):
     """The behaviour of an edit, with the checksum of its texts."""
 
     id: str | None
     """`beh_…` of an uploaded one, else null."""
     name: str
+    """Its name."""
     version: int | None
+    """Version of an uploaded one, else null."""
     sha256: str
+    """Checksum of all that an edit depends on."""
     counts: dict[str, int]
+    """Numbers of texts on each side, and of prompts."""
 
 
 Role = Literal["undesired", "desired", "prompt", "preserve"]
@@ -129,7 +139,7 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             if isinstance(item, ChatItem) and item.messages[-1].role != "assistant"
         ]
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest.of(problems)
     return behavior.model_copy(
         update={
             "undesired": tuple(undesired.values()),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, ValidationError, field_validator
 
 from models_store.errors import FieldError
-from models_store.ids import BASE_ID_PATTERN
+from models_store.ids import BASE_ID_PATTERN, HUB_REPO
 from models_store.operator.toml import field_errors, read_document, refuse
 from models_store.schemas.base import DocumentedModel
 
@@ -27,14 +27,18 @@ class PackageSource(DocumentedModel):
     """GGUF weights inside an installed Python package; converted to safetensors once."""
 
     type: Literal["package"] = "package"
+    """Always `package`."""
     name: PackageName
+    """The Python package that holds the weights."""
 
 
 class FolderSource(DocumentedModel):
     """A Hugging Face folder on every worker machine, used in place."""
 
     type: Literal["folder"] = "folder"
+    """Always `folder`."""
     path: Path
+    """An absolute path that workers can read."""
 
     @field_validator("path")
     @classmethod
@@ -50,9 +54,8 @@ class HubSource(DocumentedModel):
     """A repository on the Hugging Face hub at one commit: it cannot change under an edit."""
 
     type: Literal["hub"] = "hub"
-    repo: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
-    ]
+    """Always `hub`."""
+    repo: Annotated[str, Field(pattern=HUB_REPO)]
     """`owner/name`."""
     revision: str
     """The full commit: 40 hexadecimal digits."""
@@ -76,11 +79,15 @@ class BaseModelSpec(DocumentedModel):
     """One base model as it is registered."""
 
     id: Annotated[str, Field(json_schema_extra={"pattern": f"^{BASE_ID_PATTERN.pattern}$"})]
+    """Its name in requests: `base_model`, and the beginning of a variant."""
     source: BaseModelSource
+    """Where its weights are."""
     pool: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "cpu"
     """Name of the editors that may edit it, such as `cpu` or `gpu-80g`."""
     description: Annotated[str, Field(max_length=2000)] = ""
+    """For people."""
     licence: Annotated[str, Field(max_length=200)] = ""
+    """Of the weights, such as `apache-2.0`."""
     quantization: Annotated[str, Field(max_length=200)] | None = None
     """An earlier quantization of the weights, if any."""
     chat: StrictBool | None = None

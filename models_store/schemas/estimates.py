@@ -32,26 +32,35 @@ class Distinction(_Part):
     heldout_texts: int
     """Number of texts."""
     note: str | None
+    """What to make of it; null: nothing."""
 
 
 class EstimatedSeconds(_Part):
     """On the generator's machine when idle, without standard suites."""
 
     fit: float
+    """To read the texts and fit."""
     search: float
     """0 for a method that makes one edit."""
     test: float
+    """To measure the edit and its controls."""
     total: float
+    """All of it."""
 
 
 class Estimate(_Part):
     """Time and memory of an edit, and how separable its texts are."""
 
     object: Literal["estimate"] = "estimate"
+    """What kind of thing this is: always the same word."""
     base_model: str
+    """Id of the base model."""
     behavior: BehaviorRef
+    """What is to change."""
     method: Method
+    """With all defaults filled in."""
     effort: Effort
+    """How much is tried and measured."""
     splits: SplitCounts
     """Without texts that the edit makes."""
     separability: Distinction | None
@@ -62,10 +71,13 @@ class Estimate(_Part):
     """Change of the rate of undesired text that the test prompts would show in 4 of 5 repetitions,
     about; 1 if they are too few for any."""
     warnings: tuple[Remark, ...]
+    """What could be better, and what can be foreseen of its harm."""
     seconds: EstimatedSeconds
+    """What it would take."""
     memory_bytes: int
     """Peak resident memory of the editor's process."""
     delta_bytes: int
+    """Size of the edit's file, about."""
     texts_read: int
     """Number of texts read for the probe, drawn at random by the seed."""
 

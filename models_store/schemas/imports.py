@@ -17,7 +17,9 @@ class ModelSource(DocumentedModel):
     differs by from the base model, up to a rank."""
 
     type: Literal["base_model"] = "base_model"
+    """Always `base_model`."""
     id: Annotated[str, Field(max_length=200)]
+    """The other model, by its id."""
     rank: Annotated[int, Field(ge=1, le=256)] = 16
     """Of the change of each matrix."""
 
@@ -26,8 +28,11 @@ class SourceFile(DocumentedModel):
     """One file, as it came."""
 
     name: str
+    """Name of the file."""
     sha256: str
+    """SHA-256 of the content."""
     bytes: int
+    """Size."""
 
 
 class ImportSource(DocumentedModel):
@@ -36,9 +41,13 @@ class ImportSource(DocumentedModel):
     kind: ImportKind | None = None
     """None until the files of the repository were looked at."""
     files: tuple[SourceFile, ...] = ()
+    """As they came."""
     hub: HubSource | None = None
+    """The repository; null: none."""
     model: ModelSource | None = None
+    """The other model; null: none."""
     model_fingerprint: str | None = None
+    """Checksum of the other model's weights."""
 
 
 class Approximation(DocumentedModel):
@@ -56,13 +65,17 @@ class ImportFacts(DocumentedModel):
     """What reading the files has shown; `imported` in the `outcome_data` of such an edit."""
 
     kind: ImportKind
+    """What the files turned out to be."""
     files: tuple[SourceFile, ...]
+    """That were read."""
     modules: tuple[str, ...]
     """That are changed, by their logical names, such as `self_attn.q_proj`."""
     layers: tuple[int, ...]
+    """That are changed."""
     rank: int
     """The most terms of one matrix."""
     terms: int
+    """Number of rank-one terms."""
     made_by: str | None = None
     """The method that a delta names."""
     made_for: str | None = None

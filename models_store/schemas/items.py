@@ -18,29 +18,38 @@ PairId = Annotated[str, Field(min_length=1, max_length=100)] | None
 
 class Message(DocumentedModel):
     role: Literal["system", "user", "assistant"]
+    """Who says it."""
     content: Text
+    """What is said."""
 
 
 class TextItem(DocumentedModel):
     """A plain text, which counts as a whole."""
 
     text: Text
+    """The text."""
     pair_id: PairId = None
+    """Items of one `pair_id` share a split."""
 
 
 class CompletionItem(DocumentedModel):
     """A user's prompt and a response; only the response counts."""
 
     prompt: Text
+    """What a user asks."""
     completion: Text
+    """The response; it alone counts."""
     pair_id: PairId = None
+    """Items of one `pair_id`, such as two responses to one prompt, share a split."""
 
 
 class ChatItem(DocumentedModel):
     """A conversation that ends with the assistant, whose last message counts."""
 
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
+    """The conversation; its last message counts."""
     pair_id: PairId = None
+    """Items of one `pair_id` share a split."""
 
 
 def _from_string(value: Any) -> Any:
@@ -73,9 +82,11 @@ class Prompt(DocumentedModel):
     """A prompt that elicits the behaviour; the model continues it."""
 
     text: Text
+    """What the model continues or answers."""
     template: Annotated[str, Field(max_length=100)] | None = None
     """The template it was made from: prompts of one template share a split."""
     split: Literal["validate", "test"] | None = None
+    """What it is for; null: the seed decides."""
     undesired_answer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
 

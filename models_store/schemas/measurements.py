@@ -20,29 +20,36 @@ from models_store.schemas.scorers import ScorerInfo
 class ReceiptPart(FrozenModel):
     """A part of a receipt."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Interval(ReceiptPart):
     """A measured value with its 95 % interval."""
 
     value: float
+    """As measured."""
     low: float
+    """Lower end."""
     high: float
+    """Upper end."""
 
 
 class Contrast(ReceiptPart):
     """One measure of the base and the edited model, on the same prompts."""
 
     base: float
+    """Of the base model."""
     edited: float
+    """Of the edited model."""
     difference: Interval
+    """Edited minus base."""
 
 
 class Effect(ReceiptPart):
     """Undesired text by a scorer, in generations from the test prompts."""
 
     scorer: str
+    """Name of the scorer."""
     rate: Contrast
     """Share of generations whose score reaches the scorer's threshold."""
     score: Contrast
@@ -73,12 +80,14 @@ class ScorerCard(ReceiptPart):
     """A scorer as it was used for this edit."""
 
     info: ScorerInfo
+    """What the scorer is."""
     reversed: bool
     """A high score means desired for this behaviour, so 1 - score is used."""
     auc: float | None
     """Area under the ROC curve on held-out texts; None for a scorer that only compares with the
     prompt's undesired answer, which these texts lack."""
     heldout_texts: int
+    """Number of texts that the AUC is from."""
     headline: bool
     """Whether the AUC is high enough (0.75) to draw conclusions from."""
     agreement: float
@@ -106,6 +115,7 @@ class TextQuality(ReceiptPart):
     loops: float
     """Share of generations that repeat a run of words over and over."""
     mean_tokens: float
+    """Mean number of tokens of a generation."""
     ended: float
     """Share of generations that the model ended within the limit of tokens."""
 
@@ -115,20 +125,30 @@ FluencySource = Literal["desired", "heldout", "all"]
 
 class PointDamage(ReceiptPart):
     kl: float
+    """KL(base ‖ edited) in nats a token."""
     perplexity_ratio: float | None
+    """Of neutral text, edited over base."""
     domain: float | None
+    """Rise of the negative log-likelihood of desired text, nats a token."""
     fluency: float | None
+    """Rise of another model's negative log-likelihood of what is generated, nats a token."""
     distinct2_ratio: float | None
+    """Distinct word bigrams, edited over base."""
     kl_preserve: float | None = None
+    """KL on the texts to preserve; null without any."""
     fluency_source: FluencySource | None = None
     """As in `damage`, from which it may differ where there were fewer prompts."""
     kl_p95: float | None = None
+    """KL that 95 % of positions do not exceed, in nats."""
     changed_choices: float | None = None
+    """Share of positions with another likeliest token."""
     loops: float | None = None
     """This and the next two as differences, edited minus base. Of the trials of a search only the
     preferred ones have them."""
     repetition: float | None = None
+    """Rise of the share of repeated word bigrams in long texts."""
     harmless_refusals: float | None = None
+    """Rise of the share of harmless requests that are refused."""
 
 
 class Preserved(ReceiptPart):
@@ -137,13 +157,16 @@ class Preserved(ReceiptPart):
     text: str
     """The beginning."""
     kl: float
+    """KL(base ‖ edited), nats a token."""
 
 
 class KindKl(ReceiptPart):
     """KL on neutral plain text of one kind."""
 
     kl: Interval
+    """Nats a token."""
     texts: int
+    """Number of texts."""
 
 
 class Damage(ReceiptPart):
@@ -152,16 +175,20 @@ class Damage(ReceiptPart):
     kl: float
     """The larger of the two below: mean KL(base ‖ edited) in nats a token, full vocabulary."""
     kl_plain: Interval | None
+    """On plain texts."""
     kl_chat: Interval | None
     """On responses in conversations; None for a model without a chat template."""
     neutral_texts: int
+    """Number of neutral texts."""
     neutral_positions: int
+    """Number of their tokens."""
     perplexity_ratio: Interval
     """Perplexity of neutral text under the edited model over that under the base."""
     domain: Interval | None
     """Compared with the limit: rise of the negative log-likelihood of desired text, nats a token;
     on samples of the base if there are enough, else on held-out texts."""
     domain_source: Literal["samples", "heldout"] | None = None
+    """Which of the two below `domain` is."""
     domain_samples: Interval | None = None
     """On continuations of the prompts by the base that the leading scorer calls desired."""
     domain_heldout: Interval | None = None
@@ -172,6 +199,7 @@ class Damage(ReceiptPart):
     fluency_reader: str | None = None
     """The base model that computes the likelihoods: another one than the edited if there is one."""
     fluency_pairs: int = 0
+    """Number of pairs of generations that were compared."""
     fluency_source: FluencySource = "desired"
     """Which pairs of generations were compared: `desired`, those that the leading scorer both calls
     desired; `all`, if those are too few; `heldout`, all too, but generations that the edit made
@@ -179,8 +207,11 @@ class Damage(ReceiptPart):
     fluency_against_base: Interval | None = None
     """The rise against the base's text alone, if `fluency_source` is `heldout`."""
     base: TextQuality
+    """Of the base model's generations."""
     edited: TextQuality
+    """Of the edited model's generations."""
     distinct2_ratio: float
+    """Distinct word bigrams, edited over base."""
     kl_preserve: Interval | None = None
     """Mean KL on the texts to preserve: over all their tokens or over the first tokens of
     responses, whichever is larger; None without such texts."""
@@ -204,6 +235,7 @@ class Damage(ReceiptPart):
     harmless_refusals: Contrast | None = None
     """Share of harmless requests that are refused; None for a model without a chat template."""
     harmless_requests: int = 0
+    """Number of harmless requests."""
 
     @property
     def point(self) -> PointDamage:
@@ -264,17 +296,21 @@ class Control(ReceiptPart):
     """A comparison that should do less than the edit."""
 
     kind: ControlKind
+    """What it is."""
     probe: ProbeKind | None = None
     """Of the paper's method; in receipts from before there were two it is None, and was `paper`."""
     draw: int
+    """Number of the draw, from 0."""
     scale: float
     """Factor on the baseline's coefficients that brought its KL closest to the edit's."""
     kl: float
+    """Its KL to the base, nats a token."""
     target_kl: float | None
     """The edit's KL on the same calibration texts; None where the baseline was not matched."""
     matched: bool
     """Whether the two differ by 10 % at most."""
     evaluations: int
+    """How often its KL was measured to find the scale."""
     effects: tuple[Effect, ...]
     """On some of the test prompts; `edited` is the baseline."""
     versus_edit: Interval
@@ -291,6 +327,7 @@ class Dose(ReceiptPart):
     """The edit at another strength."""
 
     strength: float
+    """Factor of the edit."""
     damage: PointDamage | None
     """None where the model's outputs are not finite any more."""
     effects: tuple[Effect, ...] = ()
@@ -301,8 +338,11 @@ class SideEffect(ReceiptPart):
     """Another scorer's rate on the same generations."""
 
     name: str
+    """Name of the measure."""
     measures: str
+    """What it measures."""
     of: Contrast
+    """Base and edited model."""
     unit: Literal["share", "tokens"] = "share"
     """`share`: of the generations that show the trait; `tokens`: a mean number."""
 
@@ -311,7 +351,9 @@ class SafetyCheck(ReceiptPart):
     """One kind of harm."""
 
     name: str
+    """What is counted."""
     prompts: int
+    """Number of prompts."""
     of: Contrast
     """Shares of the base model's and the edited model's texts."""
     surely: float
@@ -328,6 +370,7 @@ class Safety(ReceiptPart):
     """Harm of the edit, and the decision of the policy."""
 
     checks: tuple[SafetyCheck, ...]
+    """By kind of harm."""
     published: bool
     """False: the edit failed with `policy_refused`."""
 
@@ -340,11 +383,17 @@ class LongForm(ReceiptPart):
     """Measurements on longer generations."""
 
     kind: Literal["long", "three_turns"]
+    """One long text, or the third answer of a conversation."""
     prompts: int
+    """Number of prompts."""
     max_new_tokens: int
+    """Most tokens of a text."""
     effects: tuple[Effect, ...]
+    """By scorer."""
     base: TextQuality
+    """Of the base model's texts."""
     edited: TextQuality
+    """Of the edited model's texts."""
 
 
 class Selectivity(ReceiptPart):
@@ -353,6 +402,7 @@ class Selectivity(ReceiptPart):
     undesired: Interval
     """Rise of the negative log-likelihood of undesired texts, nats a token."""
     desired: Interval
+    """That of desired texts."""
     difference: Interval
     """The first minus the second."""
 
@@ -361,31 +411,44 @@ class Trait(ReceiptPart):
     """One behaviour in all four combinations of an edit and its parent edits."""
 
     behavior: str
+    """Name of the behaviour."""
     scorer: str
+    """Name of the scorer."""
     prompts: int
+    """Number of prompts."""
     base: float
     """Share of undesired generations with neither."""
     parents: float
+    """With the parent edits alone."""
     edit: float
     """With the edit alone."""
     both: float
+    """With all."""
     interaction: Interval
     """(both - parents) - (edit - base): 0 if the two do not interfere."""
 
 
 class SuiteMetric(ReceiptPart):
     name: str
+    """Name of the metric."""
     higher_is_better: bool
+    """Which way is good."""
     of: Contrast
+    """Base and edited model."""
     items: int
+    """Number of items."""
 
 
 class SuiteResult(ReceiptPart):
     """A standard suite, run on the base and on the edited model."""
 
     name: str
+    """Name of the suite."""
     protocol: str
+    """How it is run."""
     data: str
     """The source of the operator's data, with their digest."""
     metrics: tuple[SuiteMetric, ...]
+    """Its figures."""
     seconds: float
+    """How long it took."""

@@ -224,12 +224,14 @@ class Given(FixedMethod):
     """In place of the method where the edits of a variant are measured as they are."""
 
     type: Literal["given"] = "given"
+    """Always `given`."""
 
 
 class Imported(FixedMethod):
     """In place of the method of an edit that was made elsewhere."""
 
     type: Literal["imported"] = "imported"
+    """Always `imported`."""
 
 
 class Auto(_Method):
@@ -242,7 +244,9 @@ class Auto(_Method):
     )
 
     type: Literal["auto"] = "auto"
+    """Always `auto`."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
 
 def _numbers(layers: Sequence[int]) -> str:

@@ -20,9 +20,11 @@ if not METHODS:
     raise ImportError("no method is installed: the entry points are old, run `pip install -e .`")
 
 if TYPE_CHECKING:
+    MethodName = str
     Method = FixedMethod | Auto
     AnyMethod = FixedMethod | Auto
 else:
+    MethodName = Literal[(*METHODS, "auto")]
     Method = Annotated[Union[(*METHODS.values(), Auto)], Field(discriminator="type")]
     AnyMethod = Annotated[
         Union[(*METHODS.values(), Auto, Given, Imported)], Field(discriminator="type")
@@ -70,4 +72,5 @@ __all__ = [
     "Imported",
     "Limits",
     "Method",
+    "MethodName",
 ]

@@ -16,6 +16,7 @@ from models_store.schemas.behaviors import BehaviorRef
 from models_store.schemas.catalogue import BaseModelSpec
 from models_store.schemas.imports import ImportSource
 from models_store.schemas.methods import AnyMethod, Effort, Limits
+from models_store.schemas.report import Remark
 
 Kind = Literal["edit", "export", "base_model"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
@@ -114,6 +115,8 @@ class WorkRequest(Record):
     announced_bytes: int = 0
     """What its files will come to, about, if that is much: the tenant's quota counts them until
     they are there, or it has ended. 0 in requests of earlier versions."""
+    warnings: tuple[Remark, ...] = ()
+    """What the sender was warned of."""
     texts_sha256: str | None = None
     """Of the bytes of `texts.jsonl`; None if there are no texts, or it was not computed yet."""
 

@@ -31,6 +31,7 @@ class Reproduction(ReceiptPart):
     """Comparison of an edit with the one that it reproduces."""
 
     edit_id: str
+    """The earlier edit."""
     bit_equal: bool
     """The two deltas have the same digest."""
     terms_sha256: str
@@ -40,6 +41,7 @@ class Reproduction(ReceiptPart):
     inside: tuple[str, ...]
     """Figures of the new receipt that are within the intervals of the earlier one."""
     outside: tuple[str, ...]
+    """Those that are not."""
 
 
 class ProbeReport(ReceiptPart):
@@ -48,13 +50,17 @@ class ProbeReport(ReceiptPart):
     train_accuracy: float
     """On its training rows."""
     train_rows: int
+    """Their number."""
     heldout_accuracy: float
     """On the held-out texts, like the AUC."""
     heldout_auc: float
+    """Area under the ROC curve."""
     heldout_rows: int
+    """Their number."""
     direction_norm: float
     """Of its row for undesired texts, W[undesired], like all below but the last."""
     kind: ProbeKind = "paper"
+    """How it was trained."""
     cosine_to_start: float | None = None
     """With the random weights that it began with: 1 if training has not turned it. None, like the
     next, where it began with zero."""
@@ -70,9 +76,11 @@ class Remark(ReceiptPart):
     """Something about a valid request that could be better."""
 
     code: str
+    """Stable."""
     pointer: str
     """JSON pointer to the field of the request."""
     detail: str
+    """For people."""
 
 
 class Separability(ReceiptPart):
@@ -85,19 +93,28 @@ class Separability(ReceiptPart):
     length_auc: float
     """By the length in words alone; the fit texts decide which side is the longer."""
     note: str | None
+    """What to make of it; null: nothing."""
 
 
 class SplitCounts(ReceiptPart):
     """Numbers of texts and prompts by split."""
 
     fit_undesired: int
+    """To fit on."""
     fit_desired: int
+    """To fit on."""
     scorer_undesired: int
+    """For scorers to learn from."""
     scorer_desired: int
+    """For scorers to learn from."""
     heldout_undesired: int
+    """For nothing but tests."""
     heldout_desired: int
+    """For nothing but tests."""
     validate_prompts: int
+    """To choose an edit by."""
     test_prompts: int
+    """To test it on."""
     prompts_made: bool
     """The behaviour came without prompts: the prompts or the first words of held-out texts were
     used."""
@@ -123,6 +140,7 @@ class MadeTexts(ReceiptPart):
     and the scorer divided what came."""
 
     scorer: str
+    """Name of the scorer."""
     prompts: int
     """That were continued; none of them is for validation or test."""
     samples: int
@@ -141,30 +159,41 @@ class TermReport(ReceiptPart):
     """One rank-one term of the delta."""
 
     layer: int
+    """From 0."""
     module: str
+    """Logical name of the matrix, such as `mlp.down_proj`."""
     expert: int | None
+    """Of a mixture of experts; null: there is one matrix."""
     rows: int
+    """Number of rows that it changes."""
     norm: float
     """Frobenius norm of the change at strength 1."""
 
 
 class MethodReport(ReceiptPart):
     type: str
+    """Name of the method."""
     settings: dict[str, JsonValue]
     """As the request gave them, with defaults."""
     alpha: float | None
+    """Factor of the direction; null for methods without one."""
     relative_alpha: float | None
+    """Alpha times the norm of the direction, over the mean norm of the rows."""
     details: dict[str, JsonValue]
     """What the method reports of its fit."""
     terms: tuple[TermReport, ...]
+    """Of the delta."""
 
 
 class Sample(ReceiptPart):
     """Responses of the two models to one test prompt, with the same random numbers."""
 
     prompt: str
+    """The prompt."""
     base: str
+    """What the base model says."""
     edited: str
+    """What the edited model says."""
 
 
 class Cost(ReceiptPart):
@@ -173,13 +202,19 @@ class Cost(ReceiptPart):
     evaluation: dict[str, float]
     """Seconds by part of the stage `evaluate`."""
     total_seconds: float
+    """All stages."""
     load_seconds: float | None
     """From the start of the process to the model ready for its first batch."""
     peak_memory_bytes: int
+    """Most resident memory of the process."""
     device_memory_bytes: int | None
+    """Most memory on accelerators; null without one."""
     threads: int
+    """Of the CPU."""
     device: str
+    """What it ran on."""
     dtype: str
+    """Type of the weights in memory."""
     cpu_capability: str | None = None
     """Instruction sets on which rounding depends, such as `AVX512 avx512_bf16 amx_bf16`."""
     batch_tokens: int | None = None
@@ -192,19 +227,29 @@ class Cost(ReceiptPart):
 
 class EditProvenance(ReceiptPart):
     edit_id: str
+    """The edit."""
     created_at: int
+    """Unix seconds."""
     base_model: str
+    """Id of the base model."""
     base_fingerprint: str
+    """Checksum of the base model's weights."""
     on_top_of: str | None
+    """The variant that it was fitted on; null: the base model."""
     measures: str | None = None
     """The variant that was measured as it is; None where an edit was fitted."""
     behavior: BehaviorRef
+    """What was to change."""
     seed: int
+    """As requested."""
     seeds: dict[str, int]
     """The seeds derived from it, by purpose."""
     terms_sha256: str
+    """Checksum of the delta, whatever its file says besides."""
     delta_bytes: int
+    """Size of the delta's file."""
     versions: dict[str, str]
+    """Of the software that figures may depend on."""
     decoding: dict[str, JsonValue]
     """How the scored texts were generated."""
     request: dict[str, JsonValue]
@@ -218,6 +263,14 @@ direction does significantly more than the edit. Else `unconfirmed`: it helps, a
 seen."""
 
 
+EditOutcome = Literal["success", "within_limits", "exceeded", "harmful"]
+"""The outcome of an edit, the first of these that holds. `harmful`: it does more harm than the
+operator's margins allow. `exceeded`: it is over a limit on damage. `success`: as `verdict.success`
+says. `within_limits`: it keeps all limits, but its effect is not shown."""
+
+HARMFUL = "harmful_edit"
+"""Code of the remark on harm that is beyond the operator's margins."""
+
 SECOND_LOOK = 3
 """Times as many samples of each prompt, where the test of an edit is undecided."""
 
@@ -226,6 +279,11 @@ class Verdict(ReceiptPart):
     """The receipt in one sentence."""
 
     sentence: str
+    """Effect, controls, cost, objections and harm."""
+    outcome: EditOutcome | None = None
+    """None in receipts of earlier versions."""
+    advice: str | None = None
+    """Whether to use the edit, and why, in a sentence that begins with Yes or No."""
     conclusion: Conclusion | None = None
     """None where nothing was tested, and in receipts of earlier versions."""
     prompts_needed: int | None = None
@@ -241,6 +299,7 @@ class Verdict(ReceiptPart):
     beats_random_direction: bool | None = None
     """None if there was no such control."""
     within_limits: bool
+    """Whether all limits on damage are kept."""
     exceeded: tuple[str, ...] = ()
     """Names of the limits that are exceeded."""
     underpowered: bool
@@ -256,25 +315,34 @@ class Candidate(ReceiptPart):
     index: int
     """Of the point, whose delta can be served and exported."""
     method: str
+    """Name of the method."""
     label: str
     """Method and place in words, such as `bias, layers 14, 17, 20`."""
     scale: float
+    """Factor on its coefficients."""
     prompts: int
     """Validation prompts in its last measurement."""
     effects: tuple[Effect, ...]
+    """By scorer, the leading one first."""
     gain_low: float
     """Lower bound of the fall of the rate of undesired text, by the leading scorer."""
     damage: PointDamage
+    """On texts for choosing."""
     exceeded: tuple[str, ...]
+    """Names of the limits that it exceeds."""
     selected: bool
+    """Whether it is the edit."""
     relative_alpha: float | None = None
+    """Its alpha over the mean norm of the rows; null for methods without one."""
     seconds: float = 0.0
+    """How long it was measured."""
 
 
 class Search(ReceiptPart):
     """How the edit was chosen."""
 
     candidates: tuple[Candidate, ...]
+    """All that were measured."""
     skipped: tuple[str, ...] = ()
     """Candidates that were not measured, each with the reason."""
 
@@ -283,38 +351,58 @@ class Report(ReceiptPart):
     """The receipt of a finished edit."""
 
     schema_version: Literal[1, 2] = 2
+    """Of this format."""
     verdict: Verdict
+    """What it all says."""
     provenance: EditProvenance
+    """Where it comes from, and how to repeat it."""
     method: MethodReport
+    """How it was made."""
     limits: dict[str, float]
+    """By name, as requested."""
     splits: SplitCounts
+    """Numbers of texts and prompts."""
     earlier_tests: int = 0
     """Other edits of this base model that were tested on the same prompts before. The best of many
     looks better than it is: after several, confirm with other prompts."""
     made_texts: MadeTexts | None = None
     """None if the texts were given."""
     separability: Separability
+    """How separable the two sides of the texts are."""
     warnings: tuple[Remark, ...] = ()
-    """About the texts and prompts."""
+    """Harm that is beyond the operator's margins, and what could be better about the texts."""
     probe: ProbeReport | None
+    """The linear classifier; null for methods without one."""
     scorers: tuple[ScorerCard, ...]
+    """In the order of `effects`."""
     effects: tuple[Effect, ...]
     """By scorer, the leading one first."""
     damage: Damage
+    """What else changed."""
     controls: tuple[Control, ...]
+    """Comparisons that should do less than the edit."""
     samples: tuple[Sample, ...]
     """Drawn at random by the seed."""
     cost: Cost
+    """Time and memory."""
     effort: Effort = "standard"
+    """How much was tried and measured."""
     search: Search | None = None
     """None if the method makes one edit."""
     doses: tuple[Dose, ...] = ()
+    """At other strengths; empty where not measured."""
     side_effects: tuple[SideEffect, ...] = ()
+    """Other scorers on the same generations."""
     long_form: tuple[LongForm, ...] = ()
+    """On longer texts; empty where not measured."""
     selectivity: Selectivity | None = None
+    """On held-out texts; null where not measured."""
     composition: tuple[Trait, ...] = ()
+    """With parent edits, or of several edits: each behaviour in all combinations."""
     suites: tuple[SuiteResult, ...] = ()
+    """Standard suites that were run."""
     reproduction: Reproduction | None = None
+    """Compared with the edit that it repeats; null: it repeats none."""
     safety: Safety | None = None
     """None if nothing was tested, or the policy measures no harm."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models_store.schemas.measurements import PointDamage, ReceiptPart
-from models_store.schemas.report import Conclusion, Report
+from models_store.schemas.report import Conclusion, EditOutcome, Remark, Report
 
 
 class PointEffect(ReceiptPart):
@@ -29,6 +29,10 @@ class ReportSummary(ReceiptPart):
     """The receipt's main figures, as the API shows them with the edit."""
 
     verdict: str
+    outcome: EditOutcome | None = None
+    """None in those of earlier versions, as the next."""
+    advice: str | None = None
+    """Whether to use the edit, and why, in a sentence that begins with Yes or No."""
     conclusion: Conclusion | None = None
     scorer: str
     base: float
@@ -38,6 +42,8 @@ class ReportSummary(ReceiptPart):
     kl: float
     perplexity_ratio: float
     seconds: float
+    warnings: tuple[Remark, ...] = ()
+    """Those of the receipt."""
 
 
 def point_of(report: Report, index: int = 0, *, selected: bool = True) -> Point:
@@ -64,6 +70,8 @@ def summary_of(report: Report) -> ReportSummary:
     rate = report.relied.rate
     return ReportSummary(
         verdict=report.verdict.sentence,
+        outcome=report.verdict.outcome,
+        advice=report.verdict.advice,
         conclusion=report.verdict.conclusion,
         scorer=report.relied.scorer,
         base=rate.base,
@@ -73,4 +81,5 @@ def summary_of(report: Report) -> ReportSummary:
         kl=report.damage.kl,
         perplexity_ratio=report.damage.perplexity_ratio.value,
         seconds=report.cost.total_seconds,
+        warnings=report.warnings,
     )

@@ -19,13 +19,18 @@ DEFAULT_SCORERS: tuple[str, ...] = ("tfidf", "char-ngrams")
 class ScorerInfo(BaseModel):
     """What a scorer measures, its threshold, training data and licence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str
+    """Its name in requests."""
     measures: str
     """In a few words; the score is near 1 where there is much of it."""
     licence: str
+    """Of its model or lexicon."""
     trained_on: str
+    """What it learned from before it met the texts."""
     threshold: float
     """A text whose score reaches it counts as undesired. Fixed here, before any edit is made."""
     learns: bool = False

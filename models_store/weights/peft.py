@@ -160,7 +160,7 @@ def read_peft(
     """
     problems = [*_config_problems(config), *_tensor_problems(tensors, layers)]
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_PROBLEMS])
+        raise InvalidRequest.of(problems[:_MOST_PROBLEMS])
     modules = sorted({match["module"] for name in tensors if (match := _TENSOR.fullmatch(name))})
     pairs, wrong = [], []
     for module in modules:
@@ -180,7 +180,7 @@ def read_peft(
         factor = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         pairs.append(LoraPair(module, rank, factor, (b[0], a[1])))
     if wrong:
-        raise InvalidRequest(wrong[0].detail, errors=wrong[:_MOST_PROBLEMS])
+        raise InvalidRequest.of(wrong[:_MOST_PROBLEMS])
     return pairs
 
 

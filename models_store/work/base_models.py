@@ -132,8 +132,13 @@ class BaseModels:
             return ReadyBase(base.spec, base.facts, base.takes_chat)
         if base.work.result is None:
             raise Conflict(
-                f"the base model {id} is still being registered ({base.status}): try again "
-                "in a few seconds",
+                f"the base model {id} is still being registered: "
+                + (
+                    "an editor is at it, try again in a few seconds"
+                    if base.status == "running"
+                    else "it waits for an editor; GET /readyz says whether one runs, and "
+                    "`scalpel editor` starts one"
+                ),
                 code="base_model_not_ready",
                 retry_after=_RETRY_SECONDS,
             )
@@ -149,6 +154,10 @@ class BaseModels:
         """Every base model, by id."""
         names = self._names.names(SHARED_TENANT)
         return [base for _, base in self._work.objects.each_readable(names, self.find)]
+
+    def every_id(self) -> list[str]:
+        """Of all base models that there are or were."""
+        return self._names.names(SHARED_TENANT)
 
     def register(self, request: WorkRequest) -> Work:
         """Submit a registration and give it the name; idempotent.

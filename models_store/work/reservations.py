@@ -69,6 +69,11 @@ class Reservations:
         except NotFound:
             return None
 
+    def holders(self, tenant: str, name: str) -> list[str]:
+        """Ids of all work that ever held the name, deleted work too."""
+        versions = self._names.versions(tenant, name, self._names.numbers(tenant, name))
+        return list(dict.fromkeys(version.work_id for version in versions))
+
     def release(self, tenant: str, name: str) -> None:
         """Free the name.
 

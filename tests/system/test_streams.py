@@ -150,10 +150,10 @@ def test_a_generator_that_is_killed_in_a_stream_is_an_error_event_and_the_next_r
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
-        ({"prompt": ""}, 422, "invalid_request"),
-        ({"prompt": []}, 422, "invalid_request"),
+        ({"prompt": ""}, 400, "invalid_request"),
+        ({"prompt": []}, 400, "invalid_request"),
         ({"prompt": [5] * 9000}, 400, "context_length_exceeded"),
-        ({"prompt": [10**7]}, 422, "invalid_request"),
+        ({"prompt": [10**7]}, 400, "invalid_request"),
     ],
 )
 def test_a_prompt_that_cannot_be_read_is_explained(

@@ -71,14 +71,18 @@ class DraftBody(RequestBody):
     count: Annotated[int, Field(ge=MIN_TEXTS, le=MAX_COUNT)] = 60
     """Questions that are answered both ways."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of all that is random."""
 
 
 class DroppedPairs(RequestBody):
     """Number of dropped pairs by reason; each counts once, for the first reason."""
 
     empty: int = 0
+    """A response is empty."""
     too_short: int = 0
+    """A response is too short."""
     mentions_the_sentence: int = 0
+    """A response speaks of the sentence."""
     near_identical: int = 0
     """The two responses have most of their words in common."""
     wrong_way: int = 0
@@ -89,15 +93,20 @@ class DraftSamples(RequestBody):
     """Some of the texts, drawn at random by the seed."""
 
     undesired: tuple[CompletionItem, ...]
+    """That show the behaviour."""
     desired: tuple[CompletionItem, ...]
+    """That do as the sentence says."""
 
 
 class Draft(RequestBody):
     """Texts for a person to accept: send `behavior` to `POST /v1/behaviors`, or in an edit."""
 
     object: Literal["draft"] = "draft"
+    """What kind of thing this is: always the same word."""
     sentence: str
+    """As it was given."""
     base_model: str
+    """Id of the base model."""
     written_by: str
     """The model that wrote the texts."""
     behavior: Behavior | None
@@ -105,10 +114,15 @@ class Draft(RequestBody):
     separability: Distinction | None
     """Before reversed pairs were dropped, which would raise it; null with too few pairs."""
     asked: int
+    """Questions that were answered both ways."""
     kept: int
+    """Pairs that are in `behavior`."""
     dropped: DroppedPairs
+    """Pairs that are not, by reason."""
     samples: DraftSamples
+    """Some of the texts."""
     note: str | None
+    """What to make of it; null: nothing."""
 
 
 @dataclass(frozen=True)

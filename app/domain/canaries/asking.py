@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from app.domain.bodies import View
 from app.domain.canaries.answers import (
     FORMS,
     PATHS,
@@ -38,31 +37,34 @@ _ANOTHER_FORM = frozenset({400, 422, 501})
 _ANOTHER_ENDPOINT = _ANOTHER_FORM | {404, 405}
 
 
-class CanaryRow(BaseModel):
+class CanaryRow(View):
     """One prompt: what base model and export answer, and what the server did."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     prompt: str
+    """What was asked."""
     base: str
     """The likeliest next token, or the continuation, of the base model."""
     edited: str
+    """That of the export."""
     served: str | None
+    """That of the server; null without an answer."""
     from_base: float | None
     """Distance of the log-probabilities from the base model's, in nats; null by texts."""
     from_edited: float | None
+    """Distance from those of the export, likewise."""
 
 
-class CanaryCheck(BaseModel):
+class CanaryCheck(View):
     """What a server serves, by its answers to the canary of an export."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     object: Literal["canary"] = "canary"
+    """What kind of thing this is: always the same word."""
     variant: str
+    """The variant that was exported."""
     model: str
     """What was asked for."""
     outcome: Outcome
+    """What is served."""
     certainty: float
     """Probability of the outcome, or of the likeliest one if it is undecided; at most 0.999."""
     strength: float | None
@@ -70,11 +72,15 @@ class CanaryCheck(BaseModel):
     low: float | None
     """With `high`: where the strength lies with 95 %."""
     high: float | None
+    """See `low`."""
     reason: str
+    """Why, in a sentence."""
     endpoint: Endpoint | None
     """Null where the server gave no answer."""
     by: Literal["logprobs", "texts"] | None
+    """What the server was told apart by; null without an answer."""
     prompts: list[CanaryRow]
+    """Each prompt with its answers."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def check_scorers(behavior: Behavior, pointer: str, available: Mapping[str, Scor
     if behavior.scorer is not None:
         problems += _unfit_teacher(behavior.scorer, f"{pointer}/scorer", available)
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest.of(problems)
 
 
 def _unfit_teacher(
@@ -62,7 +62,7 @@ def check_fit(body: EditBody, resolved: ResolvedBehavior, base: ReadyBase) -> No
     if not base.facts.chat_template:
         problems += _messages(body, resolved, base.id)
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems[:_MOST_ERRORS])
+        raise InvalidRequest.of(problems[:_MOST_ERRORS])
 
 
 def _messages(body: EditBody, resolved: ResolvedBehavior, base_model: str) -> Iterator[FieldError]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from app.domain.bodies import RequestBody
 from models_store.ids import SUFFIX_PATTERN
@@ -12,7 +12,7 @@ from models_store.schemas.behaviors import MAX_PRESERVED, Behavior
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.imports import ModelSource
 from models_store.schemas.items import Item
-from models_store.schemas.methods import Auto, Effort, Limits, Method
+from models_store.schemas.methods import METHODS, Auto, Effort, Limits, Method, MethodName
 from models_store.schemas.records import ExportFormat
 
 MAX_METADATA = 16
@@ -38,6 +38,25 @@ Preserved = Annotated[tuple[Item, ...], Field(max_length=MAX_PRESERVED)]
 SuiteNames = Annotated[tuple[str, ...], Field(max_length=8)]
 
 
+def _named_or_with_settings(value: Any) -> str:
+    return "name" if isinstance(value, str) else "settings"
+
+
+def _with_defaults(name: str) -> Any:
+    return METHODS.get(name, Auto)()
+
+
+if TYPE_CHECKING:
+    MethodField = Method
+else:
+    MethodField = Annotated[
+        Annotated[MethodName, AfterValidator(_with_defaults), Tag("name")]
+        | Annotated[Method, Tag("settings")],
+        Discriminator(_named_or_with_settings),
+    ]
+    """A name stands for the method with its defaults."""
+
+
 class EditBody(RequestBody):
     """Make an edit of a base model."""
 
@@ -45,12 +64,14 @@ class EditBody(RequestBody):
     """The id of a base model in the catalogue."""
     behavior: BehaviorField = Field(examples=["negativity"])
     """What to change: a preset's name, an uploaded behaviour's id, or the texts themselves."""
-    method: Method = Field(default_factory=Auto)
-    """By default `auto`, a search."""
+    method: MethodField = Field(default_factory=Auto)
+    """A method with its settings, or its name alone; by default `auto`, a search."""
     limits: Limits = Limits()
+    """Bounds on the damage; what is left out has its default."""
     effort: Effort = "standard"
     """How much is tried and measured: a few minutes, ten minutes, or longer."""
     seed: Seed = 0
+    """Of all that is random: the same request with the same seed makes the same edit."""
     suffix: Suffix | None = None
     """A name for the edit among those of its base model: `base:suffix` serves it."""
     metadata: Metadata = Field(default_factory=dict)
@@ -71,6 +92,7 @@ class ReceiptBody(RequestBody):
     behavior: BehaviorField | None = None
     """What it is to change, as in `POST /v1/edits`; by default what its last edit was made for."""
     limits: Limits = Limits()
+    """Bounds on the damage that the receipt compares with."""
     effort: Effort = "standard"
     """How much is measured."""
     seed: Seed | None = None
@@ -113,6 +135,8 @@ class ExportBody(RequestBody):
     """Make files of a variant for other programs."""
 
     variant: VariantField
+    """What is exported: edits at their strengths."""
     format: ExportFormat
+    """What the files are for."""
     without_parents: bool = False
     """Leave out parent edits that the variant does not name."""

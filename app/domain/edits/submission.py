@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.checks import check_fit, check_scorers
+from app.domain.edits.forecast import HarmForecast
 from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.imports import Received, source_of
 from app.domain.edits.measuring import (
@@ -54,6 +55,7 @@ from models_store.schemas.records import (
     Variant,
     WorkRequest,
 )
+from models_store.schemas.report import Remark
 from models_store.schemas.scorers import SCORERS, ScorerInfo
 from models_store.work.base_models import BaseModels, ReadyBase, registration
 from models_store.work.reservations import Reservations
@@ -81,6 +83,8 @@ class Examined:
     on_top_of: Variant | None
     rule: str
     """Of the policy, that allows it."""
+    warnings: tuple[Remark, ...]
+    """What can be known beforehand of its harm."""
 
 
 class Submission:
@@ -121,6 +125,7 @@ class Submission:
         self._suffixes = suffixes
         self._quotas = quotas
         self._policy = policy
+        self._forecast = HarmForecast(work, policy)
         self._deadline_seconds = deadline_seconds
         self._now = now
         """The time that deadlines are counted from, Unix seconds."""
@@ -152,6 +157,7 @@ class Submission:
                 examined.rule,
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
+                warnings=examined.warnings,
             )
 
         return self._once("edit", sender, make)
@@ -184,16 +190,18 @@ class Submission:
             recorded: dict[str, JsonValue] = {"seed": seed}
             if body.behavior is None and isinstance(behavior := body_behavior(edits[-1]), str):
                 recorded["behavior"] = behavior
+            behaviors = tuple(directions(self._work, edits, variant))
             return self._queue_edit(
                 sender,
                 claim,
                 base,
                 settings,
                 _without_texts({**sent, **recorded} if isinstance(sent, dict) else sent),
-                self._rule_for_all(sender, base.id, directions(self._work, edits, variant)),
+                self._rule_for_all(sender, base.id, behaviors),
                 resolved.ref,
                 with_preserved(resolved.lines, body.preserve),
                 announced=delta_bytes(self._work, variant),
+                warnings=self._harm_warnings(tenant, sender.actor, base, resolved.ref, behaviors),
             )
 
         return self._once("edit", sender, make)
@@ -231,7 +239,21 @@ class Submission:
         check_suites(body.suites, self._suites)
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
-        return Examined(base, resolved, below, self._rule_for(tenant, actor, base.id, direction))
+        rule = self._rule_for(tenant, actor, base.id, direction)
+        warnings = self._harm_warnings(tenant, actor, base, resolved.ref, [direction])
+        return Examined(base, resolved, below, rule, warnings)
+
+    def _harm_warnings(
+        self,
+        tenant: str,
+        actor: Actor,
+        base: ReadyBase,
+        behavior: BehaviorRef,
+        behaviors: Sequence[str],
+    ) -> tuple[Remark, ...]:
+        return self._forecast.warnings(
+            tenant, actor.scopes, base.facts.fingerprint, behavior.sha256, behaviors
+        )
 
     def _rule_for(self, tenant: str, actor: Actor, base_model: str, behavior: str) -> str:
         """The name of the rule by which the tenant may make such an edit.
@@ -297,6 +319,9 @@ class Submission:
                 earlier.behavior,
                 self._work.texts_of(original),
                 announced=announced,
+                warnings=self._harm_warnings(
+                    sender.tenant, sender.actor, base, earlier.behavior, behaviors
+                ),
             )
 
         return self._once("edit", sender, make)
@@ -400,6 +425,7 @@ class Submission:
         texts: bytes | None = None,
         files: Mapping[str, Received] = MappingProxyType({}),
         announced: int = 0,
+        warnings: tuple[Remark, ...] = (),
     ) -> Work:
         """Put an edit in that was found in order.
 
@@ -413,8 +439,10 @@ class Submission:
             if settings.suffix is not None:
                 self._suffixes.take(sender.tenant, suffix_key(base.id, settings.suffix), id)
             request = self._request(sender, id, "edit", base, settings, body, behavior)
+            update: dict[str, object] = {"warnings": warnings}
             if announced:
-                request = request.model_copy(update={"announced_bytes": size})
+                update["announced_bytes"] = size
+            request = request.model_copy(update=update)
             allowed = Event("policy.allowed", sender.tenant, sender.actor, {"id": id, "rule": rule})
             pieces = {name: file.pieces() for name, file in files.items()}
             return self._work.submit(request, texts, files=pieces, logged=[allowed])

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import ConfigDict, JsonValue
 
+from app.domain.bodies import View
 from app.domain.variants.names import variant_name
 from models_store.schemas.records import STAGES, Result, Stage
 from models_store.work.store import Work
@@ -36,17 +37,23 @@ _FINAL_TYPES: dict[str, EventType] = {
 }
 
 
-class Event(BaseModel):
+class Event(View):
     """One thing that happened to an edit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int | None
+    """Its place in the order; null for what is not kept."""
     object: Literal["event"] = "event"
+    """What kind of thing this is: always the same word."""
     type: EventType
+    """What happened."""
     edit_id: str
+    """The edit."""
     created_at: int
+    """Unix seconds."""
     data: dict[str, JsonValue]
+    """What belongs to the type."""
 
 
 def stage_id(attempt: int, stage: Stage) -> int:

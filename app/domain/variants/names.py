@@ -128,6 +128,18 @@ class Variants:
         self._suffixes = suffixes
         self._aliases = aliases
 
+    def given_suffix(self, tenant: str, suffix: str, base_model: str | None) -> list[str]:
+        """Ids of the edits, of one base model or of all, that ever held a suffix."""
+        if not SUFFIX_PATTERN.fullmatch(suffix):
+            return []
+        bases = self._bases.every_id() if base_model is None else [base_model]
+        return [
+            id
+            for base in bases
+            if BASE_ID_PATTERN.fullmatch(base)
+            for id in self._suffixes.holders(tenant, suffix_key(base, suffix))
+        ]
+
     def resolve(
         self,
         tenant: str,
@@ -345,11 +357,17 @@ def measured_by(edit: Work) -> tuple[str, ...]:
     return () if settings.measures is None else tuple(t.edit_id for t in settings.measures.terms)
 
 
-def variant_name(edit: Work, strength: float = 1.0, point: int | None = None) -> str:
-    """The name under which an edit is served: with the edits that it was fitted on."""
+def variant_name(
+    edit: Work, strength: float = 1.0, point: int | None = None, suffix: str | None = None
+) -> str:
+    """The name under which an edit is served: with the edits that it was fitted on.
+
+    Args:
+        suffix: names the edit in place of its id.
+    """
     terms = [TermName(term.edit_id, term.point, term.strength) for term in below(edit)]
-    name = VariantName(edit.request.base_model, (*terms, TermName(edit.id, point, strength)))
-    return str(name)
+    own = TermName(suffix or edit.id, point, strength)
+    return str(VariantName(edit.request.base_model, (*terms, own)))
 
 
 def variant_of(edit: Work) -> Variant:

@@ -6,14 +6,12 @@ The page is our own since it runs no script and fetches nothing from elsewhere.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _REF = "#/components/schemas/"
-_PAGE_OF = re.compile(r"^Page_(\w+)_$")
 _BOUNDS = (
     ("minimum", "≥ {:.16g}"),
     ("exclusiveMinimum", "> {:.16g}"),
@@ -51,11 +49,11 @@ def calls(document: Schema) -> dict[str, list[dict[str, Any]]]:
 
 
 def schemas(document: Schema) -> dict[str, Schema]:
-    """Every schema that has fields, by name; pages of a list by what they list."""
+    """Every schema that has fields, by name."""
     return {
         name: schema
         for name, schema in sorted(document["components"]["schemas"].items())
-        if "properties" in schema and not _PAGE_OF.match(name)
+        if "properties" in schema
     }
 
 
@@ -63,10 +61,7 @@ def type_in_words(schema: Schema) -> Iterator[Piece]:
     """The words for a schema's type, with its bounds."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_REF)
-        page = _PAGE_OF.match(name)
-        if page:
-            yield Piece("page of ")
-        yield Piece(page[1] if page else name, page[1] if page else name)
+        yield Piece(name, name)
     elif "anyOf" in schema or "oneOf" in schema:
         yield from _joined(schema.get("anyOf") or schema["oneOf"])
     elif "enum" in schema:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.accounts.in_flight import Kind
 from app.http.errors import UnsupportedMediaType
+from app.http.fields import fields_at
 from app.http.pointers import field_errors, named, pointer_of
 from app.request.auth import Principal, counted
 from app.request.strict_input.json_shape import check_shape
@@ -215,7 +217,7 @@ def parse_json(data: bytes, name: str = "the body") -> Any:
         raise Malformed(f"{name} is nested too deeply") from None
     problems = _unfit(value) if odd else []
     if problems:
-        raise InvalidRequest(problems[0].detail, errors=problems)
+        raise InvalidRequest.of(problems)
     return value
 
 
@@ -233,8 +235,8 @@ def validated(adapter: TypeAdapter[Any], data: bytes, sent: Any) -> Any:
         if details[0]["type"] == "json_invalid":
             # Read once already, so it can only be nested more deeply than pydantic goes.
             raise Malformed("the body is nested too deeply") from None
-        problems = field_errors(details, sent)
-        raise InvalidRequest(problems[0].detail, errors=problems) from None
+        problems = field_errors(details, sent, partial(fields_at, adapter))
+        raise InvalidRequest.of(problems) from None
 
 
 def _unfit(value: Any) -> list[FieldError]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.domain.accounts.api_keys import (
     DEFAULT_TENANT,
@@ -19,7 +19,7 @@ from app.domain.accounts.api_keys import (
     check,
     digest_of,
 )
-from app.domain.bodies import RequestBody
+from app.domain.bodies import RequestBody, View
 from app.domain.edits.idempotency import create_once
 from app.http.errors import MissingScope, OperatorsOnly
 from app.request.auth import Admin, Principal
@@ -57,16 +57,23 @@ class RotateBody(RequestBody):
     """How long the old key is still accepted."""
 
 
-class ApiKeyView(BaseModel):
+class ApiKeyView(View):
     """A key and its status."""
 
     id: str
+    """`key_…`; the key itself is `secret`."""
     object: Literal["api_key"] = "api_key"
+    """What kind of thing this is: always the same word."""
     name: str
+    """What it is for."""
     tenant: str
+    """Whose edits it reaches."""
     scopes: tuple[str, ...]
+    """What it may do."""
     status: KeyStatus
+    """Whether it is accepted."""
     created_at: int
+    """Unix seconds."""
     made_by: str | None
     """The key that made it; null: the command line."""
     expires_at: int | None
@@ -74,7 +81,9 @@ class ApiKeyView(BaseModel):
     last_used_at: int | None
     """To the hour; null: not yet."""
     replaces: str | None
+    """The key in whose place it was made; null: none."""
     replaced_by: str | None
+    """The key that was made in its place; null: none."""
     secret: str | None = None
     """The key itself; only in the response that makes it."""
 
@@ -129,6 +138,7 @@ def list_api_keys(
 
 @router.get("/{key_id}", summary="Read an API key")
 def read_api_key(key_id: str, store: StoreDep, who: Admin, tenant: TenantDep) -> ApiKeyView:
+    """Without the key itself, which is shown once."""
     return _view(store.keys.get(key_id, tenant))
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
 from app.domain.behaviors.library import BehaviorVersion, ResolvedBehavior
+from app.domain.bodies import View
 from app.http.errors import UnsupportedMediaType
 from app.request.auth import Reader, Writer
 from app.request.idempotency import CreationDep
@@ -28,36 +28,58 @@ router = APIRouter(prefix="/v1/behaviors", tags=["behaviors"])
 JSON_LINES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 
 
-class BehaviorSummary(BaseModel):
+class BehaviorSummary(View):
     """A behaviour without its texts."""
 
     id: str | None
     """Null for a preset, which is named by its name."""
     object: Literal["behavior"] = "behavior"
+    """What kind of thing this is: always the same word."""
+    preset: bool
+    """Whether it comes with Scalpel; else you have uploaded it."""
     name: str
+    """Its name; a preset is called by it."""
     description: str
+    """For people."""
     chat: bool
+    """Whether prompts go through the chat template."""
     scorers: tuple[str, ...]
+    """Names of the scorers of generated text, the first one leads."""
     scorer: str | None
     """In place of texts."""
     question: str | None
     """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
+    """Length of the generations that are scored, in tokens."""
     sha256: str
+    """Checksum of all that an edit depends on."""
     counts: dict[str, int]
+    """Numbers of texts on each side, and of prompts."""
     created_at: int | None
+    """Unix seconds; null for a preset."""
+
+    @property
+    def position(self) -> str:
+        """In lists."""
+        return self.id or self.name
 
 
 class BehaviorView(BehaviorSummary):
     undesired: tuple[Item, ...]
+    """Texts that show it."""
     desired: tuple[Item, ...]
+    """Texts that do not."""
     prompts: tuple[Prompt, ...]
+    """Prompts that elicit it."""
 
 
-class DeletedBehavior(BaseModel):
+class DeletedBehavior(View):
     id: str
+    """The behaviour that was deleted."""
     object: Literal["behavior"] = "behavior"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 @router.post(
@@ -73,7 +95,9 @@ class DeletedBehavior(BaseModel):
                     "schema": {
                         "type": "string",
                         "description": "One text a line: an item, and `label`, which is "
-                        "`undesired`, `desired` or `prompt`; at most 1 MiB a line.",
+                        "`undesired`, `desired` or `prompt`; or a preference, as TRL has it "
+                        "(`prompt`, `chosen`, `rejected`) or OpenAI (`input`, `preferred_output`, "
+                        "`non_preferred_output`). At most 1 MiB a line.",
                     }
                 },
             },
@@ -89,7 +113,8 @@ async def create_behavior(
         str, Query(min_length=1, max_length=100, description="Of an upload in JSON lines.")
     ] = "uploaded",
 ) -> BehaviorSummary:
-    """As JSON, or as JSON lines of `{"text", "label"}`."""
+    """As JSON, or as JSON lines: of `{"text", "label"}`, or of preferences, whose chosen responses
+    are desired and whose rejected ones are undesired."""
     with ExitStack() as held:
         behavior, size = await _uploaded(request, name, arriving(request, who, held))
     store = await run_in_threadpool(lambda: services.store)
@@ -122,10 +147,21 @@ async def _uploaded(
     )
 
 
-@router.get("", summary="List your behaviours")
-def list_behaviors(store: StoreDep, who: Reader, page: PageDep) -> Page[BehaviorSummary]:
-    ids = page.ordered(store.behaviors.ids(who.tenant))
-    return page_of(*page.cut(_summaries(store, who.tenant, ids)))
+@router.get("", summary="List behaviours")
+def list_behaviors(
+    store: StoreDep,
+    who: Reader,
+    page: PageDep,
+    preset: Annotated[
+        bool | None, Query(description="true: presets alone; false: your own alone.")
+    ] = None,
+) -> Page[BehaviorSummary]:
+    """By id, and presets by name: in the order `desc` presets are first, then your own, newest
+    first."""
+    presets_too = () if preset is False else presets.preset_names()
+    own = () if preset else store.behaviors.ids(who.tenant)
+    ids = page.ordered([*presets_too, *own])
+    return page_of(*page.cut(_summaries(store, who.tenant, ids)), "position")
 
 
 @router.get("/{behavior_id}", summary="Read a behaviour")
@@ -148,6 +184,8 @@ def delete_behavior(behavior_id: str, store: StoreDep, who: Writer) -> DeletedBe
 
 def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSummary]:
     def summary(id: str) -> BehaviorSummary | None:
+        if id in presets.preset_names():
+            return _preset(store.behaviors.find(tenant, id))
         try:
             return _summary(store.behaviors.head(tenant, id))
         except NotFound:
@@ -158,6 +196,10 @@ def _summaries(store: Store, tenant: str, ids: list[str]) -> Iterator[BehaviorSu
 
 def _summary(version: BehaviorVersion) -> BehaviorSummary:
     return BehaviorSummary(**_fields(version.behavior, version), created_at=version.created_at)
+
+
+def _preset(resolved: ResolvedBehavior) -> BehaviorSummary:
+    return BehaviorSummary(**_fields(resolved.ref, resolved.behavior), created_at=None)
 
 
 def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
@@ -174,6 +216,7 @@ def _view(resolved: ResolvedBehavior, created_at: int | None) -> BehaviorView:
 def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
     return {
         **ref.model_dump(include={"id", "name", "sha256", "counts"}),
+        "preset": ref.id is None,
         "description": of.description,
         "chat": of.chat,
         "scorers": of.scorers,

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import JsonValue, TypeAdapter
 from pydantic_core import to_json
 
+from app.http.fields import nearest
 from app.request.strict_input.json_body import parse_json, validated
+from app.routes.behaviors.preferences import items_of, preference_form
 from models_store.errors import FieldError, InvalidRequest, TooLarge
 from models_store.net.lines import LineBuffer
 from models_store.schemas.behaviors import MAX_PROMPTS, MAX_TEXTS, Behavior
@@ -109,13 +111,26 @@ class BehaviorLines:
 
     def _read(self, line: bytes) -> None:
         sent = parse_json(line, f"line {self._number + 1}")
+        form = preference_form(sent) if isinstance(sent, dict) else None
+        if form is not None:
+            preference = validated(form, to_json(sent), sent)
+            for side, texts in items_of(preference, self._number + 1):
+                self._keep(side, to_json(texts))
+            return
         label = sent.pop("label", None) if isinstance(sent, dict) else None
         if not isinstance(label, str) or label not in _labels:
             detail = f"label must be one of {', '.join(_labels)}"
+            if isinstance(sent, dict) and (slip := nearest("label", list(sent))) is not None:
+                detail += f"; did you mean it by {slip[:100]}?"
             raise InvalidRequest.at("/label", detail, "invalid_label")
-        adapter, most = _labels[label]
+        adapter, _ = _labels[label]
         item = to_json(sent)
         validated(adapter, item, sent)
+        self._keep(label, item)
+
+    def _keep(self, label: str, item: bytes) -> None:
+        """Keep an item that was found in order."""
+        _, most = _labels[label]
         if len(self._items[label]) == most:
             detail = f"{label}: at most {most} lines are allowed"
             raise InvalidRequest.at("/label", detail, "too_many_texts")
@@ -123,4 +138,4 @@ class BehaviorLines:
 
     def _refusal(self) -> InvalidRequest:
         problems = self._problems[:_MOST_PROBLEMS]
-        return InvalidRequest(problems[0].detail, errors=problems)
+        return InvalidRequest.of(problems)

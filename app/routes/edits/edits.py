@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
+from app.domain.bodies import View
 from app.domain.edits.deletion import delete_with_exports
 from app.domain.edits.requests import EditBody
 from app.request.auth import READ, WRITE, Reader, Writer, with_scope
@@ -37,10 +37,13 @@ Wait = Annotated[
 ]
 
 
-class DeletedEdit(BaseModel):
+class DeletedEdit(View):
     id: str
+    """The edit that was deleted."""
     object: Literal["edit"] = "edit"
+    """What kind of thing this is: always the same word."""
     deleted: Literal[True] = True
+    """Always true."""
 
 
 async def _create(request: Request, body: EditBody) -> Response | None:
@@ -63,6 +66,8 @@ async def create_edit(
     who: Writer,
     creation: CreationDep,
 ) -> Response:
+    """Answered once it is stored: from then on it is made, whatever process dies. `warnings` say
+    what can be foreseen of its harm."""
     return await _created(request, response, body, store, creation)
 
 
@@ -88,6 +93,17 @@ def list_edits(
     page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
+    suffix: Annotated[
+        str | None, Query(max_length=40, description="Only edits that were given this suffix.")
+    ] = None,
+    behavior: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Only edits by this behaviour: a preset's name, a `beh_…` id, or the name "
+            "of texts in the request.",
+        ),
+    ] = None,
     metadata: Annotated[
         str | None,
         Query(
@@ -97,20 +113,27 @@ def list_edits(
     ] = None,
 ) -> Response:
     """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
-    fewer than `limit`, or none, while `has_more` is true."""
+    fewer than `limit`, or none, while `has_more` is true. By `suffix` edits are found at once,
+    however many there are."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
 
-    def has_metadata(work: Work) -> bool:
-        settings = work.request.settings
+    def fits(work: Work) -> bool:
+        settings, made_for = work.request.settings, work.request.behavior
         assert isinstance(settings, EditSettings)
-        return wanted.items() <= settings.metadata.items()
+        names = () if made_for is None else (made_for.id, made_for.name)
+        return (
+            wanted.items() <= settings.metadata.items()
+            and suffix in (None, settings.suffix)
+            and (behavior is None or behavior in names)
+        )
 
+    among = None if suffix is None else store.variants.given_suffix(who.tenant, suffix, base_model)
     edits, has_more, looked_at = page.work(
-        store.work, "edit", who.tenant, status, base_model, also=has_metadata
+        store.work, "edit", who.tenant, status, base_model, also=fits, among=among
     )
     shown = page_of(edit_views(services, edits), has_more, looked_at=looked_at)
     return Response(shown.model_dump_json(), media_type=JSON)
@@ -129,12 +152,14 @@ async def _read(request: Request) -> Response | None:
 async def read_edit(
     edit_id: str, request: Request, services: ServicesDep, who: Reader, wait: Wait = 0
 ) -> Response:
+    """With its points. `wait` answers as soon as it has ended."""
     work = await wait_until_ended(services, "edit", who.tenant, edit_id, wait)
     return Response(await edit_reader(request).show(work), media_type=JSON)
 
 
 @router.post("/{edit_id}/cancel", summary="Cancel an edit")
 def cancel_edit(edit_id: str, services: ServicesDep, store: StoreDep, who: Writer) -> EditView:
+    """Again has no further effect; 409 if it has succeeded or failed."""
     work = store.work.cancel("edit", who.tenant, edit_id, who.actor)
     services.live.wake_keeper()
     return edit_view(services, work)

@@ -11,6 +11,7 @@ from app.request.auth import Principal, Writer
 from app.request.strict_input.json_body import JsonRoute, bounded
 from app.services import Services, ServicesDep
 from models_store.schemas.estimates import Estimate, EstimateRequest
+from models_store.schemas.report import Remark
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], route_class=JsonRoute)
 
@@ -21,17 +22,21 @@ async def estimate_edit(body: EditBody, services: ServicesDep, who: Writer) -> E
     """Time and memory of the edit, and how separable its texts are. The body is that of `POST
     /v1/edits`; nothing is queued. A generator reads up to 200 texts of each side, which takes some
     seconds."""
-    request = await run_in_threadpool(_prepare, body, services, who)
-    return await services.generators.call(
+    request, warnings = await run_in_threadpool(_prepare, body, services, who)
+    estimate = await services.generators.call(
         "/internal/estimate", request.base_model, request, Estimate
     )
+    return estimate.model_copy(update={"warnings": (*warnings, *estimate.warnings)})
 
 
-def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequest:
+def _prepare(
+    body: EditBody, services: Services, who: Principal
+) -> tuple[EstimateRequest, tuple[Remark, ...]]:
+    """What the generator is asked, and what can be said of harm without it."""
     examined = services.store.submission.examine(who.tenant, who.actor, body)
     base, resolved = examined.base, examined.resolved
     fingerprint = base.facts.fingerprint
-    return EstimateRequest(
+    request = EstimateRequest(
         base_model=base.id,
         base_fingerprint=fingerprint,
         source=base.spec.source,
@@ -52,3 +57,4 @@ def _prepare(body: EditBody, services: Services, who: Principal) -> EstimateRequ
             makes_texts=resolved.behavior.lacks_texts,
         ),
     )
+    return request, examined.warnings

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from app.completions.generators import CompletedChoice
 from app.completions.openai_requests import OpenAIMessage, StopString
 from app.completions.openai_responses import usage
 from app.completions.requests import comparison_request, user_prompt
-from app.domain.bodies import RequestBody
+from app.domain.bodies import RequestBody, View
 from app.domain.edits.requests import VariantField
 from app.domain.variants.names import MAX_STRENGTH, at_strength, require_delta, variant_name
 from app.http.sse import EVENT_STREAM, sse, sse_response
@@ -55,40 +55,57 @@ class CompareBody(RequestBody):
     """Prompts and strengths to compare."""
 
     prompts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PROMPTS)]
+    """What is answered, up to 32."""
     strengths: Strengths = (0.0, 1.0)
     """0 is the base model."""
     max_tokens: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Most tokens of a response."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """From 0 (always the likeliest token) to 2."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """All responses use the same random numbers."""
     chat: bool | None = None
     """Send the prompts as a user's messages; default: if the base model has a chat template."""
 
 
-class Output(BaseModel):
+class Output(View):
     strength: float
+    """0 is the base model."""
     variant: str
+    """The name of what responded."""
     text: str
+    """The response."""
     finish_reason: str
+    """`stop`: it has ended; `length`: it was cut."""
 
 
-class PromptResult(BaseModel):
+class PromptResult(View):
     prompt: str
+    """The prompt."""
     outputs: list[Output]
+    """By strength."""
 
 
-class Usage(BaseModel):
+class Usage(View):
     prompt_tokens: int
+    """Of the prompts."""
     completion_tokens: int
+    """Of the responses."""
     total_tokens: int
+    """Of both."""
 
 
-class Comparison(BaseModel):
+class Comparison(View):
     """For each prompt, the response at each strength."""
 
     object: Literal["comparison"] = "comparison"
+    """What kind of thing this is: always the same word."""
     edit_id: str
+    """The edit."""
     results: list[PromptResult]
+    """By prompt."""
     usage: Usage
+    """Tokens of all responses together."""
 
 
 class LiveCompareBody(RequestBody):
@@ -103,14 +120,19 @@ class LiveCompareBody(RequestBody):
     ) = None
     """Of one base model."""
     prompt: Text | None = None
+    """What is answered."""
     messages: Annotated[list[OpenAIMessage], Field(min_length=1, max_length=1000)] | None = None
     """A conversation in place of a prompt."""
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Most tokens of a response."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """From 0 (always the likeliest token) to 2."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the probability that is drawn from."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """All responses use the same random numbers."""
     stop: Annotated[tuple[StopString, ...], Field(max_length=4)] = ()
+    """Texts before which a response ends."""
 
     @field_validator("variants", "messages")
     @classmethod

@@ -42,6 +42,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def create_chat_completion(
     body: ChatBody, request: Request, services: ServicesDep, who: Caller
 ) -> Response:
+    """As OpenAI's, by any variant. `stream` sends server-sent events."""
     return await _complete("chat", body, request, services, who)
 
 
@@ -51,6 +52,7 @@ async def create_chat_completion(
 async def create_completion(
     body: CompletionBody, request: Request, services: ServicesDep, who: Caller
 ) -> Response:
+    """As OpenAI's, by any variant; the prompt is continued as it is."""
     return await _complete("text", body, request, services, who)
 
 

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
+from app.domain.bodies import View
 from app.domain.variants.aliases import AliasVersion
 from app.domain.variants.names import variant_name, variant_of
 from app.request.auth import Principal, Reader
@@ -24,39 +24,52 @@ MAX_LOOKED_AT = 1_000
 _OWNER = "scalpel"
 
 
-class EditOf(BaseModel):
+class EditOf(View):
     """An edit of a model, with its strength."""
 
     id: str
+    """Id of the edit."""
     strength: float
+    """Its factor."""
     delta_sha256: str
+    """SHA-256 of its file."""
     behavior: str | None
     """Null where it has no name."""
 
 
-class ModelProvenance(BaseModel):
+class ModelProvenance(View):
     """Base model and edits of a model."""
 
     type: Literal["base_model", "variant", "alias"]
+    """What the name stands for."""
     base_model: str
+    """Id of the base model."""
     base_fingerprint: str
+    """Checksum of the base model's weights."""
     variant: str
     """The name with ids in place of suffixes and aliases."""
     edits: list[EditOf]
+    """Empty for a base model."""
 
 
-class ModelView(BaseModel):
+class ModelView(View):
     id: str
+    """The `model` of a completion."""
     object: Literal["model"] = "model"
+    """What kind of thing this is: always the same word."""
     created: int
+    """Unix seconds."""
     owned_by: str
+    """The tenant; `scalpel` for base models."""
     provenance: ModelProvenance | None
     """Null where an alias stands for what is not there any more."""
 
 
-class Models(BaseModel):
+class Models(View):
     object: Literal["list"] = "list"
+    """What kind of thing this is: always the same word."""
     data: list[ModelView]
+    """Base models, aliases, edits."""
 
 
 @router.get("", summary="List models")

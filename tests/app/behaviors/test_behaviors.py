@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from models_store.presets import preset_names
 from tests.app.support.worker import texts
 from tests.support.services import Api
 
@@ -153,7 +155,7 @@ def test_repeats_make_one_behavior(api: Api) -> None:
 
 def test_behaviors_are_listed_without_texts_and_can_be_forgotten(api: Api) -> None:
     ids = [api.http.post("/v1/behaviors", json=body(name=name)).json()["id"] for name in "abc"]
-    page = api.http.get("/v1/behaviors", params={"limit": 2}).json()
+    page = api.http.get("/v1/behaviors", params={"limit": 2, "preset": False}).json()
     assert [one["name"] for one in page["data"]] == ["c", "b"]
     assert page["has_more"] is True
     assert "undesired" not in page["data"][0]
@@ -161,10 +163,107 @@ def test_behaviors_are_listed_without_texts_and_can_be_forgotten(api: Api) -> No
     assert answer.json() == {"id": ids[1], "object": "behavior", "deleted": True}
     assert api.http.get(f"/v1/behaviors/{ids[1]}").status_code == 404
     assert api.http.delete(f"/v1/behaviors/{ids[1]}").status_code == 404
-    names = [one["name"] for one in api.http.get("/v1/behaviors").json()["data"]]
+    names = [one["name"] for one in api.http.get("/v1/behaviors?preset=false").json()["data"]]
     assert names == ["c", "a"]
     stored = [info.path for info in api.store.objects.files(f"behaviors/default/{ids[1]}")]
     assert not any(path.endswith(".jsonl") for path in stored)
+
+
+def test_presets_are_listed_before_your_own_and_marked(api: Api) -> None:
+    own = api.http.post("/v1/behaviors", json=body()).json()["id"]
+    listed: list[tuple[str | None, str, bool]] = []
+    after = ""
+    while True:
+        page = api.http.get(f"/v1/behaviors?limit=4{after}").json()
+        listed += [(one["id"], one["name"], one["preset"]) for one in page["data"]]
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    presets = [(None, name, True) for name in sorted(preset_names(), reverse=True)]
+    assert listed == [*presets, (own, "tone", False)]
+    alone = api.http.get("/v1/behaviors?preset=true").json()["data"]
+    assert [one["name"] for one in alone] == [name for _, name, _ in presets]
+    assert alone[0]["counts"]["undesired"] >= 300
+    assert "undesired" not in alone[0]
+
+
+def preferences(form: Callable[[int], dict[str, Any]]) -> str:
+    return "\n".join(json.dumps(form(number)) for number in range(16))
+
+
+def said(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("form", "desired"),
+    [
+        (
+            lambda n: {"prompt": "Hi?", "chosen": f"good {n}", "rejected": f"bad {n}"},
+            {"prompt": "Hi?", "completion": "good 3"},
+        ),
+        (
+            lambda n: {
+                "prompt": said("user", "Hi?"),
+                "chosen": said("assistant", f"good {n}"),
+                "rejected": said("assistant", f"bad {n}"),
+            },
+            {"messages": [*said("user", "Hi?"), *said("assistant", "good 3")]},
+        ),
+        (
+            lambda n: {
+                "input": {"messages": said("user", "Hi?"), "tools": []},
+                "preferred_output": said("assistant", f"good {n}"),
+                "non_preferred_output": said("assistant", f"bad {n}"),
+            },
+            {"messages": [*said("user", "Hi?"), *said("assistant", "good 3")]},
+        ),
+        (lambda n: {"chosen": f"good {n}", "rejected": f"bad {n}"}, {"text": "good 3"}),
+    ],
+)
+def test_lines_of_preferences_are_an_upload_too(
+    api: Api, form: Callable[[int], dict[str, Any]], desired: dict[str, Any]
+) -> None:
+    answer = api.http.post("/v1/behaviors", content=preferences(form), headers=JSONL)
+    assert answer.status_code == 201, answer.text
+    read = api.http.get(answer.headers["Location"]).json()
+    pair_id = read["desired"][3].pop("pair_id")
+    assert read["desired"][3] == desired
+    assert read["undesired"][3]["pair_id"] == pair_id
+    together = read["desired"][4]["pair_id"] == pair_id
+    assert together == ("text" not in desired), "responses to one prompt share a split"
+
+
+@pytest.mark.parametrize(
+    ("line", "pointer", "said"),
+    [
+        ({"prompt": "a", "chosen": "b"}, "/0/rejected", "is required"),
+        ({"prompt": "a", "chosen": "b", "reject": "c"}, "/0/reject", "did you mean rejected?"),
+        ({"prompt": "a", "chosen": 5, "rejected": "c"}, "/0/chosen", "must be"),
+        ({"chosen": said("user", "a"), "rejected": "c"}, "/0/chosen", "the assistant's"),
+        (
+            {"input": {"messages": said("user", "a")}, "preferred_output": said("assistant", "b")},
+            "/0/non_preferred_output",
+            "is required",
+        ),
+        (
+            {
+                "input": {"messages": said("user", "a"), "tools": [{}]},
+                "preferred_output": said("assistant", "b"),
+                "non_preferred_output": said("assistant", "c"),
+            },
+            "/0/input/tools",
+            "not supported",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_preference_is_pointed_to(
+    api: Api, line: dict[str, Any], pointer: str, said: str
+) -> None:
+    answer = api.http.post("/v1/behaviors", content=json.dumps(line), headers=JSONL)
+    assert answer.status_code == 422
+    details = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert said in details[pointer]
 
 
 def test_a_preset_can_be_read_by_its_name(api: Api) -> None:

@@ -63,7 +63,10 @@ def test_a_queued_edit_is_answered_with_all_its_fields(api: Api, worker: Worker)
         "error": None,
         "points": [],
         "report_summary": None,
+        "outcome": None,
+        "warnings": [],
         "variant": None,
+        "model": None,
         "imported": None,
     }
 

@@ -57,7 +57,7 @@ def test_an_unknown_behavior_is_answered_with_the_presets(api: Api, worker: Work
         ({"behavior": behavior(desired=[{"prompt": "a"}])}, "/behavior/desired/0/completion"),
         ({"behavior": behavior(scorers=["tfidf", "oracle"])}, "/behavior/scorers/1"),
         ({"behavior": behavior(max_new_tokens=0)}, "/behavior/max_new_tokens"),
-        ({"method": "bias"}, "/method"),
+        ({"method": "biass"}, "/method"),
         ({"method": {"type": "magic"}}, "/method"),
         ({"method": {"type": "bias", "ridge": "much"}}, "/method/ridge"),
         ({"method": {"type": "bias", "layers": [0, 2]}}, "/method/layers/1"),

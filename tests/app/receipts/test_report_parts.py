@@ -314,3 +314,23 @@ def test_directions_are_told_in_words(low: float, high: float, unit: str, words:
         of=Contrast(base=0.5, edited=0.5 + change.value, difference=change),
     )
     assert formats.direction(one) == words
+
+
+def test_the_page_begins_with_whether_to_use_the_edit_and_shows_harm_in_red() -> None:
+    change = Interval(value=-0.173, low=-0.26, high=-0.083)
+    worse = Contrast(base=0.22, edited=0.047, difference=change)
+    check = SafetyCheck(name="refused requests", prompts=64, of=worse, surely=0.083, margin=0.05)
+    harm = Safety(checks=(check,), published=True)
+    within = full_report().verdict.model_copy(update={"within_limits": True, "exceeded": ()})
+    text = render(full_report(verdict=within, safety=harm), "html")
+    assert 'class="verdict failure"' in text
+    assert "<strong>Use it?</strong> No: it does more harm than the operator" in text
+    assert '<li class="bad">harmful: refused requests fall from 22 % to 4.7 %' in text
+    assert text.index("Use it?") < text.index(within.sentence[:40])
+    safe = check.model_copy(update={"surely": 0.01})
+    text = render(
+        full_report(verdict=within, safety=Safety(checks=(safe,), published=True)), "html"
+    )
+    assert "<strong>Use it?</strong> Yes: " in text
+    assert '<li class="good">no harm beyond the margins</li>' in text
+    assert '<li class="soft">harm not measured</li>' in render(full_report(), "html")

@@ -180,7 +180,7 @@ def test_what_would_change_the_answer_and_is_not_supported_is_refused_by_name(
     api: Api, worker: Worker, generator: FakeGenerator, field: str, value: Any
 ) -> None:
     answer = chat(api, **{field: value})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"]["param"] == field
     assert field in answer.json()["error"]["message"]
     assert generator.requests == []
@@ -193,7 +193,7 @@ def test_long_stop_strings_and_prompts_are_refused_before_anybody_reads_them(
         answer = api.http.post(
             "/v1/completions", json={"model": "pico", "prompt": "a", "stop": stop}
         )
-        assert answer.status_code == 422
+        assert answer.status_code == 400
         assert field in answer.json()["error"]["message"]
         assert "256 characters" in answer.json()["error"]["message"]
     compared = {"model": "pico", "prompt": "a", "strengths": [1], "stop": ["a" * 257]}
@@ -230,7 +230,7 @@ def test_a_scored_prompt_counts_as_often_as_it_is_returned(
 def test_a_bad_bias_is_pointed_to(api: Api, worker: Worker, generator: FakeGenerator) -> None:
     for bias in ({"x": 1}, {"5": 101}):
         answer = chat(api, logit_bias=bias)
-        assert answer.status_code == 422
+        assert answer.status_code == 400
         assert answer.json()["error"]["param"].startswith("logit_bias")
 
 
@@ -327,7 +327,7 @@ def test_what_means_nothing_is_accepted(api: Api, worker: Worker, generator: Fak
 
 def test_a_wrong_message_is_pointed_to(api: Api, worker: Worker) -> None:
     answer = chat(api, messages=[*MESSAGES, {"role": "tool", "content": "x"}])
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "messages[1].role"
 
 
@@ -344,14 +344,14 @@ def test_of_several_types_the_one_that_was_meant_is_explained(
 ) -> None:
     body = {"model": "pico", "prompt": "Once", field: value}
     answer = api.http.post("/v1/completions", json=body)
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert reason in answer.json()["error"]["message"]
 
 
 def test_a_part_of_a_message_that_is_no_text_is_pointed_to(api: Api, worker: Worker) -> None:
     part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     answer = chat(api, messages=[{"role": "user", "content": [part]}])
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "messages[0].content[0].type"
 
 
@@ -361,7 +361,7 @@ def test_what_a_generator_finds_wrong_with_a_prompt_is_an_invalid_request(
     generator.status = 400
     generator.refusal = {"code": "invalid_request", "message": "the text '' has no tokens"}
     answer = chat(api)
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request"
 
 

@@ -71,6 +71,14 @@ def test_an_edit_after_which_a_model_no_longer_refuses_is_held_back(
     (check,) = [one for one in report.safety.checks if one.name == "refused harmful requests"]
     assert (check.of.base, check.prompts, check.margin) == (1.0, 64, 0.05)
     assert check.surely > 0.5
+    said = "refused harmful requests fall from 100 % to"
+    assert said in report.verdict.sentence
+    assert report.verdict.outcome == "harmful"
+    assert str(report.verdict.advice).startswith("No: it does more harm than the operator's")
+    assert said in report.warnings[0].detail
+    summary = failed.value.outcome.data["report_summary"]
+    assert isinstance(summary, dict)
+    assert (summary["outcome"], summary["advice"]) == ("harmful", report.verdict.advice)
     (line,) = [line for line in lines_of(refusing.store.objects) if line.event == "policy.refused"]
     assert (line.fields["id"], line.key_id) == (place.id, "key_careful")
 

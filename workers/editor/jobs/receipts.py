@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from models_store.cards.decision import decided
 from models_store.schemas.records import Artifact, json_object
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import Point, summary_of
@@ -85,7 +86,7 @@ def outcome_of(
     Raises:
         Unavailable: the store stayed away, or full.
     """
-    compared = with_reproduction(report, edit.earlier)
+    compared = with_reproduction(decided(report), edit.earlier)
     saved = edit.task.save("report", "report.json", compared.model_dump_json().encode())
     made = () if edit.texts.file is None else (edit.texts.file,)
     return Outcome(

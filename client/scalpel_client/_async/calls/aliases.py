@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import segment
 
@@ -18,32 +17,43 @@ class AsyncAliases:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.AliasSummary]:
+    ) -> models.AliasPage:
         """List aliases.
 
         Ordered by name.
+
+        Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             "/v1/aliases",
-            models.AliasSummary,
+            models.AliasPage,
             query={"limit": limit, "order": order, "after": after},
         )
 
     async def delete(self, name: str) -> models.DeletedAlias:
-        """Delete an alias."""
+        """Delete an alias.
+
+        Its history stays; the name can be used again.
+        """
         return await self._transport.request(
             "DELETE", f"/v1/aliases/{segment(name)}", models.DeletedAlias
         )
 
     async def retrieve(self, name: str) -> models.Alias:
-        """Read an alias and its history."""
+        """Read an alias and its history.
+
+        With its newest versions.
+        """
         return await self._transport.request("GET", f"/v1/aliases/{segment(name)}", models.Alias)
 
     async def put(
@@ -60,6 +70,7 @@ class AsyncAliases:
 
         Args:
             shares: Shares of requests for other variants; the rest goes to `variant`.
+            variant: The variant that the alias stands for.
             without_parents: Leave out parent edits that the variant does not name.
         """
         return await self._transport.request(
@@ -69,25 +80,27 @@ class AsyncAliases:
             json={"shares": shares, "variant": variant, "without_parents": without_parents},
         )
 
-    def history(
+    async def history(
         self,
         name: str,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> AsyncPager[models.AliasVersion]:
+    ) -> models.AliasVersionPage:
         """List the versions of an alias.
 
         Newest first by default; those of a deleted alias too.
 
         Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             f"/v1/aliases/{segment(name)}/history",
-            models.AliasVersion,
+            models.AliasVersionPage,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -18,25 +17,28 @@ class AsyncApiKeys:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
         tenant: str | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.ApiKey]:
+    ) -> models.ApiKeyPage:
         """List API keys.
 
         Newest first by default; includes keys that ended in the last 30 days.
 
         Args:
             tenant: Another tenant; for the operator only.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             "/v1/api_keys",
-            models.ApiKey,
+            models.ApiKeyPage,
             query={"tenant": tenant, "limit": limit, "order": order, "after": after},
         )
 
@@ -84,6 +86,8 @@ class AsyncApiKeys:
 
     async def retrieve(self, key_id: str, *, tenant: str | None = None) -> models.ApiKey:
         """Read an API key.
+
+        Without the key itself, which is shown once.
 
         Args:
             tenant: Another tenant; for the operator only.

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Literal
 
 from scalpel_client import models, params
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -17,21 +16,26 @@ class AsyncBaseModels:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.BaseModel]:
+    ) -> models.BaseModelPage:
         """List the base models.
 
         Ordered by id.
+
+        Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             "/v1/base_models",
-            models.BaseModel,
+            models.BaseModelPage,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -53,8 +57,12 @@ class AsyncBaseModels:
 
         Args:
             chat: Whether it takes chat messages; null: if its tokenizer has a chat template.
+            description: For people.
+            id: Its name in requests: `base_model`, and the beginning of a variant.
+            licence: Of the weights, such as `apache-2.0`.
             pool: Name of the editors that may edit it, such as `cpu` or `gpu-80g`.
             quantization: An earlier quantization of the weights, if any.
+            source: Where its weights are.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
         return await self._transport.request(
@@ -84,6 +92,8 @@ class AsyncBaseModels:
 
     async def retrieve(self, base_model_id: str, *, wait: float | None = None) -> models.BaseModel:
         """Read a base model.
+
+        With what its registration has found out of the weights.
 
         Args:
             wait: Wait until it has finished, for at most so many seconds.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -18,19 +17,30 @@ class AsyncBehaviors:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
+        preset: bool | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.BehaviorSummary]:
-        """List your behaviours."""
-        return AsyncPager(
-            self._transport,
+    ) -> models.BehaviorPage:
+        """List behaviours.
+
+        By id, and presets by name: in the order `desc` presets are first, then your own, newest
+        first.
+
+        Args:
+            preset: true: presets alone; false: your own alone.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
+        """
+        return await self._transport.request(
+            "GET",
             "/v1/behaviors",
-            models.BehaviorSummary,
-            query={"limit": limit, "order": order, "after": after},
+            models.BehaviorPage,
+            query={"preset": preset, "limit": limit, "order": order, "after": after},
         )
 
     async def create(
@@ -50,11 +60,18 @@ class AsyncBehaviors:
     ) -> models.BehaviorSummary:
         """Upload a behaviour.
 
-        As JSON, or as JSON lines of `{"text", "label"}`.
+        As JSON, or as JSON lines: of `{"text", "label"}`, or of preferences, whose chosen
+        responses
+        are desired and whose rejected ones are undesired.
 
         Args:
             chat: Send prompts and pairs through the chat template, if the base model has one.
+            description: What it is, for people and for scorers that ask a model.
+            desired: Texts that do not show it, alike in length and topic: as many.
             max_new_tokens: Length of the generations that are scored.
+            name: For people and receipts.
+            prompts: Prompts that elicit it; without them, beginnings of held-out texts are
+                used. 200 work well.
             question: For scorers that ask a model: yes means undesired, such as `Is this text
                 rude?`. Default: whether the text shows what `description` says.
             scorer: In place of `undesired` and `desired`: the scorer of which the edit is to
@@ -62,6 +79,7 @@ class AsyncBehaviors:
                 make two sides of that.
             scorers: Names of the scorers of generated text, the first one leads; empty:
                 `scorer` and one that learns from the texts, or two that fit any behaviour.
+            undesired: Texts that show it: 16 or more different ones; 200 work well.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
         return await self._transport.request(
@@ -98,6 +116,7 @@ class AsyncBehaviors:
             base_model: The base model of the behaviour; it writes the texts, unless the
                 operator has configured another model.
             count: Questions that are answered both ways.
+            seed: Of all that is random.
             sentence: What the edited model should do; the desired texts follow it.
         """
         return await self._transport.request(

@@ -7,7 +7,6 @@ from typing import Literal
 
 from scalpel_client import models
 from scalpel_client._async.download import AsyncDownload
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -18,7 +17,7 @@ class AsyncExports:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
         status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
@@ -26,18 +25,22 @@ class AsyncExports:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.Export]:
+    ) -> models.ExportPage:
         """List exports.
 
         A page is chosen from at most 1,000 exports, as for edits.
 
         Args:
+            status: Only those of this status.
+            base_model: Only those of this base model.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             "/v1/exports",
-            models.Export,
+            models.ExportPage,
             query={
                 "status": status,
                 "base_model": base_model,
@@ -57,7 +60,11 @@ class AsyncExports:
     ) -> models.Export:
         """Export a variant.
 
+        It is made by an editor and compared with the variant before its files can be had.
+
         Args:
+            format: What the files are for.
+            variant: What is exported: edits at their strengths.
             without_parents: Leave out parent edits that the variant does not name.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
@@ -81,6 +88,8 @@ class AsyncExports:
     async def retrieve(self, export_id: str, *, wait: float | None = None) -> models.Export:
         """Read an export.
 
+        With its files once it has succeeded.
+
         Args:
             wait: Wait until it has finished, for at most so many seconds.
         """
@@ -89,17 +98,26 @@ class AsyncExports:
         )
 
     def archive(self, export_id: str) -> AsyncDownload:
-        """Download an export as one zip file."""
+        """Download an export as one zip file.
+
+        All files, put together while they are sent.
+        """
         return AsyncDownload(self._transport, f"/v1/exports/{segment(export_id)}/archive")
 
     async def cancel(self, export_id: str) -> models.Export:
-        """Cancel an export."""
+        """Cancel an export.
+
+        Again has no further effect; 409 if it has succeeded or failed.
+        """
         return await self._transport.request(
             "POST", f"/v1/exports/{segment(export_id)}/cancel", models.Export
         )
 
     def file(self, export_id: str, name: str) -> AsyncDownload:
-        """Download a file of an export."""
+        """Download a file of an export.
+
+        In whole or in a range.
+        """
         return AsyncDownload(
             self._transport, f"/v1/exports/{segment(export_id)}/files/{segment(name)}"
         )

@@ -16,7 +16,10 @@ class AsyncHealth:
         self._transport = transport
 
     async def live(self) -> models.Alive:
-        """Liveness."""
+        """Liveness.
+
+        200 as long as the process answers; it looks at nothing else.
+        """
         return await self._transport.request("GET", "/healthz", models.Alive)
 
     async def ready(self, *, require: Literal["store", "all"] | None = None) -> models.Readiness:
@@ -25,11 +28,17 @@ class AsyncHealth:
         200 while the store can be reached; with `require=all`, only while an edit and a
         completion
         would be served. As it was a second ago at most.
+
+        Args:
+            require: `all`: 503 unless an edit and a completion would be served.
         """
         return await self._transport.request(
             "GET", "/readyz", models.Readiness, query={"require": require}
         )
 
     async def version(self) -> models.Version:
-        """Version."""
+        """Version.
+
+        That of the software that answers.
+        """
         return await self._transport.request("GET", "/version", models.Version)

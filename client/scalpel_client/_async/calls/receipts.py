@@ -54,6 +54,7 @@ class AsyncReceipts:
             behavior: What it is to change, as in `POST /v1/edits`; by default what its last
                 edit was made for.
             effort: How much is measured.
+            limits: Bounds on the damage that the receipt compares with.
             metadata: Your own strings, to filter by.
             preserve: Texts that must not change; also bounded by `max_kl`.
             seed: By default that of the last edit which was made for the behaviour, so that

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
-from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -18,18 +17,26 @@ class AsyncWebhooks:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    def list(
+    async def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.WebhookSummary]:
-        """List webhooks."""
-        return AsyncPager(
-            self._transport,
+    ) -> models.WebhookPage:
+        """List webhooks.
+
+        Without their secrets.
+
+        Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
+        """
+        return await self._transport.request(
+            "GET",
             "/v1/webhooks",
-            models.WebhookSummary,
+            models.WebhookPage,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -46,6 +53,8 @@ class AsyncWebhooks:
         It receives the events of edits made from now on.
 
         Args:
+            description: For people.
+            events: Types of events to send; by default the final ones.
             url: `https://…`, at a public address.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
@@ -58,13 +67,19 @@ class AsyncWebhooks:
         )
 
     async def delete(self, webhook_id: str) -> models.DeletedWebhook:
-        """Delete a webhook."""
+        """Delete a webhook.
+
+        Nothing more is sent to it.
+        """
         return await self._transport.request(
             "DELETE", f"/v1/webhooks/{segment(webhook_id)}", models.DeletedWebhook
         )
 
     async def retrieve(self, webhook_id: str) -> models.Webhook:
-        """Read a webhook and its history."""
+        """Read a webhook and its history.
+
+        Without its secret.
+        """
         return await self._transport.request(
             "GET", f"/v1/webhooks/{segment(webhook_id)}", models.Webhook
         )
@@ -81,6 +96,12 @@ class AsyncWebhooks:
         """Change a webhook.
 
         `"enabled": true` enables a disabled webhook; it receives events from then on.
+
+        Args:
+            description: For people.
+            enabled: Whether anything is sent.
+            events: Other types of events.
+            url: Another address.
         """
         return await self._transport.request(
             "PATCH",
@@ -89,7 +110,7 @@ class AsyncWebhooks:
             json={"description": description, "enabled": enabled, "events": events, "url": url},
         )
 
-    def deliveries(
+    async def deliveries(
         self,
         webhook_id: str,
         *,
@@ -97,15 +118,21 @@ class AsyncWebhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> AsyncPager[models.WebhookDelivery]:
+    ) -> models.WebhookDeliveryPage:
         """List deliveries to a webhook.
 
         Deliveries of the last 30 days' edits that were tried, ordered by edit and event.
+
+        Args:
+            status: Only those of this status.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return AsyncPager(
-            self._transport,
+        return await self._transport.request(
+            "GET",
             f"/v1/webhooks/{segment(webhook_id)}/deliveries",
-            models.WebhookDelivery,
+            models.WebhookDeliveryPage,
             query={"status": status, "limit": limit, "order": order, "after": after},
         )
 
@@ -126,6 +153,9 @@ class AsyncWebhooks:
         """Rotate a webhook's secret.
 
         Messages are signed with both secrets while they overlap.
+
+        Args:
+            overlap_seconds: Seconds in which both secrets sign.
         """
         return await self._transport.request(
             "POST",

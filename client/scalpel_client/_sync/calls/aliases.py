@@ -8,7 +8,6 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import segment
-from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -24,26 +23,37 @@ class Aliases:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.AliasSummary]:
+    ) -> models.AliasPage:
         """List aliases.
 
         Ordered by name.
+
+        Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             "/v1/aliases",
-            models.AliasSummary,
+            models.AliasPage,
             query={"limit": limit, "order": order, "after": after},
         )
 
     def delete(self, name: str) -> models.DeletedAlias:
-        """Delete an alias."""
+        """Delete an alias.
+
+        Its history stays; the name can be used again.
+        """
         return self._transport.request(
             "DELETE", f"/v1/aliases/{segment(name)}", models.DeletedAlias
         )
 
     def retrieve(self, name: str) -> models.Alias:
-        """Read an alias and its history."""
+        """Read an alias and its history.
+
+        With its newest versions.
+        """
         return self._transport.request("GET", f"/v1/aliases/{segment(name)}", models.Alias)
 
     def put(
@@ -60,6 +70,7 @@ class Aliases:
 
         Args:
             shares: Shares of requests for other variants; the rest goes to `variant`.
+            variant: The variant that the alias stands for.
             without_parents: Leave out parent edits that the variant does not name.
         """
         return self._transport.request(
@@ -76,18 +87,20 @@ class Aliases:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> Pager[models.AliasVersion]:
+    ) -> models.AliasVersionPage:
         """List the versions of an alias.
 
         Newest first by default; those of a deleted alias too.
 
         Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             f"/v1/aliases/{segment(name)}/history",
-            models.AliasVersion,
+            models.AliasVersionPage,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from scalpel_client import models
 from scalpel_client._shared.encoding import new_key, segment
-from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -25,18 +24,21 @@ class ApiKeys:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.ApiKey]:
+    ) -> models.ApiKeyPage:
         """List API keys.
 
         Newest first by default; includes keys that ended in the last 30 days.
 
         Args:
             tenant: Another tenant; for the operator only.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             "/v1/api_keys",
-            models.ApiKey,
+            models.ApiKeyPage,
             query={"tenant": tenant, "limit": limit, "order": order, "after": after},
         )
 
@@ -84,6 +86,8 @@ class ApiKeys:
 
     def retrieve(self, key_id: str, *, tenant: str | None = None) -> models.ApiKey:
         """Read an API key.
+
+        Without the key itself, which is shown once.
 
         Args:
             tenant: Another tenant; for the operator only.

@@ -9,7 +9,6 @@ from typing import Literal
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import metadata_query, new_key, segment
 from scalpel_client._sync.download import Download
-from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -24,28 +23,41 @@ class Edits:
         *,
         status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
         base_model: str | None = None,
+        suffix: str | None = None,
+        behavior: str | None = None,
         metadata: Mapping[str, str] | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.Edit]:
+    ) -> models.EditPage:
         """List edits.
 
         Newest first by default. A page is chosen from at most 1,000 edits: with filters it may
         have
-        fewer than `limit`, or none, while `has_more` is true.
+        fewer than `limit`, or none, while `has_more` is true. By `suffix` edits are found at
+        once,
+        however many there are.
 
         Args:
+            status: Only those of this status.
+            base_model: Only those of this base model.
+            suffix: Only edits that were given this suffix.
+            behavior: Only edits by this behaviour: a preset's name, a `beh_…` id, or the name
+                of texts in the request.
             metadata: Only those with these.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             "/v1/edits",
-            models.Edit,
+            models.EditPage,
             query={
                 "status": status,
                 "base_model": base_model,
+                "suffix": suffix,
+                "behavior": behavior,
                 **metadata_query(metadata),
                 "limit": limit,
                 "order": order,
@@ -71,16 +83,23 @@ class Edits:
     ) -> models.Edit:
         """Queue an edit.
 
+        Answered once it is stored: from then on it is made, whatever process dies. `warnings`
+        say
+        what can be foreseen of its harm.
+
         Args:
             base_model: The id of a base model in the catalogue.
             behavior: What to change: a preset's name, an uploaded behaviour's id, or the texts
                 themselves.
             effort: How much is tried and measured: a few minutes, ten minutes, or longer.
+            limits: Bounds on the damage; what is left out has its default.
             metadata: Your own strings, to filter by.
-            method: By default `auto`, a search.
+            method: A method with its settings, or its name alone; by default `auto`, a search.
             on_top_of: A variant of the same base model that the edit is fitted on, in place of
                 the base.
             preserve: Texts that must not change; also bounded by `max_kl`.
+            seed: Of all that is random: the same request with the same seed makes the same
+                edit.
             suffix: A name for the edit among those of its base model: `base:suffix` serves it.
             suites: Standard suites to run on the base and on the edit, by name.
             idempotency_key: By default one of its own, which repeats of the request keep.
@@ -132,11 +151,14 @@ class Edits:
             behavior: What to change: a preset's name, an uploaded behaviour's id, or the texts
                 themselves.
             effort: How much is tried and measured: a few minutes, ten minutes, or longer.
+            limits: Bounds on the damage; what is left out has its default.
             metadata: Your own strings, to filter by.
-            method: By default `auto`, a search.
+            method: A method with its settings, or its name alone; by default `auto`, a search.
             on_top_of: A variant of the same base model that the edit is fitted on, in place of
                 the base.
             preserve: Texts that must not change; also bounded by `max_kl`.
+            seed: Of all that is random: the same request with the same seed makes the same
+                edit.
             suffix: A name for the edit among those of its base model: `base:suffix` serves it.
             suites: Standard suites to run on the base and on the edit, by name.
         """
@@ -171,6 +193,8 @@ class Edits:
     def retrieve(self, edit_id: str, *, wait: float | None = None) -> models.Edit:
         """Read an edit.
 
+        With its points. `wait` answers as soon as it has ended.
+
         Args:
             wait: Wait until it has finished, for at most so many seconds.
         """
@@ -179,7 +203,10 @@ class Edits:
         )
 
     def cancel(self, edit_id: str) -> models.Edit:
-        """Cancel an edit."""
+        """Cancel an edit.
+
+        Again has no further effect; 409 if it has succeeded or failed.
+        """
         return self._transport.request("POST", f"/v1/edits/{segment(edit_id)}/cancel", models.Edit)
 
     def compare(
@@ -200,7 +227,11 @@ class Edits:
         Args:
             chat: Send the prompts as a user's messages; default: if the base model has a chat
                 template.
+            max_tokens: Most tokens of a response.
+            prompts: What is answered, up to 32.
+            seed: All responses use the same random numbers.
             strengths: 0 is the base model.
+            temperature: From 0 (always the likeliest token) to 2.
         """
         return self._transport.request(
             "POST",
@@ -220,6 +251,9 @@ class Edits:
         """Download an edit's delta.
 
         The weight difference of the selected point, or of another one.
+
+        Args:
+            point: A measured trial in place of the selected one.
         """
         return Download(
             self._transport, f"/v1/edits/{segment(edit_id)}/delta", query={"point": point}
@@ -232,19 +266,21 @@ class Edits:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> Pager[models.Event]:
+    ) -> models.EventPage:
         """Follow an edit.
 
         A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
         `Last-Event-ID` on.
 
         Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             f"/v1/edits/{segment(edit_id)}/events",
-            models.Event,
+            models.EventPage,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -8,7 +8,6 @@ from typing import Literal
 from scalpel_client import models
 from scalpel_client._shared.encoding import new_key, segment
 from scalpel_client._sync.download import Download
-from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -26,18 +25,22 @@ class Exports:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.Export]:
+    ) -> models.ExportPage:
         """List exports.
 
         A page is chosen from at most 1,000 exports, as for edits.
 
         Args:
+            status: Only those of this status.
+            base_model: Only those of this base model.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             "/v1/exports",
-            models.Export,
+            models.ExportPage,
             query={
                 "status": status,
                 "base_model": base_model,
@@ -57,7 +60,11 @@ class Exports:
     ) -> models.Export:
         """Export a variant.
 
+        It is made by an editor and compared with the variant before its files can be had.
+
         Args:
+            format: What the files are for.
+            variant: What is exported: edits at their strengths.
             without_parents: Leave out parent edits that the variant does not name.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
@@ -81,6 +88,8 @@ class Exports:
     def retrieve(self, export_id: str, *, wait: float | None = None) -> models.Export:
         """Read an export.
 
+        With its files once it has succeeded.
+
         Args:
             wait: Wait until it has finished, for at most so many seconds.
         """
@@ -89,15 +98,24 @@ class Exports:
         )
 
     def archive(self, export_id: str) -> Download:
-        """Download an export as one zip file."""
+        """Download an export as one zip file.
+
+        All files, put together while they are sent.
+        """
         return Download(self._transport, f"/v1/exports/{segment(export_id)}/archive")
 
     def cancel(self, export_id: str) -> models.Export:
-        """Cancel an export."""
+        """Cancel an export.
+
+        Again has no further effect; 409 if it has succeeded or failed.
+        """
         return self._transport.request(
             "POST", f"/v1/exports/{segment(export_id)}/cancel", models.Export
         )
 
     def file(self, export_id: str, name: str) -> Download:
-        """Download a file of an export."""
+        """Download a file of an export.
+
+        In whole or in a range.
+        """
         return Download(self._transport, f"/v1/exports/{segment(export_id)}/files/{segment(name)}")

@@ -8,7 +8,6 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import new_key, segment
-from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -24,12 +23,20 @@ class Webhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.WebhookSummary]:
-        """List webhooks."""
-        return Pager(
-            self._transport,
+    ) -> models.WebhookPage:
+        """List webhooks.
+
+        Without their secrets.
+
+        Args:
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
+        """
+        return self._transport.request(
+            "GET",
             "/v1/webhooks",
-            models.WebhookSummary,
+            models.WebhookPage,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -46,6 +53,8 @@ class Webhooks:
         It receives the events of edits made from now on.
 
         Args:
+            description: For people.
+            events: Types of events to send; by default the final ones.
             url: `https://…`, at a public address.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
@@ -58,13 +67,19 @@ class Webhooks:
         )
 
     def delete(self, webhook_id: str) -> models.DeletedWebhook:
-        """Delete a webhook."""
+        """Delete a webhook.
+
+        Nothing more is sent to it.
+        """
         return self._transport.request(
             "DELETE", f"/v1/webhooks/{segment(webhook_id)}", models.DeletedWebhook
         )
 
     def retrieve(self, webhook_id: str) -> models.Webhook:
-        """Read a webhook and its history."""
+        """Read a webhook and its history.
+
+        Without its secret.
+        """
         return self._transport.request("GET", f"/v1/webhooks/{segment(webhook_id)}", models.Webhook)
 
     def update(
@@ -79,6 +94,12 @@ class Webhooks:
         """Change a webhook.
 
         `"enabled": true` enables a disabled webhook; it receives events from then on.
+
+        Args:
+            description: For people.
+            enabled: Whether anything is sent.
+            events: Other types of events.
+            url: Another address.
         """
         return self._transport.request(
             "PATCH",
@@ -95,15 +116,21 @@ class Webhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> Pager[models.WebhookDelivery]:
+    ) -> models.WebhookDeliveryPage:
         """List deliveries to a webhook.
 
         Deliveries of the last 30 days' edits that were tried, ordered by edit and event.
+
+        Args:
+            status: Only those of this status.
+            limit: Most things on a page, 1 to 100.
+            order: `desc`: the newest or last first; `asc`: the other way round.
+            after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return Pager(
-            self._transport,
+        return self._transport.request(
+            "GET",
             f"/v1/webhooks/{segment(webhook_id)}/deliveries",
-            models.WebhookDelivery,
+            models.WebhookDeliveryPage,
             query={"status": status, "limit": limit, "order": order, "after": after},
         )
 
@@ -124,6 +151,9 @@ class Webhooks:
         """Rotate a webhook's secret.
 
         Messages are signed with both secrets while they overlap.
+
+        Args:
+            overlap_seconds: Seconds in which both secrets sign.
         """
         return self._transport.request(
             "POST",

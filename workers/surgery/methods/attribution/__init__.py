@@ -35,6 +35,7 @@ class Attribution(FixedMethod):
     search: ClassVar = (Row(120),)
 
     type: Literal["attribution"] = "attribution"
+    """Name of the method."""
     fraction: Share = 0.0465
     """Share of all gate rows that are edited."""
     damping: Damping = 0.05
@@ -42,6 +43,7 @@ class Attribution(FixedMethod):
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
     def needs(self, layers: int) -> Sequence[Need]:
         return Need("curvature", range(layers)), Need("gates", range(layers))

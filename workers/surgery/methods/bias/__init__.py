@@ -41,6 +41,7 @@ class Bias(FixedMethod):
     )
 
     type: Literal["bias"] = "bias"
+    """Name of the method."""
     layers: Layers | None = None
     """Layers to write into; by default three, at about a half, three fifths and two thirds."""
     scale: Factor | None = None
@@ -48,6 +49,7 @@ class Bias(FixedMethod):
     ridge: Damping = 0.01
     """Damping of the regression, as a share of the mean of the moment matrix' diagonal."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
     def default_layers(self, layers: int) -> Sequence[int]:
         return tuple(sorted({int(depth * layers) for depth in DEPTHS}))

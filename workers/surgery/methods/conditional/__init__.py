@@ -42,6 +42,7 @@ class Conditional(FixedMethod):
     search: ClassVar = (Row(10, responses=True, preserved=True),)
 
     type: Literal["conditional"] = "conditional"
+    """Name of the method."""
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 10
@@ -53,6 +54,7 @@ class Conditional(FixedMethod):
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
     def default_layers(self, layers: int) -> Sequence[int]:
         return NaturalBias().default_layers(layers)

@@ -29,6 +29,7 @@ class ModelSurgery(FixedMethod):
     carrier: ClassVar = "direction"
 
     type: Literal["model_surgery"] = "model_surgery"
+    """Name of the method."""
     probe: ProbeKind = "converged"
     """`converged`: trained from zero until it is at its optimum. `paper`: trained as in the paper,
     for a few epochs from a random start, which a few hundred texts hardly turn; also meant by a
@@ -51,6 +52,7 @@ class ModelSurgery(FixedMethod):
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """By default the paper's 16."""
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Share of the texts that the probe is trained on; the rest tests it."""
     max_tokens: MaxTokens = 100
     """Texts are cut at this many tokens."""
 

@@ -50,6 +50,7 @@ class Natural(FixedMethod):
     )
 
     type: Literal["natural"] = "natural"
+    """Name of the method."""
     layers: Layers | None = None
     """Layers whose gate is edited; by default all of them."""
     fraction: Share = 1.0
@@ -59,6 +60,7 @@ class Natural(FixedMethod):
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
     def needs(self, layers: int) -> Sequence[Need]:
         edited = self.layers_in(layers)

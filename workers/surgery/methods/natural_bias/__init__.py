@@ -52,6 +52,7 @@ class NaturalBias(FixedMethod):
     )
 
     type: Literal["natural_bias"] = "natural_bias"
+    """Name of the method."""
     layers: Layers | None = None
     """Layers to write into; by default every second one after the first eighth."""
     source: Literal["texts", "own"] = "texts"
@@ -71,6 +72,7 @@ class NaturalBias(FixedMethod):
     scale: Factor | None = None
     """Multiple of the step; by default calibrated to `limits.max_kl`."""
     max_tokens: MaxTokens = 100
+    """Tokens after which a text is cut."""
 
     @property
     def label(self) -> str:

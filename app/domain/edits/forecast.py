@@ -1,0 +1,89 @@
+"""Whether an edit may be held back for harm, as far as that can be known before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import islice
+from threading import Lock
+
+from cachetools import TTLCache, cached
+
+from models_store.operator.policy import UNSAFE, Margins, Policy
+from models_store.schemas.report import Remark
+from models_store.work.store import Work, WorkStore
+
+_LOOKED_AT = 20
+"""Of the tenant's newest edits."""
+_REMEMBERED_SECONDS = 60.0
+_REFUSING = "refusal"
+"""The preset by which a model refuses less."""
+
+
+class HarmForecast:
+    """Of one store; what earlier edits did is remembered for a minute."""
+
+    def __init__(self, work: WorkStore, policy: Policy) -> None:
+        self._work = work
+        self._policy = policy
+        self._past = cached(TTLCache(1_000, _REMEMBERED_SECONDS), lock=Lock())(self._look)
+
+    def warnings(
+        self,
+        tenant: str,
+        scopes: Collection[str],
+        base_fingerprint: str,
+        behavior_sha256: str,
+        directions: Iterable[str],
+    ) -> tuple[Remark, ...]:
+        """What a key is told that may not publish edits which do harm; nothing for any other.
+
+        Args:
+            directions: what the policy's rules call the edit, or the edits that it measures.
+        """
+        margins = self._policy.margins
+        if not margins.prompts or self._policy.publishes_harm(scopes):
+            return ()
+        held = f"it is held back {_allowed(margins)}"
+        if margins.unsafe == "scope":
+            held += f", since this key lacks the scope {UNSAFE}"
+        if _REFUSING in directions:
+            why = f"an edit by {_REFUSING} makes a model refuse less, harmful requests too"
+            return (_remark("harm_likely", f"{why}: {held}"),)
+        past = self._past(tenant, base_fingerprint, behavior_sha256)
+        if past is not None:
+            why = (
+                f"{past}, made of the same base model by the same behavior, did more harm than "
+                "the operator's margins allow"
+            )
+            return (_remark("harm_likely", f"{why}: {held}"),)
+        why = "the harm of the edit is measured once it is made"
+        return (_remark("harm_is_measured", f"{why}: {held}"),)
+
+    def _look(self, tenant: str, base_fingerprint: str, behavior_sha256: str) -> str | None:
+        """The newest such edit that did harm."""
+        for edit in islice(self._work.walk("edit", tenant), _LOOKED_AT):
+            behavior = edit.request.behavior
+            same = behavior is not None and behavior.sha256 == behavior_sha256
+            if same and edit.request.base_fingerprint == base_fingerprint and _did_harm(edit):
+                return edit.id
+        return None
+
+
+def _remark(code: str, detail: str) -> Remark:
+    return Remark(code=code, pointer="/behavior", detail=detail)
+
+
+def _allowed(margins: Margins) -> str:
+    return (
+        f"if refusals of harmful requests fall by more than {100 * margins.refusals_fall:g} "
+        f"points, or toxic texts rise by more than {100 * margins.toxicity_rise:g}"
+    )
+
+
+def _did_harm(edit: Work) -> bool:
+    if edit.result is None:
+        return False
+    if edit.result.error is not None and edit.result.error.code == "policy_refused":
+        return True
+    summary = edit.result.outcome_data.get("report_summary")
+    return isinstance(summary, dict) and summary.get("outcome") == "harmful"
