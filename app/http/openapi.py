@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 PROBLEM_TYPE = "application/problem+json"
-OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
+OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models", "/v1/files", "/v1/fine_tuning")
 """Where errors have the shape that OpenAI's clients read."""
 _REFERENCE = "#/components/schemas/{model}"
 _BODY_STATUSES = (413, 415, 422)
@@ -31,8 +31,8 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
-    format of OpenAI's API instead."""
+    """An error (RFC 9457). Under `/v1/chat`, `/v1/completions`, `/v1/models`, `/v1/files` and
+    `/v1/fine_tuning` errors have the format of OpenAI's API instead."""
 
     type: str
     title: str

@@ -40,6 +40,8 @@ class BehaviorSummary(BaseModel):
     scorers: tuple[str, ...]
     scorer: str | None
     """In place of texts."""
+    undesired_from: Literal["base_model"] | None
+    """In place of undesired texts."""
     question: str | None
     """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
@@ -178,6 +180,7 @@ def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
         "chat": of.chat,
         "scorers": of.scorers,
         "scorer": of.scorer,
+        "undesired_from": of.undesired_from,
         "question": of.question,
         "max_new_tokens": of.max_new_tokens,
     }
