@@ -93,4 +93,5 @@ class FineTuningBody(RequestBody):
     @property
     def given_hyperparameters(self) -> Hyperparameters:
         given = self.method.hyperparameters if self.method is not None else None
-        return given or self.hyperparameters or Hyperparameters()
+        own = DpoHyperparameters if self.method_type == "dpo" else Hyperparameters
+        return given or self.hyperparameters or own()
