@@ -107,7 +107,8 @@ class Files:
         kept = current.model_dump(include={"purpose", "bytes", "sha256"})
         deletion = FileVersion(**kept, filename="", number=current.number + 1, deleted=True)
         self._versions.append(tenant, id, deletion)
-        self._objects.delete(self._content(tenant, id))
+        for path in (self._content(tenant, id), self._versions.path(tenant, id, current.number)):
+            self._objects.delete(path)
 
     def _content(self, tenant: str, id: str) -> str:
         return self._versions.path(tenant, id, 1, "jsonl")

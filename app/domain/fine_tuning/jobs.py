@@ -6,6 +6,7 @@ job's own ULID is its receipt.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import JsonValue, ValidationError
@@ -18,6 +19,7 @@ from models_store.work.store import Work
 
 JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 _JOB, _FILE = "ftjob", "file"
+_ULID = re.compile(r"[0-9A-Z]{26}")
 _STATUS: dict[Status, JobStatus] = {
     "queued": "queued",
     "running": "running",
@@ -61,7 +63,7 @@ def ulid_of(id: str) -> str:
 
 def _inner(id: str, kind: str, inner: str) -> str:
     name, _, ulid = id.partition("-")
-    if name != kind or len(ulid) != 26 or not ulid.isalnum():
+    if name != kind or not _ULID.fullmatch(ulid):
         raise NotFound(f"no such {'job' if kind == _JOB else kind}: {id[:100]}")
     return f"{PREFIXES[inner]}_{ulid}"
 

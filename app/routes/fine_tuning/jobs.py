@@ -141,7 +141,9 @@ def list_fine_tuning_jobs(
         ),
     ] = None,
 ) -> OpenAIPage[JobView]:
-    """Newest first. Edits that were made otherwise are not among them."""
+    """Newest first. Edits that were made otherwise are not among them. With `metadata=null` only
+    jobs without metadata."""
+    without = request.query_params.get("metadata") == "null"
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
@@ -151,7 +153,8 @@ def list_fine_tuning_jobs(
     def fits(work: Work) -> bool:
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
-        return is_job(work) and wanted.items() <= settings.metadata.items()
+        given = settings.metadata
+        return is_job(work) and wanted.items() <= given.items() and not (without and given)
 
     page = PageQuery(limit, "desc", None if after is None else edit_of(after), _MOST_LOOKED_AT)
     jobs, has_more, _ = page.work(store.work, "edit", who.tenant, None, None, also=fits)

@@ -65,7 +65,7 @@ def test_a_deleted_file_is_gone_from_the_api_and_the_store(api: Api, client: ope
     assert list(client.files.list()) == []
     stored = api.store.objects.paths(FILES)
     assert not any(path.endswith(".jsonl") for path in stored)
-    assert not any(b"examples" in api.store.objects.read(path) for path in stored[-1:])
+    assert not any(b"examples" in api.store.objects.read(path) for path in stored)
 
 
 @pytest.mark.parametrize(

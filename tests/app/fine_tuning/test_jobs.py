@@ -245,6 +245,8 @@ def test_lists_hold_jobs_and_no_other_edits(
     assert [job.id for job in page] == [third.id, second.id, first.id]
     red = client.fine_tuning.jobs.list(metadata={"team": "red"})
     assert [job.id for job in red] == [third.id, first.id]
+    none = client.fine_tuning.jobs.list(extra_query={"metadata": "null"})
+    assert [job.id for job in none] == [second.id]
     for edit in (other, again):
         for call in (
             client.fine_tuning.jobs.retrieve,
