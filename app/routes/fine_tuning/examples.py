@@ -113,11 +113,11 @@ def examples_of(
             problems.append(wrong_line(name, number, error.message))
             if len(problems) == _MOST_PROBLEMS:
                 break
+        if len(found.desired) + len(found.undesired) > MAX_TEXTS:
+            most = MAX_TEXTS // 2 if method == "dpo" else MAX_TEXTS
+            raise wrong_line(name, number, f"it is one too many: at most {most} examples fit")
     if problems:
         raise _together(name, problems)
-    if len(found.desired) + len(found.undesired) > MAX_TEXTS:
-        each = MAX_TEXTS // 2 if method == "dpo" else MAX_TEXTS
-        raise wrong_file(name, f"{name}: {len(found.desired)} examples, and at most {each} fit")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from app.request.strict_input.json_body import parse_json
@@ -80,7 +80,7 @@ class JsonLines:
             raise wrong_line(self._field, self._number + 1, detail)
 
 
-def objects_of(field: str, pieces: Iterator[bytes]) -> list[tuple[int, dict[str, Any]]]:
+def objects_of(field: str, pieces: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and object of every line of a file.
 
     Raises:
@@ -90,5 +90,7 @@ def objects_of(field: str, pieces: Iterator[bytes]) -> list[tuple[int, dict[str,
     lines = JsonLines(field, lambda number, line: found.append((number, line)))
     for piece in pieces:
         lines.feed(piece)
+        yield from found
+        found.clear()
     lines.end()
-    return found
+    yield from found

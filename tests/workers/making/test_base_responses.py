@@ -10,7 +10,7 @@ import pytest
 
 from models_store.errors import EditFailed
 from models_store.objects.store import open_store
-from models_store.schemas.behaviors import Behavior, checked, from_lines, to_lines
+from models_store.schemas.behaviors import MIN_TEXTS, Behavior, checked, from_lines, to_lines
 from models_store.schemas.items import ChatItem, CompletionItem, Item
 from models_store.settings import Settings
 from tests.workers.taught import CRUEL, KIND, opening
@@ -122,13 +122,12 @@ def test_a_conversation_keeps_all_that_was_said_before(cache: Cache) -> None:
 def test_a_model_that_responds_as_wanted_already_has_nothing_to_be_led_away_from(
     cache: Cache,
 ) -> None:
-    given = behavior()
-    own = with_base_responses(given, 0, cache).behavior.undesired
-    wanted = checked(given.model_copy(update={"desired": own, "undesired": ()}))
-    # What it says depends on the place of a prompt, so each prompt keeps its own.
-    assert len(own) == len(given.desired)
+    few = behavior(desired=behavior().desired[:MIN_TEXTS])
+    own = with_base_responses(few, 0, cache).behavior.undesired
+    assert len(own) == MIN_TEXTS
+    wanted = few.model_copy(update={"desired": (*own[:5], *few.desired[5:])})
 
-    with pytest.raises(EditFailed, match="of 60 responses of the base model") as caught:
+    with pytest.raises(EditFailed, match=r"of 16 responses of the base model .* only 11") as caught:
         with_base_responses(wanted, 0, cache)
 
     assert caught.value.code == "behavior_not_shown"
