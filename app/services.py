@@ -26,6 +26,7 @@ from app.domain.behaviors.library import BehaviorLibrary
 from app.domain.edits.submission import Submission
 from app.domain.events.live_state import LiveState
 from app.domain.events.watchers import Watchers
+from app.domain.fine_tuning.files import Files
 from app.domain.variants.aliases import Aliases
 from app.domain.variants.names import SUFFIXES, Variants
 from app.domain.webhooks.by_hand import SendByHand
@@ -66,6 +67,7 @@ class Store:
     work: CachedWorkStore
     bases: BaseModels
     behaviors: BehaviorLibrary
+    files: Files
     aliases: Aliases
     variants: Variants
     submission: Submission
@@ -111,6 +113,7 @@ class Store:
             work=work,
             bases=bases,
             behaviors=behaviors,
+            files=Files(objects, work.audit, quotas),
             aliases=aliases,
             variants=variants,
             submission=submission,

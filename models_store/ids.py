@@ -35,6 +35,7 @@ PREFIXES = {
     "export": "exp",
     "base_model": "bm",
     "behavior": "beh",
+    "file": "file",
     "webhook": "whk",
     "api_key": "key",
 }

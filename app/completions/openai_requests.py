@@ -4,64 +4,17 @@ accepted; what would change the response and is not supported is refused by name
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from annotated_types import GroupedMetadata
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 
-from app.domain.bodies import RequestBody
+from app.domain.bodies import Ignored, NoList, NotSupported, RequestBody, WithoutEffect
 from models_store.schemas.generation import ChatMessage, GenerationPrompt, Sampling
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 _COMPLETION_TOKENS = 16
 """OpenAI's default for completions."""
-
-
-_NOT_SUPPORTED = "Not supported: leave it out, or at the value that requests nothing."
-
-
-class _WithoutEffect(GroupedMetadata):
-    """Of a field that may be there as long as it requests nothing."""
-
-    def __init__(self, *allowed: Any) -> None:
-        self._allowed = allowed
-
-    def __iter__(self) -> Iterator[object]:
-        yield AfterValidator(self._check)
-        yield WithJsonSchema(
-            {"anyOf": list(map(_schema_of, self._allowed)), "description": _NOT_SUPPORTED}
-        )
-
-    def _check(self, value: Any) -> Any:
-        if value not in self._allowed:
-            raise ValueError("is not supported here: leave it out")
-        return value
-
-
-def _schema_of(value: Any) -> dict[str, Any]:
-    """The JSON schema of one value, in words that generators of clients understand."""
-    if isinstance(value, list):
-        items = {"enum": value} if value else {}
-        return {"type": "array", "items": items, "minItems": len(value), "maxItems": len(value)}
-    if isinstance(value, dict):
-        fields = {
-            name: {"const": own, "description": "No other value."} for name, own in value.items()
-        }
-        return {"type": "object", "properties": fields, "required": list(fields)}
-    return {"type": "null"} if value is None else {"enum": [value]}
-
-
-NotSupported = Annotated[Any, _WithoutEffect(None)]
-NoList = Annotated[Any, _WithoutEffect(None, [])]
-Ignored = Annotated[Any, Field(description="Accepted; it has no effect.")]
 
 
 StopString = Annotated[str, Field(max_length=256)]
@@ -195,16 +148,16 @@ class ChatBody(_Generation):
             raise ValueError("needs logprobs: true")
         return value
 
-    response_format: Annotated[Any, _WithoutEffect(None, {"type": "text"})] = None
-    modalities: Annotated[Any, _WithoutEffect(None, ["text"])] = None
+    response_format: Annotated[Any, WithoutEffect(None, {"type": "text"})] = None
+    modalities: Annotated[Any, WithoutEffect(None, ["text"])] = None
     tools: NoList = None
     functions: NoList = None
-    tool_choice: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
-    function_call: Annotated[Any, _WithoutEffect(None, "none", "auto")] = None
+    tool_choice: Annotated[Any, WithoutEffect(None, "none", "auto")] = None
+    function_call: Annotated[Any, WithoutEffect(None, "none", "auto")] = None
     parallel_tool_calls: Ignored = None
     audio: NotSupported = None
     prediction: NotSupported = None
-    reasoning_effort: Annotated[Any, _WithoutEffect(None, "none")] = None
+    reasoning_effort: Annotated[Any, WithoutEffect(None, "none")] = None
     verbosity: NotSupported = None
     web_search_options: NotSupported = None
 
@@ -233,10 +186,10 @@ class CompletionBody(_Generation):
 
     echo: bool | None = None
     """Return the prompt too, with its log-probabilities if `logprobs` is given."""
-    suffix: Annotated[Any, _WithoutEffect(None, "")] = None
+    suffix: Annotated[Any, WithoutEffect(None, "")] = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     """How many of the likeliest tokens to return with each token; 0: the token itself."""
-    best_of: Annotated[Any, _WithoutEffect(None, 1)] = None
+    best_of: Annotated[Any, WithoutEffect(None, 1)] = None
 
     def prompts(self) -> tuple[GenerationPrompt, ...]:
         given = self.prompt

@@ -32,6 +32,7 @@ _FOLDERS = (
     "open",
     "outbox",
     "behaviors",
+    "files",
     "aliases",
     "suffixes",
     "webhooks",
@@ -39,7 +40,10 @@ _FOLDERS = (
     "idempotency",
     "tested",
     *CACHES,
-    *(f"quarantine/{folder}" for folder in (*FOLDERS.values(), "behaviors", "idempotency")),
+    *(
+        f"quarantine/{folder}"
+        for folder in (*FOLDERS.values(), "behaviors", "files", "idempotency")
+    ),
 )
 """With a folder for each tenant."""
 

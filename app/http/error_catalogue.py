@@ -42,6 +42,13 @@ _ALL = (
         "Use /v1/completions, or leave out `chat`.",
     ),
     ErrorKind(
+        "invalid_training_file",
+        400,
+        "A file for fine-tuning cannot be used",
+        "Correct the line in the message: JSON objects, one a line, in the form of the job's "
+        "method.",
+    ),
+    ErrorKind(
         "bad_host",
         400,
         "The Host header is not one of the server's names",

@@ -80,6 +80,8 @@ class RequestMiddleware:
         is_form = content_type.lower().startswith("multipart/form-data")
         if path == "/v1/imports" and is_form:  # goes to disk
             return self._settings.max_import_bytes + _FORM_BYTES
+        if path == "/v1/files" and is_form:  # likewise
+            return most + _FORM_BYTES
         prompts = path.endswith(("/completions", "/compare"))
         return min(PROMPT_BODY_BYTES, most) if prompts else most
 

@@ -15,7 +15,7 @@ from app.domain.bodies import View
 from app.http.reference import EXAMPLES, PARAMETERS, TAGS
 
 PROBLEM_TYPE = "application/problem+json"
-OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models")
+OPENAI_PATHS = ("/v1/chat", "/v1/completions", "/v1/models", "/v1/files", "/v1/fine_tuning")
 """Where errors have the shape that OpenAI's clients read."""
 _REFERENCE = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
@@ -36,8 +36,8 @@ class FieldProblem(View):
 
 
 class Problem(View):
-    """An error (RFC 9457). Under `/v1/chat`, `/v1/completions` and `/v1/models` errors have the
-    format of OpenAI's API instead."""
+    """An error (RFC 9457). Under `/v1/chat`, `/v1/completions`, `/v1/models`, `/v1/files` and
+    `/v1/fine_tuning` errors have the format of OpenAI's API instead."""
 
     type: str
     """Where the code is explained."""

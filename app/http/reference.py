@@ -13,6 +13,7 @@ TAGS: Mapping[str, str] = {
     "aliases": "Names of your own for variants, which can be switched at any time.",
     "webhooks": "Signed messages about the ends of edits.",
     "completions": "OpenAI's API for every variant, and responses side by side.",
+    "fine-tuning": "OpenAI's API for files and fine-tuning jobs, which are edits.",
     "keys": "API keys: what each may do, and until when.",
     "health": "Whether the parts run.",
 }
@@ -28,6 +29,9 @@ PARAMETERS: Mapping[str, str] = {
     "name": "Its name.",
     "model": "A base model, an alias, or a variant such as `base:edit@0.6`.",
     "edit_id": "`edit_…`.",
+    "file_id": "`file-…`.",
+    "job_id": "`ftjob-…`.",
+    "purpose": "Only those with this purpose.",
     "export_id": "`exp_…`.",
     "behavior_id": "`beh_…`, or to read one, a preset's name.",
     "base_model_id": "Its id in the catalogue.",
@@ -83,6 +87,12 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "rotate_secret": {"overlap_seconds": 3600},
     "create_api_key": {"name": "ci", "scopes": ["edits:read", "edits:write"]},
     "rotate_api_key": {"overlap_seconds": 3600},
+    "create_fine_tuning_job": {
+        "model": _BASE,
+        "training_file": "file-01M8KP6C4A9EAVJW9RC30EQ4PP",
+        "method": {"type": "dpo"},
+        "suffix": "kinder",
+    },
     "create_chat_completion": {
         "model": f"{_BASE}:kinder@0.6",
         "messages": _USER,

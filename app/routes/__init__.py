@@ -10,6 +10,7 @@ from app.routes.behaviors import behaviors, drafts
 from app.routes.edits import edits, estimate, receipts, reproduce
 from app.routes.edits import events as edit_events
 from app.routes.edits import outcomes as edit_outcomes
+from app.routes.fine_tuning import files, jobs
 from app.routes.serving import compare, completions, models
 
 ROUTERS = (
@@ -31,6 +32,8 @@ ROUTERS = (
     models.router,
     completions.router,
     compare.router,
+    files.router,
+    jobs.router,
     api_keys.router,
     health.router,
     pages.router,
@@ -38,7 +41,7 @@ ROUTERS = (
 )
 """In the order of the documentation."""
 
-OPENAI_ROUTERS = (models.router, completions.router)
+OPENAI_ROUTERS = (models.router, completions.router, files.router, jobs.router)
 
 
 def methods_at(path: str) -> set[str]:

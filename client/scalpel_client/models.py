@@ -337,6 +337,8 @@ class Behavior(Model):
         ]
     ] = Field(default_factory=list)
     """Texts that show it: 16 or more different ones; 200 work well."""
+    undesired_from: Literal["base_model"] | None = None
+    """In place of `undesired`: what the base model itself responds to the prompts of `desired`."""
 
 
 class BehaviorPage(Model):
@@ -396,6 +398,8 @@ class BehaviorSummary(Model):
     """Names of the scorers of generated text, the first one leads."""
     sha256: str
     """Checksum of all that an edit depends on."""
+    undesired_from: Literal["base_model"] | None
+    """In place of undesired texts."""
 
 
 class StoredBehavior(Model):
@@ -439,6 +443,8 @@ class StoredBehavior(Model):
         ]
     ]
     """Texts that show it."""
+    undesired_from: Literal["base_model"] | None
+    """In place of undesired texts."""
 
 
 class Bias(Model):
@@ -1268,7 +1274,7 @@ class Export(Model):
     """Unix seconds."""
     error: WorkError | None
     """Why it failed; null if it did not."""
-    files: list[ExportFile]
+    files: list[app__routes__exports__File]
     """Empty until it has succeeded."""
     finished_at: int | None
     """Unix seconds; null until it has ended."""
@@ -1284,17 +1290,6 @@ class Export(Model):
     """`queued`, `running`, then one of `succeeded`, `failed`, `canceled`."""
     variant: str
     """With ids in place of suffixes."""
-
-
-class ExportFile(Model):
-    bytes: int
-    """Size."""
-    name: str
-    """Name of the file."""
-    sha256: str
-    """SHA-256 of the content."""
-    url: str
-    """Path to download it from."""
 
 
 class FolderSource(Model):
@@ -1474,25 +1469,27 @@ class LongForm(Model):
 
 
 class MadeTexts(Model):
-    """How the texts of a behaviour that names a scorer were made: the base model continued
-    prompts,
-    and the scorer divided what came.
+    """How texts of a behaviour were made, where it names a scorer or the base model in their
+    place:
+    the base model continued prompts, and the scorer divided what came, or all is undesired.
     """
 
     continuations: int
     """That were scored: different ones, and not empty."""
     flagged: int
-    """Of these, those that the scorer counts as undesired."""
+    """Of these, those that the scorer counts as undesired; 0 without one."""
     prompts: int
     """That were continued; none of them is for validation or test."""
     prompts_used: int
-    """Prompts with continuations of both kinds whose scores differ clearly."""
+    """Prompts with continuations of both kinds whose scores differ clearly; without a scorer, with
+    one that is different from the desired text.
+    """
     samples: int
     """Continuations of each."""
-    scorer: str
-    """Name of the scorer."""
+    scorer: str | None
+    """Name of the scorer; null where the undesired texts alone were made."""
     texts: int
-    """On each side."""
+    """On each side, or undesired ones."""
 
 
 class Message(Model):
@@ -2551,3 +2548,14 @@ class WebhookWithSecret(Model):
     """Where events are sent."""
     version: int
     """Number of the version, from 1."""
+
+
+class app__routes__exports__File(Model):
+    bytes: int
+    """Size."""
+    name: str
+    """Name of the file."""
+    sha256: str
+    """SHA-256 of the content."""
+    url: str
+    """Path to download it from."""

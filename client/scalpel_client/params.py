@@ -111,6 +111,8 @@ class BehaviorParams(TypedDict, total=False):
     """
     undesired: Sequence[Item]
     """Texts that show it: 16 or more different ones; 200 work well."""
+    undesired_from: Literal["base_model"] | None
+    """In place of `undesired`: what the base model itself responds to the prompts of `desired`."""
 
 
 class BiasParams(TypedDict, total=False):

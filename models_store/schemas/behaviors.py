@@ -1,6 +1,7 @@
 """A behaviour: texts that show it, texts that don't, prompts that elicit it; and its validation.
 
-In place of texts it may name a scorer; the edit makes texts then, of what the base model says.
+In place of texts it may name a scorer, or the base model in place of the undesired ones; the edit
+makes them then, of what the base model says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from models_store.schemas.items import (
     Prompt,
     PromptItem,
     TextItem,
+    prompt_of,
     text_of,
 )
 
@@ -35,7 +37,7 @@ MIN_SCORED_PROMPTS = 64
 """Different prompts of a behaviour by a scorer: texts are made of half of them."""
 MAX_PRESERVED = 2_000
 _WHITESPACE = re.compile(r"\s+")
-_LATE_FIELDS = ("question", "undesired_answer", "scorer")
+_LATE_FIELDS = ("question", "undesired_answer", "scorer", "undesired_from")
 
 
 class Behavior(DocumentedModel):
@@ -52,6 +54,8 @@ class Behavior(DocumentedModel):
     scorer: Annotated[str, Field(max_length=100)] | None = None
     """In place of `undesired` and `desired`: the scorer of which the edit is to lower the scores.
     The base model continues half of the prompts, and its scores make two sides of that."""
+    undesired_from: Literal["base_model"] | None = None
+    """In place of `undesired`: what the base model itself responds to the prompts of `desired`."""
     prompts: Annotated[tuple[PromptItem, ...], Field(max_length=MAX_PROMPTS)] = ()
     """Prompts that elicit it; without them, beginnings of held-out texts are used. 200 work
     well."""
@@ -68,8 +72,10 @@ class Behavior(DocumentedModel):
 
     @property
     def lacks_texts(self) -> bool:
-        """Whether an edit must make them first, by the scorer."""
-        return self.scorer is not None and not (self.undesired or self.desired)
+        """Whether an edit must make some of them first."""
+        return not self.undesired and (
+            self.undesired_from is not None or (self.scorer is not None and not self.desired)
+        )
 
 
 class BehaviorRef(DocumentedModel):
@@ -108,11 +114,13 @@ def checked(behavior: Behavior, pointer: str = "/behavior") -> Behavior:
             sides, or there are more texts than allowed; with a scorer in place of texts there are
             texts all the same, or too few prompts. Each problem names its field.
     """
-    undesired, desired = _distinct(behavior.undesired), _distinct(behavior.desired)
+    undesired, desired = distinct(behavior.undesired), distinct(behavior.desired)
     prompts = {_key(prompt.text): prompt for prompt in reversed(behavior.prompts)}
     problems: list[FieldError] = []
     if behavior.scorer is not None:
         problems += _by_scorer(behavior, tuple(prompts.values()), pointer)
+    elif behavior.undesired_from is not None:
+        problems += _against_base(behavior, desired, pointer)
     else:
         problems += _too_few(behavior, {"undesired": undesired, "desired": desired}, pointer)
     total = len(behavior.undesired) + len(behavior.desired)
@@ -166,7 +174,7 @@ def _too_few(
 
 def _by_scorer(behavior: Behavior, prompts: Sequence[Prompt], pointer: str) -> Iterable[FieldError]:
     """What is wrong with a behaviour that names a scorer; `prompts` are without repeats."""
-    if behavior.undesired or behavior.desired:
+    if behavior.undesired or behavior.desired or behavior.undesired_from:
         yield FieldError(
             f"{pointer}/scorer",
             "scorer_and_texts",
@@ -191,6 +199,27 @@ def _by_scorer(behavior: Behavior, prompts: Sequence[Prompt], pointer: str) -> I
             "cannot be the only one to judge the edit: name another beside it, or leave scorers "
             "out",
         )
+
+
+def _against_base(
+    behavior: Behavior, desired: Mapping[str, Item], pointer: str
+) -> Iterable[FieldError]:
+    """What is wrong with a behaviour whose undesired texts the base model is to make."""
+    if behavior.undesired:
+        yield FieldError(
+            f"{pointer}/undesired_from",
+            "undesired_twice",
+            "undesired_from: there are undesired texts too; give either them, or undesired_from",
+        )
+    yield from _too_few(behavior, {"desired": desired}, pointer)
+    for index, item in enumerate(behavior.desired):
+        if not prompt_of(item):
+            yield FieldError(
+                f"{pointer}/desired/{index}",
+                "no_prompt",
+                f"desired.{index}: it has no prompt for the base model to respond to, which "
+                "undesired_from needs: give a prompt with a completion, or messages",
+            )
 
 
 def _split_templates(behavior: Behavior, pointer: str) -> Iterable[FieldError]:
@@ -255,15 +284,15 @@ def _key(text: str) -> str:
     return _WHITESPACE.sub(" ", text).strip().casefold()
 
 
-def _distinct(items: Sequence[Item]) -> dict[str, Item]:
-    """The first of each distinct text, ignoring case and white space.
+def distinct(items: Sequence[Item]) -> dict[str, Item]:
+    """The first of each distinct text, ignoring case and white space, by what makes it so.
 
     Equal responses to different prompts are distinct.
     """
-    distinct: dict[str, Item] = {}
+    first: dict[str, Item] = {}
     for item in items:
-        distinct.setdefault("\n".join(_key(part) for part in _parts(item)), item)
-    return distinct
+        first.setdefault("\n".join(_key(part) for part in _parts(item)), item)
+    return first
 
 
 def _parts(item: Item) -> list[str]:

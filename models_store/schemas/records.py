@@ -203,7 +203,7 @@ class Marker(Record):
 class IdempotencyRecord(Record):
     """What an idempotency key was first used for; created before that."""
 
-    kind: Kind | Literal["behavior", "webhook", "api_key"]
+    kind: Kind | Literal["behavior", "file", "webhook", "api_key"]
     id: str
     route: str
     body_sha256: str

@@ -136,11 +136,11 @@ class SplitCounts(ReceiptPart):
 
 
 class MadeTexts(ReceiptPart):
-    """How the texts of a behaviour that names a scorer were made: the base model continued prompts,
-    and the scorer divided what came."""
+    """How texts of a behaviour were made, where it names a scorer or the base model in their place:
+    the base model continued prompts, and the scorer divided what came, or all is undesired."""
 
-    scorer: str
-    """Name of the scorer."""
+    scorer: str | None
+    """Name of the scorer; null where the undesired texts alone were made."""
     prompts: int
     """That were continued; none of them is for validation or test."""
     samples: int
@@ -148,11 +148,12 @@ class MadeTexts(ReceiptPart):
     continuations: int
     """That were scored: different ones, and not empty."""
     flagged: int
-    """Of these, those that the scorer counts as undesired."""
+    """Of these, those that the scorer counts as undesired; 0 without one."""
     prompts_used: int
-    """Prompts with continuations of both kinds whose scores differ clearly."""
+    """Prompts with continuations of both kinds whose scores differ clearly; without a scorer, with
+    one that is different from the desired text."""
     texts: int
-    """On each side."""
+    """On each side, or undesired ones."""
 
 
 class TermReport(ReceiptPart):

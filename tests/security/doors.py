@@ -49,6 +49,8 @@ class Names:
     alias: str
     suffix: str
     idempotency_key: str
+    file: str
+    job: str
     base_model: str = "pico"
 
     def all(self) -> list[str]:
@@ -64,6 +66,8 @@ class Names:
             self.alias,
             self.suffix,
             self.idempotency_key,
+            self.file,
+            self.job,
         ]
 
     def unknown(self) -> Names:
@@ -101,6 +105,8 @@ PARAMETERS: dict[str, Values] = {
     "/v1/base_models/*": lambda names: [names.base_model],
     "/v1/aliases/*": lambda names: [names.alias],
     "/v1/models/*": lambda names: names.variants(),
+    "/v1/files/*": lambda names: [names.file],
+    "/v1/fine_tuning/jobs/*": lambda names: [names.job],
     "/v1/api_keys/*": lambda names: [names.key],
     "/v1/webhooks/*": lambda names: [names.webhook],
     "/v1/webhooks/*/deliveries/*": lambda names: [names.delivery],
@@ -159,6 +165,12 @@ BODIES: dict[str, Bodies] = {
         *({"variants": ["pico", name], "prompt": "a"} for name in names.variants()),
     ],
     "POST /v1/completions": _of_variants(prompt="a"),
+    "POST /v1/files": _nothing,
+    "POST /v1/fine_tuning/jobs": lambda names: [
+        {"model": model, "training_file": names.file, "method": {"type": "dpo"}}
+        for model in ("pico", *names.variants())
+    ],
+    "POST /v1/fine_tuning/jobs/*/cancel": _nothing,
     "POST /v1/chat/completions": _of_variants(messages=[{"role": "user", "content": "a"}]),
     "PUT /v1/aliases/*": lambda names: [
         {"variant": "pico"},
@@ -194,6 +206,8 @@ QUERIES: dict[str, Callable[[Names], Sequence[dict[str, str]]]] = {
         {"status": "delivered"},
     ],
     "GET /v1/api_keys": lambda names: [{"after": names.key}],
+    "GET /v1/files": lambda names: [{"after": names.file}, {"order": "asc"}],
+    "GET /v1/fine_tuning/jobs": lambda names: [{"after": names.job}, {"metadata[team]": "crimson"}],
 }
 """Queries beside the empty one."""
 

@@ -34,6 +34,7 @@ include-path = [
   "/v1/chat/completions", "/v1/completions", "/v1/models/{model}", "/v1/aliases/{name}",
   "/v1/exports", "/v1/edits", "/v1/edits/estimate", "/v1/compare", "/v1/edits/{edit_id}/compare",
   "/v1/behaviors/draft", "/v1/receipts", "/v1/imports",
+  "/v1/files", "/v1/fine_tuning/jobs",
 ]
 checks.positive_data_acceptance.expected-statuses = [
   "2xx", "3xx", "400", "401", "403", "404", "409", "422", "429",

@@ -21,6 +21,7 @@ from app.domain.webhooks.deliveries import message_id
 from app.domain.webhooks.sending import Sent
 from app.domain.webhooks.tries import tried
 from models_store.work.store import Place
+from tests.app.fine_tuning.cases import PREFERENCES
 from tests.app.support.sample_report import sample_report
 from tests.app.support.worker import Worker, edit_body, texts
 from tests.security.doors import OPEN, UNSAFE, Door, Knock, Names, doors
@@ -29,7 +30,9 @@ from tests.support.services import Api, RedisServer, api_settings, running_api
 RED, BLUE, GREEN = "red", "blue", "green"
 MARK = "crimson"
 """Is in all that red's things hold."""
-_ID = re.compile(r"\b(edit|exp|beh|key|whk|req|msg|chatcmpl|cmpl)_?-?[0-9A-Za-z]{24,26}\b")
+_ID = re.compile(
+    r"\b(edit|exp|beh|key|whk|req|msg|chatcmpl|cmpl|file|ftjob|ftevent)_?-?[0-9A-Za-z]{24,26}\b"
+)
 _PASSING = {"x-request-id", "date", "content-length", "ratelimit", "location"}
 """Headers in which two answers may differ."""
 _SECONDS = re.compile(r"(_at|^created|^at|^queue_position|^secret)$")
@@ -90,7 +93,19 @@ def names(api: Api) -> Names:
     event = durable_events(api.store.work.read("edit", RED, queued))[0]
     one = tried(None, event, Sent(0.1, 200), 0.0, most_tries=1, first_pause=1)
     assert api.store.deliveries.append(RED, hook, queued, one)
+    headers = {**who, "Idempotency-Key": f"{MARK}-file"}
+    form = {"file": (f"{MARK}.jsonl", PREFERENCES)}
+    file = api.http.post("/v1/files", data={"purpose": "fine-tune"}, files=form, headers=headers)
+    job = {
+        "model": "pico",
+        "training_file": file.json()["id"],
+        "method": {"type": "dpo"},
+        "metadata": {"team": MARK},
+    }
+    made = api.http.post("/v1/fine_tuning/jobs", json=job, headers=who)
     return Names(
+        file=file.json()["id"],
+        job=made.json()["id"],
         edit=edit,
         queued=queued,
         webhook=hook,
@@ -162,6 +177,11 @@ def snapshot(api: Api, names: Names, who: dict[str, str]) -> dict[str, Any]:
         f"/v1/behaviors/{names.behavior}",
         "/v1/exports",
         f"/v1/exports/{names.export}",
+        "/v1/files",
+        f"/v1/files/{names.file}",
+        "/v1/fine_tuning/jobs",
+        f"/v1/fine_tuning/jobs/{names.job}",
+        f"/v1/fine_tuning/jobs/{names.job}/events",
         "/v1/aliases",
         f"/v1/aliases/{names.alias}",
         "/v1/models",

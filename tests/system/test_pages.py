@@ -5,16 +5,35 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from pydantic_core import to_json
 
+from models_store.presets import load_preset
+from models_store.schemas.items import text_of
 from tests.support.hub import TOKEN, running_hub
 from tests.system.service import Service, run_commands
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def preferences() -> bytes:
+    """Texts of a preset as examples for `dpo`."""
+    preset = load_preset("negativity")
+    triples = zip(preset.prompts, preset.desired, preset.undesired, strict=False)
+    examples = (
+        {
+            "input": {"messages": [{"role": "user", "content": prompt.text}]},
+            "preferred_output": [{"role": "assistant", "content": text_of(desired)}],
+            "non_preferred_output": [{"role": "assistant", "content": text_of(undesired)}],
+        }
+        for prompt, desired, undesired in triples
+    )
+    return b"\n".join(to_json(example) for example in islice(examples, 120))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +65,22 @@ def test_the_commands_of_a_page_work_word_for_word(
     assert (tmp_path / "kinder.safetensors").stat().st_size > 0
     assert (tmp_path / "kinder-peft.zip").stat().st_size > 0
     assert "data: [DONE]" in done.output or page != "api.md"
+
+
+def test_the_program_for_openais_client_works_word_for_word(
+    pico_service: Service, tmp_path: Path
+) -> None:
+    text = (DOCS / "from_openai.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    (tmp_path / "preferences.jsonl").write_bytes(preferences())
+
+    done = run_commands(pico_service, f"{sys.executable} program.py", tmp_path)
+
+    assert done.status == 0, done.output + done.errors + pico_service.logs()
+    assert "info Created fine-tuning job: ftjob-" in done.output
+    assert "info The job has successfully completed" in done.output
+    assert re.search(r"^0 smollm2-135m-instruct:edit_\w+~0$", done.output, re.MULTILINE)
 
 
 def test_lines_that_wait_for_what_has_failed_end_and_say_why(

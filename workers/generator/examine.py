@@ -33,6 +33,7 @@ from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Floats
 from workers.generator.engine.engine import Engine
 from workers.generator.shelf import Shelf
+from workers.making import base_responses
 from workers.making.forecast import Speed, delta_bytes, memory_bytes, seconds
 from workers.making.scored_texts import generated_tokens, stand_in
 from workers.making.search.choosing import recipes_of
@@ -94,7 +95,7 @@ def estimate(
 ) -> Estimate:
     """What an edit would cost, and whether its texts are separable.
 
-    Of a behaviour that names a scorer in place of texts only the cost: neutral texts stand in.
+    Of a behaviour whose texts are still to be made only the cost: neutral texts stand in.
 
     Speeds are measured on the behaviour's texts and prompts: tokens per second of forward passes,
     and of a few decoding steps of a batch. The time of other requests is not counted.
@@ -107,8 +108,14 @@ def estimate(
     side = shelf.base(request.base_model, request.base_fingerprint, request.source)
     base, behavior = side.base, request.behavior
     made = behavior.lacks_texts
-    if made:
+    if made and behavior.undesired_from is not None:
+        generated_first = base_responses.generated_tokens(base, behavior)
+        behavior = base_responses.unanswered(behavior)
+    elif made:
+        generated_first = generated_tokens(behavior, request.seed)
         behavior = stand_in(behavior, request.seed)
+    else:
+        generated_first = 0
     below = shelf.mixture(request.on_top_of) if request.on_top_of is not None else []
     splits = split_behavior(behavior, request.seed)
     sample = _Sample(splits, derive(request.seed, "estimate"))
@@ -127,7 +134,9 @@ def estimate(
     if made:
         quality = None
         visible, about_prompts = checks_of_prompts(behavior, splits, plan)
-        warnings = (_TEXTS_TO_MAKE, *about_prompts)
+        field = "undesired_from" if behavior.undesired_from is not None else "scorer"
+        remark = _TEXTS_TO_MAKE.model_copy(update={"pointer": f"/behavior/{field}"})
+        warnings = (remark, *about_prompts)
         counts = counts.model_copy(update=_NO_TEXTS)
     else:
         quality = checks(behavior, splits, read, seed=request.seed, plan=plan)
@@ -162,7 +171,7 @@ def estimate(
             request.effort,
             speed,
             tokens_per_text=reading.tokens / reading.done,
-            generated_first=generated_tokens(request.behavior, request.seed) if made else 0,
+            generated_first=generated_first,
             past=request.past,
         ),
         memory_bytes=memory_bytes(base, methods_of(tried)),

@@ -21,6 +21,7 @@ Kind = Literal[
     "scores",
     "downloads",
     "imports",
+    "uploads",
 ]
 _RETRY_SECONDS = 1
 _WORDS: dict[Kind, str] = {
@@ -32,6 +33,7 @@ _WORDS: dict[Kind, str] = {
     "canaries": "checks of servers",
     "downloads": "downloads",
     "imports": "imports",
+    "uploads": "uploads of files",
     "scores": "log-probabilities of echoed prompts",
 }
 
@@ -50,6 +52,7 @@ class InFlight:
             "canaries": 2,
             "downloads": 8,
             "imports": 2,
+            "uploads": 4,
             # Twice as many as one response may have.
             "scores": 2**19,
         }

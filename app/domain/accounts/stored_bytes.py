@@ -9,13 +9,13 @@ from models_store.objects.store import ObjectStore, readable
 from models_store.schemas.records import WorkRequest
 from models_store.work.store import FOLDERS, Place, kind_of
 
-_OTHERS = ("behaviors", "aliases", "webhooks")
+_OTHERS = ("behaviors", "files", "aliases", "webhooks")
 _LATE_SECONDS = 3600.0
 """A new id may be older than it is put in: it is made first, and clocks differ."""
 
 
 class StoredBytes:
-    """Bytes of one tenant's edits, exports, behaviours, aliases and webhooks.
+    """Bytes of one tenant's edits, exports, behaviours, files, aliases and webhooks.
 
     A bucket of work has settled once no new id falls into it and all of its work has ended: from
     then on it can only shrink, so its size is remembered. A count therefore takes as long as there

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Literal
 
 from models_store import presets
 from models_store.audit.log import NOBODY, AuditLog
@@ -35,6 +36,7 @@ class BehaviorVersion(Version):
     chat: bool
     scorers: tuple[str, ...]
     scorer: str | None = None
+    undesired_from: Literal["base_model"] | None = None
     question: str | None = None
     max_new_tokens: int
 
@@ -81,6 +83,7 @@ class BehaviorLibrary:
             chat=behavior.chat,
             scorers=behavior.scorers,
             scorer=behavior.scorer,
+            undesired_from=behavior.undesired_from,
             question=behavior.question,
             max_new_tokens=behavior.max_new_tokens,
         )

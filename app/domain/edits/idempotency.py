@@ -21,7 +21,7 @@ from models_store.errors import Conflict, CorruptArtifact, Malformed, ScalpelErr
 from models_store.objects.store import ObjectStore
 from models_store.schemas.records import Actor, IdempotencyRecord, Kind
 
-IdempotentKind = Kind | Literal["behavior", "webhook", "api_key"]
+IdempotentKind = Kind | Literal["behavior", "file", "webhook", "api_key"]
 KEPT_SECONDS = 30 * 24 * 3600
 MAX_KEY_LENGTH = 255
 _RETRY_SECONDS = 2

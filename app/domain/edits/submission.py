@@ -132,10 +132,19 @@ class Submission:
         self._suites = suites
         self.scorers = scorers
 
-    def edit(self, sender: Sender, body: EditBody, sent: JsonValue) -> Submitted:
-        """Queue an edit; `sent` is the body as it came."""
+    def edit(
+        self, sender: Sender, body: EditBody | Callable[[], EditBody], sent: JsonValue
+    ) -> Submitted:
+        """Queue an edit.
+
+        Args:
+            body: or what makes it of something else, unless the request is repeated.
+            sent: the body as it came.
+        """
+        given = body
 
         def make(claim: ClaimId) -> Work:
+            body = given if isinstance(given, EditBody) else given()
             examined = self.examine(sender.tenant, sender.actor, body)
             resolved = examined.resolved
             settings = EditSettings(

@@ -16,6 +16,7 @@ from app.domain.accounts.sessions import remove_old_sessions
 from app.domain.behaviors.library import BEHAVIORS
 from app.domain.edits.idempotency import KEPT_SECONDS
 from app.domain.erasure import CACHES
+from app.domain.fine_tuning.files import FILES, FileVersion
 from app.domain.variants.names import SUFFIXES
 from app.domain.webhooks.deliveries import KEPT_SECONDS as DELIVERIES_KEPT_SECONDS
 from app.domain.webhooks.deliveries import Deliveries
@@ -45,7 +46,8 @@ def sweep(store: WorkStore, stopped: Callable[[], bool], now: float | None = Non
 
     - Work without a result and without a marker gets its marker again.
     - The marker of work that was never submitted, has a result or was deleted is removed.
-    - Of work that was never submitted, the texts, the idempotency key and the suffix are removed.
+    - Of work that was never submitted, the texts, the idempotency key and the suffix are removed;
+      so are the bytes of uploads that were cut short, and of deleted files.
     - Finished work without a summary gets one.
     - Files of finished work that its result does not name are removed; attempts that were lost,
       canceled or returned to the queue left them.
@@ -98,7 +100,7 @@ class _Sweep:
         for path, marker in markers.items():
             if self._is_stale(marker):
                 self._remove(path, "unmarked")
-        for step in (self._keys, self._suffixes, self._deliveries):
+        for step in (self._keys, self._files, self._suffixes, self._deliveries):
             if self._stopped():
                 return self._done
             step()
@@ -170,6 +172,16 @@ class _Sweep:
                 if record is not None and not self._exists(record.kind, tenant, record.id):
                     self._remove(info.path, "keys")
 
+    def _files(self) -> None:
+        """Remove the bytes of uploads that were cut short, and of deleted files."""
+        versions = Histories(self._objects, FILES, FileVersion)
+        for info in self._objects.files(FILES):
+            _, tenant, id, name = info.path.split("/")
+            if name.endswith(".jsonl") and self._is_stale(info):
+                with self._contained(info.path):
+                    if versions.current(tenant, id) is None:
+                        self._remove(info.path, "unborn")
+
     def _suffixes(self) -> None:
         suffixes = Reservations(self._store, "edit", SUFFIXES, "suffix_taken")
         before = self._now - _STALE_SECONDS
@@ -203,8 +215,9 @@ class _Sweep:
 
     def _exists(self, kind: str, tenant: str, id: str) -> bool:
         """Whether what a key stands for exists or existed; True for kinds not known here."""
-        if kind == "behavior":
-            return bool(self._objects.files(f"{BEHAVIORS}/{tenant}/{id}"))
+        folder = {"behavior": BEHAVIORS, "file": FILES}.get(kind)
+        if folder is not None:
+            return bool(self._objects.files(f"{folder}/{tenant}/{id}"))
         for work_kind in FOLDERS:
             if kind == work_kind:
                 return self._store.is_begun(Place(work_kind, tenant, id))

@@ -47,6 +47,8 @@ class BehaviorSummary(View):
     """Names of the scorers of generated text, the first one leads."""
     scorer: str | None
     """In place of texts."""
+    undesired_from: Literal["base_model"] | None
+    """In place of undesired texts."""
     question: str | None
     """For scorers that ask a model: yes means undesired."""
     max_new_tokens: int
@@ -221,6 +223,7 @@ def _fields(ref: BehaviorRef, of: Behavior | BehaviorVersion) -> dict[str, Any]:
         "chat": of.chat,
         "scorers": of.scorers,
         "scorer": of.scorer,
+        "undesired_from": of.undesired_from,
         "question": of.question,
         "max_new_tokens": of.max_new_tokens,
     }

@@ -22,6 +22,7 @@ from models_store.audit.heads import find_head
 from models_store.audit.log import AuditLine
 from models_store.operator.policy import Policy
 from models_store.settings import Settings
+from tests.app.fine_tuning.cases import PREFERENCES
 from tests.app.support.worker import Worker, edit_body, texts
 from tests.support.services import Api, running_api
 
@@ -41,6 +42,10 @@ LOGGED = {
     "GET /v1/exports/{export_id}/canary": "export.downloaded",
     "POST /v1/behaviors": "behavior.created",
     "DELETE /v1/behaviors/{behavior_id}": "behavior.deleted",
+    "POST /v1/files": "file.created",
+    "DELETE /v1/files/{file_id}": "file.deleted",
+    "POST /v1/fine_tuning/jobs": "edit.submitted",
+    "POST /v1/fine_tuning/jobs/{job_id}/cancel": "edit.canceled",
     "POST /v1/base_models": "base_model.submitted",
     "DELETE /v1/base_models/{base_model_id}": "base_model.removed",
     "PUT /v1/aliases/{name}": "alias.put",
@@ -128,6 +133,15 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
     def new_hook() -> str:
         return str(call("POST", "/v1/webhooks", hook)["id"])
 
+    def new_file() -> str:
+        form = {"file": ("tone.jsonl", PREFERENCES)}
+        answer = api.http.post("/v1/files", data={"purpose": "fine-tune"}, files=form)
+        return str(answer.raise_for_status().json()["id"])
+
+    def new_job() -> str:
+        body = {"model": "pico", "training_file": new_file(), "method": {"type": "dpo"}}
+        return str(call("POST", "/v1/fine_tuning/jobs", body)["id"])
+
     made: dict[str, Callable[[], Any]] = {
         "POST /v1/edits": new_edit,
         "POST /v1/edits/{edit_id}/cancel": lambda: call("POST", f"/v1/edits/{new_edit()}/cancel"),
@@ -152,6 +166,12 @@ def test_every_call_that_changes_something_leaves_a_line_that_says_who(
         "GET /v1/exports/{export_id}/canary": lambda: call("GET", f"/v1/exports/{exported}/canary"),
         "POST /v1/behaviors": lambda: call("POST", "/v1/behaviors", behavior),
         "DELETE /v1/behaviors/{behavior_id}": lambda: call("DELETE", f"/v1/behaviors/{uploaded}"),
+        "POST /v1/files": new_file,
+        "DELETE /v1/files/{file_id}": lambda: call("DELETE", f"/v1/files/{new_file()}"),
+        "POST /v1/fine_tuning/jobs": new_job,
+        "POST /v1/fine_tuning/jobs/{job_id}/cancel": lambda: call(
+            "POST", f"/v1/fine_tuning/jobs/{new_job()}/cancel"
+        ),
         "POST /v1/base_models": lambda: call("POST", "/v1/base_models", base),
         "DELETE /v1/base_models/{base_model_id}": lambda: call("DELETE", "/v1/base_models/new"),
         "PUT /v1/aliases/{name}": lambda: [

@@ -43,6 +43,17 @@ NEEDED = {
     "GET /v1/exports/*/archive": "edits:read",
     "GET /v1/exports/*/canary": "edits:read",
     "GET /v1/exports/*/files/*": "edits:read",
+    "DELETE /v1/files/*": "edits:write",
+    "GET /v1/files": "edits:read",
+    "GET /v1/files/*": "edits:read",
+    "GET /v1/files/*/content": "edits:read",
+    "GET /v1/fine_tuning/jobs": "edits:read",
+    "GET /v1/fine_tuning/jobs/*": "edits:read",
+    "GET /v1/fine_tuning/jobs/*/checkpoints": "edits:read",
+    "GET /v1/fine_tuning/jobs/*/events": "edits:read",
+    "POST /v1/files": "edits:write",
+    "POST /v1/fine_tuning/jobs": "edits:write",
+    "POST /v1/fine_tuning/jobs/*/cancel": "edits:write",
     "GET /v1/models": "edits:read",
     "GET /v1/models/*": "edits:read",
     "GET /v1/webhooks": "edits:read",
@@ -88,6 +99,8 @@ NOTHING = Names(
     alias="nobody",
     suffix="nothing",
     idempotency_key="once",
+    file="file-01K0000000000000000000000A",
+    job="ftjob-01K0000000000000000000000A",
 )
 """Names of things that are not there: what may be done with them ends with 404 or 422."""
 

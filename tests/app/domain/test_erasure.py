@@ -108,6 +108,9 @@ def test_a_tenant_that_is_erased_has_left_nothing(
         for tenant, headers in keys.items():
             uploaded = marked_edit()["behavior"]
             assert http.post("/v1/behaviors", json=uploaded, headers=headers).status_code == 201
+            form = {"file": (f"{MARK}.jsonl", f'{{"prompt": "{MARK}"}}'.encode())}
+            data = {"purpose": "fine-tune"}
+            http.post("/v1/files", data=data, files=form, headers=headers).raise_for_status()
             hook = {"url": "https://93.184.215.14/hook", "description": MARK}
             assert http.post("/v1/webhooks", json=hook, headers=headers).status_code == 201
             ids = []

@@ -226,6 +226,23 @@ def test_texts_that_a_scorer_made_are_told_with_how_much_it_flagged(format: str)
     assert "texts made by" not in render(sample_report(), format)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_texts_that_the_base_model_made_are_told(format: str) -> None:
+    made = MadeTexts(
+        scorer=None,
+        prompts=60,
+        samples=1,
+        continuations=60,
+        flagged=0,
+        prompts_used=51,
+        texts=51,
+    )
+    text = render(sample_report(made_texts=made), format)  # type: ignore[arg-type]
+    assert "undesired texts made by the base model" in text
+    assert "own responses to 60 prompts of desired texts" in text
+    assert "flagged" not in text
+
+
 def test_a_repeated_edit_says_how_it_compares() -> None:
     again = full_report().reproduction
     assert again is not None

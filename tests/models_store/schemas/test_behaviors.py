@@ -111,6 +111,34 @@ def test_sets_that_cannot_be_used_are_refused(
     assert problems(**changes) == expected
 
 
+PAIRS = [{"prompt": f"what of {n}", "completion": f"good {n}"} for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"desired": PAIRS}, {}),
+        (
+            {"desired": PAIRS, "undesired": ["a"]},
+            {"/behavior/undesired_from": "undesired_twice"},
+        ),
+        ({"desired": PAIRS[:3]}, {"/behavior/desired": "too_few_texts"}),
+        ({"desired": [*PAIRS, "alone"]}, {"/behavior/desired/20": "no_prompt"}),
+        ({"desired": PAIRS, "scorer": "vader"}, {"/behavior/scorer": "scorer_and_texts"}),
+    ],
+)
+def test_desired_texts_alone_need_prompts_for_the_base_model(
+    changes: dict[str, Any], expected: dict[str, str]
+) -> None:
+    given = Behavior.model_validate({"name": "x", "undesired_from": "base_model", **changes})
+    found: dict[str, str] = {}
+    try:
+        assert checked(given).lacks_texts
+    except InvalidRequest as error:
+        found = {problem.pointer: problem.code for problem in error.errors}
+    assert found == expected
+
+
 PROMPTS = [f"prompt number {n}" for n in range(64)]
 BY_SCORER = {"name": "tone", "scorer": "vader", "prompts": PROMPTS}
 

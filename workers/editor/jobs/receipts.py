@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from models_store.cards.decision import decided
+from models_store.schemas.items import MAX_TEXT_CHARACTERS
 from models_store.schemas.records import Artifact, json_object
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import Point, summary_of
@@ -23,6 +24,7 @@ from workers.making.search.points import delta_of, search_report
 from workers.making.search.search import SearchResult
 from workers.runtime import ranks
 from workers.runtime.deltas import to_delta
+from workers.runtime.tokens import encode
 
 
 def receipt(
@@ -94,8 +96,23 @@ def outcome_of(
         {
             "points": [json_object(point) for point in points],
             "report_summary": json_object(summary_of(compared)),
+            "fit_tokens": _fit_tokens(edit),
         },
     )
+
+
+def _fit_tokens(edit: Ingredients) -> int:
+    """Tokens of the texts that the edit was fitted on, with their prompts; 0 if nothing was."""
+    context = edit.context
+    if edit.settings.measures is not None:
+        return 0
+    texts = encode(
+        context.model.loaded,
+        context.splits.fit.items,
+        max_tokens=MAX_TEXT_CHARACTERS,
+        chat=context.behavior.chat,
+    )
+    return sum(map(len, texts))
 
 
 def renamed(artifact: Artifact, name: str) -> Artifact:

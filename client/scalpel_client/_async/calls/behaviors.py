@@ -56,6 +56,7 @@ class AsyncBehaviors:
         scorer: str | None = None,
         scorers: Sequence[str] | None = None,
         undesired: Sequence[params.Item] | None = None,
+        undesired_from: Literal["base_model"] | None = None,
         idempotency_key: str | None = None,
     ) -> models.BehaviorSummary:
         """Upload a behaviour.
@@ -80,6 +81,8 @@ class AsyncBehaviors:
             scorers: Names of the scorers of generated text, the first one leads; empty:
                 `scorer` and one that learns from the texts, or two that fit any behaviour.
             undesired: Texts that show it: 16 or more different ones; 200 work well.
+            undesired_from: In place of `undesired`: what the base model itself responds to the
+                prompts of `desired`.
             idempotency_key: By default one of its own, which repeats of the request keep.
         """
         return await self._transport.request(
@@ -97,6 +100,7 @@ class AsyncBehaviors:
                 "scorer": scorer,
                 "scorers": scorers,
                 "undesired": undesired,
+                "undesired_from": undesired_from,
             },
             key=idempotency_key or new_key(),
         )
