@@ -150,8 +150,7 @@ def test_a_key_for_unsafe_edits_gets_it_and_the_receipt_says_so(bold: Bench, har
     assert report.safety.published
     assert delta_artifact(bold.read(Place("edit", "default", harmful.id)), None)
     told = [line for line in lines_of(bold.store.objects) if line.event == "policy.allowed"]
-    assert told[0].fields["id"] == harmful.id
-    assert told[0].fields["beyond"]
+    assert [line for line in told if line.fields["id"] == harmful.id][-1].fields["beyond"]
 
 
 def test_a_policy_may_hold_unsafe_edits_back_from_everybody(
