@@ -1274,7 +1274,7 @@ class Export(Model):
     """Unix seconds."""
     error: WorkError | None
     """Why it failed; null if it did not."""
-    files: list[app__routes__exports__File]
+    files: list[ExportFile]
     """Empty until it has succeeded."""
     finished_at: int | None
     """Unix seconds; null until it has ended."""
@@ -1290,6 +1290,17 @@ class Export(Model):
     """`queued`, `running`, then one of `succeeded`, `failed`, `canceled`."""
     variant: str
     """With ids in place of suffixes."""
+
+
+class ExportFile(Model):
+    bytes: int
+    """Size."""
+    name: str
+    """Name of the file."""
+    sha256: str
+    """SHA-256 of the content."""
+    url: str
+    """Path to download it from."""
 
 
 class FolderSource(Model):
@@ -2548,14 +2559,3 @@ class WebhookWithSecret(Model):
     """Where events are sent."""
     version: int
     """Number of the version, from 1."""
-
-
-class app__routes__exports__File(Model):
-    bytes: int
-    """Size."""
-    name: str
-    """Name of the file."""
-    sha256: str
-    """SHA-256 of the content."""
-    url: str
-    """Path to download it from."""

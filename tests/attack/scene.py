@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-import httpx
-
 from app.services import Store
 from benchmarks.serving.s3_lists import running_s3
 from models_store.objects.store import open_store
@@ -20,6 +18,7 @@ from tests.app.support.worker import Worker, edit_body
 from tests.attack.floods import Attack, Tenant
 from tests.security.api_process import ApiProcess, api_process
 from tests.support.forked import Forked
+from tests.support.local import local_client
 from tests.support.services import api_settings, own_environment, running_redis
 from tests.system.faults.harness import as_variables
 
@@ -96,7 +95,7 @@ def _generator(folder: Path, variables: dict[str, str]) -> Iterator[None]:
 def _tenant(api: ApiProcess, worker: Worker, name: str) -> Tenant:
     token, _ = worker.store.keys.create(name=name, tenant=name)
     key = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=api.url, headers=key, trust_env=False, timeout=30) as http:
+    with local_client(api.url, headers=key) as http:
         edit, made = (
             str(http.post("/v1/edits", json=edit_body(seed=seed)).raise_for_status().json()["id"])
             for seed in range(2)
@@ -108,7 +107,7 @@ def _tenant(api: ApiProcess, worker: Worker, name: str) -> Tenant:
 def _wait_for_a_token(api: ApiProcess, folder: Path, tenant: Tenant) -> None:
     """The first one takes longer: the generator loads the base model."""
     limit = time.monotonic() + _START_SECONDS
-    with httpx.Client(base_url=api.url, headers=tenant.key, trust_env=False, timeout=30) as http:
+    with local_client(api.url, headers=tenant.key) as http:
         while (answer := http.post("/v1/completions", json=COMPLETION)).status_code != 200:
             assert answer.status_code in (502, 503), answer.text
             logs = (folder / "generator.log").read_text

@@ -13,6 +13,7 @@ import numpy as np
 
 from tests.attack.floods import MIB, Attack, flood
 from tests.attack.scene import COMPLETION, Scene
+from tests.support.local import local_client
 
 _SPAWNED = multiprocessing.get_context("spawn")
 P99_SECONDS = 0.25
@@ -99,7 +100,7 @@ def _complete(scene: Scene, over: float, outcome: Outcome) -> None:
 
 def _client(scene: Scene) -> httpx.Client:
     url, key = scene.api.url, scene.victim.key
-    return httpx.Client(base_url=url, headers=key, trust_env=False, timeout=30)
+    return local_client(url, headers=key)
 
 
 def _timed(http: httpx.Client, request: httpx.Request, wrong: Counter[int]) -> float:

@@ -17,6 +17,7 @@ import psutil
 
 from app.cli.supervisor import free_port
 from models_store.process.lifetimes import die_with_parent
+from tests.support.local import NO_TLS
 
 
 @dataclass
@@ -47,7 +48,7 @@ class ApiProcess:
     def answers_within(self, seconds: float, path: str = "/healthz") -> bool:
         """Whether a stranger to all that goes on is answered, and soon."""
         started = time.monotonic()
-        answer = httpx.get(self.url + path, timeout=30, trust_env=False)
+        answer = httpx.get(self.url + path, timeout=30, trust_env=False, verify=NO_TLS)
         return answer.status_code == 200 and time.monotonic() - started < seconds
 
 

@@ -22,6 +22,7 @@ from tests.app.support.generator import Lines, echo, running_generator
 from tests.app.support.sample_report import full_report
 from tests.app.support.worker import Worker, edit_body, small_delta
 from tests.security.api_process import api_process
+from tests.support.local import local_client
 from tests.support.services import api_settings, running_redis
 
 
@@ -87,7 +88,7 @@ def running_target(folder: Path, auth: str = "none", **more: str) -> Iterator[Ta
         thread = threading.Thread(target=end_all_work)
         try:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
-            with httpx.Client(base_url=api.url, headers=headers, trust_env=False) as http:
+            with local_client(api.url, headers=headers) as http:
                 names = crew.fill(http)
             thread.start()
             yield Target(api.url, key, names, api.log, crew.errors)

@@ -19,6 +19,7 @@ from models_store.audit.check import lines_of
 from models_store.settings import Settings
 from tests.app.support.sample_report import full_report, sample_report
 from tests.app.support.worker import Worker, edit_body
+from tests.support.local import local_client
 from tests.support.services import Api, RedisServer, api_settings, running_api
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -80,7 +81,7 @@ def shown(browser: httpx.Client) -> dict[str, str]:
 def sign_in(api: Api, **options: object) -> tuple[httpx.Client, str, ApiKey]:
     """A browser that has signed in, with a key made for it."""
     secret, key = api.store.keys.create(name="me", **options)  # type: ignore[arg-type]
-    browser = httpx.Client(base_url=api.url, headers=BROWSER, timeout=30, trust_env=False)
+    browser = local_client(api.url, headers=BROWSER)
     _opened.append(browser)
     answer = browser.post("/login", data={"key": secret, "next": "/"})
     assert answer.status_code == 303, answer.text
@@ -90,7 +91,7 @@ def sign_in(api: Api, **options: object) -> tuple[httpx.Client, str, ApiKey]:
 def test_a_person_is_asked_to_sign_in_and_then_sees_the_page_that_was_asked_for(api: Api) -> None:
     secret, _ = api.store.keys.create(name="me")
     path = "/v1/edits?limit=5"
-    with httpx.Client(base_url=api.url, headers=BROWSER, timeout=30, trust_env=False) as browser:
+    with local_client(api.url, headers=BROWSER) as browser:
         asked = browser.get(path)
         assert (asked.status_code, asked.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert asked.headers["Cache-Control"] == "no-store"

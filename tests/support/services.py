@@ -21,6 +21,7 @@ from app.cli import embedded_redis
 from app.server.uvicorn import ApiServer, make_server
 from app.services import Services, Store
 from models_store.settings import Settings
+from tests.support.local import NO_TLS, local_client
 from tests.support.s3 import CREDENTIALS, running_s3
 
 
@@ -88,6 +89,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     return shared_redis
 
 
+def unmeasured_harm(folder: Path) -> Path:
+    """A policy that has no harm measured, which is a quarter of the work of a small edit."""
+    file = folder / "unmeasured_harm.toml"
+    file.write_text("[margins]\nprompts = 0\n")
+    return file
+
+
 def api_settings(folder: Path, redis: RedisServer, **changes: Any) -> Settings:
     """Those of an API with a store of its own below `folder`, and no base model."""
     return Settings(
@@ -132,12 +140,20 @@ def running_api(settings: Settings, *, with_keeper: bool = False) -> Iterator[Ap
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, timeout=20.0, trust_env=False) as http:
+        with local_client(url, 20.0) as http:
             yield Api(url, http, state.services, server)
+        _let_go(server)
     finally:
         server.handle_exit(0, None)
         thread.join(10)
         assert not thread.is_alive(), "the API does not end"
+
+
+def _let_go(server: ApiServer) -> None:
+    """Until the server has seen that its clients are gone: for those that it has it waits."""
+    limit = time.monotonic() + 0.05
+    while server.server_state.connections and time.monotonic() < limit:
+        time.sleep(0.001)
 
 
 @pytest.fixture(scope="session")
@@ -152,5 +168,5 @@ def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{time.time_ns()}"
-    httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False).raise_for_status()
+    httpx.put(f"{s3_endpoint}/{bucket}", trust_env=False, verify=NO_TLS).raise_for_status()
     return bucket

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.local import local_client
 from tests.support.services import own_environment
 
 
@@ -33,7 +34,7 @@ class Service:
         return (self.data.parent / "up.log").read_text(encoding="utf-8")
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
+        return local_client(self.url, 120.0)
 
     def logs(self) -> str:
         return "\n".join(

@@ -18,6 +18,7 @@ import pytest
 
 from app.domain.events.live_state import LiveState
 from models_store.settings import Settings
+from tests.support.local import local_client
 from tests.system.conftest import SmolLM2Service
 from tests.system.service import Service
 
@@ -72,8 +73,8 @@ def test_two_hundred_streams_at_once_are_all_answered(client: httpx.Client) -> N
     models = [f"{BASE}:kinder@{place / 100:.2f}" for place in range(200)]
 
     def ask(model: str) -> str:
-        with httpx.Client(base_url=client.base_url, timeout=300, trust_env=False) as own:
-            answer = own.post("/v1/completions", json=body(model=model))
+        with local_client(str(client.base_url), 300) as own:
+            answer = own.post("/v1/completions", json=body(model=model, max_tokens=4))
         assert answer.status_code == 200, answer.text
         said = events(answer.text)
         assert said[-1] == "[DONE]"

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from app.cli import supervisor
+from tests.support.local import local_client
 from tests.support.pico import save_pico
 from tests.support.services import own_environment
 from tests.system.faults.edits import edit_body
@@ -124,7 +124,7 @@ def busy(up: Up) -> Up:
     """With an edit that runs, in a separate process."""
     wait_for(lambda: "ready at" in up.output, "it to be ready", 120)
     url = up.output.partition("ready at ")[2].split()[0]
-    with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+    with local_client(url) as http:
         id = http.post("/v1/edits", json=edit_body(long=True)).json()["id"]
         wait_for(lambda: http.get(f"/v1/edits/{id}").json()["stage"], "it to run", 60)
     assert len(up.alive()) > _PARTS

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.app.support.receiver import Message, Receiver, running_receiver
 from tests.security.api_process import ApiProcess, api_process
-from tests.support.services import RedisServer, own_environment
+from tests.support.local import local_client
+from tests.support.services import RedisServer, own_environment, unmeasured_harm
 from tests.system.faults.edits import edit_body
 from tests.system.faults.harness import EditorProcess
 
@@ -37,6 +37,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
         "SCALPEL_WEBHOOK_TIMEOUT_SECONDS": "2",
         "SCALPEL_DATA": str(tmp_path / "data"),
         "SCALPEL_CACHE": str(tmp_path / "cache"),
+        "SCALPEL_POLICY": str(unmeasured_harm(tmp_path)),
         "OMP_NUM_THREADS": "1",
     }
     if request.param == "s3":
@@ -89,7 +90,7 @@ class Trouble:
 
 
 def ready(api: ApiProcess, folder: Path) -> None:
-    with httpx.Client(base_url=api.url, timeout=90, trust_env=False) as http:
+    with local_client(api.url, 90) as http:
         source = {"type": "folder", "path": str(folder)}
         http.post("/v1/base_models", json={"id": "pico", "source": source}).raise_for_status()
         made = http.get("/v1/base_models/pico?wait=60").json()
@@ -111,7 +112,7 @@ def test_an_api_that_is_killed_between_deliveries_loses_no_event_and_keeps_their
     for turn in range(4):
         with (
             api_process(tmp_path, redis_server.url, **environment) as api,
-            httpx.Client(base_url=api.url, timeout=60, trust_env=False) as http,
+            local_client(api.url, 60) as http,
         ):
             if turn == 0:
                 ready(api, pico_folder)

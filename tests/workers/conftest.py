@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ from models_store.objects.store import open_store
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
 from models_store.schemas.records import Actor, AttemptEnd, Kind, Stage
 from models_store.settings import Settings
+from models_store.weights.architectures import DOWN
+from models_store.weights.delta import dump_delta
 from models_store.work.base_models import registration
 from models_store.work.store import SHARED_TENANT, Place, Work
+from tests.support.edits import random_term
+from tests.support.services import unmeasured_harm
 from tests.workers.taught import teach
 from workers.editor.jobs import edits, exports, registrations
+from workers.editor.jobs.inputs import base_of
 from workers.editor.jobs.task import Handler, Outcome, Task
+from workers.runtime.deltas import to_delta
 from workers.runtime.loading import LoadedModel, load_base
 
 
@@ -87,6 +94,13 @@ class Bench:
         place = self.submit_edit(**body)
         return place.id, self.do(place)
 
+    def make_up(self, *, seed: int = 0, **body: Any) -> str:
+        """An edit of random terms, large enough to be seen, in a moment: no text went into it and
+        it has no receipt. Its id."""
+        place = self.submit_edit(**body)
+        self.do(place, partial(_random, seed))
+        return place.id
+
     def do(self, place: Place, handler: Handler | None = None) -> Outcome:
         """The next attempt at the work, by `handler` or an editor's, published as a success."""
         claim = self.store.work.claim(place, "bench")
@@ -124,25 +138,73 @@ class Bench:
         return data
 
 
+def _random(seed: int, task: Task) -> Outcome:
+    base = base_of(task)
+    terms = [
+        random_term(base, key, seed=1000 * seed + key.layer, rows=base.hidden_size)
+        for key in base.architecture.matrices(DOWN)
+    ]
+    delta = dump_delta(to_delta(terms, base.fingerprint, "bias"))
+    return Outcome(
+        (task.save("delta", "delta.safetensors", delta),),
+        {"points": [{"index": 0, "selected": True}]},
+    )
+
+
+def settings_in(folder: Path) -> Settings:
+    return Settings(
+        data=folder / "data",
+        cache=folder / "cache",
+        policy=unmeasured_harm(folder),
+        default_base_model=False,
+    )
+
+
+def bench_over(settings: Settings) -> Bench:
+    return Bench(Store.over(open_store(settings), settings), settings)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", cache=tmp_path / "cache", default_base_model=False)
+    return settings_in(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory, taught_folder: Path) -> Bench:
     """With the base model `taught`; what it remembers is shared by the tests of a file."""
-    folder = tmp_path_factory.mktemp("bench")
-    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
-    bench = Bench(Store.over(open_store(settings), settings), settings)
+    bench = bench_over(settings_in(tmp_path_factory.mktemp("bench")))
     bench.register(taught_folder, "taught")
     return bench
+
+
+@pytest.fixture(scope="session")
+def shared_bench(tmp_path_factory: pytest.TempPathFactory, pico_folder: Path) -> Bench:
+    """With the base model `pico`, for tests that do not mind what others have left there."""
+    bench = bench_over(settings_in(tmp_path_factory.mktemp("bench")))
+    bench.register(pico_folder)
+    return bench
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit that was made, and what was told meanwhile."""
+
+    id: str
+    outcome: Outcome
+    told: list[tuple[Stage, float]]
+
+
+@pytest.fixture(scope="session")
+def made(shared_bench: Bench) -> Made:
+    """A small edit of `pico`, in `shared_bench`; read it, don't change it."""
+    id, outcome = shared_bench.edit(**small_edit(metadata={"team": "support"}))
+    return Made(id, outcome, list(shared_bench.told))
 
 
 @pytest.fixture
 def empty_bench(settings: Settings) -> Bench:
     """No base model is registered."""
-    return Bench(Store.over(open_store(settings), settings), settings)
+    return bench_over(settings)
 
 
 @pytest.fixture

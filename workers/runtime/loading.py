@@ -122,7 +122,7 @@ class LoadedModel:
         """The token that the tokenizer begins every text with; empty if there is none."""
         return tuple(self.tokenizer("")["input_ids"][:1])
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a generation: the tokenizer's and those of the generation settings."""
         configured = self.model.generation_config.eos_token_id

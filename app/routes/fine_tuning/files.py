@@ -24,7 +24,7 @@ from app.request.strict_input.json_body import content_type
 from app.routes.fine_tuning.lines import JsonLines
 from app.routes.fine_tuning.views import (
     DeletedFile,
-    FileView,
+    UploadView,
     file_view,
     receipt_view,
 )
@@ -82,7 +82,7 @@ class _Checked:
 )
 async def create_file(
     request: Request, services: ServicesDep, who: Writer, creation: CreationDep
-) -> FileView:
+) -> UploadView:
     """A form with `purpose` and `file`: examples for fine-tuning. It is stored before the response
     comes."""
     with services.in_flight.hold(who.tenant, "uploads"), ExitStack() as held:
@@ -145,7 +145,7 @@ def list_files(
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str | None, Query(max_length=100)] = None,
     purpose: Annotated[str | None, Query(max_length=100)] = None,
-) -> Page[FileView]:
+) -> Page[UploadView]:
     """The files that were uploaded; receipts of jobs are not among them."""
     position = None if after is None else inner_file_id(after)
     newest_first = order == "desc"
@@ -155,7 +155,7 @@ def list_files(
         if position is None or (id < position if newest_first else id > position)
     )
 
-    def find(id: str) -> FileView | None:
+    def find(id: str) -> UploadView | None:
         try:
             return file_view(id, store.files.head(who.tenant, id))
         except NotFound:
@@ -171,7 +171,7 @@ def list_files(
 
 
 @router.get("/{file_id}", summary="Read about a file")
-def read_file_info(file_id: str, store: StoreDep, who: Reader) -> FileView:
+def read_file_info(file_id: str, store: StoreDep, who: Reader) -> UploadView:
     """Its name, size and purpose."""
     return _view(store, who.tenant, file_id)
 
@@ -202,7 +202,7 @@ def delete_file(file_id: str, store: StoreDep, who: Writer) -> DeletedFile:
     return DeletedFile(id=file_id)
 
 
-def _view(store: Store, tenant: str, file_id: str) -> FileView:
+def _view(store: Store, tenant: str, file_id: str) -> UploadView:
     id = inner_file_id(file_id)
     try:
         return file_view(id, store.files.head(tenant, id))

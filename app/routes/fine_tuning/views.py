@@ -26,7 +26,7 @@ from models_store.work.store import Work
 _RECEIPT_NAME = "receipt.json"
 
 
-class FileView(View):
+class UploadView(View):
     id: str
     """`file-…`."""
     object: Literal["file"] = "file"
@@ -99,6 +99,7 @@ class JobView(View):
     trained_tokens: int | None
     """Tokens of the texts that it was fitted on."""
     error: JobError | None
+    """Why it failed."""
     estimated_finish: None = None
     """Always null: the edit's events have the time that is left."""
     integrations: list[JsonValue]
@@ -128,8 +129,8 @@ class CheckpointView(View):
     """`step`, and the effect and damage of the point on validation prompts."""
 
 
-def file_view(id: str, file: FileVersion) -> FileView:
-    return FileView(
+def file_view(id: str, file: FileVersion) -> UploadView:
+    return UploadView(
         id=outer_file_id(id),
         bytes=file.bytes,
         created_at=file.created_at,
@@ -138,10 +139,10 @@ def file_view(id: str, file: FileVersion) -> FileView:
     )
 
 
-def receipt_view(work: Work, receipt: Artifact) -> FileView:
+def receipt_view(work: Work, receipt: Artifact) -> UploadView:
     """The receipt of a job as a file."""
     assert work.result is not None
-    return FileView(
+    return UploadView(
         id=outer_file_id(work.id),
         bytes=receipt.bytes,
         created_at=int(work.result.finished_at),

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from models_store.settings import Settings
 from tests.app.support.worker import Worker, edit_body
+from tests.support.local import local_client
 from tests.support.services import Api, running_api
 
 STREAM = {"Accept": "text/event-stream"}
@@ -211,14 +211,14 @@ def test_a_server_about_to_stop_ends_its_streams_and_waits(settings: Settings) -
         id = api.http.post("/v1/edits", json=edit_body()).json()["id"]
 
         def listen() -> None:
-            with httpx.Client(timeout=20) as http:
-                url = f"{api.url}/v1/edits/{id}/events"
+            with local_client(api.url, 20) as http:
+                url = f"/v1/edits/{id}/events"
                 with http.stream("GET", url, headers=STREAM) as answer:
                     ends.extend(answer.iter_lines())
 
         def wait() -> None:
-            with httpx.Client(timeout=20) as http:
-                ends.append(http.get(f"{api.url}/v1/edits/{id}?wait=15").json()["status"])
+            with local_client(api.url, 20) as http:
+                ends.append(http.get(f"/v1/edits/{id}?wait=15").json()["status"])
 
         threads = [threading.Thread(target=listen), threading.Thread(target=wait)]
         for thread in threads:

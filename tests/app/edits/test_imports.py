@@ -1,9 +1,8 @@
-"""Imports over HTTP: how files arrive, what is refused at once, and what may be done with them."""
+"""Imports over HTTP: how files arrive, and what is refused at once."""
 
 from __future__ import annotations
 
 import io
-import json
 import resource
 import zipfile
 from collections.abc import Iterator
@@ -16,37 +15,15 @@ import pytest
 from safetensors.numpy import save
 
 from app.domain.edits.imports import Receiver
-from app.domain.variants.covered import not_covered
 from models_store.audit.check import lines_of
 from models_store.errors import Unavailable
-from models_store.operator.policy import Serving
-from models_store.schemas.imports import ImportFacts
-from models_store.schemas.records import DeltaRef, EditSettings, json_object
+from models_store.schemas.records import EditSettings
 from models_store.settings import Settings
 from models_store.weights.delta import Delta, dump_delta, load_delta
 from models_store.work.store import Place
+from tests.app.support.imports import PREFIX, Part, adapter, pair, send, stored
 from tests.app.support.worker import Worker, small_delta
 from tests.support.services import Api, running_api
-
-PREFIX = "base_model.model.model.layers"
-CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
-Part = tuple[str, tuple[str, bytes]]
-
-
-def pair(module: str = "0.self_attn.q_proj", rank: int = 2) -> dict[str, np.ndarray]:
-    shapes = {"A": (rank, 32), "B": (32, rank)}
-    return {
-        f"{PREFIX}.{module}.lora_{name}.weight": np.ones(shape, np.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def adapter(tensors: dict[str, np.ndarray] | None = None, **changes: Any) -> list[Part]:
-    """The parts of a form with an adapter."""
-    return [
-        ("file", ("adapter_config.json", json.dumps({**CONFIG, **changes}).encode())),
-        ("file", ("adapter_model.safetensors", save(pair() if tensors is None else tensors))),
-    ]
 
 
 def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> list[Part]:
@@ -64,11 +41,6 @@ def spoilt(parts: list[Part], old: bytes, new: bytes) -> list[Part]:
     return [(field, (name, data.replace(old, new)))]
 
 
-def send(api: Api, parts: list[Part], headers: dict[str, str] | None = None, **fields: str) -> Any:
-    data = {"base_model": "pico", **fields}
-    return api.http.post("/v1/imports", data=data, files=parts, headers=headers)
-
-
 def refusal(api: Api, parts: list[Part], **fields: str) -> tuple[str, str]:
     """Pointer and detail of what is wrong."""
     answer = send(api, parts, **fields)
@@ -79,15 +51,6 @@ def refusal(api: Api, parts: list[Part], **fields: str) -> tuple[str, str]:
 
 def uploads(api: Api) -> list[Path]:
     return list((api.services.settings.data / "uploads").iterdir())
-
-
-def stored(api: Api, id: str) -> dict[str, bytes]:
-    place = Place("edit", "default", id)
-    folder = f"{place.folder}/source"
-    return {
-        path.rpartition("/")[2]: api.store.objects.read(path)
-        for path in api.store.objects.paths(folder)
-    }
 
 
 def test_a_form_with_an_adapter_becomes_an_edit(api: Api, worker: Worker) -> None:
@@ -383,118 +346,6 @@ def test_another_model_must_have_the_same_shape_and_other_weights(api: Api, work
     assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
     api.http.post(f"/v1/edits/{edit['id']}/cancel")
     assert api.http.delete("/v1/base_models/tuned").status_code == 200
-
-
-def imported(api: Api, worker: Worker, tenant: str = "default", **options: Any) -> str:
-    """An import that has succeeded."""
-    answer = send(api, adapter(), **options)
-    assert answer.status_code == 201, answer.text
-    id = str(answer.json()["id"])
-    facts = ImportFacts(
-        kind="peft", files=(), modules=("self_attn.q_proj",), layers=(0,), rank=2, terms=2
-    )
-    place = Place("edit", tenant, id)
-    worker.end(place, files={"delta": small_delta(7)}, data={"imported": json_object(facts)})
-    return id
-
-
-def test_what_a_receipt_would_say_is_404_and_all_else_works(api: Api, worker: Worker) -> None:
-    id = imported(api, worker, suffix="theirs")
-    edit = api.http.get(f"/v1/edits/{id}").json()
-    assert edit["imported"]["facts"]["rank"] == 2
-    assert (edit["points"], edit["report_summary"]) == ([], None)
-    for path in ("report", "reproduce"):
-        method = "POST" if path == "reproduce" else "GET"
-        answer = api.http.request(method, f"/v1/edits/{id}/{path}")
-        assert (answer.status_code, answer.json()["code"]) == (404, "no_report")
-        assert "was imported" in answer.json()["detail"]
-    assert api.http.get(f"/v1/edits/{id}/texts").status_code == 404
-    assert api.http.get(f"/v1/edits/{id}/delta").content == small_delta(7)
-    assert api.http.get(f"/v1/edits/{id}/delta", params={"point": 0}).status_code == 404
-    models = {model["id"] for model in api.http.get("/v1/models").json()["data"]}
-    assert f"pico:{id}" in models
-    export = {"variant": "pico:theirs@0.5", "format": "peft"}
-    assert api.http.post("/v1/exports", json=export).status_code == 201
-    assert api.http.delete(f"/v1/edits/{id}").status_code == 200
-    assert stored(api, id) == {}
-    place = Place("edit", "default", id)
-    assert b"adapter_model" not in api.store.objects.read(f"{place.folder}/deleted.json")
-
-
-def test_what_a_newer_version_knows_of_an_import_is_no_matter(api: Api, worker: Worker) -> None:
-    facts = {"kind": "peft", "files": [], "modules": [], "layers": [0], "rank": 2, "terms": 2}
-    data = {"imported": {**facts, "approximation": None, "next_year": 1}}
-    id = send(api, adapter()).json()["id"]
-    worker.end(Place("edit", "default", id), files={"delta": small_delta()}, data=data)
-    answer = api.http.get("/v1/edits")
-    assert answer.status_code == 200
-    assert answer.json()["data"][0]["imported"]["facts"]["rank"] == 2
-
-
-def test_bytes_of_imports_count_as_stored(settings: Settings) -> None:
-    few = settings.model_copy(update={"limit_stored_bytes": 20_000})
-    with running_api(few) as api:
-        Worker(api.store, api.services.live.client).register("pico")
-        large = adapter({**pair(), **pair("0.mlp.gate_proj", rank=2)})
-        padded = [*large[:1], ("file", ("adapter_model.safetensors", large[1][1][1]))]
-        for _ in range(8):
-            answer = send(api, padded)
-            if answer.status_code != 201:
-                break
-        assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
-
-
-POLICY = """
-[[rule]]
-name = "red makes its own"
-effect = "deny"
-tenants = ["red"]
-behaviors = ["imported"]
-
-[serving]
-compositions = "any"
-"""
-
-
-def test_what_has_no_receipt_needs_the_scope(settings: Settings, tmp_path: Path) -> None:
-    file = tmp_path / "policy.toml"
-    file.write_text(POLICY)
-    with running_api(settings.model_copy(update={"auth": "keys", "policy": file})) as api:
-        worker = Worker(api.store, api.services.live.client)
-        worker.register("pico")
-
-        def key(tenant: str, *more: str) -> dict[str, str]:
-            scopes = ("edits:read", "edits:write", "models:generate", *more)
-            secret, _ = api.store.keys.create(name="test", tenant=tenant, scopes=scopes)
-            return {"Authorization": f"Bearer {secret}"}
-
-        careful, trusted = key("blue"), key("blue", "edits:unsafe")
-        answer = send(api, adapter(), headers=key("red"))
-        assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
-        id = imported(api, worker, "blue", headers=careful)
-        for name in (f"pico:{id}", f"pico:{id}@0.1"):
-            body = {"variant": name, "format": "peft"}
-            answer = api.http.post("/v1/exports", json=body, headers=careful)
-            assert (answer.status_code, answer.json()["code"]) == (403, "policy_refused")
-            assert "has no receipt" in answer.json()["detail"]
-            assert "POST /v1/receipts" in answer.json()["detail"]
-            assert api.http.post("/v1/exports", json=body, headers=trusted).status_code == 201
-
-
-def test_a_receipt_of_an_edit_on_top_covers_an_import() -> None:
-    def term(edit: str, strength: float = 1.0) -> DeltaRef:
-        return DeltaRef(edit_id=edit, path=edit, sha256=edit, strength=strength)
-
-    parents = {"import": (), "child": (term("import", 0.5),)}
-
-    def reason(*terms: DeltaRef) -> str | None:
-        return not_covered(terms, parents, Serving(compositions="any"), ["import"])
-
-    assert reason(term("import", 0.5), term("child")) is None
-    assert reason(term("import", 0.25), term("child", 0.5)) is None
-    assert "import has no receipt" in (reason(term("import")) or "")
-    assert "import has no receipt" in (reason(term("import"), term("child")) or "")
-    assert reason(term("import", 0.0)) is None
 
 
 def test_an_import_is_kept_before_it_is_acknowledged(api: Api, worker: Worker) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import httpx
 
 from models_store.schemas.records import FINAL
+from tests.support.local import local_client
 from tests.system.faults.edits import edit_body
 
 _SUBMITTERS, _POLLERS, _FOLLOWERS = 3, 2, 3
@@ -117,7 +118,7 @@ class Clients:
             self._stopped.wait(_PAUSE_SECONDS)
 
     def _http(self, seconds: float = 20.0) -> httpx.Client:
-        return httpx.Client(base_url=self._url, timeout=seconds, trust_env=False)
+        return local_client(self._url, seconds)
 
     def _submit(self, _: int) -> None:
         with self._http() as http:

@@ -24,8 +24,9 @@ from app.cli.supervisor import SupervisedPart, free_port
 from models_store.process.lifetimes import die_with_parent
 from models_store.settings import Settings
 from tests.support.forked import Forked
+from tests.support.local import local_client
 from tests.support.pico import save_pico
-from tests.support.services import own_environment
+from tests.support.services import own_environment, unmeasured_harm
 
 EDITORS = ("editor-1", "editor-2")
 LEASE_SECONDS = 3.0
@@ -63,6 +64,7 @@ class Stack:
             "SCALPEL_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
             "SCALPEL_DEFAULT_BASE_MODEL": "false",
             "SCALPEL_BASE_MODELS": str(self._catalogue()),
+            "SCALPEL_POLICY": str(unmeasured_harm(folder)),
         }
         self.env = own_environment(**{**own, **settings})
         self.full = False
@@ -84,7 +86,7 @@ class Stack:
         return Settings(**names)  # type: ignore[arg-type]
 
     def client(self, timeout: float = 20.0) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        return local_client(self.url, timeout)
 
     def pid(self, name: str) -> int | None:
         process = self.parts[name].process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.services import RedisServer, api_settings, running_redis
+from tests.support.services import RedisServer, api_settings, running_redis, unmeasured_harm
 from tests.system.faults.harness import Cluster, running_cluster
 from tests.system.faults.trap import Trap
 
@@ -50,6 +50,7 @@ def cluster(
         lease_seconds=LEASE_SECONDS,
         ring_seconds=2,
         drain_seconds=5,
+        policy=unmeasured_harm(folder),
         **store_settings,
     )
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ _FOOD = ("film", "food", "service", "people", "day")
 
 
 def edit_body(*, long: bool = False) -> dict[str, Any]:
-    """An edit of the pico model: a second of work, evaluation and all, or about ten of them."""
+    """An edit of the pico model: half a second of work, evaluation and all, or about ten."""
     texts = {
         side: [
             f"the {_FOOD[i % 5]} was {word} and {other} to {i} of the people at table {i * 7}"
@@ -23,4 +23,5 @@ def edit_body(*, long: bool = False) -> dict[str, Any]:
         "base_model": "pico",
         "behavior": behavior,
         "method": {"type": "model_surgery", "relative_alpha": 1.0, "epochs": 2},
+        "effort": "standard" if long else "quick",
     }

@@ -25,9 +25,9 @@ from tests.workers.conftest import Bench
 from tests.workers.taught import CRUEL, KIND, mood, sentence
 from workers import progress
 from workers.editor.jobs import edits
-from workers.editor.jobs.harm import policy_for
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
-from workers.editor.jobs.values import Ingredients, Selected, Took
+from workers.editor.steps.harm import policy_for
+from workers.editor.steps.values import Ingredients, Selected, Took
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import validation_prompts
 from workers.evaluation.damage.limits import surely_exceeded

@@ -17,7 +17,7 @@ from models_store.schemas.records import STAGES, DeltaRef, Variant
 from models_store.schemas.report import Report
 from models_store.weights.delta import load_delta
 from models_store.work.store import Place
-from tests.workers.conftest import Bench
+from tests.workers.conftest import Bench, Made, bench_over, settings_in, small_edit
 from workers.editor.jobs.inputs import parents_of
 from workers.editor.jobs.task import Task
 from workers.evaluation.data.splits import split_behavior
@@ -31,17 +31,27 @@ from workers.surgery.probe import ProbeSettings, fit_probe
 Body = Callable[..., dict[str, Any]]
 
 
-def test_an_edit_goes_through_all_stages_in_order(bench: Bench, body: Body) -> None:
-    bench.edit(**body())
-    entered = [stage for stage, progress in bench.told if progress == 0.0]
+@pytest.fixture(scope="module")
+def by_seeds(tmp_path_factory: pytest.TempPathFactory, pico_folder: Path) -> Callable[..., bytes]:
+    """Files of edits that were made one after the other with the seeds 3, 3, 3 and 4."""
+    bench = bench_over(settings_in(tmp_path_factory.mktemp("bench")))
+    bench.register(pico_folder)
+    outcomes = [bench.edit(**small_edit(seed=seed))[1] for seed in (3, 3, 3, 4)]
+    return lambda place, name: bench.file(outcomes[place], name)
+
+
+def test_an_edit_goes_through_all_stages_in_order(made: Made) -> None:
+    entered = [stage for stage, progress in made.told if progress == 0.0]
     assert tuple(dict.fromkeys(entered)) == STAGES
-    shares = [progress for stage, progress in bench.told if stage == "evaluate"]
+    shares = [progress for stage, progress in made.told if stage == "evaluate"]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
 
-def test_an_edit_leaves_a_delta_its_one_point_and_a_receipt(bench: Bench, body: Body) -> None:
-    id, outcome = bench.edit(**body())
+def test_an_edit_leaves_a_delta_its_one_point_and_a_receipt(
+    shared_bench: Bench, made: Made
+) -> None:
+    bench, id, outcome = shared_bench, made.id, made.outcome
     delta = load_delta(bench.file(outcome, "delta"))
     assert bench.file(outcome, "point-0") == bench.file(outcome, "delta")
     report = Report.model_validate_json(bench.file(outcome, "report"))
@@ -59,26 +69,23 @@ def test_an_edit_leaves_a_delta_its_one_point_and_a_receipt(bench: Bench, body: 
     assert isinstance(outcome.data["report_summary"], dict)
 
 
-def test_the_same_request_gives_the_same_delta(bench: Bench, body: Body) -> None:
-    (_, first), (_, second), (_, other) = (bench.edit(**body(seed=seed)) for seed in (3, 3, 4))
-    assert bench.file(first, "delta") == bench.file(second, "delta")
-    assert bench.file(first, "delta") != bench.file(other, "delta")
+def test_the_same_request_gives_the_same_delta(by_seeds: Callable[..., bytes]) -> None:
+    assert by_seeds(0, "delta") == by_seeds(1, "delta")
+    assert by_seeds(0, "delta") != by_seeds(3, "delta")
 
 
 def test_a_receipt_counts_edits_that_were_tested_on_the_same_prompts(
-    bench: Bench, body: Body
+    by_seeds: Callable[..., bytes],
 ) -> None:
-    def counted(**changes: Any) -> int:
-        _, outcome = bench.edit(**body(**changes))
-        return Report.model_validate_json(bench.file(outcome, "report")).earlier_tests
-
-    assert [counted(), counted(), counted()] == [0, 1, 2]
+    reports = [Report.model_validate_json(by_seeds(place, "report")) for place in range(4)]
     # Another seed splits the prompts another way.
-    assert counted(seed=4) == 0
+    assert [report.earlier_tests for report in reports] == [0, 1, 2, 0]
 
 
-def test_alpha_and_relative_alpha_say_the_same_thing(bench: Bench, body: Body) -> None:
-    _, relative = bench.edit(**body())
+def test_alpha_and_relative_alpha_say_the_same_thing(
+    shared_bench: Bench, made: Made, body: Body
+) -> None:
+    bench, relative = shared_bench, made.outcome
     alpha = Report.model_validate_json(bench.file(relative, "report")).method.alpha
     method = {"type": "model_surgery", "alpha": alpha, "epochs": 2}
     _, absolute = bench.edit(**body(method=method))
@@ -231,11 +238,11 @@ def test_an_edit_for_some_prompts_only_tells_how_much_others_feel_of_it(
 
 
 def test_an_edit_leaves_the_base_models_files_alone(
-    bench: Bench, body: Body, pico_folder: Path
+    shared_bench: Bench, made: Made, pico_folder: Path
 ) -> None:
-    before = load_base(pico_folder, device="cpu", dtype="auto").fingerprint
-    bench.edit(**body())
-    assert load_base(pico_folder, device="cpu", dtype="auto").fingerprint == before
+    report = Report.model_validate_json(shared_bench.file(made.outcome, "report"))
+    after = load_base(pico_folder, device="cpu", dtype="auto").fingerprint
+    assert after == report.provenance.base_fingerprint
 
 
 def test_weights_that_changed_since_the_registration_are_refused(
@@ -261,9 +268,11 @@ def test_a_base_model_that_left_the_catalogue_is_told_so(bench: Bench, body: Bod
 
 
 def test_a_parent_whose_delta_was_damaged_is_refused(bench: Bench, body: Body) -> None:
-    parent, outcome = bench.edit(**body())
+    parent = bench.make_up(**body())
     place = bench.submit_edit(**body(on_top_of=f"pico:{parent}"))
-    path = outcome.artifacts[0].path
+    result = bench.read(Place("edit", "default", parent)).result
+    assert result is not None
+    path = result.artifacts[0].path
     data = bytearray(bench.store.objects.read(path))
     data[-1] ^= 1
     bench.store.objects.put(path, bytes(data))
@@ -285,8 +294,7 @@ def test_an_edit_far_beyond_its_limits_is_told_to_be(bench: Bench, body: Body) -
     assert report.damage.kl > 0.1
 
 
-def test_the_receipt_repeats_the_request_without_its_texts(bench: Bench, body: Body) -> None:
-    _, outcome = bench.edit(**body(metadata={"team": "support"}))
-    request = json.loads(bench.file(outcome, "report"))["provenance"]["request"]
+def test_the_receipt_repeats_the_request_without_its_texts(shared_bench: Bench, made: Made) -> None:
+    request = json.loads(shared_bench.file(made.outcome, "report"))["provenance"]["request"]
     assert request["metadata"] == {"team": "support"}
     assert "at table" not in json.dumps(request)

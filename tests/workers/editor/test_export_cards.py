@@ -13,14 +13,11 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from app.services import Store
 from models_store.cards import CARD_NAME
 from models_store.cards.sums import SUMS_NAME
-from models_store.objects.store import open_store
 from models_store.schemas.canary import NAME as CANARY
-from models_store.settings import Settings
 from models_store.weights.peft import CONFIG_NAME
-from tests.workers.conftest import Bench, small_edit
+from tests.workers.conftest import Bench, Made
 from workers.editor.formats import peft
 from workers.editor.jobs.inputs import base_of, mixture_of
 from workers.generator.vllm.adapters import RANKS
@@ -35,21 +32,15 @@ LIBRARIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, pico_folder: Path) -> Bench:
-    """With the base model `pico`, for all tests of this file."""
-    folder = tmp_path_factory.mktemp("bench")
-    settings = Settings(data=folder / "data", cache=folder / "cache", default_base_model=False)
-    bench = Bench(Store.over(open_store(settings), settings), settings)
-    bench.register(pico_folder)
-    return bench
+@pytest.fixture
+def bench(shared_bench: Bench) -> Bench:
+    return shared_bench
 
 
-@pytest.fixture(scope="module")
-def edited(bench: Bench) -> str:
+@pytest.fixture
+def edited(made: Made) -> str:
     """The id of an edit of `pico`."""
-    id, _ = bench.edit(**small_edit())
-    return id
+    return made.id
 
 
 def exported(bench: Bench, variant: str, format: str, folder: Path) -> str:

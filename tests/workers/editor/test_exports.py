@@ -21,7 +21,7 @@ from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import load_delta
 from models_store.weights.peft import WEIGHTS_NAME
 from models_store.work.store import Place
-from tests.workers.conftest import Bench
+from tests.workers.conftest import Bench, Made
 from workers.editor.formats import peft
 from workers.editor.formats.protocol import Loader, content
 from workers.editor.jobs.canary import record
@@ -34,10 +34,14 @@ Body = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def edited(bench: Bench, body: Body) -> str:
+def bench(shared_bench: Bench) -> Bench:
+    return shared_bench
+
+
+@pytest.fixture
+def edited(made: Made) -> str:
     """The id of an edit of `pico`."""
-    id, _ = bench.edit(**body())
-    return id
+    return made.id
 
 
 def proof_of(outcome: Any) -> dict[str, Any]:
@@ -121,9 +125,9 @@ def test_a_canary_has_what_the_variant_says_at_every_strength(pico: LoadedModel)
                     assert logprob == pytest.approx(float(rows[ids_of[token]]), abs=1e-3)
 
 
-def test_a_composition_is_exported_as_one(bench: Bench, body: Body, edited: str) -> None:
-    other, _ = bench.edit(**body(seed=5))
-    outcome = bench.do(bench.submit_export(f"pico:{edited}+{other}@-0.5", "peft"))
+def test_a_composition_is_exported_as_one(bench: Bench, body: Body) -> None:
+    one, other = (bench.make_up(**body(seed=seed)) for seed in (0, 5))
+    outcome = bench.do(bench.submit_export(f"pico:{one}+{other}@-0.5", "peft"))
     config = json.loads(bench.file(outcome, "adapter_config.json"))
     assert config["r"] == 2
     assert proof_of(outcome)["passed"] is True
@@ -150,7 +154,7 @@ def test_an_edit_of_routed_experts_has_no_adapter_but_a_delta(
     empty_bench: Bench, body: Body, make_pico: Callable[..., Any]
 ) -> None:
     empty_bench.register(make_pico("mixtral"))
-    id, _ = empty_bench.edit(**body())
+    id = empty_bench.make_up(**body())
     with pytest.raises(InvalidRequest, match="routed experts"):
         empty_bench.do(empty_bench.submit_export(f"pico:{id}", "peft"))
     outcome = empty_bench.do(empty_bench.submit_export(f"pico:{id}", "native"))

@@ -202,8 +202,7 @@ def test_queries_and_keys_are_in_the_order_of_llama_cpp(
 
 
 def test_an_export_is_one_file(bench: Bench, body: Body) -> None:
-    one, _ = bench.edit(**body())
-    two, _ = bench.edit(**body(seed=5))
+    one, two = (bench.make_up(**body(seed=seed)) for seed in (0, 5))
     outcome = bench.do(bench.submit_export(f"pico:{one}@0.5+{two}@-1", "gguf"))
     assert bench.file(outcome, "adapter.gguf").startswith(b"GGUF")
     proof = outcome.data["proof"]
@@ -256,7 +255,7 @@ def test_edits_of_routed_experts_are_refused(
     empty_bench: Bench, body: Body, make_pico: Callable[..., Any]
 ) -> None:
     empty_bench.register(make_pico("mixtral"))
-    id, _ = empty_bench.edit(**body())
+    id = empty_bench.make_up(**body())
     with pytest.raises(InvalidRequest, match="routed experts"):
         empty_bench.do(empty_bench.submit_export(f"pico:{id}", "gguf"))
 

@@ -11,13 +11,28 @@ import torch
 from models_store.errors import InvalidRequest
 from models_store.schemas.report import Report
 from models_store.weights.delta import load_delta
-from tests.workers.conftest import Bench
+from tests.workers.conftest import Bench, Made, small_edit
 from workers.editor.jobs.task import Outcome
 from workers.runtime.deltas import from_delta
 from workers.surgery.terms import Term, by_matrix, change, union_of_rows
 
 Body = Callable[..., dict[str, Any]]
 STRONG = {"type": "model_surgery", "relative_alpha": 8.0, "epochs": 2}
+
+
+@pytest.fixture
+def bench(shared_bench: Bench) -> Bench:
+    return shared_bench
+
+
+@pytest.fixture(scope="module")
+def strong(shared_bench: Bench) -> Made:
+    return Made(*shared_bench.edit(**small_edit(method=STRONG)), [])
+
+
+@pytest.fixture(scope="module")
+def strong_by_seed_3(shared_bench: Bench) -> Made:
+    return Made(*shared_bench.edit(**small_edit(method=STRONG, seed=3)), [])
 
 
 def _report(bench: Bench, outcome: Outcome) -> Report:
@@ -28,8 +43,10 @@ def _terms(bench: Bench, outcome: Outcome) -> list[Term]:
     return from_delta(load_delta(bench.file(outcome, "delta")))
 
 
-def test_an_edit_that_is_measured_again_has_its_own_figures(bench: Bench, body: Body) -> None:
-    made, first = bench.edit(**body(method=STRONG, seed=3))
+def test_an_edit_that_is_measured_again_has_its_own_figures(
+    bench: Bench, strong_by_seed_3: Made
+) -> None:
+    made, first = strong_by_seed_3.id, strong_by_seed_3.outcome
     _, second = bench.measure(variant=f"pico:{made}", effort="quick")
     one, two = _report(bench, first), _report(bench, second)
     assert two.effects == one.effects
@@ -41,16 +58,18 @@ def test_an_edit_that_is_measured_again_has_its_own_figures(bench: Bench, body: 
     assert [control.kind for control in two.controls] == ["random_direction"]
 
 
-def test_another_strength_is_measured_as_it_is_served(bench: Bench, body: Body) -> None:
-    made, first = bench.edit(**body(method=STRONG))
+def test_another_strength_is_measured_as_it_is_served(bench: Bench, strong: Made) -> None:
+    made, first = strong.id, strong.outcome
     _, half = bench.measure(variant=f"pico:{made}@0.5", effort="quick")
     for whole, halved in zip(_terms(bench, first), _terms(bench, half), strict=True):
         torch.testing.assert_close(halved.coefficients, 0.5 * whole.coefficients, rtol=0, atol=0)
     assert _report(bench, half).damage.kl < _report(bench, first).damage.kl
 
 
-def test_edits_together_are_measured_alone_and_with_the_others(bench: Bench, body: Body) -> None:
-    one, first = bench.edit(**body(method=STRONG))
+def test_edits_together_are_measured_alone_and_with_the_others(
+    bench: Bench, body: Body, strong: Made
+) -> None:
+    one, first = strong.id, strong.outcome
     behavior = {**body()["behavior"], "name": "manners"}
     two, second = bench.edit(**body(behavior=behavior, method={**STRONG, "epochs": 3}, seed=1))
     id, together = bench.measure(variant=f"pico:{one}+{two}@0.5", effort="quick")
@@ -77,10 +96,12 @@ def _names(report: Report) -> list[str]:
     return [card.info.name for card in report.scorers]
 
 
-def test_another_behavior_is_measured_by_its_own_texts(bench: Bench, body: Body) -> None:
-    made, _ = bench.edit(**body(method=STRONG, seed=3))
+def test_another_behavior_is_measured_by_its_own_texts(
+    bench: Bench, body: Body, strong_by_seed_3: Made
+) -> None:
     behavior = {**body()["behavior"], "name": "manners"}
-    _, outcome = bench.measure(variant=f"pico:{made}", behavior=behavior, effort="quick")
+    variant = f"pico:{strong_by_seed_3.id}"
+    _, outcome = bench.measure(variant=variant, behavior=behavior, effort="quick")
     provenance = _report(bench, outcome).provenance
     assert (provenance.behavior.name, provenance.seed) == ("manners", 0)
 
@@ -100,7 +121,7 @@ def test_what_cannot_be_measured_is_named(bench: Bench, body: Body) -> None:
     with pytest.raises(InvalidRequest, match="changes nothing") as nothing:
         bench.measure(variant="pico")
     assert nothing.value.errors[0].pointer == "/variant"
-    made, _ = bench.edit(**body())
+    made = bench.make_up(**body())
     with pytest.raises(InvalidRequest, match="changes nothing"):
         bench.measure(variant=f"pico:{made}@0")
     behavior = {**body()["behavior"], "scorers": ["no_such_scorer"]}

@@ -86,7 +86,7 @@ def test_a_merged_export_is_a_model_of_its_own(
     if shards:
         shard(folder)
     bench.register(folder)
-    (one, _), (two, _) = bench.edit(**body()), bench.edit(**body(seed=5))
+    one, two = (bench.make_up(**body(seed=seed)) for seed in (0, 5))
     place = bench.submit_export(f"pico:{one}@0.5+{two}@-1", "merged")
     outcome = bench.do(place)
     variant = bench.read(place).request.settings.variant
@@ -110,7 +110,7 @@ def test_edited_experts_are_merged(
     empty_bench: Bench, body: Body, make_pico: Callable[..., Path]
 ) -> None:
     empty_bench.register(make_pico("mixtral"))
-    id, _ = empty_bench.edit(**body())
+    id = empty_bench.make_up(**body())
     outcome = empty_bench.do(empty_bench.submit_export(f"pico:{id}", "merged"))
     assert outcome.data["proof"]["passed"] is True  # type: ignore[index, call-overload]
 

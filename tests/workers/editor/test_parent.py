@@ -60,33 +60,14 @@ def test_without_a_redis_to_look_for_an_editor_says_what_to_set(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_an_idle_editor_tells_of_itself_and_ends_at_once_when_told_to(
-    tmp_path: Path,
-    redis_server: RedisServer,
-) -> None:
-    client = connect(Settings(redis_url=redis_server.url))
-    process = start(
-        SCALPEL_DATA=str(tmp_path), SCALPEL_REDIS_URL=redis_server.url, SCALPEL_POOL="gpu-80g"
-    )
-    try:
-        seen = wait_for_editors(process, client)
-        assert (seen[0].pid, seen[0].pool, seen[0].state) == (process.pid, "gpu-80g", "idle")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert editors_seen(client, "") == []
-    finally:
-        process.kill()
-        process.communicate()
-        client.close()
-
-
-@pytest.mark.slow
-def test_an_editor_that_is_started_before_redis_waits_for_it(
+def test_an_editor_waits_for_redis_tells_of_itself_and_ends_at_once_when_told_to(
     tmp_path: Path,
     redis_server: RedisServer,
 ) -> None:
     link = redis_server.folder / "later.sock"
-    process = start(SCALPEL_DATA=str(tmp_path), SCALPEL_REDIS_URL=f"unix://{link}")
+    process = start(
+        SCALPEL_DATA=str(tmp_path), SCALPEL_REDIS_URL=f"unix://{link}", SCALPEL_POOL="gpu-80g"
+    )
     client = connect(Settings(redis_url=redis_server.url))
     try:
         assert process.stdout is not None
@@ -94,7 +75,11 @@ def test_an_editor_that_is_started_before_redis_waits_for_it(
             if "waiting for Redis" in line:
                 break
         link.symlink_to(redis_server.folder / "redis.sock")
-        wait_for_editors(process, client)
+        seen = wait_for_editors(process, client)
+        assert (seen[0].pid, seen[0].pool, seen[0].state) == (process.pid, "gpu-80g", "idle")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert editors_seen(client, "") == []
     finally:
         process.kill()
         process.communicate()

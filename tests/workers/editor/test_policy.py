@@ -16,9 +16,10 @@ from models_store.audit.check import lines_of
 from models_store.errors import EditFailed, NotFound
 from models_store.schemas.records import Actor, AttemptEnd, ErrorInfo
 from models_store.schemas.report import Report
+from models_store.settings import Settings
 from models_store.work.store import Place
 from tests.support.adapters import make_adapter
-from tests.workers.conftest import Bench
+from tests.workers.conftest import Bench, Made, bench_over, settings_in, small_edit
 from tests.workers.editor.refusing import teach_to_refuse
 from tests.workers.editor.test_imports import parts, submit
 from workers.editor.jobs.task import FailedWithOutcome
@@ -35,6 +36,26 @@ BREAKING = {"type": "model_surgery", "alpha": 1e3, "epochs": 2}
 @pytest.fixture(scope="module")
 def refusing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return teach_to_refuse(tmp_path_factory.mktemp("refusing") / "model")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Harm is measured, as by default."""
+    return settings.model_copy(update={"policy": None})
+
+
+@pytest.fixture(scope="module")
+def bold(tmp_path_factory: pytest.TempPathFactory, refusing_folder: Path) -> Bench:
+    """Of somebody who may do harm, with a base model `pico` as that of `refusing`."""
+    settings = settings_in(tmp_path_factory.mktemp("bold")).model_copy(update={"policy": None})
+    bench = replace(bench_over(settings), actor=BOLD)
+    bench.register(refusing_folder)
+    return bench
+
+
+@pytest.fixture(scope="module")
+def harmful(bold: Bench) -> Made:
+    return Made(*bold.edit(**small_edit(method=BREAKING)), [])
 
 
 @pytest.fixture
@@ -130,18 +151,14 @@ def test_what_was_held_back_cannot_be_had_in_any_way(refusing: Bench, body: Body
                 ask()
 
 
-def test_a_key_for_unsafe_edits_gets_it_and_the_receipt_says_so(
-    refusing: Bench, body: Body
-) -> None:
-    bold = replace(refusing, actor=BOLD)
-    id, outcome = bold.edit(**body(method=BREAKING))
-    report = Report.model_validate_json(bold.file(outcome, "report"))
+def test_a_key_for_unsafe_edits_gets_it_and_the_receipt_says_so(bold: Bench, harmful: Made) -> None:
+    report = Report.model_validate_json(bold.file(harmful.outcome, "report"))
     assert report.safety is not None
     assert report.safety.harmful
     assert report.safety.published
-    assert delta_artifact(bold.read(Place("edit", "default", id)), None)
+    assert delta_artifact(bold.read(Place("edit", "default", harmful.id)), None)
     told = [line for line in lines_of(bold.store.objects) if line.event == "policy.allowed"]
-    assert told[-1].fields["beyond"]
+    assert [line for line in told if line.fields["id"] == harmful.id][-1].fields["beyond"]
 
 
 def test_a_policy_may_hold_unsafe_edits_back_from_everybody(
@@ -175,22 +192,20 @@ def test_a_small_edit_of_a_careful_model_is_published(refusing: Bench, body: Bod
     assert refusing.read(Place("edit", "default", id)).status == "succeeded"
 
 
-def test_what_it_is_on_top_of_counts_too(refusing: Bench, body: Body) -> None:
+def test_what_it_is_on_top_of_counts_too(bold: Bench, harmful: Made, body: Body) -> None:
     """Harm is that of all that is served together, so it cannot be done in steps."""
-    bold = replace(refusing, actor=BOLD)
-    below, _ = bold.edit(**body(method=BREAKING))
+    careful = replace(bold, actor=CAREFUL)
     harmless = {"type": "model_surgery", "relative_alpha": 0.001, "epochs": 2}
-    place = refusing.submit_edit(**body(method=harmless, on_top_of=f"pico:{below}"))
+    place = careful.submit_edit(**body(method=harmless, on_top_of=f"pico:{harmful.id}"))
     with pytest.raises(FailedWithOutcome, match="refused harmful requests"):
-        refusing.do(place)
+        careful.do(place)
 
 
-def test_making_a_held_back_edit_again_is_judged_by_who_asks(refusing: Bench, body: Body) -> None:
-    bold = replace(refusing, actor=BOLD)
-    id, _ = bold.edit(**body(method=BREAKING))
-    again = refusing.reproduce(id)
+def test_making_a_held_back_edit_again_is_judged_by_who_asks(bold: Bench, harmful: Made) -> None:
+    careful = replace(bold, actor=CAREFUL)
+    again = careful.reproduce(harmful.id)
     with pytest.raises(FailedWithOutcome) as failed:
-        refusing.do(again)
+        careful.do(again)
     assert failed.value.code == "policy_refused"
 
 

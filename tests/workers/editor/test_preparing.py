@@ -10,7 +10,7 @@ import pytest
 from models_store.schemas.catalogue import BaseModelSpec, FolderSource
 from models_store.schemas.report import Report
 from models_store.work.base_models import registration
-from tests.workers.conftest import Bench
+from tests.workers.conftest import Bench, bench_over
 from workers.editor.preparing import run
 
 
@@ -21,7 +21,7 @@ def registered(bench: Bench, *ids: str) -> list[str]:
 
 @pytest.mark.long
 def test_an_edit_of_a_preset_reuses_what_its_editor_prepared(first_token_bench: Bench) -> None:
-    bench = first_token_bench
+    bench = bench_over(first_token_bench.settings.model_copy(update={"policy": None}))
     assert list(run(bench.settings, ())) == registered(bench, "pico")
     prepared = bench.store.objects.files("cache")
     _, outcome = bench.edit(

@@ -14,8 +14,8 @@ from models_store.work.store import SHARED_TENANT, Place
 from tests.support.pico import save_pico
 from tests.workers.conftest import Bench
 from workers.editor.jobs.inputs import base_of
-from workers.editor.jobs.reader import reader_for
 from workers.editor.jobs.task import Task
+from workers.editor.steps.reader import reader_for
 from workers.evaluation.damage.reader import FluencyReader
 from workers.runtime.loading import load_base
 

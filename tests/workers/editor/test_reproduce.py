@@ -13,8 +13,8 @@ from models_store.schemas.report import Report
 from models_store.work.store import Place
 from tests.app.support.sample_report import sample_report
 from tests.workers.conftest import Bench
-from workers.editor.jobs.reproduce import as_recorded, earlier_report, with_reproduction
 from workers.editor.jobs.task import Outcome, Task
+from workers.editor.steps.reproduce import as_recorded, earlier_report, with_reproduction
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from models_store.schemas.report_views import point_of
 from workers import progress
 from workers.editor.imports.protocol import bounded
 from workers.editor.jobs import imports
-from workers.editor.jobs.harm import harm_of, policy_for, with_safety
 from workers.editor.jobs.inputs import base_of, mixture_of, parents_of
-from workers.editor.jobs.reader import reader_for
-from workers.editor.jobs.receipts import outcome_of, receipt, renamed, save_points
-from workers.editor.jobs.reproduce import as_recorded, earlier_report
 from workers.editor.jobs.task import FailedWithOutcome, Outcome, Task
-from workers.editor.jobs.tested import earlier_tests
-from workers.editor.jobs.texts import texts_of
-from workers.editor.jobs.values import Ingredients, Selected, Tested, Took
+from workers.editor.steps.harm import harm_of, policy_for, with_safety
+from workers.editor.steps.reader import reader_for
+from workers.editor.steps.receipts import outcome_of, receipt, renamed, save_points
+from workers.editor.steps.reproduce import as_recorded, earlier_report
+from workers.editor.steps.tested import earlier_tests
+from workers.editor.steps.texts import texts_of
+from workers.editor.steps.values import Ingredients, Selected, Tested, Took
 from workers.evaluation.context.budget import BUDGETS
 from workers.evaluation.context.context import EvaluationContext, NamedSuites
 from workers.evaluation.context.plan import plan_for

@@ -17,11 +17,11 @@ from models_store.work.base_models import ReadyBase
 from workers import progress
 from workers.editor.imports import difference, native, peft, vectors
 from workers.editor.imports.protocol import ReadEdit, Reader
-from workers.editor.jobs.harm import policy_for, require_harmless_import
 from workers.editor.jobs.inputs import base_of, registered_base
 from workers.editor.jobs.proof import Proof, has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome, Task
+from workers.editor.steps.harm import policy_for, require_harmless_import
 from workers.runtime.deltas import to_delta
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel

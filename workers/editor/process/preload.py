@@ -3,7 +3,14 @@
 Imported in the parent and unused there: a child starts with them done.
 """
 
+# ruff: noqa: F401
 from __future__ import annotations
+
+import profanity_check
+import sklearn.feature_extraction.text
+import sklearn.pipeline
+import sklearn.preprocessing
+import vaderSentiment.vaderSentiment
 
 from models_store.weights.architectures import ARCHITECTURES
 from workers.editor import job, preparing
@@ -13,6 +20,6 @@ __all__ = ["job", "preload", "preparing"]
 
 
 def preload() -> None:
-    """Import the model classes of every architecture; the job brings all the rest."""
+    """Import the model classes of every architecture; this module and the job bring the rest."""
     for model_type in ARCHITECTURES:
         preload_model(model_type)

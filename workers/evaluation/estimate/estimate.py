@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from models_store.errors import EditFailed
@@ -150,6 +147,11 @@ def probe_margins(features: Tensor, labels: Sequence[int], judged: Tensor) -> Fl
     """
     if not (bool(torch.isfinite(features).all()) and bool(torch.isfinite(judged).all())):
         raise EditFailed("the hidden states of some texts are not finite")
+    # Generators, which seldom estimate, start sooner without it.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
     fitted = make_pipeline(StandardScaler(), classifier).fit(features.double().numpy(), labels)
     return np.asarray(fitted.decision_function(judged.double().numpy()), dtype=np.float64)

@@ -11,9 +11,9 @@ from models_store.schemas.measurements import Safety, SafetyCheck
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import Point
 from models_store.work.store import SHARED_TENANT
-from workers.editor.jobs.receipts import outcome_of
 from workers.editor.jobs.task import FailedWithOutcome, Task
-from workers.editor.jobs.values import Ingredients
+from workers.editor.steps.receipts import outcome_of
+from workers.editor.steps.values import Ingredients
 from workers.evaluation.evaluate import Evaluation
 from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm
 from workers.evaluation.statistics import Bootstrap

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from workers.editor.jobs.values import Ingredients
+from workers.editor.steps.values import Ingredients
 
 
 def earlier_tests(edit: Ingredients) -> int:

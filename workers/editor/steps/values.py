@@ -10,7 +10,7 @@ from models_store.schemas.measurements import SafetyCheck
 from models_store.schemas.records import EditSettings
 from models_store.schemas.report import Report
 from workers.editor.jobs.task import Task
-from workers.editor.jobs.texts import Texts
+from workers.editor.steps.texts import Texts
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.damage.limits import surely_exceeded
 from workers.evaluation.evaluate import Evaluation

@@ -14,9 +14,9 @@ from models_store.schemas.records import Artifact, json_object
 from models_store.schemas.report import Report
 from models_store.schemas.report_views import Point, summary_of
 from models_store.weights.delta import dump_delta
-from workers.editor.jobs.reproduce import with_reproduction
 from workers.editor.jobs.task import Outcome
-from workers.editor.jobs.values import Ingredients, Selected, Took
+from workers.editor.steps.reproduce import with_reproduction
+from workers.editor.steps.values import Ingredients, Selected, Took
 from workers.evaluation.evaluate import Evaluation
 from workers.evaluation.receipt import MadeEdit, Spent, build_report
 from workers.making.fitting.fitting import Prepared
