@@ -96,7 +96,7 @@ test-fast: $(VENV)/.dev ## Run the fast tests, without real weights
 lint: $(VENV)/.dev ## Run ruff, import-linter and pip-audit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports
+	@PYTHONPATH=client $(BIN)/lint-imports
 	@$(BIN)/python .ci/audit.py
 
 fuzz: $(VENV)/.dev ## Fuzz the API: CASES=100000 (hours) SEED=1
