@@ -18,12 +18,13 @@ from app.http.errors import Unauthorized, status_of
 from app.http.files import read_checked
 from app.receipts import page_context
 from app.request import sign_in
-from app.request.auth import READ, Principal, Reader, count_stranger, counted
+from app.request.auth import Principal, Reader, count_stranger, counted
 from app.routes.edits.outcomes import parse_report
 from app.routes.edits.views import EditView, edit_view
 from app.services import ServicesDep, Store, StoreDep, services
 from models_store import presets
-from models_store.errors import NotFound, ScalpelError
+from models_store.errors import ScalpelError
+from models_store.registry import Registry
 from models_store.schemas.methods import METHODS, Limits
 from models_store.schemas.records import STAGES
 from models_store.work.store import Work
@@ -103,6 +104,7 @@ def edit(
         edit=view,
         title=_title(view),
         stages=STAGES,
+        formats=tuple(Registry("scalpel.exports")),
         **_receipt(store, work),
     )
 
