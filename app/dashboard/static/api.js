@@ -122,11 +122,11 @@ export const Failure = ({error, retry}) => html`
 
 export const Meter = ({value, label}) => html`<progress class="meter" max="1" value=${value ?? 0} aria-label=${label}></progress>`
 
-/** What the address says, and a function that changes it without another entry in the history. */
-export const query = () => Object.fromEntries(new URLSearchParams(location.search))
+/** What stands behind the address's `#`, which no server and no log gets to see. */
+export const stateOf = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)))
 
-export function setQuery(values) {
+/** Changes it without another entry in the history. */
+export function keepState(values) {
   const kept = Object.entries(values).filter(([, value]) => value !== '' && value != null)
-  const search = new URLSearchParams(kept).toString()
-  history.replaceState(null, '', search ? `?${search}` : location.pathname)
+  history.replaceState(null, '', kept.length ? `#${new URLSearchParams(kept)}` : location.pathname)
 }

@@ -1,8 +1,8 @@
 // The list of edits: filters, live status, more as one scrolls.
 
 import {
-  ApiError, Component, Failure, Meter, Status, When, all, get, html, isFinal, percent, query, render,
-  send, setQuery, useEffect, useRef, useState,
+  ApiError, Component, Failure, Meter, Status, When, all, get, html, isFinal, percent, stateOf, render,
+  send, keepState, useEffect, useRef, useState,
 } from './api.js'
 
 const PAGE = 50
@@ -85,7 +85,7 @@ function Filters({filters, change, bases, behaviors}) {
 const named = (known, chosen) => [...new Set([...known, ...(chosen ? [chosen] : [])])].sort()
 
 function Edits() {
-  const [filters, setFilters] = useState(query)
+  const [filters, setFilters] = useState(stateOf)
   const [edits, setEdits] = useState(null)
   const [more, setMore] = useState(null)
   const [error, setError] = useState(null)
@@ -142,7 +142,7 @@ function Edits() {
     }
   }
 
-  const change = chosen => { setQuery(chosen); setEdits(null); setMore(null); setFilters(chosen) }
+  const change = chosen => { keepState(chosen); setEdits(null); setMore(null); setFilters(chosen) }
 
   useEffect(() => { all('/v1/base_models').then(found => setBases(found.map(base => base.id)), () => {}) }, [])
   useEffect(() => { loading.current = false; load() }, [filters])

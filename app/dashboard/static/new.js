@@ -1,7 +1,7 @@
 // A new edit: what it is to change, an estimate, and the request.
 
 import {
-  ApiError, Failure, all, duration, html, newKey, percent, query, render, send, size, useEffect, useMemo, useRef, useState,
+  ApiError, Failure, all, duration, html, newKey, percent, stateOf, render, send, size, useEffect, useMemo, useRef, useState,
 } from './api.js'
 
 const SIDES = [
@@ -191,7 +191,7 @@ function Estimated({estimate}) {
 function New({offered}) {
   const presets = Object.entries(offered.presets)
   const usual_kl = String(offered.max_kl)
-  const given = query()
+  const given = stateOf()
   const [form, setForm] = useState({
     base_model: given.base ?? '', kind: given.behavior?.startsWith('beh_') ? 'own' : 'preset', own: given.behavior ?? '',
     preset: given.behavior in offered.presets ? given.behavior : presets[0]?.[0] ?? '',
