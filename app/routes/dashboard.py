@@ -13,12 +13,13 @@ from fastapi.routing import APIRoute
 
 from app.dashboard import page
 from app.dashboard.assets import PREFIX, assets
+from app.domain.accounts.api_keys import SCOPES
 from app.domain.variants.names import require_report
 from app.http.errors import Unauthorized, status_of
 from app.http.files import read_checked
 from app.receipts import page_context
 from app.request import sign_in
-from app.request.auth import Principal, Reader, count_stranger, counted
+from app.request.auth import Admin, Principal, Reader, count_stranger, counted
 from app.routes.edits.outcomes import parse_report
 from app.routes.edits.views import EditView, edit_view
 from app.services import ServicesDep, Store, StoreDep, services
@@ -94,7 +95,12 @@ def edits(frame: FrameDep) -> Response:
 
 @router.get("/edits/{edit_id}", response_class=HTMLResponse)
 def edit(
-    edit_id: str, services: ServicesDep, store: StoreDep, who: Reader, frame: FrameDep
+    edit_id: str,
+    request: Request,
+    services: ServicesDep,
+    store: StoreDep,
+    who: Reader,
+    frame: FrameDep,
 ) -> Response:
     work = store.work.read("edit", who.tenant, edit_id)
     view = edit_view(services, work)
@@ -103,6 +109,7 @@ def edit(
         frame=frame,
         edit=view,
         title=_title(view),
+        url=str(request.base_url).rstrip("/"),
         stages=STAGES,
         formats=tuple(Registry("scalpel.exports")),
         **_receipt(store, work),
@@ -122,6 +129,24 @@ def new_edit(frame: FrameDep) -> Response:
 @router.get("/playground", response_class=HTMLResponse)
 def playground(frame: FrameDep) -> Response:
     return page("playground.html", frame=frame)
+
+
+@router.get("/behaviors", response_class=HTMLResponse)
+def behaviors(frame: FrameDep) -> Response:
+    given = {"presets": presets.preset_names()}
+    return page("plain.html", frame=frame, at="behaviors", title="Behaviours", given=given)
+
+
+@router.get("/models", response_class=HTMLResponse)
+def models(frame: FrameDep) -> Response:
+    return page("plain.html", frame=frame, at="models", title="Models")
+
+
+@router.get("/admin", response_class=HTMLResponse)
+def admin(frame: FrameDep, who: Admin) -> Response:
+    scopes = [(scope, meaning) for scope, meaning in SCOPES.items() if scope in who.scopes]
+    given = {"scopes": scopes}
+    return page("plain.html", frame=frame, at="admin", title="Keys and webhooks", given=given)
 
 
 def _title(view: EditView) -> str:

@@ -153,6 +153,17 @@ document.addEventListener('click', event => {
   done?.catch(say)
 })
 
+// A candidate that is pointed at is shown until the pointer leaves; a click keeps it.
+for (const link of document.querySelectorAll('svg a[href^="#candidate-"]')) {
+  const shown = document.querySelector(link.getAttribute('href'))
+  const show = () => shown.classList.add('peek')
+  const hide = () => shown.classList.remove('peek')
+  link.addEventListener('pointerenter', show)
+  link.addEventListener('pointerleave', hide)
+  link.addEventListener('focus', show)
+  link.addEventListener('blur', hide)
+}
+
 const live = document.getElementById('live')
 if (live) {
   live.textContent = ''
