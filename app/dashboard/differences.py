@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import groupby
 
-_WORDS = re.compile(r"\s+|[^\s]+")
+_WORDS = re.compile(r"\s*\S+")
+"""With the space before them, which is not compared."""
 _MOST_WORDS = 2_000
 Piece = tuple[bool, str]
 """Whether it differs, and the text."""
@@ -16,7 +17,8 @@ Piece = tuple[bool, str]
 def marked(base: str, edited: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     """The pieces of each text in order; those that only one of them has are marked."""
     before, after = _words(base), _words(edited)
-    blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+    plain = ([word.strip() for word in words] for words in (before, after))
+    blocks = SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
     same_before = {block.a + i for block in blocks for i in range(block.size)}
     same_after = {block.b + i for block in blocks for i in range(block.size)}
     return tuple(_pieces(before, same_before)), tuple(_pieces(after, same_after))
@@ -28,6 +30,9 @@ def _words(text: str) -> list[str]:
 
 
 def _pieces(words: list[str], same: set[int]) -> Iterator[Piece]:
-    numbered = enumerate(words)
-    for differs, group in groupby(numbered, lambda one: one[0] not in same):
-        yield differs, "".join(word for _, word in group)
+    for differs, group in groupby(enumerate(words), lambda one: one[0] not in same):
+        text = "".join(word for _, word in group)
+        start = len(text) - len(text.lstrip()) if differs else 0
+        if start:
+            yield False, text[:start]
+        yield differs, text[start:]

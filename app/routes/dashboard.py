@@ -19,7 +19,7 @@ from app.http.errors import Unauthorized, status_of
 from app.http.files import read_checked
 from app.receipts import page_context
 from app.request import sign_in
-from app.request.auth import Admin, Principal, Reader, count_stranger, counted
+from app.request.auth import Admin, Principal, Reader, count_stranger
 from app.routes.edits.outcomes import parse_report
 from app.routes.edits.views import EditView, edit_view
 from app.services import ServicesDep, Store, StoreDep, services
@@ -72,7 +72,7 @@ router = APIRouter(prefix="/dashboard", include_in_schema=False, route_class=_Pa
 files_router = APIRouter(include_in_schema=False, dependencies=[Depends(count_stranger)])
 
 
-def _frame(request: Request, who: Annotated[Principal, Depends(counted)]) -> Frame:
+def _frame(request: Request, who: Principal) -> Frame:
     keys = services(request).settings.auth == "keys"
     key = sign_in.signed_in(request) if keys else None
     places = (*EVERY_PAGE, *([_FOR_ADMINS] if "admin" in who.scopes else []))
@@ -80,7 +80,15 @@ def _frame(request: Request, who: Annotated[Principal, Depends(counted)]) -> Fra
     return Frame(places, key.name if key is not None else None, token)
 
 
-FrameDep = Annotated[Frame, Depends(_frame)]
+def _readers(request: Request, who: Reader) -> Frame:
+    return _frame(request, who)
+
+
+def _admins(request: Request, who: Admin) -> Frame:
+    return _frame(request, who)
+
+
+FrameDep = Annotated[Frame, Depends(_readers)]
 
 
 @files_router.get(PREFIX + "/{version}/{name}")
@@ -143,8 +151,12 @@ def models(frame: FrameDep) -> Response:
 
 
 @router.get("/admin", response_class=HTMLResponse)
-def admin(frame: FrameDep, who: Admin) -> Response:
-    scopes = [(scope, meaning) for scope, meaning in SCOPES.items() if scope in who.scopes]
+def admin(frame: Annotated[Frame, Depends(_admins)], who: Admin) -> Response:
+    scopes = [
+        (scope, meaning.replace("`", ""))
+        for scope, meaning in SCOPES.items()
+        if scope in who.scopes
+    ]
     given = {"scopes": scopes}
     return page("plain.html", frame=frame, at="admin", title="Keys and webhooks", given=given)
 

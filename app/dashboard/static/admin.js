@@ -39,11 +39,11 @@ function Keys({scopes}) {
       ${secret && html`<${Secret} made=${secret} hide=${() => setSecret(null)} />`}
       ${keys === null && !error && html`<p class="loading">Loading…</p>`}
       ${keys?.length === 0 && html`<p class="soft">No keys yet.</p>`}
-      ${keys?.length > 0 && html`<table class="list"><caption class="hidden">API keys</caption>
+      ${keys?.length > 0 && html`<table class="list labelled"><caption class="hidden">API keys</caption>
         <thead><tr><th scope="col">Key</th><th scope="col">Status</th><th scope="col">Scopes</th><th scope="col">Made</th><th scope="col">Used</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead>
-        <tbody>${keys.map(key => html`<tr><th scope="row">${key.name}<span class="note">${key.id}</span></th>
+        <tbody>${keys.map(key => html`<tr><th scope="row">${key.name}<span class="note id">${key.id}</span></th>
           <td data-label="Status"><span class="chip ${key.status === 'active' ? 'succeeded' : ''}">${key.status}</span></td>
-          <td>${key.scopes.join(', ')}</td><td><${When} at=${key.created_at} /></td><td>${key.last_used_at ? html`<${When} at=${key.last_used_at} />` : 'not yet'}</td>
+          <td data-label="Scopes">${key.scopes.join(', ')}</td><td data-label="Made"><${When} at=${key.created_at} /></td><td data-label="Used">${key.last_used_at ? html`<${When} at=${key.last_used_at} />` : 'not yet'}</td>
           <td class="actions">${key.status === 'active' && html`<button class="quiet" title="A new secret; the old one is accepted for a day" onClick=${() => rotate(key)}>Rotate</button><button class="quiet danger" onClick=${() => revoke(key)}>Revoke</button>`}</td></tr>`)}</tbody></table>`}
       <${NewKey} scopes=${scopes} made=${made} failed=${setError} />
     </section>`

@@ -36,7 +36,7 @@ function Separability({id, bases}) {
   return html`
     <section><h3>Separability</h3>
       <div class="inline">
-        <label>Base model <select value=${base} onChange=${event => setBase(event.target.value)}>${bases.map(one => html`<option>${one}</option>`)}</select></label>
+        <label>Base model<select value=${base} onChange=${event => setBase(event.target.value)}>${bases.map(one => html`<option value=${one}>${one}</option>`)}</select></label>
         <button disabled=${state.busy || !base} onClick=${ask}>${state.busy ? 'Reading texts…' : 'Measure'}</button>
       </div>
       ${state.error && html`<${Failure} error=${state.error} />`}

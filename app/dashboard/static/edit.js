@@ -154,7 +154,11 @@ document.addEventListener('click', event => {
 })
 
 // A candidate that is pointed at is shown until the pointer leaves; a click keeps it.
-for (const link of document.querySelectorAll('svg a[href^="#candidate-"]')) {
+const candidates = [...document.querySelectorAll('svg a[href^="#candidate-"]')]
+const opened = () => candidates.forEach(link => link.classList.toggle('open', link.getAttribute('href') === location.hash))
+addEventListener('hashchange', opened)
+opened()
+for (const link of candidates) {
   const shown = document.querySelector(link.getAttribute('href'))
   const show = () => shown.classList.add('peek')
   const hide = () => shown.classList.remove('peek')

@@ -50,7 +50,7 @@ class Row extends Component {
   render({edit, cancel}) {
     return html`
       <tr>
-        <th scope="row"><a href="/dashboard/edits/${edit.id}">${edit.suffix ?? edit.behavior?.name ?? 'imported'}</a><span class="note">${edit.id}</span></th>
+        <th scope="row"><a href="/dashboard/edits/${edit.id}">${edit.suffix ?? edit.behavior?.name ?? 'imported'}</a><span class="note id">${edit.id}</span></th>
         <td data-label="Behaviour">${edit.behavior?.name ?? '–'}</td>
         <td data-label="Base model">${edit.base_model}</td>
         <td data-label="Status"><${Status} of=${edit.status} /></td>

@@ -2,19 +2,19 @@
 
 import {Failure, Status, When, all, get, html, percent, render, send, size, useEffect, useState} from './api.js'
 
-const count = number => (number >= 1e9 ? `${(number / 1e9).toFixed(1)} B` : `${Math.round(number / 1e6)} M`)
+const count = number => (number >= 1e9 ? `${(number / 1e9).toFixed(1)} B` : number >= 1e6 ? `${Math.round(number / 1e6)} M` : `${Math.round(number / 1e3)} k`)
 
 const Bases = ({bases}) => html`
-  <table class="list"><caption class="hidden">Base models</caption>
+  <table class="list labelled"><caption class="hidden">Base models</caption>
     <thead><tr><th scope="col">Base model</th><th scope="col">Status</th><th scope="col">Architecture</th><th scope="col">Parameters</th><th scope="col">Layers</th><th scope="col">Context</th><th scope="col">Licence</th></tr></thead>
     <tbody>${bases.map(base => html`
       <tr><th scope="row">${base.id}<span class="note">${base.description}</span></th>
         <td data-label="Status"><${Status} of=${base.status} />${base.error && html`<span class="note bad">${base.error.message}</span>`}</td>
-        <td>${base.architecture ?? '–'}${base.dtype && html`<span class="note">${base.dtype}, ${size(base.bytes)}</span>`}</td>
-        <td class="figures">${base.parameters ? count(base.parameters) : '–'}</td>
-        <td class="figures">${base.layers ?? '–'}</td>
-        <td class="figures">${base.context_length ?? '–'}</td>
-        <td>${base.licence || '–'}</td></tr>`)}</tbody>
+        <td data-label="Architecture">${base.architecture ?? '–'}${base.dtype && html`<span class="note">${base.dtype}, ${size(base.bytes)}</span>`}</td>
+        <td class="figures" data-label="Parameters">${base.parameters ? count(base.parameters) : '–'}</td>
+        <td class="figures" data-label="Layers">${base.layers ?? '–'}</td>
+        <td class="figures" data-label="Context">${base.context_length ?? '–'}</td>
+        <td data-label="Licence">${base.licence || '–'}</td></tr>`)}</tbody>
   </table>`
 
 /** What each variant gets, in the order of the alias. */
@@ -42,7 +42,7 @@ function History({name, version, changed}) {
         ${one.variant && one.version !== version ? html`<button onClick=${() => back(one.version)}>Back to this</button>` : html`<span class="soft">${one.version === version ? 'now' : ''}</span>`}</li>`)}</ol>`
 }
 
-function Alias({alias, changed, failed}) {
+function Alias({alias, changed}) {
   const [open, setOpen] = useState(false)
   const [variant, setVariant] = useState(alias.variant)
   const [error, setError] = useState(null)
