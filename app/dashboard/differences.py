@@ -17,8 +17,9 @@ Piece = tuple[bool, str]
 def marked(base: str, edited: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     """The pieces of each text in order; those that only one of them has are marked."""
     before, after = _words(base), _words(edited)
-    plain = ([word.strip() for word in words] for words in (before, after))
-    blocks = SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
+    plain_before, plain_after = ([word.strip() for word in words] for words in (before, after))
+    matcher = SequenceMatcher(None, plain_before, plain_after, autojunk=False)
+    blocks = matcher.get_matching_blocks()
     same_before = {block.a + i for block in blocks for i in range(block.size)}
     same_after = {block.b + i for block in blocks for i in range(block.size)}
     return tuple(_pieces(before, same_before)), tuple(_pieces(after, same_after))

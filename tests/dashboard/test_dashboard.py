@@ -10,13 +10,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from tests.app.support.worker import Worker, edit_body
 from tests.dashboard.conftest import OpenContext, Scalpel
+from tests.support.services import RedisServer, api_settings, running_api
 from tests.workers.conftest import small_edit
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 UNKNOWN = "edit_01KA0000000000000000000000"
+PAGES = ("/new", "/playground#prompt=how&tokens=4", "/behaviors#id=toxicity", "/models", "/admin")
 
 
 def make_edit(scalpel: Scalpel, **changes: Any) -> str:
@@ -190,18 +193,29 @@ def test_nothing_keeps_people_from_using_the_pages(
 ) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": width, "height": 800})
-    for path in (
-        "",
-        f"/edits/{kinder}",
-        "/new",
-        "/playground#prompt=how&tokens=4",
-        "/behaviors#id=toxicity",
-        "/models",
-        "/admin",
-        f"/edits/{UNKNOWN}",
-    ):
+    for path in ("", f"/edits/{kinder}", f"/edits/{UNKNOWN}", *PAGES):
         page.goto(f"{scalpel.url}/dashboard{path}")
         expect(page.locator(".loading, [aria-busy=true]")).to_have_count(0)
         assert serious(page) == [], path
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, path
+
+
+def test_more_edits_are_there_as_one_scrolls(
+    tmp_path: Path, shared_redis: RedisServer, open_context: OpenContext
+) -> None:
+    settings = api_settings(tmp_path, shared_redis, limit_requests_per_second=1e6)
+    with running_api(settings) as api:
+        Worker(api.store, api.services.live.client).register("pico")
+        made = [api.http.post("/v1/edits", json=edit_body()).json()["id"] for _ in range(120)]
+        page = open_context().new_page()
+        page.goto(f"{api.url}/dashboard")
+        rows = page.locator("tbody tr")
+        expect(rows.first).to_contain_text(made[-1])
+        while rows.count() < len(made):
+            before = rows.count()
+            page.mouse.wheel(0, 20_000)
+            expect(rows.nth(before)).to_be_attached()
+        expect(rows.last).to_contain_text(made[0])
+        expect(page.locator(".more")).to_have_count(0)
+        page.close()

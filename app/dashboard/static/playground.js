@@ -30,7 +30,7 @@ async function edits(base) {
     if (!page.has_more) break
     after = `&after=${page.last_id}`
   }
-  return found.map(edit => ({name: edit.suffix ?? edit.id, label: `${edit.suffix ?? edit.id} (${edit.behavior?.name ?? 'imported'})`}))
+  return found.map(edit => ({name: edit.suffix ?? edit.id, label: `${edit.behavior?.name ?? 'imported'}: ${edit.suffix ?? edit.id}`}))
 }
 
 function EditChoice({label, name, edit, strength, edits, set, optional}) {
@@ -51,7 +51,7 @@ function EditChoice({label, name, edit, strength, edits, set, optional}) {
 const Answer = ({title, output, busy}) => html`
   <section class="answer" aria-busy=${busy && !output.reason}>
     <h2>${title}${output.variant && html` <code>${output.variant}</code>`}</h2>
-    <p class="text ${busy && !output.reason ? 'writing' : ''}">${output.text}</p>
+    <p class="text ${busy && !output.reason ? 'writing' : ''}">${output.text.trimStart()}</p>
     ${output.reason === 'length' && html`<p class="soft">Cut off at the most tokens.</p>`}
   </section>`
 
