@@ -24,7 +24,7 @@ from models_store.settings import Settings
 from tests.system.conftest import ONE_THREAD
 from tests.system.service import running_service
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
