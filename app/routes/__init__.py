@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fastapi.routing import APIRoute
 
-from app.routes import aliases, base_models, canaries, exports, health, imports, pages, webhooks
+from app.routes import (
+    aliases,
+    base_models,
+    canaries,
+    dashboard,
+    exports,
+    health,
+    imports,
+    pages,
+    webhooks,
+)
 from app.routes.accounts import api_keys, sign_in
 from app.routes.behaviors import behaviors, drafts
 from app.routes.edits import edits, estimate, receipts, reproduce
@@ -37,6 +47,8 @@ ROUTERS = (
     api_keys.router,
     health.router,
     pages.router,
+    dashboard.router,
+    dashboard.files_router,
     sign_in.router,
 )
 """In the order of the documentation."""

@@ -113,8 +113,8 @@ def receipt_context(report: Report) -> dict[str, Any]:
     }
 
 
-def environment(templates: Path) -> Environment:
-    """For the templates of a folder: figures and texts are written as receipts have them, and what
+def environment(*templates: Path) -> Environment:
+    """For the templates of folders: figures and texts are written as receipts have them, and what
     is HTML is escaped; in Markdown only a filter does it."""
     found = Environment(
         loader=FileSystemLoader(templates),

@@ -16,10 +16,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
+from app.dashboard.assets import assets
 from tests.app.support.worker import edit_body, texts
 
 OPEN = {
     "/",
+    "/dashboard/static/{version}/{name}",
     "/docs",
     "/docs/errors",
     "/healthz",
@@ -98,6 +100,9 @@ def _other(end: str) -> str:
 Values = Callable[[Names], Sequence[str]]
 
 PARAMETERS: dict[str, Values] = {
+    "/dashboard/static/*": lambda names: [assets().version],
+    "/dashboard/static/*/*": lambda names: ["api.js"],
+    "/dashboard/edits/*": lambda names: [names.edit, names.queued],
     "/v1/edits/*": lambda names: [names.edit, names.queued],
     "/v1/exports/*": lambda names: [names.export],
     "/v1/exports/*/files/*": lambda names: ["delta.safetensors"],
