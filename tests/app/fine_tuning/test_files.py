@@ -97,9 +97,9 @@ def test_a_mark_of_byte_order_and_a_missing_last_line_end_do_no_harm(
 
 
 def test_other_purposes_and_expiry_are_refused_by_field(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.UnprocessableEntityError) as purpose:
+    with pytest.raises(openai.BadRequestError) as purpose:
         client.files.create(file=("a", CONVERSATIONS), purpose="batch")
-    with pytest.raises(openai.UnprocessableEntityError) as expiry:
+    with pytest.raises(openai.BadRequestError) as expiry:
         client.files.create(
             file=("a", CONVERSATIONS),
             purpose="fine-tune",

@@ -265,9 +265,9 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize(
     ("wrong", "method", "message"),
     [
-        (preference(1, preferred_output=[]), "dpo", "preferred_output: List should have"),
+        (preference(1, preferred_output=[]), "dpo", "preferred_output: must have at least 1 item"),
         (preference(1, better=1), "dpo", "better: there is no such field"),
-        ({"input": {"messages": [said("user", "a")]}}, "dpo", "preferred_output: Field required"),
+        ({"input": {"messages": [said("user", "a")]}}, "dpo", "preferred_output: is required"),
         (
             preference(1, non_preferred_output=preference(1)["preferred_output"]),
             "dpo",
@@ -297,7 +297,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         (
             {"messages": [said("tool", "a"), said("assistant", "b")]},
             "supervised",
-            "messages.0.role: Input should be",
+            "messages.0.role: must be",
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_too_few_and_contradicting_examples_are_refused_by_file(client: openai.O
 def test_a_field_that_cannot_be_honoured_is_named(
     client: openai.OpenAI, changes: Any, param: str
 ) -> None:
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
+    with pytest.raises(openai.BadRequestError) as caught:
         make(client, **changes)
 
     assert caught.value.param == param
