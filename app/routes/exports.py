@@ -25,7 +25,14 @@ from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
 from models_store.schemas.canary import NAME as CANARY
-from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Result, Status
+from models_store.schemas.records import (
+    Artifact,
+    ExportDtype,
+    ExportFormat,
+    ExportSettings,
+    Result,
+    Status,
+)
 from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
@@ -49,6 +56,8 @@ class ExportView(BaseModel):
     status: Status
     variant: str
     format: ExportFormat
+    dtype: ExportDtype | None
+    """Of the matrices in a GGUF file, where it was chosen."""
     files: list[FileView]
     proof: JsonValue
     """Comparison of the files with the variant."""
@@ -203,6 +212,7 @@ def _view(work: Work) -> ExportView:
         status=work.status,
         variant=settings.variant.name,
         format=settings.format,
+        dtype=settings.dtype,
         files=[
             FileView(
                 name=file.name,

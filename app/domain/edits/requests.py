@@ -13,7 +13,7 @@ from models_store.schemas.catalogue import HubSource
 from models_store.schemas.imports import ModelSource
 from models_store.schemas.items import Item
 from models_store.schemas.methods import Auto, Effort, Limits, Method
-from models_store.schemas.records import ExportFormat
+from models_store.schemas.records import ExportDtype, ExportFormat
 
 MAX_METADATA = 16
 
@@ -114,5 +114,8 @@ class ExportBody(RequestBody):
 
     variant: VariantField
     format: ExportFormat
+    dtype: ExportDtype | None = None
+    """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
+    has a choice."""
     without_parents: bool = False
     """Leave out parent edits that the variant does not name."""
