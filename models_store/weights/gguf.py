@@ -64,8 +64,8 @@ def tensor_names(architecture: Architecture) -> Callable[[str], str | None]:
 
 
 def heads_of(module: str, architecture: Architecture, config: Any) -> int | None:
-    """How many heads the rows of a module's weight, or its bias, are of, where llama.cpp orders them otherwise
-    within a head; None where it has the same.
+    """How many heads the rows of a module's weight, or its bias, are of, where llama.cpp orders
+    them otherwise within a head; None where it has the same.
 
     Args:
         config: of the base model, as transformers has it.

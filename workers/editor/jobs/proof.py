@@ -90,9 +90,7 @@ def prove(
     if exact:
         noise = 0.0
         limit = ROUNDING_FACTOR * _rounding(base, mixture, texts, reload)
-        rule = (
-            f"max_logit_diff may be {ROUNDING_FACTOR:g} times what fp32 itself differs from fp64"
-        )
+        rule = f"max_logit_diff may be {ROUNDING_FACTOR:g} times what fp32 itself differs from fp64"
     else:
         noise = _noise(base, plain, texts, reload, loader)
         limit = KL_SHARE * effect + noise

@@ -16,8 +16,13 @@ _WINDOWED = frozenset({"gemma2", "gemma3_text", "olmo3"})
 """Whose layers attend to a window alone there too; the others' attend to all that came before."""
 _ACTIVATION = "silu"
 _GEMMAS_ACTIVATION = "gelu_pytorch_tanh"
-_LLAMA_3_SCALING = frozenset({"llama", "mistral", "smollm3"})
+_LLAMA_3_SCALING = frozenset({"llama", "mistral"})
 """Whose rotation takes a factor for each frequency."""
+_BIASES = {
+    "llama": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "qwen2": ("q_proj", "k_proj", "v_proj"),
+}
+"""Modules whose biases are read there."""
 _LARGE_GEMMAS = frozenset({46, 62})
 """Layers of those that divide attention by another size than that of a head."""
 
@@ -52,6 +57,10 @@ def _refuse_others(base: LoadedModel) -> None:
         raise _other(model_type, f"query_pre_attn_scalar is {scalar}")
     if model_type == "gemma3_text" and config.attn_logit_softcapping:
         raise _other(model_type, "attn_logit_softcapping is set")
+    for name, _ in base.model.named_parameters():
+        module = name.removesuffix(".bias")
+        if module != name and module.rpartition(".")[2] not in _BIASES.get(model_type, ()):
+            raise _other(model_type, f"{name} is not read")
     rotated = getattr(config, "no_rope_layers", None)
     if rotated and list(rotated) != [(i + 1) % 4 != 0 for i in range(len(rotated))]:
         raise _other(model_type, "other layers than every fourth are without rotation")

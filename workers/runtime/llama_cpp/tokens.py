@@ -147,7 +147,7 @@ def _types(tokens: Sequence[str], stored: Mapping[str, Any], pieces: bool) -> li
 
 
 def _scores(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> list[float]:
-    """Higher ones are merged first: a token's is minus the place of the first merge that makes it."""
+    """Higher ones are merged first: a token has the place of its first merge, negated."""
     first: dict[str, int] = {}
     for left, right in merges:
         first.setdefault(left + right, len(first))
