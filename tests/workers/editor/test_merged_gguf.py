@@ -15,7 +15,8 @@ import pytest
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.records import Variant
-from models_store.weights.architectures import DOWN, GATE, KEY, QUERY, MatrixKey
+from models_store.weights.architectures import ARCHITECTURES, DOWN, GATE, KEY, QUERY, MatrixKey
+from tests.external.llamacpp.families import ONLY_TIED, SECTION
 from tests.support.edits import random_edit, random_term
 from tests.support.pico import save_pico
 from tests.workers.conftest import Bench
@@ -234,3 +235,16 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 write(base, [], Path(sys.argv[2]), dtype="f16", name="pico", base_model="pico")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
+
+
+def test_the_page_says_which_families_are_refused(load_pico: Load, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.* \|)$", page.partition(SECTION)[2], re.MULTILINE))
+    for model_type in ARCHITECTURES:
+        base = load_pico(model_type, **ONLY_TIED.get(model_type, {}))
+        try:
+            exported(base, [], tmp_path, "f16")
+            refusal = None
+        except InvalidRequest as error:
+            refusal = error.message
+        assert (refusal is not None) == ("refused" in rows[model_type]), model_type
