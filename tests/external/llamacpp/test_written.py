@@ -85,7 +85,7 @@ def byte_level(rule: str) -> Tokenizer:
 def pieces(kind: str) -> Tokenizer:
     """As SentencePiece's: `space` puts one before each text, as Llama 2's and Mistral's do."""
     space = "\N{LOWER ONE EIGHTH BLOCK}"
-    steps = [normalizers.Replace(" ", space)]
+    steps: list[normalizers.Normalizer] = [normalizers.Replace(" ", space)]
     if kind == "space":
         steps.insert(0, normalizers.Prepend(space))
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))

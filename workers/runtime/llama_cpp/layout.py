@@ -54,7 +54,7 @@ class Slot:
 
     def bytes_for(self, dtype: str) -> int:
         block, size = gguf.GGML_QUANT_SIZES[self.type_for(dtype)]
-        return prod(self.shape) // block * size
+        return int(prod(self.shape) // block * size)
 
     def rows_of_a_head(self) -> int:
         return self.shape[0] // (self.heads or self.shape[0])
