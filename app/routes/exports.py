@@ -26,7 +26,14 @@ from app.routes.edits.views import ErrorView
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import Conflict, NotFound
 from models_store.schemas.canary import NAME as CANARY
-from models_store.schemas.records import Artifact, ExportFormat, ExportSettings, Result, Status
+from models_store.schemas.records import (
+    Artifact,
+    ExportDtype,
+    ExportFormat,
+    ExportSettings,
+    Result,
+    Status,
+)
 from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], route_class=JsonRoute)
@@ -59,6 +66,8 @@ class ExportView(View):
     """With ids in place of suffixes."""
     format: ExportFormat
     """What the files are for."""
+    dtype: ExportDtype | None
+    """Of the matrices in a GGUF file, where it was chosen."""
     files: list[FileView]
     """Empty until it has succeeded."""
     proof: JsonValue
@@ -225,6 +234,7 @@ def _view(work: Work) -> ExportView:
         status=work.status,
         variant=settings.variant.name,
         format=settings.format,
+        dtype=settings.dtype,
         files=[
             FileView(
                 name=file.name,

@@ -1246,6 +1246,10 @@ class EventPage(Model):
 class ExportBody(Model):
     """Make files of a variant for other programs."""
 
+    dtype: Literal["f32", "f16", "q8_0"] | str | None = None
+    """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
+    has a choice.
+    """
     format: Literal["gguf", "merged", "native", "peft"] | str
     """What the files are for."""
     variant: str
@@ -1272,6 +1276,8 @@ class Export(Model):
 
     created_at: int
     """Unix seconds."""
+    dtype: Literal["f32", "f16", "q8_0"] | str | None
+    """Of the matrices in a GGUF file, where it was chosen."""
     error: WorkError | None
     """Why it failed; null if it did not."""
     files: list[ExportFile]

@@ -252,6 +252,10 @@ class EditParams(TypedDict, total=False):
 class ExportParams(TypedDict, total=False):
     """Make files of a variant for other programs."""
 
+    dtype: Literal["f32", "f16", "q8_0"] | None
+    """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
+    has a choice.
+    """
     format: Required[Literal["gguf", "merged", "native", "peft"]]
     """What the files are for."""
     variant: Required[str]

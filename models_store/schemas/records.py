@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     ExportFormat = str
 else:
     ExportFormat = Literal[tuple(Registry("scalpel.exports"))]
+ExportDtype = Literal["f32", "f16", "q8_0"]
+"""Of the numbers in a GGUF file, as llama.cpp names them."""
 
 STAGES: tuple[Stage, ...] = ("load", "extract", "probe", "select", "tune", "evaluate", "publish")
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "canceled"})
@@ -82,6 +84,8 @@ class ExportSettings(FrozenModel):
     kind: Literal["export"] = "export"
     variant: Variant
     format: ExportFormat
+    dtype: ExportDtype | None = None
+    """Of the files' numbers, where the format leaves a choice."""
 
 
 class RegistrationSettings(FrozenModel):

@@ -64,8 +64,8 @@ def tensor_names(architecture: Architecture) -> Callable[[str], str | None]:
 
 
 def heads_of(module: str, architecture: Architecture, config: Any) -> int | None:
-    """How many heads the rows of a module's weight are of, where llama.cpp orders them otherwise
-    within a head; None where it has the same.
+    """How many heads the rows of a module's weight, or its bias, are of, where llama.cpp orders
+    them otherwise within a head; None where it has the same.
 
     Args:
         config: of the base model, as transformers has it.
@@ -81,6 +81,12 @@ def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
     """Rows `[out, …]` of halves in the order of llama.cpp: those of one pair are neighbours."""
     halves = rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
     return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def in_halves(rows: np.ndarray, heads: int) -> np.ndarray:
+    """What `interleaved` makes, in the order that it was in before."""
+    pairs = rows.reshape(heads, len(rows) // heads // 2, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
 def to_gguf(

@@ -77,8 +77,8 @@ class Bench:
         work = self.store.submission.reproduce(Sender("default", self.actor), id).work
         return Place("edit", "default", work.id)
 
-    def submit_export(self, variant: str, format: str) -> Place:
-        body = {"variant": variant, "format": format}
+    def submit_export(self, variant: str, format: str, **others: Any) -> Place:
+        body = {"variant": variant, "format": format, **others}
         parsed = ExportBody.model_validate(body)
         work = self.store.submission.export(Sender("default", self.actor), parsed, body).work
         return Place("export", "default", work.id)

@@ -59,7 +59,7 @@ _NOT_THE_MODEL = (
     "adapter_config.json",  # with it transformers would look for an adapter
     "trainer_state.json",
 )
-_DTYPES = {
+DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -72,7 +72,7 @@ _BLOCK_VALUES = 2**18
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Rows of a stored tensor, seen as `[rows, in]`, that are one logical matrix."""
 
     tensor: StoredTensor
@@ -85,7 +85,7 @@ class _Place:
 
     @property
     def dtype(self) -> torch.dtype:
-        return _DTYPES[self.tensor.dtype]
+        return DTYPES[self.tensor.dtype]
 
     def at(self, row: int) -> int:
         """Where a row of the matrix begins in the file."""
@@ -103,11 +103,11 @@ def merge(folder: Path, architecture: Architecture, mixture: Mixture, target: Pa
     """
     tensors = stored_tensors(folder)
     changed = [
-        (_place(architecture, tensors, key), weighted)
+        (place_of(architecture, tensors, key), weighted)
         for key, weighted in by_matrix(flatten(mixture)).items()
     ]
     for place, weighted in changed:
-        _check_fit(place, weighted)
+        check_fit(place, weighted)
     target.mkdir()
     for path in _beside(folder):
         shutil.copyfile(path, target / path.name)
@@ -120,7 +120,7 @@ def coarsest_dtype(folder: Path) -> str:
     """torch's name of the dtype of the model's weights; the one with the fewest bits of fraction,
     where there are several."""
     stored = {tensor.dtype for tensor in stored_tensors(folder).values()}
-    floats = [dtype for name, dtype in _DTYPES.items() if name in stored]
+    floats = [dtype for name, dtype in DTYPES.items() if name in stored]
     return str(max(floats, key=lambda dtype: torch.finfo(dtype).eps)).removeprefix("torch.")
 
 
@@ -134,40 +134,42 @@ def _beside(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _place(
+def place_of(
     architecture: Architecture, tensors: Mapping[str, StoredTensor], key: MatrixKey
-) -> _Place:
+) -> Place:
     """Where the files hold a matrix; experts lie in one tensor, or in one each.
 
     Raises:
         InvalidRequest: nowhere that is known.
     """
     slot = architecture.slot(key)
-    whole = _named(tensors, architecture.tensor(key))
+    whole = find_tensor(tensors, architecture.tensor(key))
     if whole is not None:
         rows = whole.shape[-2]
         part = rows if slot.part == "all" else rows // 2
         first = (key.expert or 0) * rows + (part if slot.part == "second_half" else 0)
-        return _Place(whole, first, part)
-    own = _named(tensors, architecture.expert_file_tensor(key)) if slot.per_expert else None
+        return Place(whole, first, part)
+    own = find_tensor(tensors, architecture.expert_file_tensor(key)) if slot.per_expert else None
     if own is None:
         raise InvalidRequest(
             f"the base model's files hold {key.module} of layer {key.layer} in a way that edits "
             "cannot be merged into: export the variant as native or peft"
         )
-    return _Place(own, 0, own.shape[-2])
+    return Place(own, 0, own.shape[-2])
 
 
-def _named(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor | None:
+def find_tensor(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor | None:
+    """A tensor of the files by the name that it has in the loaded model."""
     # A model saved without its head has the names without the prefix.
     return tensors.get(name) or tensors.get(name.removeprefix("model."))
 
 
-def _check_fit(place: _Place, weighted: Sequence[WeightedTerm]) -> None:
+def check_fit(place: Place, weighted: Sequence[WeightedTerm]) -> None:
+    """Raise `InvalidRequest` where an edit does not fit the files."""
     for term, _ in weighted:
         last = int(term.rows[-1]) if term.rows.numel() else 0
         fits = len(term.direction) == place.width and last < place.rows
-        if not fits or place.tensor.dtype not in _DTYPES:
+        if not fits or place.tensor.dtype not in DTYPES:
             raise InvalidRequest(
                 f"an edit of {term.module} in layer {term.layer} does not fit the base model's "
                 f"tensor of {place.rows} × {place.width} {place.tensor.dtype}"
@@ -178,7 +180,7 @@ def _check_fit(place: _Place, weighted: Sequence[WeightedTerm]) -> None:
 class _Block:
     """Some rows of a matrix, `[low, high)`, of which at least one is touched."""
 
-    place: _Place
+    place: Place
     weighted: Sequence[WeightedTerm]
     low: int
     high: int
@@ -193,7 +195,7 @@ class _Block:
         return self.place.at(self.high)
 
 
-def _blocks(place: _Place, weighted: Sequence[WeightedTerm]) -> Iterator[_Block]:
+def _blocks(place: Place, weighted: Sequence[WeightedTerm]) -> Iterator[_Block]:
     step = max(1, _BLOCK_VALUES // place.width)
     rows = union_of_rows(weighted)
     for number in torch.unique(rows // step).tolist():
@@ -203,7 +205,7 @@ def _blocks(place: _Place, weighted: Sequence[WeightedTerm]) -> Iterator[_Block]
 
 
 def _write(
-    source: Path, target: Path, changed: Sequence[tuple[_Place, Sequence[WeightedTerm]]]
+    source: Path, target: Path, changed: Sequence[tuple[Place, Sequence[WeightedTerm]]]
 ) -> None:
     """Copy a file with the matrices changed that are in it."""
     blocks = [block for place, weighted in changed for block in _blocks(place, weighted)]
@@ -226,7 +228,7 @@ def _change(reader: int, writer: int, blocks: Sequence[_Block]) -> None:
     room = bytearray(max((block.stop - block.start for block in blocks), default=0))
     for block in blocks:
         data = memoryview(room)[: block.stop - block.start]
-        _fill(reader, data, block.start)
+        fill(reader, data, block.start)
         _add(block, data)
         _put(writer, data, block.start)
 
@@ -235,7 +237,7 @@ def _change(reader: int, writer: int, blocks: Sequence[_Block]) -> None:
 def _add(block: _Block, data: memoryview) -> None:
     """Add the terms to the rows in `data`."""
     values = torch.frombuffer(data, dtype=block.place.dtype).view(-1, block.place.width)
-    terms = [(_between(term, block.low, block.high), strength) for term, strength in block.weighted]
+    terms = between(block.weighted, block.low, block.high)
     wide = torch.promote_types(values.dtype, torch.float32)
     added = change(terms, block.touched, wide)
     if len(added) == len(values):
@@ -245,8 +247,12 @@ def _add(block: _Block, data: memoryview) -> None:
         values[at] = added.add_(values[at]).to(values.dtype)
 
 
-def _between(term: Term, low: int, high: int) -> Term:
-    """The part of a term in rows `[low, high)`."""
+def between(weighted: Sequence[WeightedTerm], low: int, high: int) -> list[WeightedTerm]:
+    """The parts of terms in rows `[low, high)`."""
+    return [(_part(term, low, high), strength) for term, strength in weighted]
+
+
+def _part(term: Term, low: int, high: int) -> Term:
     start, stop = torch.searchsorted(term.rows, torch.tensor([low, high])).tolist()
     return replace(term, rows=term.rows[start:stop], coefficients=term.coefficients[start:stop])
 
@@ -262,12 +268,12 @@ def copy(reader: int, writer: int, start: int, stop: int) -> None:
             start += copied
     while start < stop:
         data = memoryview(bytearray(min(stop - start, _BLOCK_BYTES)))
-        _fill(reader, data, start)
+        fill(reader, data, start)
         _put(writer, data, start)
         start += len(data)
 
 
-def _fill(reader: int, data: memoryview, start: int) -> None:
+def fill(reader: int, data: memoryview, start: int) -> None:
     """Read as many bytes as there is room for."""
     while data:
         count = os.preadv(reader, [data], start)

@@ -13,7 +13,7 @@ from models_store.schemas.catalogue import HubSource
 from models_store.schemas.imports import ModelSource
 from models_store.schemas.items import Item
 from models_store.schemas.methods import METHODS, Auto, Effort, Limits, Method, MethodName
-from models_store.schemas.records import ExportFormat
+from models_store.schemas.records import ExportDtype, ExportFormat
 
 MAX_METADATA = 16
 
@@ -138,5 +138,8 @@ class ExportBody(RequestBody):
     """What is exported: edits at their strengths."""
     format: ExportFormat
     """What the files are for."""
+    dtype: ExportDtype | None = None
+    """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
+    has a choice."""
     without_parents: bool = False
     """Leave out parent edits that the variant does not name."""

@@ -50,6 +50,7 @@ from models_store.schemas.methods import Given, Imported
 from models_store.schemas.records import (
     Actor,
     EditSettings,
+    ExportDtype,
     ExportSettings,
     Kind,
     Variant,
@@ -61,8 +62,7 @@ from models_store.work.base_models import BaseModels, ReadyBase, registration
 from models_store.work.reservations import Reservations
 from models_store.work.store import Place, Work, WorkStore
 
-_WHOLE_MODELS = frozenset({"merged"})
-"""Formats of exports that are as large as the base model."""
+_BYTES_PER_WEIGHT: Mapping[ExportDtype, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32}
 ClaimId = Callable[[], str]
 """Gives the id that counts."""
 
@@ -351,14 +351,21 @@ class Submission:
                     "/variant", f"{body.variant!r} changes nothing: there is nothing to export"
                 )
             base = self._bases.ready(variant.base_model)
-            settings = ExportSettings(variant=variant, format=body.format)
-            whole = body.format in _WHOLE_MODELS
-            size = base.facts.bytes if whole else delta_bytes(self._work, variant)
+            settings = ExportSettings(variant=variant, format=body.format, dtype=_dtype(body))
+            size = self._size(settings, base)
             with self._quotas.room_for_work(sender.tenant, size):
                 request = self._request(sender, claim(), "export", base, settings, sent)
                 return self._work.submit(request.model_copy(update={"announced_bytes": size}))
 
         return self._once("export", sender, make)
+
+    def _size(self, export: ExportSettings, base: ReadyBase) -> int:
+        """Of its files, about: whole models are much larger than edits."""
+        if export.format == "merged":
+            return base.facts.bytes
+        if export.dtype is not None:
+            return int(base.facts.parameters * _BYTES_PER_WEIGHT[export.dtype])
+        return delta_bytes(self._work, export.variant)
 
     def imported(
         self, sender: Sender, body: ImportBody, sent: JsonValue, files: Sequence[Received]
@@ -557,3 +564,13 @@ def _short(name: str, value: JsonValue) -> JsonValue:
     if isinstance(value, list) and name in ("undesired", "desired", "prompts", "preserve"):
         return f"{len(value)} items"
     return value
+
+
+def _dtype(body: ExportBody) -> ExportDtype | None:
+    if body.format == "merged-gguf":
+        return body.dtype or "f16"
+    if body.dtype is not None:
+        raise InvalidRequest.at(
+            "/dtype", f"a {body.format} export has no choice of dtype; merged-gguf has"
+        )
+    return None

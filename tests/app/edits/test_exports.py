@@ -43,6 +43,7 @@ def test_an_export_is_queued_and_becomes_files(api: Api, worker: Worker, edit: s
         "status": "queued",
         "variant": f"pico:{edit}@0.5",
         "format": "peft",
+        "dtype": None,
         "files": [],
         "proof": None,
         "finished_at": None,
@@ -95,6 +96,24 @@ def test_a_merged_export_needs_room_for_another_model(api: Api, worker: Worker) 
         answer = post(api, variant=f"{name}:kinder", format="merged")
         assert answer.status_code == status
     assert answer.json()["code"] == "quota_exceeded"
+
+
+def test_a_model_in_gguf_has_a_dtype_and_takes_room_by_it(api: Api, worker: Worker) -> None:
+    limit = api.services.settings.limit_stored_bytes
+    worker.register("gguf", parameters=limit * 2 // 3)
+    body = edit_body(base_model="gguf", suffix="kinder")
+    worker.succeed(api.http.post("/v1/edits", json=body).json()["id"])
+
+    def asked(**changes: Any) -> Any:
+        return post(api, variant="gguf:kinder", format="merged-gguf", **changes)
+
+    assert asked().json()["code"] == "quota_exceeded"  # f16 has two bytes for each weight
+    answer = asked(dtype="q8_0")
+    assert (answer.status_code, answer.json()["dtype"]) == (201, "q8_0")
+    assert asked(dtype="q4_0").json()["errors"][0]["pointer"] == "/dtype"
+    refused = post(api, variant="gguf:kinder", dtype="f16")
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/dtype"
 
 
 def test_what_a_queued_export_will_take_counts_until_it_ends(api: Api, worker: Worker) -> None:

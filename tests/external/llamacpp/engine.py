@@ -2,9 +2,10 @@
 
     python engine.py job.json out.npz
 
-The job: `model`, a GGUF file; `adapters`, a list of `[file, scale]` or null for none; `prompts`, a
-list of token ids each; `tokens`, how many to add. The result has `ids_{adapter}_{prompt}` and
-`logits_{adapter}_{prompt}` `[tokens, vocabulary]`, those that each token was chosen from.
+The job: `runs`, a list of `[model, adapter or null, scale]`, files in GGUF; `prompts`, a list of
+token ids each; `tokens`, how many to add; `texts`, to be read by the first model's tokenizer. The
+result has `ids_{run}_{prompt}` and `logits_{run}_{prompt}` `[tokens, vocabulary]`, those that each
+token was chosen from, and `tokens_{text}`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from llama_cpp import GGML_TYPE_F32, Llama
 
 def main(job: dict[str, Any], out: str) -> None:
     found: dict[str, np.ndarray] = {}
-    for i, adapter in enumerate(job["adapters"]):
-        path, scale = adapter or (None, 1.0)
+    for i, (model, path, scale) in enumerate(job["runs"]):
         llama = Llama(
-            job["model"],
+            model,
             n_ctx=max(map(len, job["prompts"])) + job["tokens"],
             # Two would wait for each other in a loop wherever there is other work.
             n_threads=1,
@@ -36,6 +36,9 @@ def main(job: dict[str, Any], out: str) -> None:
             type_v=GGML_TYPE_F32,
             verbose=False,
         )
+        for k, text in enumerate(job["texts"] if i == 0 else ()):
+            ids = llama.tokenize(text.encode(), special=True)
+            found[f"tokens_{k}"] = np.array(ids, dtype=np.int64)
         for j, prompt in enumerate(job["prompts"]):
             found[f"ids_{i}_{j}"], found[f"logits_{i}_{j}"] = greedy(llama, prompt, job["tokens"])
         llama.close()

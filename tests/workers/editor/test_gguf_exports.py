@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from models_store.errors import EditFailed, InvalidRequest
 from models_store.schemas.records import Variant
@@ -30,7 +31,6 @@ from models_store.weights.architectures import (
 from models_store.weights.gguf import ARCHITECTURES as NAMES
 from models_store.weights.gguf import architecture_name, to_gguf
 from models_store.weights.lora import Factors
-from tests.external.llamacpp.bases import as_stored as as_llama_cpp_has_it
 from tests.support.edits import random_edit, random_term
 from tests.workers.conftest import Bench
 from workers.editor.formats import gguf as format
@@ -103,6 +103,24 @@ def proved(base: LoadedModel, mixture: Mixture, data: bytes) -> Proof:
         return load_base(base.folder, device="cpu", dtype=dtype)
 
     return prove(base, mixture, format.loader({format.NAME: data}), reload)
+
+
+# Whose rotation pairs neighbours in llama.cpp, and halves in transformers.
+_NEIGHBOURS = ("llama", "mistral", "mixtral", "smollm3", "olmo")
+
+
+def as_llama_cpp_has_it(model_type: str, name: str, weight: Tensor, config: Any) -> Tensor:
+    """A weight by llama.cpp's name, as its `convert_hf_to_gguf.py` stores it."""
+    if model_type.startswith("gemma") and name.endswith("norm.weight"):
+        return weight + 1
+    heads = {
+        "attn_q.weight": config.num_attention_heads,
+        "attn_k.weight": config.num_key_value_heads,
+    }.get(name.split(".", 2)[-1])
+    if heads is None or model_type not in _NEIGHBOURS:
+        return weight
+    halves = weight.reshape(heads, 2, -1, weight.shape[-1])
+    return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def changed(data: bytes, old: str, new: str) -> bytes:

@@ -24,7 +24,13 @@ from torch.nn.functional import linear
 from models_store.cards import Use
 from models_store.errors import EditFailed
 from models_store.schemas.records import Variant
-from models_store.weights.gguf import architecture_name, heads_of, tensor_names, to_gguf
+from models_store.weights.gguf import (
+    architecture_name,
+    heads_of,
+    in_halves,
+    tensor_names,
+    to_gguf,
+)
 from models_store.weights.lora import lora_factors
 from workers.editor.formats.protocol import Files, Loader, content
 from workers.runtime.deltas import stored_terms
@@ -59,7 +65,7 @@ def loader(files: Files) -> Loader:
                 module = modules[name]
                 heads = heads_of(module, base.architecture, base.model.config)
                 if heads is not None:
-                    pair = replace(pair, b=_in_halves(pair.b, heads))
+                    pair = replace(pair, b=torch.from_numpy(in_halves(pair.b.numpy(), heads)))
                 linear = base.model.get_submodule(module)
                 stack.callback(_put_beside(linear, name, pair).remove)
             yield base
@@ -95,12 +101,6 @@ def _modules(base: LoadedModel) -> Mapping[str, str]:
     name_of = tensor_names(base.architecture)
     names = {name_of(module): module for module in base.linear_shapes()}
     return {name: module for name, module in names.items() if name}
-
-
-def _in_halves(rows: Tensor, heads: int) -> Tensor:
-    """Rows in the order of transformers, from that of llama.cpp, in which pairs are neighbours."""
-    pairs = rows.reshape(heads, -1, 2, rows.shape[-1])
-    return torch.cat([pairs[:, :, 0], pairs[:, :, 1]], dim=1).reshape(rows.shape)
 
 
 def _read(data: bytes, base: LoadedModel) -> Mapping[str, _Pair]:

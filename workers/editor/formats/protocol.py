@@ -28,9 +28,14 @@ class Loader:
     on it, or another one."""
     dtype: str = "float32"
     """Of the numbers in the files; the coarsest, where there are several."""
+    rounded: Callable[[LoadedModel], AbstractContextManager[LoadedModel]] | None = None
+    """The base model with its weights rounded as in the files, where the dtype is none of torch's
+    or they are rounded again."""
 
 
 class Format(Protocol):
+    """A format whose files can have several dtypes also has `DTYPES`: by name, one for each."""
+
     def files(self, base: LoadedModel, mixture: Mixture, variant: Variant, scratch: Path) -> Files:
         """The files of a variant.
 

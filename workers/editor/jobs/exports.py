@@ -41,7 +41,7 @@ def run(task: Task) -> Outcome:
             mixture = mixture_of(task, settings.variant)
             edits = readable_edits(task, settings.variant)
         with progress.step("evaluate"):
-            format = _FORMATS[settings.format]
+            format = _format(settings)
             with progress.step("files", 0.3):
                 files = format.files(base, mixture, settings.variant, scratch)
             with progress.step("canary", 0.2):  # before the loader may change the base
@@ -64,3 +64,11 @@ def run(task: Task) -> Outcome:
             saved.append(task.save(SUMS_NAME, f"files/{SUMS_NAME}", sums))
             saved.append(task.save(CANARY, CANARY, canary.model_dump_json().encode()))
     return Outcome(tuple(saved), {"proof": json_object(proof)})
+
+
+def _format(settings: ExportSettings) -> Format:
+    format = _FORMATS[settings.format]
+    if settings.dtype is None:
+        return format
+    chosen: Format = getattr(format, "DTYPES")[settings.dtype]  # noqa: B009 - not all have it
+    return chosen

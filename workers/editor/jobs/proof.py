@@ -25,6 +25,9 @@ ROUNDING_FACTOR = 3.0
 """fp32: an export may be so many times as far off as fp32 itself is from fp64."""
 KL_SHARE = 0.01
 """16 bits: KL(edited ‖ export) may be this share of KL(base ‖ edited) and the base's own noise."""
+ROUNDING_SPREAD = 2.0
+"""Rounded weights: the noise is so many times KL(base ‖ base with its weights rounded), for edited
+weights round otherwise."""
 
 
 class Proof(BaseModel):
@@ -43,6 +46,8 @@ class Proof(BaseModel):
     """What the first may be for files and a model in fp32, the second where either has 16 bits."""
     dtype: str
     """Of the numbers in the files."""
+    rule: str
+    """What the tolerance is of, and why."""
     passed: bool
 
 
@@ -81,13 +86,18 @@ def prove(
     plain = EditedModel(base).reading(texts)
     edited = EditedModel(base, mixture).reading(texts)
     effect = compare(base, plain, edited).mean_kl
-    exact = _is_wide(base.dtype) and _is_wide(getattr(torch, loader.dtype))
+    exact = _is_wide(base.dtype) and loader.dtype in ("float32", "float64")
     if exact:
         noise = 0.0
         limit = ROUNDING_FACTOR * _rounding(base, mixture, texts, reload)
+        rule = f"max_logit_diff may be {ROUNDING_FACTOR:g} times what fp32 itself differs from fp64"
     else:
-        noise = _noise(base, plain, texts, reload, loader.dtype)
+        noise = _noise(base, plain, texts, reload, loader)
         limit = KL_SHARE * effect + noise
+        rule = (
+            f"mean_kl may be {KL_SHARE:.0%} of the edit's, {effect:.3g}, and the {noise:.3g} that "
+            f"{loader.dtype} {'may do' if loader.rounded else 'does'} to the base model itself"
+        )
     with loader.loaded(base) as model:
         exported = EditedModel(model).reading(texts)
         mean_kl = compare(base, edited, exported, model).mean_kl
@@ -123,6 +133,7 @@ def prove(
         mean_kl=max(0.0, mean_kl),
         tolerance=limit,
         dtype=loader.dtype,
+        rule=rule,
         passed=True,
     )
 
@@ -132,12 +143,33 @@ def _noise(
     plain: TextReading,
     texts: list[Encoded],
     reload: Callable[[str], LoadedModel],
-    dtype: str,
+    loader: Loader,
 ) -> float:
-    """KL(base in 16 bits ‖ base in fp32): what these alone do to it, in nats a position.
+    """What the dtype alone may do to the base model, in nats a position.
 
     Args:
         plain: what the base, as it is loaded, makes of the texts.
+    """
+    if loader.rounded is None:
+        return _noise_of_16_bits(base, plain, texts, reload, loader.dtype)
+    with loader.rounded(base) as other:
+        reading = EditedModel(other).reading(texts)
+        noise = ROUNDING_SPREAD * max(0.0, compare(base, plain, reading, other).mean_kl)
+    if _is_wide(base.dtype):
+        return noise
+    return noise + _noise_of_16_bits(base, plain, texts, reload, "float32")
+
+
+def _noise_of_16_bits(
+    base: LoadedModel,
+    plain: TextReading,
+    texts: list[Encoded],
+    reload: Callable[[str], LoadedModel],
+    dtype: str,
+) -> float:
+    """KL(base in 16 bits ‖ base in fp32), in nats a position.
+
+    Args:
         dtype: the one of 16 bits, where the base is loaded in fp32.
     """
     other = reload(dtype if _is_wide(base.dtype) else "float32")

@@ -55,6 +55,7 @@ class Exports:
         *,
         format: Literal["gguf", "merged", "native", "peft"],
         variant: str,
+        dtype: Literal["f32", "f16", "q8_0"] | None = None,
         without_parents: bool | None = None,
         idempotency_key: str | None = None,
     ) -> models.Export:
@@ -63,6 +64,8 @@ class Exports:
         It is made by an editor and compared with the variant before its files can be had.
 
         Args:
+            dtype: Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`.
+                No other format has a choice.
             format: What the files are for.
             variant: What is exported: edits at their strengths.
             without_parents: Leave out parent edits that the variant does not name.
@@ -72,7 +75,12 @@ class Exports:
             "POST",
             "/v1/exports",
             models.Export,
-            json={"format": format, "variant": variant, "without_parents": without_parents},
+            json={
+                "dtype": dtype,
+                "format": format,
+                "variant": variant,
+                "without_parents": without_parents,
+            },
             key=idempotency_key or new_key(),
         )
 

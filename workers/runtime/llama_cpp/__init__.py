@@ -1,0 +1,1 @@
+"""A whole model as one GGUF file of llama.cpp: written from a Hugging Face folder, read back."""
