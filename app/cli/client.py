@@ -257,7 +257,8 @@ def _checked(response: httpx.Response) -> httpx.Response:
         message = f"{status} from {response.url}{': ' if said else ''}{said}"
     if status == 401:
         message += " (`scalpel login` stores a key; SCALPEL_API_KEY and --key give one)"
-    error = _kind(status)(message)
+    later = status in _LATER or "Retry-After" in response.headers
+    error = (Unreachable if later else _kind(status))(message)
     error.status = status
     raise error
 
@@ -265,21 +266,26 @@ def _checked(response: httpx.Response) -> httpx.Response:
 def _kind(status: int) -> type[ApiError]:
     if status in (401, 403):
         return NotAllowed
-    if status in _LATER:
-        return Unreachable
     return WrongUse if status < 500 else ApiError
 
 
 def _message(problem: Any) -> str:
-    """What went wrong and in which field, on one line; on more where there are several."""
+    """What went wrong, and in which field; a line for each where there are several."""
     if isinstance(problem.get("error"), dict):  # OpenAI's shape
         error = problem["error"]
-        return f"{error['message']} ({error['param']})" if error.get("param") else error["message"]
+        return f"{error['param']}: {error['message']}" if error.get("param") else error["message"]
+    lines = [_field(error) for error in problem.get("errors") or []]
+    if len(lines) == 1:
+        return lines[0]
     detail = problem.get("detail") or problem.get("title") or str(problem)
-    errors = problem.get("errors") or []
-    if len(errors) == 1:
-        return f"{errors[0]['detail']} ({errors[0]['pointer']})"
-    return "\n".join([detail, *(f"  {each['pointer']}: {each['detail']}" for each in errors)])
+    return "\n  ".join([f"{len(lines)} fields are wrong" if lines else detail, *lines])
+
+
+def _field(error: Any) -> str:
+    """The pointer of a field, and what is wrong with it."""
+    pointer, detail = error["pointer"], error["detail"]
+    named = pointer.strip("/").replace("/", ".") + ": "
+    return f"{pointer}: {detail.removeprefix(named)}" if pointer else detail
 
 
 def _write(response: httpx.Response, file: Path, start: int, told: Told | None) -> None:

@@ -55,20 +55,20 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows below headings, without lines, as wide as the terminal allows."""
-    width = _width()
     shown = list(columns)
+    console = _console()
     while True:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for index, column in enumerate(shown):
             table.add_column(column.heading, no_wrap=index == 0, overflow="fold")
         for row in rows:
             table.add_row(*(column.of(row) for column in shown))
-        options = out.options.update(width=_NO_LIMIT)
+        options = console.options.update(width=_NO_LIMIT)
         spare = max(shown, key=lambda column: column.spare)
-        if not spare.spare or Measurement.get(out, options, table).maximum <= width:
+        if not spare.spare or Measurement.get(console, options, table).maximum <= console.width:
             break
         shown.remove(spare)
-    out.print(table, width=width)
+    console.print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -79,7 +79,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     for name, value in facts:
         if value is not None and value != "":
             table.add_row(name, value if isinstance(value, Text) else colored(str(value)))
-    out.print(table, width=_width())
+    _console().print(table)
 
 
 def colored(text: str) -> Text:
@@ -108,5 +108,5 @@ def number(value: float | None, digits: int = 3) -> str | None:
     return f"{float(text):g}" if "e" in text else text
 
 
-def _width() -> int:
-    return out.width if out.is_terminal else _NO_LIMIT
+def _console() -> Console:
+    return out if out.is_terminal else Console(highlight=False, width=_NO_LIMIT)

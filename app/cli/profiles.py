@@ -52,14 +52,16 @@ def read_profiles() -> dict[str, Profile]:
         raise WrongUse(f"{file} cannot be read ({reason}): `scalpel login` needs it") from error
 
 
-def store_profile(name: str, profile: Profile | None) -> Path:
-    """Put one into the file, which only its owner can read; None takes it out.
-
-    Raises:
-        WrongUse: the name is no name.
+def check_name(name: str) -> None:
+    """Raises:
+    WrongUse: it is no name.
     """
     if not _NAME.fullmatch(name):
         raise WrongUse(f"--profile {name!r} is no name: letters, digits, points and hyphens")
+
+
+def store_profile(name: str, profile: Profile | None) -> Path:
+    """Put one into the file, which only its owner can read; None takes it out."""
     kept = {key: value for key, value in read_profiles().items() if key != name}
     if profile is not None:
         kept[name] = profile

@@ -75,7 +75,8 @@ def show(
     )
     last: dict[str, Any] = {}
     shown, logged_at, begun = "", time.monotonic(), None
-    with Progress(*columns, console=console, transient=True) as bars:
+    drawn = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not drawn) as bars:
         task = bars.add_task("queued", total=None, left="")
         for last in client.follow(path):
             if last["finished_at"] is not None:
@@ -91,10 +92,11 @@ def show(
                 left = f"number {last['queue_position']} of your queue"
             total = 1.0 if done else None
             bars.update(task, description=label, completed=done, total=total, left=left)
-            due = not console.is_terminal and time.monotonic() - logged_at > _LOGGED_SECONDS
-            if not console.is_terminal and (label != shown or due):
+            due = time.monotonic() - logged_at > _LOGGED_SECONDS
+            if not drawn and (label != shown or due):
                 shown, logged_at = label, time.monotonic()
-                bars.console.print(f"  {label:<10} {done:4.0%}  {left}".rstrip())
+                share = f"{done:4.0%}" if stage else " " * 4
+                console.print(f"  {label:<10} {share}  {left}".rstrip())
     return last
 
 

@@ -11,10 +11,7 @@ import typer
 
 from app.cli.console import Column, print_table
 from app.cli.options import Local, spread
-from models_store.audit.check import check_log, lines_of
-from models_store.audit.heads import make_head
 from models_store.errors import InvalidRequest
-from models_store.objects.store import open_store
 
 audit = typer.Typer(help="The audit log of this installation.", no_args_is_help=True)
 _COLUMNS = (
@@ -33,6 +30,9 @@ _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 @spread
 def head(local: Local = Local()) -> None:
     """Print the head: keep it elsewhere, and `verify --head` finds whatever is changed later."""
+    from models_store.audit.heads import make_head
+    from models_store.objects.store import open_store
+
     made = make_head(open_store(local.store_settings()))
     typer.echo(made.hash)
     sealed = 0 if made.sealed is None else made.sealed[0] + 1
@@ -48,6 +48,9 @@ def verify(
     local: Local = Local(),
 ) -> None:
     """Walk the whole log: exit code 1 if anything in it was changed, removed or put in."""
+    from models_store.audit.check import check_log
+    from models_store.objects.store import open_store
+
     checked = check_log(open_store(local.store_settings()), heads=head or ())
     for problem in checked.problems:
         typer.echo(problem)
@@ -76,6 +79,9 @@ def list_lines(
     local: Local = Local(),
 ) -> None:
     """Print lines in order of time."""
+    from models_store.audit.check import lines_of
+    from models_store.objects.store import open_store
+
     first = _moment(since) if since else 0.0
     lines = (
         line

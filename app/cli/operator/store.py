@@ -10,8 +10,6 @@ import typer
 
 from app.cli.console import out
 from app.cli.options import Local, spread
-from models_store.objects.store import open_store
-from models_store.operator.policy import read_policy
 
 _PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
 """Of an address."""
@@ -20,6 +18,8 @@ _PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
 @spread
 def config(local: Local = Local()) -> None:
     """Print the settings in force."""
+    from models_store.operator.policy import read_policy
+
     settings = local.settings()
     shown = settings.model_dump(mode="json")
     shown["internal_token"] = "set" if shown["internal_token"] else "not set"
@@ -47,6 +47,7 @@ def repair(
     """List records of the store that cannot be read."""
     from app.domain.repair import find_damaged
     from app.domain.repair import quarantine as put_aside
+    from models_store.objects.store import open_store
 
     objects = open_store(local.store_settings())
     damaged = list(find_damaged(objects))

@@ -16,9 +16,9 @@ from app.cli.options import Service, spread
 from app.cli.work.names import variant_of
 
 _HELP = """\
-/strength 0.8  use the edit at that strength from now on; of several edits, that times theirs
-/both          let the base model respond too, before the edit; again: the edit alone
-/seed 7        the same random numbers each time; without a number: others each time
+/strength 0.8  the edit at that strength from now on (several: times theirs)
+/both          the base model responds too, before the edit; again: no more
+/seed 7        the same random numbers each time; without a number: others
 /reset         forget what was said
 /help          this
 /quit          leave, as Ctrl-D does"""

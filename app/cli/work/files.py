@@ -16,7 +16,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from app.cli.client import ApiError, Client, WrongUse
@@ -184,8 +183,7 @@ def _bars() -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(30),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=notes, disable=not notes.is_terminal) as bars:
         yield bars

@@ -199,7 +199,7 @@ def _damage(report: Report) -> Table:
             Text(limit.name, "red" if limit.exceeded else ""),
             limit.value or "-",
             limit.range,
-            limit.limit or "-",
+            (limit.limit or "-") + (" exceeded" if limit.exceeded else ""),
             limit.unit,
         )
     return table

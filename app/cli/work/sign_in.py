@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.cli.client import DEFAULT_URL, Client, NotAllowed
 from app.cli.console import notes
-from app.cli.profiles import USUAL, Profile, profiles_file, read_profiles, store_profile
+from app.cli.profiles import USUAL, Profile, check_name, profiles_file, read_profiles, store_profile
 from models_store.settings import is_loopback
 
 ProfileName = Annotated[
@@ -24,6 +24,7 @@ def login(
     profile: ProfileName = USUAL,
 ) -> None:
     """Store address and key of a service (asked for, or stdin)."""
+    check_name(profile)
     address = url.rstrip("/") if "://" in url else f"https://{url.rstrip('/')}"
     with Client(address) as client:
         version = client.get("/version")["version"]
