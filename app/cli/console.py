@@ -20,6 +20,8 @@ notes = Console(highlight=False, stderr=True)
 
 _NO_LIMIT = 4000
 """Width of what is no terminal: a program that reads it wants whole lines."""
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
+del _CONTROLS[ord("\n")], _CONTROLS[ord("\t")]
 _COLORS = {
     "succeeded": "green",
     "confirmed": "green",
@@ -84,7 +86,12 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 def colored(text: str) -> Text:
     """Words of a status in their colour; whatever they are, they are not read as markup."""
-    return Text(text, style=_COLORS.get(text.split(" ", 1)[0], ""))
+    return Text(safe(text), style=_COLORS.get(text.split(" ", 1)[0], ""))
+
+
+def safe(text: str) -> str:
+    """What a model or somebody else wrote, without what would steer the terminal."""
+    return text.translate(_CONTROLS)
 
 
 def ago(unix: float | None) -> str:

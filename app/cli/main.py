@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from app.cli.console import safe
 from app.cli.operator import parts, store
 from app.cli.operator.audit import audit
 from app.cli.operator.keys import keys
@@ -137,7 +138,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"scalpel: {message}", err=True)
+    typer.echo(f"scalpel: {safe(message)}", err=True)
     sys.exit(code)
 
 

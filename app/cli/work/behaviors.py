@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import SLOW_SECONDS, ApiError, Client, WrongUse
-from app.cli.console import Column, ago, notes, print_facts, print_json, print_table
+from app.cli.console import Column, ago, notes, print_facts, print_json, print_table, safe
 from app.cli.listing import Listing
 from app.cli.options import AsJson, Service, Yes, spread
 from app.cli.work.bodies import complete_behaviors, items_of, read_object, read_text
@@ -196,7 +196,7 @@ def print_draft(draft: Any) -> None:
     samples = draft["samples"]
     sides = (samples["undesired"][:_SHOWN_TEXTS], samples["desired"][:_SHOWN_TEXTS])
     for texts in zip(*sides, strict=False):
-        table.add_row(*(Text(" ".join(text["completion"].split())) for text in texts))
+        table.add_row(*(Text(safe(" ".join(text["completion"].split()))) for text in texts))
     notes.print(table)
     apart = draft["separability"]
     separable = "" if apart is None else f", separable with an AUC of {apart['words_auc']:.2f}"

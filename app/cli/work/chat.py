@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import ApiError, Client, WrongUse
-from app.cli.console import notes
+from app.cli.console import notes, safe
 from app.cli.options import Service, spread
 from app.cli.work.names import variant_of
 
@@ -122,7 +122,7 @@ class Conversation:
             {"model": model, "messages": self.messages, **self.options}
         ):
             reply += piece
-            typer.echo(piece, nl=False)
+            typer.echo(safe(piece), nl=False)
         typer.echo()
         return reply
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.console import Column, ago, notes, out, print_facts, print_json
+from app.cli.console import Column, ago, notes, out, print_facts, print_json, safe
 from app.cli.listing import Limit, Listing
 from app.cli.options import AsJson, Service, Yes, spread
 from app.cli.progress import finished
@@ -148,7 +148,7 @@ def print_edit(edit: Any) -> None:
     )
     if summary.get("verdict"):
         out.print()
-        out.print(summary["verdict"], markup=False, width=min(out.width, 100))
+        out.print(safe(summary["verdict"]), markup=False, width=min(out.width, 100))
     _print_next(edit)
 
 

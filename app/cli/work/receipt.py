@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.client import ApiError, WrongUse
-from app.cli.console import notes, out, print_json
+from app.cli.console import notes, out, print_json, safe
 from app.cli.options import AsJson, Service, spread
 from app.cli.work.bodies import read_text
 from app.cli.work.names import EditName, edit_id
@@ -101,13 +101,13 @@ def compare(
 def print_comparison(found: Any) -> None:
     """Each prompt, and what each strength made of it."""
     for result in found["results"]:
-        out.print(result["prompt"], style="bold", markup=False)
+        out.print(safe(result["prompt"]), style="bold", markup=False)
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for output in result["outputs"]:
             name = "base" if output["strength"] == 0 else f"at {output['strength']:g}"
-            table.add_row(name, Text(" ".join(output["text"].split()) or "(nothing)"))
+            table.add_row(name, Text(safe(" ".join(output["text"].split())) or "(nothing)"))
         out.print(table)
         out.print()
 
@@ -134,7 +134,7 @@ def receipt_view(found: dict[str, Any]) -> RenderableType:
     word = getattr(verdict, "outcome", None) or verdict.conclusion or "not tested"
     parts: list[RenderableType] = [
         Text.assemble((str(word), f"bold {color}"), f"  {report.provenance.edit_id}"),
-        Text(verdict.sentence),
+        Text(safe(verdict.sentence)),
         *_section("Effect: share of undesired generations", _effects(report)),
         *_section("Beside controls, at the same KL", _controls(report)),
         *_section("Damage", _damage(report)),
@@ -210,8 +210,8 @@ def _samples(report: Report) -> Table:
     table.columns[0].no_wrap, table.columns[0].style = True, "dim"
     for sample in report.samples[:_SAMPLES]:
         for name, text in (("prompt", sample.prompt), ("base", sample.base)):
-            table.add_row(name, Text(" ".join(text.split())))
-        table.add_row("edited", Text(" ".join(sample.edited.split())))
+            table.add_row(name, Text(safe(" ".join(text.split()))))
+        table.add_row("edited", Text(safe(" ".join(sample.edited.split()))))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from app.cli.client import WrongUse
 from app.cli.work.chat import at_strength
 from tests.app.behaviors.test_drafts import answer
 from tests.app.cli.command import Scalpel
-from tests.app.support.generator import FakeGenerator
+from tests.app.support.generator import FakeGenerator, Lines
 from tests.app.support.worker import Worker, edit_body, texts
 from tests.support.services import Api
 
@@ -158,3 +159,22 @@ def test_responses_are_compared_side_by_side(
     assert lines[0] == "Say who you are"
     assert lines[1].split() == ["base", "I", "am", "pico"]
     assert lines[2].split() == ["at", "0.5", "I", "am", f"pico:{kinder}@0.5"]
+
+
+def test_text_of_a_model_does_not_steer_the_terminal(
+    scalpel: Scalpel, generator: FakeGenerator, kinder: str
+) -> None:
+    def hostile(request: dict[str, Any]) -> Lines:
+        return [
+            {"type": "delta", "index": 0, "text": "\x1b[2Jgone\x9b1m\n"},
+            {
+                "type": "finish",
+                "index": 0,
+                "finish_reason": "stop",
+                "prompt_tokens": 1,
+                "completion_tokens": 1,
+            },
+        ]
+
+    generator.answer = hostile
+    assert scalpel.done("chat", kinder, "hi") == "\ufffd[2Jgone\ufffd1m\n\n"
