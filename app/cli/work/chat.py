@@ -117,12 +117,12 @@ class Conversation:
 
     def _respond(self, model: str, label: str) -> str:
         reply = ""
-        typer.echo(f"{label}: " if label else "", nl=False)
         for piece in self.client.stream_chat(
             {"model": model, "messages": self.messages, **self.options}
         ):
+            lead = f"{label}: " if label and piece and not reply else ""
             reply += piece
-            typer.echo(safe(piece), nl=False)
+            typer.echo(lead + safe(piece), nl=False)
         typer.echo()
         return reply
 

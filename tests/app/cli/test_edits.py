@@ -77,7 +77,8 @@ def test_a_list_and_an_edit_are_the_apis_own_json(scalpel: Scalpel, api: Api, ki
 def test_an_edit_is_shown_by_any_of_its_names(scalpel: Scalpel, kinder: str) -> None:
     shown = scalpel("show", kinder)
     summary = summary_of(full_report())
-    assert scalpel.done("show", "kinder") == scalpel.done("show", "pico:kinder") == shown.out
+    for name in ("kinder", "pico:kinder"):
+        assert f"{kinder} (kinder)" in scalpel.done("show", name)
     assert f"{kinder} (kinder)" in shown.out
     assert summary.verdict.split(";")[0][:60] in shown.out
     assert f"undesired by {summary.scorer}" in shown.out
@@ -116,7 +117,7 @@ def test_a_receipt_is_drawn_and_comes_in_each_format(
     headers = {"Accept": "text/html"}
     page = api.http.get(f"/v1/edits/{kinder}/report", headers=headers).text
     assert file.read_text(encoding="utf-8") == page
-    assert scalpel.done("receipt", "kinder", "--markdown").startswith("# ")
+    assert scalpel.done("receipt", "kinder", "--markdown").startswith("---\nbase_model: ")
     assert scalpel("receipt", "kinder", "--markdown", "--html").code == 2
 
 
@@ -141,7 +142,7 @@ def test_a_damaged_delta_is_not_left_behind(
     result = api.store.work.read("edit", "default", kinder).result
     assert result is not None
     path = next(one.path for one in result.artifacts if one.name == "delta")
-    api.store.objects.put(path, small_delta()[:-1] + b"\0")
+    api.store.objects.put(path, small_delta()[:-1] + b"\1")
     ended = scalpel("download", "kinder", "-o", tmp_path / "kinder.safetensors")
     assert (ended.code, "damaged" in ended.err) == (1, True)
     assert not (tmp_path / "kinder.safetensors").exists()

@@ -38,7 +38,8 @@ def test_a_behavior_is_made_of_files_shown_and_deleted(
     sides = [f"--{side}={tmp_path / side}" for side in ("undesired", "desired")]
     id = scalpel.done("behaviors", "create", "tone", *sides, "--scorer", "vader").strip()
     made = api.http.get(f"/v1/behaviors/{id}").json()
-    assert (made["name"], made["undesired"], made["scorers"]) == ("tone", texts("bad"), ["vader"])
+    assert (made["name"], made["scorers"]) == ("tone", ["vader"])
+    assert [item["text"] for item in made["undesired"]] == texts("bad")
 
     shown = scalpel.done("behaviors", "show", id)
     assert texts("bad")[0] in shown
@@ -58,7 +59,8 @@ def test_a_behavior_is_made_of_one_file(scalpel: Scalpel, api: Api, tmp_path: Pa
     whole.write_text(json.dumps(sides), encoding="utf-8")
     for file in (lines, whole):
         id = scalpel.done("behaviors", "create", "tone", file).strip()
-        assert api.http.get(f"/v1/behaviors/{id}").json()["desired"] == texts("good")
+        desired = api.http.get(f"/v1/behaviors/{id}").json()["desired"]
+        assert [item["text"] for item in desired] == texts("good")
     lines.write_text('{"label": "wrong", "text": "x"}\n', encoding="utf-8")
     refused = scalpel("behaviors", "create", "tone", lines)
     assert (refused.code, "/0/label" in refused.err) == (2, True)
@@ -133,13 +135,13 @@ def test_the_strength_changes_while_one_talks(
         f"I am pico:{kinder}@0.8",
         "base: I am pico",
         f"edit: I am pico:{kinder}@0.8",
-        "",
+        "base: I am pico",
     ]
     assert talked.code == 0
     assert "there is no /nope" in talked.err
     assert "the strength 9 is outside [-4, 4]" in talked.err
     asked = [request["prompts"][0]["messages"] for request in generator.requests]
-    assert [len(messages) for messages in asked] == [1, 3, 5, 5]
+    assert [len(messages) for messages in asked] == [1, 3, 5, 5, 1]
     assert scalpel.done("chat", kinder, "hello", "--both").count("I am pico") == 2
 
 
