@@ -1,4 +1,4 @@
-"""The `scalpel` command line, a file a command.
+"""The `scalpel` command line: `work` talks to a service, `operator` runs one.
 
 Nothing else imports it.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,20 +13,52 @@ import httpx
 
 from models_store.errors import ScalpelError
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+MOST_OF_A_PAGE = 100
+SLOW_SECONDS = 900.0
+"""Of requests that generate many texts."""
+
 _FINAL = ("succeeded", "failed", "canceled")
 _POLL_SECONDS = 0.3
+_SLOWEST_POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 30.0
 _TRIES = 5
 """Of a download that brings nothing new."""
+_LATER = (429, 502, 503, 504)
+"""Statuses of requests that may be served later."""
+
+Told = Callable[[int, int | None], None]
+"""Is told how many bytes have arrived, and of how many, where that is known."""
 
 
 class ApiError(ScalpelError):
     """A response that is not a success, or none at all; its text is fit to be shown."""
 
     code = "api_error"
+    exit_code = 1
+    status: int | None = None
+    """Of the response, if there was one."""
 
 
-DEFAULT_URL = "http://127.0.0.1:8080"
+class WrongUse(ApiError):
+    """The request cannot be carried out as it is: the caller must change something."""
+
+    code = "wrong_use"
+    exit_code = 2
+
+
+class Unreachable(ApiError):
+    """Nothing answers under the address, or not now."""
+
+    code = "unreachable"
+    exit_code = 3
+
+
+class NotAllowed(ApiError):
+    """The service wants a key, or another one."""
+
+    code = "not_allowed"
+    exit_code = 4
 
 
 class Client:
@@ -35,9 +67,10 @@ class Client:
     def __init__(self, url: str, key: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=httpx.Timeout(120.0, connect=5.0)
-        )
+        with _readable(self.url):
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers, timeout=httpx.Timeout(120.0, connect=5.0)
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -48,25 +81,70 @@ class Client:
     def get(self, path: str, **params: Any) -> Any:
         return self._request("GET", path, params=params)
 
-    def post(self, path: str, body: Any) -> Any:
-        return self._request("POST", path, json=body)
+    def post(self, path: str, body: Any, *, timeout: float | None = None) -> Any:
+        """`timeout`: seconds that it may take; by default two minutes."""
+        longer = {} if timeout is None else {"timeout": httpx.Timeout(timeout, connect=5.0)}
+        return self._request("POST", path, json=body, **longer)
+
+    def put(self, path: str, body: Any) -> Any:
+        return self._request("PUT", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        return self._request("DELETE", path)
+
+    def page(
+        self,
+        path: str,
+        limit: int,
+        filters: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The first things of a list, from as many of its pages as it takes.
+
+        Args:
+            filters: as the call takes them.
+
+        Returns:
+            A page as the API sends it, with up to `limit` things.
+        """
+        params: dict[str, Any] = dict(filters or {})
+        found: dict[str, Any] = {}
+        things: list[Any] = []
+        while True:
+            size = min(limit - len(things), MOST_OF_A_PAGE)
+            page = self.get(path, **params, limit=size)
+            things += page["data"]
+            found = found or page
+            if not page.get("has_more") or len(things) >= limit:
+                break
+            params["after"] = page["last_id"]
+        if "has_more" in page:
+            found["last_id"] = page["last_id"]
+            found["has_more"] = page["has_more"]
+        return {**found, "data": things}
 
     def send_files(self, path: str, fields: dict[str, str], files: Sequence[Path]) -> Any:
         """Send a form with files."""
-        with ExitStack() as opened, _readable(self.url):
+        with ExitStack() as opened:
             parts = [("file", (f.name, opened.enter_context(f.open("rb")))) for f in files]
             # As long as it takes to send them.
             timeout = httpx.Timeout(None, connect=5.0)
-            response = self._http.post(path, data=fields, files=parts, timeout=timeout)
-        return _checked(response).json()
+            return self._request("POST", path, data=fields, files=parts, timeout=timeout)
+
+    def send_lines(self, path: str, lines: bytes, **params: str) -> Any:
+        """Send JSON lines."""
+        headers = {"Content-Type": "application/jsonl"}
+        return self._request("POST", path, content=lines, headers=headers, params=params)
 
     def download(self, path: str) -> bytes:
         with _readable(self.url):
             response = self._http.get(path)
         return _checked(response).content
 
-    def save(self, path: str, file: Path) -> None:
+    def save(self, path: str, file: Path, told: Told | None = None) -> str:
         """Download into a new file; where the connection breaks, go on behind what has arrived.
+
+        Returns:
+            Its SHA-256 as the API says it, in hexadecimal; empty where it does not.
 
         Raises:
             ApiError: the API refuses, or finds what it has stored damaged.
@@ -74,23 +152,23 @@ class Client:
         """
         etag, size, tries = "", 0, 0
         while True:
-            ranged = {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
+            headers = {"Accept-Encoding": "identity"}
+            headers |= {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
             try:
-                with self._http.stream("GET", path, headers=ranged) as response:
+                with self._http.stream("GET", path, headers=headers) as response:
                     if response.status_code >= 400:
                         response.read()
                         _checked(response)
-                    etag = response.headers["ETag"]
-                    with file.open("ab" if response.status_code == 206 else "wb") as out:
-                        for chunk in response.iter_raw():
-                            out.write(chunk)
-                return
-            except httpx.TransportError as error:
+                    etag = response.headers.get("ETag", "")
+                    goes_on = response.status_code == 206
+                    _write(response, file, size if goes_on else 0, told)
+                return _sha256_of(etag)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
                 arrived = file.stat().st_size if file.exists() else 0
                 tries = 0 if arrived > size else tries + 1
                 if tries >= _TRIES:
                     raise Unreachable(f"the download of {path} breaks off: {error}") from error
-                size = arrived
+                size = arrived if etag else 0
                 time.sleep(_POLL_SECONDS)
 
     def text(self, path: str, accept: str) -> str:
@@ -117,42 +195,48 @@ class Client:
                 for choice in event["choices"]:
                     yield choice["delta"].get("content") or ""
 
-    def follow(self, edit_id: str) -> Iterator[dict[str, Any]]:
-        """The edit, again and again, until it is at a final status; short outages are retried.
+    def follow(self, path: str) -> Iterator[dict[str, Any]]:
+        """A piece of work, again and again, until it is at a final status; short outages are
+        retried.
 
         Raises:
             Unreachable: nothing answers, at the beginning or for a while.
         """
-        last_response = float("-inf")
+        last_response, pause = float("-inf"), _POLL_SECONDS
         while True:
             try:
-                edit = self.get(f"/v1/edits/{edit_id}")
+                work = self.get(path)
             except Unreachable:
                 if time.monotonic() - last_response > _PATIENCE_SECONDS:
                     raise
             else:
                 last_response = time.monotonic()
-                yield edit
-                if edit["status"] in _FINAL:
+                yield work
+                if work["status"] in _FINAL:
                     return
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * 1.1, _SLOWEST_POLL_SECONDS)
 
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         with _readable(self.url):
             response = self._http.request(method, path, **arguments)
-        return _checked(response).json()
-
-
-class Unreachable(ApiError):
-    """Nothing answers under the address."""
-
-    code = "unreachable"
+        _checked(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise ApiError(
+                f"{self.url} does not answer as Scalpel does: is it its address?"
+            ) from None
 
 
 @contextmanager
 def _readable(url: str) -> Iterator[None]:
     try:
         yield
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise WrongUse(f"{url!r} is no address, such as {DEFAULT_URL} ({error})") from error
+    except httpx.TimeoutException as error:
+        raise Unreachable(f"{url} takes too long to answer") from error
     except httpx.TransportError as error:
         raise Unreachable(
             f"nothing answers at {url} ({error}): is `scalpel up` running there? "
@@ -163,12 +247,56 @@ def _readable(url: str) -> Iterator[None]:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
+    status = response.status_code
     try:
-        problem = response.json()
-    except ValueError:
-        raise ApiError(f"{response.status_code} from {response.url}: {response.text}") from None
+        message = _message(response.json())
+    except (ValueError, AttributeError, KeyError, TypeError):
+        said = " ".join(response.text.split())[:200]
+        message = f"{status} from {response.url}{': ' if said else ''}{said}"
+    if status == 401:
+        message += " (`scalpel login` stores a key; SCALPEL_API_KEY and --key give one)"
+    later = status in _LATER or "Retry-After" in response.headers
+    error = (Unreachable if later else _kind(status))(message)
+    error.status = status
+    raise error
+
+
+def _kind(status: int) -> type[ApiError]:
+    if status in (401, 403):
+        return NotAllowed
+    return WrongUse if status < 500 else ApiError
+
+
+def _message(problem: Any) -> str:
+    """What went wrong, and in which field; a line for each where there are several."""
     if isinstance(problem.get("error"), dict):  # OpenAI's shape
-        raise ApiError(problem["error"]["message"])
-    lines = [problem.get("detail") or problem.get("title") or str(problem)]
-    lines += [f"  {error['pointer']}: {error['detail']}" for error in problem.get("errors") or ()]
-    raise ApiError("\n".join(lines))
+        error = problem["error"]
+        return f"{error['param']}: {error['message']}" if error.get("param") else error["message"]
+    lines = [_field(error) for error in problem.get("errors") or []]
+    if len(lines) == 1:
+        return lines[0]
+    detail = problem.get("detail") or problem.get("title") or str(problem)
+    return "\n  ".join([f"{len(lines)} fields are wrong" if lines else detail, *lines])
+
+
+def _field(error: Any) -> str:
+    """The pointer of a field, and what is wrong with it."""
+    pointer, detail = error["pointer"], error["detail"]
+    named = pointer.strip("/").replace("/", ".") + ": "
+    return f"{pointer}: {detail.removeprefix(named)}" if pointer else detail
+
+
+def _write(response: httpx.Response, file: Path, start: int, told: Told | None) -> None:
+    length = response.headers.get("Content-Length")
+    size, total = start, None if length is None else start + int(length)
+    with file.open("ab" if start else "wb") as out:
+        for chunk in response.iter_raw():
+            out.write(chunk)
+            size += len(chunk)
+            if told is not None:
+                told(size, total)
+
+
+def _sha256_of(etag: str) -> str:
+    digest = etag.strip('"').removeprefix("sha256:")
+    return digest if len(digest) == 64 else ""

@@ -1,7 +1,8 @@
-"""Stage and progress of an edit, drawn in a terminal or written to a log, with the time left."""
+"""Waiting for work: stage, progress and time left, drawn in a terminal or written to a log."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from app.cli.client import ApiError, Client
+from app.cli.console import notes
 
 _PART = {
     "extract": "fit",
@@ -28,43 +30,73 @@ _LOGGED_SECONDS = 30.0
 """Between two lines of a log in one stage."""
 
 
+def finished(
+    client: Client, path: str, *, estimate: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Show a piece of work until it has ended, and return it; Ctrl-C ends the showing alone.
+
+    Args:
+        path: its own, such as `/v1/edits/edit_…`.
+
+    Raises:
+        ApiError: it did not succeed.
+    """
+    try:
+        work = show(client, path, notes, estimate=estimate)
+    except KeyboardInterrupt:
+        id = path.rpartition("/")[2]
+        again = f"`scalpel watch {id}` shows it again, `scalpel cancel {id}` ends it"
+        notes.print(f"{id} goes on; {again}", markup=False, soft_wrap=True)
+        sys.exit(130)
+    if work["status"] != "succeeded":
+        error = work["error"] or {"code": work["status"], "message": "it was canceled"}
+        raise ApiError(f"{work['id']} {work['status']}: {error['message']} ({error['code']})")
+    return work
+
+
 def show(
     client: Client,
-    edit_id: str,
+    path: str,
     console: Console,
     *,
     estimate: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Draw stage and progress until the edit is final, and return it.
+    """Draw stage and progress until a piece of work is final, and return it.
 
     Args:
         estimate: seconds of the parts of such an edit, `fit`, `search` and `test`.
     """
     columns = (
         TextColumn("{task.description:<10}"),
-        BarColumn(40),
+        BarColumn(None if console.width < 60 else 30),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
     last: dict[str, Any] = {}
     shown, logged_at, begun = "", time.monotonic(), None
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("queued", total=1.0, left="")
-        for last in client.follow(edit_id):
+    drawn = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not drawn) as bars:
+        task = bars.add_task("queued", total=None, left="")
+        for last in client.follow(path):
             if last["finished_at"] is not None:
                 break
-            label = last["stage"] or last["status"]
-            if begun is None and last["stage"]:
+            stage = last.get("stage")
+            label = stage or last["status"]
+            if begun is None and stage:
                 begun = time.monotonic()
             elapsed = 0.0 if begun is None else time.monotonic() - begun
-            done = share_done(last["stage"], last["progress"] or 0.0, estimate or _USUAL)
+            done = share_done(stage, last.get("progress") or 0.0, estimate or _USUAL)
             left = time_left(done, elapsed, sum(estimate.values()) if estimate else None)
-            bars.update(task, description=label, completed=done, left=left)
-            due = not console.is_terminal and time.monotonic() - logged_at > _LOGGED_SECONDS
-            if label != shown or due:
+            if last.get("queue_position"):
+                left = f"number {last['queue_position']} of your queue"
+            total = 1.0 if done else None
+            bars.update(task, description=label, completed=done, total=total, left=left)
+            due = time.monotonic() - logged_at > _LOGGED_SECONDS
+            if not drawn and (label != shown or due):
                 shown, logged_at = label, time.monotonic()
-                bars.console.print(f"  {label:<10} {done:4.0%}  {left}".rstrip())
+                share = f"{done:4.0%}" if stage else " " * 4
+                console.print(f"  {label:<10} {share}  {left}".rstrip())
     return last
 
 

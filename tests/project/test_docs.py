@@ -109,7 +109,7 @@ def test_every_page_is_in_the_index() -> None:
 @BY_PAGE
 def test_every_command_exists(page: Path) -> None:
     commands = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
-    for name, sub in re.findall(r"(?<![\w./-])scalpel ([a-z-]+)(?: ([a-z-]+))?", code(page)):
+    for name, sub in re.findall(r"(?<![\w./-])scalpel ([a-z][a-z-]*)(?: ([a-z-]+))?", code(page)):
         assert name in commands
         if hasattr(commands[name], "commands") and sub:
             assert sub in commands[name].commands
@@ -142,7 +142,13 @@ def test_every_variable_of_ours_is_a_setting(page: Path) -> None:
     known = {f"SCALPEL_{name.upper()}" for name in Settings.model_fields}
 
     named = set(re.findall(r"SCALPEL_[A-Z0-9_]*[A-Z0-9]", read(page)))
-    of_others = {"SCALPEL_URL", "SCALPEL_API_KEY", "SCALPEL_BENCH_DATA", "SCALPEL_REDIS_PASSWORD"}
+    of_others = {
+        "SCALPEL_URL",
+        "SCALPEL_API_KEY",
+        "SCALPEL_BENCH_DATA",
+        "SCALPEL_REDIS_PASSWORD",
+        "SCALPEL_PROFILE",
+    }
     assert named - known <= of_others
 
 

@@ -38,8 +38,12 @@ def preferences() -> bytes:
 
 @pytest.mark.parametrize(
     ("page", "last_words"),
-    [("guide.md", '"object":"base_model","deleted":true}'), ("api.md", '"status":"ready"')],
-    ids=["guide", "api"],
+    [
+        ("guide.md", '"object":"base_model","deleted":true}'),
+        ("api.md", '"status":"ready"'),
+        ("cli.md", "3"),
+    ],
+    ids=["guide", "api", "cli"],
 )
 def test_the_commands_of_a_page_work_word_for_word(
     page: str, last_words: str, pico_service: Service, edited_pico_folder: Path, tmp_path: Path
@@ -58,6 +62,7 @@ def test_the_commands_of_a_page_work_word_for_word(
             HF_ENDPOINT=hub.url,
             HF_TOKEN=TOKEN,
             HF_HUB_DISABLE_XET="1",
+            XDG_CONFIG_HOME=str(tmp_path / "config"),
         )
 
     assert done.status == 0, done.output[-2000:] + done.errors + pico_service.logs()
@@ -65,6 +70,15 @@ def test_the_commands_of_a_page_work_word_for_word(
     assert (tmp_path / "kinder.safetensors").stat().st_size > 0
     assert (tmp_path / "kinder-peft.zip").stat().st_size > 0
     assert "data: [DONE]" in done.output or page != "api.md"
+    if page == "cli.md":
+        assert re.search(r"^status +succeeded *$", done.output, re.MULTILINE)
+        assert "Effect: share of undesired generations" in done.output
+        assert re.search(r"^edit: ", done.output, re.MULTILINE)
+        digests = re.findall(r"^([0-9a-f]{64})  kinder.safetensors$", done.output, re.MULTILINE)
+        assert len(digests) == 2
+        assert len(set(digests)) == 1
+        assert "4 files in kinder-peft, proved equal by peft" in done.errors
+        assert "</html>" in (tmp_path / "receipt.html").read_text(encoding="utf-8")
 
 
 def test_the_program_for_openais_client_works_word_for_word(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -28,11 +29,17 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALPEL_DATA", str(tmp_path))
 
 
+def key_of(said: str) -> str:
+    found = re.search(r"key_[A-Z0-9]{26}", said)
+    assert found, said
+    return found.group()
+
+
 def test_a_key_is_made_listed_and_revoked() -> None:
     made = runner.invoke(
         app, ["keys", "create", "support", "--tenant", "blue", "--scope", "edits:read"]
     )
-    id = made.stderr.split()[0]
+    id = key_of(made.stderr)
     before = runner.invoke(app, ["keys", "list"]).stdout
     revoked = runner.invoke(app, ["keys", "revoke", id])
     after = runner.invoke(app, ["keys", "list"]).stdout
@@ -57,14 +64,14 @@ def test_a_key_of_a_tenant_gets_what_users_need_and_the_operators_all() -> None:
 
 def test_a_key_is_rotated_and_may_have_an_end() -> None:
     made = runner.invoke(app, ["keys", "create", "ci", "--days", "30"])
-    id = made.stderr.split()[0]
+    id = key_of(made.stderr)
     rotated = runner.invoke(app, ["keys", "rotate", id, "--overlap-seconds", "0"])
     old, new = runner.invoke(app, ["keys", "list"]).stdout.splitlines()
 
     assert rotated.stdout.startswith("sk-")
     assert rotated.stdout != made.stdout
     assert old.split()[:2] == [id, "expired"]
-    assert new.split()[:2] == [rotated.stderr.split()[0], "active"]
+    assert new.split()[:2] == [key_of(rotated.stderr), "active"]
     assert new.split()[6].startswith(time.strftime("%Y-", time.gmtime(time.time() + 30 * 86400)))
 
 

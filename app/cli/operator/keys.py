@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models_store.settings import Settings
+from app.cli.options import Local, spread
 
 if TYPE_CHECKING:
     from app.domain.accounts.api_keys import ApiKeys
@@ -20,6 +20,7 @@ _DAY = 24 * 3600
 
 
 @keys.command("create")
+@spread
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     tenant: str = "default",
@@ -33,11 +34,12 @@ def create_key(
     days: Annotated[
         float | None, typer.Option(min=0, help="How long it is accepted; left out: for ever.")
     ] = None,
+    local: Local = Local(),
 ) -> None:
     """Make an API key; it is shown once."""
     from app.domain.accounts.api_keys import ALL_SCOPES, DEFAULT_TENANT, USERS_SCOPES
 
-    secret, key = _keys().create(
+    secret, key = _keys(local).create(
         name=name,
         tenant=tenant,
         scopes=scope or (ALL_SCOPES if tenant == DEFAULT_TENANT else USERS_SCOPES),
@@ -47,9 +49,10 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys() -> None:
+@spread
+def list_keys(local: Local = Local()) -> None:
     """List the keys; their secrets are not kept."""
-    for state in _keys().all():
+    for state in _keys(local).all():
         key = state.key
         typer.echo(
             f"{key.id}  {state.status:<7}  {key.tenant}  {key.name}  {','.join(key.scopes)}  "
@@ -58,30 +61,33 @@ def list_keys() -> None:
 
 
 @keys.command("revoke")
-def revoke_key(key_id: KeyId) -> None:
+@spread
+def revoke_key(key_id: KeyId, local: Local = Local()) -> None:
     """Accept a key no longer; the API notices within 3 seconds."""
-    store = _keys()
+    store = _keys(local)
     store.revoke(store.get(key_id))
 
 
 @keys.command("rotate")
+@spread
 def rotate_key(
     key_id: KeyId,
     overlap_seconds: Annotated[
         int, typer.Option(min=0, help="How long the old key is still accepted.")
     ] = 0,
+    local: Local = Local(),
 ) -> None:
     """Make a key in place of another one, with its rights; it is shown once."""
-    store = _keys()
+    store = _keys(local)
     secret, key = store.rotate(store.get(key_id), overlap_seconds=overlap_seconds)
     _show_once(secret, key.id, key.tenant)
 
 
-def _keys() -> ApiKeys:
+def _keys(local: Local) -> ApiKeys:
     from app.domain.accounts.api_keys import ApiKeys
     from models_store.objects.store import open_store
 
-    return ApiKeys(open_store(Settings()))
+    return ApiKeys(open_store(local.store_settings()))
 
 
 def _show_once(secret: str, id: str, tenant: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from models_store.settings import Settings
+from app.cli.options import Local, Yes, spread
 
 tenants = typer.Typer(help="Tenants of this installation.", no_args_is_help=True)
 
@@ -18,9 +18,11 @@ def _group() -> None:
 
 
 @tenants.command("erase")
+@spread
 def erase(
     tenant: Annotated[str, typer.Argument(help="Its name.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
+    local: Local = Local(),
 ) -> None:
     """Revoke its keys, end its work, and remove all that it has stored; nothing brings it back."""
     from app.domain.accounts.api_keys import ApiKeys
@@ -29,9 +31,9 @@ def erase(
     from models_store.objects.store import open_store
     from models_store.work.store import WorkStore
 
+    settings = local.store_settings()
     if not yes:
         typer.confirm(f"Remove everything of the tenant {tenant}?", abort=True)
-    settings = Settings()
     work = WorkStore(open_store(settings))
     with contextlib.closing(connect(settings)) as client:
         removed = erase_tenant(work, ApiKeys(work.objects, work.audit), client, tenant)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx
 import typer
 
-from app.cli.client import DEFAULT_URL, ApiError, Client
+from app.cli.client import WrongUse
+from app.cli.profiles import connect
 
 if TYPE_CHECKING:
     from app.domain.canaries.asking import CanaryCheck, Post
@@ -46,8 +47,8 @@ def canary(
     rows: Annotated[bool, typer.Option("--rows", help="Show each prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Say by its answers what a server serves; 0 if the export is applied, else 1."""
-    known = _canary(export, api or DEFAULT_URL, key)
+    """Say by its answers whether a server serves an export."""
+    known = _canary(export, api, key)
     found = asyncio.run(_checked(known, url, model, server_key))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
@@ -61,12 +62,12 @@ def _canary(export: str, api: str, key: str) -> Canary:
     from models_store.schemas.canary import Canary
 
     if not export.startswith("@"):
-        with Client(api, key or None) as client:
+        with connect(api, key) as client:
             return parse_stored(Canary, client.download(f"/v1/exports/{export}/canary"), export)
     try:
         data = Path(export[1:]).read_bytes()
     except OSError as error:
-        raise ApiError(f"{export[1:]} cannot be read: {error}") from error
+        raise WrongUse(f"{export[1:]} cannot be read: {error}") from error
     return parse_stored(Canary, data, export[1:])
 
 

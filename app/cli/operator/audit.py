@@ -8,36 +8,50 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from models_store.audit.check import check_log, lines_of
-from models_store.audit.heads import make_head
+from app.cli.console import Column, print_table
+from app.cli.options import Local, spread
 from models_store.errors import InvalidRequest
-from models_store.objects.store import open_store
-from models_store.settings import Settings
 
 audit = typer.Typer(help="The audit log of this installation.", no_args_is_help=True)
+_COLUMNS = (
+    Column("time", lambda line: datetime.fromtimestamp(line["at"]).isoformat(" ", "seconds")),
+    Column("event", "event"),
+    Column("tenant", "tenant"),
+    Column("key", "key_id", spare=1),
+    Column("what", lambda line: " ".join(f"{k}={v}" for k, v in line["fields"].items())),
+    Column("chain", "writer", spare=2),
+    Column("line", "n", spare=2),
+)
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
 @audit.command()
-def head() -> None:
+@spread
+def head(local: Local = Local()) -> None:
     """Print the head: keep it elsewhere, and `verify --head` finds whatever is changed later."""
-    made = make_head(open_store(Settings()))
+    from models_store.audit.heads import make_head
+    from models_store.objects.store import open_store
+
+    made = make_head(open_store(local.store_settings()))
     typer.echo(made.hash)
     sealed = 0 if made.sealed is None else made.sealed[0] + 1
     typer.echo(f"covers {len(made.tips)} chains and {sealed} segments", err=True)
 
 
 @audit.command()
+@spread
 def verify(
     head: Annotated[
         list[str] | None, typer.Option(help="A head noted before; may be given several times.")
     ] = None,
+    local: Local = Local(),
 ) -> None:
     """Walk the whole log: exit code 1 if anything in it was changed, removed or put in."""
-    checked = check_log(open_store(Settings()), heads=head or ())
+    from models_store.audit.check import check_log
+    from models_store.objects.store import open_store
+
+    checked = check_log(open_store(local.store_settings()), heads=head or ())
     for problem in checked.problems:
         typer.echo(problem)
     what = f"{checked.lines} lines in {checked.chains} chains, against {checked.heads} heads"
@@ -54,6 +68,7 @@ def verify(
 
 
 @audit.command("list")
+@spread
 def list_lines(
     since: Annotated[
         str, typer.Option(help="Such as 30m, 12h, 7d, or 2026-11-25T10:00.", show_default=False)
@@ -61,26 +76,23 @@ def list_lines(
     tenant: Annotated[str, typer.Option(help="Of this tenant only.")] = "",
     event: Annotated[str, typer.Option(help="Events that begin so, such as edit.")] = "",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    local: Local = Local(),
 ) -> None:
     """Print lines in order of time."""
+    from models_store.audit.check import lines_of
+    from models_store.objects.store import open_store
+
     first = _moment(since) if since else 0.0
     lines = (
         line
-        for line in lines_of(open_store(Settings()), since=first)
+        for line in lines_of(open_store(local.store_settings()), since=first)
         if tenant in ("", line.tenant) and line.event.startswith(event)
     )
     if json:
         for line in lines:
             typer.echo(line.to_bytes().decode())
         return
-    table = Table("time", "event", "tenant", "key", "what", "chain", "line")
-    for line in lines:
-        at = datetime.fromtimestamp(line.at).isoformat(" ", "seconds")
-        what = " ".join(f"{name}={value}" for name, value in line.fields.items())
-        table.add_row(
-            at, line.event, line.tenant, line.key_id or "", what, line.writer, str(line.n)
-        )
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(_COLUMNS, [line.model_dump() for line in lines])
 
 
 def _moment(text: str) -> float:

@@ -56,7 +56,7 @@ def _edit_and_show(console: Console, client: Client, settings: Settings) -> int:
     console.print("[bold]POST /v1/edits[/]", json.dumps(BODY))
     edit = client.post("/v1/edits", BODY)
     console.print(f"{edit['id']} is {edit['status']}.")
-    edit = show(client, edit["id"], console, estimate=estimate)
+    edit = show(client, f"/v1/edits/{edit['id']}", console, estimate=estimate)
     if edit["status"] != "succeeded":
         console.print(f"[red]It {edit['status']}:[/] {edit['error']}")
         return 1

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 
 from app.cli.client import ApiError, Client
 from models_store.cards.sums import SUMS_NAME, check_sums, file_sum, read_sums, write_sums
+from models_store.errors import InvalidRequest
 
 _MOST_WORDS = 400
 """Characters of what the hub says of an error."""
@@ -77,8 +78,7 @@ def pull(
 
     Raises:
         ApiError: the hub cannot be reached, or refuses; it has no such repository, or one without
-            checksums.
-        InvalidRequest: they cannot be read.
+            checksums that can be read.
     """
     with _readable(token):
         hub = HfApi(endpoint=endpoint or None, token=token or None)
@@ -110,6 +110,8 @@ def _readable(token: str) -> Iterator[None]:
         yield
     except ApiError:
         raise
+    except InvalidRequest as error:
+        raise ApiError(error.message) from error
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         said = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
         cause = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""

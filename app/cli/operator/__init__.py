@@ -1,0 +1,1 @@
+"""Commands of whoever runs Scalpel: its processes, its store, its keys, this machine."""
