@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +22,8 @@ class Listing:
     columns: Sequence[Column]
     nothing: str
     """What is said where there is nothing."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """As the call takes them."""
 
     def show(self, page: Any, *, as_json: bool) -> None:
         """A page as a table, or as it is."""
@@ -44,7 +46,7 @@ class Listing:
             service: Service = Service(),
         ) -> None:
             with service.connect() as client:
-                self.show(client.page(self.path, limit), as_json=as_json)
+                self.show(client.page(self.path, limit, self.filters), as_json=as_json)
 
         listed.__doc__ = help
         return listed

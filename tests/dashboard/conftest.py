@@ -115,7 +115,7 @@ def scalpel(
 @pytest.fixture
 def page(scalpel: Scalpel, open_context: OpenContext) -> Page:
     """A page of somebody who has signed in."""
-    context = open_context(expected=(400, 404, 422), viewport={"width": 1200, "height": 800})
+    context = open_context(expected=(404, 422), viewport={"width": 1200, "height": 800})
     entered = context.request.post(f"{scalpel.url}/login", form={"key": scalpel.key, "next": "/"})
     assert entered.ok
     return context.new_page()

@@ -30,6 +30,7 @@ behaviors.command("list")(
         ),
         "no behaviours of your own yet: `scalpel behaviors create` makes one; presets are always "
         "there",
+        {"preset": "false"},
     ).command("List your own behaviours.")
 )
 

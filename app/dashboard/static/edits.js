@@ -1,7 +1,7 @@
 // The list of edits: filters, live status, more as one scrolls.
 
 import {
-  ApiError, Component, Failure, Meter, Status, When, all, get, html, isFinal, percent, stateOf, render,
+  Component, Failure, Meter, Status, When, all, get, html, isFinal, percent, stateOf, render,
   send, keepState, useEffect, useRef, useState,
 } from './api.js'
 
@@ -9,22 +9,10 @@ const PAGE = 50
 const REFRESH = 2000
 const MOST_SINGLE = 10
 const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled']
-// Servers without the filter on behaviours refuse it; then it is applied here.
-let behaviorFilter = true
 
-async function page(filters, after) {
-  const {behavior, ...others} = filters
-  const wanted = Object.entries({...others, ...(behaviorFilter ? {behavior} : {}), after})
-  const values = new URLSearchParams(wanted.filter(([, value]) => value))
-  try {
-    const found = await get(`/v1/edits?limit=${PAGE}&${values}`)
-    const fits = edit => behaviorFilter || !behavior || edit.behavior?.name === behavior || edit.behavior?.id === behavior
-    return {...found, data: found.data.filter(fits)}
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 400 || !behavior || !behaviorFilter) throw error
-    behaviorFilter = false
-    return page(filters, after)
-  }
+const page = (filters, after) => {
+  const values = new URLSearchParams(Object.entries({...filters, after}).filter(([, value]) => value))
+  return get(`/v1/edits?limit=${PAGE}&${values}`)
 }
 
 function Outcome({edit}) {
@@ -36,11 +24,11 @@ function Outcome({edit}) {
   if (edit.status === 'queued') return html`<span class="soft">${edit.queue_position ? `number ${edit.queue_position} in the queue` : 'waiting'}</span>`
   if (summary?.base === undefined) return html`<span class="soft">${edit.imported ? 'imported' : ''}</span>`
   const said = summary.outcome ?? summary.conclusion
+  const color = {success: 'good', confirmed: 'good', harmful: 'bad', exceeded: 'bad'}[said] ?? 'soft'
   return html`
     <span class="outcome" title=${summary.verdict}>
       <span class="figures">${percent(summary.base)} <span aria-label="to">→</span> ${percent(summary.edited)}</span>
-      ${said && html`<span class=${said === 'confirmed' || said === 'success' ? 'good' : 'soft'}>${said.replaceAll('_', ' ')}</span>`}
-      ${summary.harmful && html`<span class="bad">harm</span>`}
+      ${said && html`<span class=${color}>${said.replaceAll('_', ' ')}</span>`}
     </span>`
 }
 

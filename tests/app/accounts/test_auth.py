@@ -139,7 +139,7 @@ def test_tenants_see_only_their_own(locked: Api) -> None:
         assert call.status_code == 404
     stolen = edit_body(behavior=made["id"])
     assert locked.http.post("/v1/edits", json=stolen, headers=blue).status_code == 422
-    for path in ("/v1/edits", "/v1/behaviors", "/v1/aliases"):
+    for path in ("/v1/edits", "/v1/behaviors?preset=false", "/v1/aliases"):
         assert len(get(path, red).json()["data"]) == 1
         assert get(path, blue).json()["data"] == []
     # A suffix and an idempotency key are one's own too.

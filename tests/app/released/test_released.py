@@ -21,13 +21,15 @@ VERSION: str = tomllib.loads((FOLDER.parents[2] / "pyproject.toml").read_text())
 STORES = sorted(FOLDER.glob("*.zip"))
 Answers = dict[str, Any]
 _LISTS = ("edits", "exports", "behaviors", "aliases", "models", "base_models")
+_OWN = {"/v1/behaviors": {"preset": False}}
+"""Presets come with the version."""
 
 
 def answers(api: Api, paths: list[str]) -> Answers:
-    """All lists and these paths, without lists of presets, which come with the version."""
+    """All lists and these paths."""
     found = {}
     for path in [*(f"/v1/{kind}" for kind in _LISTS), *paths]:
-        answer = api.http.get(path)
+        answer = api.http.get(path, params=_OWN.get(path))
         assert answer.status_code == 200, (path, answer.text)
         found[path] = answer.json()
     return found
