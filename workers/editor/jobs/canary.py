@@ -37,8 +37,8 @@ from workers.surgery.terms import Mixture
 _log = structlog.get_logger()
 
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
-_CANDIDATES, _NEUTRAL = 12, 8
-"""Texts of the behaviours; neutral ones."""
+_CANDIDATES, _OWN = 20, 12
+"""Texts; how many of them may be the behaviours'."""
 _MESSAGES = 10
 """The best of them are candidates for chat."""
 _CHARACTERS = 120
@@ -79,7 +79,7 @@ def prompts_of(task: Task, edits: Iterable[Work]) -> list[str]:
             _log.warning("the canary lacks prompts", edit=edit.id, error=error.message)
             continue
         lists.append(_short(_behavior_prompts(behavior)))
-    share = _CANDIDATES // max(1, len(lists))
+    share = _OWN // max(1, len(lists))
     return [prompt for prompts in lists for prompt in prompts[:share]]
 
 
@@ -96,7 +96,7 @@ def record(
         strength: EditedModel(base, [(terms, strength * own) for terms, own in mixture])
         for strength in sorted({*STRENGTHS, *TEXT_STRENGTHS})
     }
-    texts = list(dict.fromkeys((*prompts, *_neutral_prompts())))
+    texts = list(dict.fromkeys((*prompts, *_neutral_prompts())))[:_CANDIDATES]
     starts = _candidates(models, texts)
     sheets = [_sheet(models, "completions", starts[: PROMPTS["completions"]])]
     if base.has_chat_template:
@@ -304,9 +304,8 @@ def _behavior_prompts(behavior: Behavior) -> list[str]:
 
 def _neutral_prompts() -> list[str]:
     plain, chat = neutral_texts()
-    half = _NEUTRAL // 2
-    starts = (_start(item.text) for item in plain[:half])
-    return _short([*starts, *(item.prompt for item in chat[:half])])
+    pairs = zip(plain[:_CANDIDATES], chat[:_CANDIDATES], strict=True)
+    return _short(each for text, item in pairs for each in (_start(text.text), item.prompt))
 
 
 def _start(text: str) -> str:
