@@ -25,7 +25,6 @@ from workers.surgery.terms import Mixture
 
 pytestmark = [pytest.mark.vllm, pytest.mark.smollm2, pytest.mark.timeout(1200)]
 
-PROMPT = "The food at the new place was"
 TOKENS = 12
 
 
@@ -45,9 +44,9 @@ def exported(smollm2_folder: Path) -> Exported:
     return Exported(base, mixture, variant, record(base, mixture, variant))
 
 
-def greedy(base: LoadedModel, mixture: Mixture) -> str:
-    """What the merged model says after the prompt."""
-    ids = torch.tensor([base.tokenizer(PROMPT)["input_ids"]])
+def greedy(base: LoadedModel, mixture: Mixture, prompt: str) -> str:
+    """What the merged model says after a prompt."""
+    ids = torch.tensor([base.tokenizer(prompt)["input_ids"]])
     start = ids.shape[1]
     with WeightEditor(base).applied(mixture), torch.inference_mode():
         for _ in range(TOKENS):
@@ -59,14 +58,15 @@ def greedy(base: LoadedModel, mixture: Mixture) -> str:
 def test_a_merged_export_says_the_merged_models_tokens(
     exported: Exported, start_vllm: Callable[..., AbstractContextManager[str]], tmp_path: Path
 ) -> None:
+    prompt = exported.canary.sheets[0].prompts[0].prompt
     files = merged.files(exported.base, exported.mixture, exported.variant, tmp_path)
     (folder,) = {path.parent for path in files.values() if isinstance(path, Path)}
     with start_vllm("float32", folder) as url:
-        body = {"model": "base", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+        body = {"model": "base", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
         answer = httpx.post(f"{url}/v1/completions", json=body, timeout=120).json()
         canary = ask(exported.canary, url, model="base")
-    right = greedy(exported.base, exported.mixture)
-    assert answer["choices"][0]["text"] == right != greedy(exported.base, [])
+    right = greedy(exported.base, exported.mixture, prompt)
+    assert answer["choices"][0]["text"] == right != greedy(exported.base, [], prompt)
     assert canary.outcome == "applied"
 
 
