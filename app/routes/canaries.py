@@ -38,6 +38,9 @@ class CanaryBody(RequestBody):
     """Where its API is, with or without `/v1`: an address that requests may go to, as webhooks."""
     model: Annotated[str, Field(min_length=1, max_length=1_000)]
     """What it calls the model or adapter."""
+    base_model: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    """What it calls the base model, where it serves both: then the difference of the two counts,
+    whatever the weights are rounded to."""
     api_key: Annotated[str, Field(pattern=VISIBLE)] | None = None
     """For that server, sent as a bearer token; it is not kept."""
 
@@ -84,7 +87,7 @@ async def check_server(
     post = checked_post(services.outgoing, body.url, body.api_key)
     store = await open_store_of(request)
     canary = await run_in_threadpool(partial(_read, store, who.tenant, export_id))
-    return await check(canary, body.model, post)
+    return await check(canary, body.model, post, body.base_model)
 
 
 def _limited(store: Store, work: Work, artifact: Artifact, actor: Actor) -> Canary | None:

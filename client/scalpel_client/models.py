@@ -472,6 +472,10 @@ class CanaryBody(Model):
 
     api_key: str | None = None
     """For that server, sent as a bearer token; it is not kept."""
+    base_model: str | None = None
+    """What it calls the base model, where it serves both: then the difference of the two counts,
+    whatever the weights are rounded to.
+    """
     model: str
     """What it calls the model or adapter."""
     url: str
@@ -481,6 +485,8 @@ class CanaryBody(Model):
 class CanaryCheck(Model):
     """What a server serves, by its answers to the canary of an export."""
 
+    base_model: str | None
+    """What was asked for besides, to compare with; null: the recorded answers alone count."""
     by: Literal["logprobs", "texts"] | str | None
     """What the server was told apart by; null without an answer."""
     certainty: float
@@ -1250,7 +1256,7 @@ class ExportBody(Model):
     """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
     has a choice.
     """
-    format: Literal["gguf", "merged", "native", "peft"] | str
+    format: Literal["gguf", "merged", "merged-gguf", "native", "peft"] | str
     """What the files are for."""
     variant: str
     """What is exported: edits at their strengths."""
@@ -1284,7 +1290,7 @@ class Export(Model):
     """Empty until it has succeeded."""
     finished_at: int | None
     """Unix seconds; null until it has ended."""
-    format: Literal["gguf", "merged", "native", "peft"] | str
+    format: Literal["gguf", "merged", "merged-gguf", "native", "peft"] | str
     """What the files are for."""
     id: str
     """`exp_…`."""

@@ -140,6 +140,10 @@ class CanaryParams(TypedDict, total=False):
 
     api_key: str | None
     """For that server, sent as a bearer token; it is not kept."""
+    base_model: str | None
+    """What it calls the base model, where it serves both: then the difference of the two counts,
+    whatever the weights are rounded to.
+    """
     model: Required[str]
     """What it calls the model or adapter."""
     url: Required[str]
@@ -256,7 +260,7 @@ class ExportParams(TypedDict, total=False):
     """Of a `merged-gguf` export's matrices: `f16` (the default), `q8_0` or `f32`. No other format
     has a choice.
     """
-    format: Required[Literal["gguf", "merged", "native", "peft"]]
+    format: Required[Literal["gguf", "merged", "merged-gguf", "native", "peft"]]
     """What the files are for."""
     variant: Required[str]
     """What is exported: edits at their strengths."""

@@ -16,9 +16,9 @@ from models_store.schemas.base import DocumentedModel
 NAME = "canary.json"
 TOP = 10
 """Likeliest next tokens that are recorded at each strength."""
-TEXT_TOKENS = 12
+TEXT_TOKENS = 8
 """Of the recorded continuations."""
-STRENGTHS = (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+STRENGTHS = (-1.0, 0.0, 0.5, 1.0, 2.0)
 TEXT_STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 Endpoint = Literal["completions", "chat"]
 _Short = Annotated[str, Field(max_length=2_000)]

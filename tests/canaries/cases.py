@@ -113,35 +113,47 @@ def _wrong_prefix(export: Export) -> Any:
     return export.adapted({**export.files, WEIGHTS_NAME: save(weights)})
 
 
+def _other(export: Export) -> Any:
+    return replace(export, seed=export.seed + 5_000).model()
+
+
 def _other_base(export: Export) -> Any:
-    other = replace(export, seed=export.seed + 5_000)
-    return export.adapted(export.files, other.model())
+    return export.adapted(export.files, _other(export))
 
 
 @torch.no_grad()
-def _quantized(export: Export) -> Any:
-    """On a base in 8 bits, a scale for each row."""
-    model = export.model()
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            scale = module.weight.abs().amax(dim=1, keepdim=True) / 127
-            module.weight.copy_((module.weight / scale).round() * scale)
-    return export.adapted(export.files, model)
+def quantized_(model: Any, bits: int, group: int | None = None) -> Any:
+    """The model with the weights of its layers rounded, with a scale for each row or group."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "lm_head" not in name:
+            weight = module.weight.unflatten(1, (-1, group or module.in_features))
+            scale = weight.abs().amax(dim=2, keepdim=True) / (2 ** (bits - 1) - 1)
+            # A copy: weights that are mapped into memory belong to the file.
+            module.weight = nn.Parameter((weight / scale).round().mul(scale).flatten(1))
+    return model
 
 
-FAILURES: Mapping[str, tuple[Callable[[Export], Any], str]] = {
-    "no adapter": (lambda export: export.model(), "not_applied"),
-    "zeros": (_zero, "not_applied"),
-    "wrong prefix": (_wrong_prefix, "not_applied"),
-    "half strength": (lambda export: _scaled(export, 0.5), "other_strength"),
-    "twice the strength": (lambda export: _scaled(export, 2.0), "other_strength"),
+def _on_rounded(export: Export, bits: int, group: int | None = None) -> Any:
+    return export.adapted(export.files, quantized_(export.model(), bits, group))
+
+
+FAILURES: Mapping[str, tuple[Callable[[Export], Any], set[str]]] = {
+    "no adapter": (lambda export: export.model(), {"not_applied"}),
+    "zeros": (_zero, {"not_applied"}),
+    "wrong prefix": (_wrong_prefix, {"not_applied"}),
+    "half strength": (lambda export: _scaled(export, 0.5), {"other_strength"}),
+    "twice the strength": (lambda export: _scaled(export, 2.0), {"other_strength"}),
     "another edit": (
         lambda export: export.adapted(export.files_of(export.seed + 1_000)),
-        "something_else",
+        {"something_else", "undecided"},
     ),
-    "another base": (_other_base, "something_else"),
+    "another base": (_other_base, {"something_else", "undecided"}),
+    "no adapter, 4 bits": (
+        lambda export: quantized_(export.model(), 4, 32),
+        {"not_applied", "undecided"},
+    ),
 }
-"""The model that is served, and what is to be found."""
+"""The model that is served, and what may be found."""
 
 GOOD: Mapping[str, Callable[[Export], Any]] = {
     "fp32": lambda export: export.adapted(export.files),
@@ -149,5 +161,18 @@ GOOD: Mapping[str, Callable[[Export], Any]] = {
     "merged, in bf16": lambda export: (
         export.adapted(export.files).merge_and_unload().to(torch.bfloat16)
     ),
-    "8 bits": _quantized,
+    "8 bits": lambda export: _on_rounded(export, 8),
+    "4 bits": lambda export: _on_rounded(export, 4, 32),
 }
+
+_BASES: Mapping[str, Callable[[Export], Any]] = {
+    "another base": _other,
+    "no adapter, 4 bits": lambda export: quantized_(export.model(), 4, 32),
+    "8 bits": lambda export: quantized_(export.model(), 8),
+    "4 bits": lambda export: quantized_(export.model(), 4, 32),
+}
+
+
+def base_beside(export: Export, kind: str) -> Any:
+    """What a server of that kind serves as its base model."""
+    return _BASES.get(kind, Export.model)(export)

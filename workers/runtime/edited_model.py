@@ -18,6 +18,8 @@ from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches
 from workers.surgery.terms import Mixture, Term
 
+_MIXED = "edits of routed experts cannot share a batch with others"
+
 
 class EditedModel:
     """A loaded model with a mixture of edits; immutable, and cheap to make another one of.
@@ -62,6 +64,25 @@ class EditedModel:
         else:
             with self._side.rows([self.mixture]):
                 yield
+
+    @staticmethod
+    @contextmanager
+    def active_each(models: Sequence[EditedModel]) -> Iterator[None]:
+        """Within the block each row of every batch has the edits of its own model, all of one base;
+        a single model goes for any number of rows.
+
+        Raises:
+            InvalidRequest: an edit does not fit, or models that differ edit routed experts.
+        """
+        first = models[0]
+        if all(model is first for model in models):
+            with first.active():
+                yield
+            return
+        if any(model.edits_experts for model in models):
+            raise InvalidRequest(_MIXED)
+        with first._side.rows([model.mixture for model in models]):
+            yield
 
     def reading(self, texts: Sequence[Encoded], *, batch_tokens: int | None = None) -> TextReading:
         """What the model makes of texts.
@@ -129,7 +150,7 @@ class EditedModel:
             with first.active():
                 return generate(first.loaded, prompts, side=first._side, **settings)
         if any(model.edits_experts for model in models):
-            raise InvalidRequest("edits of routed experts cannot share a batch with others")
+            raise InvalidRequest(_MIXED)
         mixtures = [model.mixture for model in models]
         return generate(first.loaded, prompts, mixtures=mixtures, side=first._side, **settings)
 

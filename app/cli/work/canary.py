@@ -33,6 +33,9 @@ def canary(
     ],
     url: Annotated[str, typer.Option(help="Address of the server to ask, with OpenAI's API.")],
     model: Annotated[str, typer.Option(help="What it calls the model or adapter.")],
+    base_model: Annotated[
+        str, typer.Option(help="What it calls the base model, where it serves that as well.")
+    ] = "",
     server_key: Annotated[
         str, typer.Option(envvar="SCALPEL_SERVER_KEY", help="API key, where it asks for one.")
     ] = "",
@@ -49,7 +52,7 @@ def canary(
 ) -> None:
     """Say by its answers whether a server serves an export."""
     known = _canary(export, api, key)
-    found = asyncio.run(_checked(known, url, model, server_key))
+    found = asyncio.run(_checked(known, url, model, server_key, base_model or None))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -71,13 +74,15 @@ def _canary(export: str, api: str, key: str) -> Canary:
     return parse_stored(Canary, data, export[1:])
 
 
-async def _checked(known: Canary, url: str, model: str, key: str) -> CanaryCheck:
+async def _checked(
+    known: Canary, url: str, model: str, key: str, base_model: str | None
+) -> CanaryCheck:
     # Imported here: other commands have no use for it.
     from app.domain.canaries.asking import check
     from app.domain.canaries.sending import headers_for, root_of
 
     async with httpx.AsyncClient(headers=headers_for(key or None), timeout=_SECONDS) as http:
-        return await check(known, model, _post(http, root_of(url)))
+        return await check(known, model, _post(http, root_of(url)), base_model)
 
 
 def _post(http: httpx.AsyncClient, root: str) -> Post:

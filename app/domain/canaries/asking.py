@@ -63,6 +63,8 @@ class CanaryCheck(View):
     """The variant that was exported."""
     model: str
     """What was asked for."""
+    base_model: str | None
+    """What was asked for besides, to compare with; null: the recorded answers alone count."""
     outcome: Outcome
     """What is served."""
     certainty: float
@@ -86,37 +88,47 @@ class CanaryCheck(View):
 @dataclass(frozen=True)
 class _Answers:
     sheet: CanarySheet
+    form: Form
     answers: Sequence[Answer | None]
-    by: Literal["logprobs", "texts"]
+
+    @property
+    def by(self) -> Literal["logprobs", "texts"]:
+        return "texts" if self.form.logprobs is None else "logprobs"
 
 
 class _Failed(Exception):
     """The server answers nothing that can be used; its text says why."""
 
 
-async def check(canary: Canary, model: str, post: Post) -> CanaryCheck:
+async def check(
+    canary: Canary, model: str, post: Post, base_model: str | None = None
+) -> CanaryCheck:
     """Ask a server what the canary knows the answers to.
 
     Args:
         model: the name by which the server knows what it is asked for.
         post: reaches the server.
+        base_model: the name of the base model on the same server: what its weights have beside the
+            recorded ones, such as 4 bits, then cancels out.
     """
+    names = {"model": model, "base_model": base_model}
     try:
         async with asyncio.timeout(SECONDS):
             asked = await _ask(canary, model, post)
+            beside = await _ask_the_same(canary, asked, base_model, post) if base_model else None
     except TimeoutError:
-        return _unanswered(canary, model, f"it took more than {SECONDS:g} s")
+        return _unanswered(canary, names, f"it took more than {SECONDS:g} s")
     except _Failed as failed:
-        return _unanswered(canary, model, str(failed))
+        return _unanswered(canary, names, str(failed))
     if asked.by == "logprobs":
-        verdict = decide_by_logprobs(asked.sheet, canary.strengths, asked.answers)
+        verdict = decide_by_logprobs(asked.sheet, canary.strengths, asked.answers, beside)
     else:
         verdict = decide_by_texts(asked.sheet, canary.text_strengths, asked.answers)
     bare = are_bare(asked.answers)
     rows = zip(asked.sheet.prompts, asked.answers, strict=True)
     return _result(
         canary,
-        model,
+        names,
         verdict,
         endpoint=asked.sheet.endpoint,
         by=asked.by,
@@ -144,10 +156,8 @@ async def _ask(canary: Canary, model: str, post: Post) -> _Answers:
                 given = [each for each in answers if each is not None]
                 if 2 * len(given) < len(answers):
                     raise _Failed(f"it answered {len(given)} of {len(answers)} prompts")
-                if form.logprobs is None:
-                    return _Answers(sheet, answers, "texts")
-                if gives_logprobs(given):
-                    return _Answers(sheet, answers, "logprobs")
+                if form.logprobs is None or gives_logprobs(given):
+                    return _Answers(sheet, form, answers)
                 continue
             why = ask.why
             if status not in _ANOTHER_FORM and status != 200:
@@ -155,6 +165,21 @@ async def _ask(canary: Canary, model: str, post: Post) -> _Answers:
         if status not in _ANOTHER_ENDPOINT:
             break
     raise _Failed(why)
+
+
+async def _ask_the_same(
+    canary: Canary, asked: _Answers, model: str, post: Post
+) -> Sequence[Answer | None]:
+    """The answers of another model to the same questions.
+
+    Raises:
+        _Failed: there is none to more than half of them.
+    """
+    ask = _Questions(canary, asked.sheet, model, post)
+    answers = await ask.all(asked.sheet.prompts, asked.form)
+    if 2 * sum(each is not None for each in answers) < len(answers):
+        raise _Failed(f"the base model: {ask.why}")
+    return answers
 
 
 class _Questions:
@@ -201,14 +226,16 @@ def _message(data: bytes) -> str:
     return f": {readable(text[:200])}" if isinstance(text, str) else ""
 
 
-def _unanswered(canary: Canary, model: str, why: str) -> CanaryCheck:
+def _unanswered(canary: Canary, names: Mapping[str, Any], why: str) -> CanaryCheck:
     verdict = Verdict("undecided", 0.0, None, None, None, why)
-    return _result(canary, model, verdict, endpoint=None, by=None, prompts=[])
+    return _result(canary, names, verdict, endpoint=None, by=None, prompts=[])
 
 
-def _result(canary: Canary, model: str, verdict: Verdict, **found: Any) -> CanaryCheck:
+def _result(
+    canary: Canary, names: Mapping[str, Any], verdict: Verdict, **found: Any
+) -> CanaryCheck:
     decided = {**asdict(verdict), "certainty": round(verdict.certainty, 4)}
-    return CanaryCheck(variant=canary.variant, model=model, **decided, **found)
+    return CanaryCheck(variant=canary.variant, **names, **decided, **found)
 
 
 def _row(

@@ -56,6 +56,23 @@ class Curve:
             total += max(0.0, expected[place] - lowest) ** 2
         return math.sqrt(total / min(len(top), TOP))
 
+    def change_distance(
+        self, top: Mapping[str, float], base: Mapping[str, float], strength: float
+    ) -> float | None:
+        """Root mean square of the differences in nats between what the edit changes here and what
+        is recorded of it, over the tokens that both models list; None: there are none.
+
+        Args:
+            base: what the server's base model says.
+        """
+        recorded, edited = self.at(0.0), self.at(strength)
+        off = [
+            top[token] - base[token] - (edited[place] - recorded[place])
+            for token, place in self._match(top).items()
+            if token in base
+        ]
+        return math.sqrt(sum(each**2 for each in off) / len(off)) if off else None
+
     def apart(self, first: float, second: float) -> float:
         """The distance between two strengths, as `distance` has it."""
         pairs = list(zip(self.at(first), self.at(second), strict=True))

@@ -32,6 +32,13 @@ has more nats, is none of rounding."""
 ROUNDING = 0.15
 """Nats that rounding and quantization may move log-probabilities by: below it a difference that
 fits no strength is not taken for another model."""
+_ROUNDED_NEAR, _ROUNDED_SHARE, _ROUNDED_MOST = 0.35, 2 / 3, 0.5
+"""The same where weights were rounded more coarsely and the server's own base model is compared
+with: measured in 4 bits, an edit does 0.7 to 0.85 of what it does otherwise, and further errors are
+a third of that."""
+_UNRELATED = 0.85
+"""Answers that are not nearer than this to those expected, as a share of how near they are to those
+of other prompts, are of another model; measured, 4 bits keep below 0.8."""
 _ERRORS = tuple(0.005 * 1.2**i for i in range(46))
 _ENOUGH = 1 / 3
 """Share of a text at its beginning by which another one is taken for it."""
@@ -67,30 +74,108 @@ class _Case:
     log_likelihood: float
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What a server says to one prompt."""
+
+    curve: Curve
+    top: Mapping[str, float]
+    base: Mapping[str, float] | None
+    """What its base model says; None: that was not asked."""
+
+    def distance(self, strength: float) -> float | None:
+        """From what is recorded at that strength; None: it cannot be told."""
+        if self.base is None:
+            return self.curve.distance(self.top, strength)
+        return self.curve.change_distance(self.top, self.base, strength)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What an answer may be off by."""
+
+    near: float = NEAR
+    """In strength."""
+    share: float = _SHARE
+    """Of the edit's effect."""
+    most: float = _MOST
+    """In nats."""
+    beyond: Outcome = "something_else"
+    """What an answer is of that is further off."""
+
+    def outcome(self, strength: float, error: float, size: float) -> Outcome:
+        if error <= min(self.most, self.share * size * max(0.5, abs(strength))):
+            return _near(strength, self.near)
+        return self.beyond if error > ROUNDING else "undecided"
+
+
 def decide_by_logprobs(
-    sheet: CanarySheet, strengths: Sequence[float], answers: Sequence[Answer | None]
+    sheet: CanarySheet,
+    strengths: Sequence[float],
+    answers: Sequence[Answer | None],
+    beside: Sequence[Answer | None] | None = None,
 ) -> Verdict:
     """The verdict by the next tokens' log-probabilities.
 
     Args:
         answers: to each prompt; those without log-probabilities do not count.
+        beside: those of the server's own base model, to which the edit's change is looked for.
     """
     bare = are_bare(answers)
-    seen = [
-        (Curve(prompt, strengths, bare=bare), top)
-        for prompt, answer in zip(sheet.prompts, answers, strict=True)
-        if answer is not None and answer.top and (top := plain_tokens(answer.top))
-    ]
+    seen = []
+    others = beside or [None] * len(answers)
+    for prompt, answer, other in zip(sheet.prompts, answers, others, strict=True):
+        top, base = (plain_tokens((each and each.top) or {}) for each in (answer, other))
+        one = _Seen(Curve(prompt, strengths, bare=bare), top, None if beside is None else base)
+        if top and one.distance(0.0) is not None:
+            seen.append(one)
     size = effect(sheet, strengths)
+    evidence = f"base model and edit are {size:.2g} nats apart on these prompts"
+    if not seen:
+        return Verdict("undecided", 0.0, None, None, None, "it lists none of the recorded tokens")
+    if beside is not None and _unrelated(seen, [one.base or {} for one in seen], 0.0):
+        reason = "what it serves as the base model is another one"
+        return Verdict("something_else", _MOST_CERTAIN, None, None, None, reason)
+    squares = {
+        strength: [(one.distance(strength) or 0.0) ** 2 for one in seen]
+        for strength in _grid(strengths)
+    }
+    limits = _limits(seen, min(squares, key=lambda strength: sum(squares[strength])))
     cases = []
-    for strength in _grid(strengths):
-        largest = min(_MOST, _SHARE * size * max(0.5, abs(strength)))
-        squares = [curve.distance(top, strength) ** 2 for curve, top in seen]
+    for strength, own in squares.items():
         for error in _ERRORS:
-            likelihood = -len(squares) * math.log(error) - sum(squares) / (2 * error**2)
-            outcome = _by_error(strength, error, largest)
+            likelihood = -len(own) * math.log(error) - sum(own) / (2 * error**2)
+            outcome = limits.outcome(strength, error, size)
             cases.append(_Case(outcome, strength, _OBSERVATIONS * likelihood))
-    return _verdict(cases, f"base model and edit are {size:.2g} nats apart on these prompts")
+    return _verdict(cases, evidence, limits)
+
+
+def _limits(seen: Sequence[_Seen], best: float) -> _Limits:
+    """Args:
+    best: the strength whose recorded answers are nearest.
+    """
+    if seen[0].base is None:
+        # Coarse rounding moves answers as far as other edits do, and along an edit as well: prompts
+        # on which an edit changes most are those on which any change of the weights does.
+        unrelated = _unrelated(seen, [one.top for one in seen], best)
+        return _Limits(beyond="something_else" if unrelated else "undecided")
+    if _off(seen, [one.base or {} for one in seen], 0.0) <= ROUNDING:
+        return _Limits()
+    return _Limits(_ROUNDED_NEAR, _ROUNDED_SHARE, _ROUNDED_MOST)
+
+
+def _unrelated(seen: Sequence[_Seen], tops: Sequence[Mapping[str, float]], best: float) -> bool:
+    """Whether answers are hardly nearer to those expected than to those to other prompts."""
+    others = math.hypot(*(_off(seen, [*tops[by:], *tops[:by]], 0.0) for by in (1, 2))) / 2**0.5
+    return _off(seen, tops, best) >= _UNRELATED * others
+
+
+def _off(seen: Sequence[_Seen], tops: Sequence[Mapping[str, float]], strength: float) -> float:
+    """How far answers are from those recorded at a strength, in nats."""
+    distances = [
+        one.curve.distance(top, strength) for one, top in zip(seen, tops, strict=True) if top
+    ]
+    return math.hypot(*distances) / math.sqrt(len(distances))
 
 
 def decide_by_texts(
@@ -115,24 +200,22 @@ def decide_by_texts(
         for place, strength in enumerate(strengths)
         for missed in _MISSES
     ]
+    # Coarse rounding turns many texts into others, but hardly all.
+    few = 3 * sum(bool(like) for _, like in seen) < len(seen)
+    limits = _Limits(beyond="something_else" if few else "undecided")
     for chance in _CHANCES:
         unlike = (chance / len(set(texts)) if like else 1 - chance for texts, like in seen)
-        cases.append(_Case("something_else", None, sum(map(math.log, unlike))))
+        cases.append(_Case(limits.beyond, None, sum(map(math.log, unlike))))
     places = strengths.index(0.0), strengths.index(1.0)
     differ = sum(texts[places[0]] != texts[places[1]] for texts, _ in seen)
-    return _verdict(cases, f"base model and edit continue {differ} of {len(seen)} prompts apart")
+    evidence = f"base model and edit continue {differ} of {len(seen)} prompts apart"
+    return _verdict(cases, evidence, limits)
 
 
-def _by_error(strength: float, error: float, largest: float) -> Outcome:
-    if error <= largest:
-        return _near(strength)
-    return "something_else" if error > ROUNDING else "undecided"
-
-
-def _near(strength: float) -> Outcome:
-    if abs(strength) <= NEAR:
+def _near(strength: float, near: float = NEAR) -> Outcome:
+    if abs(strength) <= near:
         return "not_applied"
-    return "applied" if abs(strength - 1) <= NEAR else "other_strength"
+    return "applied" if abs(strength - 1) <= near else "other_strength"
 
 
 def _grid(strengths: Sequence[float]) -> list[float]:
@@ -171,7 +254,7 @@ def _shared(first: str, second: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _verdict(cases: Sequence[_Case], evidence: str) -> Verdict:
+def _verdict(cases: Sequence[_Case], evidence: str, limits: _Limits | None = None) -> Verdict:
     weights = _weights(cases)
     chances: dict[Outcome, float] = {}
     for case, weight in zip(cases, weights, strict=True):
@@ -179,7 +262,16 @@ def _verdict(cases: Sequence[_Case], evidence: str) -> Verdict:
     outcome = max(chances, key=lambda each: chances[each])
     chance = min(_MOST_CERTAIN, chances[outcome])
     if outcome == "undecided":
-        reason = f"its answers are off every recorded one by what rounding may do, and {evidence}"
+        if limits and limits.beyond == "undecided":
+            reason = (
+                "its weights are not the recorded ones, as those in 4 bits are not, with or "
+                f"without the edit, or it serves something else: {evidence}; if it serves its base "
+                "model as well, name that to know"
+            )
+        else:
+            reason = (
+                f"its answers are off every recorded one by what rounding may do, and {evidence}"
+            )
         return Verdict("undecided", chance, None, None, None, reason)
     alike = [
         (case.strength, weight)
@@ -187,11 +279,6 @@ def _verdict(cases: Sequence[_Case], evidence: str) -> Verdict:
         if case.strength is not None and case.outcome not in ("something_else", "undecided")
     ]
     strength, low, high = (None,) * 3 if outcome == "something_else" else _interval(alike)
-    if outcome == "something_else" and chance >= SURE:
-        evidence = (
-            f"{evidence}, and its answers are further off; so may those of a base model be that is "
-            "quantized more coarsely than this"
-        )
     if chance < SURE:
         names = sorted(chances, key=lambda each: -chances[each])[:2]
         first, second = (name.replace("_", " ") for name in names)

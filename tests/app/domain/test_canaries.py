@@ -104,7 +104,7 @@ def test_the_strength_is_found_through_noise(strength: float, outcome: str, nois
         (0.6, {"other_strength"}),
         (1.3, {"other_strength"}),
         (-0.3, {"other_strength", "undecided"}),
-        (2.0, {"something_else"}),
+        (2.0, {"something_else", "undecided"}),
     ],
 )
 def test_fewer_recorded_strengths_tell_the_export_from_others(
@@ -214,6 +214,52 @@ def top_of(prompt: str, strength: float) -> dict[str, float]:
     return dict(zip(WORDS, logprobs(int(prompt.split()[1]), strength), strict=True))
 
 
+def rounded(strength: float) -> list[Answer]:
+    """Of a server whose weights are others, by as much as an edit does, in the same way."""
+    random_ = random.Random(5)
+    off = [[random_.gauss(0, 0.8) for _ in WORDS] for _ in range(12)]
+    return [
+        Answer("", {word: top[word] + each for word, each in zip(WORDS, own, strict=True)})
+        for own, top in zip(off, (answer.top or {} for answer in answers(strength)), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strength", "outcome"),
+    [(0.0, "not_applied"), (0.8, "applied"), (1.0, "applied"), (0.4, "other_strength")],
+)
+def test_beside_its_base_model_weights_that_differ_do_not_matter(
+    strength: float, outcome: str
+) -> None:
+    alone = decide_by_logprobs(sheet(), STRENGTHS, rounded(strength))
+    assert alone.outcome == "undecided"
+    assert "4 bits" in alone.reason
+
+    beside = decide_by_logprobs(sheet(), STRENGTHS, rounded(strength), rounded(0.0))
+    assert beside.outcome == outcome
+    assert beside.strength == pytest.approx(strength, abs=0.1)
+
+
+def test_beside_its_base_model_another_edit_is_something_else() -> None:
+    others = [Answer("", top_of(f"prompt {number + 50}", 1.0)) for number in range(12)]
+    bases = [Answer("", top_of(f"prompt {number + 50}", 0.0)) for number in range(12)]
+    verdict = decide_by_logprobs(sheet(), STRENGTHS, others, bases)
+    assert verdict.outcome == "something_else"
+
+
+def test_a_base_model_that_does_not_answer_leaves_it_undecided() -> None:
+    async def post(path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        if body["model"] != "m":
+            return 404, b'{"error": {"message": "no such model"}}'
+        return 200, json.dumps(
+            completion(body["prompt"], 1.0, top_of(body["prompt"], 1.0))
+        ).encode()
+
+    found = asyncio.run(check(canary(), "m", post, "b"))
+    assert (found.outcome, found.base_model) == ("undecided", "b")
+    assert found.reason.startswith("the base model: POST /v1/completions answers 404: no such")
+
+
 def test_fewer_logprobs_are_asked_for_where_twenty_are_refused() -> None:
     def respond(path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if body["logprobs"] > 5:
@@ -235,7 +281,7 @@ def test_texts_are_asked_for_where_logprobs_say_nothing(top: Mapping[str, float]
     found, requests = run(respond)
 
     assert (found.outcome, found.by) == ("applied", "texts")
-    assert requests[-1][1]["max_tokens"] == 12
+    assert requests[-1][1]["max_tokens"] == 8
     assert found.prompts[0].served == found.prompts[0].edited == "1.0 is text 0"
 
 

@@ -86,7 +86,7 @@ def test_an_export_has_a_canary_of_what_base_and_variant_say(
         ("chat", 8),
     ]
     asked = {prompt.prompt for prompt in canary.sheets[0].prompts}
-    assert asked & set(body()["behavior"]["prompts"])
+    assert any(prompt.startswith(tuple(asked)) for prompt in body()["behavior"]["prompts"])
     assert all(effect(sheet, canary.strengths) > 0.05 for sheet in canary.sheets)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 
 import structlog
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from models_store.errors import CorruptArtifact, NewerRecord, NotFound
 from models_store.presets import neutral_texts
@@ -26,7 +29,6 @@ from models_store.schemas.items import prompt_of, text_of
 from models_store.schemas.records import Variant
 from models_store.work.store import Work
 from workers.editor.jobs.task import Task
-from workers.runtime.decoding.decode import GenerationSettings
 from workers.runtime.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode_prompt
@@ -35,17 +37,30 @@ from workers.surgery.terms import Mixture
 _log = structlog.get_logger()
 
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
-_CANDIDATES = 24
-"""Of the behaviours; as many neutral ones. Half of them all, the best ones, for chat."""
+_CANDIDATES, _OWN = 20, 12
+"""Texts; how many of them may be the behaviours'."""
+_MESSAGES = 10
+"""The best of them are candidates for chat."""
 _CHARACTERS = 120
-_WORDS = 8
-"""A text is continued from so many on."""
-_CHUNK = 16
+_WORDS = 12
+"""A text is cut after so many at the latest."""
+_LEAST = 4
+"""A prompt has no fewer, unless its text has."""
+_CHUNK = 8
 _LISTED = 64
 """Tokens of which the likeliest that have a text are recorded."""
-_GREEDY: GenerationSettings = {"max_new_tokens": TEXT_TOKENS}
 _Models = Mapping[float, EditedModel]
 """By multiple of the variant's strengths."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A prompt that the canary may have."""
+
+    prompt: str
+    ids: Sequence[int]
+    rank: tuple[bool, float]
+    """Of the best it is the smallest."""
 
 
 def prompts_of(task: Task, edits: Iterable[Work]) -> list[str]:
@@ -64,7 +79,7 @@ def prompts_of(task: Task, edits: Iterable[Work]) -> list[str]:
             _log.warning("the canary lacks prompts", edit=edit.id, error=error.message)
             continue
         lists.append(_short(_behavior_prompts(behavior)))
-    share = _CANDIDATES // max(1, len(lists))
+    share = _OWN // max(1, len(lists))
     return [prompt for prompts in lists for prompt in prompts[:share]]
 
 
@@ -81,67 +96,174 @@ def record(
         strength: EditedModel(base, [(terms, strength * own) for terms, own in mixture])
         for strength in sorted({*STRENGTHS, *TEXT_STRENGTHS})
     }
-    candidates = list(dict.fromkeys((*prompts, *_neutral_prompts())))
-    candidates = _ranked(models, "completions", candidates)
-    sheets = [_sheet(models, "completions", candidates[: PROMPTS["completions"]])]
+    texts = list(dict.fromkeys((*prompts, *_neutral_prompts())))[:_CANDIDATES]
+    starts = _candidates(models, texts)
+    sheets = [_sheet(models, "completions", starts[: PROMPTS["completions"]])]
     if base.has_chat_template:
-        candidates = _ranked(models, "chat", candidates[:_CANDIDATES])
-        sheets.append(_sheet(models, "chat", candidates[: PROMPTS["chat"]]))
+        whole = [next(each for each in texts if each.startswith(one.prompt)) for one in starts]
+        messages = _messages(models, list(dict.fromkeys(whole))[:_MESSAGES])
+        sheets.append(_sheet(models, "chat", messages[: PROMPTS["chat"]]))
     return Canary(variant=variant.name, base_model=variant.base_model, sheets=tuple(sheets))
 
 
-def _sheet(models: _Models, endpoint: Endpoint, prompts: Sequence[str]) -> CanarySheet:
+def _sheet(models: _Models, endpoint: Endpoint, chosen: Sequence[_Candidate]) -> CanarySheet:
     loaded = models[0.0].loaded
-    ids = [encode_prompt(loaded, prompt, chat=endpoint == "chat") for prompt in prompts]
-    rows = torch.stack([_next_token(models[strength], ids) for strength in STRENGTHS], dim=1)
-    texts = _continuations(models, ids)
+    ids = [one.ids for one in chosen]
+    states, texts = _answers([models[strength] for strength in STRENGTHS], ids, TEXT_TOKENS)
+    rows = torch.stack([_logprobs(loaded, each) for each in states], dim=1)
+    continued = [texts[STRENGTHS.index(strength)] for strength in TEXT_STRENGTHS]
     return CanarySheet(
         endpoint=endpoint,
         prompts=tuple(
-            _prompt(loaded, prompt, row, said)
-            for prompt, row, said in zip(prompts, rows, texts, strict=True)
+            _prompt(loaded, one.prompt, row, said)
+            for one, row, said in zip(chosen, rows, zip(*continued, strict=True), strict=True)
         ),
     )
 
 
-def _ranked(models: _Models, endpoint: Endpoint, prompts: Sequence[str]) -> list[str]:
-    """Those first whose next token the edit changes most, by KL in both directions.
+def _candidates(models: _Models, texts: Sequence[str]) -> list[_Candidate]:
+    """The best beginning of each text to be continued, the best ones first.
 
-    Those after which either model would rather end come last: servers say nothing of that token.
+    One reading of a text gives what follows each of its words.
     """
     loaded = models[0.0].loaded
-    special = torch.tensor(sorted({*loaded.tokenizer.all_special_ids}))
-    order: list[tuple[bool, float, int]] = []
-    for start in range(0, len(prompts), _CHUNK):
-        some = prompts[start : start + _CHUNK]
-        ids = [encode_prompt(loaded, prompt, chat=endpoint == "chat") for prompt in some]
-        before, after = (_next_token(models[strength], ids) for strength in (0.0, 1.0))
-        kl = ((before.exp() - after.exp()) * (before - after)).sum(dim=1)
-        ends = torch.isin(torch.stack([before, after]).argmax(dim=2), special).any(dim=0)
-        for row, (end, size) in enumerate(zip(ends.tolist(), kl.tolist(), strict=True)):
-            order.append((end, -size, start + row))
-    return [prompts[place] for _, _, place in sorted(order)]
+    found = {}
+    for start in range(0, len(texts), _CHUNK):
+        some = texts[start : start + _CHUNK]
+        encoded = [encode_prompt(loaded, text, chat=False) for text in some]
+        read = [Encoded.response(ids[:1], [*ids[1:], loaded.pad_id]) for ids in encoded]
+        ranks = _ranks(loaded, *(models[each].reading(read).states for each in (0.0, 1.0)))
+        first = 0
+        for text, ids in zip(some, encoded, strict=True):
+            ends = sorted(range(len(ids)), key=lambda end: ranks[first + end])
+            for end in ends:
+                prompt = loaded.tokenizer.decode(ids[: end + 1], skip_special_tokens=True)
+                if _is_start(prompt, text) and _same(loaded, prompt, ids[: end + 1]):
+                    found[prompt] = _Candidate(prompt, ids[: end + 1], ranks[first + end])
+                    break
+            first += len(ids)
+    return sorted(found.values(), key=lambda one: one.rank)
+
+
+def _same(loaded: LoadedModel, prompt: str, ids: Sequence[int]) -> bool:
+    """Whether the prompt by itself makes these tokens."""
+    return encode_prompt(loaded, prompt, chat=False) == ids
+
+
+def _is_start(prompt: str, text: str) -> bool:
+    """Whether the text begins with these words, of which there are enough."""
+    words = prompt.split()
+    rest = text[len(prompt) :]
+    return (
+        text.startswith(prompt)
+        and not rest[:1].strip()
+        and prompt == prompt.rstrip()
+        and len(words) >= min(_LEAST, len(text.split()))
+    )
+
+
+def _messages(models: _Models, prompts: Sequence[str]) -> list[_Candidate]:
+    """The prompts as what a user says, the best ones first."""
+    loaded = models[0.0].loaded
+    ids = [encode_prompt(loaded, prompt, chat=True) for prompt in prompts]
+    ranks = _ranks(loaded, *_answers([models[0.0], models[1.0]], ids)[0])
+    found = map(_Candidate, prompts, ids, ranks)
+    return sorted(found, key=lambda one: one.rank)
 
 
 @torch.no_grad()
-def _next_token(model: EditedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
+def _ranks(loaded: LoadedModel, before: Tensor, after: Tensor) -> list[tuple[bool, float]]:
+    """Smaller the more the edit changes the next token, by KL in both directions.
+
+    Those after which either model would rather end come last: servers say nothing of that token.
+
+    Args:
+        before, after: last hidden states at strengths 0 and 1, `[prompts, hidden]`.
+    """
+    special = torch.tensor(sorted({*loaded.tokenizer.all_special_ids}))
+    ranks: list[tuple[bool, float]] = []
+    for pair in zip(torch.split(before, 64), torch.split(after, 64), strict=True):
+        first, second = (_logprobs(loaded, states) for states in pair)
+        kl = ((first.exp() - second.exp()) * (first - second)).sum(dim=1)
+        ends = torch.isin(torch.stack([first, second]).argmax(dim=2), special).any(dim=0)
+        ranks += zip(ends.tolist(), (-kl).tolist(), strict=True)
+    return ranks
+
+
+@torch.no_grad()
+def _logprobs(loaded: LoadedModel, states: Tensor) -> Tensor:
     """Log-probabilities of the next token, fp32 `[prompts, vocabulary]`."""
-    loaded = model.loaded
-    states = model.reading([Encoded.response(ids, [loaded.pad_id]) for ids in prompts]).states
     return torch.log_softmax(loaded.logits(states).float(), dim=-1).cpu()
 
 
-def _continuations(models: _Models, prompts: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Greedy continuations, `[prompts, text strengths]`."""
-    chosen = [models[strength] for strength in TEXT_STRENGTHS]
-    if any(model.edits_experts for model in chosen):
-        made = [each for model in chosen for each in model.generate(prompts, **_GREEDY)]
-    else:
-        each_model = [model for model in chosen for _ in prompts]
-        made = EditedModel.generate_each(each_model, [*prompts] * len(chosen), **_GREEDY)
-    decode = models[0.0].loaded.tokenizer.decode
-    texts = [decode(each.ids, skip_special_tokens=True) for each in made]
-    return [texts[row :: len(prompts)] for row in range(len(prompts))]
+@torch.no_grad()
+def _answers(
+    models: Sequence[EditedModel], prompts: Sequence[Sequence[int]], tokens: int = 0
+) -> tuple[Tensor, list[list[str]]]:
+    """Last hidden states after each prompt, `[models, prompts, hidden]`, and greedy continuations.
+
+    What all prompts begin with, such as most of a chat template, is read once a model, and all
+    models share a batch: a step of decoding takes about as long for one row as for many.
+    """
+    if len(models) > 1 and any(model.edits_experts for model in models):
+        each = [_answers([model], prompts, tokens) for model in models]
+        return torch.cat([states for states, _ in each]), [said for _, (said,) in each]
+    loaded, count = models[0].loaded, len(prompts)
+    shared = min(_shared(prompts), *(len(ids) - 1 for ids in prompts))
+    longest = max(map(len, prompts))
+    places = torch.arange(longest + tokens)
+    lengths = torch.tensor([len(ids) for ids in prompts] * len(models))[:, None]
+    # False where a prompt is filled up; what it is continued with follows after that.
+    mask = (places < lengths) | (places >= longest)
+    filled = [[*ids, *[loaded.pad_id] * (longest - len(ids))] for ids in prompts]
+    rows = torch.tensor(filled * len(models))
+    cache = DynamicCache(config=loaded.model.config)
+
+    def read(ids: Tensor, first: Tensor | int) -> Tensor:
+        """Args:
+        first: position of the first of the ids, in each row or in all.
+        """
+        positions = (first + torch.arange(ids.shape[1])).expand(ids.shape)
+        states: Tensor = loaded.decoder(
+            input_ids=ids.to(loaded.device),
+            attention_mask=mask[: len(ids), : cache.get_seq_length() + ids.shape[1]].to(
+                loaded.device
+            ),
+            position_ids=positions.to(loaded.device),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return states
+
+    if shared:
+        with EditedModel.active_each(models):
+            read(rows[::count, :shared], 0)
+        cache.batch_repeat_interleave(count)
+    made: list[Tensor] = []
+    with EditedModel.active_each([model for model in models for _ in prompts]):
+        states = read(rows[:, shared:], shared)
+        last = first = states[torch.arange(len(rows)), (lengths - shared - 1)[:, 0]]
+        while len(made) < tokens:
+            if made:
+                last = read(made[-1], lengths + len(made) - 1)[:, -1]
+            made.append(loaded.logits(last.contiguous()).argmax(dim=1, keepdim=True).cpu())
+    ids = torch.cat(made, dim=1).tolist() if made else [[]] * len(rows)
+    texts = [_text(loaded, row) for row in ids]
+    said = [texts[start : start + count] for start in range(0, len(texts), count)]
+    return first.unflatten(0, (len(models), count)), said
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all begin with."""
+    columns = zip(*prompts, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def _text(loaded: LoadedModel, ids: Sequence[int]) -> str:
+    """Of tokens up to one that ends a text."""
+    ended = list(takewhile(lambda id: id not in loaded.stop_ids, ids))
+    text: str = loaded.tokenizer.decode(ended, skip_special_tokens=True)
+    return text
 
 
 def _prompt(loaded: LoadedModel, prompt: str, rows: Tensor, texts: Sequence[str]) -> CanaryPrompt:
@@ -182,9 +304,8 @@ def _behavior_prompts(behavior: Behavior) -> list[str]:
 
 def _neutral_prompts() -> list[str]:
     plain, chat = neutral_texts()
-    half = _CANDIDATES // 2
-    starts = (_start(item.text) for item in plain[:half])
-    return _short([*starts, *(item.prompt for item in chat[:half])])
+    pairs = zip(plain[:_CANDIDATES], chat[:_CANDIDATES], strict=True)
+    return _short(each for text, item in pairs for each in (_start(text.text), item.prompt))
 
 
 def _start(text: str) -> str:

@@ -25,7 +25,13 @@ class AsyncCanaries:
         return AsyncDownload(self._transport, f"/v1/exports/{segment(export_id)}/canary")
 
     async def check(
-        self, export_id: str, *, model: str, url: str, api_key: str | None = None
+        self,
+        export_id: str,
+        *,
+        model: str,
+        url: str,
+        api_key: str | None = None,
+        base_model: str | None = None,
     ) -> models.CanaryCheck:
         """Check what a server serves.
 
@@ -35,6 +41,8 @@ class AsyncCanaries:
 
         Args:
             api_key: For that server, sent as a bearer token; it is not kept.
+            base_model: What it calls the base model, where it serves both: then the difference
+                of the two counts, whatever the weights are rounded to.
             model: What it calls the model or adapter.
             url: Where its API is, with or without `/v1`: an address that requests may go to, as
                 webhooks.
@@ -43,5 +51,5 @@ class AsyncCanaries:
             "POST",
             f"/v1/exports/{segment(export_id)}/canary",
             models.CanaryCheck,
-            json={"api_key": api_key, "model": model, "url": url},
+            json={"api_key": api_key, "base_model": base_model, "model": model, "url": url},
         )

@@ -53,7 +53,7 @@ class Exports:
     def create(
         self,
         *,
-        format: Literal["gguf", "merged", "native", "peft"],
+        format: Literal["gguf", "merged", "merged-gguf", "native", "peft"],
         variant: str,
         dtype: Literal["f32", "f16", "q8_0"] | None = None,
         without_parents: bool | None = None,
