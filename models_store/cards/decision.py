@@ -61,7 +61,7 @@ def advice_of(report: Report) -> str:
                 "margins for harm."
             )
     if verdict.conclusion is None:
-        return "No: nothing that was tried helps within the limits, so nothing was tested."
+        return "No: a significant effect was not shown."
     more = verdict.prompts_needed
     told = f"; about {more} test prompts would tell" if more is not None else ""
     return f"No: its effect is {verdict.conclusion}{told}."

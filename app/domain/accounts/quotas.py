@@ -132,7 +132,7 @@ class Quotas:
             if there is not None:
                 raise QuotaExceeded(
                     f"you have {there} bytes stored, and with {bytes} more it would be over your "
-                    f"{most}: delete edits, exports or behaviours",
+                    f"{most}: delete edits, exports, behaviours or files",
                     retry_after=_RETRY_BYTES_SECONDS,
                     use=LimitUse("stored-bytes", most, max(0, most - there)),
                 )

@@ -36,6 +36,8 @@ _ROUNDED_NEAR, _ROUNDED_SHARE, _ROUNDED_MOST = 0.35, 2 / 3, 0.5
 """The same where weights were rounded more coarsely and the server's own base model is compared
 with: measured in 4 bits, an edit does 0.7 to 0.85 of what it does otherwise, and further errors are
 a third of that."""
+_FEWEST = 4
+"""Prompts that are needed to say that answers have nothing to do with them."""
 _UNRELATED = 0.85
 """Answers that are not nearer than this to those expected, as a share of how near they are to those
 of other prompts, are of another model; measured, 4 bits keep below 0.8."""
@@ -165,7 +167,10 @@ def _limits(seen: Sequence[_Seen], best: float) -> _Limits:
 
 
 def _unrelated(seen: Sequence[_Seen], tops: Sequence[Mapping[str, float]], best: float) -> bool:
-    """Whether answers are hardly nearer to those expected than to those to other prompts."""
+    """Whether answers are hardly nearer to those expected than to those to other prompts; never
+    where there are few."""
+    if len(seen) < _FEWEST:
+        return False
     others = math.hypot(*(_off(seen, [*tops[by:], *tops[:by]], 0.0) for by in (1, 2))) / 2**0.5
     return _off(seen, tops, best) >= _UNRELATED * others
 

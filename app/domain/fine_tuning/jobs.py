@@ -69,10 +69,8 @@ def _inner(id: str, kind: str, inner: str) -> str:
 
 
 def is_job(work: Work) -> bool:
-    """Whether an edit was made as a job."""
-    settings, body = work.request.settings, work.request.body
-    made = isinstance(settings, EditSettings) and settings.reproduces is None
-    return made and isinstance(body, dict) and "training_file" in body
+    """Whether an edit was made as a job that this version understands."""
+    return _body(work) is not None
 
 
 def body_of(work: Work) -> FineTuningBody:
@@ -81,12 +79,21 @@ def body_of(work: Work) -> FineTuningBody:
     Raises:
         NotFound: the edit was not made as a job.
     """
+    body = _body(work)
+    if body is None:
+        raise NotFound(f"no such job: {job_id(work.id)}")
+    return body
+
+
+def _body(work: Work) -> FineTuningBody | None:
+    settings, body = work.request.settings, work.request.body
+    made = isinstance(settings, EditSettings) and settings.reproduces is None
+    if not made or not isinstance(body, dict) or "training_file" not in body:
+        return None
     try:
-        if is_job(work):
-            return FineTuningBody.model_validate(work.request.body, extra="ignore")
+        return FineTuningBody.model_validate(body, extra="ignore")
     except ValidationError:
-        pass  # of a later version
-    raise NotFound(f"no such job: {job_id(work.id)}")
+        return None  # of a later version
 
 
 def status_of(work: Work) -> JobStatus:

@@ -92,7 +92,7 @@ class FineTuningBody(RequestBody):
     hyperparameters: Hyperparameters | None = None
     """The older place of those of `supervised`."""
     seed: Seed | None = None
-    """It draws splits, samples and controls; by default a random one."""
+    """It draws splits, samples and controls; by default 0."""
     suffix: Suffix | None = None
     """A name for the edit among those of its base model: `model:suffix` serves it too."""
     metadata: Metadata | None = None

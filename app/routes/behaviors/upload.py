@@ -114,8 +114,10 @@ class BehaviorLines:
         form = preference_form(sent) if isinstance(sent, dict) else None
         if form is not None:
             preference = validated(form, to_json(sent), sent)
-            for side, texts in items_of(preference, self._number + 1):
-                self._keep(side, to_json(texts))
+            for side, text in items_of(preference, self._number + 1):
+                item = to_json(text)
+                validated(_labels[side][0], item, text)
+                self._keep(side, item)
             return
         label = sent.pop("label", None) if isinstance(sent, dict) else None
         if not isinstance(label, str) or label not in _labels:

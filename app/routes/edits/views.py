@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from app.domain.bodies import View
 from app.domain.edits.queue_line import QueueLine
@@ -152,7 +152,7 @@ class EditView(View):
     """Of an edit that was made elsewhere."""
 
 
-_OUTCOME: TypeAdapter[EditOutcome | None] = TypeAdapter(EditOutcome | None)
+_OUTCOMES: tuple[EditOutcome, ...] = get_args(EditOutcome)
 
 
 def _warnings(work: Work, summary: Mapping[str, JsonValue]) -> tuple[Remark, ...]:
@@ -221,7 +221,8 @@ def _view(
         error=ErrorView.of(work),
         points=shown if isinstance(shown, list) else [],
         report_summary=summary,
-        outcome=_OUTCOME.validate_python(told.get("outcome")),
+        # One of a later version is none that is known here.
+        outcome=next((one for one in _OUTCOMES if one == told.get("outcome")), None),
         warnings=_warnings(work, told),
         variant=variant_name(work) if succeeded else None,
         model=variant_name(work, suffix=settings.suffix) if succeeded else None,

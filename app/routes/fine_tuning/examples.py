@@ -29,6 +29,7 @@ from models_store.schemas.items import (
     Item,
     Prompt,
     prompt_of,
+    text_of,
 )
 
 MethodType = Literal["supervised", "dpo"]
@@ -92,23 +93,27 @@ class Examples:
 
 
 def examples_of(
-    method: MethodType, name: str, lines: Iterable[tuple[int, dict[str, Any]]]
+    method: MethodType, name: str, lines: Iterable[tuple[int, dict[str, Any]]], most_bytes: int
 ) -> Examples:
     """The examples of a file.
 
     Args:
         name: of the field of the request that the file is in.
         lines: number and object of each.
+        most_bytes: of the texts that they become: of a conversation each response that is learned
+            from has all that was said before it.
 
     Raises:
         InvalidRequest: `invalid_training_file`; the message names the first wrong line, and how
             many are wrong.
     """
-    found, problems = Examples(), []
+    found, problems, size = Examples(), [], 0
     read = _add_preference if method == "dpo" else _add_supervised
     for number, line in lines:
+        before = len(found.desired)
         try:
             read(found, number, line)
+            size += sum(size_of(item) for item in found.desired[before:])
         except InvalidRequest as error:
             problems.append(wrong_line(name, number, error.message))
             if len(problems) == _MOST_PROBLEMS:
@@ -116,9 +121,22 @@ def examples_of(
         if len(found.desired) + len(found.undesired) > MAX_TEXTS:
             most = MAX_TEXTS // 2 if method == "dpo" else MAX_TEXTS
             raise wrong_line(name, number, f"it is one too many: at most {most} examples fit")
+        if size > most_bytes:
+            detail = (
+                f"with it the texts have more than {most_bytes} bytes, since each response has all "
+                "that was said before it: send shorter conversations, or weight 0 for early ones"
+            )
+            raise wrong_line(name, number, detail)
     if problems:
         raise _together(name, problems)
     return found
+
+
+def size_of(item: Item) -> int:
+    """Bytes of a text with all before it."""
+    if isinstance(item, ChatItem):
+        return sum(len(message.content.encode()) for message in item.messages)
+    return len((prompt_of(item) + text_of(item)).encode())
 
 
 def prompts_of(name: str, examples: Examples) -> tuple[Prompt, ...]:

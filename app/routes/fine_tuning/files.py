@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from app.request.auth import Reader, Writer
 from app.request.downloading import Downloading
 from app.request.form import Form
 from app.request.idempotency import CreationDep
-from app.request.pagination import Page, page_of
+from app.request.pagination import Page, PageQuery, page_of
 from app.request.strict_input.json_body import content_type
 from app.routes.fine_tuning.lines import JsonLines
 from app.routes.fine_tuning.views import (
@@ -141,18 +140,20 @@ def _check(form: Form[Received]) -> None:
 def list_files(
     store: StoreDep,
     who: Reader,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str | None, Query(max_length=100)] = None,
     purpose: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Page[UploadView]:
     """The files that were uploaded; receipts of jobs are not among them."""
     position = None if after is None else inner_file_id(after)
-    newest_first = order == "desc"
+    page = PageQuery(limit, order, position)
+    if purpose not in (None, _PURPOSE):
+        return page_of([], has_more=False)
     ids = (
         id
-        for id in sorted(store.files.ids(who.tenant), reverse=newest_first)
-        if position is None or (id < position if newest_first else id > position)
+        for id in sorted(store.files.ids(who.tenant), reverse=page.descending)
+        if position is None or (id < position if page.descending else id > position)
     )
 
     def find(id: str) -> UploadView | None:
@@ -161,13 +162,10 @@ def list_files(
         except NotFound:
             return None  # deleted
 
-    views = (
-        view
-        for _, view in store.objects.each_readable(ids, find)
-        if purpose in (None, view.purpose)
+    views, has_more, looked_at = page.chosen(store.objects, ids, find)
+    return page_of(
+        views, has_more, looked_at=None if looked_at is None else outer_file_id(looked_at)
     )
-    shown = list(islice(views, limit + 1))
-    return page_of(shown[:limit], len(shown) > limit)
 
 
 @router.get("/{file_id}", summary="Read about a file")

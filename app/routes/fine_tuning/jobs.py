@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -33,8 +34,6 @@ from models_store.work.store import Work
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=JsonRoute)
 
-_MOST_LOOKED_AT = 10_000
-"""Edits that one page of jobs is chosen from."""
 _FIELDS = {"base_model": "model", "on_top_of": "model"}
 """What an edit's field is called here; others are in `edit`."""
 _MAX_NAME = 100
@@ -56,28 +55,33 @@ async def create_fine_tuning_job(
 def _create(services: Services, tenant: str, body: FineTuningBody, creation: Creation) -> JobView:
     store = services.store
 
-    def edit() -> EditBody:
-        return _edit_body(services, tenant, body)
+    with ExitStack() as held:
 
-    try:
-        submitted = store.submission.edit(creation.sender(store), edit, creation.sent)
-    except InvalidRequest as error:
-        raise error if error.code == CODE else _as_sent(error, body) from error
+        def edit() -> EditBody:
+            return _edit_body(services, tenant, body, held)
+
+        try:
+            submitted = store.submission.edit(creation.sender(store), edit, creation.sent)
+        except InvalidRequest as error:
+            raise error if error.code == CODE else _as_sent(error, body) from error
     id = job_id(submitted.work.id)
     creation.mark(f"/v1/fine_tuning/jobs/{id}", replayed=submitted.replayed)
     return job_view(submitted.work)
 
 
-def _edit_body(services: Services, tenant: str, body: FineTuningBody) -> EditBody:
+def _edit_body(services: Services, tenant: str, body: FineTuningBody, held: ExitStack) -> EditBody:
     """The edit that a job is.
+
+    Args:
+        held: until it is closed, the tenant's requests have so many fewer bytes in memory.
 
     Raises:
         InvalidRequest: a file is none, or its lines are no examples for the method.
     """
-    name, training = _examples(services, tenant, body, "training_file", body.training_file)
+    name, training = _examples(services, tenant, body, "training_file", held)
     validation = None
     if body.validation_file is not None:
-        _, validation = _examples(services, tenant, body, "validation_file", body.validation_file)
+        _, validation = _examples(services, tenant, body, "validation_file", held)
     base_model, is_variant, _ = body.model.partition(":")
     return EditBody(
         base_model=base_model[:200],
@@ -93,15 +97,15 @@ def _edit_body(services: Services, tenant: str, body: FineTuningBody) -> EditBod
 
 
 def _examples(
-    services: Services, tenant: str, body: FineTuningBody, field: str, file_id: str
+    services: Services, tenant: str, body: FineTuningBody, field: str, held: ExitStack
 ) -> tuple[str, Examples]:
-    """What a file is called, and the examples in it."""
-    store = services.store
+    """What the file in a field is called, and the examples in it."""
+    store, file_id, most = services.store, getattr(body, field), services.settings.max_body_bytes
     try:
         file = store.files.artifact(tenant, inner_file_id(file_id))
-        with services.in_flight.hold(tenant, "body-bytes", file.bytes):
-            lines = objects_of(field, checked_stream(store.objects, file, 0, file.bytes))
-            return file.name or field, examples_of(body.method_type, field, lines)
+        held.enter_context(services.in_flight.hold(tenant, "body-bytes", file.bytes))
+        lines = objects_of(field, checked_stream(store.objects, file, 0, file.bytes))
+        return file.name or field, examples_of(body.method_type, field, lines, most)
     except NotFound:
         raise wrong_file(field, f"{field}: there is no such file: {file_id}") from None
 
@@ -153,9 +157,10 @@ def list_fine_tuning_jobs(
         given = settings.metadata
         return is_job(work) and wanted.items() <= given.items() and not (without and given)
 
-    page = PageQuery(limit, "desc", None if after is None else edit_of(after), _MOST_LOOKED_AT)
-    jobs, has_more, _ = page.work(store.work, "edit", who.tenant, None, None, also=fits)
-    return page_of(list(map(job_view, jobs)), has_more and bool(jobs))
+    page = PageQuery(limit, "desc", None if after is None else edit_of(after))
+    jobs, has_more, looked_at = page.work(store.work, "edit", who.tenant, None, None, also=fits)
+    views = list(map(job_view, jobs))
+    return page_of(views, has_more, looked_at=None if looked_at is None else job_id(looked_at))
 
 
 @router.get("/{job_id}", summary="Read a fine-tuning job")

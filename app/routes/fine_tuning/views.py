@@ -77,7 +77,7 @@ class JobView(View):
     finished_at: int | None
     """Seconds since 1970; null until it has ended."""
     status: JobStatus
-    """In OpenAI's words; `validating_files` until an editor has begun."""
+    """In OpenAI's words; never `validating_files`, which is done before there is a job."""
     model: str
     """The base model or variant that is fine-tuned, as it was given."""
     fine_tuned_model: str | None

@@ -240,6 +240,11 @@ def test_lines_of_preferences_are_an_upload_too(
         ({"prompt": "a", "chosen": "b"}, "/0/rejected", "is required"),
         ({"prompt": "a", "chosen": "b", "reject": "c"}, "/0/reject", "did you mean rejected?"),
         ({"prompt": "a", "chosen": 5, "rejected": "c"}, "/0/chosen", "must be"),
+        (
+            {"prompt": said("user", "a") * 100, "chosen": "b", "rejected": "c"},
+            "/0/messages",
+            "at most 100",
+        ),
         ({"chosen": said("user", "a"), "rejected": "c"}, "/0/chosen", "the assistant's"),
         (
             {"input": {"messages": said("user", "a")}, "preferred_output": said("assistant", "b")},

@@ -318,6 +318,14 @@ def test_a_wrong_example_is_named_by_its_line(
     assert list(client.fine_tuning.jobs.list()) == []
 
 
+def test_long_conversations_are_refused_before_they_multiply(client: openai.OpenAI) -> None:
+    """Each response is a text with all that was said before it: here 50 times half a megabyte."""
+    turns = [said("user", "a" * 10_000), said("assistant", "b" * 10_000)] * 50
+    with pytest.raises(openai.BadRequestError, match="each response has all that was said") as long:
+        make(client, lines([{"messages": turns}] * 2), method={"type": "supervised"})
+    assert long.value.code == "invalid_training_file"
+
+
 def test_too_few_and_contradicting_examples_are_refused_by_file(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="15 different texts") as few:
         make(client, lines(preference(n) for n in range(15)))

@@ -53,7 +53,7 @@ def report(safety: Safety | None = NO_HARM, **verdict: Any) -> Report:
         (
             report(success=False, conclusion=None),
             "within_limits",
-            "No: nothing that was tried helps within the limits, so nothing was tested.",
+            "No: a significant effect was not shown.",
         ),
         (
             report(within_limits=False, exceeded=("max_kl", "max_domain")),
