@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,15 +138,17 @@ def test_the_command_line_prints_warnings_outcome_and_advice(keyed: Api) -> None
     reach = ["--url", keyed.url, "--key", secret]
     made = runner.invoke(app, ["edit", "pico", "refusal", "--no-wait", "--suffix", "bold", *reach])
     assert made.exit_code == 0
-    assert "warning: an edit by refusal makes a model refuse less" in made.stderr
+    assert "note: an edit by refusal makes a model refuse less" in made.stderr
     id = made.stdout.strip()
     harmful(keyed, id)
     watched = runner.invoke(app, ["watch", id, *reach])
     assert watched.exit_code == 0, watched.exception
-    assert "use it? No: it does harm." in watched.stdout
-    assert "outcome: harmful" in watched.stdout
-    assert f"variant: pico:{id}\nmodel: pico:bold" in watched.stdout
-    assert watched.stderr.strip() == "warning: it does harm"
+    lines = [re.split(r"\s{2,}", line.rstrip(), maxsplit=1) for line in watched.stdout.splitlines()]
+    told = {words[0]: words[1] for words in lines if len(words) == 2}
+    assert told["use it?"] == "No: it does harm."
+    assert told["outcome"] == "harmful"
+    assert (told["variant"], told["model"]) == (f"pico:{id}", "pico:bold")
+    assert "note: it does harm" in watched.stderr
     shown = keyed.http.get(f"/v1/edits/{id}", headers=key(keyed, "blue")).json()
     assert (shown["outcome"], shown["model"]) == ("harmful", "pico:bold")
     assert shown["warnings"] == HARM["warnings"]
