@@ -124,9 +124,7 @@ def _method(document: Document, operation: Operation) -> str:
     )
 
 
-def _returned(
-    document: Document, operation: Operation, method: _Method
-) -> tuple[str, str, str]:
+def _returned(document: Document, operation: Operation, method: _Method) -> tuple[str, str, str]:
     """Whether it is awaited, its result, and its only line."""
     path = _path(operation.path)
     query = f", query={{{', '.join(method.query)}}}" if method.query else ""
