@@ -35,8 +35,8 @@ def _write_all(package: Path, sources: Mapping[str, str], origin: str) -> None:
     for name, text in sources.items():
         file = package / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        lines = text.split("\n") if text.startswith("# Generated") else ["", *text.split("\n")]
-        file.write_text(_MARK.format(source=origin) + "\n".join(lines[1:]), encoding="utf-8")
+        unmarked = text.partition("\n")[2] if text.startswith("# Generated") else text
+        file.write_text(_MARK.format(source=origin) + unmarked, encoding="utf-8")
     files = [str(package / name) for name in sources]
     ruff = [sys.executable, "-m", "ruff"]
     common = ["--quiet", "--config", str(_CONFIGURATION)]

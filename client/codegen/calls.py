@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from codegen.document import Document, Operation, Schema, reference
+from codegen.document import Document, Operation, Schema, page_item, reference
 from codegen.types import Types, docstring, model_name, optional
 
 _KEY_NOTE = "By default one of its own, which repeats of the request keep."
@@ -113,7 +113,7 @@ def _method(document: Document, operation: Operation) -> str:
         part for part in (f"{described['summary']}.", described.get("description")) if part
     )
     notes = ["", "Args:", *(f"    {note}" for note in method.notes)] if method.notes else []
-    prefix, result, code = _returned(operation, method)
+    prefix, result, code = _returned(document, operation, method)
     return "\n".join(
         [
             f"    {prefix}def {operation.name}({method.signature}) -> {result}:",
@@ -124,16 +124,16 @@ def _method(document: Document, operation: Operation) -> str:
     )
 
 
-def _returned(operation: Operation, method: _Method) -> tuple[str, str, str]:
+def _returned(document: Document, operation: Operation, method: _Method) -> tuple[str, str, str]:
     """Whether it is awaited, its result, and its only line."""
     path = _path(operation.path)
     query = f", query={{{', '.join(method.query)}}}" if method.query else ""
     response = operation.response
     if response is None:
         return "", "AsyncDownload", f"return AsyncDownload(self._transport, {path}{query})"
-    model = reference(response)
-    if model.startswith("Page_"):
-        item = f"models.{model_name(model.removeprefix('Page_').removesuffix('_'))}"
+    listed = page_item(document.resolve(response))
+    if listed is not None:
+        item = f"models.{model_name(listed)}"
         return (
             "",
             f"AsyncPager[{item}]",
@@ -141,7 +141,7 @@ def _returned(operation: Operation, method: _Method) -> tuple[str, str, str]:
         )
     body = f", json={{{', '.join(method.body)}}}" if operation.body else ""
     key = ", key=idempotency_key or new_key()" if operation.is_keyed else ""
-    name = f"models.{model_name(model)}"
+    name = f"models.{model_name(reference(response))}"
     verb = operation.method.upper()
     call = f"self._transport.request({verb!r}, {path}, {name}{query}{body}{key})"
     return "async ", name, f"return await {call}"

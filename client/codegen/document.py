@@ -130,6 +130,14 @@ class Document:
         return self.reachable(one.response for one in self.operations)
 
 
+def page_item(schema: Schema) -> str | None:
+    """The name of the schema of a page's items; None of what is no page of a list."""
+    fields = schema.get("properties", {})
+    if fields.get("object", {}).get("const") != "list" or not {"data", "has_more"} <= set(fields):
+        return None
+    return reference(fields["data"]["items"])
+
+
 def reference(schema: Schema) -> str:
     name: str = schema["$ref"]
     return name.removeprefix(_REFERENCE)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from codegen.document import Document, Schema, reference
+from codegen.document import Document, Schema, page_item, reference
 
 _SCALARS = {
     "boolean": "bool",
@@ -47,10 +47,6 @@ def model_name(schema: str) -> str:
 
 def params_name(schema: str) -> str:
     return re.sub("(Body|View)$", "", schema) + "Params"
-
-
-def is_page(schema: str) -> bool:
-    return schema.startswith("Page_")
 
 
 class Types:
@@ -179,7 +175,9 @@ def _imports(*lines: str) -> str:
 
 def _classes(document: Document, names: set[str]) -> list[str]:
     return sorted(
-        name for name in names if "properties" in document.schemas[name] and not is_page(name)
+        name
+        for name in names
+        if "properties" in document.schemas[name] and page_item(document.schemas[name]) is None
     )
 
 

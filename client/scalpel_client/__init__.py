@@ -10,6 +10,7 @@ from scalpel_client._sync.client import Scalpel
 from scalpel_client.errors import (
     APIConnectionError,
     APIError,
+    APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
@@ -22,6 +23,7 @@ from scalpel_client.errors import (
     PermissionDeniedError,
     RateLimitError,
     ScalpelError,
+    SecretLostError,
     StreamError,
     UnprocessableEntityError,
     WaitTimeoutError,
@@ -34,6 +36,7 @@ __version__ = VERSION
 __all__ = [
     "APIConnectionError",
     "APIError",
+    "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
     "AsyncScalpel",
@@ -52,6 +55,7 @@ __all__ = [
     "Receipt",
     "Scalpel",
     "ScalpelError",
+    "SecretLostError",
     "StreamError",
     "Unknown",
     "UnprocessableEntityError",

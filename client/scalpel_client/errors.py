@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 
 class ScalpelError(Exception):
@@ -15,6 +16,10 @@ class ScalpelError(Exception):
 
 class APIError(ScalpelError):
     """A request that did not bring what it should."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class APIConnectionError(APIError):
@@ -45,8 +50,8 @@ class APIStatusError(APIError):
         body = _json(response)
         inner = body.get("error")
         openai: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
-        self.status = response.status_code
-        self.code: str = str(body.get("code") or openai.get("code") or f"http_{self.status}")
+        self.status_code = response.status_code
+        self.code: str = str(body.get("code") or openai.get("code") or f"http_{self.status_code}")
         """Stable name of what is wrong: the API's own page `/docs/errors` has all."""
         self.errors = tuple(_field_errors(body))
         """What is wrong with which fields."""
@@ -58,9 +63,39 @@ class APIStatusError(APIError):
         self.response = response
         self.body = body
         detail = body.get("detail") or openai.get("message") or response.text or "no details"
-        lines = [f"{self.status} {self.code}: {detail}"]
+        lines = [f"{self.status_code} {self.code}: {detail}"]
         lines += [f"  {error.pointer}: {error.detail}" for error in self.errors]
         super().__init__("\n".join(lines))
+
+
+class APIResponseValidationError(APIError):
+    """A success that is not what this API answers with, such as a page of a proxy."""
+
+    def __init__(self, response: httpx.Response, reason: ValidationError | str) -> None:
+        """Args:
+        response: its body need not be read.
+        reason: why it is not what is expected.
+        """
+        self.response = response
+        self.status_code = response.status_code
+        kind = response.headers.get("content-type", "no type")
+        why = reason if isinstance(reason, str) else _first(reason)
+        super().__init__(
+            f"{self.status_code} of {response.request.url.path} ({kind}) is not what the API"
+            f" answers with: {why}"
+        )
+
+
+class SecretLostError(APIError):
+    """The response with a new secret was lost, and its repeat cannot tell it again."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"{id} was made, but the response with its secret was lost, and secrets are told once:"
+            f" revoke or delete {id}, and ask for another"
+        )
+        self.id = id
+        """What was made, and is of no use now."""
 
 
 class BadRequestError(APIStatusError):
@@ -152,6 +187,13 @@ def seconds(header: str | None) -> float | None:
         return max(0.0, float(header)) if header is not None else None
     except ValueError:
         return None
+
+
+def _first(error: ValidationError) -> str:
+    """Where and what: without the value, which may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = "/".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _json(response: httpx.Response) -> Mapping[str, Any]:

@@ -21,19 +21,6 @@ class AliasBody(Model):
     """Leave out parent edits that the variant does not name."""
 
 
-class AliasPage(Model):
-    data: list[AliasSummary]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
-
-
 class AliasSummary(Model):
     """An alias and its variant, with ids in place of suffixes, since suffixes can be reused."""
 
@@ -51,19 +38,6 @@ class AliasSummary(Model):
     """What it stands for."""
     version: int
     """Number of the version, from 1."""
-
-
-class AliasVersionPage(Model):
-    data: list[AliasVersion]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class AliasVersion(Model):
@@ -114,19 +88,6 @@ class ApiKeyBody(Model):
     """At most those of the key that makes it."""
     tenant: str | None = None
     """Another tenant; for the operator only."""
-
-
-class ApiKeyPage(Model):
-    data: list[ApiKey]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class ApiKey(Model):
@@ -215,19 +176,6 @@ class BaseModelCounts(Model):
     """Those that are still being registered."""
     ready: int
     """Base models that can be used."""
-
-
-class BaseModelPage(Model):
-    data: list[BaseModel]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class BaseModelSpec(Model):
@@ -339,19 +287,6 @@ class Behavior(Model):
     """Texts that show it: 16 or more different ones; 200 work well."""
     undesired_from: Literal["base_model"] | None = None
     """In place of `undesired`: what the base model itself responds to the prompts of `desired`."""
-
-
-class BehaviorPage(Model):
-    data: list[BehaviorSummary]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class BehaviorRef(Model):
@@ -1013,19 +948,6 @@ class EditOf(Model):
     """Its factor."""
 
 
-class EditPage(Model):
-    data: list[Edit]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
-
-
 class EditProvenance(Model):
     base_fingerprint: str
     """Checksum of the base model's weights."""
@@ -1236,19 +1158,6 @@ class Event(Model):
     """What happened."""
 
 
-class EventPage(Model):
-    data: list[Event]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
-
-
 class ExportBody(Model):
     """Make files of a variant for other programs."""
 
@@ -1262,19 +1171,6 @@ class ExportBody(Model):
     """What is exported: edits at their strengths."""
     without_parents: bool = False
     """Leave out parent edits that the variant does not name."""
-
-
-class ExportPage(Model):
-    data: list[Export]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class Export(Model):
@@ -2397,32 +2293,6 @@ class WebhookDelivery(Model):
     """Of the event."""
     webhook_id: str
     """Where it goes."""
-
-
-class WebhookDeliveryPage(Model):
-    data: list[WebhookDelivery]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
-
-
-class WebhookPage(Model):
-    data: list[WebhookSummary]
-    """Of this page."""
-    first_id: str | int | None
-    """Of the first one; null on an empty page."""
-    has_more: bool
-    """Whether there is a next page."""
-    last_id: str | int | None
-    """Give it as `after` for the next page."""
-    object: Literal["list"] = "list"
-    """What kind of thing this is: always the same word."""
 
 
 class WebhookPatch(Model):

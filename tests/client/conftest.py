@@ -38,7 +38,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
                 http = httpx.AsyncClient(trust_env=False)
                 stack.callback(lambda: runner.run(http.aclose()))
                 client = AsyncScalpel(url, http_client=http, **options)
-                stack.callback(lambda: runner.run(client.aclose()))
+                stack.callback(lambda: runner.run(client.close()))
                 return cast(Scalpel, Blocking(client, runner))
 
         yield make

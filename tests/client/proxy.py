@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections import deque
@@ -21,10 +22,17 @@ class Proxy:
     cuts: deque[int] = field(default_factory=deque)
     flipped: int | None = None
     """Which byte of each connection's responses is changed."""
+    instead: deque[bytes] = field(default_factory=deque)
+    """What the next requests, in order, are answered with in place of the server's responses."""
     requests: list[bytes] = field(default_factory=list)
     """What was sent, as far as the heads."""
 
     def serve(self, client: socket.socket) -> None:
+        if self.instead:
+            with client:
+                self.requests.append(_whole_request(client))
+                client.sendall(self.instead.popleft())
+            return
         cut = self.cuts.popleft() if self.cuts else None
         with client, socket.create_connection(self.target) as server:
             back = threading.Thread(target=self._pass_back, args=(server, client, cut), daemon=True)
@@ -51,6 +59,24 @@ class Proxy:
                 passed += len(data)
             client.shutdown(socket.SHUT_RDWR)
             server.shutdown(socket.SHUT_RDWR)
+
+
+def answer(status: str, kind: str = "application/json", body: bytes = b"{}") -> bytes:
+    """A response after which the connection ends."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
+
+
+def _whole_request(client: socket.socket) -> bytes:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += client.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    missing = int(length[1]) - len(body) if length else 0
+    while missing > 0:
+        missing -= len(client.recv(65536))
+    return received
 
 
 @contextlib.contextmanager

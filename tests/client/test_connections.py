@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,17 @@ from models_store.settings import Settings
 from models_store.weights.delta import Delta, DeltaTerm, dump_delta
 from scalpel_client import (
     APIConnectionError,
+    APIResponseValidationError,
     APITimeoutError,
     DownloadError,
+    Event,
     RateLimitError,
+    SecretLostError,
+    WaitTimeoutError,
 )
 from tests.app.support.worker import Worker, edit_body
 from tests.client.conftest import Connect
-from tests.client.proxy import Proxy
+from tests.client.proxy import Proxy, answer
 from tests.models_store.make import FINGERPRINT
 from tests.support.services import Api, running_api
 
@@ -172,6 +179,20 @@ def test_a_part_of_another_file_is_thrown_away(
     assert (tmp_path / "it").read_bytes() == large_delta()
 
 
+def test_a_part_of_a_file_without_a_checksum_is_not_gone_on_with(
+    connect: Connect, proxy: Proxy, tmp_path: Path
+) -> None:
+    (tmp_path / "it.part").write_bytes(b"old ")
+    proxy.instead.extend(
+        [answer("206 Partial Content", body=b"end"), answer("200 OK", body=b"new")]
+    )
+
+    connect(proxy.url).exports.archive("export_1").save(tmp_path / "it")
+
+    assert (tmp_path / "it").read_bytes() == b"new"
+    assert b"range:" not in proxy.requests[1].lower()
+
+
 def test_a_download_that_brings_nothing_more_is_given_up(
     connect: Connect, proxy: Proxy, worker: Worker, edit: str, tmp_path: Path
 ) -> None:
@@ -192,3 +213,92 @@ def test_bytes_that_changed_on_the_way_are_not_saved(
     with pytest.raises(DownloadError, match="has arrived as"):
         connect(proxy.url).edits.delta(edit).save(tmp_path / "it")
     assert list(tmp_path.glob("it*")) == []
+
+
+def test_files_are_sent_again_from_their_beginning(
+    connect: Connect, proxy: Proxy, worker: Worker, tmp_path: Path
+) -> None:
+    delta = tmp_path / "delta.safetensors"
+    delta.write_bytes(large_delta())
+    proxy.instead.extend([answer("503 Service Unavailable"), answer("502 Bad Gateway")])
+
+    edit = connect(proxy.url).imports.upload([delta], base_model="pico")
+
+    assert hashlib.sha256(delta.read_bytes()).hexdigest() in str(edit.imported)
+    assert proxy.instead == deque()
+
+
+@pytest.mark.parametrize(
+    ("resource", "fields"),
+    [
+        ("api_keys", {"name": "ci", "scopes": ["edits:read"]}),
+        ("webhooks", {"url": "https://hooks.example/x"}),
+    ],
+)
+def test_a_secret_whose_response_is_lost_is_an_error_that_names_what_to_revoke(
+    connect: Connect, proxy: Proxy, resource: str, fields: dict[str, Any]
+) -> None:
+    calls = getattr(connect(proxy.url), resource)
+    proxy.cuts.append(0)
+
+    with pytest.raises(SecretLostError) as caught:
+        calls.create(**fields)
+
+    assert [one.id for one in calls.list()][:1] == [caught.value.id]
+    assert f"revoke or delete {caught.value.id}" in caught.value.message
+    assert calls.create(**fields).secret
+
+
+def test_a_page_of_a_proxy_is_no_object_and_no_stream(connect: Connect, proxy: Proxy) -> None:
+    page = answer("200 OK", "text/html", b"<h1>Log in, dear sk-secret</h1>")
+    proxy.instead.extend([page] * 3)
+    client = connect(proxy.url)
+
+    for call in (
+        client.health.version,
+        client.edits.list().page,
+        lambda: list(client.edits.events("edit_1")),
+    ):
+        with pytest.raises(APIResponseValidationError, match="text/html") as caught:
+            call()
+        assert caught.value.status_code == 200
+        assert "sk-secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
+def test_waiting_with_progress_ends_in_time_though_nothing_happens(
+    connect: Connect, api: Api, worker: Worker, edit: str, seconds: float
+) -> None:
+    seen: list[str] = []
+    began = time.monotonic()
+
+    with pytest.raises(WaitTimeoutError):
+        connect(api.url).edits.wait(
+            edit, timeout=seconds, on_progress=lambda event: seen.append(event.type)
+        )
+
+    assert seconds <= time.monotonic() - began < seconds + 1
+    assert seen == ["edit.created"]
+
+
+def test_the_stream_is_closed_when_a_callback_raises(
+    connect: Connect, api: Api, worker: Worker, edit: str
+) -> None:
+    def stop(event: Event) -> None:
+        raise KeyError(event.type)
+
+    with pytest.raises(KeyError, match=r"edit\.created"):
+        connect(api.url).edits.wait(edit, on_progress=stop)
+    for _ in range(100):
+        if api.in_flight == 0:
+            break
+        time.sleep(0.02)
+    assert api.in_flight == 0
+
+
+def test_the_server_is_not_asked_to_wait_for_longer_than_its_response_may_take(
+    connect: Connect, api: Api, worker: Worker, edit: str
+) -> None:
+    client = connect(api.url, timeout=1, max_retries=0)
+    with pytest.raises(WaitTimeoutError):
+        client.edits.wait(edit, timeout=1.8)

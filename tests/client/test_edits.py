@@ -87,7 +87,7 @@ def test_a_wrong_field_is_named(client: Scalpel, worker: Worker) -> None:
         client.edits.create(base_model="pico", behavior=BEHAVIOR, limits={"max_kl": -1})
 
     error = caught.value
-    assert error.status == 422
+    assert error.status_code == 422
     assert error.code == "invalid_request"
     assert error.param == "/limits/max_kl"
     assert error.request_id is not None

@@ -16,6 +16,7 @@ import pytest
 
 from codegen.__main__ import write
 from scalpel_client import Scalpel, ScalpelError
+from scalpel_client._sync.pager import Pager
 from tests.support.services import Api
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,31 @@ def operations() -> dict[tuple[str, re.Pattern[str]], str]:
         for method, described in methods.items()
         if not path.startswith(OF_OPENAI)
     }
+
+
+def test_each_list_is_gone_through_page_by_page() -> None:
+    """Lists are what takes `after`, by the description and by the client."""
+    document = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
+    lists = [
+        path
+        for path, methods in document["paths"].items()
+        if not path.startswith(OF_OPENAI)
+        and any(one["name"] == "after" for one in methods.get("get", {}).get("parameters", ()))
+    ]
+    with Scalpel("http://127.0.0.1:9") as client:
+        results = [
+            method("some") if needed(method) else method()
+            for method in methods(client)
+            if "after" in inspect.signature(method).parameters and method.__name__ != "events"
+        ]
+
+    assert {type(result) for result in results} == {Pager}
+    assert len(results) == len(lists) > 0
+
+
+def needed(method: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(method).parameters.values()
+    return any(one.default is one.empty for one in parameters)
 
 
 def methods(client: Scalpel) -> Iterator[Callable[..., Any]]:

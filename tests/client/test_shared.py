@@ -13,6 +13,7 @@ from standardwebhooks import Webhook as Signer
 
 from scalpel_client import (
     APIConnectionError,
+    AsyncScalpel,
     Scalpel,
     WebhookVerificationError,
     models,
@@ -123,6 +124,7 @@ def test_pauses_grow_and_keep_to_what_the_server_asks() -> None:
 def test_the_openai_package_is_handed_over_to(monkeypatch: pytest.MonkeyPatch) -> None:
     with Scalpel("http://127.0.0.1:9/", "sk-1") as client:
         assert str(client.openai().base_url) == "http://127.0.0.1:9/v1/"
+        assert client.openai()._client is client._http
         assert client.openai().api_key == "sk-1"
         assert client.chat.completions._client is client.completions._client
     monkeypatch.setitem(sys.modules, "openai", None)
@@ -137,3 +139,16 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert (client.base_url, client.api_key) == ("http://scalpel.example", "sk-2")
     with Scalpel("http://other.example", "sk-3") as client:
         assert (client.base_url, client.api_key) == ("http://other.example", "sk-3")
+
+
+def test_a_key_from_a_file_is_stripped() -> None:
+    with Scalpel(api_key=" sk-4\r\n") as client:
+        assert client.api_key == "sk-4"
+
+
+@pytest.mark.parametrize("key", ["sk-\nsecret", "sk-s\u00e9cret", "sk secret", "sk-secret\x00"])
+@pytest.mark.parametrize("kind", [Scalpel, AsyncScalpel])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_quoted(kind: Any, key: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII") as caught:
+        kind(api_key=key)
+    assert "cret" not in str(caught.value)

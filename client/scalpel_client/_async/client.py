@@ -21,7 +21,7 @@ from scalpel_client._async.resources.exports import AsyncExports
 from scalpel_client._async.resources.texts import AsyncBehaviors, AsyncImports, AsyncReceipts
 from scalpel_client._async.resources.webhooks import AsyncWebhooks
 from scalpel_client._async.transport import AsyncTransport
-from scalpel_client._shared.defaults import DEFAULT_URL, USER_AGENT, timeouts
+from scalpel_client._shared.defaults import DEFAULT_URL, USER_AGENT, checked_key, timeouts
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -50,13 +50,13 @@ class AsyncScalpel:
     ) -> None:
         """Args:
         base_url: where the server is, by default `SCALPEL_URL`, or this machine's port 8080.
-        api_key: by default `SCALPEL_API_KEY`.
+        api_key: by default `SCALPEL_API_KEY`; white space around it is left out.
         timeout: seconds in which the server must say something.
         max_retries: how often a request is repeated; those that would do harm are not.
         http_client: with proxies or certificates of one's own; it is not closed here.
         """
         self.base_url = (base_url or os.environ.get("SCALPEL_URL") or DEFAULT_URL).rstrip("/")
-        self.api_key = api_key or os.environ.get("SCALPEL_API_KEY") or None
+        self.api_key = checked_key(api_key or os.environ.get("SCALPEL_API_KEY"))
         self.timeout = timeouts(timeout)
         self.max_retries = max_retries
         self._owns_http = http_client is None
@@ -100,6 +100,9 @@ class AsyncScalpel:
     def openai(self, **options: Any) -> AsyncOpenAI:
         """A client of OpenAI's API on this server, for chat, completions and what else it has.
 
+        It uses the connections of this client, with their proxies and certificates, and closing it
+        closes them.
+
         Args:
             options: as the class of the `openai` package takes them.
 
@@ -117,6 +120,7 @@ class AsyncScalpel:
             "api_key": self.api_key or "none",
             "timeout": self.timeout,
             "max_retries": self.max_retries,
+            "http_client": self._http,
         }
         return AsyncOpenAI(**{**settings, **options})
 
@@ -143,11 +147,9 @@ class AsyncScalpel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        await self.close()
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
-        if "_openai" in self.__dict__:
-            await self._openai.close()
         if self._owns_http:
             await self._http.aclose()

@@ -56,7 +56,8 @@ class AsyncDownload:
         """Write it to `file`, which appears once all of it is there and its checksum is right.
 
         What arrives is kept beside it, as `….part`: where the connection breaks, and when it is
-        saved again after this process was stopped, only the rest is fetched.
+        saved again after this process was stopped, only the rest is fetched. A file without a
+        checksum, such as an archive, is fetched anew.
 
         Args:
             on_progress: is told the bytes that are there, and of how many (None if unknown).
@@ -86,10 +87,13 @@ class AsyncDownload:
                 async with self._open(before, etag) as response:
                     etag = response.headers.get("etag", "")
                     resumed = response.status_code == 206
+                    if before and resumed and _SHA256.fullmatch(etag) is None:
+                        part.unlink()  # nothing tells whether it is the same file's beginning
+                        continue
                     await _write(response, part, on_progress)
                 break
             except APIError as error:
-                if isinstance(error, APIStatusError) and error.status == 416:
+                if isinstance(error, APIStatusError) and error.status_code == 416:
                     part.unlink()  # all of it was there, or more
                     continue
                 if resumed and _size(part) > before:

@@ -4,63 +4,90 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 
 from scalpel_client._async.transport import AsyncTransport
+from scalpel_client._shared.defaults import Deadline, reading_within
 from scalpel_client._shared.retries import delay, may_repeat
 from scalpel_client._shared.sse import Decoder, ServerEvent
-from scalpel_client.errors import APIError
+from scalpel_client.errors import APIError, APIResponseValidationError, APITimeoutError
 from scalpel_client.models import Event
 
 EVENT_STREAM = "text/event-stream"
 _STEADY_SECONDS = 5.0
 """A connection that lasted longer is no sign of a server that is away."""
+_LEAST_SILENCE_SECONDS = 0.25
 _FINAL = ("edit.succeeded", "edit.failed", "edit.canceled")
 
 
 async def follow(
-    transport: AsyncTransport, path: str, after: int | None = None
-) -> AsyncIterator[Event]:
+    transport: AsyncTransport,
+    path: str,
+    after: int | None = None,
+    deadline: Deadline | None = None,
+) -> AsyncGenerator[Event]:
     """The events behind number `after`, or all, up to the final one; none twice.
+
+    Args:
+        deadline: when to end without a final one. A connection may be silent for half of what is
+            left when it is made, and is made anew after that: silence does not last beyond it.
 
     Raises:
         APIError: the API refuses, or cannot be reached any more.
     """
+    deadline = deadline or Deadline(None)
     last, repeats, decoder = after, 0, Decoder()
-    while True:
+    while deadline.left:
         headers = {"Accept": EVENT_STREAM, **({"Last-Event-ID": str(last)} if last else {})}
-        opened, broken = time.monotonic(), None
+        opened, pause = time.monotonic(), 0.0
+        half = deadline.left / 2
+        silence = half + _LEAST_SILENCE_SECONDS
+        timeout = reading_within(transport.timeout, silence)
         try:
-            async with transport.stream("GET", path, headers=headers) as response:
+            async with transport.stream("GET", path, headers=headers, timeout=timeout) as response:
                 if response.status_code == 204:
                     return
-                async for received in server_events(response, decoder):
-                    event = Event.model_validate(received.data)
-                    repeats = 0
-                    last = last if event.id is None else event.id
-                    yield event
-                    if event.type in _FINAL:
-                        return
-            repeats = 0
+                decoder.restart()
+                async for line in _lines(response):
+                    received = decoder.feed(line)
+                    if received is not None:
+                        event = Event.model_validate(received.data)
+                        repeats = 0
+                        last = last if event.id is None else event.id
+                        yield event
+                        if event.type in _FINAL:
+                            return
+                    if deadline.left < half:
+                        break
+                else:
+                    repeats, pause = 0, delay(0)
         except APIError as error:
+            if isinstance(error, APITimeoutError) and timeout.read == silence:
+                continue
             if time.monotonic() > opened + _STEADY_SECONDS:
                 repeats = 0
             if repeats >= transport.max_retries or not may_repeat(error, "GET"):
                 raise
-            broken = error
-        await asyncio.sleep(max(decoder.retry_seconds or 0.0, delay(repeats, broken)))
-        repeats += 1
+            pause = delay(repeats, error)
+            repeats += 1
+        if pause:
+            pause = max(decoder.retry_seconds or 0.0, pause)
+            await asyncio.sleep(min(pause, deadline.left))
 
 
-async def server_events(
-    response: httpx.Response, decoder: Decoder | None = None
-) -> AsyncIterator[ServerEvent]:
+async def server_events(response: httpx.Response) -> AsyncIterator[ServerEvent]:
     """The events of one response."""
-    decoder = decoder or Decoder()
-    decoder.restart()
-    async for line in response.aiter_lines():
+    decoder = Decoder()
+    async for line in _lines(response):
         event = decoder.feed(line)
         if event is not None:
             yield event
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    if not response.headers.get("content-type", "").startswith(EVENT_STREAM):
+        raise APIResponseValidationError(response, "events were asked for")
+    async for line in response.aiter_lines():
+        yield line

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from scalpel_client._base import Model
-from scalpel_client._shared.encoding import given, json_body
+from scalpel_client._shared.encoding import decoded, given, json_body
 from scalpel_client._shared.retries import delay, may_repeat
 from scalpel_client.errors import (
     APIConnectionError,
@@ -50,6 +50,8 @@ class AsyncTransport:
 
         Raises:
             APIError: it failed, and so did its repeats.
+            APIResponseValidationError: what answers is not the API.
+            SecretLostError: a repeat found what was made, but not its secret.
         """
         content: dict[str, Any] = {}
         if json is not None:
@@ -58,7 +60,7 @@ class AsyncTransport:
                 "headers": {"Content-Type": "application/json"},
             }
         response = await self.send(method, path, lambda: content, query=query, key=key)
-        return model.model_validate_json(response.content)
+        return decoded(model, response)
 
     async def send(
         self,
@@ -118,6 +120,9 @@ class AsyncTransport:
                 yield response
         except httpx.TimeoutException as error:
             raise APITimeoutError(f"{self.url}{path} takes too long: {error}") from error
+        except httpx.LocalProtocolError:
+            # Its message may quote a header, and so the key.
+            raise APIConnectionError(f"the request to {self.url}{path} is malformed") from None
         except httpx.TransportError as error:
             raise APIConnectionError(
                 f"nothing answers at {self.url}, or the connection broke: {error}"

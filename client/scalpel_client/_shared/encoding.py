@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from scalpel_client.errors import APIResponseValidationError, SecretLostError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def new_key() -> str:
@@ -40,6 +45,23 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 def json_body(fields: Mapping[str, Any]) -> bytes:
     """The fields that are given; models without what nobody set."""
     return json.dumps(given(fields), default=_plain, allow_nan=False).encode()
+
+
+def decoded(model: type[M], response: httpx.Response) -> M:
+    """The object of a response.
+
+    Raises:
+        APIResponseValidationError: it is not such an object.
+        SecretLostError: its secret was in a response that did not arrive.
+    """
+    try:
+        found = model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise APIResponseValidationError(response, error) from None
+    fields = dict(found)
+    if "Idempotent-Replayed" in response.headers and fields.get("secret", "") is None:
+        raise SecretLostError(fields["id"])
+    return found
 
 
 def _plain(value: object) -> object:

@@ -31,7 +31,7 @@ def may_repeat(error: APIError, method: str, *, keyed: bool = False) -> bool:
     if isinstance(error, APIStatusError):
         if (error.retry_after or 0) > PATIENCE_SECONDS:
             return False
-        return error.status in _REFUSED or (safe and error.status in _PASSING)
+        return error.status_code in _REFUSED or (safe and error.status_code in _PASSING)
     return False
 
 

@@ -23,6 +23,9 @@ class Upload:
         self._told(len(data))
         return data
 
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
     def fileno(self) -> int:
         return self._file.fileno()
 

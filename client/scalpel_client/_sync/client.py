@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from scalpel_client._shared.defaults import DEFAULT_URL, USER_AGENT, timeouts
+from scalpel_client._shared.defaults import DEFAULT_URL, USER_AGENT, checked_key, timeouts
 from scalpel_client._sync.calls.aliases import Aliases
 from scalpel_client._sync.calls.api_keys import ApiKeys
 from scalpel_client._sync.calls.canaries import Canaries
@@ -51,13 +51,13 @@ class Scalpel:
     ) -> None:
         """Args:
         base_url: where the server is, by default `SCALPEL_URL`, or this machine's port 8080.
-        api_key: by default `SCALPEL_API_KEY`.
+        api_key: by default `SCALPEL_API_KEY`; white space around it is left out.
         timeout: seconds in which the server must say something.
         max_retries: how often a request is repeated; those that would do harm are not.
         http_client: with proxies or certificates of one's own; it is not closed here.
         """
         self.base_url = (base_url or os.environ.get("SCALPEL_URL") or DEFAULT_URL).rstrip("/")
-        self.api_key = api_key or os.environ.get("SCALPEL_API_KEY") or None
+        self.api_key = checked_key(api_key or os.environ.get("SCALPEL_API_KEY"))
         self.timeout = timeouts(timeout)
         self.max_retries = max_retries
         self._owns_http = http_client is None
@@ -99,6 +99,9 @@ class Scalpel:
     def openai(self, **options: Any) -> OpenAI:
         """A client of OpenAI's API on this server, for chat, completions and what else it has.
 
+        It uses the connections of this client, with their proxies and certificates, and closing it
+        closes them.
+
         Args:
             options: as the class of the `openai` package takes them.
 
@@ -116,6 +119,7 @@ class Scalpel:
             "api_key": self.api_key or "none",
             "timeout": self.timeout,
             "max_retries": self.max_retries,
+            "http_client": self._http,
         }
         return OpenAI(**{**settings, **options})
 
@@ -146,7 +150,5 @@ class Scalpel:
 
     def close(self) -> None:
         """Close the connections."""
-        if "_openai" in self.__dict__:
-            self._openai.close()
         if self._owns_http:
             self._http.close()

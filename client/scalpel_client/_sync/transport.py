@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from scalpel_client._base import Model
-from scalpel_client._shared.encoding import given, json_body
+from scalpel_client._shared.encoding import decoded, given, json_body
 from scalpel_client._shared.retries import delay, may_repeat
 from scalpel_client.errors import (
     APIConnectionError,
@@ -51,6 +51,8 @@ class Transport:
 
         Raises:
             APIError: it failed, and so did its repeats.
+            APIResponseValidationError: what answers is not the API.
+            SecretLostError: a repeat found what was made, but not its secret.
         """
         content: dict[str, Any] = {}
         if json is not None:
@@ -59,7 +61,7 @@ class Transport:
                 "headers": {"Content-Type": "application/json"},
             }
         response = self.send(method, path, lambda: content, query=query, key=key)
-        return model.model_validate_json(response.content)
+        return decoded(model, response)
 
     def send(
         self,
@@ -119,6 +121,9 @@ class Transport:
                 yield response
         except httpx.TimeoutException as error:
             raise APITimeoutError(f"{self.url}{path} takes too long: {error}") from error
+        except httpx.LocalProtocolError:
+            # Its message may quote a header, and so the key.
+            raise APIConnectionError(f"the request to {self.url}{path} is malformed") from None
         except httpx.TransportError as error:
             raise APIConnectionError(
                 f"nothing answers at {self.url}, or the connection broke: {error}"

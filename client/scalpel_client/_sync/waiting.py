@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from scalpel_client._shared.defaults import Deadline
+from scalpel_client._sync.transport import Transport
 from scalpel_client.errors import WaitTimeoutError, WorkFailedError
 
 _ONE_WAIT_SECONDS = 30.0
@@ -20,22 +20,30 @@ class Work(Protocol):
     status: str
 
 
-W = TypeVar("W", bound=Work)
+W = TypeVar("W", bound=Work, covariant=True)
 
 
-def succeeded(read: Callable[[float], W], deadline: Deadline) -> W:
+class Resource(Protocol[W]):
+    """Calls under `edits`, `exports` or `base_models`."""
+
+    _transport: Transport
+
+    def retrieve(self, id: str, /, *, wait: float | None = None) -> W: ...
+
+
+def succeeded(resource: Resource[W], id: str, deadline: Deadline) -> W:
     """The work once it has succeeded.
 
-    Args:
-        read: reads it, waiting for its end for so many seconds.
+    The server is asked to wait for less than the client waits for its response.
 
     Raises:
         WaitTimeoutError: it has not ended in time.
         WorkFailedError: it has failed, or was canceled.
     """
+    longest = min(_ONE_WAIT_SECONDS, (resource._transport.timeout.read or float("inf")) / 2)
     while True:
         left = deadline.left
-        work = read(min(_ONE_WAIT_SECONDS, left))
+        work = resource.retrieve(id, wait=min(longest, left))
         if work.status == "succeeded":
             return work
         if work.status in _FINAL:

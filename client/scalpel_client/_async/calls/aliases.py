@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import segment
 
@@ -17,13 +18,13 @@ class AsyncAliases:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.AliasPage:
+    ) -> AsyncPager[models.AliasSummary]:
         """List aliases.
 
         Ordered by name.
@@ -33,10 +34,10 @@ class AsyncAliases:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/aliases",
-            models.AliasPage,
+            models.AliasSummary,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -80,14 +81,14 @@ class AsyncAliases:
             json={"shares": shares, "variant": variant, "without_parents": without_parents},
         )
 
-    async def history(
+    def history(
         self,
         name: str,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> models.AliasVersionPage:
+    ) -> AsyncPager[models.AliasVersion]:
         """List the versions of an alias.
 
         Newest first by default; those of a deleted alias too.
@@ -97,10 +98,10 @@ class AsyncAliases:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             f"/v1/aliases/{segment(name)}/history",
-            models.AliasVersionPage,
+            models.AliasVersion,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -17,14 +18,14 @@ class AsyncApiKeys:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         tenant: str | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.ApiKeyPage:
+    ) -> AsyncPager[models.ApiKey]:
         """List API keys.
 
         Newest first by default; includes keys that ended in the last 30 days.
@@ -35,10 +36,10 @@ class AsyncApiKeys:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/api_keys",
-            models.ApiKeyPage,
+            models.ApiKey,
             query={"tenant": tenant, "limit": limit, "order": order, "after": after},
         )
 

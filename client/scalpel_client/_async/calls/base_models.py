@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from scalpel_client import models, params
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -16,13 +17,13 @@ class AsyncBaseModels:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.BaseModelPage:
+    ) -> AsyncPager[models.BaseModel]:
         """List the base models.
 
         Ordered by id.
@@ -32,10 +33,10 @@ class AsyncBaseModels:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/base_models",
-            models.BaseModelPage,
+            models.BaseModel,
             query={"limit": limit, "order": order, "after": after},
         )
 

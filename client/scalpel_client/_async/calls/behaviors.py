@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -17,14 +18,14 @@ class AsyncBehaviors:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         preset: bool | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.BehaviorPage:
+    ) -> AsyncPager[models.BehaviorSummary]:
         """List behaviours.
 
         By id, and presets by name: in the order `desc` presets are first, then your own, newest
@@ -36,10 +37,10 @@ class AsyncBehaviors:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/behaviors",
-            models.BehaviorPage,
+            models.BehaviorSummary,
             query={"preset": preset, "limit": limit, "order": order, "after": after},
         )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._async.download import AsyncDownload
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import metadata_query, new_key, segment
 
@@ -18,7 +19,7 @@ class AsyncEdits:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
@@ -29,7 +30,7 @@ class AsyncEdits:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.EditPage:
+    ) -> AsyncPager[models.Edit]:
         """List edits.
 
         Newest first by default. A page is chosen from at most 1,000 edits: with filters it may
@@ -49,10 +50,10 @@ class AsyncEdits:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/edits",
-            models.EditPage,
+            models.Edit,
             query={
                 "status": status,
                 "base_model": base_model,
@@ -261,14 +262,14 @@ class AsyncEdits:
             self._transport, f"/v1/edits/{segment(edit_id)}/delta", query={"point": point}
         )
 
-    async def list_events(
+    def list_events(
         self,
         edit_id: str,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> models.EventPage:
+    ) -> AsyncPager[models.Event]:
         """Follow an edit.
 
         A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
@@ -279,10 +280,10 @@ class AsyncEdits:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             f"/v1/edits/{segment(edit_id)}/events",
-            models.EventPage,
+            models.Event,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from scalpel_client import models
 from scalpel_client._async.download import AsyncDownload
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -17,7 +18,7 @@ class AsyncExports:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
@@ -25,7 +26,7 @@ class AsyncExports:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.ExportPage:
+    ) -> AsyncPager[models.Export]:
         """List exports.
 
         A page is chosen from at most 1,000 exports, as for edits.
@@ -37,10 +38,10 @@ class AsyncExports:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/exports",
-            models.ExportPage,
+            models.Export,
             query={
                 "status": status,
                 "base_model": base_model,

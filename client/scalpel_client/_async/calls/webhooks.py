@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scalpel_client import models, params
+from scalpel_client._async.pager import AsyncPager
 from scalpel_client._async.transport import AsyncTransport
 from scalpel_client._shared.encoding import new_key, segment
 
@@ -17,13 +18,13 @@ class AsyncWebhooks:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def list(
+    def list(
         self,
         *,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.WebhookPage:
+    ) -> AsyncPager[models.WebhookSummary]:
         """List webhooks.
 
         Without their secrets.
@@ -33,10 +34,10 @@ class AsyncWebhooks:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             "/v1/webhooks",
-            models.WebhookPage,
+            models.WebhookSummary,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -110,7 +111,7 @@ class AsyncWebhooks:
             json={"description": description, "enabled": enabled, "events": events, "url": url},
         )
 
-    async def deliveries(
+    def deliveries(
         self,
         webhook_id: str,
         *,
@@ -118,7 +119,7 @@ class AsyncWebhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.WebhookDeliveryPage:
+    ) -> AsyncPager[models.WebhookDelivery]:
         """List deliveries to a webhook.
 
         Deliveries of the last 30 days' edits that were tried, ordered by edit and event.
@@ -129,10 +130,10 @@ class AsyncWebhooks:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return await self._transport.request(
-            "GET",
+        return AsyncPager(
+            self._transport,
             f"/v1/webhooks/{segment(webhook_id)}/deliveries",
-            models.WebhookDeliveryPage,
+            models.WebhookDelivery,
             query={"status": status, "limit": limit, "order": order, "after": after},
         )
 

@@ -18,5 +18,4 @@ class AsyncBaseModels(calls.AsyncBaseModels):
             WorkFailedError: its registration has failed.
             WaitTimeoutError: it has not ended after `timeout` seconds, and goes on.
         """
-        deadline = Deadline(timeout)
-        return await succeeded(lambda wait: self.retrieve(base_model_id, wait=wait), deadline)
+        return await succeeded(self, base_model_id, Deadline(timeout))

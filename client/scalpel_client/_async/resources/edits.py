@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Unpack
 
 from scalpel_client._async.calls import edits as calls
@@ -50,13 +51,13 @@ class AsyncEdits(calls.AsyncEdits):
         does."""
         deadline = Deadline(timeout)
         if on_progress is not None:
-            async for event in self.events(edit_id):
-                on_progress(event)
-                if deadline.left == 0:
-                    break
-        return await succeeded(lambda wait: self.retrieve(edit_id, wait=wait), deadline)
+            path = self._events_path(edit_id)
+            async with aclosing(follow(self._transport, path, deadline=deadline)) as events:
+                async for event in events:
+                    on_progress(event)
+        return await succeeded(self, edit_id, deadline)
 
-    def events(self, edit_id: str, *, after: int | None = None) -> AsyncIterator[Event]:
+    def events(self, edit_id: str, *, after: int | None = None) -> AsyncGenerator[Event]:
         """What happens to an edit, as it happens, up to its end.
 
         A connection that breaks is made again, and the stream goes on behind the last event.
@@ -64,4 +65,8 @@ class AsyncEdits(calls.AsyncEdits):
         Args:
             after: the number of an event that was seen already.
         """
-        return follow(self._transport, f"/v1/edits/{segment(edit_id)}/events", after)
+        return follow(self._transport, self._events_path(edit_id), after)
+
+    @staticmethod
+    def _events_path(edit_id: str) -> str:
+        return f"/v1/edits/{segment(edit_id)}/events"

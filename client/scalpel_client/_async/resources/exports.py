@@ -36,4 +36,4 @@ class AsyncExports(calls.AsyncExports):
 
     async def wait(self, export_id: str, *, timeout: float | None = None) -> Export:
         """Wait until an export has succeeded; raises as `create_and_wait` does."""
-        return await succeeded(lambda wait: self.retrieve(export_id, wait=wait), Deadline(timeout))
+        return await succeeded(self, export_id, Deadline(timeout))

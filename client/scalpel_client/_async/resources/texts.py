@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scalpel_client._async.calls import behaviors, imports, receipts
 from scalpel_client._async.download import AsyncDownload
-from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._shared.encoding import decoded, new_key, segment
 from scalpel_client._shared.uploads import CHUNK_BYTES, Progress, Upload, UploadProgress
 from scalpel_client.models import BehaviorSummary, Edit
 
@@ -42,7 +42,7 @@ class AsyncBehaviors(behaviors.AsyncBehaviors):
             query={"name": name},
             key=idempotency_key or new_key(),
         )
-        return BehaviorSummary.model_validate_json(response.content)
+        return decoded(BehaviorSummary, response)
 
 
 class AsyncImports(imports.AsyncImports):
@@ -85,7 +85,7 @@ class AsyncImports(imports.AsyncImports):
             response = await self._transport.send(
                 "POST", "/v1/imports", form, key=idempotency_key or new_key()
             )
-        return Edit.model_validate_json(response.content)
+        return decoded(Edit, response)
 
 
 class AsyncReceipts(receipts.AsyncReceipts):

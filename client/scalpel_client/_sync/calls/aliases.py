@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import segment
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -23,7 +24,7 @@ class Aliases:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.AliasPage:
+    ) -> Pager[models.AliasSummary]:
         """List aliases.
 
         Ordered by name.
@@ -33,10 +34,10 @@ class Aliases:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/aliases",
-            models.AliasPage,
+            models.AliasSummary,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -87,7 +88,7 @@ class Aliases:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> models.AliasVersionPage:
+    ) -> Pager[models.AliasVersion]:
         """List the versions of an alias.
 
         Newest first by default; those of a deleted alias too.
@@ -97,10 +98,10 @@ class Aliases:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             f"/v1/aliases/{segment(name)}/history",
-            models.AliasVersionPage,
+            models.AliasVersion,
             query={"limit": limit, "order": order, "after": after},
         )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalpel_client import models
 from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -24,7 +25,7 @@ class ApiKeys:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.ApiKeyPage:
+    ) -> Pager[models.ApiKey]:
         """List API keys.
 
         Newest first by default; includes keys that ended in the last 30 days.
@@ -35,10 +36,10 @@ class ApiKeys:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/api_keys",
-            models.ApiKeyPage,
+            models.ApiKey,
             query={"tenant": tenant, "limit": limit, "order": order, "after": after},
         )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -22,7 +23,7 @@ class BaseModels:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.BaseModelPage:
+    ) -> Pager[models.BaseModel]:
         """List the base models.
 
         Ordered by id.
@@ -32,10 +33,10 @@ class BaseModels:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/base_models",
-            models.BaseModelPage,
+            models.BaseModel,
             query={"limit": limit, "order": order, "after": after},
         )
 

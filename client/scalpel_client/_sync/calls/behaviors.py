@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -24,7 +25,7 @@ class Behaviors:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.BehaviorPage:
+    ) -> Pager[models.BehaviorSummary]:
         """List behaviours.
 
         By id, and presets by name: in the order `desc` presets are first, then your own, newest
@@ -36,10 +37,10 @@ class Behaviors:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/behaviors",
-            models.BehaviorPage,
+            models.BehaviorSummary,
             query={"preset": preset, "limit": limit, "order": order, "after": after},
         )
 

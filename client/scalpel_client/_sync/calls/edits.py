@@ -9,6 +9,7 @@ from typing import Literal
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import metadata_query, new_key, segment
 from scalpel_client._sync.download import Download
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -29,7 +30,7 @@ class Edits:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.EditPage:
+    ) -> Pager[models.Edit]:
         """List edits.
 
         Newest first by default. A page is chosen from at most 1,000 edits: with filters it may
@@ -49,10 +50,10 @@ class Edits:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/edits",
-            models.EditPage,
+            models.Edit,
             query={
                 "status": status,
                 "base_model": base_model,
@@ -266,7 +267,7 @@ class Edits:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: int | None = None,
-    ) -> models.EventPage:
+    ) -> Pager[models.Event]:
         """Follow an edit.
 
         A list; or, with `Accept: text/event-stream`, a stream up to the final event, from after
@@ -277,10 +278,10 @@ class Edits:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A number.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             f"/v1/edits/{segment(edit_id)}/events",
-            models.EventPage,
+            models.Event,
             query={"limit": limit, "order": order, "after": after},
         )
 

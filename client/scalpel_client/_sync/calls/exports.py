@@ -8,6 +8,7 @@ from typing import Literal
 from scalpel_client import models
 from scalpel_client._shared.encoding import new_key, segment
 from scalpel_client._sync.download import Download
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -25,7 +26,7 @@ class Exports:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.ExportPage:
+    ) -> Pager[models.Export]:
         """List exports.
 
         A page is chosen from at most 1,000 exports, as for edits.
@@ -37,10 +38,10 @@ class Exports:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/exports",
-            models.ExportPage,
+            models.Export,
             query={
                 "status": status,
                 "base_model": base_model,

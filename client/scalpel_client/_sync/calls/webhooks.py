@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalpel_client import models, params
 from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._sync.pager import Pager
 from scalpel_client._sync.transport import Transport
 
 
@@ -23,7 +24,7 @@ class Webhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.WebhookPage:
+    ) -> Pager[models.WebhookSummary]:
         """List webhooks.
 
         Without their secrets.
@@ -33,10 +34,10 @@ class Webhooks:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             "/v1/webhooks",
-            models.WebhookPage,
+            models.WebhookSummary,
             query={"limit": limit, "order": order, "after": after},
         )
 
@@ -116,7 +117,7 @@ class Webhooks:
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
-    ) -> models.WebhookDeliveryPage:
+    ) -> Pager[models.WebhookDelivery]:
         """List deliveries to a webhook.
 
         Deliveries of the last 30 days' edits that were tried, ordered by edit and event.
@@ -127,10 +128,10 @@ class Webhooks:
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: A position: `last_id` of the page before; it need not exist any more.
         """
-        return self._transport.request(
-            "GET",
+        return Pager(
+            self._transport,
             f"/v1/webhooks/{segment(webhook_id)}/deliveries",
-            models.WebhookDeliveryPage,
+            models.WebhookDelivery,
             query={"status": status, "limit": limit, "order": order, "after": after},
         )
 

@@ -19,5 +19,4 @@ class BaseModels(calls.BaseModels):
             WorkFailedError: its registration has failed.
             WaitTimeoutError: it has not ended after `timeout` seconds, and goes on.
         """
-        deadline = Deadline(timeout)
-        return succeeded(lambda wait: self.retrieve(base_model_id, wait=wait), deadline)
+        return succeeded(self, base_model_id, Deadline(timeout))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Unpack
 
 from scalpel_client._shared.defaults import Deadline
@@ -51,13 +52,13 @@ class Edits(calls.Edits):
         does."""
         deadline = Deadline(timeout)
         if on_progress is not None:
-            for event in self.events(edit_id):
-                on_progress(event)
-                if deadline.left == 0:
-                    break
-        return succeeded(lambda wait: self.retrieve(edit_id, wait=wait), deadline)
+            path = self._events_path(edit_id)
+            with closing(follow(self._transport, path, deadline=deadline)) as events:
+                for event in events:
+                    on_progress(event)
+        return succeeded(self, edit_id, deadline)
 
-    def events(self, edit_id: str, *, after: int | None = None) -> Iterator[Event]:
+    def events(self, edit_id: str, *, after: int | None = None) -> Generator[Event]:
         """What happens to an edit, as it happens, up to its end.
 
         A connection that breaks is made again, and the stream goes on behind the last event.
@@ -65,4 +66,8 @@ class Edits(calls.Edits):
         Args:
             after: the number of an event that was seen already.
         """
-        return follow(self._transport, f"/v1/edits/{segment(edit_id)}/events", after)
+        return follow(self._transport, self._events_path(edit_id), after)
+
+    @staticmethod
+    def _events_path(edit_id: str) -> str:
+        return f"/v1/edits/{segment(edit_id)}/events"

@@ -37,4 +37,4 @@ class Exports(calls.Exports):
 
     def wait(self, export_id: str, *, timeout: float | None = None) -> Export:
         """Wait until an export has succeeded; raises as `create_and_wait` does."""
-        return succeeded(lambda wait: self.retrieve(export_id, wait=wait), Deadline(timeout))
+        return succeeded(self, export_id, Deadline(timeout))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from scalpel_client._shared.encoding import new_key, segment
+from scalpel_client._shared.encoding import decoded, new_key, segment
 from scalpel_client._shared.uploads import CHUNK_BYTES, Progress, Upload, UploadProgress
 from scalpel_client._sync.calls import behaviors, imports, receipts
 from scalpel_client._sync.download import Download
@@ -43,7 +43,7 @@ class Behaviors(behaviors.Behaviors):
             query={"name": name},
             key=idempotency_key or new_key(),
         )
-        return BehaviorSummary.model_validate_json(response.content)
+        return decoded(BehaviorSummary, response)
 
 
 class Imports(imports.Imports):
@@ -86,7 +86,7 @@ class Imports(imports.Imports):
             response = self._transport.send(
                 "POST", "/v1/imports", form, key=idempotency_key or new_key()
             )
-        return Edit.model_validate_json(response.content)
+        return decoded(Edit, response)
 
 
 class Receipts(receipts.Receipts):
