@@ -170,7 +170,7 @@ def test_what_is_wrong_is_said_at_its_field_and_a_request_pressed_twice_makes_on
     name = page.get_by_label("Name", exact=True)
     expect(name).to_have_attribute("aria-invalid", "true")
     expect(name).to_be_focused()
-    expect(page.locator("#field-suffix-said")).to_contain_text("pattern")
+    expect(page.locator("#field-suffix-said")).to_contain_text("a letter or digit")
     expect(page.locator("#field-seed-said")).to_contain_text("0")
     assert serious(page) == []
 
