@@ -12,20 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from app.cli.client import ApiError, Client
 from app.cli.console import notes
+from app.domain.edits.shares import USUAL, share_done
 
-_PART = {
-    "extract": "fit",
-    "probe": "fit",
-    "select": "fit",
-    "tune": "search",
-    "evaluate": "test",
-    "publish": "test",
-}
-"""What an estimate counts a stage among."""
-_LONG = ("extract", "tune", "evaluate")
-"""Stages that take all but a moment of their part."""
-_USUAL = {"fit": 0.15, "search": 0.45, "test": 0.4}
-"""Shares of the parts of a search, where there is no estimate."""
 _LOGGED_SECONDS = 30.0
 """Between two lines of a log in one stage."""
 
@@ -86,7 +74,7 @@ def show(
             if begun is None and stage:
                 begun = time.monotonic()
             elapsed = 0.0 if begun is None else time.monotonic() - begun
-            done = share_done(stage, last.get("progress") or 0.0, estimate or _USUAL)
+            done = share_done(stage, last.get("progress") or 0.0, estimate or USUAL)
             left = time_left(done, elapsed, sum(estimate.values()) if estimate else None)
             if last.get("queue_position"):
                 left = f"number {last['queue_position']} of your queue"
@@ -106,23 +94,7 @@ def expected(client: Client, body: Mapping[str, Any]) -> dict[str, float] | None
         seconds = client.post("/v1/edits/estimate", dict(body))["seconds"]
     except ApiError:
         return None
-    return {part: float(seconds[part]) for part in _USUAL}
-
-
-def share_done(stage: str | None, progress: float, parts: Mapping[str, float]) -> float:
-    """How much of an edit is done, in [0, 1].
-
-    Args:
-        progress: of the stage.
-        parts: what each part of the edit takes, in any unit.
-    """
-    part = _PART.get(stage or "")
-    if part is None:
-        return 0.0
-    names = list(_USUAL)
-    before = sum(parts[name] for name in names[: names.index(part)])
-    own = parts[part] * (progress if stage in _LONG else 1.0)
-    return (before + own) / (sum(parts.values()) or 1.0)
+    return {part: float(seconds[part]) for part in USUAL}
 
 
 def time_left(done: float, elapsed: float, estimate: float | None) -> str:

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from app.dashboard import page
 from app.dashboard.assets import PREFIX, assets
 from app.domain.accounts.api_keys import SCOPES
+from app.domain.edits.shares import share_done
 from app.domain.variants.names import require_report
 from app.http.errors import Unauthorized, status_of
 from app.http.files import read_checked
@@ -118,7 +119,7 @@ def edit(
         edit=view,
         title=_title(view),
         url=str(request.base_url).rstrip("/"),
-        stages=STAGES,
+        stages=[(name, share_done(name, 0.0), share_done(name, 1.0)) for name in STAGES],
         formats=tuple(Registry("scalpel.exports")),
         **_receipt(store, work),
     )

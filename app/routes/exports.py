@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import JsonValue
@@ -111,9 +111,24 @@ def list_exports(
     page: IdPageDep,
     status: Status | None = None,
     base_model: str | None = None,
+    variant: Annotated[
+        str | None,
+        Query(
+            max_length=1000,
+            description="Only exports of this variant, named as in them: with ids in place of "
+            "suffixes.",
+        ),
+    ] = None,
 ) -> Page[ExportView]:
     """A page is chosen from at most 1,000 exports, as for edits."""
-    exports, has_more, looked_at = page.work(store.work, "export", who.tenant, status, base_model)
+    exports, has_more, looked_at = page.work(
+        store.work,
+        "export",
+        who.tenant,
+        status,
+        base_model,
+        also=lambda work: variant in (None, _settings(work).variant.name),
+    )
     return page_of([_view(work) for work in exports], has_more, looked_at=looked_at)
 
 
@@ -225,9 +240,14 @@ def succeeded_result(work: Work) -> Result:
     return work.result
 
 
-def _view(work: Work) -> ExportView:
-    settings, result = work.request.settings, work.result
+def _settings(work: Work) -> ExportSettings:
+    settings = work.request.settings
     assert isinstance(settings, ExportSettings)
+    return settings
+
+
+def _view(work: Work) -> ExportView:
+    settings, result = _settings(work), work.result
     files = _files(work) if work.status == "succeeded" else ()
     return ExportView(
         id=work.id,

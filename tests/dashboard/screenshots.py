@@ -1,6 +1,6 @@
 """Pictures of the dashboard's pages for the documentation, from a running service:
 
-python -m tests.dashboard.screenshots http://127.0.0.1:8080 EDIT_ID RUNNING_EDIT_ID
+python -m tests.dashboard.screenshots http://127.0.0.1:8080 EDIT_ID RUNNING_EDIT_ID [NAME ...]
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _PROMPT = "The+food+at+the+new+place+was"
 
 
-def main(url: str, edit: str, running: str) -> None:
-    """Write a small PNG of each page."""
+def main(url: str, edit: str, running: str, *names: str) -> None:
+    """Write a small PNG of each page, or of those named alone."""
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1120, "height": 700})
+        page = browser.new_page()
         base, variant = _variant(page, url, edit)
         state = f"base={base}&edit={variant}&mode=plain&tokens=40&prompt={_PROMPT}"
         views = {
@@ -37,6 +37,9 @@ def main(url: str, edit: str, running: str) -> None:
             "models": ("/models", ""),
         }
         for name, (path, part) in views.items():
+            if names and name not in names:
+                continue
+            page.set_viewport_size({"width": 1120, "height": 840 if name == "edit" else 700})
             page.goto("about:blank")
             page.goto(f"{url}/dashboard{path}")
             page.locator(".loading").wait_for(state="detached")
@@ -46,10 +49,11 @@ def main(url: str, edit: str, running: str) -> None:
             if part:
                 page.locator(part).evaluate("element => element.scrollIntoView()")
             page.screenshot(path=IMAGES / f"{name}.png")
-        page.emulate_media(color_scheme="dark")
-        page.set_viewport_size({"width": 390, "height": 780})
-        page.goto(f"{url}/dashboard/edits/{edit}")
-        page.screenshot(path=IMAGES / "phone.png")
+        if not names or "phone" in names:
+            page.emulate_media(color_scheme="dark")
+            page.set_viewport_size({"width": 390, "height": 780})
+            page.goto(f"{url}/dashboard/edits/{edit}")
+            page.screenshot(path=IMAGES / "phone.png")
         browser.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.app.support.worker import Worker, edit_body
 from tests.dashboard.conftest import OpenContext, Scalpel
@@ -33,12 +33,22 @@ def make_edit(scalpel: Scalpel, **changes: Any) -> str:
 @pytest.fixture(scope="module")
 def kinder(scalpel: Scalpel) -> str:
     """The id of an edit that is done."""
-    id = make_edit(scalpel, suffix="kinder")
+    return finished(scalpel, make_edit(scalpel, suffix="kinder"))
+
+
+def finished(scalpel: Scalpel, id: str) -> str:
     with scalpel.client() as client:
         while (edit := client.get(f"/v1/edits/{id}?wait=60").json())["finished_at"] is None:
             pass
     assert edit["status"] == "succeeded", edit
     return id
+
+
+def lists(page: Page) -> list[str]:
+    """Addresses of the lists of edits that the page asks for from now on."""
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(one.url) if "/v1/edits?" in one.url else None)
+    return asked
 
 
 def serious(page: Page) -> list[str]:
@@ -101,6 +111,43 @@ def test_the_list_follows_edits_filters_them_and_cancels_one(
         assert client.get(f"/v1/edits/{long}").json()["status"] == "canceled"
 
 
+def test_what_was_asked_for_with_other_filters_is_dropped(
+    scalpel: Scalpel, page: Page, kinder: str
+) -> None:
+    held: list[Route] = []
+    page.route("**/v1/edits?*status=succeeded*", lambda route: held.append(route))
+    page.goto(f"{scalpel.url}/dashboard#status=succeeded")
+    page.get_by_label("Status").select_option("failed")
+    expect(page.get_by_role("heading", name="No edit fits")).to_be_visible()
+    (late,) = held
+    with page.expect_response("**/v1/edits?*status=succeeded*") as answer:
+        late.continue_()
+    assert kinder in answer.value.text()
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("row")).to_have_count(0)
+
+
+def test_a_page_is_listed_again_seldom_and_edits_that_are_not_done_are_followed(
+    scalpel: Scalpel, page: Page, kinder: str
+) -> None:
+    page.clock.install()
+    asked = lists(page)
+    page.goto(f"{scalpel.url}/dashboard#base_model=pico")
+    expect(page.get_by_role("row").filter(has_text="kinder")).to_be_visible()
+    page.clock.run_for(10_000)
+    page.wait_for_timeout(300)
+    assert len(asked) == 1
+    long = make_edit(scalpel, suffix="long", method={"type": "auto"}, effort="thorough")
+    page.clock.run_for(15_000)
+    row = page.get_by_role("row").filter(has_text="long")
+    expect(row).to_be_visible()
+    with scalpel.client() as client:
+        client.post(f"/v1/edits/{long}/cancel").raise_for_status()
+    page.clock.run_for(4_000)
+    expect(row).to_contain_text("canceled")
+    assert len(asked) < 5, "29 seconds and those that the test took"
+
+
 def test_what_is_wrong_is_said_at_its_field_and_a_request_pressed_twice_makes_one_edit(
     scalpel: Scalpel, page: Page, tmp_path: Path
 ) -> None:
@@ -123,7 +170,7 @@ def test_what_is_wrong_is_said_at_its_field_and_a_request_pressed_twice_makes_on
     name = page.get_by_label("Name", exact=True)
     expect(name).to_have_attribute("aria-invalid", "true")
     expect(name).to_be_focused()
-    expect(page.locator("#field-suffix-said")).to_contain_text("pattern")
+    expect(page.locator("#field-suffix-said")).to_contain_text("a letter or digit")
     expect(page.locator("#field-seed-said")).to_contain_text("0")
     assert serious(page) == []
 
@@ -184,6 +231,43 @@ def test_base_and_edit_answer_side_by_side_and_a_link_brings_it_back(
     expect(answers).to_have_count(2)
     assert answers.all_inner_texts() == stronger
     assert "how" in page.url.partition("#")[2]
+
+
+def test_an_edit_on_top_of_another_is_tried_with_it(
+    scalpel: Scalpel, page: Page, kinder: str
+) -> None:
+    child = finished(scalpel, make_edit(scalpel, suffix="politer", on_top_of="pico:kinder"))
+    page.goto(f"{scalpel.url}/dashboard/edits/{child}")
+    links = page.get_by_role("link", name="Try it")
+    for link in links.all():
+        assert f"edit={kinder}%2Bpoliter" in (link.get_attribute("href") or "")
+    links.first.click()
+    page.get_by_label("Tokens").fill("4")
+    page.get_by_label("Prompt", exact=True).fill("how was the day?")
+    page.get_by_role("button", name="Answer").click()
+    edited = page.locator(".answer[aria-busy=false]").nth(1)
+    expect(edited).to_contain_text(f"pico:{kinder}+politer")
+    expect(edited.locator(".text")).not_to_be_empty()
+    page.locator("select[name=edit]").select_option("kinder")
+    page.locator("select[name=second]").select_option(f"{kinder}+politer")
+    expect(edited).to_contain_text("pico:kinder+politer")
+    expect(edited.locator(".text")).not_to_be_empty()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_export_pressed_twice_is_made_once_and_found_again(
+    scalpel: Scalpel, page: Page, kinder: str
+) -> None:
+    page.goto(f"{scalpel.url}/dashboard/edits/{kinder}")
+    page.get_by_role("button", name="Export as peft").dblclick()
+    done = page.get_by_role("link", name="peft")
+    expect(done).to_be_visible()
+    page.reload()
+    expect(done).to_be_visible()
+    with scalpel.client() as client:
+        query = {"variant": f"pico:{kinder}"}
+        (made,) = client.get("/v1/exports", params=query).json()["data"]
+    assert (made["format"], made["status"]) == ("peft", "succeeded")
 
 
 @pytest.mark.parametrize("width", [1200, 390])

@@ -49,14 +49,17 @@ export const get = async (path, options) => (await request(path, options)).json(
 export const send = async (method, path, body, headers) =>
   (await request(path, {method, body, headers})).json()
 
-/** All of a list, up to `most`, page by page. */
-export async function all(path, most = 500) {
+const MOST_PAGES = 20
+
+/** All of a list that `query` leaves, up to `most`, page by page: with filters, pages may be empty. */
+export async function all(path, most = 500, query = {}) {
   const found = []
-  for (let after = ''; found.length < most;) {
-    const page = await get(`${path}?limit=100${after}`)
+  const asked = new URLSearchParams({...query, limit: 100})
+  for (let pages = 0; found.length < most && pages < MOST_PAGES; pages += 1) {
+    const page = await get(`${path}?${asked}`)
     found.push(...page.data)
     if (!page.has_more) break
-    after = `&after=${encodeURIComponent(page.last_id)}`
+    asked.set('after', page.last_id)
   }
   return found
 }

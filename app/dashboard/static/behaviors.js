@@ -79,7 +79,7 @@ function Behaviors({presets}) {
   const [owned, setOwned] = useState(null)
   const [bases, setBases] = useState([])
   const [error, setError] = useState(null)
-  const load = () => all('/v1/behaviors').then(found => setOwned(found.filter(one => one.id)), setError)
+  const load = () => all('/v1/behaviors', 500, {preset: false}).then(setOwned, setError)
   useEffect(() => {
     load()
     all('/v1/base_models').then(found => setBases(found.filter(one => one.status === 'succeeded').map(one => one.id)), () => {})

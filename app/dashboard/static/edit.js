@@ -1,7 +1,7 @@
 // An edit: its progress while it is made, exports, and the buttons of the page.
 
 import {
-  Failure, Meter, all, duration, get, html, isFinal, newKey, render, request, send, size, useEffect, useState,
+  Failure, Meter, all, duration, get, html, isFinal, newKey, render, request, send, size, useEffect, useRef, useState,
 } from './api.js'
 
 const NAMES = {
@@ -9,21 +9,9 @@ const NAMES = {
   tune: 'Try candidates', evaluate: 'Measure', publish: 'Publish',
 }
 const EVENTS = ['started', 'stage', 'progress', 'attempt_ended', 'succeeded', 'failed', 'canceled']
-// As the command line counts: parts of an edit, what each usually takes, and the stages that take most of it.
-const PART = {extract: 0, probe: 0, select: 0, tune: 1, evaluate: 2, publish: 2}
-const SHARES = [0.15, 0.45, 0.4]
-const LONG = ['extract', 'tune', 'evaluate']
 const LEAST_DONE = 0.03
 
-function shareDone(stage, progress) {
-  const part = PART[stage]
-  if (part === undefined) return 0
-  const before = SHARES.slice(0, part).reduce((sum, share) => sum + share, 0)
-  return before + SHARES[part] * (LONG.includes(stage) ? progress : 1)
-}
-
-function timeLeft(edit) {
-  const done = shareDone(edit.stage, edit.progress ?? 0)
+function timeLeft(edit, done) {
   if (done < LEAST_DONE || !edit.started_at) return ''
   const left = (Date.now() / 1000 - edit.started_at) * (1 - done) / done
   return left < 60 ? 'less than a minute left' : `about ${Math.round(left / 60)} min left`
@@ -68,18 +56,21 @@ function Live({first, stages}) {
   const edit = useEdit(first)
   const [, tick] = useState(0)
   useEffect(() => { const timer = setInterval(() => tick(n => n + 1), 1000); return () => clearInterval(timer) }, [])
-  const at = stages.indexOf(edit.stage)
+  const at = stages.findIndex(([name]) => name === edit.stage)
+  // Shares of the edit that are done when a stage begins and when it ends.
+  const [, begun, ended] = stages[at] ?? ['', 0, 0]
+  const done = begun + (ended - begun) * (edit.progress ?? 0)
   const queued = edit.status === 'queued'
   const elapsed = edit.started_at ? Math.max(0, Date.now() / 1000 - edit.started_at) : 0
   return html`
     <section class="live">
       <div class="summary">
         <p class="now" role="status">${queued ? (edit.queue_position ? `Number ${edit.queue_position} in the queue` : 'Waiting for an editor') : (NAMES[edit.stage] ?? 'Starting')}</p>
-        <p class="soft">${queued ? 'It begins by itself; this page follows it.' : [elapsed && `${duration(elapsed)} so far`, timeLeft(edit)].filter(Boolean).join(' · ')}</p>
+        <p class="soft">${queued ? 'It begins by itself; this page follows it.' : [elapsed && `${duration(elapsed)} so far`, timeLeft(edit, done)].filter(Boolean).join(' · ')}</p>
       </div>
-      <${Meter} value=${queued ? 0 : shareDone(edit.stage, edit.progress ?? 0)} label="Progress of the edit" />
+      <${Meter} value=${queued ? 0 : done} label="Progress of the edit" />
       <ol class="stages">
-        ${stages.map((stage, place) => html`
+        ${stages.map(([stage], place) => html`
           <li class=${place < at ? 'done' : place === at ? 'current' : ''} aria-current=${place === at ? 'step' : undefined}>
             <span>${NAMES[stage]}</span>
             ${place < at && html`<span class="soft">done</span>`}
@@ -92,16 +83,30 @@ function Live({first, stages}) {
 
 function Exports({variant, formats}) {
   const [known, setKnown] = useState([])
+  const [sending, setSending] = useState([])
   const [error, setError] = useState(null)
+  // A format keeps its key until what came of it is known: sent again, it is the same export.
+  const keys = useRef({})
   const put = one => setKnown(before => [one, ...before.filter(({id}) => id !== one.id)])
   const follow = async one => {
     for (put(one); !isFinal(one.status);) put(one = await get(`/v1/exports/${one.id}?wait=20`))
+    delete keys.current[one.format]
   }
-  const make = format => send('POST', '/v1/exports', {variant, format}, {'Idempotency-Key': newKey()}).then(follow).catch(setError)
+  const make = async format => {
+    setError(null)
+    setSending(before => [...before, format])
+    const key = keys.current[format] ??= newKey()
+    try {
+      const made = await send('POST', '/v1/exports', {variant, format}, {'Idempotency-Key': key})
+      follow(made).catch(setError)
+    } catch (failure) {
+      setError(failure)
+    } finally {
+      setSending(before => before.filter(one => one !== format))
+    }
+  }
   useEffect(() => {
-    all('/v1/exports', 100).then(found => {
-      for (const one of found.filter(one => one.variant === variant)) follow(one).catch(setError)
-    }, setError)
+    all('/v1/exports', 100, {variant}).then(found => found.forEach(one => follow(one).catch(setError)), setError)
   }, [])
   const of = format => known.find(one => one.format === format && one.status !== 'failed') ?? known.find(one => one.format === format)
   return html`
@@ -113,7 +118,7 @@ function Exports({variant, formats}) {
         return html`<li><a href="/v1/exports/${one.id}/archive" download>${format}</a><span class="soft">zip, ${size(bytes)}, compared with the variant</span></li>`
       }
       if (one && !isFinal(one.status)) return html`<li><span>${format}</span><span class="soft">${one.status}…</span></li>`
-      return html`<li><button class="link" onClick=${() => make(format)}>Export as ${format}</button>
+      return html`<li><button class="link" disabled=${sending.includes(format)} onClick=${() => make(format)}>Export as ${format}</button>
         <span class=${one ? 'bad' : 'soft'}>${one ? one.error?.message ?? one.status : 'made when you ask for it'}</span></li>`
     })}</ul>`
 }

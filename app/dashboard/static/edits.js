@@ -7,6 +7,7 @@ import {
 
 const PAGE = 50
 const REFRESH = 2000
+const LIST_AGAIN = 20000
 const MOST_SINGLE = 10
 const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled']
 
@@ -79,12 +80,16 @@ function Edits() {
   const [error, setError] = useState(null)
   const [bases, setBases] = useState([])
   const [said, say] = useState('')
-  const shown = useRef([])
-  shown.current = edits ?? []
+  const shown = useRef(null)
+  shown.current = edits
   const end = useRef(null)
-  const loading = useRef(false)
+  const loading = useRef(null)
+  const listed = useRef(0)
+  // Filters are their own generation: what was asked for with others comes too late.
+  const now = useRef(filters)
+  const late = () => now.current !== filters
 
-  const put = changed => setEdits(before => {
+  const put = changed => late() || setEdits(before => {
     const known = new Map((before ?? []).map(edit => [edit.id, edit]))
     for (const edit of changed) {
       // What did not change stays the same object, so that its row is not drawn again.
@@ -96,29 +101,43 @@ function Edits() {
   })
 
   const load = async after => {
-    if (loading.current) return
-    loading.current = true
+    if (loading.current === filters) return
+    loading.current = filters
     try {
       const found = await page(filters, after)
+      if (late()) return
       put(found.data)
       setMore(found.has_more ? found.last_id : null)
       setError(null)
+      if (!after) listed.current = Date.now()
     } catch (failure) {
-      setError(failure)
+      if (!late()) setError(failure)
     } finally {
-      loading.current = false
+      if (!late()) loading.current = null
     }
   }
 
-  const refresh = async () => {
-    const found = await page(filters)
-    const fresh = new Set(found.data.map(edit => edit.id))
-    const rest = shown.current.filter(edit => !isFinal(edit.status) && !fresh.has(edit.id)).slice(-MOST_SINGLE)
-    const single = await Promise.allSettled(rest.map(edit => get(`/v1/edits/${edit.id}`)))
-    const gone = rest.filter((_, place) => single[place].reason?.status === 404).map(edit => edit.id)
+  const list = async () => {
+    put((await page(filters)).data)
+    listed.current = Date.now()
+  }
+
+  // The oldest that are not done: those that go on next.
+  const follow = async () => {
+    const open = shown.current.filter(edit => !isFinal(edit.status)).slice(-MOST_SINGLE)
+    const found = await Promise.allSettled(open.map(edit => get(`/v1/edits/${edit.id}`)))
+    if (late()) return
+    const gone = open.filter((_, place) => found[place].reason?.status === 404).map(edit => edit.id)
     if (gone.length) setEdits(before => before.filter(edit => !gone.includes(edit.id)))
-    put([...found.data, ...single.filter(one => one.value).map(one => one.value)])
-    setError(null)
+    put(found.filter(one => one.value).map(one => one.value))
+    const failed = found.find(one => one.reason && one.reason.status !== 404)
+    if (failed) throw failed.reason
+  }
+
+  const refresh = async () => {
+    if (shown.current === null) return load()
+    await (Date.now() - listed.current < LIST_AGAIN ? follow() : list())
+    if (!late()) setError(null)
   }
 
   const cancel = async edit => {
@@ -130,15 +149,15 @@ function Edits() {
     }
   }
 
-  const change = chosen => { keepState(chosen); setEdits(null); setMore(null); setFilters(chosen) }
+  const change = chosen => { now.current = chosen; keepState(chosen); setEdits(null); setMore(null); setError(null); setFilters(chosen) }
 
   useEffect(() => { all('/v1/base_models').then(found => setBases(found.map(base => base.id)), () => {}) }, [])
-  useEffect(() => { loading.current = false; load() }, [filters])
+  useEffect(() => { load() }, [filters])
   useEffect(() => {
     let timer
     const again = async () => {
-      if (!document.hidden && shown.current !== null) await refresh().catch(setError)
-      timer = setTimeout(again, REFRESH)
+      if (!document.hidden) await refresh().catch(failure => late() || setError(failure))
+      if (!late()) timer = setTimeout(again, REFRESH)
     }
     timer = setTimeout(again, REFRESH)
     return () => clearTimeout(timer)

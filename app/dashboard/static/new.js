@@ -216,7 +216,7 @@ function New({offered}) {
       setBases(ready)
       set(before => ({base_model: ready.includes(before.base_model) ? before.base_model : ready[0] ?? ''}))
     }, setFailure)
-    all('/v1/behaviors').then(found => setOwned(found.filter(one => one.id)), () => {})
+    all('/v1/behaviors', 500, {preset: false}).then(setOwned, () => {})
   }, [])
   useEffect(() => setEstimate(null), [written])
 

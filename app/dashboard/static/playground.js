@@ -1,6 +1,6 @@
 // Base model and edits side by side, as they write. All that is chosen is in the address.
 
-import {Failure, all, get, html, stateOf, render, keepState, streamed, useEffect, useRef, useState} from './api.js'
+import {Failure, all, html, stateOf, render, keepState, streamed, useEffect, useRef, useState} from './api.js'
 
 const USUAL = {
   base: '', edit: '', strength: '1', second: '', second_strength: '1', mode: '', prompt: '', tokens: '64',
@@ -10,27 +10,32 @@ const MOST_EDITS = 300
 
 const term = (edit, strength) => (Number(strength) === 1 ? edit : `${edit}@${Number(strength)}`)
 
-const variantOf = ({base, edit, strength, second, second_strength}) => {
-  const terms = [...(edit ? [term(edit, strength)] : []), ...(second && second !== edit ? [term(second, second_strength)] : [])]
-  return terms.length ? `${base}:${terms.join('+')}` : base
+const termsOf = terms => (terms ? terms.split('+') : [])
+
+// An edit stands with those that it was fitted on before it. Both choices may have one of them, here
+// by its id and there by its suffix: the first counts.
+const variantOf = ({base, edit, strength, second, second_strength}, choices) => {
+  const terms = new Map()
+  for (const one of [...termsOf(edit && term(edit, strength)), ...termsOf(second && term(second, second_strength))]) {
+    const name = one.split(/[~@]/)[0]
+    const id = choices.find(({suffix}) => suffix === name)?.id ?? name
+    if (!terms.has(id)) terms.set(id, one)
+  }
+  return terms.size ? `${base}:${[...terms.values()].join('+')}` : base
 }
 
-function bodyOf(state, chat) {
-  const variants = [state.base, variantOf(state)].filter((one, place, them) => them.indexOf(one) === place)
+function bodyOf(state, choices, chat) {
+  const variants = [state.base, variantOf(state, choices)].filter((one, place, them) => them.indexOf(one) === place)
   const asked = chat ? {messages: [{role: 'user', content: state.prompt}]} : {prompt: state.prompt}
   const [max_tokens, temperature, seed] = [state.tokens, state.temperature, state.seed].map(Number)
   return {variants, ...asked, max_tokens, temperature, seed}
 }
 
 async function edits(base) {
-  const found = []
-  for (let after = ''; found.length < MOST_EDITS;) {
-    const page = await get(`/v1/edits?limit=100&status=succeeded&base_model=${encodeURIComponent(base)}${after}`)
-    found.push(...page.data)
-    if (!page.has_more) break
-    after = `&after=${page.last_id}`
-  }
-  return found.map(edit => ({name: edit.suffix ?? edit.id, label: `${edit.behavior?.name ?? 'imported'}: ${edit.suffix ?? edit.id}`}))
+  const found = await all('/v1/edits', MOST_EDITS, {status: 'succeeded', base_model: base})
+  return found.map(({id, suffix, behavior, model}) => ({
+    id, suffix, name: model.slice(base.length + 1), label: `${behavior?.name ?? 'imported'}: ${suffix ?? id}`,
+  }))
 }
 
 function EditChoice({label, name, edit, strength, edits, set, optional}) {
@@ -76,7 +81,7 @@ function Playground() {
     if (!wanted.prompt.trim() || !wanted.base) return
     const mine = running.current = new AbortController()
     asked.current = true
-    const body = bodyOf(wanted, asChat)
+    const body = bodyOf(wanted, choices, asChat)
     let found = body.variants.map(variant => ({variant, text: '', reason: null}))
     const put = (index, change) => {
       found = found.map((one, place) => (place === index ? {...one, ...change(one)} : one))
@@ -126,7 +131,7 @@ function Playground() {
   if (bases?.length === 0) {
     return html`<section class="empty"><h2>No base model is ready</h2><p>An operator registers one with <code>POST /v1/base_models</code>.</p></section>`
   }
-  const variant = variantOf(state)
+  const variant = variantOf(state, choices)
   const edited = variant !== state.base
   return html`
     <div class="playground">

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from app.cli.client import Client
-from app.cli.progress import share_done, show, time_left
+from app.cli.progress import show, time_left
+from app.domain.edits.shares import share_done
 
 PARTS = {"fit": 60.0, "search": 120.0, "test": 20.0}
 

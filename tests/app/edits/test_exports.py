@@ -165,6 +165,13 @@ def test_what_cannot_be_exported_is_refused(
         assert answer.json()["errors"][0]["pointer"] == pointer
 
 
+def test_exports_of_a_variant_are_listed_by_its_ids(api: Api, worker: Worker, edit: str) -> None:
+    made = [post(api, variant=f"pico:kinder@{strength}").json() for strength in (0.5, 1, 0.5)]
+    for variant, found in ((f"pico:{edit}@0.5", (2, 0)), (f"pico:{edit}", (1,)), ("pico:no", ())):
+        data = api.http.get("/v1/exports", params={"variant": variant}).json()["data"]
+        assert [one["id"] for one in data] == [made[place]["id"] for place in found]
+
+
 def test_exports_are_listed_and_repeats_are_replayed(api: Api, worker: Worker, edit: str) -> None:
     body = {"variant": "pico:kinder", "format": "native"}
     headers = {"Idempotency-Key": "k"}

@@ -23,6 +23,7 @@ class Exports:
         *,
         status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None = None,
         base_model: str | None = None,
+        variant: str | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
@@ -34,6 +35,8 @@ class Exports:
         Args:
             status: Only those of this status.
             base_model: Only those of this base model.
+            variant: Only exports of this variant, named as in them: with ids in place of
+                suffixes.
             limit: Most things on a page, 1 to 100.
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
@@ -45,6 +48,7 @@ class Exports:
             query={
                 "status": status,
                 "base_model": base_model,
+                "variant": variant,
                 "limit": limit,
                 "order": order,
                 "after": after,
