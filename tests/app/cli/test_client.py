@@ -124,8 +124,8 @@ def test_what_is_made_is_sent_again_with_the_same_key(
     with Client(server.url) as client:
         for _ in range(2):
             assert getattr(client, call)("/v1/edits", *arguments[call]) == {"id": "edit_1"}
+        server.seen.clear()
         with pytest.raises(Unreachable):
-            server.seen.clear()
             client.post("/v1/edits/edit_1/cancel", None)
     assert [key for _, key in server.seen] == [None]
 

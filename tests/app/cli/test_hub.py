@@ -210,7 +210,7 @@ def test_what_cannot_be_done_is_said_without_the_token(
     assert "hf_wrong" not in wrong.stderr
     assert "401" in wrong.stderr
     missing = scalpel.pull()
-    assert (missing.returncode, "Repository Not Found" in missing.stderr) == (1, True)
+    assert (missing.returncode, "Repository Not Found" in missing.stderr) == (4, True)
     away = scalpel.pull("--endpoint", "http://127.0.0.1:1")
     assert (away.returncode, away.stderr[:16]) == (3, "scalpel: the hub")
     assert TOKEN not in scalpel("push", "--help").stdout

@@ -128,7 +128,7 @@ def test_an_export_is_downloaded_as_files_or_as_an_archive(
     assert len(api.http.get("/v1/exports").json()["data"]) == 1
     merged = ("export", kinder, "--format", "merged-gguf", "--dtype", "q8_0", "--no-wait", "--json")
     assert json.loads(scalpel.done(*merged))["dtype"] == "q8_0"
-    assert scalpel.done("exports").splitlines()[1].split()[:3] == [id, "peft", "succeeded"]
+    assert scalpel.done("exports").splitlines()[2].split()[:3] == [id, "peft", "succeeded"]
 
 
 def test_the_strength_changes_while_one_talks(
