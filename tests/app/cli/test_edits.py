@@ -194,7 +194,7 @@ def test_settings_are_json_or_text_and_make_their_place(tmp_path: Path) -> None:
     [
         (("--set", "nothing"), "write PATH=VALUE"),
         (("--set", "suffix=a", "--set", "suffix.b=c"), "suffix has no fields"),
-        (("--set", "limits.max_kl=-1"), "/limits/max_kl: Input should be greater than 0"),
+        (("--set", "limits.max_kl=-1"), "/limits/max_kl: must be greater than 0"),
         (("--set", "seed=x", "--set", "no_field=1"), "2 fields are wrong\n  /"),
         (("--metadata", "team"), "write KEY=VALUE"),
         (("--request", "/nowhere.json"), "/nowhere.json cannot be read"),
