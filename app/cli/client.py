@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ _SLOWEST_POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 30.0
 _TRIES = 5
 """Of a download that brings nothing new."""
-_LATER = (429, 502, 503, 504)
+LATER = (429, 502, 503, 504)
 """Statuses of requests that may be served later."""
 
 Told = Callable[[int, int | None], None]
@@ -54,6 +55,10 @@ class Unreachable(ApiError):
     exit_code = 3
 
 
+class Lost(Unreachable):
+    """The request was sent, and no response came: it may have been carried out."""
+
+
 class NotAllowed(ApiError):
     """The service wants a key, or another one."""
 
@@ -65,7 +70,7 @@ class Client:
     """Talks to one API; `key` is sent as a bearer token where there is one."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {checked_key(key)}"} if key else {}
         self.url = url.rstrip("/")
         with _readable(self.url):
             self._http = httpx.Client(
@@ -85,6 +90,10 @@ class Client:
         """`timeout`: seconds that it may take; by default two minutes."""
         longer = {} if timeout is None else {"timeout": httpx.Timeout(timeout, connect=5.0)}
         return self._request("POST", path, json=body, **longer)
+
+    def create(self, path: str, body: Any) -> Any:
+        """Post what makes something; it is made once, though a lost request is sent again."""
+        return self._twice(lambda key: self._request("POST", path, json=body, headers=key))
 
     def put(self, path: str, body: Any) -> Any:
         return self._request("PUT", path, json=body)
@@ -123,17 +132,26 @@ class Client:
         return {**found, "data": things}
 
     def send_files(self, path: str, fields: dict[str, str], files: Sequence[Path]) -> Any:
-        """Send a form with files."""
-        with ExitStack() as opened:
-            parts = [("file", (f.name, opened.enter_context(f.open("rb")))) for f in files]
-            # As long as it takes to send them.
-            timeout = httpx.Timeout(None, connect=5.0)
-            return self._request("POST", path, data=fields, files=parts, timeout=timeout)
+        """Send a form with files, which makes something; sending may take as long as it takes."""
+        timeout = httpx.Timeout(120.0, connect=5.0, write=None)
+
+        def send(key: dict[str, str]) -> Any:
+            with ExitStack() as opened:
+                parts = [("file", (f.name, opened.enter_context(f.open("rb")))) for f in files]
+                return self._request(
+                    "POST", path, data=fields, files=parts, headers=key, timeout=timeout
+                )
+
+        return self._twice(send)
 
     def send_lines(self, path: str, lines: bytes, **params: str) -> Any:
-        """Send JSON lines."""
-        headers = {"Content-Type": "application/jsonl"}
-        return self._request("POST", path, content=lines, headers=headers, params=params)
+        """Send JSON lines, which make something."""
+        kind = {"Content-Type": "application/jsonl"}
+        return self._twice(
+            lambda key: self._request(
+                "POST", path, content=lines, headers={**kind, **key}, params=params
+            )
+        )
 
     def download(self, path: str) -> bytes:
         with _readable(self.url):
@@ -154,6 +172,7 @@ class Client:
         while True:
             headers = {"Accept-Encoding": "identity"}
             headers |= {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
+            goes_on = False
             try:
                 with self._http.stream("GET", path, headers=headers) as response:
                     if response.status_code >= 400:
@@ -165,9 +184,9 @@ class Client:
                 return _sha256_of(etag)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 arrived = file.stat().st_size if file.exists() else 0
-                tries = 0 if arrived > size else tries + 1
+                tries = 0 if goes_on and arrived > size else tries + 1
                 if tries >= _TRIES:
-                    raise Unreachable(f"the download of {path} breaks off: {error}") from error
+                    raise Unreachable(f"the download of {path} breaks off{_why(error)}") from error
                 size = arrived if etag else 0
                 time.sleep(_POLL_SECONDS)
 
@@ -189,7 +208,10 @@ class Client:
                 data = line.removeprefix("data: ")
                 if data == line or data == "[DONE]":
                     continue
-                event = json.loads(data)
+                try:
+                    event = json.loads(data)
+                except ValueError:
+                    raise Unreachable(_no_scalpel(self.url)) from None
                 if "error" in event:
                     raise ApiError(event["error"]["message"])
                 for choice in event["choices"]:
@@ -217,6 +239,14 @@ class Client:
             time.sleep(pause)
             pause = min(pause * 1.1, _SLOWEST_POLL_SECONDS)
 
+    def _twice(self, send: Callable[[dict[str, str]], Any]) -> Any:
+        """Send with a key, and again with the same one where the response is lost."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        try:
+            return send(key)
+        except Lost:
+            return send(key)
+
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         with _readable(self.url):
             response = self._http.request(method, path, **arguments)
@@ -224,9 +254,32 @@ class Client:
         try:
             return response.json()
         except ValueError:
-            raise ApiError(
-                f"{self.url} does not answer as Scalpel does: is it its address?"
-            ) from None
+            raise Unreachable(_no_scalpel(self.url)) from None
+
+
+def checked_key(key: str) -> str:
+    """A key without the space around it.
+
+    Raises:
+        WrongUse: it is none; the key itself is not said.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise WrongUse("the key cannot be one: it has other characters than printable ASCII")
+    return key
+
+
+@contextmanager
+def expecting_scalpel(url: str) -> Iterator[None]:
+    """Responses that lack what Scalpel's have come from another server."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise Unreachable(f"{_no_scalpel(url)} ({type(error).__name__}: {error})") from error
+
+
+def _no_scalpel(url: str) -> str:
+    return f"{url} does not answer as Scalpel does: is it its address?"
 
 
 @contextmanager
@@ -235,13 +288,21 @@ def _readable(url: str) -> Iterator[None]:
         yield
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise WrongUse(f"{url!r} is no address, such as {DEFAULT_URL} ({error})") from error
-    except httpx.TimeoutException as error:
+    except httpx.ConnectTimeout as error:
         raise Unreachable(f"{url} takes too long to answer") from error
-    except httpx.TransportError as error:
-        raise Unreachable(
-            f"nothing answers at {url} ({error}): is `scalpel up` running there? "
+    except httpx.TimeoutException as error:
+        raise Lost(f"{url} takes too long to answer") from error
+    except httpx.RequestError as error:
+        lost = not isinstance(error, (httpx.ConnectError, httpx.LocalProtocolError))
+        raise (Lost if lost else Unreachable)(
+            f"nothing answers at {url}{_why(error)}: is `scalpel up` running there? "
             "SCALPEL_URL or --url names another address"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """In words; not of a request that cannot be sent, which quotes its headers."""
+    return "" if isinstance(error, httpx.LocalProtocolError) else f" ({error})"
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
@@ -255,7 +316,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
         message = f"{status} from {response.url}{': ' if said else ''}{said}"
     if status == 401:
         message += " (`scalpel login` stores a key; SCALPEL_API_KEY and --key give one)"
-    later = status in _LATER or "Retry-After" in response.headers
+    later = status in LATER or "Retry-After" in response.headers
     error = (Unreachable if later else _kind(status))(message)
     error.status = status
     raise error

@@ -22,6 +22,8 @@ _NO_LIMIT = 4000
 """Width of what is no terminal: a program that reads it wants whole lines."""
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
 del _CONTROLS[ord("\n")], _CONTROLS[ord("\t")]
+_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(127, 160)}
+"""Those that JSON leaves as they are."""
 _COLORS = {
     "succeeded": "green",
     "confirmed": "green",
@@ -56,7 +58,7 @@ class Column:
 
 def print_json(value: Any) -> None:
     """As the API sent it, indented."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False).translate(_JSON_CONTROLS))
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -104,6 +106,15 @@ def colored(text: str) -> Text:
 def safe(text: str) -> str:
     """What a model or somebody else wrote, without what would steer the terminal."""
     return text.translate(_CONTROLS)
+
+
+def all_safe(value: Any) -> Any:
+    """Every text of a JSON value likewise."""
+    if isinstance(value, dict):
+        return {name: all_safe(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [all_safe(each) for each in value]
+    return safe(value) if isinstance(value, str) else value
 
 
 def ago(unix: float | None) -> str:

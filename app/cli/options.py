@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -12,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from app.cli.client import Client
+from app.cli.client import Client, WrongUse, expecting_scalpel
 from app.cli.console import notes
 from app.cli.profiles import connect
 from models_store.settings import Settings
@@ -22,6 +23,7 @@ _SERVICE = "Service"
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
 Wait = Annotated[bool, typer.Option(help="Show the progress until it is done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Service:
     url: Annotated[
         str,
         typer.Option(
-            envvar="SCALPEL_URL",
-            help="Address of the API; by default that of `scalpel login`, else this machine.",
+            help="Address of the API (SCALPEL_URL); by default that of `scalpel login`, else this "
+            "machine.",
             show_default=False,
             rich_help_panel=_SERVICE,
         ),
@@ -40,8 +42,7 @@ class Service:
     key: Annotated[
         str,
         typer.Option(
-            envvar="SCALPEL_API_KEY",
-            help="API key, where the API asks for one.",
+            help="API key, where the API asks for one (SCALPEL_API_KEY).",
             show_default=False,
             rich_help_panel=_SERVICE,
         ),
@@ -49,8 +50,7 @@ class Service:
     profile: Annotated[
         str,
         typer.Option(
-            envvar="SCALPEL_PROFILE",
-            help="A service that `scalpel login --profile` stored.",
+            help="A service that `scalpel login --profile` stored (SCALPEL_PROFILE).",
             show_default=False,
             rich_help_panel=_SERVICE,
         ),
@@ -80,6 +80,25 @@ class Local:
         return settings
 
 
+def writable(path: Path, *, force: bool) -> None:
+    """Look before anything is asked for whether a file, or a folder of files, is free.
+
+    Raises:
+        WrongUse: it is there already, and is not to be replaced.
+    """
+    there = any(path.iterdir()) if path.is_dir() else path.exists()
+    if there and not force:
+        raise WrongUse(f"{path} is there already: --force replaces it, --output names another")
+
+
+def remove(client: Client, path: str, what: str, *, yes: bool, verb: str = "delete") -> None:
+    """Ask, delete what has that path in the API, and say so."""
+    if not yes:
+        typer.confirm(f"{verb.capitalize()} {what}?", abort=True, err=True)
+    client.delete(path)
+    typer.echo(f"{path.rpartition('/')[2]} {verb}d")
+
+
 def spread(function: Callable[..., None]) -> Callable[..., None]:
     """Let a command take the fields of its dataclasses as options of its own."""
     hints = get_type_hints(function, include_extras=True)
@@ -93,11 +112,14 @@ def spread(function: Callable[..., None]) -> Callable[..., None]:
         else:
             plain.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
+    talks = Service in groups.values()
+
     @functools.wraps(function)
     def command(**given: Any) -> None:
         for name, kind in groups.items():
             given[name] = kind(**{each.name: given.pop(each.name) for each in _parameters(kind)})
-        function(**given)
+        with expecting_scalpel("the service") if talks else contextlib.nullcontext():
+            function(**given)
 
     del command.__wrapped__
     command.__signature__ = inspect.Signature(plain)  # type: ignore[attr-defined]

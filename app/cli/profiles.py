@@ -79,12 +79,23 @@ def store_profile(name: str, profile: Profile | None) -> Path:
 
 
 def connect(url: str, key: str, profile: str = "") -> Client:
-    """The service that is named by address, else by profile, else the one that is stored as
-    `default`, else that of this machine. A stored key goes to its own address only.
+    """The service that is named by address or by profile, else by SCALPEL_URL, else by
+    SCALPEL_PROFILE, else the one that is stored as `default`, else that of this machine. A stored
+    key goes to its own address only.
+
+    Args:
+        url, key, profile: as they are given to a command; a profile puts SCALPEL_URL and
+            SCALPEL_API_KEY out of force.
 
     Raises:
-        WrongUse: there is no such profile.
+        WrongUse: there is no such profile, or an address beside it.
     """
+    if profile and url:
+        raise WrongUse("--profile names an address by itself: give it or --url")
+    if not profile:
+        profile = os.environ.get("SCALPEL_PROFILE", "")
+        url = url or os.environ.get("SCALPEL_URL", "")
+        key = key or os.environ.get("SCALPEL_API_KEY", "")
     stored = None if url and key else _stored(profile)
     if stored is not None and url and url.rstrip("/") != stored.url.rstrip("/"):
         stored = None

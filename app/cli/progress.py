@@ -19,21 +19,25 @@ _LOGGED_SECONDS = 30.0
 
 
 def finished(
-    client: Client, path: str, *, estimate: Mapping[str, float] | None = None
+    client: Client, path: str, *, request: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Show a piece of work until it has ended, and return it; Ctrl-C ends the showing alone.
 
     Args:
         path: its own, such as `/v1/edits/edit_…`.
+        request: of an edit, to estimate how long it will take.
 
     Raises:
         ApiError: it did not succeed.
     """
     try:
+        estimate = None if request is None else expected(client, request)
         work = show(client, path, notes, estimate=estimate)
     except KeyboardInterrupt:
         id = path.rpartition("/")[2]
         again = f"`scalpel watch {id}` shows it again, `scalpel cancel {id}` ends it"
+        if path.startswith("/v1/base_models/"):
+            again = "`scalpel models base` shows how far it is"
         notes.print(f"{id} goes on; {again}", markup=False, soft_wrap=True)
         sys.exit(130)
     if work["status"] != "succeeded":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.console import safe
 from app.cli.options import Local, spread
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _DAY = 24 * 3600
 @spread
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    tenant: str = "default",
+    tenant: Annotated[
+        str, typer.Option(help="Whose edits and models it gives access to.")
+    ] = "default",
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +58,7 @@ def list_keys(local: Local = Local()) -> None:
     for state in _keys(local).all():
         key = state.key
         typer.echo(
-            f"{key.id}  {state.status:<7}  {key.tenant}  {key.name}  {','.join(key.scopes)}  "
+            f"{key.id}  {state.status:<7}  {key.tenant}  {safe(key.name)}  {','.join(key.scopes)}  "
             f"expires {_day(state.expires_at)}  used {_day(state.last_used_at)}"
         )
 

@@ -11,7 +11,7 @@ import typer
 from app.cli.client import SLOW_SECONDS, ApiError, Client, WrongUse
 from app.cli.console import Column, ago, notes, print_facts, print_json, print_table, safe
 from app.cli.listing import Listing
-from app.cli.options import AsJson, Service, Yes, spread
+from app.cli.options import AsJson, Force, Service, Yes, remove, spread, writable
 from app.cli.work.bodies import complete_behaviors, items_of, read_object, read_text
 
 behaviors = typer.Typer(help="Behaviours: what edits change.", no_args_is_help=True)
@@ -118,7 +118,7 @@ def create(
             made = client.send_lines("/v1/behaviors", lines, name=name)
         else:
             whole = {} if file is None else dict(read_object(file))
-            made = client.post("/v1/behaviors", {**whole, **given, "name": name})
+            made = client.create("/v1/behaviors", {**whole, **given, "name": name})
     if as_json:
         print_json(made)
     else:
@@ -132,14 +132,17 @@ def draft(
     base_model: Annotated[str, typer.Argument(help="The base model, which writes the texts.")],
     sentence: Annotated[str, typer.Argument(help="What the edited model should do.")],
     count: Annotated[int, typer.Option(min=16, max=120, help="How many pairs.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of what is generated.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the behaviour to this file.")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
     service: Service = Service(),
 ) -> None:
     """Draft texts from one sentence, to look at; nothing is stored by the service."""
+    if output is not None:
+        writable(output, force=force)
     with service.connect() as client:
         made = draft_of(client, base_model, sentence, count, seed)
     if as_json:
@@ -162,10 +165,8 @@ def delete(
     service: Service = Service(),
 ) -> None:
     """Delete a behaviour; edits made from it keep their texts."""
-    if not yes:
-        typer.confirm(f"Delete {behavior}?", abort=True, err=True)
     with service.connect() as client:
-        typer.echo(f"{client.delete(f'/v1/behaviors/{behavior}')['id']} deleted")
+        remove(client, f"/v1/behaviors/{behavior}", behavior, yes=yes)
 
 
 def drafted(client: Client, base: str, sentence: str, count: int, *, ask: bool) -> Any:
@@ -202,9 +203,9 @@ def print_draft(draft: Any) -> None:
     apart = draft["separability"]
     separable = "" if apart is None else f", separable with an AUC of {apart['words_auc']:.2f}"
     by = f"{draft['kept']} of {draft['asked']} pairs kept, written by {draft['written_by']}"
-    notes.print(f"{by}{separable}", markup=False)
+    notes.print(safe(f"{by}{separable}"), markup=False)
     if draft["note"]:
-        notes.print(f"note: {draft['note']}", style="yellow", markup=False)
+        notes.print(safe(f"note: {draft['note']}"), style="yellow", markup=False)
 
 
 def said(item: Any) -> str:

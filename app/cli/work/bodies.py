@@ -69,7 +69,10 @@ class Request:
         float | None,
         typer.Option(help="Limit of the KL divergence, in nats a token.", show_default="0.1"),
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the random numbers of fit and test.", show_default="0"),
+    ] = None
     suffix: Suffix = None
     metadata: Pairs = None
     preserve: Annotated[

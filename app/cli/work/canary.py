@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx
 import typer
 
-from app.cli.client import WrongUse
-from app.cli.profiles import connect
+from app.cli.client import WrongUse, checked_key
+from app.cli.console import print_json, safe
+from app.cli.options import Service, spread
 
 if TYPE_CHECKING:
     from app.domain.canaries.asking import CanaryCheck, Post
@@ -27,11 +28,12 @@ _WORDS = {
 }
 
 
+@spread
 def canary(
     export: Annotated[
         str, typer.Argument(help="An exp_… id, or @FILE with the canary of an export.")
     ],
-    url: Annotated[str, typer.Option(help="Address of the server to ask, with OpenAI's API.")],
+    server: Annotated[str, typer.Option(help="Address of the server to ask, with OpenAI's API.")],
     model: Annotated[str, typer.Option(help="What it calls the model or adapter.")],
     base_model: Annotated[
         str, typer.Option(help="What it calls the base model, where it serves that as well.")
@@ -39,33 +41,27 @@ def canary(
     server_key: Annotated[
         str, typer.Option(envvar="SCALPEL_SERVER_KEY", help="API key, where it asks for one.")
     ] = "",
-    api: Annotated[
-        str,
-        typer.Option(envvar="SCALPEL_URL", help="Address of Scalpel's API.", show_default=False),
-    ] = "",
-    key: Annotated[
-        str,
-        typer.Option(envvar="SCALPEL_API_KEY", help="API key, where Scalpel's API asks for one."),
-    ] = "",
     rows: Annotated[bool, typer.Option("--rows", help="Show each prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    service: Service = Service(),
 ) -> None:
     """Say by its answers whether a server serves an export."""
-    known = _canary(export, api, key)
-    found = asyncio.run(_checked(known, url, model, server_key, base_model or None))
+    known = _canary(export, service)
+    key = checked_key(server_key)
+    found = asyncio.run(_checked(known, server, model, key, base_model or None))
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        print_json(found.model_dump(mode="json"))
     else:
         _show(found, rows=rows)
     sys.exit(found.outcome != "applied")
 
 
-def _canary(export: str, api: str, key: str) -> Canary:
+def _canary(export: str, service: Service) -> Canary:
     from models_store.objects.versions import parse_stored
     from models_store.schemas.canary import Canary
 
     if not export.startswith("@"):
-        with connect(api, key) as client:
+        with service.connect() as client:
             return parse_stored(Canary, client.download(f"/v1/exports/{export}/canary"), export)
     try:
         data = Path(export[1:]).read_bytes()
@@ -75,14 +71,14 @@ def _canary(export: str, api: str, key: str) -> Canary:
 
 
 async def _checked(
-    known: Canary, url: str, model: str, key: str, base_model: str | None
+    known: Canary, server: str, model: str, key: str, base_model: str | None
 ) -> CanaryCheck:
     # Imported here: other commands have no use for it.
     from app.domain.canaries.asking import check
     from app.domain.canaries.sending import headers_for, root_of
 
     async with httpx.AsyncClient(headers=headers_for(key or None), timeout=_SECONDS) as http:
-        return await check(known, model, _post(http, root_of(url)), base_model)
+        return await check(known, model, _post(http, root_of(server)), base_model)
 
 
 def _post(http: httpx.AsyncClient, root: str) -> Post:
@@ -103,7 +99,7 @@ def _show(found: CanaryCheck, *, rows: bool) -> None:
     if found.outcome != "undecided":
         words += f", certainty {found.certainty:.1%}"
     typer.echo(words)
-    typer.echo(f"{found.model} against {found.variant}: {found.reason}")
+    typer.echo(safe(f"{found.model} against {found.variant}: {found.reason}"))
     if found.strength is not None:
         typer.echo(f"strength {found.strength:g} (95 %: {found.low:g} to {found.high:g})")
     for row in found.prompts if rows else ():

@@ -32,9 +32,9 @@ def chat(
     ],
     message: Annotated[str | None, typer.Argument(help="Say one thing and leave.")] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told beforehand.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Of each response.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(help="0: the likeliest words.")] = 0.7,
-    seed: Annotated[int | None, typer.Option(help="Of the random numbers.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random numbers.")] = None,
     both: Annotated[bool, typer.Option("--both", help="Let the base model respond too.")] = False,
     service: Service = Service(),
 ) -> None:
@@ -57,7 +57,7 @@ def chat(
             except KeyboardInterrupt:
                 typer.echo()
             except ApiError as error:
-                typer.echo(f"scalpel: {error.message}", err=True)
+                typer.echo(f"scalpel: {safe(error.message)}", err=True)
 
 
 @dataclass

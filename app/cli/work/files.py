@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.progress import (
@@ -21,14 +22,12 @@ from rich.progress import (
 from app.cli.client import ApiError, Client, WrongUse
 from app.cli.console import Column, ago, notes, print_json
 from app.cli.listing import Listing
-from app.cli.options import AsJson, Service, Wait, spread
+from app.cli.options import AsJson, Force, Service, Wait, spread, writable
 from app.cli.progress import finished
 from app.cli.work.names import EditName, edit_id, status_of, variant_of
 
 _NAMES = ("adapter_config.json", "adapter_model.safetensors")
-_FORMATS = ("native", "peft", "gguf", "merged")
-
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")]
+_FORMATS = ("native", "peft", "gguf", "merged", "merged-gguf")
 
 list_exports = Listing(
     "/v1/exports",
@@ -61,9 +60,10 @@ def download(
     service: Service = Service(),
 ) -> None:
     """Download an edit as one safetensors file, and check it."""
+    file = output or Path(f"{edit.rpartition(':')[2]}.safetensors")
+    writable(file, force=force)
     with service.connect() as client:
         id = edit_id(client, edit)
-        file = output or Path(f"{edit.rpartition(':')[2]}.safetensors")
         path = f"/v1/edits/{id}/delta" + ("" if point is None else f"?point={point}")
         with _bars() as bars:
             digest = fetch(client, path, file, bars, force=force)
@@ -78,9 +78,13 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            "--format", help="native, peft, gguf, merged, or another.", autocompletion=_formats
+            "--format", help=f"{', '.join(_FORMATS)}, or another.", autocompletion=_formats
         ),
     ] = "peft",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of the matrices of merged-gguf: f16, q8_0 or f32.", show_default="f16"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -100,34 +104,41 @@ def export(
 ) -> None:
     """Make files of a variant for other programs; download them."""
     with service.connect() as client:
-        if variant.startswith("exp_"):
-            made = client.get(f"/v1/exports/{variant}")
-        else:
+        made = client.get(f"/v1/exports/{variant}") if variant.startswith("exp_") else None
+        kind = format if made is None else file_name({"name": made["format"]})
+        target = output or Path(f"{variant.rpartition(':')[2]}-{kind}")
+        if wait:
+            writable(target, force=force)
+        if made is None:
             body: dict[str, Any] = {"variant": variant_of(client, variant), "format": format}
             body |= {"without_parents": True} if without_parents else {}
-            made = client.post("/v1/exports", body)
+            body |= {} if dtype is None else {"dtype": dtype}
+            made = client.create("/v1/exports", body)
         if not as_json:
             typer.echo(made["id"])
         if wait:
             made = finished(client, f"/v1/exports/{made['id']}")
-            name = variant.rpartition(":")[2]
-            _save_export(client, made, output or Path(f"{name}-{made['format']}"), force=force)
+            _save_export(client, made, target, force=force)
     if as_json:
         print_json(made)
 
 
-def fetch(client: Client, path: str, file: Path, bars: Progress, *, force: bool) -> str:
+def fetch(
+    client: Client, path: str, file: Path, bars: Progress, *, force: bool, recorded: str = ""
+) -> str:
     """Download into a file, which is there as a whole or not at all.
 
+    Args:
+        recorded: the SHA-256 of its record, in hexadecimal, if there is one.
+
     Returns:
-        Its SHA-256, in hexadecimal, which was compared with that of the service.
+        Its SHA-256, which was compared with that of the response and of the record.
 
     Raises:
         WrongUse: the file is there already.
         ApiError: it did not arrive as it was sent.
     """
-    if file.exists() and not force:
-        raise WrongUse(f"{file} is there already: --force replaces it, --output names another")
+    writable(file, force=force)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     task = bars.add_task(file.name, total=None)
 
@@ -139,12 +150,29 @@ def fetch(client: Client, path: str, file: Path, bars: Progress, *, force: bool)
         expected = client.save(path, part, told)
         with part.open("rb") as data:
             digest = hashlib.file_digest(data, "sha256").hexdigest()
-        if expected and digest != expected:
+        if {digest} != {digest, expected or digest, recorded or digest}:
             raise ApiError(f"{file.name} did not arrive as it was sent: download it again")
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
     return digest
+
+
+def file_name(file: Any) -> str:
+    """The name of a file of an export, which leads out of no folder.
+
+    Raises:
+        ApiError: it is none.
+    """
+    name: str = file["name"]
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+        raise ApiError(f"the service names a file {name!r}: that is no name of a file")
+    return name
+
+
+def file_path(export: Any, file: Any) -> str:
+    """Of a file of an export in the API."""
+    return f"/v1/exports/{quote(export['id'], safe='')}/files/{quote(file['name'], safe='')}"
 
 
 def import_files(path: Path) -> Sequence[Path]:
@@ -167,10 +195,9 @@ def _save_export(client: Client, made: Any, target: Path, *, force: bool) -> Non
             fetch(client, archive, target, bars, force=force)
         else:
             for each in made["files"]:
-                file = target / each["name"]
-                digest = fetch(client, each["url"], file, bars, force=force)
-                if digest != each["sha256"].removeprefix("sha256:"):
-                    raise ApiError(f"{file} is not what was exported: download it again")
+                file, path = target / file_name(each), file_path(made, each)
+                recorded = each["sha256"].removeprefix("sha256:")
+                fetch(client, path, file, bars, force=force, recorded=recorded)
     proof = made["proof"] or {}
     proved = f", proved equal by {proof['loader']}" if proof.get("passed") else ""
     notes.print(f"{len(made['files'])} files in {target}{proved}", markup=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 from huggingface_hub import HfApi
 
-from app.cli.client import ApiError, Client
+from app.cli.client import LATER, ApiError, Client, NotAllowed, Unreachable
+from app.cli.work.files import file_name, file_path
 from models_store.cards.sums import SUMS_NAME, check_sums, file_sum, read_sums, write_sums
 from models_store.errors import InvalidRequest
 
@@ -40,7 +41,7 @@ def push(
         raise ApiError(f"{export_id} is {export['status']}: only one that has succeeded has files")
     with tempfile.TemporaryDirectory(prefix="scalpel-push-") as name:
         folder = Path(name)
-        _download(client, export["files"], folder)
+        _download(client, export, folder)
         with _readable(token):
             hub = HfApi(endpoint=endpoint or None, token=token or None)
             url = hub.create_repo(repo, private=private or None, exist_ok=True)
@@ -54,10 +55,11 @@ def push(
     return str(url)
 
 
-def _download(client: Client, files: list[dict[str, Any]], folder: Path) -> None:
+def _download(client: Client, export: dict[str, Any], folder: Path) -> None:
+    files = export["files"]
     for file in files:
-        path = folder / file["name"]
-        client.save(file["url"], path)
+        path = folder / file_name(file)
+        client.save(file_path(export, file), path)
         if file_sum(path) != file["sha256"]:
             raise ApiError(f"{file['name']} did not arrive as it was sent: push it again")
     sums = folder / SUMS_NAME
@@ -113,7 +115,17 @@ def _readable(token: str) -> Iterator[None]:
     except InvalidRequest as error:
         raise ApiError(error.message) from error
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
+        causes = (error, error.__cause__)
+        away = any(isinstance(cause, (httpx2.TransportError, ConnectionError)) for cause in causes)
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        kind = Unreachable if away else _kind(status)
         said = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
         cause = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""
         message = f"the hub: {said}{cause}"
-        raise ApiError(message.replace(token, "…") if token else message) from None
+        raise kind(message.replace(token, "…") if token else message) from None
+
+
+def _kind(status: int | None) -> type[ApiError]:
+    if status in (401, 403):
+        return NotAllowed
+    return Unreachable if status in LATER else ApiError

@@ -11,7 +11,7 @@ import typer
 from app.cli.client import Client, WrongUse
 from app.cli.console import notes, print_facts, print_json, print_remarks
 from app.cli.options import AsJson, Service, Wait, Yes, spread
-from app.cli.progress import expected, finished
+from app.cli.progress import finished
 from app.cli.work.behaviors import drafted
 from app.cli.work.bodies import BehaviorArgument, Pairs, Request, Suffix, behavior_of, pairs
 from app.cli.work.files import import_files
@@ -50,9 +50,8 @@ def edit(
             base = request.body(base_model, {})["base_model"]
             given = drafted(client, base, describe, count, ask=not yes)
         body = request.body(base_model, given)
-        made = client.post("/v1/edits", body)
-        estimate = expected(client, {**body, "suffix": None}) if wait else None
-        follow(client, made, estimate, wait=wait, as_json=as_json)
+        made = client.create("/v1/edits", body)
+        follow(client, made, {**body, "suffix": None}, wait=wait, as_json=as_json)
 
 
 @spread
@@ -121,7 +120,9 @@ def measure(
         typer.Argument(help="As of `edit`; by default that of the variant's last edit."),
     ] = None,
     effort: Annotated[Effort, typer.Option(help="How much is measured.")] = "standard",
-    seed: Annotated[int | None, typer.Option(help="By default that of the last edit.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the random numbers; by default the last edit's.")
+    ] = None,
     suffix: Suffix = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -135,7 +136,7 @@ def measure(
         "suffix": suffix,
     }
     with service.connect() as client:
-        made = client.post("/v1/receipts", {**body, "variant": variant_of(client, variant)})
+        made = client.create("/v1/receipts", {**body, "variant": variant_of(client, variant)})
         follow(client, made, wait=wait, as_json=as_json)
 
 
@@ -148,14 +149,14 @@ def reproduce(
 ) -> None:
     """Make an edit again from its record, and compare the two."""
     with service.connect() as client:
-        made = client.post(f"/v1/edits/{edit_id(client, edit)}/reproduce", None)
+        made = client.create(f"/v1/edits/{edit_id(client, edit)}/reproduce", None)
         follow(client, made, wait=wait, as_json=as_json)
 
 
 def follow(
     client: Client,
     made: Any,
-    estimate: dict[str, float] | None = None,
+    request: dict[str, Any] | None = None,
     *,
     wait: bool,
     as_json: bool,
@@ -164,7 +165,7 @@ def follow(
     if not as_json:
         typer.echo(made["id"])
         print_remarks(made["warnings"])
-    work = finished(client, f"/v1/edits/{made['id']}", estimate=estimate) if wait else made
+    work = finished(client, f"/v1/edits/{made['id']}", request=request) if wait else made
     if as_json:
         print_json(work)
     elif wait:

@@ -10,7 +10,7 @@ import typer
 from app.cli.client import WrongUse
 from app.cli.console import Column, ago, number, print_facts, print_json
 from app.cli.listing import Listing
-from app.cli.options import AsJson, Service, Wait, Yes, spread
+from app.cli.options import AsJson, Service, Wait, Yes, remove, spread
 from app.cli.progress import finished
 from app.cli.work.names import status_of, variant_of
 
@@ -128,9 +128,9 @@ def add_model(
         str | None, typer.Option(metavar="OWNER/NAME@COMMIT", help="On the Hugging Face hub.")
     ] = None,
     package: Annotated[str | None, typer.Option(help="An installed package of weights.")] = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Annotated[str, typer.Option(help="A sentence that is shown beside it.")] = "",
     licence: Annotated[str, typer.Option(help="Such as Apache-2.0.")] = "",
-    pool: Annotated[str | None, typer.Option(help="The editors that work on it.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Name of the editors that work on it.")] = None,
     wait: Wait = True,
     as_json: AsJson = False,
     service: Service = Service(),
@@ -140,7 +140,7 @@ def add_model(
     body |= {"description": description, "licence": licence}
     body |= {} if pool is None else {"pool": pool}
     with service.connect() as client:
-        made = client.post("/v1/base_models", body)
+        made = client.create("/v1/base_models", body)
         if wait:
             made = finished(client, f"/v1/base_models/{made['id']}")
     if as_json:
@@ -157,10 +157,9 @@ def remove_model(
     service: Service = Service(),
 ) -> None:
     """Remove a base model; its edits stay, and cannot be served."""
-    if not yes:
-        typer.confirm(f"Remove the base model {id}?", abort=True, err=True)
     with service.connect() as client:
-        typer.echo(f"{client.delete(f'/v1/base_models/{id}')['id']} removed")
+        path = f"/v1/base_models/{id}"
+        remove(client, path, f"the base model {id}", yes=yes, verb="remove")
 
 
 @alias.command("set")
@@ -232,11 +231,8 @@ def rollback_alias(
 @spread
 def delete_alias(name: AliasName, yes: Yes = False, service: Service = Service()) -> None:
     """Delete an alias."""
-    if not yes:
-        typer.confirm(f"Delete the alias {name}?", abort=True, err=True)
     with service.connect() as client:
-        client.delete(f"/v1/aliases/{name}")
-    typer.echo(f"{name} deleted")
+        remove(client, f"/v1/aliases/{name}", f"the alias {name}", yes=yes)
 
 
 def _print_alias(found: Any, *, as_json: bool) -> None:

@@ -15,11 +15,14 @@ EditName = Annotated[
 _MOST_LOOKED_AT = 100_000
 
 
-def edit_id(client: Client, name: str) -> str:
+def edit_id(client: Client, name: str, *, only: bool = False) -> str:
     """The id of an edit: of that name the newest that has not failed, else the newest.
 
+    Args:
+        only: refuse the name where several such edits have it.
+
     Raises:
-        WrongUse: there is none.
+        WrongUse: there is none, or there are several.
     """
     if name.startswith("edit_"):
         return name
@@ -28,8 +31,13 @@ def edit_id(client: Client, name: str) -> str:
     found = client.page("/v1/edits", _MOST_LOOKED_AT, {**filters, "suffix": suffix})["data"]
     if not found:
         raise WrongUse(f"there is no edit {name!r}: `scalpel list` shows them")
-    kept = (edit for edit in found if edit["status"] not in ("failed", "canceled"))
-    id: str = next(kept, found[0])["id"]
+    found = [edit for edit in found if edit["status"] not in ("failed", "canceled")] or found
+    if only and len(found) > 1:
+        named = "\n  ".join(
+            f"{edit['id']}  {edit['base_model']}:{suffix}  {edit['status']}" for edit in found
+        )
+        raise WrongUse(f"{name!r} names several edits: give BASE:SUFFIX or an id\n  {named}")
+    id: str = found[0]["id"]
     return id
 
 

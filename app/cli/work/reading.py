@@ -9,7 +9,7 @@ import typer
 from app.cli.client import Client
 from app.cli.console import Column, ago, notes, out, print_facts, print_json, print_remarks, safe
 from app.cli.listing import Limit, Listing
-from app.cli.options import AsJson, Service, Yes, spread
+from app.cli.options import AsJson, Service, Yes, remove, spread
 from app.cli.progress import finished
 from app.cli.work.bodies import Pairs, pairs
 from app.cli.work.names import (
@@ -99,7 +99,7 @@ def cancel(
 ) -> None:
     """Cancel an edit or an export."""
     with service.connect() as client:
-        typer.echo(client.post(f"{_path(client, edit)}/cancel", None)["status"])
+        typer.echo(client.post(f"{_path(client, edit, only=True)}/cancel", None)["status"])
 
 
 @spread
@@ -110,10 +110,8 @@ def delete(
 ) -> None:
     """Delete an edit and its exports, or an export."""
     with service.connect() as client:
-        path = _path(client, edit)
-        if not yes:
-            typer.confirm(f"Delete {path.rpartition('/')[2]}?", abort=True, err=True)
-        typer.echo(f"{client.delete(path)['id']} deleted")
+        path = _path(client, edit, only=True)
+        remove(client, path, path.rpartition("/")[2], yes=yes)
 
 
 def print_edit(edit: Any) -> None:
@@ -185,8 +183,8 @@ def _effect(summary: Any) -> str | None:
     return f"{rates} undesired by {summary['scorer']} (95 %: {low} to {high} points)"
 
 
-def _path(client: Client, name: str) -> str:
-    """Of an edit or an export in the API."""
-    return (
-        f"/v1/exports/{name}" if name.startswith("exp_") else f"/v1/edits/{edit_id(client, name)}"
-    )
+def _path(client: Client, name: str, *, only: bool = False) -> str:
+    """Of an edit or an export in the API; `only`: its name must be that of no other."""
+    if name.startswith("exp_"):
+        return f"/v1/exports/{name}"
+    return f"/v1/edits/{edit_id(client, name, only=only)}"

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.client import ApiError, WrongUse
-from app.cli.console import colored, notes, out, print_json, safe
-from app.cli.options import AsJson, Service, spread
+from app.cli.console import all_safe, colored, notes, out, print_json, safe
+from app.cli.options import AsJson, Force, Service, spread, writable
 from app.cli.work.bodies import read_text
 from app.cli.work.names import EditName, edit_id
 
@@ -36,11 +36,14 @@ def receipt(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to this file.")
     ] = None,
+    force: Force = False,
     service: Service = Service(),
 ) -> None:
     """Show what an edit does and what it costs, as measured."""
     if [as_json, markdown, html].count(True) > 1:
         raise WrongUse("give one of --json, --markdown and --html")
+    if output is not None:
+        writable(output, force=force)
     with service.connect() as client:
         path = f"/v1/edits/{edit_id(client, edit)}/report"
         if html or markdown:
@@ -51,7 +54,10 @@ def receipt(
     if output is not None:
         output.write_text(text, encoding="utf-8")
         notes.print(str(output), markup=False, soft_wrap=True)
-    elif as_json or html or markdown:
+    elif as_json:
+        print_json(report)
+    elif html or markdown:
+        text = safe(text) if out.is_terminal else text
         typer.echo(text, nl=not text.endswith("\n"))
     else:
         out.print(receipt_view(report), width=min(out.width, _WIDEST))
@@ -69,9 +75,9 @@ def compare(
         list[float] | None,
         typer.Option("--strength", "-s", help="Several times; 0 is the base.", show_default="0, 1"),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Of each response.")] = 64,
+    max_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 64,
     temperature: Annotated[float, typer.Option(help="0: the likeliest words.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the random numbers, the same for all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers, the same for all.")] = 0,
     chat: Annotated[
         bool | None, typer.Option(help="Whether prompts are questions, or texts to go on with.")
     ] = None,
@@ -126,7 +132,7 @@ def receipt_view(found: dict[str, Any]) -> RenderableType:
     from models_store.schemas.report import Report
 
     try:
-        report = parse_stored(Report, json.dumps(found).encode(), "the receipt")
+        report = parse_stored(Report, json.dumps(all_safe(found)).encode(), "the receipt")
     except ScalpelError as error:
         raise ApiError(f"{error.message} (--markdown shows it as the service does)") from error
     verdict = report.verdict

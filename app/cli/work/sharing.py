@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from app.cli.client import ApiError
+from app.cli.console import safe
 from app.cli.options import Service, spread
 
 Token = Annotated[
     str,
-    typer.Option(envvar="HF_TOKEN", help="Of the hub; else the saved one.", show_default=False),
+    typer.Option(
+        envvar="HF_TOKEN",
+        help="Access token of the hub; by default the one that `hf auth login` saved.",
+        show_default=False,
+    ),
 ]
 Endpoint = Annotated[
     str, typer.Option(envvar="HF_ENDPOINT", help="Address of the hub.", show_default=False)
@@ -33,7 +38,7 @@ def push(
 
     with service.connect() as client:
         pushed = hub.push(client, export, repo, token=token, endpoint=endpoint, private=private)
-    typer.echo(pushed)
+    typer.echo(safe(pushed))
 
 
 def pull(
@@ -49,7 +54,7 @@ def pull(
     target = folder or Path(repo.rpartition("/")[2])
     names, problems = hub.pull(repo, target, revision=revision, token=token, endpoint=endpoint)
     for name, problem in problems:
-        typer.echo(f"{problem} {name}", err=True)
+        typer.echo(safe(f"{problem} {name}"), err=True)
     if problems:
         raise ApiError(f"{len(problems)} of {len(names)} files are not what was pushed")
     typer.echo(f"{len(names)} files in {target}, all as they were pushed")

@@ -9,7 +9,7 @@ import httpx
 import typer
 from pydantic import SecretStr
 
-from app.cli.client import DEFAULT_URL, Client, NotAllowed
+from app.cli.client import DEFAULT_URL, Client, NotAllowed, expecting_scalpel
 from app.cli.console import notes
 from app.cli.profiles import USUAL, Profile, check_name, profiles_file, read_profiles, store_profile
 from models_store.settings import is_loopback
@@ -26,7 +26,7 @@ def login(
     """Store address and key of a service (asked for, or stdin)."""
     check_name(profile)
     address = url.rstrip("/") if "://" in url else f"https://{url.rstrip('/')}"
-    with Client(address) as client:
+    with Client(address) as client, expecting_scalpel(address):
         version = client.get("/version")["version"]
     if _is_read_by_others(address):
         notes.print("note: without https, whoever is on the way can read the key", style="yellow")

@@ -52,6 +52,11 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     assert made.stdout.strip() not in before
 
 
+def test_the_name_of_a_key_does_not_steer_the_terminal() -> None:
+    runner.invoke(app, ["keys", "create", "a\x1b[2Jb"])
+    assert "a\ufffd[2Jb" in runner.invoke(app, ["keys", "list"]).stdout
+
+
 def test_a_key_of_a_tenant_gets_what_users_need_and_the_operators_all() -> None:
     for tenant in ("blue", "default"):
         runner.invoke(app, ["keys", "create", "ci", "--tenant", tenant])

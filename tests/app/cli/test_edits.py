@@ -94,10 +94,14 @@ def test_an_edit_is_shown_by_any_of_its_names(scalpel: Scalpel, kinder: str) -> 
 def test_the_name_of_an_edit_that_failed_passes_on(
     scalpel: Scalpel, api: Api, worker: Worker
 ) -> None:
+    ids = []
     for _ in range(2):
-        failed = api.http.post("/v1/edits", json=edit_body(suffix="twice")).json()["id"]
-        worker.fail(failed)
-    assert failed in scalpel.done("show", "twice")
+        ids.append(api.http.post("/v1/edits", json=edit_body(suffix="twice")).json()["id"])
+        worker.fail(ids[-1])
+    assert ids[-1] in scalpel.done("show", "twice")
+    for words in (("delete", "twice", "--yes"), ("cancel", "pico:twice")):
+        refused = scalpel(*words)
+        assert (refused.code, [id in refused.err for id in ids]) == (2, [True, True])
     kept = api.http.post("/v1/edits", json=edit_body(suffix="twice")).json()["id"]
     assert kept in scalpel.done("show", "twice")
 
@@ -114,6 +118,8 @@ def test_a_receipt_is_drawn_and_comes_in_each_format(
         assert f"  {effect.scorer} " in drawn
     file = tmp_path / "receipt.html"
     scalpel.done("receipt", "kinder", "--html", "--output", file)
+    again = ("receipt", "kinder", "--html", "--output", file)
+    assert (scalpel(*again).code, scalpel(*again, "--force").code) == (2, 0)
     headers = {"Accept": "text/html"}
     page = api.http.get(f"/v1/edits/{kinder}/report", headers=headers).text
     assert file.read_text(encoding="utf-8") == page

@@ -40,7 +40,7 @@ def test_every_command_is_explained_here_and_in_the_docs(name: str) -> None:
         assert len(line) <= _LONGEST, line
     assert f"`{name}`" in PAGE
     for option in command.params:
-        assert getattr(option, "help", "") or option.name in ("tenant", "edit_id"), option.name
+        assert getattr(option, "help", ""), option.name
 
 
 def test_the_page_names_no_other_commands_in_its_tables() -> None:

@@ -160,6 +160,15 @@ def test_sums_that_lead_out_of_the_folder_are_refused(
     assert "'../secret' is outside its folder" in pulled.stderr
 
 
+def test_a_name_in_the_sums_does_not_steer_the_terminal(
+    hub: Hub, api: Api, worker: Worker, export: str, scalpel: Scalpel
+) -> None:
+    worker.export(export, ALL)
+    assert scalpel.push(api, export).returncode == 0
+    hub.repos[REPO].files[SUMS_NAME] = f"{'0' * 64}  a\x1b[2Jb\n".encode()
+    assert "\x1b" not in scalpel.pull().stderr
+
+
 def test_a_damaged_export_is_not_pushed(
     api: Api, worker: Worker, export: str, hub: Hub, scalpel: Scalpel
 ) -> None:
@@ -197,13 +206,13 @@ def test_what_cannot_be_done_is_said_without_the_token(
     )
     worker.export(export, ALL)
     wrong = scalpel.push(api, export, "--token", "hf_wrong")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 4
     assert "hf_wrong" not in wrong.stderr
     assert "401" in wrong.stderr
     missing = scalpel.pull()
-    assert (missing.returncode, "Repository Not Found" in missing.stderr) == (1, True)
+    assert (missing.returncode, "Repository Not Found" in missing.stderr) == (4, True)
     away = scalpel.pull("--endpoint", "http://127.0.0.1:1")
-    assert (away.returncode, away.stderr[:16]) == (1, "scalpel: the hub")
+    assert (away.returncode, away.stderr[:16]) == (3, "scalpel: the hub")
     assert TOKEN not in scalpel("push", "--help").stdout
 
 
@@ -213,7 +222,7 @@ def test_a_private_repository_is_pulled_with_a_token_only(
     worker.export(export, ALL)
     assert scalpel.push(api, export, "--private").returncode == 0
     monkeypatch.delenv("HF_TOKEN")
-    assert scalpel.pull().returncode == 1
+    assert scalpel.pull().returncode == 4
     assert scalpel.pull("--token", TOKEN).returncode == 0
 
 

@@ -74,7 +74,11 @@ def test_a_draft_is_shown_and_written(
     file = tmp_path / "draft.json"
     drafted = ("behaviors", "draft", "pico", "stop hedging", "--count", 20, "-o", file)
     assert "20 of 20 pairs kept" in scalpel(*drafted).err
+    asked = len(generator.requests)
     assert len(json.loads(file.read_text())["undesired"]) == 20
+    again = scalpel(*drafted)
+    assert (again.code, "is there already" in again.err) == (2, True)
+    assert len(generator.requests) == asked
 
 
 def test_an_alias_is_set_shared_rolled_back_and_deleted(
@@ -120,7 +124,11 @@ def test_an_export_is_downloaded_as_files_or_as_an_archive(
     scalpel.done("export", id, "-o", tmp_path / "got.zip")
     assert (tmp_path / "got.zip").read_bytes()[:2] == b"PK"
     assert scalpel("export", id, "-o", tmp_path / "got").code == 2
-    assert scalpel.done("exports").splitlines()[1].split()[:3] == [id, "peft", "succeeded"]
+    assert scalpel("export", kinder, "-o", tmp_path / "got.zip").code == 2
+    assert len(api.http.get("/v1/exports").json()["data"]) == 1
+    merged = ("export", kinder, "--format", "merged-gguf", "--dtype", "q8_0", "--no-wait", "--json")
+    assert json.loads(scalpel.done(*merged))["dtype"] == "q8_0"
+    assert scalpel.done("exports").splitlines()[2].split()[:3] == [id, "peft", "succeeded"]
 
 
 def test_the_strength_changes_while_one_talks(

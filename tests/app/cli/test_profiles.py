@@ -87,6 +87,24 @@ def test_a_stored_key_goes_to_its_own_address_only(
     assert header("", "sk-other") == "Bearer sk-other"
 
 
+def test_a_profile_that_is_named_puts_the_environment_out_of_force(
+    command: Scalpel, locked: Api, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+    assert command("login", locked.url, "--profile", "staging").code == 0
+    monkeypatch.setenv("SCALPEL_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SCALPEL_API_KEY", "sk-of-another-service")
+    assert command("list", "--profile", "staging").code == 0
+    assert (
+        command("canary", "exp_x", "--server", "x", "--model", "m", "--profile", "staging").code
+        == 2
+    )
+    monkeypatch.setenv("SCALPEL_PROFILE", "staging")
+    assert command("list").code == 3
+    both = command("list", "--profile", "staging", "--url", locked.url)
+    assert (both.code, "give it or --url" in both.err) == (2, True)
+
+
 def test_a_file_that_is_broken_is_named(command: Scalpel, config: Path) -> None:
     (config / "scalpel").mkdir(parents=True)
     (config / "scalpel" / "profiles.json").write_text("{")

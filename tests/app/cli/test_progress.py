@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from app.cli.client import Client
-from app.cli.progress import show, time_left
+from app.cli.progress import finished, show, time_left
+from app.cli.work.making import follow
 from app.domain.edits.shares import share_done
 
 PARTS = {"fit": 60.0, "search": 120.0, "test": 20.0}
@@ -62,3 +63,21 @@ def test_an_edit_that_has_ended_is_not_shown_as_not_begun() -> None:
     assert show(client, "edit_1", console, estimate=PARTS) == states[-1]
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split()[:2] for line in lines if line.strip()] == [["tune", "60%"]]
+
+
+def test_ctrl_c_names_a_command_that_can_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    client = create_autospec(Client, instance=True)
+    client.follow.side_effect = KeyboardInterrupt
+    with pytest.raises(SystemExit):
+        finished(client, "/v1/base_models/mine")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mine goes on; `scalpel models base`" in said
+    assert "watch" not in said
+
+
+def test_the_id_is_said_before_the_time_is_estimated(capsys: pytest.CaptureFixture[str]) -> None:
+    client = create_autospec(Client, instance=True)
+    client.post.side_effect = KeyboardInterrupt
+    with pytest.raises(SystemExit) as ended:
+        follow(client, {"id": "edit_1", "warnings": []}, {}, wait=True, as_json=False)
+    assert (ended.value.code, capsys.readouterr().out) == (130, "edit_1\n")

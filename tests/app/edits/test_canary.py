@@ -154,9 +154,9 @@ def test_the_command_line_asks_by_itself(
 ) -> None:
     file = tmp_path / "canary.json"
     file.write_text(made.canary.model_dump_json(), encoding="utf-8")
-    asked = ["canary", "--url", server.url, "--model"]
+    asked = ["canary", "--server", server.url, "--model"]
 
-    good = runner.invoke(app, [*asked, "good", "--api", api.url, export])
+    good = runner.invoke(app, [*asked, "good", "--url", api.url, export])
     assert good.exit_code == 0, good.output
     assert good.stdout.startswith("applied, certainty 99")
 
@@ -183,13 +183,13 @@ def test_the_command_line_asks_for_text_where_there_is_no_more(
     for name in ("good", "base"):
         served = replace(server.models[name], style="texts")
         server.models[f"{name}-texts"] = served
-        asked = ["canary", "--url", server.url, "--model", f"{name}-texts", f"@{file}"]
+        asked = ["canary", "--server", server.url, "--model", f"{name}-texts", f"@{file}"]
         assert runner.invoke(app, asked).exit_code == (name != "good")
 
 
 def test_a_file_that_is_no_canary_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "canary.json"
-    asked = ["canary", "--url", "http://127.0.0.1:1", "--model", "m", f"@{file}"]
+    asked = ["canary", "--server", "http://127.0.0.1:1", "--model", "m", f"@{file}"]
     missing = runner.invoke(app, asked)
     assert "cannot be read" in str(missing.exception)
     file.write_text('{"schema_version": 1}', encoding="utf-8")
