@@ -33,6 +33,7 @@ def test_work_that_was_just_claimed_is_handed_back_too(bench: Bench) -> None:
     settings = {
         "SCALPEL_DATA": str(bench.settings.data),
         "SCALPEL_CACHE": str(bench.settings.cache),
+        "SCALPEL_POLICY": str(bench.settings.policy),
         "SCALPEL_REDIS_URL": "unix:///nowhere/redis.sock",
         "RQ_WORKER_ID": "worker",
     }
