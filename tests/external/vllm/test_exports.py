@@ -39,7 +39,7 @@ class Exported:
 @pytest.fixture(scope="module")
 def exported(smollm2_folder: Path) -> Exported:
     base = load_base(smollm2_folder, device="cpu", dtype="float32", cache=Settings().cache)
-    mixture: Mixture = [(random_edit(base, seed=5), 0.6)]
+    mixture: Mixture = [(random_edit(base, seed=5), 3.0)]
     variant = Variant(name="v", base_model="base", base_fingerprint=base.fingerprint)
     return Exported(base, mixture, variant, record(base, mixture, variant))
 
