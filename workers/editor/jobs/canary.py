@@ -250,7 +250,7 @@ def _answers(
     ids = torch.cat(made, dim=1).tolist() if made else [[]] * len(rows)
     texts = [_text(loaded, row) for row in ids]
     said = [texts[start : start + count] for start in range(0, len(texts), count)]
-    return first.unflatten(0, (len(models), count)), said
+    return first.reshape(len(models), count, -1), said
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
