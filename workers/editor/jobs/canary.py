@@ -37,7 +37,7 @@ from workers.surgery.terms import Mixture
 _log = structlog.get_logger()
 
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
-_CANDIDATES, _OWN = 20, 12
+_CANDIDATES, _OWN = 32, 24
 """Texts; how many of them may be the behaviours'."""
 _MESSAGES = 10
 """The best of them are candidates for chat."""
