@@ -90,7 +90,7 @@ def record(
 
     Args:
         base: its weights must be the base's own.
-        prompts: candidates beside the neutral ones.
+        prompts: candidates beside the neutral ones; half of those chosen are of them.
     """
     models = {
         strength: EditedModel(base, [(terms, strength * own) for terms, own in mixture])
@@ -98,6 +98,9 @@ def record(
     }
     texts = list(dict.fromkeys((*prompts, *_neutral_prompts())))[:_CANDIDATES]
     starts = _candidates(models, texts)
+    own = [one for one in starts if any(text.startswith(one.prompt) for text in prompts)]
+    first = own[: PROMPTS["completions"] // 2]
+    starts = [*first, *(one for one in starts if one not in first)]
     sheets = [_sheet(models, "completions", starts[: PROMPTS["completions"]])]
     if base.has_chat_template:
         whole = [next(each for each in texts if each.startswith(one.prompt)) for one in starts]
