@@ -39,8 +39,8 @@ _log = structlog.get_logger()
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
 _CANDIDATES, _OWN = 32, 24
 """Texts; how many of them may be the behaviours'."""
-_MESSAGES = 10
-"""The best of them are candidates for chat."""
+_MESSAGES = 8
+"""Of the behaviours' best ones, and of the neutral ones, so many are candidates for chat."""
 _CHARACTERS = 120
 _WORDS = 12
 """A text is cut after so many at the latest."""
@@ -100,11 +100,13 @@ def record(
     starts = _candidates(models, texts)
     own = [one for one in starts if any(text.startswith(one.prompt) for text in prompts)]
     first = own[: PROMPTS["completions"] // 2]
-    starts = [*first, *(one for one in starts if one not in first)]
-    sheets = [_sheet(models, "completions", starts[: PROMPTS["completions"]])]
+    chosen = [*first, *(one for one in starts if one not in first)][: PROMPTS["completions"]]
+    sheets = [_sheet(models, "completions", chosen)]
     if base.has_chat_template:
-        whole = [next(each for each in texts if each.startswith(one.prompt)) for one in starts]
-        messages = _messages(models, list(dict.fromkeys(whole))[:_MESSAGES])
+        others = [one for one in starts if one not in own]
+        best = [*own[:_MESSAGES], *others[:_MESSAGES]]
+        whole = [next(each for each in texts if each.startswith(one.prompt)) for one in best]
+        messages = _messages(models, list(dict.fromkeys(whole)))
         sheets.append(_sheet(models, "chat", messages[: PROMPTS["chat"]]))
     return Canary(variant=variant.name, base_model=variant.base_model, sheets=tuple(sheets))
 
