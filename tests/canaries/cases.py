@@ -126,7 +126,7 @@ def quantized_(model: Any, bits: int, group: int | None = None) -> Any:
     """The model with the weights of its layers rounded, with a scale for each row or group."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and "lm_head" not in name:
-            weight = module.weight.unflatten(1, (-1, group or module.in_features))
+            weight = module.weight.reshape(module.out_features, -1, group or module.in_features)
             scale = weight.abs().amax(dim=2, keepdim=True) / (2 ** (bits - 1) - 1)
             # A copy: weights that are mapped into memory belong to the file.
             module.weight = nn.Parameter((weight / scale).round().mul(scale).flatten(1))

@@ -39,7 +39,7 @@ class Exported:
 @pytest.fixture(scope="module")
 def exported(smollm2_folder: Path) -> Exported:
     base = load_base(smollm2_folder, device="cpu", dtype="float32", cache=Settings().cache)
-    mixture: Mixture = [(random_edit(base, seed=5), 0.3)]
+    mixture: Mixture = [(random_edit(base, seed=5), 3.0)]
     variant = Variant(name="v", base_model="base", base_fingerprint=base.fingerprint)
     return Exported(base, mixture, variant, record(base, mixture, variant))
 
@@ -58,7 +58,12 @@ def greedy(base: LoadedModel, mixture: Mixture, prompt: str) -> str:
 def test_a_merged_export_says_the_merged_models_tokens(
     exported: Exported, start_vllm: Callable[..., AbstractContextManager[str]], tmp_path: Path
 ) -> None:
-    prompt = exported.canary.sheets[0].prompts[0].prompt
+    places = [exported.canary.text_strengths.index(each) for each in (0.0, 1.0)]
+    prompt = next(
+        one.prompt
+        for one in exported.canary.sheets[0].prompts
+        if len({one.texts[place] for place in places}) > 1
+    )
     files = merged.files(exported.base, exported.mixture, exported.variant, tmp_path)
     (folder,) = {path.parent for path in files.values() if isinstance(path, Path)}
     with start_vllm("float32", folder) as url:

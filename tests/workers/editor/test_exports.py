@@ -86,7 +86,9 @@ def test_an_export_has_a_canary_of_what_base_and_variant_say(
         ("chat", 8),
     ]
     asked = {prompt.prompt for prompt in canary.sheets[0].prompts}
-    assert any(prompt.startswith(tuple(asked)) for prompt in body()["behavior"]["prompts"])
+    behavior = body()["behavior"]
+    own = [*behavior["prompts"], *behavior["undesired"], *behavior["desired"]]
+    assert any(str(text).startswith(tuple(asked)) for text in own)
     assert all(effect(sheet, canary.strengths) > 0.05 for sheet in canary.sheets)
 
 

@@ -37,10 +37,10 @@ from workers.surgery.terms import Mixture
 _log = structlog.get_logger()
 
 PROMPTS: Mapping[Endpoint, int] = {"completions": 12, "chat": 8}
-_CANDIDATES, _OWN = 20, 12
+_CANDIDATES, _OWN = 32, 24
 """Texts; how many of them may be the behaviours'."""
-_MESSAGES = 10
-"""The best of them are candidates for chat."""
+_MESSAGES = 8
+"""Of the behaviours' best ones, and of the neutral ones, so many are candidates for chat."""
 _CHARACTERS = 120
 _WORDS = 12
 """A text is cut after so many at the latest."""
@@ -90,7 +90,7 @@ def record(
 
     Args:
         base: its weights must be the base's own.
-        prompts: candidates beside the neutral ones.
+        prompts: candidates beside the neutral ones; half of those chosen are of them.
     """
     models = {
         strength: EditedModel(base, [(terms, strength * own) for terms, own in mixture])
@@ -98,10 +98,15 @@ def record(
     }
     texts = list(dict.fromkeys((*prompts, *_neutral_prompts())))[:_CANDIDATES]
     starts = _candidates(models, texts)
-    sheets = [_sheet(models, "completions", starts[: PROMPTS["completions"]])]
+    own = [one for one in starts if any(text.startswith(one.prompt) for text in prompts)]
+    first = own[: PROMPTS["completions"] // 2]
+    chosen = [*first, *(one for one in starts if one not in first)][: PROMPTS["completions"]]
+    sheets = [_sheet(models, "completions", chosen)]
     if base.has_chat_template:
-        whole = [next(each for each in texts if each.startswith(one.prompt)) for one in starts]
-        messages = _messages(models, list(dict.fromkeys(whole))[:_MESSAGES])
+        others = [one for one in starts if one not in own]
+        best = [*own[:_MESSAGES], *others[:_MESSAGES]]
+        whole = [next(each for each in texts if each.startswith(one.prompt)) for one in best]
+        messages = _messages(models, list(dict.fromkeys(whole)))
         sheets.append(_sheet(models, "chat", messages[: PROMPTS["chat"]]))
     return Canary(variant=variant.name, base_model=variant.base_model, sheets=tuple(sheets))
 
@@ -250,7 +255,7 @@ def _answers(
     ids = torch.cat(made, dim=1).tolist() if made else [[]] * len(rows)
     texts = [_text(loaded, row) for row in ids]
     said = [texts[start : start + count] for start in range(0, len(texts), count)]
-    return first.view(len(models), count, -1), said
+    return first.reshape(len(models), count, -1), said
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
