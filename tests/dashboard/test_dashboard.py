@@ -30,6 +30,14 @@ def make_edit(scalpel: Scalpel, **changes: Any) -> str:
         return id
 
 
+def make_slow_edit(scalpel: Scalpel, suffix: str) -> str:
+    """One that is not done before it is canceled."""
+    prompts = [f"the film of day {number} was" for number in range(60)]
+    behavior = {**small_edit()["behavior"], "prompts": prompts, "max_new_tokens": 256}
+    chosen = {"method": {"type": "auto"}, "effort": "thorough"}
+    return make_edit(scalpel, suffix=suffix, behavior=behavior, **chosen)
+
+
 @pytest.fixture(scope="module")
 def kinder(scalpel: Scalpel) -> str:
     """The id of an edit that is done."""
@@ -94,7 +102,7 @@ def test_the_list_follows_edits_filters_them_and_cancels_one(
     page.goto(f"{scalpel.url}/dashboard")
     row = page.get_by_role("row").filter(has_text="kinder")
     expect(row).to_contain_text("succeeded")
-    long = make_edit(scalpel, suffix="slow", method={"type": "auto"}, effort="thorough")
+    long = make_slow_edit(scalpel, "slow")
     slow = page.get_by_role("row").filter(has_text="slow")
     expect(slow).to_contain_text(re.compile("queued|running"))
     slow.get_by_role("button", name="Cancel").click()
@@ -137,7 +145,7 @@ def test_a_page_is_listed_again_seldom_and_edits_that_are_not_done_are_followed(
     page.clock.run_for(10_000)
     page.wait_for_timeout(300)
     assert len(asked) == 1
-    long = make_edit(scalpel, suffix="long", method={"type": "auto"}, effort="thorough")
+    long = make_slow_edit(scalpel, "long")
     page.clock.run_for(15_000)
     row = page.get_by_role("row").filter(has_text="long")
     expect(row).to_be_visible()

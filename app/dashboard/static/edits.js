@@ -7,7 +7,8 @@ import {
 
 const PAGE = 50
 const REFRESH = 2000
-const LIST_AGAIN = 20000
+// A list by filters may look at a thousand edits to show a few.
+const listAgain = filters => Object.values(filters).some(Boolean) ? 20000 : 4000
 const MOST_SINGLE = 10
 const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled']
 
@@ -136,7 +137,7 @@ function Edits() {
 
   const refresh = async () => {
     if (shown.current === null) return load()
-    await (Date.now() - listed.current < LIST_AGAIN ? follow() : list())
+    await (Date.now() - listed.current < listAgain(filters) ? follow() : list())
     if (!late()) setError(null)
   }
 
