@@ -22,7 +22,7 @@ from app.request.idempotency import CreationDep
 from app.request.pagination import Page, PageDep, page_of
 from app.request.strict_input.json_body import JsonRoute
 from app.services import ServicesDep, StoreDep
-from models_store.errors import InvalidRequest, Malformed, NotFound
+from models_store.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=JsonRoute)
 
@@ -281,7 +281,7 @@ def list_deliveries(
         shown, has_more = page.cut(wanted)
     except NotFound:
         detail = f"after: {page.after!r} is no id of a delivery to {webhook_id}"
-        raise Malformed(detail, code="bad_request") from None
+        raise NotFound(detail) from None
     return page_of([_delivery(delivery) for delivery in shown], has_more)
 
 

@@ -28,7 +28,7 @@ expect.set_options(timeout=60_000)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium as this machine has it."""
     path = next((found for name in _NAMES if (found := shutil.which(name))), None)

@@ -245,7 +245,7 @@ def test_requests_that_come_before_a_response_are_answered_in_order(api: ApiProc
     with api.connect() as connection:
         connection.sendall("".join(requests).encode())
         said = read_all(connection)
-    numbers = re.findall(rb"there is no path /v1/nothing/([0-9]+)", said)
+    numbers = re.findall(rb'"detail":"there is no path /v1/nothing/([0-9]+)', said)
     assert [int(number) for number in numbers] == list(range(count))
 
 

@@ -82,4 +82,4 @@ def test_the_command_line_imports_a_folder(
         ["import", SMOLLM2.id, str(adapter), "--suffix", "mine", "--url", pico_service.url],
     )
     assert run.exit_code == 0, run.output
-    assert f"variant: {SMOLLM2.id}:edit_" in run.output
+    assert f" {SMOLLM2.id}:edit_" in run.output
