@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from annotated_types import GroupedMetadata
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+
+from models_store.schemas.base import Documented, DocumentedModel
 
 
-class RequestBody(BaseModel):
+class RequestBody(DocumentedModel):
     """A JSON object that a client sends: no other fields than those named."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-class View(BaseModel):
+class View(Documented):
     """Part of a response. Attribute docstrings are the descriptions of its fields."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True)
 
 
 _NOT_SUPPORTED = "Not supported: leave it out, or at the value that requests nothing."

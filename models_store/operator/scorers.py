@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from models_store.errors import FieldError
 from models_store.operator.toml import read_tables, refuse
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.scorers import SCORERS, ScorerInfo
 
 _Words = Annotated[str, Field(min_length=1, max_length=300)]
@@ -21,10 +22,8 @@ _Url = Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$", max_lengt
 """Without a user and a password: a secret belongs into the variable that `key_env` names."""
 
 
-class _Remote(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class _Remote(DocumentedModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """What behaviours call it; none of the built-in names."""

@@ -27,9 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     ValidationError,
     ValidationInfo,
 )
@@ -38,6 +36,7 @@ from models_store.errors import FieldError, InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, all_scorers, read_scorers
 from models_store.operator.toml import field_errors, read_document, refuse
 from models_store.registry import Registry
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.catalogue import HubSource
 from models_store.schemas.scorers import ScorerInfo
 from models_store.settings import Settings
@@ -46,8 +45,8 @@ _HUB = "hub:"
 _HUB_FORM = "hub:OWNER/NAME@COMMIT/PATH, the commit in full"
 
 
-class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class Table(DocumentedModel):
+    """Of the operator's file."""
 
 
 class DataFile(Table):

@@ -13,14 +13,14 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from models_store.schemas.base import FrozenModel
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.scorers import ScorerInfo
 
 
-class ReceiptPart(FrozenModel):
+class ReceiptPart(DocumentedModel):
     """A part of a receipt."""
 
-    model_config = ConfigDict(allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Interval(ReceiptPart):

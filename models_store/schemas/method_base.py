@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from models_store.errors import FieldError
+from models_store.schemas.base import DocumentedModel
 
 if TYPE_CHECKING:
     from models_store.schemas.behaviors import Behavior
@@ -134,9 +135,7 @@ class DocsRow:
     """What is read of the base model, once for all edits."""
 
 
-class _Method(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
+class _Method(DocumentedModel):
     place: ClassVar[int] = 100
     """Where it stands in lists of methods."""
     docs: ClassVar[DocsRow]

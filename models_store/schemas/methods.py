@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from models_store.registry import Registry
+from models_store.schemas.base import DocumentedModel
 from models_store.schemas.method_base import Auto, FixedMethod, Given, Imported
 
 _REGISTERED: Mapping[str, type[FixedMethod]] = Registry("scalpel.methods")
@@ -37,10 +38,8 @@ Effort = Literal["quick", "standard", "thorough"]
 _Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
-class Limits(BaseModel):
+class Limits(DocumentedModel):
     """Bounds on the damage of an edit. Each is named after the figure that it is compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_kl: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.1
     """Mean KL(base ‖ edited) on neutral text, in nats a token."""

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from models_store.registry import Registry
+from models_store.schemas.base import DocumentedModel
 
 DEFAULT_SCORERS: tuple[str, ...] = ("tfidf", "char-ngrams")
 """For behaviours that name none: both fit any behaviour, since they learn it from its texts."""
 
 
-class ScorerInfo(BaseModel):
+class ScorerInfo(DocumentedModel):
     """What a scorer measures, its threshold, training data and licence."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: str
     """Its name in requests."""

@@ -11,21 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from models_store.errors import FieldError
 from models_store.ids import TENANT_PATTERN
 from models_store.operator.toml import read_tables, refuse
+from models_store.schemas.base import DocumentedModel
 from models_store.settings import Settings
 
 _Rate = Annotated[float, Field(gt=0, le=1e6)]
 _Number = Annotated[int, Field(ge=1, le=2**53)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class _Part(DocumentedModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class TenantLimits(_Part):

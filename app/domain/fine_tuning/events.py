@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
+from app.domain.bodies import View
 from app.domain.events.events import Event
 from app.domain.fine_tuning.jobs import body_of, job_id, points_of, receipt_of, ulid_of
 from app.domain.variants.names import variant_name
@@ -24,10 +25,8 @@ _STAGES = {
 }
 
 
-class JobEvent(BaseModel):
+class JobEvent(View):
     """One thing that happened to a job."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     id: str
     """`ftevent-…`; give it as `after` for the page after it."""
