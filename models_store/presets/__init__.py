@@ -8,7 +8,9 @@ inverse of another preset has `inverse_of` in place of the two text files.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +65,11 @@ def neutral_texts() -> tuple[tuple[TextItem, ...], tuple[CompletionItem, ...]]:
         tuple(TextItem(text=line["text"]) for line in _lines("_neutral", "plain")),
         tuple(CompletionItem.model_validate(line) for line in _lines("_neutral", "chat")),
     )
+
+
+def neutral_words() -> Iterator[str]:
+    """Words of neutral texts without an end, in place of texts that are still to be made."""
+    return cycle(word for text in neutral_texts()[0] for word in text.text.split())
 
 
 class NeutralText(TextItem):

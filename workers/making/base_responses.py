@@ -8,11 +8,11 @@ texts are, at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import islice
 from statistics import median
 
 from models_store.errors import EditFailed
-from models_store.presets import neutral_texts
+from models_store.presets import neutral_words
 from models_store.schemas.behaviors import MIN_TEXTS, Behavior, distinct
 from models_store.schemas.items import ChatItem, CompletionItem, Item, Message, text_of
 from models_store.schemas.report import MadeTexts
@@ -74,7 +74,7 @@ def with_base_responses(behavior: Behavior, seed: int, cache: Cache) -> ScoredTe
 def unanswered(behavior: Behavior) -> Behavior:
     """The behaviour with neutral undesired texts, as many and as long as they will be at most: for
     what the edit takes, not for what it does."""
-    words = cycle(word for text in neutral_texts()[0] for word in text.text.split())
+    words = neutral_words()
     asked = drawn(behavior.desired, MOST)
     made = (_responded(item, " ".join(islice(words, _words(item)))) for item in asked)
     return behavior.model_copy(update={"undesired": tuple(made)})

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import islice
 
 import numpy as np
 
 from models_store.errors import EditFailed, InvalidRequest
-from models_store.presets import neutral_texts
+from models_store.presets import neutral_words
 from models_store.schemas.behaviors import MIN_SCORED_PROMPTS, MIN_TEXTS, Behavior
 from models_store.schemas.items import CompletionItem, Prompt
 from models_store.schemas.report import MadeTexts
@@ -133,7 +133,7 @@ def stand_in(behavior: Behavior, seed: int) -> Behavior:
         InvalidRequest: templates leave too few prompts to continue.
     """
     learned, others = divided(behavior.prompts, seed)
-    words = cycle(word for text in neutral_texts()[0] for word in text.text.split())
+    words = neutral_words()
     length = max(1, behavior.max_new_tokens * 3 // 4)
 
     def side() -> Side:

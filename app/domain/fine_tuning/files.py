@@ -94,11 +94,10 @@ class Files:
             raise NotFound(f"no such file: {id[:100]}")
         return version
 
-    def artifact(self, tenant: str, id: str) -> Artifact:
+    def artifact(self, tenant: str, id: str, file: FileVersion) -> Artifact:
         """Where its bytes are, and what they must be."""
-        head = self.head(tenant, id)
         path = self._content(tenant, id)
-        return Artifact(name=head.filename, path=path, sha256=head.sha256, bytes=head.bytes)
+        return Artifact(name=file.filename, path=path, sha256=file.sha256, bytes=file.bytes)
 
     def ids(self, tenant: str) -> Iterator[str]:
         """Every id that was given, oldest first; deleted ones too."""

@@ -11,6 +11,7 @@ from app.domain.bodies import View
 from app.domain.edits.deletion import delete_with_exports
 from app.domain.edits.requests import EditBody
 from app.request.auth import READ, WRITE, Reader, Writer, with_scope
+from app.request.filters import MetadataDep
 from app.request.idempotency import Creation, CreationDep, creation_of
 from app.request.pagination import IdPageDep, Page, page_of
 from app.request.strict_input.json_body import JsonRoute, directly
@@ -86,11 +87,11 @@ async def _created(
 
 @router.get("", response_model=Page[EditView], summary="List edits")
 def list_edits(
-    request: Request,
     services: ServicesDep,
     store: StoreDep,
     who: Reader,
     page: IdPageDep,
+    metadata: MetadataDep,
     status: Status | None = None,
     base_model: str | None = None,
     suffix: Annotated[
@@ -104,29 +105,17 @@ def list_edits(
             "of texts in the request.",
         ),
     ] = None,
-    metadata: Annotated[
-        str | None,
-        Query(
-            alias="metadata[key]",
-            description="Only edits with this value of `key` in their metadata; `key` is any name.",
-        ),
-    ] = None,
 ) -> Response:
     """Newest first by default. A page is chosen from at most 1,000 edits: with filters it may have
     fewer than `limit`, or none, while `has_more` is true. By `suffix` edits are found at once,
     however many there are."""
-    wanted = {
-        name[len("metadata[") : -1]: value
-        for name, value in request.query_params.items()
-        if name.startswith("metadata[") and name.endswith("]")
-    }
 
     def fits(work: Work) -> bool:
         settings, made_for = work.request.settings, work.request.behavior
         assert isinstance(settings, EditSettings)
         names = () if made_for is None else (made_for.id, made_for.name)
         return (
-            wanted.items() <= settings.metadata.items()
+            metadata.items() <= settings.metadata.items()
             and suffix in (None, settings.suffix)
             and (behavior is None or behavior in names)
         )

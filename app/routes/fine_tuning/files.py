@@ -30,11 +30,11 @@ from app.routes.fine_tuning.views import (
 from app.services import ServicesDep, Store, StoreDep
 from models_store.errors import InvalidRequest, NotFound
 from models_store.schemas.records import Artifact
-from models_store.work.store import Place, Work
+from models_store.work.store import Place
 
 router = APIRouter(prefix="/v1/files", tags=["fine-tuning"])
 
-FORM, JSON_LINES = "multipart/form-data", "application/jsonl"
+FORM, JSON, JSON_LINES = "multipart/form-data", "application/json", "application/jsonl"
 _PURPOSE: Purpose = "fine-tune"
 _FIELDS: dict[str, Any] = {
     "type": "object",
@@ -91,7 +91,8 @@ async def create_file(
             store.files.upload, creation.sender(store), file, _PURPOSE
         )
     creation.mark(f"/v1/files/{outer_file_id(id)}", replayed=replayed)
-    return await run_in_threadpool(_view, store, who.tenant, outer_file_id(id))
+    view, _ = await run_in_threadpool(_found, store, who.tenant, outer_file_id(id))
+    return view
 
 
 async def _received(request: Request, held: ExitStack) -> Received:
@@ -171,7 +172,7 @@ def list_files(
 @router.get("/{file_id}", summary="Read about a file")
 def read_file_info(file_id: str, store: StoreDep, who: Reader) -> UploadView:
     """Its name, size and purpose."""
-    return _view(store, who.tenant, file_id)
+    return _found(store, who.tenant, file_id)[0]
 
 
 @router.get(
@@ -188,8 +189,9 @@ def read_file_info(file_id: str, store: StoreDep, who: Reader) -> UploadView:
 )
 def read_file_content(file_id: str, request: Request, store: StoreDep, who: Reader) -> Response:
     """What was uploaded; of a job's result the receipt as JSON."""
-    artifact, kind = _artifact(store, who.tenant, file_id)
-    name = f"{file_id}.{'json' if kind == 'application/json' else 'jsonl'}"
+    file, artifact = _found(store, who.tenant, file_id)
+    kind, suffix = (JSON_LINES, "jsonl") if file.purpose == _PURPOSE else (JSON, "json")
+    name = f"{file_id}.{suffix}"
     return artifact_response(request, store.objects, artifact, filename=name, media_type=kind)
 
 
@@ -200,31 +202,23 @@ def delete_file(file_id: str, store: StoreDep, who: Writer) -> DeletedFile:
     return DeletedFile(id=file_id)
 
 
-def _view(store: Store, tenant: str, file_id: str) -> UploadView:
-    id = inner_file_id(file_id)
-    try:
-        return file_view(id, store.files.head(tenant, id))
-    except NotFound:
-        return receipt_view(*_receipt(store, tenant, file_id))
-
-
-def _artifact(store: Store, tenant: str, file_id: str) -> tuple[Artifact, str]:
-    """Where a file is, and its type."""
-    try:
-        return store.files.artifact(tenant, inner_file_id(file_id)), JSON_LINES
-    except NotFound:
-        return _receipt(store, tenant, file_id)[1], "application/json"
-
-
-def _receipt(store: Store, tenant: str, file_id: str) -> tuple[Work, Artifact]:
-    """The job that has this file as its result, and the receipt.
+def _found(store: Store, tenant: str, file_id: str) -> tuple[UploadView, Artifact]:
+    """A file that was uploaded, or the receipt of a job; and where its bytes are.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it is neither.
     """
-    place = Place("edit", tenant, edit_of(f"ftjob-{ulid_of(file_id)}"))
-    work = store.work.find(place)
+    id = inner_file_id(file_id)
+    try:
+        file = store.files.head(tenant, id)
+    except NotFound:
+        return _receipt(store, tenant, file_id)
+    return file_view(id, file), store.files.artifact(tenant, id, file)
+
+
+def _receipt(store: Store, tenant: str, file_id: str) -> tuple[UploadView, Artifact]:
+    work = store.work.find(Place("edit", tenant, edit_of(f"ftjob-{ulid_of(file_id)}")))
     receipt = None if work is None else receipt_of(work)
     if work is None or receipt is None:
         raise NotFound(f"no such file: {file_id[:100]}")
-    return work, receipt
+    return receipt_view(work, receipt), receipt

@@ -15,6 +15,7 @@ from app.domain.fine_tuning.jobs import body_of, edit_of, inner_file_id, is_job,
 from app.domain.fine_tuning.requests import FineTuningBody
 from app.http.files import checked_stream
 from app.request.auth import Reader, Writer
+from app.request.filters import MetadataDep
 from app.request.idempotency import Creation, CreationDep
 from app.request.pagination import Page, PageQuery, T, page_of
 from app.request.strict_input.json_body import JsonRoute
@@ -102,7 +103,8 @@ def _examples(
     """What the file in a field is called, and the examples in it."""
     store, file_id, most = services.store, getattr(body, field), services.settings.max_body_bytes
     try:
-        file = store.files.artifact(tenant, inner_file_id(file_id))
+        id = inner_file_id(file_id)
+        file = store.files.artifact(tenant, id, store.files.head(tenant, id))
         held.enter_context(services.in_flight.hold(tenant, "body-bytes", file.bytes))
         lines = objects_of(field, checked_stream(store.objects, file, 0, file.bytes))
         return file.name or field, examples_of(body.method_type, field, lines, most)
@@ -132,30 +134,19 @@ def list_fine_tuning_jobs(
     request: Request,
     store: StoreDep,
     who: Reader,
+    metadata: MetadataDep,
     after: After = None,
     limit: Limit = 20,
-    metadata: Annotated[
-        str | None,
-        Query(
-            alias="metadata[key]",
-            description="Only jobs with this value of `key` in their metadata; `key` is any name.",
-        ),
-    ] = None,
 ) -> Page[JobView]:
     """Newest first. Edits that were made otherwise are not among them. With `metadata=null` only
     jobs without metadata."""
     without = request.query_params.get("metadata") == "null"
-    wanted = {
-        name[len("metadata[") : -1]: value
-        for name, value in request.query_params.items()
-        if name.startswith("metadata[") and name.endswith("]")
-    }
 
     def fits(work: Work) -> bool:
         settings = work.request.settings
         assert isinstance(settings, EditSettings)
         given = settings.metadata
-        return is_job(work) and wanted.items() <= given.items() and not (without and given)
+        return is_job(work) and metadata.items() <= given.items() and not (without and given)
 
     page = PageQuery(limit, "desc", None if after is None else edit_of(after))
     jobs, has_more, looked_at = page.work(store.work, "edit", who.tenant, None, None, also=fits)

@@ -26,10 +26,10 @@ class AsyncEdits:
         base_model: str | None = None,
         suffix: str | None = None,
         behavior: str | None = None,
-        metadata: Mapping[str, str] | None = None,
         limit: int | None = None,
         order: Literal["asc", "desc"] | None = None,
         after: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncPager[models.Edit]:
         """List edits.
 
@@ -45,10 +45,10 @@ class AsyncEdits:
             suffix: Only edits that were given this suffix.
             behavior: Only edits by this behaviour: a preset's name, a `beh_…` id, or the name
                 of texts in the request.
-            metadata: Only those with these.
             limit: Most things on a page, 1 to 100.
             order: `desc`: the newest or last first; `asc`: the other way round.
             after: An id.
+            metadata: Only those with these.
         """
         return AsyncPager(
             self._transport,
@@ -59,10 +59,10 @@ class AsyncEdits:
                 "base_model": base_model,
                 "suffix": suffix,
                 "behavior": behavior,
-                **metadata_query(metadata),
                 "limit": limit,
                 "order": order,
                 "after": after,
+                **metadata_query(metadata),
             },
         )
 
