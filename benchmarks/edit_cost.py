@@ -41,7 +41,7 @@ from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import methods_of
 from workers.runtime.base_models import materialise
 from workers.runtime.decoding.decode import generate
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.reading.passes import read_texts

@@ -40,8 +40,8 @@ from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import methods_of
 from workers.making.search.search import search
 from workers.runtime import ranks
-from workers.runtime.deltas import from_delta, to_delta
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.deltas import from_delta, to_delta
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.passes import read_texts
 from workers.runtime.tokens import Encoded, encode

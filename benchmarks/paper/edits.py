@@ -26,7 +26,7 @@ from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult
 from workers.making.search.tuning import kl_target
 from workers.making.search.validation import Validation
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.calibrate import Scales
 from workers.surgery.fitted import FittedEdit

@@ -46,7 +46,7 @@ from workers.evaluation.suites.scoring import SuiteScorer, suite_scorer
 from workers.evaluation.suites.toxicity.run import NEW_TOKENS, read_prompts
 from workers.making.search.search import search
 from workers.runtime.base_models import materialise
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt

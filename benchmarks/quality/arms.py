@@ -37,7 +37,7 @@ from workers.making.search.recipes import Recipe
 from workers.making.search.search import SearchResult, search
 from workers.making.search.tuning import kl_target
 from workers.making.search.validation import Trial
-from workers.runtime.steering import steered
+from workers.runtime.edits.steering import steered
 from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import Term
 

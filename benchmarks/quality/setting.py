@@ -28,7 +28,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.source import Source
 from workers.making.search.validation import Validation
 from workers.runtime.base_models import materialise
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 

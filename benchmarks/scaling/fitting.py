@@ -15,7 +15,7 @@ from workers.evaluation.data.splits import Sides, Splits
 from workers.making.cache import Cache
 from workers.making.fitting.material import Material
 from workers.making.fitting.source import Source
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.fitted import FittedEdit
 

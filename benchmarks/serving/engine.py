@@ -44,9 +44,9 @@ from workers.generator.line_queue import EngineLine
 from workers.generator.shelf import Shelf
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.deltas import to_delta
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
 NO_STOP: frozenset[int] = frozenset()

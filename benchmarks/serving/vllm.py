@@ -24,8 +24,8 @@ from benchmarks.edit_cost import load
 from benchmarks.serving.engine import decode, edits_of, prompt_of
 from benchmarks.serving.vllm_server import MAX_LORAS, PYTHON, vllm_server
 from workers.generator.vllm.adapters import Adapters
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
 TOKENS = 32

@@ -13,7 +13,7 @@ from benchmarks.beside.rows import Cost, CostFile
 from benchmarks.beside.table import costs_table, effects_table, fall, heretic_line, missing_line
 from tests.benchmarks.rows import rates, row
 from tests.support.pico import save_pico
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import Encoded, encode
 

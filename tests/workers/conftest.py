@@ -28,7 +28,7 @@ from tests.workers.taught import teach
 from workers.editor.jobs import edits, exports, registrations
 from workers.editor.jobs.inputs import base_of
 from workers.editor.jobs.task import Handler, Outcome, Task
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.deltas import to_delta
 from workers.runtime.loading import LoadedModel, load_base
 
 

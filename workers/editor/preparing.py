@@ -16,7 +16,7 @@ from models_store.work.store import SHARED_TENANT, WorkStore
 from workers.making.cache import Cache
 from workers.making.preparing import preparation
 from workers.runtime.base_models import is_here
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.pinned import load_pinned
 
 _log = structlog.get_logger()

@@ -41,9 +41,9 @@ from workers.making.search.recipes import methods_of
 from workers.runtime.decoding.decode import Decoding
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.reading.extract import features
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches, encode, encode_prompt
 from workers.surgery.terms import Mixture
 

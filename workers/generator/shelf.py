@@ -12,9 +12,9 @@ from models_store.schemas.catalogue import BaseModelSource
 from models_store.schemas.records import DeltaRef, Variant
 from models_store.settings import Settings
 from models_store.work.store import WorkStore
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned, outline_pinned, published_terms
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, Term
 
 _MOST_BASES = 4

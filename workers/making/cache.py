@@ -32,7 +32,7 @@ from workers.evaluation.effect.generations import Arm, DecodingSettings, arm_of,
 from workers.runtime.base_models import settings_digest
 from workers.runtime.decoding.decode import Generated
 from workers.runtime.decoding.requests import FinishReason
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, cpu_capability
 from workers.runtime.reading.extract import EXTRACTOR_VERSION
 

@@ -37,7 +37,7 @@ from workers.evaluation.estimate.costs import (
 from workers.making.fitting.readings import READINGS, Counts, Wanted, reading_tokens, wanted_by
 from workers.making.fitting.shipped import shipped_curvature
 from workers.making.search.recipes import Recipe, methods_of
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, cpu_capability, device_name
 
 _SCALES = 1.5

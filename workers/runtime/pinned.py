@@ -10,7 +10,7 @@ from models_store.schemas.records import DeltaRef
 from models_store.settings import Settings
 from models_store.weights.delta import load_delta
 from workers.runtime.base_models import materialise
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.deltas import from_delta
 from workers.runtime.loading import LoadedModel, load_base, load_outline
 from workers.surgery.terms import Term
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 

@@ -19,7 +19,7 @@ from tests.support.edits import random_edit
 from workers.editor.formats import merged, peft
 from workers.editor.formats.protocol import content
 from workers.editor.jobs.canary import record
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
 

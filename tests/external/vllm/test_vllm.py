@@ -35,8 +35,8 @@ from tests.system.service import running_service
 from workers.generator.shelf import Shelf
 from workers.generator.vllm.adapters import PREFIX
 from workers.generator.vllm.vllm import VllmEngine
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import to_delta
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture, Term, scaled
 

@@ -35,8 +35,8 @@ from workers.evaluation.damage.limits import surely_exceeded
 from workers.evaluation.data.splits import full_text, split_behavior
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.tuning import used
-from workers.runtime.deltas import from_delta
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.deltas import from_delta
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import load_base
 
 TOOK = Took({"load": 1.0}, 2.0)

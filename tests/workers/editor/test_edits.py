@@ -21,8 +21,8 @@ from tests.workers.conftest import Bench, Made, bench_over, settings_in, small_e
 from workers.editor.jobs.inputs import parents_of
 from workers.editor.jobs.task import Task
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import from_delta
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode

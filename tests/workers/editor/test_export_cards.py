@@ -21,7 +21,7 @@ from tests.workers.conftest import Bench, Made
 from workers.editor.formats import peft
 from workers.editor.jobs.inputs import base_of, mixture_of
 from workers.generator.vllm.adapters import RANKS
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 
 PROMPT = "the food was very"
 LIBRARIES = {

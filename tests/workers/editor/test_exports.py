@@ -26,7 +26,7 @@ from workers.editor.formats import peft
 from workers.editor.formats.protocol import Loader, content
 from workers.editor.jobs.canary import record
 from workers.editor.jobs.proof import has_room, prove
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture, make_term
 

@@ -29,7 +29,7 @@ from tests.project.test_docs import table
 from tests.support.edits import random_term
 from workers.editor.formats import merged, native, peft
 from workers.editor.formats.protocol import Files, content
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.deltas import from_delta
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term
 

@@ -36,7 +36,7 @@ from tests.workers.conftest import Bench
 from workers.editor.formats import gguf as format
 from workers.editor.formats.protocol import content
 from workers.editor.jobs.proof import Proof, prove
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
 

@@ -29,9 +29,9 @@ from tests.support.adapters import ATTENTION, configured, make_adapter
 from tests.workers.conftest import Bench
 from tests.workers.runtime.base_models.test_hub import COMMIT, REPO
 from tests.workers.runtime.base_models.test_hub import hub as hub
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import published_terms
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

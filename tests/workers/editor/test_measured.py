@@ -13,7 +13,7 @@ from models_store.schemas.report import Report
 from models_store.weights.delta import load_delta
 from tests.workers.conftest import Bench, Made, small_edit
 from workers.editor.jobs.task import Outcome
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.deltas import from_delta
 from workers.surgery.terms import Term, by_matrix, change, union_of_rows
 
 Body = Callable[..., dict[str, Any]]

@@ -23,7 +23,7 @@ from workers.editor.jobs.inputs import base_of, mixture_of
 from workers.editor.jobs.proof import prove
 from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
 

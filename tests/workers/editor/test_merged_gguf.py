@@ -23,7 +23,7 @@ from tests.workers.conftest import Bench
 from tests.workers.editor.test_gguf_exports import as_llama_cpp_has_it
 from workers.editor.formats.merged_gguf import DTYPES
 from workers.editor.jobs.proof import Proof, prove
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Mixture
 

@@ -16,8 +16,8 @@ from models_store.errors import EditFailed
 from tests.workers.conftest import Bench
 from tests.workers.editor.test_imports import mixture, served, submit
 from workers.editor.imports import approximation
+from workers.runtime.edits.steering import steered
 from workers.runtime.loading import LoadedModel
-from workers.runtime.steering import steered
 
 IDS = torch.tensor([[1, 20, 21, 22, 300, 9, 40, 41]])
 

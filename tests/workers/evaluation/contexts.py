@@ -14,7 +14,7 @@ from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.plan import EvaluationPlan
 from workers.evaluation.damage.damage import DamagePlan
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, make_term
 

@@ -36,8 +36,8 @@ from workers.evaluation.estimate.estimate import Features
 from workers.evaluation.evaluate import Evaluation, evaluate
 from workers.evaluation.extras.basics import STRUCTURED_TOKENS
 from workers.evaluation.receipt import MadeEdit, Spent, build_report
-from workers.runtime.deltas import to_delta
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.deltas import to_delta
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.methods.bias import Bias

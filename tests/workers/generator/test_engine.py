@@ -20,12 +20,12 @@ from workers.generator.engine.choice import ChoiceDecoder, Piece
 from workers.generator.engine.engine import Engine, Job
 from workers.generator.engine.text import TextStream
 from workers.generator.line_queue import EngineLine
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
 from workers.runtime.decoding.requests import Request
 from workers.runtime.decoding.sampling import SamplingParams
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, make_term
 
 MARGIN = 1e-3

@@ -23,9 +23,9 @@ from workers.generator.engine.builtin import BuiltIn
 from workers.generator.engine.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
 from workers.surgery.methods.bias import Bias
 from workers.surgery.methods.model_surgery import ModelSurgery

@@ -21,7 +21,7 @@ from workers.generator.engine.builtin import BuiltIn
 from workers.generator.engine.engine import Engine
 from workers.generator.server import create_server
 from workers.generator.shelf import Shelf
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.deltas import to_delta
 from workers.runtime.loading import LoadedModel
 
 TOKEN = "internal"

@@ -23,7 +23,7 @@ from workers.making.base_responses import (
 )
 from workers.making.cache import Cache
 from workers.making.scored_texts import ScoredTexts
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 
 

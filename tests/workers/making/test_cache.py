@@ -19,7 +19,7 @@ from models_store.work.store import SHARED_TENANT
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.making.cache import Cache
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import make_term

@@ -26,12 +26,12 @@ from workers.making.fitting.fitting import Prepared, prepare
 from workers.making.fitting.model_readings import BENIGN_TOKENS, benign_texts
 from workers.making.fitting.source import Source
 from workers.making.search.recipes import recipes
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.extract import features
 from workers.runtime.reading.residuals import spread
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode
 from workers.surgery.fitted import FittedEdit, pair
 from workers.surgery.methods.attribution import Attribution

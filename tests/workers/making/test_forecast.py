@@ -26,8 +26,8 @@ from workers.making.forecast import Speed, delta_bytes, memory_bytes
 from workers.making.forecast import seconds as seconds_of
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import Recipe, methods_of, recipes
-from workers.runtime.deltas import to_delta
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.deltas import to_delta
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, cpu_capability, device_name, load_base
 from workers.surgery.methods.attribution import Attribution
 from workers.surgery.methods.bias import Bias

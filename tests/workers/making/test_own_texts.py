@@ -19,7 +19,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
 from workers.making.fitting.own_texts import OwnTexts, own_texts
 from workers.making.fitting.source import Source
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.passes import read_texts
 from workers.runtime.reading.shifts import WeightedShifts

@@ -20,7 +20,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.fitting import prepare
 from workers.making.fitting.permuted import fit_permuted, permuted
 from workers.making.fitting.source import Source
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.fitted import pair
 from workers.surgery.methods.bias import Bias

@@ -30,7 +30,7 @@ from workers.making.preparing import preparation
 from workers.making.search.choosing import recipes_of
 from workers.making.search.recipes import methods_of
 from workers.making.search.validation import Validation
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from workers.making.scored_texts import (
     scored_texts,
     stand_in,
 )
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 
 

@@ -20,7 +20,7 @@ from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
 from workers.making.search.tuning import at_limit, calibrated, fitted_to_limits, used
 from workers.making.search.validation import Trial
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.terms import make_term

@@ -23,7 +23,7 @@ from workers.making.cache import Cache
 from workers.making.fitting.fitting import Prepared
 from workers.making.search.choosing import scaled
 from workers.making.search.validation import Validation
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.methods.bias import Bias
 from workers.surgery.terms import Term

@@ -20,7 +20,7 @@ from models_store.weights.architectures import (
     architecture_for,
 )
 from tests.support.pico import EXPERTS, LAYERS
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 

@@ -13,8 +13,8 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.support.edits import random_edit, random_term
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import compare, negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode

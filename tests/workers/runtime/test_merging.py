@@ -16,8 +16,8 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, UP, MatrixKey
 from tests.support.edits import random_edit, random_term
 from workers.runtime import merging
-from workers.runtime.apply import WeightEditor
 from workers.runtime.base_models.weights import stored_tensors
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.merging import coarsest_dtype, copy, merge
 from workers.surgery.terms import Mixture, Term

@@ -18,8 +18,8 @@ from models_store.weights.architectures import DOWN, GATE, OUTPUT, SHARED_GATE, 
 from models_store.weights.delta import DeltaTerm
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from tests.support.edits import random_edit, random_term
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import to_delta
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term
 

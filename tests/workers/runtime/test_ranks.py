@@ -17,7 +17,7 @@ from models_store.errors import EditFailed
 from tests.support.edits import random_edit
 from tests.workers.runtime.reading.alone import bias_statistics, gate_readings, shift_gradients
 from workers.runtime import ranks as ranks_module
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.ranks import Ranks
 from workers.runtime.reading.benign import benign_statistics

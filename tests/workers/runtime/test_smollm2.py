@@ -10,12 +10,12 @@ import torch
 from models_store.weights.architectures import GATE
 from tests.support.edits import random_edit
 from tests.workers.runtime.reading.alone import bias_statistics
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import generate
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.residuals import first_tokens, spread
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode, encode_prompt
 from workers.surgery.calibrate import Scales
 from workers.surgery.methods.bias import Bias

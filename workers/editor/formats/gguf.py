@@ -33,7 +33,7 @@ from models_store.weights.gguf import (
 )
 from models_store.weights.lora import lora_factors
 from workers.editor.formats.protocol import Files, Loader, content
-from workers.runtime.deltas import stored_terms
+from workers.runtime.edits.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 

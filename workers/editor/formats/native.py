@@ -10,8 +10,8 @@ from models_store.cards import Use
 from models_store.schemas.records import Variant
 from models_store.weights.delta import FORMAT, dump_delta, load_delta
 from workers.editor.formats.protocol import Files, Loader, content
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import from_delta, to_delta
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import from_delta, to_delta
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, folded
 
@@ -42,8 +42,8 @@ In Python, where Scalpel is installed, with a folder of the base model:
 from pathlib import Path
 
 from models_store.weights.delta import load_delta
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import from_delta
 from workers.runtime.loading import load_base
 
 base = load_base(Path("path/to/the/base/model"), device="cpu", dtype="auto")

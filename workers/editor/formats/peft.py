@@ -14,7 +14,7 @@ from models_store.cards import Use
 from models_store.schemas.records import Variant
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
 from workers.editor.formats.protocol import Files, Loader, content
-from workers.runtime.deltas import stored_terms
+from workers.runtime.edits.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from models_store.errors import EditFailed
 from models_store.schemas.imports import Approximation
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded

@@ -18,7 +18,7 @@ from models_store.weights.architectures import MatrixKey
 from workers import progress
 from workers.editor.imports.approximation import measure
 from workers.editor.imports.protocol import ReadEdit, bounded
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 

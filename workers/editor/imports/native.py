@@ -9,8 +9,8 @@ from models_store.weights.delta import load_delta
 from models_store.weights.foreign import DELTA_NAME, ForeignFile, check_delta
 from workers.editor.formats import native
 from workers.editor.imports.protocol import ReadEdit, bounded
-from workers.runtime.apply import check_fit
-from workers.runtime.deltas import from_delta
+from workers.runtime.edits.apply import check_fit
+from workers.runtime.edits.deltas import from_delta
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import by_matrix, flatten
 

@@ -28,12 +28,12 @@ from models_store.weights.foreign import CONTROL_NAME, VECTOR_TENSOR, VECTORS_NA
 from workers.editor.imports.approximation import measure
 from workers.editor.imports.protocol import ReadEdit
 from workers.evaluation.damage.neutral import encode_neutral
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
+from workers.runtime.edits.steering import steered
 from workers.runtime.likelihood import TextReading
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.passes import read_texts
 from workers.runtime.reading.residuals import InputMoments, first_tokens
-from workers.runtime.steering import steered
 from workers.runtime.tokens import Encoded
 from workers.surgery.regression import DEFAULT_RIDGE, MAX_FIRST_TOKEN_RMS, respond
 from workers.surgery.terms import Term, make_term

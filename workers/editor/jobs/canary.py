@@ -29,7 +29,7 @@ from models_store.schemas.items import prompt_of, text_of
 from models_store.schemas.records import Variant
 from models_store.work.store import Work
 from workers.editor.jobs.task import Task
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode_prompt
 from workers.surgery.terms import Mixture

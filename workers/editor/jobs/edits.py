@@ -42,7 +42,7 @@ from workers.making.search.recipes import methods_of
 from workers.making.search.search import search as try_all
 from workers.making.search.untested import untested
 from workers.making.search.validation import Validation
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.surgery.terms import Mixture
 
 _HARM_FROM = 0.92

@@ -22,8 +22,8 @@ from workers.editor.jobs.proof import Proof, has_room, prove
 from workers.editor.jobs.scratch import scratch_folder
 from workers.editor.jobs.task import Outcome, Task
 from workers.editor.steps.harm import policy_for, require_harmless_import
-from workers.runtime.deltas import to_delta
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.deltas import to_delta
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.pinned import load_pinned
 

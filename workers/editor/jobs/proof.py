@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from models_store.errors import EditFailed
 from models_store.presets import neutral_texts
 from workers.editor.formats.protocol import Loader
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode

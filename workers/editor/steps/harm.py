@@ -19,7 +19,7 @@ from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm
 from workers.evaluation.statistics import Bootstrap
 from workers.making.cache import Cache
 from workers.making.search.choosing import Chosen
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 
 
 def policy_for(task: Task) -> Policy:

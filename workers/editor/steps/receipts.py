@@ -23,7 +23,7 @@ from workers.making.fitting.fitting import Prepared
 from workers.making.search.points import delta_of, search_report
 from workers.making.search.search import SearchResult
 from workers.runtime import ranks
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.deltas import to_delta
 from workers.runtime.tokens import encode
 
 

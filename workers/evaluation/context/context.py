@@ -18,7 +18,7 @@ from workers.evaluation.effect.generations import Arm, DecodingSettings, Generat
 from workers.evaluation.scorers.prepare import NOBODY, Judges, PreparedScorer
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.tokens import Conversation, encode_prompt
 from workers.surgery.terms import Mixture
 

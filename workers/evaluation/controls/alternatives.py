@@ -1,6 +1,6 @@
 """Other ways to the same end, to compare an edit with: directional ablation and a prompt.
 
-Steering by a hook, the third one, is in `workers.runtime.steering`.
+Steering by a hook, the third one, is in `workers.runtime.edits.steering`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.damage.neutral import encode_neutral, mean_kl
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import compare
 from workers.runtime.tokens import Conversation, Encoded, encode_prompt
 

@@ -35,7 +35,7 @@ from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.data.splits import drawn
 from workers.evaluation.effect.generations import Arm, Generate
 from workers.evaluation.statistics import Bools, Bootstrap, Floats
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import Divergence
 from workers.runtime.tokens import encode
 from workers.surgery.terms import Term

@@ -26,7 +26,7 @@ from workers.evaluation.effect.effect import contrast
 from workers.evaluation.effect.generations import Arm, DecodingSettings, Generate, generate_arm
 from workers.evaluation.scorers.refusal_phrases import RefusalPhrases
 from workers.evaluation.statistics import Bootstrap, Floats, Groups, groups_of
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term

@@ -17,7 +17,7 @@ from workers.evaluation.effect.effect import scored_arms
 from workers.evaluation.effect.generations import Arm, DecodingSettings, generate_arm
 from workers.evaluation.scorers.prepare import PreparedScorer
 from workers.evaluation.statistics import Bootstrap, groups_of
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term
 

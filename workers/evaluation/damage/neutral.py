@@ -19,7 +19,7 @@ from models_store.presets import (
 )
 from models_store.schemas.items import ChatItem, CompletionItem, TextItem, text_of
 from workers.evaluation.seeds import derive
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import Divergence, TextReading, compare
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode

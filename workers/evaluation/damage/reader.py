@@ -13,7 +13,7 @@ import torch
 from models_store.errors import BaseModelUnavailable
 from models_store.schemas.items import CompletionItem
 from workers.evaluation.statistics import Floats
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from workers.evaluation.seeds import derive
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 
 

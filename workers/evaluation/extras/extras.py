@@ -38,7 +38,7 @@ from workers.evaluation.extras.side_effects import side_effects
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.suites.protocol import ModelPair
 from workers.evaluation.suites.run import run_suites
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.surgery.terms import Term
 
 

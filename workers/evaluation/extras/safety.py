@@ -31,7 +31,7 @@ from workers.evaluation.extras.side_effects import preset_classifier
 from workers.evaluation.scorers import profanity, refusal_phrases
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import encode_prompt
 

@@ -13,7 +13,7 @@ from workers import progress
 from workers.evaluation.effect.generations import DecodingSettings, generate_arm
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import Bootstrap, Floats
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 
 T = TypeVar("T")

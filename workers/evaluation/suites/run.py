@@ -12,7 +12,7 @@ from workers import progress
 from workers.evaluation.seeds import derive
 from workers.evaluation.statistics import RESAMPLES, Bootstrap
 from workers.evaluation.suites.protocol import ModelPair, Suite
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.surgery.terms import Term
 
 

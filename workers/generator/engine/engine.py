@@ -28,9 +28,9 @@ import torch
 from models_store.errors import ScalpelError, Unavailable
 from models_store.schemas.generation import Finished, GenerationError
 from workers.generator.engine.choice import ChoiceDecoder, Piece
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
-from workers.runtime.side_path import SidePath
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.side_path import SidePath
 from workers.surgery.terms import Mixture, flatten
 
 _log = structlog.get_logger()

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from models_store.errors import Unavailable
 from models_store.weights.architectures import OUTPUT
 from models_store.weights.peft import CONFIG_NAME, WEIGHTS_NAME, to_peft
-from workers.runtime.deltas import stored_terms
+from workers.runtime.edits.deltas import stored_terms
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, flatten, make_term
 

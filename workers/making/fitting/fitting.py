@@ -19,7 +19,7 @@ from workers.evaluation.estimate.estimate import Features
 from workers.making.cache import Cache
 from workers.making.fitting.material import Material
 from workers.making.fitting.source import Source
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.surgery.fitted import FittedEdit
 from workers.surgery.methods.model_surgery import ModelSurgery
 from workers.surgery.probe import ProbeSettings, auc, cosine, fit_probe

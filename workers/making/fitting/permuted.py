@@ -21,7 +21,7 @@ from workers.evaluation.data.splits import Sides
 from workers.making.cache import Cache
 from workers.making.fitting.material import Material
 from workers.making.fitting.source import Source
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.surgery.terms import Term, scaled
 
 _HELDOUT = 8

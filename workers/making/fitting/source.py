@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models_store.schemas.items import Item
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.data.splits import Splits
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 
 
 @dataclass(frozen=True, eq=False)

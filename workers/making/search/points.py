@@ -7,7 +7,7 @@ from models_store.schemas.report_views import Point, PointEffect
 from models_store.weights.delta import Delta
 from workers.making.search.search import SearchResult
 from workers.making.search.validation import FEW_PROMPTS, Trial
-from workers.runtime.deltas import to_delta
+from workers.runtime.edits.deltas import to_delta
 
 
 def search_report(result: SearchResult, prompts: int) -> Search:

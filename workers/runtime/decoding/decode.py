@@ -17,8 +17,8 @@ from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, SLACK, RowCache
 from workers.runtime.decoding.prefill import Prefill, forward, similar
 from workers.runtime.decoding.requests import BatchRow, FinishReason, Request
 from workers.runtime.decoding.sampling import SamplingParams, TokenScores, adjusted, sample, scores
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture
 
 BATCH_ROWS = 64

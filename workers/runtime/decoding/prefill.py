@@ -11,8 +11,8 @@ from torch import Tensor
 from workers.runtime.decoding.kv_cache import LEAST_COLUMNS, RowCache
 from workers.runtime.decoding.requests import BatchRow
 from workers.runtime.decoding.sampling import TokenScores, scores
+from workers.runtime.edits.side_path import RowPlan, SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import RowPlan, SidePath
 
 _PIECE_TOKENS = {"cpu": 256}
 _LARGE_PIECE_TOKENS = 4096

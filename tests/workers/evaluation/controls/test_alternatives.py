@@ -14,7 +14,7 @@ from tests.support.pico import EXPERTS, HIDDEN, LAYERS
 from tests.workers.evaluation.texts import behavior
 from workers.evaluation.controls.alternatives import ablation_terms, prompt_wordings
 from workers.evaluation.data.splits import split_behavior
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 
 

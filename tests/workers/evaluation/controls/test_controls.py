@@ -15,7 +15,7 @@ from workers.evaluation.controls.controls import Controls, kinds_for
 from workers.evaluation.damage.neutral import calibration_meter
 from workers.evaluation.effect.effect import Scored, score_grid
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term
 

@@ -18,7 +18,7 @@ from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.effect.effect import score_grid
 from workers.evaluation.evaluate import evaluate
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import MAX_PROMPT_TOKENS, encode_prompt
 

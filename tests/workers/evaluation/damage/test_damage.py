@@ -24,8 +24,8 @@ from workers.evaluation.damage.quality import text_quality
 from workers.evaluation.damage.reader import FluencyReader
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded, encode
 from workers.surgery.terms import Mixture, Term, scaled

@@ -19,8 +19,8 @@ from workers.evaluation.damage.domain import (
     own_samples,
 )
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded
 from workers.surgery.terms import Mixture, Term, scaled

@@ -21,7 +21,7 @@ from workers.evaluation.damage.neutral import Use
 from workers.evaluation.effect.generations import Arm, DecodingSettings, arm_of, generate_arm
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, make_term
 

@@ -19,7 +19,7 @@ from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.effect.generations import DecodingSettings, generate_arm
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Term, make_term

@@ -12,8 +12,8 @@ from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, INTERMEDIATE
 from workers.evaluation.damage.damage import REPORTED
 from workers.evaluation.damage.neutral import KlMeter, Use, encode_neutral
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 

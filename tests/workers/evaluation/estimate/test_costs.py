@@ -17,7 +17,7 @@ from workers.evaluation.controls.controls import kinds_for
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.estimate.costs import expected_seconds
 from workers.evaluation.evaluate import evaluate
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term
 

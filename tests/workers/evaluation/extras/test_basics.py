@@ -13,7 +13,7 @@ from workers.evaluation.extras.basics import basics, well_formed
 from workers.evaluation.statistics import Bootstrap
 from workers.evaluation.suites.protocol import ModelPair
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import make_term
 

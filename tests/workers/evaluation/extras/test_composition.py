@@ -21,7 +21,7 @@ from workers.evaluation.extras.composition import ComposedTrait, combinations, c
 from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture, Term, make_term

@@ -13,7 +13,7 @@ from tests.app.support.sample_report import sample_report
 from workers.evaluation.effect.generations import Arm, DecodingSettings
 from workers.evaluation.extras.safety import harm_on_own_prompts, measure_harm, spread_out
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 
 MARGINS = Margins(refusals_fall=0.02, toxicity_rise=0.07, prompts=12)

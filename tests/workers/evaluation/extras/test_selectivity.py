@@ -16,8 +16,8 @@ from workers.evaluation.damage.domain import LikelihoodMeter, heldout_meter
 from workers.evaluation.data.splits import Sides
 from workers.evaluation.extras.selectivity import selectivity
 from workers.evaluation.statistics import Bootstrap
-from workers.runtime.apply import WeightEditor
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 from workers.surgery.terms import Term, make_term
 

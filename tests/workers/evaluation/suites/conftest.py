@@ -13,7 +13,7 @@ from models_store.operator.suites import SUITES, Suites
 from tests.support.edits import random_edit
 from workers.evaluation.statistics import Bootstrap
 from workers.evaluation.suites.protocol import ModelPair
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel, load_base
 
 Configure = Callable[..., Suites]

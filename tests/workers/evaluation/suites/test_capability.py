@@ -19,7 +19,7 @@ from workers.evaluation.suites.capability.multiple_choice import Question, multi
 from workers.evaluation.suites.capability.perplexity import cut_windows, perplexity
 from workers.evaluation.suites.capability.run import Capability, open_suite
 from workers.evaluation.suites.protocol import ModelPair
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
 
 TEXT = "the food was good and the people very kind so we love it and they hate that day " * 4

@@ -14,7 +14,7 @@ from tests.support.edits import random_edit
 from tests.support.progress import shares_of
 from tests.workers.evaluation.suites.conftest import Configure, WriteLines
 from workers.evaluation.suites.run import open_suites, run_suites
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 
 PROMPTS = [{"text": f"the people {word} very"} for word in ("love", "hate", "thanks", "we", "you")]

@@ -10,13 +10,13 @@ import torch
 
 from models_store.errors import InvalidRequest
 from tests.support.edits import random_edit
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, generate
 from workers.runtime.decoding.prefill import Prefill
 from workers.runtime.decoding.requests import BatchRow, Request
 from workers.runtime.decoding.sampling import SamplingParams
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import encode_prompt
 from workers.surgery.terms import Mixture
 

@@ -13,7 +13,7 @@ from models_store.schemas.items import CompletionItem, Item
 from models_store.weights.architectures import GATE, MatrixKey
 from tests.workers.runtime.reading.alone import gate_readings
 from tests.workers.runtime.reading.test_gradients import sides
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.benign import benign_statistics
 from workers.runtime.tokens import Encoded, encode

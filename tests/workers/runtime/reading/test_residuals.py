@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from models_store.errors import InvalidRequest
 from models_store.schemas.items import CompletionItem
 from tests.workers.runtime.reading.alone import bias_statistics
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.residuals import first_tokens, spread
 from workers.runtime.tokens import Encoded, encode

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel, load_base
 from workers.runtime.reading.extract import features
 from workers.runtime.tokens import encode

@@ -19,7 +19,7 @@ from workers import progress
 from workers.evaluation.statistics import Floats
 from workers.evaluation.suites.data import OpenFile, read_lines, text_field
 from workers.evaluation.suites.protocol import ModelPair, choose
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.tokens import Encoded, encode
 

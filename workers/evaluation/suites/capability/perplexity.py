@@ -10,7 +10,7 @@ from models_store.schemas.measurements import Contrast, SuiteMetric
 from workers import progress
 from workers.evaluation.statistics import Bootstrap, Floats, interval
 from workers.evaluation.suites.protocol import ModelPair
-from workers.runtime.edited_model import EditedModel
+from workers.runtime.edits.edited_model import EditedModel
 from workers.runtime.likelihood import negative_log_likelihood
 from workers.runtime.loading import LoadedModel
 from workers.runtime.tokens import Encoded

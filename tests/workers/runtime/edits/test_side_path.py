@@ -12,11 +12,11 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, SHARED_GATE, MatrixKey
 from models_store.weights.delta import dump_delta, load_delta
 from tests.support.edits import random_edit, random_term
-from workers.runtime import side_path
-from workers.runtime.apply import WeightEditor
-from workers.runtime.deltas import from_delta, to_delta
+from workers.runtime.edits import side_path
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.deltas import from_delta, to_delta
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, scaled
 
 IDS = torch.randint(4, 500, (4, 9), generator=torch.Generator().manual_seed(5))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from models_store.errors import InvalidRequest
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Generated, GenerationSettings, generate
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.likelihood import Divergence, TextReading, compare
 from workers.runtime.loading import LoadedModel
-from workers.runtime.side_path import SidePath
 from workers.runtime.tokens import Encoded, batches
 from workers.surgery.terms import Mixture, Term
 

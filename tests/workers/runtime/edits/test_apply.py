@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, GATE, OUTPUT, UP, MatrixKey
 from tests.support.edits import random_edit, random_term
-from workers.runtime.apply import WeightEditor
+from workers.runtime.edits.apply import WeightEditor
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, make_term
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from tests.support.edits import random_edit
-from workers.runtime.apply import WeightEditor
 from workers.runtime.decoding.decode import Decoding, Token
 from workers.runtime.decoding.requests import BatchRow, Request
+from workers.runtime.edits.apply import WeightEditor
+from workers.runtime.edits.side_path import SidePath
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
 from workers.surgery.terms import Mixture, scaled
 
 MIXES = 64

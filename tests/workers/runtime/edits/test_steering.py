@@ -11,9 +11,9 @@ from models_store.errors import InvalidRequest
 from models_store.weights.architectures import DOWN, MatrixKey
 from tests.support.pico import HIDDEN, LAYERS
 from workers.runtime.decoding.decode import generate
+from workers.runtime.edits.side_path import SidePath
+from workers.runtime.edits.steering import steered
 from workers.runtime.loading import LoadedModel, load_base
-from workers.runtime.side_path import SidePath
-from workers.runtime.steering import steered
 
 IDS = torch.tensor([[5, 9, 30, 41, 7], [8, 80, 81, 82, 83]])
 

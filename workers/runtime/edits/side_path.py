@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.runtime.apply import check_fit
+from workers.runtime.edits.apply import check_fit
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Mixture, Term, by_matrix, dense, flatten
 

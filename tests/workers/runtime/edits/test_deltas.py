@@ -20,7 +20,7 @@ from models_store.errors import CorruptArtifact
 from models_store.weights.architectures import GATE, MatrixKey
 from models_store.weights.delta import FORMAT, Delta, DeltaTerm, dump_delta, load_delta
 from tests.support.edits import random_edit
-from workers.runtime.deltas import from_delta, to_delta
+from workers.runtime.edits.deltas import from_delta, to_delta
 from workers.runtime.loading import LoadedModel
 from workers.surgery.terms import Term, canonical, make_term
 
