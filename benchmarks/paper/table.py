@@ -191,7 +191,7 @@ def table(rows: Sequence[EditRow], sets: Sequence[Prompts], bootstrap: Bootstrap
             toxic, before = row.toxic[prompts.name], rows[0].toxic[prompts.name]
             change = "" if row is rows[0] else _points(bootstrap.mean(toxic - before))
             cells += [f"{100 * toxic.mean():.1f}", change, published[places[prompts.name]]]
-        cells.append("" if row is rows[0] else f"{row.kl:.3f}")
+        cells.append("" if row is rows[0] else f"{row.kl:#.3g}")
         cells += [f"{row.perplexity:.2f}", published[2]] if with_text else []
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -294,9 +294,9 @@ def test_nothing_keeps_people_from_using_the_pages(
 
 
 def test_more_edits_are_there_as_one_scrolls(
-    tmp_path: Path, shared_redis: RedisServer, open_context: OpenContext
+    tmp_path: Path, redis_server: RedisServer, open_context: OpenContext
 ) -> None:
-    settings = api_settings(tmp_path, shared_redis, limit_requests_per_second=1e6)
+    settings = api_settings(tmp_path, redis_server, limit_requests_per_second=1e6)
     with running_api(settings) as api:
         Worker(api.store, api.services.live.client).register("pico")
         made = [api.http.post("/v1/edits", json=edit_body()).json()["id"] for _ in range(120)]

@@ -46,12 +46,12 @@ def key(api: Api, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str
 @pytest.fixture(scope="module")
 def api(
     tmp_path_factory: pytest.TempPathFactory,
-    shared_redis: RedisServer,
+    redis_of_module: RedisServer,
 ) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("tenants")
     settings = api_settings(
         folder,
-        shared_redis,
+        redis_of_module,
         auth="keys",
         drain_seconds=1,
         limit_requests_per_second=1e6,

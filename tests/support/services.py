@@ -81,12 +81,22 @@ def shared_redis() -> Iterator[RedisServer]:
         yield server
 
 
+def _emptied(server: RedisServer) -> RedisServer:
+    with contextlib.closing(server.client()) as client:
+        client.flushall()
+    return server
+
+
 @pytest.fixture
 def redis_server(shared_redis: RedisServer) -> RedisServer:
     """A Redis server with nothing in it; not to be stopped, since tests share it."""
-    with contextlib.closing(shared_redis.client()) as client:
-        client.flushall()
-    return shared_redis
+    return _emptied(shared_redis)
+
+
+@pytest.fixture(scope="module")
+def redis_of_module(shared_redis: RedisServer) -> RedisServer:
+    """The same, emptied once for all tests of a file."""
+    return _emptied(shared_redis)
 
 
 def unmeasured_harm(folder: Path) -> Path:

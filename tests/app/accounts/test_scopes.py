@@ -113,10 +113,10 @@ NOTHING = Names(
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, shared_redis: RedisServer) -> Iterator[Api]:
+def api(tmp_path_factory: pytest.TempPathFactory, redis_of_module: RedisServer) -> Iterator[Api]:
     settings = api_settings(
         tmp_path_factory.mktemp("scopes"),
-        shared_redis,
+        redis_of_module,
         auth="keys",
         limit_requests_per_second=1e6,
         limit_request_burst=10**9,
@@ -138,7 +138,7 @@ def opened(api: Api, scope: str, tenant: str = DEFAULT_TENANT) -> set[str]:
         answer = api.http.request(
             knock.method, knock.path, json=knock.json, headers={"Authorization": f"Bearer {secret}"}
         )
-        assert answer.status_code not in (401, 500), door
+        assert answer.status_code not in (401, 429, 500, 503), (door, answer.text)
         if answer.status_code != 403:
             found.add(str(door))
         elif door.method != "HEAD":

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils._http import default_client_factory
 
 from app.cli.main import main
 from models_store.cards.sums import SUMS_NAME, write_sums
@@ -37,6 +38,8 @@ ALL = {
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
+    # A worker's, left by an earlier test of this process, refuses http.
+    set_client_factory(default_client_factory)
     with running_hub() as running:
         yield running
 
