@@ -91,7 +91,7 @@ def test_what_the_search_finds_is_a_row_and_sets_the_kl_of_the_others(
     rows = rows_of(capsys.readouterr().out)
     assert rows[-1][0].startswith("auto (")
     kl = {row[0]: float(row[4]) for row in rows[3:]}
-    # Matched on calibration texts and measured on others; those that are not matched are half of it.
+    # Matched on calibration texts and measured on others; those not matched have half of it.
     for probe in ("", ", converged probe"):
         name = f"Model Surgery{probe}, equal KL"
         assert kl[name] == pytest.approx(kl[rows[-1][0]], rel=0.3)
