@@ -71,6 +71,13 @@ class Effect(ReceiptPart):
         return rate < 0 or (rate == 0 and score < 0)
 
     @property
+    def contradicts(self) -> bool:
+        """There is surely more undesired text; the mean score decides where the rate does not
+        fall."""
+        surely_higher = self.score.difference.low > 0 and self.rate.difference.value >= 0
+        return self.worsened or surely_higher
+
+    @property
     def least_fall(self) -> float:
         """Lower bound of the fall of the mean score."""
         return -self.score.difference.high

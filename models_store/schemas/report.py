@@ -289,7 +289,8 @@ class Verdict(ReceiptPart):
     """None where nothing was tested, and in receipts of earlier versions."""
     prompts_needed: int | None = None
     """If unconfirmed: about how many test prompts would show all that is not significant yet in 4
-    of 5 repetitions, if the differences are as measured; None where more prompts would not help."""
+    of 5 repetitions, if the differences are as measured, or halve what does not fall; None where
+    these show that nothing is halved, and where no number of prompts would help."""
     looks: int = 1
     """2: the test was undecided and went on with three times as many samples of each prompt."""
     success: bool = False
@@ -345,7 +346,8 @@ class Search(ReceiptPart):
     candidates: tuple[Candidate, ...]
     """All that were measured."""
     skipped: tuple[str, ...] = ()
-    """Candidates that were not measured, each with the reason."""
+    """Candidates that were not measured, each with the reason, and remarks on the prompts that the
+    others were tried on."""
 
 
 class Report(ReceiptPart):

@@ -10,6 +10,7 @@ from models_store.schemas.measurements import (
     ControlKind,
     Damage,
     Effect,
+    Interval,
     ScorerCard,
     relied_on,
 )
@@ -82,13 +83,15 @@ def verdict(
     beats_random = all(map(_beaten, drawn)) if drawn else None
     success = distinguishable and beats_random is True and all(map(_is_a_match, drawn))
     conclusion = "confirmed" if success else _unless_confirmed(effects, scorers, drawn)
-    needed = None
+    needed, how = None, "would tell"
     if conclusion == "unconfirmed":
         needed = _prompts_needed(effects, scorers, drawn, prompts=prompts, units=units)
+        if any(fall.value >= 0 for fall, _ in _undecided(effects, drawn)):
+            how = "would show a halving"
     clauses = [_effect(effects, scorers, relied), *_baselines(controls, relied)]
     clauses += [_cost(damage, limits, over), *weak_scorers(scorers)]
     if needed is not None:
-        clauses.append(f"unconfirmed: about {needed} test prompts would tell, {prompts} were used")
+        clauses.append(f"unconfirmed: about {needed} test prompts {how}, {prompts} were used")
     if looks > 1:
         clauses.append(f"looked at again with {SECOND_LOOK} times the samples of each prompt")
     if underpowered:
@@ -120,9 +123,9 @@ def _unless_confirmed(
 ) -> Conclusion:
     """Whether the test contradicts an edit that is no success."""
     trusted = [effect for effect, card in zip(effects, scorers, strict=True) if card.headline]
-    worsens = any(effect.worsened for effect in trusted)
+    worsens = any(effect.contradicts for effect in trusted)
     outdone = any(control.versus_edit.low > 0 for control in drawn)
-    return "contradicted" if worsens or outdone or not effects[0].gains else "unconfirmed"
+    return "contradicted" if worsens or outdone else "unconfirmed"
 
 
 def _prompts_needed(
@@ -133,18 +136,34 @@ def _prompts_needed(
     prompts: int,
     units: int,
 ) -> int | None:
-    """Test prompts that would tell, of as many templates each as these, in two digits."""
+    """Test prompts that would tell, of as many templates each as these, in two digits; for what
+    does not fall, those that would show a halving. None where these are enough for that."""
     if not drawn or not all(map(_is_a_match, drawn)) or not _proves(scorers):
         return None
-    undecided = [effect.rate.difference for effect in effects if not effect.improved]
-    undecided += [control.versus_edit for control in drawn if not _beaten(control)]
-    wanted = [units_to_show(difference, units, TEST_CONFIDENCE) for difference in undecided]
+    falls = [
+        fall if fall.value < 0 else fall.model_copy(update={"value": halving})
+        for fall, halving in _undecided(effects, drawn)
+    ]
+    wanted = [units_to_show(fall, units, TEST_CONFIDENCE) for fall in falls]
     known = [number for number in wanted if number is not None]
     if not known or len(known) < len(wanted):
         return None
     needed = max(FEWEST_UNITS, *known) * prompts / units
     step = int(10 ** max(0, math.floor(math.log10(needed)) - 1))
-    return math.ceil(needed / step) * step
+    rounded = math.ceil(needed / step) * step
+    return rounded if rounded > prompts else None
+
+
+def _undecided(
+    effects: Sequence[Effect], drawn: Sequence[Control]
+) -> Iterator[tuple[Interval, float]]:
+    """Differences that are not significant, each with what a halving of the base's rate is."""
+    for effect in effects:
+        if not effect.improved:
+            yield effect.rate.difference, -effect.rate.base / 2
+    for control in drawn:
+        if not _beaten(control):
+            yield control.versus_edit, -effects[0].rate.base / 2
 
 
 def counted(prompts: int, units: int) -> str:

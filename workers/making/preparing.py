@@ -7,7 +7,7 @@ makes of the prompts that come with Scalpel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -24,12 +24,13 @@ from workers.evaluation.damage.neutral import Use
 from workers.evaluation.data.splits import Splits, split_behavior
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.extras.safety import harm_prompts
+from workers.evaluation.scorers.prepare import prepare_scorers
 from workers.making.cache import Cache
 from workers.making.fitting.model_readings import ModelInputs, ModelReading
 from workers.making.fitting.readings import READINGS, wanted_by
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import methods_of
-from workers.making.search.validation import text_before
+from workers.making.search.validation import Validation
 
 _DEFAULTS = EditSettings(method=Auto())
 """Of an edit that names a base model and a behaviour only."""
@@ -130,7 +131,9 @@ class _Preset:
         """The text that an edit with the default effort needs."""
 
         def validation_text() -> None:
-            text_before(self._context(_DEFAULTS.effort), self.cache)
+            context = self._context(_DEFAULTS.effort)
+            scorers = prepare_scorers(context.behavior, context.splits, context.seed)
+            Validation.read(replace(context, scorers=scorers), self.cache)
 
         return [Unit(f"{self.name}: validation", validation_text), self.test_text(_DEFAULTS.effort)]
 

@@ -16,7 +16,7 @@ import pytest
 from app.domain.variants.names import delta_artifact
 from models_store.errors import NotFound
 from models_store.schemas.behaviors import Behavior
-from models_store.schemas.measurements import Contrast, Interval
+from models_store.schemas.measurements import Contrast, Effect, Interval
 from models_store.schemas.methods import Limits
 from models_store.schemas.records import STAGES, AttemptEnd, ErrorInfo, Stage
 from models_store.schemas.report import Candidate, Report
@@ -142,16 +142,16 @@ def test_the_same_search_finds_the_same_edit_in_what_is_remembered(
     assert report.effects == searched.report.effects
 
 
-def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(taught: Bench) -> None:
-    rng = random.Random(5)
-    # Both sides are alike, so there is nothing to find.
-    texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
-    body = mood()
-    body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
-    place = taught.submit_edit(**body)
+def test_a_search_of_which_every_edit_does_the_opposite_fails_with_report_and_points(
+    taught: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Texts that an edit surely moves the wrong way are hard to make up.
+    monkeypatch.setattr(Effect, "contradicts", property(lambda effect: True))
+    place = taught.submit_edit(**mood())
     with pytest.raises(FailedWithOutcome) as failed:
         taught.do(place)
     assert failed.value.code == "no_effect_within_limits"
+    assert "Every edit makes undesired text likelier" in failed.value.message
     outcome = failed.value.outcome
     report = Report.model_validate_json(taught.file(outcome, "report"))
     assert report.search is not None
@@ -174,6 +174,20 @@ def test_a_behaviour_that_cannot_be_moved_ends_failed_with_report_and_points(tau
         with pytest.raises(NotFound) as refused:
             delta_artifact(taught.read(place), point)
         assert refused.value.code == "no_delta"
+
+
+def test_what_cannot_be_moved_is_tested_all_the_same_and_unconfirmed(taught: Bench) -> None:
+    rng = random.Random(5)
+    # Both sides are alike, so there is nothing to find.
+    texts = [sentence(rng, rng.choice((KIND, CRUEL))) for _ in range(120)]
+    body = mood()
+    body["behavior"] |= {"undesired": texts[:60], "desired": texts[60:]}
+    _, outcome = taught.edit(**body)
+    report = Report.model_validate_json(taught.file(outcome, "report"))
+    assert report.verdict.conclusion == "unconfirmed"
+    assert not report.verdict.success
+    assert report.search is not None
+    assert any(one.selected for one in report.search.candidates)
 
 
 @contextmanager

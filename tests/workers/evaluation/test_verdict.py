@@ -308,6 +308,15 @@ def test_more_samples_may_tell_where_few_times_the_prompts_would() -> None:
     assert not more_samples_may_tell(rises, prompts=120)
 
 
+def test_where_nothing_falls_it_is_told_how_many_prompts_would_show_a_halving() -> None:
+    level = _verdict(effects=(EFFECTS[0], effect("vader", 0.1, 0.1)))
+    assert level.conclusion == "unconfirmed"
+    assert level.prompts_needed == 580
+    assert "about 580 test prompts would show a halving, 120 were used" in level.sentence
+    # Nothing can be halved.
+    assert _verdict(effects=(EFFECTS[0], effect("vader", 0.0, 0.0))).prompts_needed is None
+
+
 def test_prompts_of_few_templates_must_be_more() -> None:
     doubtful = (EFFECTS[0], effect("vader", 0.3, 0.26, margin=0.0548))
     assert _verdict(effects=doubtful, prompts=120, units=60).prompts_needed == 430
@@ -333,11 +342,11 @@ def test_more_prompts_do_not_help_where_nothing_falls_or_nobody_can_judge() -> N
 @pytest.mark.parametrize(
     "effects",
     [
-        (effect("tfidf", 0.5, 0.52), EFFECTS[1]),
+        (effect("tfidf", 0.5, 0.6), EFFECTS[1]),
         (EFFECTS[0], effect("vader", 0.2, 0.4)),
     ],
 )
-def test_no_fall_by_the_leading_scorer_or_a_rise_by_another_contradicts(
+def test_a_sure_rise_by_any_scorer_contradicts(
     effects: tuple[Effect, ...],
 ) -> None:
     assert _verdict(effects=effects).conclusion == "contradicted"

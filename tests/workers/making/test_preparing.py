@@ -66,7 +66,7 @@ def files(objects: ObjectStore) -> dict[str, float]:
 
 
 def _parts(names: Sequence[str]) -> int:
-    """What units of these names make: those of long texts answers to requests too."""
+    """What units of these names make at least: those of long texts answers to requests too."""
     return sum(2 if name.startswith("long texts") else 1 for name in names)
 
 
@@ -101,10 +101,10 @@ def made(objects: ObjectStore, base: LoadedModel) -> Made:
 
 
 def test_what_was_broken_off_is_gone_on_with(made: Made, objects: ObjectStore) -> None:
-    assert len(made.first.made) == _parts(made.first_names)
+    assert len(made.first.made) >= _parts(made.first_names)
     # More is there already in the end: a preset may be the inverse of another.
     assert Counter(made.first.made) <= Counter(made.then.reused)
-    assert len(made.then.made) + len(made.then.reused) == _parts(made.then_names)
+    assert len(made.then.made) + len(made.then.reused) >= _parts(made.then_names)
     assert files(objects).items() > made.kept.items()
 
 

@@ -15,6 +15,7 @@ import pytest
 from models_store.errors import EditFailed
 from models_store.schemas.measurements import PointDamage
 from models_store.schemas.methods import FixedMethod, Limits
+from tests.app.support.sample_report import effect
 from tests.workers.making.test_tuning import candidate, damage, trial
 from workers.evaluation.context.budget import Budget
 from workers.evaluation.damage.damage import REPORTED, SEARCHED, DamagePlan
@@ -137,9 +138,8 @@ def searched(
     costs: Costs, *, finalists: int = 1, candidates: int = 1, pair: bool = False
 ) -> SearchResult:
     methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
-    validation = SimpleNamespace(
+    validation = _validation(
         context=SimpleNamespace(limits=LIMITS),
-        prompts=range(100),
         meter=costs.meter,
         entry=costs.entry,
         generate=costs.generate,
@@ -153,7 +153,11 @@ def searched(
     recipes = [Recipe((method,), (1.0,)) for method in methods]
     if pair:
         recipes = [Recipe((methods[0], methods[1]), (0.5, 1.0))]
-    return search(cast(Validation, validation), recipes, prepared, budget)
+    return search(validation, recipes, prepared, budget)
+
+
+def _validation(**parts: object) -> Validation:
+    return cast(Validation, SimpleNamespace(prompts=range(100), notes=(), **parts))
 
 
 def finals_of(found: SearchResult) -> list[Trial]:
@@ -236,7 +240,9 @@ def test_the_next_one_comes_to_the_final_while_nobody_stands_it() -> None:
     found = searched(Costs(fluent=0.5, fade=0.1, falls_out=True), candidates=6)
     tried = Counter(id(one.candidate) for one in finals_of(found))
     assert len(tried) == 2
-    assert max(tried.values()) <= 3
+    assert found.winner is None
+    # At three scales at most in the final, and then at half of the smallest, four times.
+    assert max(tried.values()) <= 3 + 4
 
 
 def test_a_final_counts_at_any_of_its_scales() -> None:
@@ -272,11 +278,13 @@ def test_no_point_of_a_search_that_found_nothing_is_selected() -> None:
     assert failed.winner is None
     assert failed.best in failed.trials
     assert [point.selected for point in points_of(failed)] == [False] * len(failed.trials)
-    assert not any(row.selected for row in search_report(failed, 100).candidates)
+    assert not any(row.selected for row in search_report(failed, _validation()).candidates)
     good = searched(Costs(fluent=3.0), candidates=2)
     selected = [point.index for point in points_of(good) if point.selected]
     assert [good.trials[index] for index in selected] == [good.winner]
-    assert [row.index for row in search_report(good, 100).candidates if row.selected] == selected
+    assert [
+        row.index for row in search_report(good, _validation()).candidates if row.selected
+    ] == selected
 
 
 def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:
@@ -293,7 +301,7 @@ def test_no_two_scales_of_a_candidate_take_two_places_of_a_final() -> None:
     assert len({id(one.candidate) for one in finals_of(found)}) == 2
 
 
-def test_an_edit_that_does_nothing_comes_to_no_final() -> None:
+def test_an_edit_that_surely_does_the_opposite_comes_to_no_final() -> None:
     found = searched(Costs(fluent=0.5, gain=-0.3))
     assert len(found.trials) == 1
     assert found.winner is None
@@ -322,9 +330,29 @@ def test_a_final_that_nobody_stands_ends() -> None:
     found = searched(costs, finalists=2, candidates=9)
     finals = finals_of(found)
     assert found.winner is None
-    # Two for each place, each at no more than three scales.
+    # Two for each place, each at no more than three scales, and then at half of them four times.
     assert len(found.trials) - len(finals) == 9
-    assert 4 <= len(finals) <= 12
+    assert 4 * (1 + 4) <= len(finals) <= 4 * (3 + 4)
+
+
+def test_where_no_final_keeps_the_limits_the_most_promising_is_scaled_down_until_it_does() -> None:
+    found = searched(Costs(fluent=0.5, harder=40.0), candidates=3)
+    assert found.winner is not None
+    assert not found.winner.exceeded
+    assert found.winner.damage.loops is not None
+    assert found.winner.scale == min(one.scale for one in finals_of(found))
+
+
+def test_an_edit_of_which_a_search_does_not_know_whether_it_gains_is_left_to_the_test() -> None:
+    class Unclear(Costs):
+        def trial(self, entry: Entry, meter: Meter) -> Trial:
+            """The rate is a little higher, and may be lower."""
+            made = super().trial(entry, meter)
+            return replace(made, effect=effect("tfidf", 0.5, 0.52))
+
+    found = searched(Unclear(fluent=3.0))
+    assert found.winner is not None
+    assert not found.winner.effect.gains
 
 
 def test_what_is_not_fluent_does_not_lead_the_race_by_that() -> None:

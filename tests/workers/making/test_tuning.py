@@ -152,11 +152,13 @@ def test_a_small_sure_fall_ranks_before_a_large_unsure_one() -> None:
     assert trial(high=-0.2).gain_low == 0.2
 
 
-def test_only_what_gains_within_the_limits_can_be_chosen() -> None:
+def test_what_exceeds_a_limit_or_surely_adds_undesired_text_cannot_be_chosen() -> None:
     assert trial(high=0.05).eligible  # on average it gains
-    assert not trial(high=0.2).eligible
+    assert trial(high=0.15).eligible  # it may gain
+    assert not trial(high=0.25).eligible
     assert not trial(exceeded=("max_domain",)).eligible
-    assert trial(high=0.1, score=-0.01).eligible  # the rates are equal, the scores are not
+    assert trial(high=0.1, score=-0.01).eligible
+    # The rates are equal, and the mean score is surely higher.
     assert not trial(high=0.1, score=0.01).eligible
 
 

@@ -1,15 +1,17 @@
 """Choose between candidates: scale each, let them race on validation prompts, try the best.
 
 The winner is the one with the largest lower bound of how much the leading scorer's mean falls, of
-those within the limits that lessen undesired text; one that surely does and has room to every limit
-goes before one that does not. Test prompts and the other scorers are not looked at here.
+those within the limits that do not surely add undesired text; one that surely lessens it and has
+room to every limit goes before one that does not. Few prompts may show no fall where there is one,
+so what is not sure is left to the test. Test prompts and the other scorers are not looked at here.
 
 First every candidate is scaled coarsely, by what needs no generated text. All then continue the
 same prompts with the same random numbers, a block at a time. Their falls are projected to the scale
 that all limits allow, that of fluency too, and those that surely fall less than the leader leave.
 The most promising come to the final: scaled with care and tried on all prompts, at smaller scales
 too where their text is not fluent. Last, the preferred one writes long texts and answers harmless
-requests, and the next one where it loops or refuses.
+requests, and the next one where it loops or refuses. Where none is left, the most promising are
+halved until all limits hold.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ _SCALES = 3
 """At which a candidate is tried in the final at most."""
 _FINALS = 2
 """Candidates that are tried for each place in the final, at most: some fall on its texts."""
+_HALVINGS = 4
+"""Of a scale at most: what is left of the KL is 1 part in 256, and of any effect little."""
 _ACCEPTED = _TARGET * (1 + _TOLERANCE)
 """Share of a limit that a scale may use up."""
 
@@ -74,7 +78,7 @@ class SearchResult:
     skipped: tuple[str, ...]
     """What was not tried, and why."""
     winner: Trial | None
-    """None where nothing within the limits gains."""
+    """None where every edit surely adds undesired text, or exceeds a limit at any scale."""
     broken: Sequence[FittedEdit] = ()
     """Those that give no numbers on the texts of a final."""
 
@@ -120,7 +124,7 @@ def search(
     with progress.step("finals"):
         for contender in progress.track(ranked):
             finals += state.final(contender, fine)
-            passed = {id(trial.candidate) for trial in finals if trial.eligible}
+            passed = {one.candidate for one in finals if one.eligible and one.effect.gains}
             if len(passed) == state.finalists:
                 break
     with progress.step("long_texts"):
@@ -191,8 +195,9 @@ class _Search:
             self.skipped.append(f"{recipe.label}: {error.message}")
 
     def race(self, meter: DamageMeter) -> list[Trial]:
-        """Those that gain, so many as may come to the final, the most promising first; the others
-        leave as soon as it is sure that the leader's scores fall more, and stay points."""
+        """Those that do not surely add undesired text, so many as may come to the final, the most
+        promising first; the others leave as soon as it is sure that the leader's scores fall more,
+        and stay points."""
         kept = _FINALS * self.finalists
         entries = self.entries
         prompts = self._number(self._budget.prompts)
@@ -208,8 +213,8 @@ class _Search:
             self.trials += [trials.pop(entry) for entry in slow]
             entries = list(trials)
         self.trials += trials.values()
-        gaining = [trial for trial in trials.values() if trial.effect.gains]
-        return sorted(gaining, key=self._promise, reverse=True)[:kept]
+        possible = [trial for trial in trials.values() if not trial.effect.contradicts]
+        return sorted(possible, key=self._promise, reverse=True)[:kept]
 
     def _projected(self, entry: Entry, trial: Trial) -> Floats:
         """Falls of the prompts' mean scores, `[prompts]`, at the scale that all limits allow."""
@@ -253,14 +258,13 @@ class _Search:
                     guess=self._allowed(contender),
                     fluency=fluency / contender.scale**GROWTH,
                 )
-            while True:
-                with progress.step("text", 0.8 / _SCALES):
-                    tried.append(self._tried(candidate, scale, damage, meter, begun))
-                enough = self._used(tried[-1]) <= _ACCEPTED or not tried[-1].effect.gains
-                if len(tried) == _SCALES or enough:
+            with progress.step("text", 0.8 / _SCALES):
+                tried.append(self._tried(candidate, scale, damage, meter, begun))
+            while len(tried) < _SCALES and tried[-1].effect.gains:
+                if self._used(tried[-1]) <= _ACCEPTED:
                     break
-                begun, scale = time.monotonic(), self._allowed(tried[-1])
-                damage = meter.quick(candidate.terms, scale)
+                with progress.step("text", 0.8 / _SCALES):
+                    tried.append(self._at(self._allowed(tried[-1]), candidate, meter))
         except EditFailed as error:
             if not tried:  # on these texts it gives no numbers any more
                 self.broken.append(candidate)
@@ -270,9 +274,10 @@ class _Search:
 
     def winner(self, finals: Sequence[Trial], meter: DamageMeter) -> Trial | None:
         """The preferred of the trials that also keeps the limits on what users notice, which takes
-        longest to measure. One that does not is tried at smaller scales, as few as in a final."""
+        longest to measure. One that does not is tried at smaller scales, as few as in a final;
+        where none is left, at much smaller ones."""
         eligible = [trial for trial in finals if trial.eligible]
-        tries = Counter(id(trial.candidate) for trial in finals)
+        tries = Counter(trial.candidate for trial in finals)
         while eligible:
             best = max(eligible, key=self.preference)
             eligible.remove(best)
@@ -282,16 +287,40 @@ class _Search:
                 self.trials[self.trials.index(best)] = checked
                 if checked.eligible:
                     return checked
-                if tries[id(candidate)] < _SCALES:
-                    tries[id(candidate)] += 1
-                    begun, scale = time.monotonic(), self._allowed(checked)
-                    damage = meter.quick(candidate.terms, scale)
-                    again = self._tried(candidate, scale, damage, meter, begun)
+                if tries[candidate] < _SCALES:
+                    tries[candidate] += 1
+                    again = self._at(self._allowed(checked), candidate, meter)
                     self.trials.append(again)
                     eligible += [again] if again.eligible else []
             except EditFailed as error:
                 self.skipped.append(f"{candidate.label}, in long texts: {error.message}")
+        return self._halved(finals, meter)
+
+    def _halved(self, finals: Sequence[Trial], meter: DamageMeter) -> Trial | None:
+        """The most promising that keeps all limits at a scale that is halved often enough."""
+        possible = [trial for trial in finals if not trial.effect.contradicts]
+        possible.sort(key=self._promise, reverse=True)
+        for candidate in dict.fromkeys(trial.candidate for trial in possible):
+            scale = min(trial.scale for trial in self.trials if trial.candidate is candidate)
+            for _ in range(_HALVINGS):
+                scale /= 2
+                try:
+                    trial = self._at(scale, candidate, meter)
+                    if trial.eligible:
+                        trial = self._validation.with_generation_figures(trial, meter)
+                except EditFailed as error:
+                    self.skipped.append(f"{candidate.label}, scaled down: {error.message}")
+                    break
+                self.trials.append(trial)
+                if trial.eligible:
+                    return trial
         return None
+
+    def _at(self, scale: float, candidate: FittedEdit, meter: DamageMeter) -> Trial:
+        """A candidate at another scale on the prompts of a final."""
+        begun = time.monotonic()
+        damage = meter.quick(candidate.terms, scale)
+        return self._tried(candidate, scale, damage, meter, begun)
 
     def _tried(
         self,

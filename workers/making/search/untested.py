@@ -1,4 +1,4 @@
-"""The receipt's figures where a search finds nothing: what came nearest, on validation prompts."""
+"""The receipt's figures where a search finds no edit: what came nearest, on validation prompts."""
 
 from __future__ import annotations
 
@@ -64,10 +64,14 @@ def _sentence(result: SearchResult, card: ScorerCard, over: Sequence[str]) -> st
         f"{100 * value:+.1f}"
         for value in (rate.difference.low, rate.difference.value, rate.difference.high)
     )
+    problem = (
+        "No edit stays within the limits at any scale"
+        if any(not trial.effect.contradicts for trial in result.trials)
+        else "Every edit makes undesired text likelier, beyond chance"
+    )
     text = (
-        "No edit within the limits lessens undesired text: of "
-        f"{len(result.trials)} that were tried on {best.prompts} validation prompts, the nearest "
-        f"({best.candidate.label}) takes it from "
+        f"{problem}: of {len(result.trials)} that were tried on {best.prompts} validation "
+        f"prompts, the nearest ({best.candidate.label}) takes it from "
         f"{100 * rate.base:.1f} % to {100 * rate.edited:.1f} % of generations by "
         f"{best.effect.scorer} ({value} points, 95 % interval {low} to {high})"
     )

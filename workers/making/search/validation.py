@@ -15,7 +15,13 @@ import numpy as np
 from models_store.schemas.items import Prompt
 from models_store.schemas.measurements import Effect, PointDamage
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.context.validation_prompts import samples_each, validation_prompts
+from workers.evaluation.context.validation_prompts import (
+    SELDOM,
+    eliciting_prompts,
+    number_chosen,
+    samples_each,
+    validation_prompts,
+)
 from workers.evaluation.damage.damage import (
     DamageMeter,
     DamagePlan,
@@ -88,7 +94,8 @@ class Trial:
 
     @property
     def eligible(self) -> bool:
-        return self.effect.gains and not self.exceeded
+        """It keeps all limits, and nothing says that it does the opposite of what it should."""
+        return not self.exceeded and not self.effect.contradicts
 
     @property
     def rank(self) -> tuple[float, float, float]:
@@ -108,14 +115,61 @@ class Validation:
     """What the model without the edit makes of the prompts."""
     before_scores: Floats
     """By the leading scorer."""
+    notes: tuple[str, ...] = ()
+    """What the receipt tells of the prompts."""
 
     @classmethod
     def read(cls, context: EvaluationContext, cache: Cache) -> Self:
-        """Generate with the model without the edit, unless that was done before."""
-        prompts, decoding, before = text_before(context, cache)
-        texts = [prompt.text for prompt in prompts]
-        scores = score_grid(_leading(context), texts, before.texts)
-        return cls(context, prompts, decoding, before, scores)
+        """Generate with the model without the edit, unless that was done before; with other prompts
+        where it seldom shows the behaviour on these."""
+        prompts = validation_prompts(context)
+        decoding = replace(
+            context.decoding,
+            samples=samples_each(len(prompts), context.behavior.max_new_tokens),
+            seed=derive(context.seed, "validation"),
+        )
+        before = cache.generated(context.encoded([prompt.text for prompt in prompts]), decoding)
+        scores = _scores(context, prompts, before)
+        made = cls(context, prompts, decoding, before, scores)
+        rate = float(made.scorer.undesired(scores).mean())
+        return made._where_shown(cache, rate) if rate < SELDOM else made
+
+    def _where_shown(self, cache: Cache, rate: float) -> Self:
+        """The same with those of more prompts on which the base's text is the most undesired, and
+        with other samples of them: those by which they are chosen are so by chance too."""
+        context = self.context
+        more = eliciting_prompts(context.splits, context.seed)
+        means = self.before_scores.mean(axis=1)
+        if more:
+            arm = cache.generated(context.encoded([p.text for p in more]), self.decoding)
+            means = np.concatenate([means, _scores(context, more, arm).mean(axis=1)])
+        pool = (*self.prompts, *more)
+        number = number_chosen(len(pool))
+        order = np.random.default_rng(derive(context.seed, "chosen")).permutation(number)
+        best = np.argsort(-means, kind="stable")[order]
+        prompts = [pool[place] for place in best.tolist()]
+        decoding = replace(
+            self.decoding,
+            samples=samples_each(number, context.behavior.max_new_tokens, chosen=True),
+            seed=derive(context.seed, "validation of chosen prompts"),
+        )
+        before = cache.generated(context.encoded([p.text for p in prompts]), decoding)
+        scores = _scores(context, prompts, before)
+        there = float(self.scorer.undesired(scores).mean())
+        note = (
+            f"the base shows the behaviour in {100 * rate:.1f} % of its answers to validation "
+            f"prompts by {self.scorer.name}: candidates were tried on the {number} of {len(pool)} "
+            f"on which it is shown most ({100 * there:.1f} %), {len(more)} of the pool being "
+            "beginnings of undesired texts; test prompts are not chosen"
+        )
+        return replace(
+            self,
+            prompts=prompts,
+            decoding=decoding,
+            before=before,
+            before_scores=scores,
+            notes=(note,),
+        )
 
     @property
     def scorer(self) -> PreparedScorer:
@@ -220,18 +274,9 @@ class Validation:
         return Scored(self.scorer, self.before_scores[:prompts], scores, groups)
 
 
-def text_before(
-    context: EvaluationContext, cache: Cache
-) -> tuple[Sequence[Prompt], DecodingSettings, Arm]:
-    """What the model without the edit makes of the validation prompts; these, and how it does."""
-    prompts = validation_prompts(context)
-    decoding = replace(
-        context.decoding,
-        samples=samples_each(len(prompts), context.behavior.max_new_tokens),
-        seed=derive(context.seed, "validation"),
-    )
-    before = cache.generated(context.encoded([prompt.text for prompt in prompts]), decoding)
-    return prompts, decoding, before
+def _scores(context: EvaluationContext, prompts: Sequence[Prompt], arm: Arm) -> Floats:
+    """By the leading scorer."""
+    return score_grid(_leading(context), [prompt.text for prompt in prompts], arm.texts)
 
 
 def _leading(context: EvaluationContext) -> PreparedScorer:
