@@ -388,7 +388,7 @@ _ALL = (
     ErrorKind(
         "no_effect_within_limits",
         None,
-        "No edit within the limits lessens undesired text",
+        "Every edit exceeds a limit or adds undesired text",
         "The report has the best candidates and the limits that each exceeds. Raise these "
         "limits, or give texts that show the behaviour more clearly or prompts that elicit it.",
     ),

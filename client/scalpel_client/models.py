@@ -1953,7 +1953,9 @@ class Search(Model):
     candidates: list[Candidate]
     """All that were measured."""
     skipped: list[str] = Field(default_factory=list)
-    """Candidates that were not measured, each with the reason."""
+    """Candidates that were not measured, each with the reason, and remarks on the prompts that the
+    others were tried on.
+    """
 
 
 class SecretRotation(Model):
@@ -2200,8 +2202,9 @@ class Verdict(Model):
     """None in receipts of earlier versions."""
     prompts_needed: int | None = None
     """If unconfirmed: about how many test prompts would show all that is not significant yet in 4
-    of 5 repetitions, if the differences are as measured; None where more prompts would not
-    help.
+    of 5 repetitions, if the differences are as measured, or halve what does not fall; None
+    where
+    these show that nothing is halved, and where no number of prompts would help.
     """
     sentence: str
     """Effect, controls, cost, objections and harm."""

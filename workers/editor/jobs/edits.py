@@ -60,8 +60,8 @@ def run(task: Task) -> Outcome:
             or broken.
         EditFailed: the method finds nothing to write, or the edited model breaks; with the code
             `behavior_not_shown`, a scorer is given in place of texts and finds none; with
-            `no_effect_within_limits`, report and points where a search finds nothing that helps
-            within the limits; with `policy_refused` and the report where the edit does more harm
+            `no_effect_within_limits`, report and points where every edit of a search does the
+            opposite or exceeds a limit; with `policy_refused` and the report where the edit does more harm
             than the operator's policy allows; `policy_changed`, as `policy_for` says.
         Unavailable: the store stayed away.
     """
@@ -185,8 +185,8 @@ def publish(
     """Store the deltas and the receipt, if the operator's policy allows it.
 
     Raises:
-        FailedWithOutcome: it does not, or nothing helps within the limits, on validation prompts or
-            on the test prompts.
+        FailedWithOutcome: it does not, or every edit does the opposite or exceeds a limit, on
+            validation prompts or on the test prompts.
     """
     report, data = receipt(edit, prepared, choice, tested.evaluation, took)
     if not choice.failed:
