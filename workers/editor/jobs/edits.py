@@ -61,8 +61,8 @@ def run(task: Task) -> Outcome:
         EditFailed: the method finds nothing to write, or the edited model breaks; with the code
             `behavior_not_shown`, a scorer is given in place of texts and finds none; with
             `no_effect_within_limits`, report and points where every edit of a search does the
-            opposite or exceeds a limit; with `policy_refused` and the report where the edit does more harm
-            than the operator's policy allows; `policy_changed`, as `policy_for` says.
+            opposite or exceeds a limit; with `policy_refused` and the report where the edit does
+            more harm than the operator's policy allows; `policy_changed`, as `policy_for` says.
         Unavailable: the store stayed away.
     """
     settings = task.request.settings
