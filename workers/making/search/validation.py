@@ -159,8 +159,8 @@ class Validation:
         note = (
             f"the base shows the behaviour in {100 * rate:.1f} % of its answers to validation "
             f"prompts by {self.scorer.name}: candidates were tried on the {number} of {len(pool)} "
-            f"on which it is shown most ({100 * there:.1f} %), {len(more)} of the pool being "
-            "beginnings of undesired texts; test prompts are not chosen"
+            f"whose answers scored highest ({100 * there:.1f} % in others); {len(more)} come "
+            "from undesired texts, and test prompts are not chosen"
         )
         return replace(
             self,
