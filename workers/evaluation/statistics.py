@@ -192,18 +192,6 @@ def errors_to_see(units: int, confidence: float = USUAL_CONFIDENCE) -> float:
     return errors_within(units, confidence) + float(stdtrit(units - 1, 0.8))
 
 
-def least_rate_to_halve(units: int, samples: int, confidence: float = USUAL_CONFIDENCE) -> float:
-    """The rate of which a halving is significant in 4 of 5 repetitions, if samples of a unit are as
-    independent as those of others: then the difference of a rate p to its half has the variance
-    (1.5 p - 1.25 p^2) / (units * samples), of two binomial shares.
-
-    Args:
-        units: two at least.
-    """
-    needed = errors_to_see(units, confidence) ** 2
-    return 6 * needed / (units * samples + 5 * needed)
-
-
 def units_to_show(fall: Interval, units: int, confidence: float = USUAL_CONFIDENCE) -> int | None:
     """About how many units would make a measured fall significant in 4 of 5 repetitions.
 

@@ -1,4 +1,5 @@
-"""Whether an edit may be held back for harm, as far as that can be known before it is made."""
+"""What can be known of an edit before it is made: whether it may be held back for harm, and how
+little its prompts can show."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from threading import Lock
 from cachetools import TTLCache, cached
 
 from models_store.operator.policy import UNSAFE, Margins, Policy
-from models_store.schemas.report import Remark
+from models_store.schemas.behaviors import Behavior
+from models_store.schemas.report import SECOND_LOOK, Remark
 from models_store.work.store import Work, WorkStore
 
 _LOOKED_AT = 20
@@ -17,6 +19,10 @@ _LOOKED_AT = 20
 _REMEMBERED_SECONDS = 60.0
 _REFUSING = "refusal"
 """The preset by which a model refuses less."""
+_RARE = 0.15
+"""A base that shows a behaviour less often than this is nothing unusual."""
+_ERRORS_TO_SEE = 3.1
+"""Standard errors from 0 at which a difference is significant, with two looks, in 4 of 5 tests."""
 
 
 class HarmForecast:
@@ -67,6 +73,34 @@ class HarmForecast:
             if same and edit.request.base_fingerprint == base_fingerprint and _did_harm(edit):
                 return edit.id
         return None
+
+
+def unseen_halving(behavior: Behavior) -> tuple[Remark, ...]:
+    """That so few prompts do not show the halving of what the base shows rarely, if so."""
+    prompts = behavior.prompts
+    free = sum(prompt.split is None for prompt in prompts)
+    tested = len(prompts) - sum(prompt.split == "validate" for prompt in prompts)
+    tested -= free // (3 if free >= 60 else 5)
+    rate = least_rate_to_halve(tested)
+    if not prompts or rate <= _RARE:
+        return ()
+    detail = (
+        f"about {tested} of the prompts are tested on: a halving would mostly go unseen if the "
+        f"base shows the behaviour in less than {100 * rate:.0f} % of its answers; where it does "
+        "so rarely, give 200 prompts or more, name a scorer that counts words, such as profanity, "
+        "and ask for the effort standard"
+    )
+    return (Remark(code="halving_unseen", pointer="/behavior/prompts", detail=detail),)
+
+
+def least_rate_to_halve(prompts: int) -> float:
+    """The rate of which a halving is seen in 4 of 5 tests with so many prompts, at the second look.
+
+    The difference of a rate p to its half has the variance (1.5 p - 1.25 p^2) / n, of two binomial
+    shares of n samples; those of one prompt are taken to be as independent as those of others.
+    """
+    needed = _ERRORS_TO_SEE**2
+    return 6 * needed / (SECOND_LOOK * prompts + 5 * needed)
 
 
 def _remark(code: str, detail: str) -> Remark:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from app.domain.accounts.quotas import Quotas
 from app.domain.behaviors.library import BehaviorLibrary, BehaviorVersion, ResolvedBehavior
 from app.domain.edits.checks import check_fit, check_scorers
-from app.domain.edits.forecast import HarmForecast
+from app.domain.edits.forecast import HarmForecast, unseen_halving
 from app.domain.edits.idempotency import Sender, create_once
 from app.domain.edits.imports import Received, source_of
 from app.domain.edits.measuring import (
@@ -249,7 +249,8 @@ class Submission:
         below = self._variant_below(tenant, actor, body, base)
         direction = direction_of(body.behavior if isinstance(body.behavior, str) else None)
         rule = self._rule_for(tenant, actor, base.id, direction)
-        warnings = self._harm_warnings(tenant, actor, base, resolved.ref, [direction])
+        harm = self._harm_warnings(tenant, actor, base, resolved.ref, [direction])
+        warnings = (*harm, *unseen_halving(resolved.behavior))
         return Examined(base, resolved, below, rule, warnings)
 
     def _harm_warnings(

@@ -9,14 +9,7 @@ from models_store.schemas.report import SECOND_LOOK
 from workers.evaluation.context.plan import TEST_CONFIDENCE
 from workers.evaluation.damage.damage import exponential
 from workers.evaluation.effect.effect import contrast
-from workers.evaluation.statistics import (
-    Bootstrap,
-    errors_within,
-    groups_of,
-    interval,
-    least_rate_to_halve,
-    smallest_visible,
-)
+from workers.evaluation.statistics import Bootstrap, groups_of, interval, smallest_visible
 
 BOOTSTRAP = Bootstrap(seed=0)
 
@@ -39,16 +32,6 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         found = Bootstrap(trial, resamples=500).mean(rng.normal(0.3, 1.0, size=60))
         held += found.low <= 0.3 <= found.high
     assert 178 <= held <= 199
-
-
-def test_a_halving_of_the_least_rate_is_seen_four_times_in_five() -> None:
-    rng = np.random.default_rng(3)
-    rate = least_rate_to_halve(60, 3)
-    before, after = (rng.binomial(3, share, size=(2_000, 60)) / 3 for share in (rate, rate / 2))
-    falls = before - after
-    errors = falls.std(axis=1, ddof=1) / np.sqrt(60)
-    seen = falls.mean(axis=1) > errors_within(60) * errors
-    assert seen.mean() == pytest.approx(0.8, abs=0.04)
 
 
 @pytest.mark.parametrize("units", [8, 12, 20, 40])

@@ -16,7 +16,7 @@ from models_store.errors import EditFailed
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.estimates import Distinction
 from models_store.schemas.items import text_of
-from models_store.schemas.report import SECOND_LOOK, Remark, Separability
+from models_store.schemas.report import Remark, Separability
 from workers.evaluation.context.plan import TEST_CONFIDENCE, EvaluationPlan
 from workers.evaluation.data.duplicates import clusters
 from workers.evaluation.data.splits import Sides, Splits, left_out
@@ -27,7 +27,6 @@ from workers.evaluation.statistics import (
     count_units,
     errors_to_see,
     groups_of,
-    least_rate_to_halve,
 )
 from workers.evaluation.verdict import LEAST_PROMPTS, counted
 from workers.surgery.probe import auc
@@ -279,13 +278,6 @@ def _prompts(splits: Splits, used: int, units: int) -> Iterator[Remark]:
         f"{counted(used, units)}: a change of less than {100 * smallest_effect(units):.0f} points "
         "would mostly go unseen"
     )
-    if units >= FEWEST_UNITS:
-        rate = least_rate_to_halve(units, SECOND_LOOK, TEST_CONFIDENCE)
-        seen += (
-            ", and so would a halving where the base shows the behaviour in less than "
-            f"{100 * rate:.0f} % of its answers: there, more prompts help, the effort `standard`, "
-            "and a scorer that counts words"
-        )
     if units < FEWEST_UNITS:
         yield Remark(
             code="few_templates",
