@@ -1922,6 +1922,10 @@ class ScorerCard(Model):
     """What the scorer is."""
     reversed: bool
     """A high score means desired for this behaviour, so 1 - score is used."""
+    stands_in_for: str | None = None
+    """The default scorer in whose place it is, since the behaviour's texts taught that too little;
+    of the lexicons it separates those texts best.
+    """
 
 
 class ScorerInfo(Model):

@@ -103,6 +103,9 @@ class ScorerCard(ReceiptPart):
     """Why it is not independent: what it was trained on, or shares with the models it judges."""
     chose_texts: bool = False
     """The behaviour named it in place of texts, and it divided those that the edit made."""
+    stands_in_for: str | None = None
+    """The default scorer in whose place it is, since the behaviour's texts taught that too little;
+    of the lexicons it separates those texts best."""
 
 
 def relied_on(headline: Iterable[bool]) -> int:

@@ -15,6 +15,15 @@ from models_store.schemas.base import DocumentedModel
 
 DEFAULT_SCORERS: tuple[str, ...] = ("tfidf", "char-ngrams")
 """For behaviours that name none: both fit any behaviour, since they learn it from its texts."""
+LEXICONS: tuple[str, ...] = (
+    "profanity",
+    "vader",
+    "politeness-markers",
+    "formality-markers",
+    "refusal-phrases",
+)
+"""Those that learned elsewhere or from nothing: one stands in for a default that learns too
+little."""
 
 
 class ScorerInfo(DocumentedModel):

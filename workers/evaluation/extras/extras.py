@@ -90,7 +90,7 @@ def measure_extras(
     """
     return Extras(
         doses=_doses(context, terms, before, scored, meter, damage),
-        side_effects=_side_effects(context, before, after),
+        side_effects=_side_effects(context, before, after, scored),
         long_form=_long_form(context, terms, scored),
         selectivity=_selectivity(context, terms, meter),
         composition=_composition(context, terms, before, after, scored),
@@ -133,9 +133,14 @@ def _doses(
         return doses(fewer_texts, terms, known=known, written=written if prompt_texts else None)
 
 
-def _side_effects(context: EvaluationContext, before: Arm, after: Arm) -> tuple[SideEffect, ...]:
+def _side_effects(
+    context: EvaluationContext, before: Arm, after: Arm, scored: Sequence[Scored]
+) -> tuple[SideEffect, ...]:
+    own = [each.scorer.name for each in scored]
     with progress.step("side_effects"):
-        return side_effects(before, after, context.prompts, context.behavior, context.bootstrap)
+        return side_effects(
+            before, after, context.prompts, context.behavior, own, context.bootstrap
+        )
 
 
 def _long_form(

@@ -6,7 +6,7 @@ a preset's texts, once a process; a preset that shares texts with the behaviour 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -19,7 +19,6 @@ from models_store.schemas.scorers import SCORERS
 from workers.evaluation.effect.effect import contrast
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.scorers import formality_markers, profanity, refusal_phrases, tfidf, vader
-from workers.evaluation.scorers.prepare import scorer_names
 from workers.evaluation.scorers.protocol import Scorer, Training
 from workers.evaluation.statistics import Bootstrap, Floats, groups_of
 
@@ -34,7 +33,12 @@ _NOTHING = Training((), (), 0)
 
 
 def side_effects(
-    before: Arm, after: Arm, prompts: Sequence[Prompt], behavior: Behavior, bootstrap: Bootstrap
+    before: Arm,
+    after: Arm,
+    prompts: Sequence[Prompt],
+    behavior: Behavior,
+    own: Collection[str],
+    bootstrap: Bootstrap,
 ) -> tuple[SideEffect, ...]:
     """Compare two arms by all that presets are scored by, and by length.
 
@@ -52,16 +56,15 @@ def side_effects(
             of=contrast(_lengths(before), _lengths(after), bootstrap, groups),
         )
     ]
-    for name, measures, scorer, threshold in _others(behavior):
+    for name, measures, scorer, threshold in _others(behavior, own):
         base, edited = (_counted(scorer, threshold, prompt_texts, arm) for arm in (before, after))
         rate = contrast(base, edited, bootstrap, groups)
         effects.append(SideEffect(name=name, measures=measures, of=rate))
     return tuple(effects)
 
 
-def _others(behavior: Behavior) -> Iterator[tuple[str, str, Scorer, float]]:
+def _others(behavior: Behavior, own: Collection[str]) -> Iterator[tuple[str, str, Scorer, float]]:
     """Name, what it measures, scorer and threshold of all that is not the behaviour's own."""
-    own = scorer_names(behavior)
     for name, make in _UNTRAINED.items():
         if name not in own:
             yield name, SCORERS[name].measures, make(_NOTHING), SCORERS[name].threshold

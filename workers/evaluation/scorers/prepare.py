@@ -14,7 +14,7 @@ from models_store.registry import Registry
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import prompt_of
 from models_store.schemas.measurements import ScorerCard
-from models_store.schemas.scorers import DEFAULT_SCORERS, ScorerInfo
+from models_store.schemas.scorers import DEFAULT_SCORERS, LEXICONS, ScorerInfo
 from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.scorers.contamination import contamination
 from workers.evaluation.scorers.protocol import Scorer, Training
@@ -62,6 +62,8 @@ class PreparedScorer:
     heldout_texts: int
     contamination: str | None = None
     chose_texts: bool = False
+    stands_in_for: str | None = None
+    """As in the receipt."""
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class PreparedScorer:
             agreement=agreement,
             contamination=self.contamination,
             chose_texts=self.chose_texts,
+            stands_in_for=self.stands_in_for,
         )
 
 
@@ -119,18 +122,46 @@ def prepare_scorers(
     """Train, orient and check the behaviour's scorers; the first one leads.
 
     Those that learn share out the scorer split: had they learned the same texts, they would err
-    alike.
+    alike. Where the behaviour names none and its texts teach one of the default ones too little,
+    the lexicon that separates them best takes the place of the second, if there is one that
+    separates them well; it leads where the first then is still weak.
 
     Raises:
         InvalidRequest: there is no scorer of a name, or one needs a judge that there is not.
         Unavailable: a remote scorer is away.
         EditFailed: a remote scorer returns something that is no score.
     """
+    prepared = _all_prepared(scorer_names(behavior), behavior, splits, seed, judges)
+    named = behavior.scorers or behavior.scorer
+    if named or all(scorer.headline for scorer in prepared):
+        return prepared
+    lexicon = _separating_lexicon(behavior, splits, seed)
+    if lexicon is None:
+        return prepared
+    first, second = _all_prepared((DEFAULT_SCORERS[0], lexicon), behavior, splits, seed, judges)
+    second = replace(second, stands_in_for=DEFAULT_SCORERS[1])
+    return (first, second) if first.headline else (second, first)
+
+
+def _separating_lexicon(behavior: Behavior, splits: Splits, seed: int) -> str | None:
+    """Name of the lexicon that best tells apart the texts that are not held out, if one does so
+    well enough to draw conclusions from."""
+    parts = splits.fit, splits.scorer
+    seen = Sides(
+        tuple(item for part in parts for item in part.undesired),
+        tuple(item for part in parts for item in part.desired),
+    )
+    areas = {name: _auc(_MAKERS[name](Training((), (), seed, behavior)), seen) for name in LEXICONS}
+    separation = {name: max(area, 1 - area) for name, area in areas.items()}
+    best = max(separation, key=separation.__getitem__)
+    return best if separation[best] >= HEADLINE_AUC else None
+
+
+def _all_prepared(
+    names: Sequence[str], behavior: Behavior, splits: Splits, seed: int, judges: Judges
+) -> tuple[PreparedScorer, ...]:
     pointers = {name: f"/behavior/scorers/{index}" for index, name in enumerate(behavior.scorers)}
-    infos = [
-        _info(name, pointers.get(name, "/behavior/scorer"), judges)
-        for name in scorer_names(behavior)
-    ]
+    infos = [_info(name, pointers.get(name, "/behavior/scorer"), judges) for name in names]
     learners = [info.name for info in infos if info.learns]
     shares = {}
     if min(len(splits.scorer.undesired), len(splits.scorer.desired)) >= LEAST_SHARE * len(learners):

@@ -8,6 +8,7 @@ from tests.workers.evaluation.texts import behavior
 from workers.evaluation.effect.generations import Arm
 from workers.evaluation.extras import side_effects as module
 from workers.evaluation.extras.side_effects import side_effects
+from workers.evaluation.scorers.prepare import scorer_names
 from workers.evaluation.statistics import Bootstrap
 from workers.runtime.decoding.decode import Generated
 
@@ -23,7 +24,9 @@ def _arm(text: str, tokens: int) -> Arm:
 
 
 def _found(of: Behavior, before: Arm, after: Arm) -> dict[str, SideEffect]:
-    return {one.name: one for one in side_effects(before, after, PROMPTS, of, Bootstrap(0, 200))}
+    own = scorer_names(of)
+    effects = side_effects(before, after, PROMPTS, of, own, Bootstrap(0, 200))
+    return {one.name: one for one in effects}
 
 
 def test_what_becomes_more_and_what_becomes_less_is_told_apart() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models_store.errors import InvalidRequest
+from models_store.schemas.behaviors import Behavior
 from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.texts import behavior, sentences
 from workers.evaluation.data.splits import split_behavior
@@ -137,6 +138,36 @@ def test_a_behaviour_always_has_two_scorers() -> None:
         "tfidf",
         "vader",
     )
+
+
+# Words with a feeling, of which no two share a beginning.
+_FELT = {
+    "undesired": "abandoned betrayed chaos damage evil failure grief hate jealous killed lonely "
+    "misery nightmare panic sad terror ugly victim worst agony bleak cried doom enemy",
+    "desired": "adored beauty calm delight ease fun gift happy inspired joy kind love "
+    "optimism praise rejoice smile triumph useful victory warm award brave cheer devoted",
+}
+
+
+def test_a_lexicon_stands_in_where_the_texts_teach_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every text is another word, so there is nothing to learn; a lexicon knows the words."""
+    sides = {side: words.split() for side, words in _FELT.items()}
+    made = behavior(**sides)
+    splits = split_behavior(made, seed=0)
+    leading, weak = prepare_scorers(made, splits, seed=0)
+    assert (leading.name, leading.headline) == ("vader", True)
+    assert (weak.name, weak.headline) == ("tfidf", False)
+    assert leading.card(1.0).stands_in_for == "char-ngrams"
+    assert weak.card(1.0).stands_in_for is None
+
+    def default(of: Behavior) -> bool:
+        return [one.name for one in prepare_scorers(of, splits, seed=0)] == ["tfidf", "char-ngrams"]
+
+    assert default(behavior(**sides, scorers=("tfidf", "char-ngrams")))  # what is named stays
+    monkeypatch.setattr("workers.evaluation.scorers.prepare.LEXICONS", ("refusal-phrases",))
+    assert default(made)  # nothing tells these sides apart
 
 
 def test_a_scorer_that_chose_the_texts_leads_unless_it_is_named_elsewhere() -> None:
