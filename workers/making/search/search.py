@@ -1,9 +1,9 @@
 """Choose between candidates: scale each, let them race on validation prompts, try the best.
 
 The winner is the one with the largest lower bound of how much the leading scorer's mean falls, of
-those within the limits that do not surely add undesired text; one that surely lessens it and has
-room to every limit goes before one that does not. Few prompts may show no fall where there is one,
-so what is not sure is left to the test. Test prompts and the other scorers are not looked at here.
+those within the limits that do not surely add undesired text; one that lessens it and has room to
+every limit goes before one that does not. Few prompts may show no fall where there is one, so what
+is not sure is left to the test. Test prompts and the other scorers are not looked at here.
 
 First every candidate is scaled coarsely, by what needs no generated text. All then continue the
 same prompts with the same random numbers, a block at a time. Their falls are projected to the scale
@@ -57,8 +57,6 @@ _BLOCK = 20
 """Prompts that a race goes on for, before the slowest leave."""
 _SURELY = 2.0
 """Standard errors of the difference between two candidates that count as sure."""
-_MARGIN = 1.1
-"""Fluency, measured on few texts, is taken for so many times what it is when a scale is chosen."""
 _SCALES = 3
 """At which a candidate is tried in the final at most."""
 _FINALS = 2
@@ -156,10 +154,10 @@ class _Search:
         """By method: the scale at which it uses up the KL that is allowed, about."""
 
     def preference(self, trial: Trial) -> tuple[float, ...]:
-        """A sure gain with room to the limits, which are held on other texts, before a larger one
-        without; what is not sure to gain is not preferred for its room."""
+        """A gain with room to the limits, which are held on other texts, before a larger one
+        without."""
         roomy = self._used(trial) <= _ACCEPTED
-        return (roomy and trial.effect.improved, *trial.rank)
+        return (roomy and trial.effect.gains, *trial.rank)
 
     def weights(self) -> dict[str, float]:
         """Expected cost of each part, in any unit."""
@@ -235,19 +233,17 @@ class _Search:
 
     def _allowed(self, trial: Trial) -> float:
         """The scale at which all limits are kept, that of fluency too."""
-        fluency = _MARGIN * fluency_used(self._limits, trial.damage)
-        share = max(self._used(trial), fluency, _LEAST_SHARE)
-        return at_limit(trial.scale, share)
+        return at_limit(trial.scale, max(self._used(trial), _LEAST_SHARE))
 
     def _used(self, trial: Trial) -> float:
-        """How much of the limit that is used up most."""
-        return used(self._limits, trial.damage)
+        """How much of the limit that is likely to be used up most."""
+        return used(self._limits, trial.likely_damage)
 
     def final(self, contender: Trial, meter: DamageMeter) -> list[Trial]:
         """Scale a candidate with care and try it on more prompts, at smaller scales too where its
         text turns out not to be fluent; generated text comes last, so only then can that show."""
         candidate = contender.candidate
-        fluency = _MARGIN * fluency_used(self._limits, contender.damage)
+        fluency = fluency_used(self._limits, contender.likely_damage)
         begun = time.monotonic()
         tried: list[Trial] = []
         try:

@@ -80,12 +80,22 @@ class Trial:
     exceeded: tuple[str, ...]
     """Names of limits."""
     arm: Arm
+    fluency_error: float = 0.0
+    """Standard error of the damage's `fluency`, about."""
     seconds: float = 0.0
 
     @property
     def terms(self) -> list[Term]:
         """The edit at strength 1."""
         return self.candidate.at(self.scale)
+
+    @property
+    def likely_damage(self) -> PointDamage:
+        """Fluency a standard error higher, since on so few texts it may be that by chance."""
+        fluency = self.damage.fluency
+        if fluency is None:
+            return self.damage
+        return self.damage.model_copy(update={"fluency": fluency + self.fluency_error})
 
     @property
     def gain_low(self) -> float:
@@ -238,7 +248,8 @@ class Validation:
         begun = time.monotonic()
         scored = self._against_base(entry.scores)
         arms = self.before.first(entry.prompts), entry.arm
-        damage = with_text(entry.damage, meter.fluency(arms, scored.desired), arms)
+        fluency = meter.fluency(arms, scored.desired)
+        damage = with_text(entry.damage, fluency, arms)
         return Trial(
             candidate=entry.candidate,
             scale=entry.scale,
@@ -247,6 +258,7 @@ class Validation:
             damage=damage,
             exceeded=exceeded(self.context.limits, damage),
             arm=entry.arm,
+            fluency_error=(fluency.rise.high - fluency.rise.value) / 2,
             seconds=entry.seconds + time.monotonic() - begun,
         )
 
