@@ -191,7 +191,7 @@ def make(case: Case, seed: int, effort: Effort, cache: Cache) -> Made:
     prepared = prepare(source, methods_of(tried), cache)
     validation = Validation.read(context, cache)
     result = try_all(validation, tried, prepared, BUDGETS[effort])
-    report = search_report(result, validation)
+    report = search_report(result, len(validation.prompts))
     if result.winner is None:
         return Made(context, result, report, untested(validation, result))
     chosen = chosen_from(context, result.best)

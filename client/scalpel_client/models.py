@@ -1957,9 +1957,7 @@ class Search(Model):
     candidates: list[Candidate]
     """All that were measured."""
     skipped: list[str] = Field(default_factory=list)
-    """Candidates that were not measured, each with the reason, and remarks on the prompts that the
-    others were tried on.
-    """
+    """Candidates that were not measured, each with the reason."""
 
 
 class SecretRotation(Model):

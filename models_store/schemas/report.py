@@ -346,8 +346,7 @@ class Search(ReceiptPart):
     candidates: tuple[Candidate, ...]
     """All that were measured."""
     skipped: tuple[str, ...] = ()
-    """Candidates that were not measured, each with the reason, and remarks on the prompts that the
-    others were tried on."""
+    """Candidates that were not measured, each with the reason."""
 
 
 class Report(ReceiptPart):

@@ -140,7 +140,8 @@ def searched(
     costs: Costs, *, finalists: int = 1, candidates: int = 1, pair: bool = False
 ) -> SearchResult:
     methods: list[FixedMethod] = [Bias(layers=(layer,)) for layer in range(candidates)]
-    validation = _validation(
+    validation = SimpleNamespace(
+        prompts=range(100),
         context=SimpleNamespace(limits=LIMITS),
         meter=costs.meter,
         entry=costs.entry,
@@ -155,11 +156,7 @@ def searched(
     recipes = [Recipe((method,), (1.0,)) for method in methods]
     if pair:
         recipes = [Recipe((methods[0], methods[1]), (0.5, 1.0))]
-    return search(validation, recipes, prepared, budget)
-
-
-def _validation(**parts: object) -> Validation:
-    return cast(Validation, SimpleNamespace(prompts=range(100), notes=(), **parts))
+    return search(cast(Validation, validation), recipes, prepared, budget)
 
 
 def finals_of(found: SearchResult) -> list[Trial]:
@@ -279,13 +276,11 @@ def test_no_point_of_a_search_that_found_nothing_is_selected() -> None:
     assert failed.winner is None
     assert failed.best in failed.trials
     assert [point.selected for point in points_of(failed)] == [False] * len(failed.trials)
-    assert not any(row.selected for row in search_report(failed, _validation()).candidates)
+    assert not any(row.selected for row in search_report(failed, 100).candidates)
     good = searched(Costs(fluent=3.0), candidates=2)
     selected = [point.index for point in points_of(good) if point.selected]
     assert [good.trials[index] for index in selected] == [good.winner]
-    assert [
-        row.index for row in search_report(good, _validation()).candidates if row.selected
-    ] == selected
+    assert [row.index for row in search_report(good, 100).candidates if row.selected] == selected
 
 
 def test_a_final_that_gives_no_numbers_does_not_end_the_search() -> None:

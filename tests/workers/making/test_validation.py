@@ -14,7 +14,6 @@ from models_store.settings import Settings
 from tests.workers.evaluation.contexts import bias_term, small_context
 from tests.workers.making.test_tuning import candidate
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.context.validation_prompts import eliciting_prompts, number_chosen
 from workers.evaluation.damage.damage import SEARCHED
 from workers.evaluation.damage.domain import LikelihoodMeter, heldout_texts
 from workers.evaluation.damage.generation_meter import GenerationMeter
@@ -71,31 +70,18 @@ def test_a_search_reads_no_text_that_damage_is_reported_on(
     assert validation.decoding.seed != context.decoding.seed
 
 
-def test_where_a_behaviour_is_rare_prompts_are_chosen_and_none_of_them_is_tested_on(
+def test_where_a_behaviour_is_rare_the_same_prompts_are_continued_more_often(
     context: EvaluationContext, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(open_store(settings), "default", context.model)
+    monkeypatch.setattr("workers.evaluation.context.validation_prompts._ENOUGH_GENERATIONS", 1)
     plain = Validation.read(context, cache)
     monkeypatch.setattr("workers.making.search.validation.SELDOM", 1.1)
     rare = Validation.read(context, cache)
-    assert plain.notes == ()
-    (note,) = rare.notes
-    assert "test prompts are not chosen" in note
-    more = eliciting_prompts(context.splits, context.seed)
-    assert more
-    pool = {*plain.prompt_texts, *(prompt.text for prompt in more)}
-    assert pool.issuperset(rare.prompt_texts)
-    assert pool.isdisjoint(prompt.text for prompt in context.splits.test)
-    assert len(rare.prompts) == number_chosen(len(pool)) == len(set(rare.prompt_texts))
-    # Other samples than those that they were chosen by.
-    assert rare.decoding.seed != plain.decoding.seed
+    assert rare.prompt_texts == plain.prompt_texts
     assert rare.before_scores.shape == (len(rare.prompts), rare.decoding.samples)
-    assert Validation.read(context, cache).prompt_texts == rare.prompt_texts
-
-
-@pytest.mark.parametrize(("pool", "chosen"), [(12, 12), (30, 20), (70, 35), (140, 40)])
-def test_half_of_the_prompts_are_chosen_within_bounds(pool: int, chosen: int) -> None:
-    assert number_chosen(pool) == chosen
+    assert rare.decoding.samples > plain.decoding.samples
+    assert (rare.before_scores[:, : plain.decoding.samples] == plain.before_scores).all()
 
 
 def test_a_trial_is_judged_on_long_texts_and_requests_that_nothing_is_reported_on(

@@ -59,7 +59,7 @@ def receipt(
     }
     if choice.search is not None:
         validation, result = choice.search
-        updates["search"] = search_report(result, validation)
+        updates["search"] = search_report(result, len(validation.prompts))
     return report.model_copy(update=updates), data
 
 

@@ -1,8 +1,4 @@
-"""Which prompts a search tries its candidates on, and how often it continues each.
-
-Where the base seldom shows the behaviour, few of them tell candidates apart: a search then tries
-those on which it does so most, the first words of undesired texts among them.
-"""
+"""Which prompts a search tries its candidates on, and how often it continues each."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.items import Prompt
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.data.duplicates import repeats
-from workers.evaluation.data.splits import Sides, Splits, beginnings, made_prompts
+from workers.evaluation.data.splits import Splits, beginnings, made_prompts
 from workers.evaluation.seeds import derive
 
 _MOST_PROMPTS = 100
@@ -28,8 +24,7 @@ _ENOUGH_GENERATIONS = 60
 _MADE_PROMPTS = 40
 
 SELDOM = 0.2
-"""Share of the base's text that is undesired, below which prompts are chosen by that share."""
-_FEWEST_CHOSEN, _MOST_CHOSEN = 20, 40
+"""Share of the base's text that is undesired, below which each prompt is continued more often."""
 
 
 def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
@@ -47,26 +42,13 @@ def validation_prompts(context: EvaluationContext) -> tuple[Prompt, ...]:
     return prompts[: min(_MOST_PROMPTS, most)]
 
 
-def samples_each(prompts: int, max_new_tokens: int, *, chosen: bool = False) -> int:
-    """Continuations of each of so many validation prompts: as many as the tokens allow of prompts
-    that were chosen because the base seldom shows the behaviour."""
+def samples_each(prompts: int, max_new_tokens: int, *, seldom: bool = False) -> int:
+    """Continuations of each of so many validation prompts: as many as the tokens allow where the
+    base seldom shows the behaviour."""
     enough = _GENERATED_TOKENS // max_new_tokens
-    if not chosen:
+    if not seldom:
         enough = min(_ENOUGH_GENERATIONS, enough)
     return min(_MOST_SAMPLES, max(1, math.ceil(enough / prompts)))
-
-
-def eliciting_prompts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
-    """Prompts of undesired texts that methods are fitted on, or the first words of plain ones, in
-    random order. None is a validation prompt or a test prompt, or nearly repeats one."""
-    undesired = Sides(splits.fit.undesired, ())
-    made = _without((*splits.test, *splits.validate), made_prompts(undesired))
-    return _some(made, seed)
-
-
-def number_chosen(prompts: int) -> int:
-    """How many of so many prompts are chosen by what the base makes of them."""
-    return min(prompts, _MOST_CHOSEN, max(_FEWEST_CHOSEN, prompts // 2))
 
 
 def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
@@ -79,10 +61,6 @@ def _from_fit_texts(splits: Splits, seed: int) -> tuple[Prompt, ...]:
             "texts answer, or begin with, no others; give 5 prompts or more",
             "no_validation_prompts",
         )
-    return _some(made, seed)
-
-
-def _some(made: Sequence[Prompt], seed: int) -> tuple[Prompt, ...]:
     order = np.random.default_rng(derive(seed, "validation")).permutation(len(made))
     return tuple(made[index] for index in order[:_MADE_PROMPTS].tolist())
 

@@ -6,14 +6,17 @@ from models_store.schemas.report import Candidate, Search
 from models_store.schemas.report_views import Point, PointEffect
 from models_store.weights.delta import Delta
 from workers.making.search.search import SearchResult
-from workers.making.search.validation import FEW_PROMPTS, Trial, Validation
+from workers.making.search.validation import FEW_PROMPTS, Trial
 from workers.runtime.edits.deltas import to_delta
 
 
-def search_report(result: SearchResult, validation: Validation) -> Search:
-    """The search as the receipt tells it."""
-    notes = (*result.skipped, *validation.notes)
-    prompts = len(validation.prompts)
+def search_report(result: SearchResult, prompts: int) -> Search:
+    """The search as the receipt tells it.
+
+    Args:
+        prompts: validation prompts that there are.
+    """
+    notes = result.skipped
     if prompts < FEW_PROMPTS:
         notes = (
             *notes,

@@ -17,8 +17,6 @@ from models_store.schemas.measurements import Effect, PointDamage
 from workers.evaluation.context.context import EvaluationContext
 from workers.evaluation.context.validation_prompts import (
     SELDOM,
-    eliciting_prompts,
-    number_chosen,
     samples_each,
     validation_prompts,
 )
@@ -125,61 +123,26 @@ class Validation:
     """What the model without the edit makes of the prompts."""
     before_scores: Floats
     """By the leading scorer."""
-    notes: tuple[str, ...] = ()
-    """What the receipt tells of the prompts."""
 
     @classmethod
     def read(cls, context: EvaluationContext, cache: Cache) -> Self:
-        """Generate with the model without the edit, unless that was done before; with other prompts
-        where it seldom shows the behaviour on these."""
-        prompts = validation_prompts(context)
-        decoding = replace(
-            context.decoding,
-            samples=samples_each(len(prompts), context.behavior.max_new_tokens),
-            seed=derive(context.seed, "validation"),
-        )
-        before = cache.generated(context.encoded([prompt.text for prompt in prompts]), decoding)
-        scores = _scores(context, prompts, before)
-        made = cls(context, prompts, decoding, before, scores)
-        rate = float(made.scorer.undesired(scores).mean())
-        return made._where_shown(cache, rate) if rate < SELDOM else made
+        """Generate with the model without the edit, unless that was done before; more of each
+        prompt where it seldom shows the behaviour.
 
-    def _where_shown(self, cache: Cache, rate: float) -> Self:
-        """The same with those of more prompts on which the base's text is the most undesired, and
-        with other samples of them: those by which they are chosen are so by chance too."""
-        context = self.context
-        more = eliciting_prompts(context.splits, context.seed)
-        means = self.before_scores.mean(axis=1)
-        if more:
-            arm = cache.generated(context.encoded([p.text for p in more]), self.decoding)
-            means = np.concatenate([means, _scores(context, more, arm).mean(axis=1)])
-        pool = (*self.prompts, *more)
-        number = number_chosen(len(pool))
-        order = np.random.default_rng(derive(context.seed, "chosen")).permutation(number)
-        best = np.argsort(-means, kind="stable")[order]
-        prompts = [pool[place] for place in best.tolist()]
-        decoding = replace(
-            self.decoding,
-            samples=samples_each(number, context.behavior.max_new_tokens, chosen=True),
-            seed=derive(context.seed, "validation of chosen prompts"),
-        )
-        before = cache.generated(context.encoded([p.text for p in prompts]), decoding)
-        scores = _scores(context, prompts, before)
-        there = float(self.scorer.undesired(scores).mean())
-        note = (
-            f"the base shows the behaviour in {100 * rate:.1f} % of its answers to validation "
-            f"prompts by {self.scorer.name}: candidates were tried on the {number} of {len(pool)} "
-            f"whose answers scored highest ({100 * there:.1f} % in others); {len(more)} come "
-            "from undesired texts, and test prompts are not chosen"
-        )
-        return replace(
-            self,
-            prompts=prompts,
-            decoding=decoding,
-            before=before,
-            before_scores=scores,
-            notes=(note,),
-        )
+        Prompts chosen by a few answers did not show a rare behaviour more often in others (5 %
+        before and after, three seeds of tweets), so none are.
+        """
+        prompts = validation_prompts(context)
+        encoded = context.encoded([prompt.text for prompt in prompts])
+        for seldom in (False, True):
+            samples = samples_each(len(prompts), context.behavior.max_new_tokens, seldom=seldom)
+            seed = derive(context.seed, "validation")
+            decoding = replace(context.decoding, samples=samples, seed=seed)
+            before = cache.generated(encoded, decoding)
+            scores = _scores(context, prompts, before)
+            if _leading(context).undesired(scores).mean() >= SELDOM:
+                break
+        return cls(context, prompts, decoding, before, scores)
 
     @property
     def scorer(self) -> PreparedScorer:
