@@ -10,18 +10,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.json_lines import JsonLines
 from benchmarks.labels.figures import Figures, Share, figures
 from benchmarks.page import PAGE, write_section
-from models_store.presets import load_preset
+from models_store.presets import labelled_texts, load_preset
 from workers.evaluation.data.splits import split_behavior
 from workers.evaluation.scorers.prepare import PreparedScorer, prepare_scorers
 
-FOLDER = Path(__file__).parent
 PRESETS = ("negativity", "toxicity", "formality", "refusal", "compliance", "verbosity")
 OTHERS: Mapping[str, tuple[str, ...]] = {
     "negativity": ("char-ngrams", "vader"),
@@ -36,16 +33,6 @@ many texts."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A generation that was read."""
-
-    prompt: str
-    text: str
-    undesired: bool | None
-    """None where a careful reader could not tell."""
-
-
-@dataclass(frozen=True)
 class Row:
     preset: str
     scorer: str
@@ -55,13 +42,9 @@ class Row:
     figures: Figures
 
 
-def read_labels(preset: str) -> list[Labelled]:
-    return JsonLines(FOLDER / f"{preset}.jsonl", Labelled).records
-
-
 def rows(preset: str) -> Iterator[Row]:
     """The preset's scorers, as an edit prepares them, then those that take no part in it."""
-    read = [label for label in read_labels(preset) if label.undesired is not None]
+    read = [label for label in labelled_texts(preset) if label.undesired is not None]
     prompts, texts = [label.prompt for label in read], [label.text for label in read]
     labels = np.array([label.undesired for label in read], dtype=np.bool_)
     for scorer, takes_part in _scorers(preset):
@@ -89,7 +72,7 @@ def section() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for preset in PRESETS:
-        given = [label.undesired for label in read_labels(preset)]
+        given = [label.undesired for label in labelled_texts(preset)]
         cells = (f"{given.count(value)}" for value in (True, False, None))
         counts.append(f"| `{preset}` | {' | '.join(cells)} |")
         table += [_line(row) for row in rows(preset)]

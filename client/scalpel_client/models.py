@@ -1725,6 +1725,23 @@ class PromptResult(Model):
     """The prompt."""
 
 
+class ReadAgreement(Model):
+    """How a scorer calls generations that were read and labelled, those left out that the reader
+    could not tell.
+    """
+
+    auc: float | None
+    """Area under the ROC curve; None where the reader calls all the same."""
+    both: int
+    """What both do: over `flagged` it is the precision, over `undesired` the recall."""
+    flagged: int
+    """What the scorer calls undesired."""
+    texts: int
+    """Number of generations."""
+    undesired: int
+    """What the reader calls undesired."""
+
+
 class Readiness(Model):
     base_models: BaseModelCounts | None
     """Null while the store is away."""
@@ -1920,6 +1937,10 @@ class ScorerCard(Model):
     """Number of texts that the AUC is from."""
     info: ScorerInfo
     """What the scorer is."""
+    read: ReadAgreement | None = None
+    """How far it agrees with a reader; None for a behaviour of which no generations were read, so
+    all but presets.
+    """
     reversed: bool
     """A high score means desired for this behaviour, so 1 - score is used."""
     stands_in_for: str | None = None

@@ -2,7 +2,8 @@
 basics that every edit is tried on.
 
 A preset is a folder of `behavior.json`, `undesired.jsonl`, `desired.jsonl` and `prompts.jsonl`. The
-inverse of another preset has `inverse_of` in place of the two text files.
+inverse of another preset has `inverse_of` in place of the two text files. `labelled.jsonl` has
+generations that were read, and labelled by what they show: scorers are compared with that.
 """
 
 from __future__ import annotations
@@ -56,6 +57,30 @@ def inverse_of(name: str) -> str | None:
     }
     inverses = {one: head["inverse_of"] for one, head in heads.items() if "inverse_of" in head}
     return {**inverses, **{other: one for one, other in inverses.items()}}.get(name)
+
+
+class LabelledText(FrozenModel):
+    """A generation that was read."""
+
+    prompt: str
+    text: str
+    undesired: bool | None
+    """None where a careful reader could not tell."""
+
+
+@cache
+def labelled_texts(name: str) -> tuple[LabelledText, ...]:
+    """Generations that were read for a preset."""
+    return tuple(map(LabelledText.model_validate, _lines(name, "labelled")))
+
+
+def preset_of(behavior: Behavior) -> str | None:
+    """The preset that has the name and the texts of a behaviour, if there is one."""
+    if behavior.name not in preset_names():
+        return None
+    preset = load_preset(behavior.name)
+    same = (behavior.undesired, behavior.desired) == (preset.undesired, preset.desired)
+    return behavior.name if same else None
 
 
 @cache

@@ -83,6 +83,22 @@ class Effect(ReceiptPart):
         return -self.score.difference.high
 
 
+class ReadAgreement(ReceiptPart):
+    """How a scorer calls generations that were read and labelled, those left out that the reader
+    could not tell."""
+
+    texts: int
+    """Number of generations."""
+    undesired: int
+    """What the reader calls undesired."""
+    flagged: int
+    """What the scorer calls undesired."""
+    both: int
+    """What both do: over `flagged` it is the precision, over `undesired` the recall."""
+    auc: float | None
+    """Area under the ROC curve; None where the reader calls all the same."""
+
+
 class ScorerCard(ReceiptPart):
     """A scorer as it was used for this edit."""
 
@@ -106,6 +122,9 @@ class ScorerCard(ReceiptPart):
     stands_in_for: str | None = None
     """The default scorer in whose place it is, since the behaviour's texts taught that too little;
     of the lexicons it separates those texts best."""
+    read: ReadAgreement | None = None
+    """How far it agrees with a reader; None for a behaviour of which no generations were read, so
+    all but presets."""
 
 
 def relied_on(headline: Iterable[bool]) -> int:

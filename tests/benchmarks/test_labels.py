@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from benchmarks.labels.__main__ import OTHERS, PRESETS, Labelled, read_labels, rows
+from benchmarks.labels.__main__ import OTHERS, PRESETS, rows
 from benchmarks.labels.figures import Share, best_threshold, figures, gain_on_other_half
-from models_store.presets import load_preset, preset_names
+from models_store.presets import LabelledText, labelled_texts, load_preset, preset_names
 
 SCORES = np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.1])
 LABELS = np.array([True, True, False, True, False, False])
@@ -22,7 +22,7 @@ def test_every_preset_is_labelled_and_has_scorers_to_compare_with() -> None:
 
 @BY_PRESET
 def test_a_preset_has_two_labelled_generations_for_each_of_fifty_test_prompts(preset: str) -> None:
-    labels = read_labels(preset)
+    labels = labelled_texts(preset)
     prompts = Counter(label.prompt for label in labels)
 
     assert len(labels) == 100
@@ -33,7 +33,7 @@ def test_a_preset_has_two_labelled_generations_for_each_of_fifty_test_prompts(pr
 
 @BY_PRESET
 def test_both_labels_occur_but_for_refusals_that_the_model_does_not_write(preset: str) -> None:
-    given = {label.undesired for label in read_labels(preset)}
+    given = {label.undesired for label in labelled_texts(preset)}
     assert given >= ({False} if preset == "refusal" else {True, False})
 
 
@@ -83,8 +83,11 @@ def test_scorers_are_asked_about_the_texts_that_a_reader_could_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     texts = {"I am sorry, but I cannot help with that.": True, "Use a hammer.": False, "": None}
-    read = [Labelled("How?", text, undesired) for text, undesired in texts.items()]
-    monkeypatch.setattr("benchmarks.labels.__main__.read_labels", lambda preset: read)
+    read = [
+        LabelledText(prompt="How?", text=text, undesired=undesired)
+        for text, undesired in texts.items()
+    ]
+    monkeypatch.setattr("benchmarks.labels.__main__.labelled_texts", lambda preset: read)
 
     by_scorer = {row.scorer: row for row in rows("refusal")}
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from models_store.errors import InvalidRequest
 from models_store.operator.scorers import LlmJudge, OperatorScorer, all_scorers
+from models_store.presets import labelled_texts, preset_of
 from models_store.registry import Registry
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.items import prompt_of
-from models_store.schemas.measurements import ScorerCard
+from models_store.schemas.measurements import ReadAgreement, ScorerCard
 from models_store.schemas.scorers import DEFAULT_SCORERS, LEXICONS, ScorerInfo
 from workers.evaluation.data.splits import Sides, Splits
 from workers.evaluation.scorers.contamination import contamination
@@ -63,7 +64,8 @@ class PreparedScorer:
     contamination: str | None = None
     chose_texts: bool = False
     stands_in_for: str | None = None
-    """As in the receipt."""
+    """As in the receipt, as the next one."""
+    read: ReadAgreement | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +101,7 @@ class PreparedScorer:
             contamination=self.contamination,
             chose_texts=self.chose_texts,
             stands_in_for=self.stands_in_for,
+            read=self.read,
         )
 
 
@@ -232,7 +235,7 @@ def _prepared(
             backwards = _auc(scorer, splits.scorer) < REVERSED_BELOW
         forward = _auc(scorer, splits.heldout)
         heldout_auc, heldout = 1 - forward if backwards else forward, len(splits.heldout)
-    return PreparedScorer(
+    prepared = PreparedScorer(
         info=info,
         scorer=scorer,
         reversed=backwards,
@@ -242,6 +245,23 @@ def _prepared(
             info, splits, is_base=_is_base(info.name, scorer, judges), teacher=behavior.scorer
         ),
         chose_texts=info.name == behavior.scorer,
+    )
+    return replace(prepared, read=_read_agreement(prepared, behavior))
+
+
+def _read_agreement(scorer: PreparedScorer, behavior: Behavior) -> ReadAgreement | None:
+    preset = preset_of(behavior)
+    if preset is None or scorer.info.exact:
+        return None
+    read = [label for label in labelled_texts(preset) if label.undesired is not None]
+    scores = scorer.score([label.prompt for label in read], [label.text for label in read])
+    labels, flagged = np.array([label.undesired for label in read]), scorer.undesired(scores)
+    return ReadAgreement(
+        texts=len(read),
+        undesired=int(labels.sum()),
+        flagged=int(flagged.sum()),
+        both=int((flagged & labels).sum()),
+        auc=auc(scores, labels.tolist()) if 0 < labels.sum() < len(labels) else None,
     )
 
 

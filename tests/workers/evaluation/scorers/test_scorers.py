@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models_store.errors import InvalidRequest
+from models_store.presets import load_preset
 from models_store.schemas.behaviors import Behavior
 from models_store.schemas.scorers import SCORERS
 from tests.workers.evaluation.texts import behavior, sentences
@@ -178,6 +179,19 @@ def test_a_scorer_that_chose_the_texts_leads_unless_it_is_named_elsewhere() -> N
     assert scorer_names(two) == ("vader", "profanity", "tfidf")
     named = behavior(scorer="vader", scorers=("profanity", "vader"))
     assert scorer_names(named) == ("profanity", "vader")
+
+
+def test_a_presets_scorers_are_compared_with_a_reader() -> None:
+    made = load_preset("toxicity")
+    splits = split_behavior(made, seed=0)
+    tfidf, profanity = (one.card(1.0).read for one in prepare_scorers(made, splits, seed=0))
+    assert tfidf is not None
+    assert (tfidf.texts, tfidf.undesired) == (87, 39)
+    assert 0.6 < (tfidf.auc or 0) < 0.8
+    assert profanity is not None
+    assert (profanity.flagged, profanity.both) == (8, 8)
+    other = made.model_copy(update={"undesired": made.undesired[:-1]})
+    assert all(one.read is None for one in prepare_scorers(other, splits, seed=0))
 
 
 def test_an_unknown_scorer_is_named_with_its_place() -> None:
