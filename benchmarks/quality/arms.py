@@ -80,7 +80,10 @@ class Arms:
             EditFailed, InvalidRequest: it is not possible with this model or these texts.
         """
         if arm in self._recipes:
-            return self._of_trial(arm, self._trial(self._recipes[arm]))
+            recipe = self._recipes[arm]
+            if self._setting.options.equal_kl is not None:
+                return self._recipe_at_equal_kl(arm, recipe)
+            return self._of_trial(arm, self._trial(recipe))
         kind, _, number = arm.partition("/")
         match kind:
             case "base":
@@ -166,6 +169,16 @@ class Arms:
             self._alone[recipe] = result.best
         return self._alone[recipe]
 
+    def _recipe_at_equal_kl(self, arm: str, recipe: Recipe) -> PreparedArm:
+        if len(recipe.methods) > 1:
+            raise EditFailed("a pair has no scale of its own before it is searched for")
+        (method,) = recipe.methods
+        failure = self._prepared.failures.get(method)
+        if failure is not None:
+            raise failure
+        made = self._prepared.made[method]
+        return self._equal(arm, "paper_equal_kl", made.at(made.guess), made.label)
+
     def _budget(self, budget: Budget) -> Budget:
         """The budget with no more validation prompts than test prompts."""
         most = self._setting.options.prompts
@@ -194,6 +207,8 @@ class Arms:
     @cached_property
     def _target(self) -> float:
         """The KL to which baselines are scaled."""
+        if self._setting.options.equal_kl is not None:
+            return self._setting.options.equal_kl
         if not (self._auto or self._recipes):
             return kl_target(self._setting.context.limits)
         return self._meter.kl(self._reference.terms)

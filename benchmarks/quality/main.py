@@ -104,6 +104,11 @@ def _options() -> argparse.ArgumentParser:
     made.add_argument("--prompts", type=int, default=200, help="test prompts at most, of each set")
     made.add_argument("--samples", type=int, default=1, help="of each prompt")
     made.add_argument("--texts", type=int, help="texts a side at most")
+    made.add_argument(
+        "--equal-kl",
+        type=float,
+        help="KL on the reporting texts to scale recipes to, not limits",
+    )
     made.add_argument("--out", type=Path, default=Path(".quality/rows.jsonl"))
     made.add_argument("--table", action="store_true", help="only show what the file has")
     return made
@@ -134,6 +139,7 @@ def _run(given: argparse.Namespace, file: RowFile) -> None:
         effort=given.effort,
         texts=given.texts,
         rules=RULES,
+        equal_kl=given.equal_kl,
     )
     file.require(options)
     settings = Settings()

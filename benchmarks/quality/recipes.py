@@ -10,6 +10,7 @@ from models_store.errors import InvalidRequest
 from models_store.schemas.methods import METHODS, Auto
 from workers.making.search.choosing import recipes_for
 from workers.making.search.recipes import Recipe
+from workers.surgery.methods.natural_bias import NaturalBias
 
 DRAWS = 3
 """Number of random directions, and of random sets of rows."""
@@ -63,8 +64,11 @@ def selected_recipes(wanted: Sequence[str], layers: int) -> list[Recipe]:
 
 
 def table_of_recipes(layers: int) -> list[Recipe]:
-    """Every recipe of `auto`, and methods with default settings that it lacks."""
+    """Every recipe of `auto`, and what it lacks: methods with default settings, and `natural_bias`
+    of the base's own continuations."""
     defaults = [Recipe((method(),), (1.0,)) for method in METHODS.values()]
+    own = [NaturalBias(source="own", neutral_weight=weight) for weight in (0.0, 0.3)]
+    defaults += [Recipe((method,), (1.0,)) for method in own]
     unique: dict[Recipe, Recipe] = {}
     for recipe in [*recipes_for(Auto(), "thorough", layers), *defaults]:
         unique.setdefault(_spelled_out(recipe, layers), recipe)

@@ -35,6 +35,9 @@ class Options(FrozenModel):
     texts: int | None
     rules: int
     """`RULES` when they were measured."""
+    equal_kl: float | None = None
+    """The KL on the reporting texts that recipes and baselines are scaled to, in place of limits
+    and of the KL of an edit."""
 
 
 class Harm(FrozenModel):
