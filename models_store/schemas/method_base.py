@@ -50,6 +50,8 @@ class Need:
     """Of which layers, for a reading by layer."""
     answer_tokens: int | None = None
     """How many first tokens of a response are read, for gradients; None: all."""
+    prompt: str = ""
+    """The instruction that the model is given, where it is read with one; empty: by default."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,9 @@ class Auto(_Method):
 
     searches: ClassVar[Literal[True]] = True
     docs: ClassVar = DocsRow(
-        "any of these but `model_surgery`", "all of these, each once", "all of these"
+        "any of these but `model_surgery` and `prompt_distilled`",
+        "all of these, each once",
+        "all of these",
     )
 
     type: Literal["auto"] = "auto"
