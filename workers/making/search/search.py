@@ -255,12 +255,12 @@ class _Search:
                     fluency=fluency / contender.scale**GROWTH,
                 )
             with progress.step("text", 0.8 / _SCALES):
-                tried.append(self._tried(candidate, scale, damage, meter, begun))
+                tried.append(self._tried(candidate, scale, meter, damage=damage, begun=begun))
             while len(tried) < _SCALES and tried[-1].effect.gains:
                 if self._used(tried[-1]) <= _ACCEPTED:
                     break
                 with progress.step("text", 0.8 / _SCALES):
-                    tried.append(self._at(self._allowed(tried[-1]), candidate, meter))
+                    tried.append(self._tried(candidate, self._allowed(tried[-1]), meter))
         except EditFailed as error:
             if not tried:  # on these texts it gives no numbers any more
                 self.broken.append(candidate)
@@ -285,7 +285,7 @@ class _Search:
                     return checked
                 if tries[candidate] < _SCALES:
                     tries[candidate] += 1
-                    again = self._at(self._allowed(checked), candidate, meter)
+                    again = self._tried(candidate, self._allowed(checked), meter)
                     self.trials.append(again)
                     eligible += [again] if again.eligible else []
             except EditFailed as error:
@@ -301,7 +301,7 @@ class _Search:
             for _ in range(_HALVINGS):
                 scale /= 2
                 try:
-                    trial = self._at(scale, candidate, meter)
+                    trial = self._tried(candidate, scale, meter)
                     if trial.eligible:
                         trial = self._validation.with_generation_figures(trial, meter)
                 except EditFailed as error:
@@ -312,21 +312,19 @@ class _Search:
                     return trial
         return None
 
-    def _at(self, scale: float, candidate: FittedEdit, meter: DamageMeter) -> Trial:
-        """A candidate at another scale on the prompts of a final."""
-        begun = time.monotonic()
-        damage = meter.quick(candidate.terms, scale)
-        return self._tried(candidate, scale, damage, meter, begun)
-
     def _tried(
         self,
         candidate: FittedEdit,
         scale: float,
-        damage: PointDamage,
         meter: DamageMeter,
-        begun: float,
+        *,
+        damage: PointDamage | None = None,
+        begun: float | None = None,
     ) -> Trial:
-        """A candidate at a scale on the prompts of a final."""
+        """A candidate at a scale on the prompts of a final; `damage` where it is measured already,
+        by work that `begun` at that time."""
+        begun = time.monotonic() if begun is None else begun
+        damage = damage or meter.quick(candidate.terms, scale)
         entry = self._validation.entry(candidate, scale, damage)
         entry = replace(entry, seconds=time.monotonic() - begun)
         prompts = self._number(self._budget.final_prompts)
