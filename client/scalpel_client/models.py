@@ -902,14 +902,7 @@ class EditBody(Model):
     """Your own strings, to filter by."""
     method: (
         Literal[
-            "model_surgery",
-            "bias",
-            "natural",
-            "natural_bias",
-            "conditional",
-            "attribution",
-            "prompt_distilled",
-            "auto",
+            "model_surgery", "bias", "natural", "natural_bias", "conditional", "attribution", "auto"
         ]
         | str
         | Annotated[
@@ -919,7 +912,6 @@ class EditBody(Model):
             | NaturalBias
             | Conditional
             | Attribution
-            | PromptDistilled
             | Auto
             | Unknown,
             Field(union_mode="left_to_right"),
@@ -1021,7 +1013,6 @@ class Edit(Model):
         | NaturalBias
         | Conditional
         | Attribution
-        | PromptDistilled
         | Auto
         | Given
         | Imported
@@ -1103,15 +1094,7 @@ class Estimate(Model):
     memory_bytes: int
     """Peak resident memory of the editor's process."""
     method: Annotated[
-        ModelSurgery
-        | Bias
-        | Natural
-        | NaturalBias
-        | Conditional
-        | Attribution
-        | PromptDistilled
-        | Auto
-        | Unknown,
+        ModelSurgery | Bias | Natural | NaturalBias | Conditional | Attribution | Auto | Unknown,
         Field(union_mode="left_to_right"),
     ]
     """With all defaults filled in."""
@@ -1735,31 +1718,6 @@ class Prompt(Model):
     """What the model continues or answers."""
     undesired_answer: str | None = None
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
-
-
-class PromptDistilled(Model):
-    """What a prompt makes the model do, trained into `down_proj` of many layers.
-
-    The model answers the prompts of the texts with `prompt` before them; the edit is trained so
-    that without it the model predicts the same, and neutral text as before. The texts teach
-    nothing else. Scaled as `bias` is.
-    """
-
-    layers: list[int] | None = None
-    """Layers to write into; by default all after the first eighth."""
-    max_tokens: int = 100
-    """Tokens after which a text is cut."""
-    prompt: str | None = None
-    """An instruction that makes the base model do what is desired, such as `You are a pirate. You
-    talk like a pirate.`: its system message, or, for a behaviour without `chat` and a model
-    without
-    such messages, a text before each prompt. By default the behaviour's description and
-    question.
-    """
-    scale: float | None = None
-    """Multiple of what was trained; by default calibrated to `limits.max_kl`."""
-    type: Literal["prompt_distilled"]
-    """Name of the method."""
 
 
 class PromptResult(Model):

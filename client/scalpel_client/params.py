@@ -493,31 +493,6 @@ class PromptParams(TypedDict, total=False):
     """The answer that shows the behaviour, such as `Yes`: for the scorer `answer-match`."""
 
 
-class PromptDistilledParams(TypedDict, total=False):
-    """What a prompt makes the model do, trained into `down_proj` of many layers.
-
-    The model answers the prompts of the texts with `prompt` before them; the edit is trained so
-    that without it the model predicts the same, and neutral text as before. The texts teach
-    nothing else. Scaled as `bias` is.
-    """
-
-    layers: Sequence[int] | None
-    """Layers to write into; by default all after the first eighth."""
-    max_tokens: int
-    """Tokens after which a text is cut."""
-    prompt: str | None
-    """An instruction that makes the base model do what is desired, such as `You are a pirate. You
-    talk like a pirate.`: its system message, or, for a behaviour without `chat` and a model
-    without
-    such messages, a text before each prompt. By default the behaviour's description and
-    question.
-    """
-    scale: float | None
-    """Multiple of what was trained; by default calibrated to `limits.max_kl`."""
-    type: Required[Literal["prompt_distilled"]]
-    """Name of the method."""
-
-
 class ReceiptParams(TypedDict, total=False):
     """Measure a variant as it is: nothing is fitted."""
 
@@ -625,14 +600,7 @@ Item: TypeAlias = (
 
 Method: TypeAlias = (
     Literal[
-        "model_surgery",
-        "bias",
-        "natural",
-        "natural_bias",
-        "conditional",
-        "attribution",
-        "prompt_distilled",
-        "auto",
+        "model_surgery", "bias", "natural", "natural_bias", "conditional", "attribution", "auto"
     ]
     | ModelSurgeryParams
     | models.ModelSurgery
@@ -646,8 +614,6 @@ Method: TypeAlias = (
     | models.Conditional
     | AttributionParams
     | models.Attribution
-    | PromptDistilledParams
-    | models.PromptDistilled
     | AutoParams
     | models.Auto
 )

@@ -50,8 +50,6 @@ class Need:
     """Of which layers, for a reading by layer."""
     answer_tokens: int | None = None
     """How many first tokens of a response are read, for gradients; None: all."""
-    prompt: str = ""
-    """The instruction that the model is given, where it is read with one; empty: by default."""
 
 
 @dataclass(frozen=True)
@@ -241,9 +239,7 @@ class Auto(_Method):
 
     searches: ClassVar[Literal[True]] = True
     docs: ClassVar = DocsRow(
-        "any of these but `model_surgery` and `prompt_distilled`",
-        "all of these, each once",
-        "all of these",
+        "any of these but `model_surgery`", "all of these, each once", "all of these"
     )
 
     type: Literal["auto"] = "auto"

@@ -18,7 +18,6 @@ from models_store.schemas.method_base import FixedMethod, Sizes
 from workers import progress
 from workers.evaluation.damage.neutral import encode_neutral
 from workers.evaluation.data.splits import PreservedSplit, split_preserved
-from workers.evaluation.seeds import derive
 from workers.making.cache import Cache
 from workers.making.continuations import PROMPTS, SAMPLES
 from workers.making.fitting.model_readings import (
@@ -29,7 +28,6 @@ from workers.making.fitting.model_readings import (
     ModelReading,
 )
 from workers.making.fitting.own_texts import OwnTexts, own_texts
-from workers.making.fitting.prompted import ANSWERS, prompted_answers
 from workers.making.fitting.source import Source
 from workers.runtime.loading import LoadedModel
 from workers.runtime.reading.answer_starts import (
@@ -39,7 +37,6 @@ from workers.runtime.reading.answer_starts import (
     require_responses,
     starts_of,
 )
-from workers.runtime.reading.distilling import EPOCHS, Distilled, distilled
 from workers.runtime.reading.gradients import GateReadings, Gates
 from workers.runtime.reading.labelled import LabelledTexts
 from workers.runtime.reading.passes import Reading, read_texts
@@ -156,8 +153,6 @@ class Wanted:
     """That any of them needs."""
     answer_tokens: Sequence[int | None]
     """Each number of first tokens of a response that any of them needs, once."""
-    prompts: Sequence[tuple[str, tuple[int, ...]]] = ()
-    """Each instruction that any of them needs the model's answers with, and the layers to train."""
 
 
 class Passes:
@@ -233,7 +228,6 @@ def wanted_by(methods: Sequence[FixedMethod], layers: int) -> dict[str, Wanted]:
                 users=tuple(sorted({user for user, _ in uses})),
                 layers=sorted({layer for _, need in uses for layer in need.layers}),
                 answer_tokens=list(dict.fromkeys(need.answer_tokens for _, need in uses)),
-                prompts=list(dict.fromkeys((need.prompt, tuple(need.layers)) for _, need in uses)),
             )
     return wanted
 
@@ -308,26 +302,6 @@ def _own_shifts(
     return lambda: {tokens: reading.gradients for tokens, reading in shifts.items()}
 
 
-def _prompted(
-    inputs: ReadingInputs, wanted: Wanted, passes: Passes
-) -> Callable[[], dict[tuple[str, tuple[int, ...]], Distilled]]:
-    """What was trained, by instruction and layers."""
-    source = inputs.source
-    answers = {
-        instruction: prompted_answers(source, inputs.cache, instruction)
-        for instruction, _ in wanted.prompts
-    }
-
-    def trained() -> dict[tuple[str, tuple[int, ...]], Distilled]:
-        seed = derive(source.seed, "distilled")
-        return {
-            (told, layers): distilled(inputs.base, answers[told], inputs.neutral, layers, seed=seed)
-            for told, layers in wanted.prompts
-        }
-
-    return trained
-
-
 def _of_model(
     reading: ModelReading[Any, Any],
     tokens: float,
@@ -368,11 +342,6 @@ _OWN_GENERATED = PROMPTS * SAMPLES * 24 * 2.5
 _OWN_READ = PROMPTS * SAMPLES / 2 * 32 * 3.0
 """The same to read half of them, forward and backward, with their prompts."""
 
-_PROMPTED_GENERATED = ANSWERS * 32 * 2.5
-"""The time that answers with an instruction take to generate, in tokens of a forward pass."""
-_PROMPTED_READ = (1 + EPOCHS) * 3.0 * ANSWERS * 1.5 * 64
-"""The same to train on them and on neutral text."""
-
 READINGS: Mapping[str, ReadingKind] = {
     # Moments of hidden states inside of layers.
     "layers": ReadingKind(_layers, lambda n, w: 0.3 * n.fit, _moments),
@@ -387,13 +356,6 @@ READINGS: Mapping[str, ReadingKind] = {
         lambda n, w: _OWN_GENERATED + _OWN_READ,
         lambda s, w: 0.0,
         begin_tokens=_OWN_GENERATED,
-    ),
-    "prompted answers": ReadingKind(
-        _prompted,
-        lambda n, w: len(w.prompts) * (_PROMPTED_GENERATED + _PROMPTED_READ),
-        lambda s, w: 0.0,
-        backward=True,
-        begin_tokens=_PROMPTED_GENERATED,
     ),
     "answer starts": ReadingKind(
         _answer_starts, lambda n, w: 0.3 * n.fit + 1.3 * n.preserved, _moments

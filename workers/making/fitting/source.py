@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from models_store.schemas.items import Item
 from workers.evaluation.context.context import EvaluationContext
-from workers.evaluation.controls.alternatives import prompt_wordings
 from workers.evaluation.data.splits import Splits
 from workers.runtime.edits.edited_model import EditedModel
 
@@ -26,8 +25,6 @@ class Source:
     """For methods that take care of it while they are fitted."""
     max_new_tokens: int = 32
     """Of what the model continues prompts with, for methods that learn from it."""
-    instruction: str = ""
-    """What to tell a model to have what is desired, as the control without an edit does."""
 
     @classmethod
     def of(cls, context: EvaluationContext) -> Source:
@@ -39,5 +36,4 @@ class Source:
             seed=context.seed,
             preserve=context.preserve,
             max_new_tokens=context.behavior.max_new_tokens,
-            instruction=prompt_wordings(context.behavior, context.splits.fit)[0],
         )
